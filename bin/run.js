@@ -1,0 +1,37 @@
+#!/usr/bin/env node
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+if (major > 22 || (major === 22 && minor >= 12)) {
+  if (process.env.FEEDCTL_REEXEC && process.channel) {
+    // The launcher below was killed: without it nobody would forward signals, so go down with it.
+    process.once('disconnect', () => process.kill(process.pid, 'SIGKILL'));
+    process.channel.unref();
+  }
+  const { main } = await import('../dist/cli.js');
+  await main(process.argv.slice(2), import.meta.url);
+} else {
+  relaunch();
+}
+
+/** A clone brings a newer Node as the dev dependency `node`; it works even where the machine's own is old. */
+function relaunch() {
+  const bundled = fileURLToPath(new URL('../node_modules/node/bin/node', import.meta.url));
+  if (process.env.FEEDCTL_REEXEC || !existsSync(bundled)) {
+    process.stderr.write(`feedctl needs Node 22.12 or newer; this is ${process.version}.\n`);
+    process.exit(1);
+  }
+  const child = spawn(bundled, process.argv.slice(1), {
+    stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
+    env: { ...process.env, FEEDCTL_REEXEC: '1' },
+  });
+  // Ctrl-C reaches the child through the terminal; only what is sent to this process alone is passed on.
+  process.on('SIGINT', () => {});
+  for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+  child.on('exit', (code, signal) => {
+    if (signal) process.removeAllListeners(signal).kill(process.pid, signal);
+    else process.exit(code ?? 1);
+  });
+}

@@ -1,0 +1,127 @@
+import { createInterface } from 'node:readline/promises';
+import { Command, Flags } from '@oclif/core';
+import type { Cluster } from './engine/cluster.ts';
+import type { Config } from './engine/config/config.ts';
+import { FeedctlError } from './engine/model/errors.ts';
+import { errorJson, printError, toFeedctlError } from './errorOutput.ts';
+import { openProgress, type ProgressLine } from './ui/progress.ts';
+
+/** A shutdown that takes longer says what it is stuck at. */
+const STUCK_AFTER_MS = 15_000;
+const FORCED_EXIT_STATUS = 130;
+
+/**
+ * What every command has in common: configuration, JSON, errors and their exit status, signals. A command parses,
+ * calls the engine once and prints.
+ */
+export abstract class BaseCommand extends Command {
+  static override enableJsonFlag = true;
+  static override baseFlags = {
+    context: Flags.string({ description: 'the cluster to work on', env: 'FEEDCTL_CONTEXT', helpGroup: 'GLOBAL' }),
+    'data-dir': Flags.string({ description: 'directory of the embedded cluster', helpGroup: 'GLOBAL' }),
+    'database-url': Flags.string({ description: 'database of the cluster, without a password', helpGroup: 'GLOBAL' }),
+  };
+
+  #stop: AbortController | undefined;
+
+  /** Aborts at the first SIGINT or SIGTERM; the second ends the process at once. */
+  protected get signal(): AbortSignal {
+    this.#stop ??= this.#listenForSignals();
+    return this.#stop.signal;
+  }
+
+  protected async loadConfig(flags: Record<string, unknown>): Promise<Config> {
+    const { loadConfig } = await import('./engine/config/config.ts');
+    const text = (name: string) => flags[name] as string | undefined;
+    return loadConfig({
+      ...(text('context') !== undefined && { context: text('context')! }),
+      ...(text('data-dir') !== undefined && { dataDir: text('data-dir')! }),
+      ...(text('database-url') !== undefined && { databaseUrl: text('database-url')! }),
+      ...(text('gateway-url') !== undefined && { gatewayUrl: text('gateway-url')! }),
+    });
+  }
+
+  /** Opens the cluster the flags name, for as long as `work` takes. */
+  protected async withCluster<T>(flags: Record<string, unknown>, work: (cluster: Cluster) => Promise<T>): Promise<T> {
+    const config = await this.loadConfig(flags);
+    const { openCluster } = await import('./engine/cluster.ts');
+    const cluster = await openCluster(config);
+    try {
+      return await work(cluster);
+    } finally {
+      await cluster.close();
+    }
+  }
+
+  /** Runs a role of the cluster until a signal, then drains it. */
+  protected async runRole(flags: Record<string, unknown>, start: (cluster: Cluster) => Promise<void>): Promise<void> {
+    const config = await this.loadConfig(flags);
+    const { openCluster } = await import('./engine/cluster.ts');
+    const { openLog } = await import('./engine/telemetry/log.ts');
+    const { signal } = this;
+    const cluster = await openCluster(config, { log: openLog() });
+    this.stuckAt = () => cluster.resources.current;
+    try {
+      await start(cluster);
+      await aborted(signal);
+    } finally {
+      await cluster.close();
+    }
+  }
+
+  /** A line on stderr that shows how far long work has come. */
+  protected progress(title: string): ProgressLine {
+    return openProgress(title, process.stderr);
+  }
+
+  /** Throws CONFIRMATION_REQUIRED where nobody can be asked, or where the answer is no. */
+  protected async confirm(question: string, yes: boolean): Promise<void> {
+    if (yes) return;
+    if (!process.stdin.isTTY || this.jsonEnabled()) throw new FeedctlError('CONFIRMATION_REQUIRED', `${question} Nobody is there to ask.`);
+    const prompt = createInterface({ input: process.stdin, output: process.stderr });
+    const answer = await prompt.question(`${question} [y/N] `);
+    prompt.close();
+    if (!/^y(es)?$/i.test(answer.trim())) throw new FeedctlError('CONFIRMATION_REQUIRED', 'not confirmed: nothing was changed');
+  }
+
+  #listenForSignals(): AbortController {
+    const controller = new AbortController();
+    const onSignal = () => {
+      if (controller.signal.aborted) process.exit(FORCED_EXIT_STATUS);
+      controller.abort();
+      if (process.stderr.isTTY) process.stderr.write('\nStopping; once more to force.\n');
+      setTimeout(() => {
+        process.stderr.write(`Still stopping${this.stuckAt() ? `: ${this.stuckAt()}` : ''}.\n`);
+      }, STUCK_AFTER_MS).unref();
+    };
+    process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+    return controller;
+  }
+
+  /** What a role that stops is waiting for. */
+  protected stuckAt: () => string | undefined = () => undefined;
+
+  protected override logJson(json: unknown): void {
+    process.stdout.write(`${JSON.stringify(json, null, 2)}\n`);
+  }
+
+  protected override toErrorJson(error: unknown): unknown {
+    return errorJson(toFeedctlError(error, this.argv));
+  }
+
+  protected override async catch(error: Error & { oclif?: { exit?: number } }): Promise<void> {
+    if (error.oclif?.exit === 0) throw error;
+    const mapped = toFeedctlError(error, this.argv);
+    printError(mapped, { json: this.jsonEnabled(), debug: Boolean(process.env.DEBUG) });
+    process.exitCode = mapped.exitStatus;
+    throw Object.assign(mapped, { reported: true });
+  }
+}
+
+export async function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  // The timer keeps the process alive: nothing else may.
+  const alive = setInterval(() => {}, 1 << 30);
+  await new Promise((done) => signal.addEventListener('abort', done, { once: true }));
+  clearInterval(alive);
+}

@@ -1,0 +1,19 @@
+import { flush, run } from '@oclif/core';
+import { printError, toFeedctlError } from './errorOutput.ts';
+
+/** Runs one command line. What a command itself did not report, such as an unknown command, is reported here. */
+export async function main(argv: string[], dir: string): Promise<void> {
+  try {
+    await run(argv, dir);
+  } catch (error) {
+    const exit = (error as { oclif?: { exit?: number } }).oclif?.exit;
+    // `--help` and `--version` end by an "error" of status 0.
+    if (exit === 0) process.exitCode = 0;
+    else if (!(error as { reported?: boolean }).reported) {
+      const mapped = toFeedctlError(error, argv);
+      printError(mapped, { json: argv.includes('--json'), debug: Boolean(process.env.DEBUG) });
+      process.exitCode = mapped.exitStatus;
+    }
+  }
+  await flush();
+}

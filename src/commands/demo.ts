@@ -1,0 +1,40 @@
+import { BaseCommand } from '../baseCommand.ts';
+import { type DemoResult, type DemoSnapshot, runDemo } from '../engine/admin/demo.ts';
+import { FeedctlError } from '../engine/model/errors.ts';
+import { plainDemo } from '../ui/demo/plain.ts';
+import { demoSummary } from '../ui/demo/summary.ts';
+
+export default class Demo extends BaseCommand {
+  static override summary = 'Run a whole cluster through real work, prove every feed, and leave nothing behind';
+  static override description =
+    'Starts a temporary cluster, loads a slice of a real follow graph, replays real posts while WebSocket clients follow along, compares every feed and every push with the truth, and prints what happened.';
+  static override examples = ['<%= config.bin %> demo', '<%= config.bin %> demo --json'];
+
+  async run(): Promise<DemoResult> {
+    const { flags } = await this.parse(Demo);
+    const config = await this.loadConfig(flags);
+    const { signal } = this;
+    const view = await this.#view();
+    let result: DemoResult;
+    try {
+      result = await runDemo(config, { version: this.config.version, signal, onUpdate: (snapshot) => view.update(snapshot) });
+    } finally {
+      view.end();
+    }
+    this.log(demoSummary(result, { borders: Boolean(process.stdout.isTTY) }));
+    const { verify } = result;
+    const faults = verify.mismatched + verify.asymmetric + verify.duplicates + verify.readsMismatched;
+    const { missing, strangers, duplicates } = verify.sockets;
+    if (faults + missing + strangers + duplicates > 0 || result.pushed === 0) {
+      throw new FeedctlError('DEMO_FAILED', 'the demo found a feed or a push that is not as it should be');
+    }
+    return result;
+  }
+
+  /** A live view for a person; a line a step on stderr otherwise. Ink is only loaded for the first. */
+  async #view(): Promise<{ update(snapshot: DemoSnapshot): void; end(): void }> {
+    if (!process.stderr.isTTY || this.jsonEnabled()) return plainDemo((line) => process.stderr.write(`${line}\n`));
+    const { liveDemo } = await import('../ui/demo/live.tsx');
+    return liveDemo(process.stderr);
+  }
+}

@@ -1,0 +1,35 @@
+import { Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import { type FeedPage, MAX_PAGE, readFeed } from '../../engine/feed/read.ts';
+import { userArg } from '../../flags.ts';
+import { oneLine } from '../../ui/format.ts';
+import { renderTable } from '../../ui/table.ts';
+
+export default class FeedShow extends BaseCommand {
+  static override summary = 'Show a home feed, newest first';
+  static override args = { user: userArg({ description: 'whose feed', required: true }) };
+  static override flags = {
+    limit: Flags.integer({ description: 'posts on a page', default: 20, min: 1, max: MAX_PAGE }),
+    cursor: Flags.string({ description: 'the `nextCursor` of the page before' }),
+  };
+  static override examples = ['<%= config.bin %> feed show 42', '<%= config.bin %> feed show 42 --limit 100 --json'];
+
+  async run(): Promise<FeedPage> {
+    const { args, flags } = await this.parse(FeedShow);
+    const query = { limit: flags.limit, ...(flags.cursor !== undefined && { cursor: flags.cursor }) };
+    const page = await this.withCluster(flags, (cluster) => readFeed(cluster.db, args.user, query));
+    if (page.items.length === 0) this.log('The feed is empty.');
+    else {
+      const rows = page.items.map((item) => [
+        item.createdAt.toISOString(),
+        String(item.postId),
+        String(item.authorId),
+        item.source,
+        oneLine(item.body, 80),
+      ]);
+      this.log(renderTable(['created', 'post', 'author', 'source', 'text'], rows, { borders: Boolean(process.stdout.isTTY) }));
+    }
+    if (page.nextCursor) this.logToStderr(`More: --cursor ${page.nextCursor}`);
+    return page;
+  }
+}

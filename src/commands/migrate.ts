@@ -1,0 +1,33 @@
+import { BaseCommand } from '../baseCommand.ts';
+import { dryRunFlag } from '../flags.ts';
+
+export default class Migrate extends BaseCommand {
+  static override summary = 'Bring the database schema up to date';
+  static override description = '`up` does this for the embedded cluster. Several processes may run it at once.';
+  static override examples = [
+    '<%= config.bin %> migrate --dry-run',
+    'FEEDCTL_DATABASE_URL=postgres://feeds@db.example/feeds <%= config.bin %> migrate',
+  ];
+  static override flags = { 'dry-run': dryRunFlag };
+
+  async run(): Promise<{ applied: string[]; pending: string[]; dryRun: boolean }> {
+    const { flags } = await this.parse(Migrate);
+    const config = await this.loadConfig(flags);
+    const { resolveDatabaseUrl } = await import('../engine/cluster.ts');
+    const { Database } = await import('../engine/store/database.ts');
+    const { migrate, schemaState } = await import('../engine/store/migrate.ts');
+    const { ensureEventPartitions } = await import('../engine/store/events.ts');
+    const db = new Database(await resolveDatabaseUrl(config), { maxSessions: 2 });
+    try {
+      const dryRun = flags['dry-run'];
+      const applied = dryRun ? [] : await migrate(db);
+      if (!dryRun) await ensureEventPartitions(db);
+      const { pending } = await schemaState(db);
+      if (dryRun) this.log(pending.length > 0 ? `Would apply: ${pending.join(', ')}` : 'Up to date.');
+      else this.log(applied.length > 0 ? `Applied: ${applied.join(', ')}` : 'Up to date.');
+      return { applied, pending, dryRun };
+    } finally {
+      await db.close();
+    }
+  }
+}

@@ -1,0 +1,26 @@
+import { Args } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import type { Post } from '../../engine/model/post.ts';
+import { dryRunFlag, userArg } from '../../flags.ts';
+
+export default class PostCreate extends BaseCommand {
+  static override summary = 'Post as a user';
+  static override args = {
+    author: userArg({ description: 'id of the author', required: true }),
+    text: Args.string({ description: 'the text, at most 5,000 characters', required: true }),
+  };
+  static override flags = { 'dry-run': dryRunFlag };
+  static override examples = [
+    '<%= config.bin %> post create 42 "hello, world"',
+    '<%= config.bin %> post create 42 "$(cat text.txt)" --json',
+  ];
+
+  async run(): Promise<Post> {
+    const { args, flags } = await this.parse(PostCreate);
+    const { createPost } = await import('../../engine/social/posts.ts');
+    const options = { dryRun: flags['dry-run'] };
+    const post = await this.withCluster(flags, (cluster) => createPost(cluster, args.author, args.text, options));
+    this.log(options.dryRun ? 'Would create the post.' : `Created post ${post.id}.`);
+    return post;
+  }
+}

@@ -1,0 +1,42 @@
+import { Args } from '@oclif/core';
+import { BaseCommand } from '../baseCommand.ts';
+import type { ReplayResult } from '../engine/admin/replay.ts';
+import { dryRunFlag } from '../flags.ts';
+import { formatCount, formatDuration } from '../ui/format.ts';
+
+export default class Replay extends BaseCommand {
+  static override summary = 'Post the rows of an activity file, each at its own time';
+  static override description =
+    'FILE rows are `actor target unix-seconds kind`, gzipped or not. Every row becomes one post by the actor, through the same path as any post. Returns when the last delivery has landed. Running it again changes nothing; after Ctrl-C or a crash it goes on where it stopped.';
+  static override args = { file: Args.string({ description: 'activity file', required: true }) };
+  static override flags = { 'dry-run': dryRunFlag };
+  static override examples = ['<%= config.bin %> replay activity_time.txt.gz', '<%= config.bin %> replay activity.txt --json'];
+
+  async run(): Promise<ReplayResult | { rows: number; dryRun: true }> {
+    const { args, flags } = await this.parse(Replay);
+    const { replay, replayPlan } = await import('../engine/admin/replay.ts');
+    const { signal } = this;
+    if (flags['dry-run']) {
+      const { rows } = await this.withCluster(flags, (cluster) => replayPlan(cluster, args.file, { signal }));
+      this.log(`Would post ${formatCount(rows)} rows, but for those that are there already.`);
+      return { rows, dryRun: true };
+    }
+    const progress = this.progress('checking');
+    const result = await this.withCluster(flags, (cluster) =>
+      replay(cluster, args.file, {
+        signal,
+        onProgress: ({ phase, rows, total, deliveries }) =>
+          phase === 'delivering'
+            ? progress.update({ title: phase, done: deliveries, unit: 'deliveries' })
+            : progress.update({ title: phase, done: rows, total, unit: 'rows' }),
+      }),
+    ).finally(() => progress.end());
+    const { p50, p95, p99 } = result.latencyMs;
+    this.log(
+      `${formatCount(result.posts)} posts became ${formatCount(result.deliveries)} deliveries in ${formatDuration(result.seconds)} ` +
+        `(${formatCount(result.deliveriesPerSecond)}/s); ${formatCount(result.merged)} are merged when read.\n` +
+        `From post to feed: p50 ${p50} ms, p95 ${p95} ms, p99 ${p99} ms.`,
+    );
+    return result;
+  }
+}

@@ -1,0 +1,47 @@
+import { Args, Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import type { SeedResult } from '../../engine/admin/seed.ts';
+import { DEFAULT_CELEBRITY_THRESHOLD } from '../../engine/model/celebrity.ts';
+import { dryRunFlag } from '../../flags.ts';
+import { formatCount, formatDuration } from '../../ui/format.ts';
+
+export default class SeedGraph extends BaseCommand {
+  static override summary = 'Load a follow graph from edge lists';
+  static override description =
+    'FILE is a SNAP edge list, gzipped or not: `follower followee [weight]` a line, `#` starts a comment. Every id becomes a user; a self-loop is no follow. All files are loaded, or nothing is.';
+  static override strict = false;
+  static override args = { file: Args.string({ description: 'edge lists', required: true }) };
+  static override flags = {
+    'celebrity-threshold': Flags.integer({
+      description: 'authors with more followers are merged when a feed is read instead of fanned out',
+      default: DEFAULT_CELEBRITY_THRESHOLD,
+      min: 0,
+    }),
+    'dry-run': dryRunFlag,
+  };
+  static override examples = [
+    '<%= config.bin %> seed graph follows.edgelist.gz',
+    '<%= config.bin %> seed graph retweets.gz mentions.gz replies.gz --celebrity-threshold 1000 --json',
+  ];
+
+  async run(): Promise<SeedResult> {
+    const { argv, flags } = await this.parse(SeedGraph);
+    const { seedGraph } = await import('../../engine/admin/seed.ts');
+    const progress = this.progress('reading');
+    const { signal } = this;
+    const result = await this.withCluster(flags, (cluster) =>
+      seedGraph(cluster, argv as string[], {
+        celebrityThreshold: flags['celebrity-threshold'],
+        dryRun: flags['dry-run'],
+        signal,
+        onProgress: (done, title) => progress.update({ title, done, unit: 'pairs' }),
+      }),
+    ).finally(() => progress.end());
+    const would = flags['dry-run'] ? 'Would add' : 'Added';
+    this.log(
+      `${would} ${formatCount(result.users)} users and ${formatCount(result.follows)} follows in ${formatDuration(result.seconds)}; ` +
+        `${formatCount(result.celebrities)} authors are celebrities.`,
+    );
+    return result;
+  }
+}

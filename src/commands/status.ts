@@ -1,0 +1,36 @@
+import { BaseCommand } from '../baseCommand.ts';
+import type { ClusterStatus } from '../engine/admin/status.ts';
+import { formatDuration } from '../ui/format.ts';
+import { renderTable } from '../ui/table.ts';
+
+export default class Status extends BaseCommand {
+  static override summary = 'Show what runs and how it is';
+  static override description = 'Exits 1 where a component is not ready.';
+  static override examples = ['<%= config.bin %> status', '<%= config.bin %> status --json'];
+
+  async run(): Promise<ClusterStatus> {
+    const { flags } = await this.parse(Status);
+    const { clusterStatus } = await import('../engine/admin/status.ts');
+    const status = await this.withCluster(flags, clusterStatus);
+    const borders = Boolean(process.stdout.isTTY);
+    this.log(`context ${status.context}: ${status.ready ? 'ready' : 'NOT READY'}`);
+    this.log(
+      renderTable(
+        ['component', 'kind', 'version', 'ready', 'detail'],
+        status.components.map((part) => [part.name, part.kind, part.version, part.ready ? 'yes' : 'NO', part.detail]),
+        { borders },
+      ),
+    );
+    if (status.queues.length > 0) {
+      this.log(
+        renderTable(
+          ['queue', 'ready', 'unacked', 'oldest', 'dead letters'],
+          status.queues.map((q) => [q.queue, q.ready, q.unacked, formatDuration(q.oldestAgeMs / 1000), q.deadLetters]),
+          { borders },
+        ),
+      );
+    }
+    if (!status.ready) process.exitCode = 1;
+    return status;
+  }
+}

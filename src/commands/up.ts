@@ -1,0 +1,42 @@
+import { Flags } from '@oclif/core';
+import { aborted, BaseCommand } from '../baseCommand.ts';
+import { FeedctlError } from '../engine/model/errors.ts';
+import { portFlag } from '../flags.ts';
+
+export default class Up extends BaseCommand {
+  static override summary = 'Run a whole cluster in one process: database, queue, worker, gateway';
+  static override description =
+    'Starts an embedded cluster in the data directory and keeps it running until Ctrl-C or `feedctl down`. Data survives.';
+  static override examples = [
+    '<%= config.bin %> up',
+    '<%= config.bin %> up --data-dir /tmp/feeds --port 0 --json',
+  ];
+  static override flags = {
+    port: portFlag,
+    host: Flags.string({ description: 'address the gateway listens on', default: '127.0.0.1' }),
+  };
+
+  async run(): Promise<void> {
+    const { flags } = await this.parse(Up);
+    const config = await this.loadConfig(flags);
+    if (!config.embedded) {
+      throw new FeedctlError('USAGE', '`up` runs the embedded cluster, and a database URL is set', {
+        suggestions: ['Run `feedctl worker start` and `feedctl gateway start` on that database.', 'Or unset FEEDCTL_DATABASE_URL.'],
+      });
+    }
+    const { startEmbeddedCluster } = await import('../engine/roles.ts');
+    const { openLog } = await import('../engine/telemetry/log.ts');
+    const { signal } = this;
+    const { version } = this.config;
+    const log = openLog(process.env.FEEDCTL_LOG_LEVEL ?? 'warn');
+    const cluster = await startEmbeddedCluster(config, { host: flags.host, port: flags.port, log, version, signal });
+    this.stuckAt = cluster.stuckAt;
+    const gatewayUrl = cluster.gateway.url;
+    const { databaseUrl } = cluster.postgres;
+    if (this.jsonEnabled()) this.logJson({ ready: true, gatewayUrl, databaseUrl, dataDir: config.dataDir });
+    this.log(`The cluster is up.\n  gateway   ${gatewayUrl}\n  database  ${databaseUrl}\n  data      ${config.dataDir}\nCtrl-C stops it.`);
+    const ended = await Promise.race([aborted(signal), cluster.postgres.exited.then(() => 'database' as const)]);
+    await cluster.stop();
+    if (ended === 'database') throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', 'PostgreSQL ended by itself');
+  }
+}

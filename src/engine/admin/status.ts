@@ -1,0 +1,78 @@
+import type { QueueDepth } from '../bus/bus.ts';
+import type { Cluster } from '../cluster.ts';
+import { withoutPassword } from '../store/database.ts';
+import { type GatewayRow, listGateways, listWorkers, type WorkerRow } from '../store/roles.ts';
+
+/** A role that has not been heard of for this long is not counted on. */
+const SILENT_MS = 15_000;
+
+export interface Component {
+  readonly name: string;
+  readonly kind: string;
+  readonly version: string;
+  readonly ready: boolean;
+  readonly detail: string;
+}
+
+export interface ClusterStatus {
+  readonly context: string;
+  /** Every component is ready: a post made now reaches feeds and sockets. */
+  readonly ready: boolean;
+  readonly components: readonly Component[];
+  readonly queues: readonly QueueDepth[];
+  readonly workers: readonly (WorkerRow & { ready: boolean })[];
+  readonly gateways: readonly (GatewayRow & { ready: boolean })[];
+}
+
+/** What runs and how it is, from a few cheap queries. */
+export async function clusterStatus(cluster: Cluster): Promise<ClusterStatus> {
+  const { db, bus, config } = cluster;
+  const server = await db.query<{ version: string; size: string }>(
+    `select current_setting('server_version') as version, pg_size_pretty(pg_database_size(current_database())) as size`,
+  );
+  const alive = <Row extends { heartbeatAgeMs: number }>(row: Row) => ({ ...row, ready: row.heartbeatAgeMs < SILENT_MS });
+  const workers = (await listWorkers(db)).map(alive);
+  const gateways = await Promise.all(
+    (await listGateways(db)).map(async (row) => ({ ...row, ready: alive(row).ready && (await isReady(row.url)) })),
+  );
+  const queues = await bus.depths();
+  const dead = queues.reduce((sum, queue) => sum + queue.deadLetters, 0);
+  const readyWorkers = workers.filter((worker) => worker.ready).length;
+  const readyGateways = gateways.filter((gateway) => gateway.ready);
+  const version = server.rows[0]!.version;
+  const components: Component[] = [
+    {
+      name: 'database',
+      kind: config.embedded ? 'embedded PostgreSQL' : 'PostgreSQL',
+      version,
+      ready: true,
+      detail: `${server.rows[0]!.size}, ${withoutPassword(db.url)}`,
+    },
+    { name: 'bus', kind: bus.kind, version, ready: true, detail: dead > 0 ? `${dead} dead letter(s)` : 'no dead letters' },
+    {
+      name: 'workers',
+      kind: 'worker',
+      version: versions(workers),
+      ready: readyWorkers > 0,
+      detail: `${readyWorkers} of ${workers.length} ready`,
+    },
+    {
+      name: 'gateways',
+      kind: 'gateway',
+      version: '',
+      ready: readyGateways.length > 0,
+      detail: readyGateways.map((gateway) => `${gateway.url} (${gateway.online} online)`).join(', ') || 'none ready',
+    },
+  ];
+  return { context: config.context, ready: components.every((part) => part.ready), components, queues, workers, gateways };
+}
+
+const versions = (workers: readonly WorkerRow[]): string => [...new Set(workers.map((worker) => worker.version))].join(', ');
+
+async function isReady(url: string): Promise<boolean> {
+  try {
+    return (await fetch(new URL('/readyz', url), { signal: AbortSignal.timeout(2_000) })).ok;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,74 @@
+/**
+ * The Bus port: a durable at-least-once queue. Ports are what the pipelines know; drivers live in folders beside
+ * this file and all pass the same contract suite.
+ */
+
+/**
+ *     events     what happened, from the dispatcher to the planner
+ *     rows.live  planned feed rows on their way to the writer
+ *     rows.bulk  the same, of posts with very many recipients: never ahead of rows.live
+ *     cleanup    rows to remove once everything planned earlier has been written
+ *     live.<id>  posts for the sockets of one gateway
+ */
+export type QueueName = 'events' | 'rows.live' | 'rows.bulk' | 'cleanup' | `live.${string}`;
+
+export interface Outgoing {
+  readonly queue: QueueName;
+  readonly body: Buffer;
+  /** Not before this many milliseconds from now. */
+  readonly delayMs?: number;
+}
+
+/** One message in a consumer's hands, until it is settled by exactly one of the three calls. */
+export interface Delivery {
+  readonly queue: string;
+  readonly body: Buffer;
+  /** Failed attempts before this one. A consumer that died is no attempt of the message's. */
+  readonly attempts: number;
+  ack(): void;
+  /** Gives it back for another try. `counts: false`: it was not the message's fault, so no attempt is used up. */
+  retry(delayMs: number, options?: { counts?: boolean }): void;
+  deadLetter(reason: string): void;
+}
+
+export interface ConsumeOptions {
+  /** Earlier queues are served first. */
+  readonly queues: readonly QueueName[];
+  /** Messages in this consumer's hands at a time. */
+  readonly prefetch: number;
+}
+
+export interface Consumer {
+  /** Takes no more, waits until what it holds is settled or the deadline has passed, and gives the rest back. */
+  stop(deadlineMs: number): Promise<void>;
+}
+
+export interface QueueDepth {
+  readonly queue: string;
+  /** Waiting to be taken. */
+  readonly ready: number;
+  /** In the hands of consumers. */
+  readonly unacked: number;
+  readonly oldestAgeMs: number;
+  readonly deadLetters: number;
+}
+
+/** A point in the life of some queues: everything published to them before it. */
+export interface BusMark {
+  readonly queues: readonly QueueName[];
+  readonly position: number;
+}
+
+export interface Bus {
+  readonly kind: string;
+  /** Resolves when all of them are durable; on any error none may be counted on. Throws QUEUE_FULL at the bound. */
+  publish(messages: readonly Outgoing[]): Promise<void>;
+  consume(options: ConsumeOptions, onDeliveries: (deliveries: Delivery[]) => void): Promise<Consumer>;
+  mark(queues: readonly QueueName[]): Promise<BusMark>;
+  /** Whether everything before the mark has been acked or dead-lettered. */
+  hasPassed(mark: BusMark): Promise<boolean>;
+  depths(): Promise<QueueDepth[]>;
+  /** Drops a queue with all that is in it: that of a gateway that is gone. */
+  dropQueue(queue: QueueName): Promise<void>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,324 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { FeedctlError } from '../../model/errors.ts';
+import { Database, type Listener } from '../../store/database.ts';
+import type { Bus, BusMark, Consumer, ConsumeOptions, Delivery, Outgoing, QueueDepth, QueueName } from '../bus.ts';
+import {
+  ACK,
+  ANY_BEFORE,
+  CONSUMER_LOCK,
+  DEAD_LETTER,
+  DEPTHS,
+  DROP,
+  GIVE_BACK,
+  MAX_ID,
+  NEXT_DUE,
+  putStatement,
+  RECOVER,
+  RENEW,
+  RETRY,
+  TAKE,
+  WAKE_CHANNEL,
+} from './sql.ts';
+
+const LEASE_MS = 30_000;
+const IDLE_POLL_MS = 5_000;
+const RECOVER_EVERY_MS = 5_000;
+/** Rows of one INSERT: three parameters each, and the protocol takes 65,535. */
+const PUT_ROWS = 1_000;
+/** A message that was handed out this often and never answered has taken its consumers down with it. */
+const MAX_DELIVERIES = 100;
+const DEPTH_AGE_MS = 1_000;
+
+export interface LocalBusOptions {
+  /** A queue refuses more than this many messages, or bytes. */
+  readonly maxMessages?: number;
+  readonly maxBytes?: number;
+}
+
+interface Row {
+  id: number;
+  queue: string;
+  body: Buffer;
+  attempts: number;
+  deliveries: number;
+}
+
+/**
+ * A queue in PostgreSQL. What is published is synced to disk. Leases and acks are not: lost in a crash of the
+ * server, they only mean that a message is delivered again.
+ */
+export async function openLocalBus(url: string, options: LocalBusOptions = {}): Promise<Bus> {
+  const db = new Database(url, { maxSessions: 6, applicationName: 'feedctl bus' });
+  const relaxed = new Database(url, {
+    maxSessions: 4,
+    applicationName: 'feedctl bus',
+    sessionSettings: { synchronous_commit: 'off' },
+  });
+  const maxMessages = options.maxMessages ?? 100_000;
+  const maxBytes = options.maxBytes ?? 1024 ** 3;
+  const consumers = new Set<LocalConsumer>();
+  let identity: Promise<{ id: number; listener: Listener }> | undefined;
+  let depths: { at: number; full: Set<string> } = { at: 0, full: new Set() };
+
+  /** A consumer's session: it is woken here, and it lives as long as this session holds its lock. */
+  const identify = async () => {
+    const { rows } = await relaxed.query<{ id: number }>(`select nextval('bus.consumer_id')::integer as id`);
+    const id = rows[0]!.id;
+    const listener = await db.listen(
+      [WAKE_CHANNEL],
+      {
+        onNotify: (_, queue) => {
+          for (const consumer of consumers) consumer.wake(queue);
+        },
+        onListening: async (session) => {
+          await session.query('select pg_advisory_lock($1, $2)', [CONSUMER_LOCK, id]);
+          for (const consumer of consumers) consumer.wake();
+        },
+      },
+    );
+    return { id, listener };
+  };
+
+  const readDepths = async (): Promise<(QueueDepth & { bytes: number })[]> => {
+    const { rows } = await relaxed.query<Record<string, number> & { queue: string }>(DEPTHS);
+    return rows.map((row) => ({
+      queue: row.queue,
+      ready: row.ready!,
+      unacked: row.unacked!,
+      oldestAgeMs: Math.round(Number(row.age_ms)),
+      deadLetters: row.dead!,
+      bytes: row.bytes!,
+    }));
+  };
+
+  const checkRoom = async (queues: Iterable<string>): Promise<void> => {
+    if (Date.now() - depths.at > DEPTH_AGE_MS) {
+      depths = { at: Date.now(), full: depths.full };
+      const over = (await readDepths()).filter((d) => d.ready + d.unacked >= maxMessages || d.bytes >= maxBytes);
+      depths.full = new Set(over.map((d) => d.queue));
+    }
+    for (const queue of queues) {
+      if (depths.full.has(queue)) throw new FeedctlError('QUEUE_FULL', `the queue ${queue} is at its bound`);
+    }
+  };
+
+  const hasPassed = async (mark: BusMark): Promise<boolean> => {
+    const { rows } = await relaxed.query<{ found: boolean }>(ANY_BEFORE, [mark.queues, mark.position]);
+    return !rows[0]!.found;
+  };
+
+  return {
+    kind: 'local',
+    async publish(messages: readonly Outgoing[]) {
+      if (messages.length === 0) return;
+      await checkRoom(new Set(messages.map((message) => message.queue)));
+      const parameters = (part: readonly Outgoing[]) => part.flatMap((m) => [m.queue, m.body, m.delayMs ?? 0]);
+      if (messages.length <= PUT_ROWS) {
+        await db.query(putStatement(messages.length), parameters(messages));
+        return;
+      }
+      await db.transaction(async (session) => {
+        for (let from = 0; from < messages.length; from += PUT_ROWS) {
+          const part = messages.slice(from, from + PUT_ROWS);
+          await session.query(putStatement(part.length), parameters(part));
+        }
+      });
+    },
+    async consume(consumeOptions, onDeliveries) {
+      identity ??= identify();
+      const { id } = await identity;
+      const consumer = new LocalConsumer(relaxed, id, consumeOptions, onDeliveries, () => consumers.delete(consumer));
+      consumers.add(consumer);
+      consumer.start();
+      return consumer;
+    },
+    async mark(queues: readonly QueueName[]) {
+      const { rows } = await relaxed.query<{ position: number }>(MAX_ID, [queues]);
+      return { queues, position: rows[0]!.position };
+    },
+    hasPassed,
+    depths: readDepths,
+    async dropQueue(queue) {
+      await db.query(DROP, [queue]);
+    },
+    async close() {
+      await Promise.all([...consumers].map((consumer) => consumer.stop(0)));
+      const known = await identity?.catch(() => undefined);
+      await known?.listener.close();
+      await Promise.all([db.close(), relaxed.close()]);
+    },
+  };
+}
+
+/** Takes messages of some queues, hands them out, and settles them in batches. */
+class LocalConsumer implements Consumer {
+  readonly #db: Database;
+  readonly #id: number;
+  readonly #queues: readonly QueueName[];
+  readonly #prefetch: number;
+  readonly #onDeliveries: (deliveries: Delivery[]) => void;
+  readonly #onStopped: () => void;
+  /** Ids in hand, by queue. */
+  readonly #held = new Map<string, Set<number>>();
+  #heldCount = 0;
+  #acks = new Map<string, number[]>();
+  #settling: Promise<void> = Promise.resolve();
+  #flushQueued = false;
+  #stopped = false;
+  #running: Promise<void> | undefined;
+  #recoveredAt = 0;
+  #heartbeat: NodeJS.Timeout | undefined;
+  #wake = Promise.withResolvers<void>();
+
+  constructor(
+    db: Database,
+    id: number,
+    options: ConsumeOptions,
+    onDeliveries: (deliveries: Delivery[]) => void,
+    onStopped: () => void,
+  ) {
+    this.#db = db;
+    this.#id = id;
+    this.#queues = options.queues;
+    this.#prefetch = options.prefetch;
+    this.#onDeliveries = onDeliveries;
+    this.#onStopped = onStopped;
+  }
+
+  start(): void {
+    this.#heartbeat = setInterval(() => {
+      for (const [queue, ids] of this.#held) {
+        if (ids.size > 0) this.#db.query(RENEW, [queue, [...ids], this.#id, LEASE_MS]).catch(() => {});
+      }
+    }, LEASE_MS / 3);
+    this.#running = this.#run();
+  }
+
+  wake(queue?: string): void {
+    if (queue === undefined || this.#queues.includes(queue as QueueName)) this.#wake.resolve();
+  }
+
+  async stop(deadlineMs: number): Promise<void> {
+    this.#stopped = true;
+    this.wake();
+    await this.#running;
+    for (const until = Date.now() + deadlineMs; this.#heldCount > 0 && Date.now() < until; ) await sleep(5);
+    await this.#flush();
+    clearInterval(this.#heartbeat);
+    if (this.#heldCount > 0) await this.#db.query(GIVE_BACK, [this.#queues, this.#id]).catch(() => {});
+    this.#onStopped();
+  }
+
+  async #run(): Promise<void> {
+    let failures = 0;
+    while (!this.#stopped) {
+      // Replaced before looking: a wake-up while the queues are read is not lost.
+      this.#wake = Promise.withResolvers<void>();
+      try {
+        const taken = await this.#takeAll();
+        failures = 0;
+        if (taken === 0 && !this.#stopped) await this.#idle();
+      } catch {
+        failures += 1;
+        const backoffMs = Math.min(10_000, 100 * 2 ** failures) * Math.random();
+        await this.#sleep(50 + backoffMs);
+      }
+    }
+  }
+
+  async #takeAll(): Promise<number> {
+    if (Date.now() - this.#recoveredAt > RECOVER_EVERY_MS) {
+      await this.#db.query(RECOVER, [this.#queues]);
+      this.#recoveredAt = Date.now();
+    }
+    let taken = 0;
+    for (const queue of this.#queues) {
+      const room = this.#prefetch - this.#heldCount;
+      if (room <= 0) break;
+      const { rows } = await this.#db.query<Row>(TAKE, [queue, room, this.#id, LEASE_MS]);
+      if (rows.length === 0) continue;
+      taken += rows.length;
+      rows.sort((a, b) => a.id - b.id);
+      const deliveries = rows.map((row) => this.#delivery(row));
+      const fit = deliveries.filter((delivery, i) => {
+        if (rows[i]!.deliveries <= MAX_DELIVERIES) return true;
+        delivery.deadLetter(`handed out ${MAX_DELIVERIES} times and never answered`);
+        return false;
+      });
+      if (fit.length > 0) this.#onDeliveries(fit);
+    }
+    return taken;
+  }
+
+  async #idle(): Promise<void> {
+    let waitMs = IDLE_POLL_MS;
+    if (this.#heldCount < this.#prefetch) {
+      const { rows } = await this.#db.query<{ due_ms: string | null }>(NEXT_DUE, [this.#queues]);
+      const due = rows[0]?.due_ms;
+      if (due != null) waitMs = Math.min(IDLE_POLL_MS, Math.max(5, Number(due)));
+    }
+    await this.#sleep(waitMs);
+  }
+
+  async #sleep(ms: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise<void>((done) => {
+      timer = setTimeout(done, ms);
+    });
+    await Promise.race([timeout, this.#wake.promise]);
+    clearTimeout(timer);
+  }
+
+  #delivery(row: Row): Delivery {
+    const held = this.#held.get(row.queue) ?? new Set();
+    this.#held.set(row.queue, held.add(row.id));
+    this.#heldCount += 1;
+    let settled = false;
+    const settleOnce = (how: () => void) => {
+      if (settled) throw new Error(`message ${row.queue}/${row.id} was settled already`);
+      settled = true;
+      how();
+    };
+    const apart = (statement: string, values: unknown[]) => {
+      const done = this.#db.query(statement, values).catch(() => {}); // The lease ends, and it is delivered again.
+      this.#settling = Promise.all([this.#settling, done]).then(() => this.#release(row.queue, [row.id]));
+    };
+    return {
+      queue: row.queue,
+      body: row.body,
+      attempts: row.attempts,
+      ack: () =>
+        settleOnce(() => {
+          const ids = this.#acks.get(row.queue) ?? [];
+          ids.push(row.id);
+          this.#acks.set(row.queue, ids);
+          void this.#flush();
+        }),
+      retry: (delayMs, { counts = true } = {}) =>
+        settleOnce(() => apart(RETRY, [row.queue, row.id, this.#id, Math.round(delayMs), counts ? 1 : 0])),
+      deadLetter: (reason) => settleOnce(() => apart(DEAD_LETTER, [row.queue, row.id, this.#id, reason.slice(0, 2000)])),
+    };
+  }
+
+  #release(queue: string, ids: number[]): void {
+    for (const id of ids) if (this.#held.get(queue)?.delete(id)) this.#heldCount -= 1;
+    this.#wake.resolve();
+  }
+
+  /** Acks gather while a flush is on its way: one statement for many. */
+  #flush(): Promise<void> {
+    if (this.#flushQueued) return this.#settling;
+    this.#flushQueued = true;
+    this.#settling = this.#settling.then(async () => {
+      this.#flushQueued = false;
+      const acks = this.#acks;
+      this.#acks = new Map();
+      for (const [queue, ids] of acks) {
+        // A failed ack costs a second delivery, nothing more.
+        await this.#db.query(ACK, [queue, ids, this.#id]).catch(() => {});
+        this.#release(queue, ids);
+      }
+    });
+    return this.#settling;
+  }
+}

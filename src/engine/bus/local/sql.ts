@@ -1,0 +1,90 @@
+/** Every statement of the local queue. Table and reasons: store/migrations/0003_bus.ts. */
+
+export const WAKE_CHANNEL = 'feedctl_bus';
+/** First key of the advisory locks that consumers hold: "fb". */
+export const CONSUMER_LOCK = 0x6662;
+
+/** In: n times queue, body, delay in ms as flat parameters. Wakes the consumers of each queue, at commit. */
+export const putStatement = (count: number): string => {
+  const rows = Array.from(
+    { length: count },
+    (_, i) => `($${i * 3 + 1}, $${i * 3 + 2}, clock_timestamp() + $${i * 3 + 3} * interval '1 ms')`,
+  );
+  return `
+    with put as (insert into bus.messages (queue, body, visible_at) values ${rows.join(', ')} returning queue)
+    select pg_notify('${WAKE_CHANNEL}', queue) from (select distinct queue from put) queues`;
+};
+
+/**
+ * Leases up to n messages of one queue, oldest first. In: queue, n, consumer, lease in ms.
+ * Atomic: rows are locked as they are chosen, and those that others have locked are passed over.
+ */
+export const TAKE = `
+  update bus.messages m set consumer = $3, visible_at = clock_timestamp() + $4 * interval '1 ms',
+         deliveries = deliveries + 1
+  from (select id from bus.messages where queue = $1 and visible_at <= clock_timestamp()
+        order by id limit $2 for update skip locked) due
+  where m.queue = $1 and m.id = due.id
+  returning m.id, m.queue, m.body, m.attempts, m.deliveries`;
+
+/** In: queue, ids, consumer, lease in ms. */
+export const RENEW = `
+  update bus.messages set visible_at = clock_timestamp() + $4 * interval '1 ms'
+  where queue = $1 and id = any($2) and consumer = $3`;
+
+/** In: queue, ids, consumer. One that another consumer has by now is left alone: it will be settled there. */
+export const ACK = `delete from bus.messages where queue = $1 and id = any($2) and consumer = $3`;
+
+/** In: queue, id, consumer, delay in ms, failed attempts to add. */
+export const RETRY = `
+  update bus.messages set consumer = null, visible_at = clock_timestamp() + $4 * interval '1 ms',
+         attempts = attempts + $5
+  where queue = $1 and id = $2 and consumer = $3`;
+
+/** In: queue, id, consumer, reason. Moves in one statement: the message is never in both places or in neither. */
+export const DEAD_LETTER = `
+  with dead as (delete from bus.messages where queue = $1 and id = $2 and consumer = $3 returning *)
+  insert into bus.dead_letters (id, queue, body, attempts, reason)
+  select id, queue, body, attempts, $4 from dead`;
+
+/** In: queues, consumer. */
+export const GIVE_BACK = `
+  update bus.messages set consumer = null, visible_at = clock_timestamp()
+  where queue = any($1) and consumer = $2`;
+
+/**
+ * Gives back what consumers hold whose session is gone, so that a crash costs no wait for the lease. In: queues.
+ * A lease without a live session is just as well over: its owner could not settle it any more.
+ */
+export const RECOVER = `
+  update bus.messages set consumer = null, visible_at = clock_timestamp()
+  where queue = any($1) and consumer is not null
+    and consumer not in (
+      select objid::integer from pg_locks
+      where locktype = 'advisory' and classid = ${CONSUMER_LOCK} and objsubid = 2 and granted
+        and database = (select oid from pg_database where datname = current_database()))`;
+
+/** Milliseconds until the next message of these queues is due; null where there is none. */
+export const NEXT_DUE = `
+  select extract(epoch from min(visible_at) - clock_timestamp()) * 1000 as due_ms
+  from bus.messages where queue = any($1)`;
+
+export const MAX_ID = `select coalesce(max(id), 0) as position from bus.messages where queue = any($1)`;
+
+export const ANY_BEFORE = `
+  select exists (select from unnest($1::text[]) q(queue)
+    cross join lateral (select 1 from bus.messages m where m.queue = q.queue and m.id <= $2 limit 1) m) as found`;
+
+/** Sizes come from the row, without reading the bytes themselves. */
+export const DEPTHS = `
+  select queue, sum(ready)::bigint as ready, sum(unacked)::bigint as unacked, max(age_ms) as age_ms,
+         sum(bytes)::bigint as bytes, sum(dead)::bigint as dead
+  from (select queue, count(*) filter (where consumer is null) as ready, count(consumer) as unacked,
+               greatest(0, extract(epoch from clock_timestamp() - min(published_at)) * 1000) as age_ms,
+               sum(octet_length(body)) as bytes, 0 as dead
+        from bus.messages group by queue
+        union all
+        select queue, 0, 0, 0, 0, count(*) from bus.dead_letters group by queue) sizes
+  group by queue order by queue`;
+
+export const DROP = `delete from bus.messages where queue = $1`;

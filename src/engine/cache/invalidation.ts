@@ -1,0 +1,53 @@
+import type { Queryable } from '../store/database.ts';
+
+/** Tells every cache which feeds a transaction changes. Part of that transaction: both happen or neither. */
+export const INVALIDATE_CHANNEL = 'feedctl_feed_changed';
+
+const SLOTS = 1 << 15;
+/** A notification holds 8,000 bytes; past this many slots of two bytes each the bitmap is smaller. */
+const MAX_LISTED = 1_500;
+
+export const slotOf = (userId: number): number => userId % SLOTS;
+
+/**
+ * The feeds a transaction changes. A batch may touch 20,000 users and a notification holds 8,000 bytes, so users
+ * are named by slot: a neighbour in the slot is forgotten too, no harm.
+ */
+export class ChangedFeeds {
+  readonly #bitmap = Buffer.alloc(SLOTS / 8);
+
+  add(userId: number): void {
+    const slot = slotOf(userId);
+    this.#bitmap[slot >> 3]! |= 1 << (slot & 7);
+  }
+
+  /** Run it inside the transaction. */
+  async notify(session: Queryable): Promise<void> {
+    const slots = [...this.#slots()];
+    if (slots.length === 0) return;
+    const payload =
+      slots.length <= MAX_LISTED
+        ? `l${Buffer.from(Uint16Array.from(slots).buffer).toString('base64')}`
+        : `b${this.#bitmap.toString('base64')}`;
+    await session.query('select pg_notify($1, $2)', [INVALIDATE_CHANNEL, payload]);
+  }
+
+  *#slots(): Generator<number> {
+    for (let byte = 0; byte < this.#bitmap.length; byte += 1) {
+      const bits = this.#bitmap[byte]!;
+      for (let bit = 0; bits >> bit > 0; bit += 1) if (bits & (1 << bit)) yield byte * 8 + bit;
+    }
+  }
+}
+
+/** The slots a payload names. */
+export function slotsOfPayload(payload: string): number[] {
+  const bytes = Buffer.from(payload.slice(1), 'base64');
+  const slots: number[] = [];
+  if (payload[0] === 'l') {
+    for (let at = 0; at + 1 < bytes.length; at += 2) slots.push(bytes.readUInt16LE(at));
+  } else {
+    for (let slot = 0; slot < bytes.length * 8; slot += 1) if (bytes[slot >> 3]! & (1 << (slot & 7))) slots.push(slot);
+  }
+  return slots;
+}

@@ -1,0 +1,64 @@
+import type { Bus } from './bus/bus.ts';
+import { openLocalBus } from './bus/local/bus.ts';
+import { readClusterState } from './config/clusterState.ts';
+import type { Config } from './config/config.ts';
+import { FeedctlError } from './model/errors.ts';
+import { Resources } from './resources.ts';
+import type { SocialContext } from './social/context.ts';
+import { Database } from './store/database.ts';
+import { checkSchema } from './store/migrate.ts';
+import { openIdSource } from './store/nodes.ts';
+import { type Log, silentLog } from './telemetry/log.ts';
+
+/** Everything a command or a role works with, opened in one place and passed down. */
+export interface Cluster extends SocialContext {
+  readonly config: Config;
+  readonly db: Database;
+  readonly bus: Bus;
+  readonly log: Log;
+  readonly resources: Resources;
+  close(): Promise<void>;
+}
+
+/** The URL that is configured, or that of the embedded cluster which runs in the data directory. */
+export async function resolveDatabaseUrl(config: Config): Promise<string> {
+  if (config.databaseUrl) return config.databaseUrl;
+  const state = await readClusterState(config.dataDir);
+  if (!state?.databaseUrl) throw new FeedctlError('CLUSTER_NOT_RUNNING', `no cluster runs in ${config.dataDir}`);
+  return state.databaseUrl;
+}
+
+/** A gateway of the cluster. Throws GATEWAY_UNREACHABLE where none is configured or running. */
+export async function resolveGatewayUrl(config: Config, db: Database): Promise<string> {
+  if (config.gatewayUrl) return config.gatewayUrl;
+  const { listGateways } = await import('./store/roles.ts');
+  const gateway = (await listGateways(db)).find((row) => row.heartbeatAgeMs < 15_000);
+  if (!gateway) throw new FeedctlError('GATEWAY_UNREACHABLE', 'no gateway is running');
+  return gateway.url;
+}
+
+/**
+ * Opens the cluster. Throws DATABASE_UNREACHABLE, CLUSTER_NOT_RUNNING, SCHEMA_MISSING or SCHEMA_NEWER.
+ * `databaseUrl`: where it is known already, as in the process that started the server.
+ */
+export async function openCluster(
+  config: Config,
+  options: { databaseUrl?: string; log?: Log; anySchema?: boolean } = {},
+): Promise<Cluster> {
+  const resources = new Resources();
+  const log = options.log ?? silentLog;
+  try {
+    const url = options.databaseUrl ?? (await resolveDatabaseUrl(config));
+    const db = new Database(url);
+    resources.add('database', () => db.close());
+    if (!options.anySchema) await checkSchema(db);
+    const bus = await openLocalBus(url);
+    resources.add('bus', () => bus.close());
+    const ids = openIdSource(db);
+    resources.add('node number', () => ids.release());
+    return { config, db, bus, ids, log, resources, close: () => resources.release(log) };
+  } catch (error) {
+    await resources.release(log);
+    throw error;
+  }
+}

@@ -1,0 +1,96 @@
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { z } from 'zod';
+import { FeedctlError } from '../model/errors.ts';
+import { readContexts } from './contexts.ts';
+
+const url = (protocols: string[]) =>
+  z.string().refine((text) => protocols.some((protocol) => text.startsWith(`${protocol}://`)), {
+    error: `must start with ${protocols.map((protocol) => `${protocol}://`).join(' or ')}`,
+  });
+
+/** What may be set in the environment or in a context; every key has a flag or an environment variable. */
+const settings = z.object({
+  dataDir: z.string().min(1),
+  databaseUrl: url(['postgres', 'postgresql']).optional(),
+  gatewayUrl: url(['http', 'https']).optional(),
+  production: z.stringbool().or(z.boolean()),
+});
+
+type Settings = z.infer<typeof settings>;
+export type SettingName = keyof Settings;
+export type Source = 'flag' | 'environment' | 'context' | 'default';
+
+const ENVIRONMENT: Record<SettingName, string> = {
+  dataDir: 'FEEDCTL_DATA_DIR',
+  databaseUrl: 'FEEDCTL_DATABASE_URL',
+  gatewayUrl: 'FEEDCTL_GATEWAY_URL',
+  production: 'FEEDCTL_PRODUCTION',
+};
+
+/** Settings of drivers that are not in this version: named, so that they are refused instead of overlooked. */
+const UNSUPPORTED = { FEEDCTL_BROKER_URL: 'brokerUrl', FEEDCTL_CACHE_URL: 'cacheUrl' };
+
+export interface Config extends Settings {
+  readonly context: string;
+  /** No database URL is set: the database is the embedded one of `dataDir`. */
+  readonly embedded: boolean;
+  /** Where each value came from. */
+  readonly sources: Readonly<Record<SettingName, Source>>;
+}
+
+export interface ConfigFlags {
+  context?: string;
+  dataDir?: string;
+  databaseUrl?: string;
+  gatewayUrl?: string;
+}
+
+/** root's home is closed to the user PostgreSQL has to run as there, so its default is a system directory. */
+function defaultDataDir(env: NodeJS.ProcessEnv): string {
+  if (process.getuid?.() === 0) return '/var/lib/feedctl';
+  return join(env.XDG_DATA_HOME || join(homedir(), '.local', 'share'), 'feedctl');
+}
+
+/**
+ * One validated configuration out of flags, environment, context file and defaults, in this order.
+ * Throws CONFIG_INVALID, CONTEXT_NOT_FOUND, SECRET_IN_FLAG or UNSUPPORTED.
+ */
+export async function loadConfig(flags: ConfigFlags, env: NodeJS.ProcessEnv = process.env): Promise<Config> {
+  if (flags.databaseUrl && /^[a-z]+:\/\/[^/@]*:[^/@]+@/i.test(flags.databaseUrl)) {
+    throw new FeedctlError('SECRET_IN_FLAG', '--database-url contains a password');
+  }
+  const name = flags.context ?? env.FEEDCTL_CONTEXT ?? 'local';
+  const context: Record<string, unknown> = await readContexts(env, name);
+  for (const [variable, key] of Object.entries(UNSUPPORTED)) {
+    const value = env[variable] ?? context[key];
+    if (value) throw new FeedctlError('UNSUPPORTED', `${variable} (${key}) is set, and this version has no driver for it`);
+  }
+
+  const values: Record<string, unknown> = {};
+  const sources = {} as Record<SettingName, Source>;
+  for (const key of Object.keys(settings.shape) as SettingName[]) {
+    const candidates: [Source, unknown][] = [
+      ['flag', (flags as Record<string, unknown>)[key]],
+      ['environment', env[ENVIRONMENT[key]] || undefined],
+      ['context', context[key]],
+      ['default', { dataDir: defaultDataDir(env), production: false }[key as string]],
+    ];
+    const [source, value] = candidates.find(([, candidate]) => candidate !== undefined) ?? ['default', undefined];
+    values[key] = value;
+    sources[key] = source;
+  }
+  const parsed = settings.safeParse(values);
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0]!;
+    const key = issue.path[0] as SettingName;
+    throw new FeedctlError('CONFIG_INVALID', `${key} (from ${sources[key]}) ${issue.message}`);
+  }
+  return {
+    ...parsed.data,
+    dataDir: resolve(parsed.data.dataDir),
+    context: name,
+    embedded: parsed.data.databaseUrl === undefined,
+    sources,
+  };
+}

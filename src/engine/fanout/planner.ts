@@ -1,0 +1,168 @@
+import type { Bus, Consumer, Delivery, Outgoing, QueueName } from '../bus/bus.ts';
+import type { Notifier } from '../live/notifier.ts';
+import type { PushState } from '../model/celebrity.ts';
+import type { EventRef } from '../model/event.ts';
+import { decodeEvents, type MessageHeader, ROW_BYTES } from '../model/messages.ts';
+import { copyOut } from '../store/copy.ts';
+import type { Database } from '../store/database.ts';
+import type { Log } from '../telemetry/log.ts';
+import { giveBack } from '../bus/giveBack.ts';
+import { handleFollowChange, handlePostDeleted } from './relations.ts';
+import { RowBatches } from './rowBatches.ts';
+
+/** Event messages in the planner's hands; each holds up to 2,000 events. */
+const PREFETCH = 16;
+/** Followers read in one query: bounds its memory and the time until its rows are acked. */
+const ROWS_A_QUERY = 200_000;
+/** A post with more recipients than this goes through the bulk lane. */
+const BULK_RECIPIENTS = 20_000;
+/** Messages gathered before they are published while rows still come. */
+const PUBLISH_AT = 8;
+/** Fixed, whatever the number of workers: a user's rows are always in the same one. */
+const PARTITIONS = 2;
+
+export interface PlannerContext {
+  readonly db: Database;
+  readonly bus: Bus;
+  readonly notifier: Notifier;
+  readonly log: Log;
+}
+
+interface PlannedPost {
+  readonly postId: number;
+  readonly authorId: number;
+  readonly recipients: number;
+}
+
+/** Turns events into messages of feed rows, and keeps `followers` and feeds true to the follows. */
+export async function startPlanner(context: PlannerContext): Promise<Consumer> {
+  let waiting: Delivery[] = [];
+  let running: Promise<void> | undefined;
+  const run = async () => {
+    while (waiting.length > 0) {
+      const batch = waiting;
+      waiting = [];
+      await handleBatch(context, batch);
+    }
+    running = undefined;
+  };
+  return context.bus.consume({ queues: ['events'], prefetch: PREFETCH }, (deliveries) => {
+    waiting.push(...deliveries);
+    running ??= run();
+  });
+}
+
+/** Messages of one batch and one run are planned together; where that fails, each by itself. */
+async function handleBatch(context: PlannerContext, deliveries: Delivery[]): Promise<void> {
+  const byRun = new Map<number, { deliveries: Delivery[]; events: EventRef[]; header: MessageHeader }>();
+  for (const delivery of deliveries) {
+    try {
+      const { events, ...header } = decodeEvents(delivery.body);
+      const group = byRun.get(header.run);
+      if (!group) {
+        byRun.set(header.run, { deliveries: [delivery], events, header });
+      } else {
+        group.deliveries.push(delivery);
+        group.events.push(...events);
+        group.header = { run: header.run, committedAt: Math.min(header.committedAt, group.header.committedAt) };
+      }
+    } catch (error) {
+      giveBack(delivery, error, context.log);
+    }
+  }
+  for (const group of byRun.values()) {
+    try {
+      await handleEvents(context, group.events, group.header);
+      for (const delivery of group.deliveries) delivery.ack();
+    } catch (error) {
+      if (group.deliveries.length === 1) giveBack(group.deliveries[0]!, error, context.log);
+      else for (const delivery of group.deliveries) await handleBatch(context, [delivery]);
+    }
+  }
+}
+
+async function handleEvents(context: PlannerContext, events: readonly EventRef[], header: MessageHeader): Promise<void> {
+  const created = events.filter((event) => event.type === 'post.created');
+  await planPosts(context, created, header);
+  for (const event of events) {
+    if (event.type === 'post.deleted') await handlePostDeleted(context, { authorId: event.aggregateId, postId: event.subjectId });
+    else if (event.type !== 'post.created') {
+      await handleFollowChange(context, { followerId: event.aggregateId, followeeId: event.subjectId });
+    }
+  }
+}
+
+async function planPosts(context: PlannerContext, created: readonly EventRef[], header: MessageHeader): Promise<void> {
+  if (created.length === 0) return;
+  const authors = await authorStates(context.db, [...new Set(created.map((event) => event.aggregateId))]);
+  const live: PlannedPost[] = [];
+  const bulk: PlannedPost[] = [];
+  const pulled: PlannedPost[] = [];
+  for (const event of created) {
+    const author = authors.get(event.aggregateId);
+    if (!author) continue; // Erased since: nobody follows them any more.
+    const post = { postId: event.subjectId, authorId: event.aggregateId, recipients: author.followerCount };
+    if (author.pushState === 'pull') pulled.push(post);
+    else (post.recipients > BULK_RECIPIENTS ? bulk : live).push(post);
+  }
+  for (const [lane, posts] of [['rows.live', live], ['rows.bulk', bulk]] as const) {
+    for (const part of inQueries(posts)) await fanOut(context, lane, part, header);
+  }
+  await context.notifier.toFollowers(pulled, header);
+}
+
+/**
+ * The state is read before the followers, never with them: an author who becomes a celebrity in between is fanned
+ * out for nothing, and the change of state waits for plans like this one to drain.
+ */
+async function authorStates(
+  db: Database,
+  ids: readonly number[],
+): Promise<Map<number, { pushState: PushState; followerCount: number }>> {
+  const { rows } = await db.query<{ id: number; pushState: PushState; followerCount: number }>(
+    'select id, push_state as "pushState", follower_count as "followerCount" from users where id = any($1)',
+    [ids],
+  );
+  return new Map(rows.map((row) => [row.id, row]));
+}
+
+function* inQueries(posts: readonly PlannedPost[]): Generator<PlannedPost[]> {
+  let part: PlannedPost[] = [];
+  let rows = 0;
+  for (const post of posts) {
+    if (part.length > 0 && rows + post.recipients > ROWS_A_QUERY) {
+      yield part;
+      part = [];
+      rows = 0;
+    }
+    part.push(post);
+    rows += post.recipients;
+  }
+  if (part.length > 0) yield part;
+}
+
+/** Reads the followers of many posts in one query and publishes them as rows, partition by partition. */
+async function fanOut(
+  context: PlannerContext,
+  queue: QueueName,
+  posts: readonly PlannedPost[],
+  header: MessageHeader,
+): Promise<void> {
+  // COPY takes no parameters. What is put into the statement are ids: numbers of this program's own.
+  const array = (of: (post: PlannedPost) => number) => `'{${posts.map(of).join(',')}}'::bigint[]`;
+  const statement = `
+    copy (select f.follower_id, p.post_id, p.author_id
+          from unnest(${array((post) => post.postId)}, ${array((post) => post.authorId)}) p(post_id, author_id)
+          join followers f on f.followee_id = p.author_id)
+    to stdout (format binary)`;
+  const batches = new RowBatches(PARTITIONS, header);
+  const publish = (bodies: Buffer[]) => context.bus.publish(bodies.map((body): Outgoing => ({ queue, body })));
+  await context.db.withSession((session) =>
+    copyOut(session, statement, (bytes, at, length) => {
+      if (length !== ROW_BYTES) throw new Error(`a row of ${length} bytes, expected ${ROW_BYTES}`);
+      batches.add(bytes, at);
+      return batches.fullCount >= PUBLISH_AT ? publish(batches.takeFull()) : undefined;
+    }),
+  );
+  await publish(batches.takeAll());
+}

@@ -1,0 +1,105 @@
+import type { Bus, BusMark, Consumer, Delivery } from '../bus/bus.ts';
+import { ChangedFeeds } from '../cache/invalidation.ts';
+import { FeedctlError } from '../model/errors.ts';
+import type { Database } from '../store/database.ts';
+import { backfillPair, removePairItems, removePostItems } from '../store/feeds.ts';
+import { copyPairState, type Pair, withPairLock } from '../store/follows.ts';
+import type { Log } from '../telemetry/log.ts';
+import { giveBack } from '../bus/giveBack.ts';
+
+interface RelationContext {
+  readonly db: Database;
+  readonly bus: Bus;
+  readonly log: Log;
+}
+
+/** Rows that plans made earlier may still write, and what is to be removed after them. */
+interface Cleanup {
+  readonly what: { pair: Pair } | { post: { authorId: number; postId: number } };
+  readonly mark: BusMark;
+}
+
+const PREFETCH = 50;
+const LOOK_AGAIN_MS = 250;
+
+/**
+ * After a follow or an unfollow: `followers` gets the state the pair has now, and commits; only then feeds follow.
+ * A post is planned with the new follower, or it was there before and is in the backfill.
+ */
+export async function handleFollowChange(context: RelationContext, pair: Pair): Promise<void> {
+  const follows = await context.db.withSession((session) =>
+    withPairLock(session, pair, async () => {
+      const exists = await copyPairState(session, pair);
+      if (exists) await backfillPair(session, pair);
+      else await removePairItems(session, pair);
+      await changed([pair.followerId]).notify(session);
+      return exists;
+    }),
+  );
+  if (!follows) await cleanUpLater(context, { pair });
+}
+
+export async function handlePostDeleted(
+  context: RelationContext,
+  post: { authorId: number; postId: number },
+): Promise<void> {
+  await removePostItems(context.db, post);
+  await cleanUpLater(context, { post });
+}
+
+function changed(userIds: number[]): ChangedFeeds {
+  const feeds = new ChangedFeeds();
+  for (const id of userIds) feeds.add(id);
+  return feeds;
+}
+
+async function cleanUpLater(context: RelationContext, what: Cleanup['what']): Promise<void> {
+  const mark = await context.bus.mark(['events']);
+  await publishCleanup(context.bus, { what, mark });
+}
+
+async function publishCleanup(bus: Bus, cleanup: Cleanup): Promise<void> {
+  await bus.publish([{ queue: 'cleanup', body: Buffer.from(JSON.stringify(cleanup)) }]);
+}
+
+/**
+ * Removes rows that were written by plans older than an unfollow or a deletion. First every event before it has
+ * to be planned, then every row of those plans written.
+ */
+export async function startCleaner(context: RelationContext): Promise<Consumer> {
+  const handle = async (delivery: Delivery) => {
+    try {
+      const { what, mark } = decodeCleanup(delivery.body);
+      if (!(await context.bus.hasPassed(mark))) {
+        delivery.retry(LOOK_AGAIN_MS, { counts: false });
+        return;
+      }
+      if (mark.queues.includes('events')) {
+        await publishCleanup(context.bus, { what, mark: await context.bus.mark(['rows.live', 'rows.bulk']) });
+      } else if ('pair' in what) {
+        await context.db.withSession((session) => withPairLock(session, what.pair, () => removePairItems(session, what.pair)));
+      } else {
+        await removePostItems(context.db, what.post);
+      }
+      delivery.ack();
+    } catch (error) {
+      giveBack(delivery, error, context.log);
+    }
+  };
+  let work = Promise.resolve();
+  return context.bus.consume({ queues: ['cleanup'], prefetch: PREFETCH }, (deliveries) => {
+    work = work.then(async () => {
+      for (const delivery of deliveries) await handle(delivery);
+    });
+  });
+}
+
+function decodeCleanup(body: Buffer): Cleanup {
+  try {
+    const cleanup = JSON.parse(body.toString()) as Cleanup;
+    if (!Array.isArray(cleanup.mark.queues) || !cleanup.what) throw new Error('fields are missing');
+    return cleanup;
+  } catch (error) {
+    throw new FeedctlError('BUS_MESSAGE_INVALID', 'the message is no cleanup', { cause: error });
+  }
+}

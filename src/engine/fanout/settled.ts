@@ -1,0 +1,30 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Bus, QueueName } from '../bus/bus.ts';
+import { firstIdAt } from '../model/ids.ts';
+import type { Database } from '../store/database.ts';
+import { anyUndispatched } from '../store/events.ts';
+
+const FIRST_LOOK_MS = 10;
+const MAX_LOOK_MS = 200;
+/** Ids may run ahead of the clock a little. */
+const AHEAD_MS = 1_000;
+
+async function until(done: () => Promise<boolean>, signal: AbortSignal | undefined): Promise<void> {
+  for (let waitMs = FIRST_LOOK_MS; !(await done()); waitMs = Math.min(MAX_LOOK_MS, waitMs * 1.5)) {
+    await sleep(waitMs, undefined, signal ? { signal } : {});
+  }
+}
+
+/**
+ * Resolves when every post committed before the call is in every feed it belongs to: its event has left the
+ * outbox, then it is planned, which puts its rows in the next queues, then those rows are written.
+ */
+export async function fanOutSettled(context: { db: Database; bus: Bus }, signal?: AbortSignal): Promise<void> {
+  const { db, bus } = context;
+  const lastId = firstIdAt(Date.now() + AHEAD_MS);
+  await until(async () => !(await anyUndispatched(db, lastId)), signal);
+  for (const queues of [['events'], ['rows.live', 'rows.bulk']] satisfies QueueName[][]) {
+    const mark = await bus.mark(queues);
+    await until(() => bus.hasPassed(mark), signal);
+  }
+}

@@ -1,0 +1,97 @@
+import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
+import type { Bus } from '../bus/bus.ts';
+import { openNotifier } from '../live/notifier.ts';
+import { openPresence } from '../live/presence.ts';
+import { messageOf } from '../model/errors.ts';
+import { Resources } from '../resources.ts';
+import type { Database } from '../store/database.ts';
+import { registerWorker, unregisterWorker, workerHeartbeat } from '../store/roles.ts';
+import type { Log } from '../telemetry/log.ts';
+import { maintain } from './maintenance.ts';
+import { startPlanner } from './planner.ts';
+import { startCleaner } from './relations.ts';
+import { sweep } from './sweeper.ts';
+import { startWriter } from './writer.ts';
+
+const SWEEP_EVERY_MS = 1_000;
+const HEARTBEAT_MS = 5_000;
+const MAINTAIN_EVERY_MS = 15_000;
+
+export interface Worker {
+  readonly id: string;
+  readonly rowsWritten: number;
+  /** Takes no more work, finishes what it holds within the deadline, and gives the rest back. */
+  stop(deadlineMs: number): Promise<void>;
+}
+
+/** A fan-out worker: planner, writer, cleaner and sweeper. Any number of them share the queues. */
+export async function startWorker(context: { db: Database; bus: Bus; log: Log; version: string }): Promise<Worker> {
+  const { db, bus, log, version } = context;
+  const id = randomUUID();
+  const resources = new Resources();
+  let rowsWritten = 0;
+  let deadline = 10_000;
+  try {
+    await registerWorker(db, { id, host: hostname(), pid: process.pid, version });
+    resources.add('registration', () => unregisterWorker(db, id));
+    const presence = await openPresence(db);
+    resources.add('presence', () => presence.close());
+    const notifier = openNotifier(bus, presence);
+    const onWritten = (rows: number) => {
+      rowsWritten += rows;
+    };
+    // Started from the end of the path and stopped from its beginning: what is under way flows out.
+    const writer = await startWriter({ db, bus, notifier, log, onWritten });
+    resources.add('writer', () => writer.stop(deadline));
+    const cleaner = await startCleaner({ db, bus, log });
+    resources.add('cleaner', () => cleaner.stop(deadline));
+    const planner = await startPlanner({ db, bus, notifier, log });
+    resources.add('planner', () => planner.stop(deadline));
+    const tasks = [
+      every(SWEEP_EVERY_MS, 'sweeper', log, async () => {
+        const swept = await sweep(db, bus);
+        if (swept > 0) log.info({ events: swept }, 'undispatched events published');
+      }),
+      every(HEARTBEAT_MS, 'heartbeat', log, () => workerHeartbeat(db, id, rowsWritten)),
+      every(MAINTAIN_EVERY_MS, 'maintenance', log, () => maintain(db, bus, log)),
+    ];
+    resources.add('timers', async () => {
+      for (const task of tasks) await task.stop();
+    });
+  } catch (error) {
+    await resources.release(log);
+    throw error;
+  }
+  return {
+    id,
+    get rowsWritten() {
+      return rowsWritten;
+    },
+    async stop(deadlineMs) {
+      deadline = deadlineMs;
+      await resources.release(log);
+    },
+  };
+}
+
+/** Runs `work` every `ms`, never twice at a time. A failure is logged and tried again at the next turn. */
+function every(ms: number, name: string, log: Log, work: () => Promise<void>): { stop(): Promise<void> } {
+  let running: Promise<void> = Promise.resolve();
+  let busy = false;
+  const timer = setInterval(() => {
+    if (busy) return;
+    busy = true;
+    running = work()
+      .catch((error) => log.warn({ task: name, reason: messageOf(error) }, 'task failed'))
+      .finally(() => {
+        busy = false;
+      });
+  }, ms);
+  return {
+    async stop() {
+      clearInterval(timer);
+      await running;
+    },
+  };
+}

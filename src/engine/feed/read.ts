@@ -1,0 +1,101 @@
+import type { CachedFeed, FeedCache } from '../cache/cache.ts';
+import { FeedctlError } from '../model/errors.ts';
+import type { FeedEntry } from '../model/feed.ts';
+import { MAX_ID, parseId } from '../model/ids.ts';
+import type { Queryable } from '../store/database.ts';
+import {
+  FEED_LIMIT,
+  feedFloor,
+  feedRing,
+  type PageRow,
+  pageAboveFloor,
+  pageBelowFloor,
+} from '../store/feeds.ts';
+
+export const MAX_PAGE = 1_000;
+
+export interface FeedPage {
+  readonly userId: number;
+  /** Newest first. */
+  readonly items: readonly PageRow[];
+  /** Pass it to get the next page; null where the feed ends. */
+  readonly nextCursor: string | null;
+}
+
+export interface FeedQuery {
+  /** 1 to 1,000. */
+  readonly limit: number;
+  /** The `nextCursor` of the page before. */
+  readonly cursor?: string;
+}
+
+/**
+ * A page of a home feed: what is materialized, the posts of celebrities and one's own, and below the floor the
+ * posts of everyone followed. Without a cache it comes from the table. Throws USER_NOT_FOUND or INVALID_ID.
+ */
+export async function readFeed(db: Queryable, userId: number, query: FeedQuery, cache?: FeedCache): Promise<FeedPage> {
+  const before = query.cursor === undefined ? MAX_ID : parseId(query.cursor, 'post');
+  const { limit } = query;
+  const cached = cache && (cache.get(userId) ?? (await cache.refill(userId, () => loadRing(db, userId))));
+  const items = (cached && (await pageFromCache(db, userId, before, limit, cached))) ?? (await pageFromTable(db, userId, before, limit));
+  const nextCursor = items.length === limit ? String(items.at(-1)!.postId) : null;
+  return { userId, items, nextCursor };
+}
+
+async function loadRing(db: Queryable, userId: number): Promise<CachedFeed> {
+  const { floor, entries } = await feedRing(db, userId, FEED_LIMIT);
+  const full = entries.length === FEED_LIMIT;
+  return { floor, entries, completeAbove: full ? Math.max(floor, entries.at(-1)!.postId - 1) : floor };
+}
+
+async function pageFromTable(db: Queryable, userId: number, before: number, limit: number): Promise<PageRow[]> {
+  const floor = await feedFloor(db, userId);
+  if (floor === undefined) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${userId}`);
+  const above = await pageAboveFloor(db, { userId, before, limit, floor });
+  return withOlder(db, { userId, before, limit, floor }, above);
+}
+
+/** undefined where the cache does not reach far enough down. */
+async function pageFromCache(
+  db: Queryable,
+  userId: number,
+  before: number,
+  limit: number,
+  cached: CachedFeed,
+): Promise<PageRow[] | undefined> {
+  // An empty entry may be that of a user who does not exist: the table knows.
+  if (cached.entries.length === 0) return undefined;
+  const start = firstBelow(cached.entries, before);
+  // Some more than the page: those unfollowed since or deleted drop out.
+  const slice = cached.entries.slice(start, start + limit + 50);
+  const cut = start + slice.length < cached.entries.length;
+  const completeAbove = cut ? slice.at(-1)!.postId - 1 : cached.completeAbove;
+  const query = { userId, before, limit, floor: cached.floor };
+  const page = await pageAboveFloor(db, query, slice);
+  if (page.length === limit && page.at(-1)!.postId > completeAbove) return page;
+  return !cut && cached.completeAbove === cached.floor ? withOlder(db, query, page) : undefined;
+}
+
+/** Everything below the floor is older than everything above it, but for celebrities and one's own. */
+async function withOlder(
+  db: Queryable,
+  query: { userId: number; before: number; limit: number; floor: number },
+  above: PageRow[],
+): Promise<PageRow[]> {
+  if (query.floor === 0 || (above.length === query.limit && above.at(-1)!.postId > query.floor)) return above;
+  const older = await pageBelowFloor(db, query);
+  const byId = new Map(older.map((row) => [row.postId, row]));
+  for (const row of above) byId.set(row.postId, row);
+  return [...byId.values()].sort((a, b) => b.postId - a.postId).slice(0, query.limit);
+}
+
+function firstBelow(entries: readonly FeedEntry[], before: number): number {
+  let low = 0;
+  let high = entries.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (entries[middle]!.postId < before) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}

@@ -1,0 +1,104 @@
+import { randomUUID } from 'node:crypto';
+import Fastify, { type FastifyError } from 'fastify';
+import type { FeedCache } from '../cache/cache.ts';
+import { openHub } from '../live/hub.ts';
+import { registerGateway, unregisterGateway } from '../live/presence.ts';
+import { type ErrorCode, FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
+import { Resources } from '../resources.ts';
+import type { SocialContext } from '../social/context.ts';
+import { openTokenCheck } from './auth.ts';
+import { addRoutes } from './routes.ts';
+import { serveSockets } from './sockets.ts';
+
+const HEARTBEAT_MS = 5_000;
+const BODY_LIMIT_BYTES = 64 * 1024;
+
+/** Everything else is the server's fault, 500, or a dependency's, 503. */
+const HTTP_STATUS: Partial<Record<ErrorCode, number>> = {
+  CONFIG_INVALID: 400,
+  DATABASE_UNREACHABLE: 503,
+  INVALID_ID: 400,
+  INVALID_TOKEN: 401,
+  NODE_NUMBERS_EXHAUSTED: 503,
+  POST_EMPTY: 422,
+  POST_NOT_FOUND: 404,
+  POST_TOO_LONG: 422,
+  QUEUE_FULL: 503,
+  SELF_FOLLOW: 422,
+  TEXT_INVALID: 422,
+  USAGE: 400,
+  USER_EXISTS: 409,
+  USER_NOT_FOUND: 404,
+};
+
+export interface Gateway {
+  readonly id: string;
+  /** Where it listens, e.g. http://127.0.0.1:8080. */
+  readonly url: string;
+  readonly sockets: number;
+  readonly pushed: number;
+  stop(deadlineMs: number): Promise<void>;
+}
+
+/** HTTP and WebSockets on one port. Throws PORT_TAKEN. */
+export async function startGateway(
+  context: SocialContext & { cache: FeedCache },
+  options: { host: string; port: number },
+): Promise<Gateway> {
+  const { db, bus, log } = context;
+  const id = randomUUID();
+  const resources = new Resources();
+  let deadline = 5_000;
+  try {
+    const checkToken = await openTokenCheck(db);
+    const app = Fastify({ bodyLimit: BODY_LIMIT_BYTES, forceCloseConnections: true });
+    resources.add('HTTP server', () => app.close());
+    app.setErrorHandler((error: FastifyError | FeedctlError, _request, reply) => {
+      const known = isFeedctlError(error);
+      const status = (error as FastifyError).statusCode ?? (known ? HTTP_STATUS[error.code] : undefined) ?? 500;
+      if (status >= 500) log.error({ reason: messageOf(error) }, 'request failed');
+      const code = known ? error.code : status < 500 ? 'USAGE' : 'INTERNAL';
+      const message = status === 500 ? 'the server failed to answer; its log says why' : error.message;
+      void reply.code(status).send({ error: { code, message } });
+    });
+    const checkReady = async () => {
+      await db.query('select 1');
+    };
+    addRoutes(app, { ...context, checkToken, checkReady });
+    let url: string;
+    try {
+      url = await app.listen({ host: options.host, port: options.port });
+    } catch (error) {
+      const { code } = error as { code?: string };
+      if (code === 'EADDRINUSE') throw new FeedctlError('PORT_TAKEN', `port ${options.port} of ${options.host} is in use`, { cause: error });
+      if (code === 'EACCES') throw new FeedctlError('PORT_TAKEN', `port ${options.port} is not open to this user`, { cause: error });
+      throw error;
+    }
+    await registerGateway(db, { id, url });
+    resources.add('registration', () => unregisterGateway(db, id));
+    const hub = await openHub({ db, bus, log, gatewayId: id });
+    resources.add('live queue', () => hub.stop(deadline));
+    resources.add('sockets', serveSockets(app.server, { hub, checkToken, log }));
+    const heartbeat = setInterval(() => {
+      db.query('update gateways set heartbeat_at = now() where id = $1', [id]).catch(() => {});
+    }, HEARTBEAT_MS);
+    resources.add('heartbeat', () => clearInterval(heartbeat));
+    return {
+      id,
+      url,
+      get sockets() {
+        return hub.sockets;
+      },
+      get pushed() {
+        return hub.pushed;
+      },
+      async stop(deadlineMs) {
+        deadline = deadlineMs;
+        await resources.release(log);
+      },
+    };
+  } catch (error) {
+    await resources.release(log);
+    throw error;
+  }
+}

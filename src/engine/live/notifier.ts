@@ -1,0 +1,66 @@
+import type { Bus, Outgoing, QueueName } from '../bus/bus.ts';
+import { encodeLive, type LiveRecord, type MessageHeader, ROW_BYTES, rowAuthor, rowPost, rowUser } from '../model/messages.ts';
+import type { Presence } from './presence.ts';
+
+/** Recipient 0: the gateway finds the followers among its own sockets. */
+const EVERY_FOLLOWER = 0;
+const RECORDS_A_MESSAGE = 5_000;
+
+export const liveQueue = (gatewayId: string): QueueName => `live.${gatewayId}`;
+
+/** Tells gateways of posts that their users should see now. Nothing is sent for who is offline. */
+export interface Notifier {
+  /** Rows that have just been committed, in COPY format: to those of their users who are online. */
+  toRecipients(rows: readonly Buffer[], header: MessageHeader): Promise<void>;
+  /** Posts that are not fanned out: once to every gateway. */
+  toFollowers(posts: readonly { postId: number; authorId: number }[], header: MessageHeader): Promise<void>;
+}
+
+export function openNotifier(bus: Bus, presence: Presence): Notifier {
+  const publish = async (byGateway: Map<string, LiveRecord[]>, header: MessageHeader) => {
+    const messages: Outgoing[] = [];
+    for (const [gateway, records] of byGateway) {
+      for (let from = 0; from < records.length; from += RECORDS_A_MESSAGE) {
+        const part = records.slice(from, from + RECORDS_A_MESSAGE);
+        messages.push({ queue: liveQueue(gateway), body: encodeLive(header, part) });
+      }
+    }
+    await bus.publish(messages);
+  };
+  const toFollowers: Notifier['toFollowers'] = async (posts, header) => {
+    if (posts.length === 0) return;
+    await presence.settle();
+    if (presence.known && presence.count === 0) return;
+    const records = posts.map((post) => ({ userId: EVERY_FOLLOWER, ...post }));
+    await publish(new Map([...presence.gateways()].map((gateway) => [gateway, records])), header);
+  };
+  return {
+    toFollowers,
+    async toRecipients(rows, header) {
+      await presence.settle();
+      if (presence.known && presence.count === 0) return;
+      if (!presence.known) {
+        const posts = new Map<number, { postId: number; authorId: number }>();
+        for (const part of rows) {
+          for (let at = 0; at < part.length; at += ROW_BYTES) {
+            posts.set(rowPost(part, at), { postId: rowPost(part, at), authorId: rowAuthor(part, at) });
+          }
+        }
+        await toFollowers([...posts.values()], header);
+        return;
+      }
+      const byGateway = new Map<string, LiveRecord[]>();
+      for (const part of rows) {
+        for (let at = 0; at < part.length; at += ROW_BYTES) {
+          const userId = rowUser(part, at);
+          for (const gateway of presence.gatewaysOf(userId) ?? []) {
+            const records = byGateway.get(gateway) ?? [];
+            records.push({ userId, authorId: rowAuthor(part, at), postId: rowPost(part, at) });
+            byGateway.set(gateway, records);
+          }
+        }
+      }
+      await publish(byGateway, header);
+    },
+  };
+}

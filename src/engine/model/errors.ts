@@ -1,0 +1,77 @@
+/**
+ * Every failure a user can meet has one row here: its code, the exit status it ends a command with, and how
+ * to mend it. `docs/errors.md` has a heading for each code; a test compares the two.
+ *
+ * Exit status: 1 failed, 2 wrong usage, 3 partly done.
+ */
+export const ERRORS = {
+  BAD_LINE: { exit: 1, mend: 'Correct or remove that line; nothing was changed.' },
+  BUS_MESSAGE_INVALID: { exit: 1, mend: 'The message was written by a newer or a foreign program.' },
+  CLUSTER_ALREADY_RUNNING: { exit: 1, mend: 'Use it as it is, stop it with `feedctl down`, or pick another --data-dir.' },
+  CLUSTER_NOT_RUNNING: { exit: 1, mend: 'Start one with `feedctl up`, or name another with --data-dir or --database-url.' },
+  COMMAND_NOT_FOUND: { exit: 2, mend: 'See `feedctl --help`.' },
+  CONTEXT_NOT_FOUND: { exit: 2, mend: 'Use the built-in context `local`, or add the context to the context file.' },
+  CONFIG_INVALID: { exit: 2, mend: 'Correct the value and run the command again.' },
+  CONFIRMATION_REQUIRED: { exit: 2, mend: 'Pass --yes to confirm without being asked.' },
+  DATABASE_ERROR: { exit: 1, mend: 'Look at the database server’s log; the command may be run again.' },
+  DATABASE_NOT_FOUND: { exit: 1, mend: 'Create the database first, or correct its name in the URL.' },
+  DATABASE_UNREACHABLE: { exit: 1, mend: 'Check that the server runs and that the URL is right (`feedctl status`).' },
+  DATA_DIR_UNUSABLE: { exit: 1, mend: 'Pick a directory that can be written with --data-dir.' },
+  DEMO_FAILED: { exit: 1, mend: 'This is a fault of feedctl: please report what the demo printed.' },
+  EMBEDDED_POSTGRES_FAILED: { exit: 1, mend: 'Read postgres.log in the data directory.' },
+  FILE_NOT_FOUND: { exit: 1, mend: 'Check the path.' },
+  FILE_TRUNCATED: { exit: 1, mend: 'Fetch the file again; nothing was changed.' },
+  FILE_UNREADABLE: { exit: 1, mend: 'Check the file and its permissions.' },
+  GATEWAY_UNREACHABLE: { exit: 1, mend: 'Start one with `feedctl up` or `feedctl gateway start`, or correct --gateway-url.' },
+  IMPORT_OVERLAP: { exit: 1, mend: 'Replay the same file again, or use another cluster for this one.' },
+  INTERNAL: { exit: 1, mend: 'This is a fault of feedctl: run again with DEBUG=* and report what it prints.' },
+  INTERRUPTED: { exit: 3, mend: 'Run the same command again: it goes on where it stopped.' },
+  INVALID_ID: { exit: 2, mend: 'An id is a whole number from 1 to 9007199254740991.' },
+  INVALID_TOKEN: { exit: 1, mend: 'Get a fresh one with `feedctl user token <id>`.' },
+  NODE_NUMBERS_EXHAUSTED: { exit: 1, mend: 'At most 63 processes mint ids at a time: stop one, or try again in a moment.' },
+  OPERATION_RUNNING: { exit: 1, mend: 'Wait for it to end, or stop the other run first.' },
+  PORT_TAKEN: { exit: 1, mend: 'Pass another --port, or --port 0 for a free one.' },
+  POST_EMPTY: { exit: 2, mend: 'Give the post a text.' },
+  POST_NOT_FOUND: { exit: 1, mend: 'Check the id; a deleted post is gone for good.' },
+  POST_TOO_LONG: { exit: 2, mend: 'Shorten the text to 5,000 characters.' },
+  QUEUE_FULL: { exit: 1, mend: 'Start more workers, or wait until the backlog is smaller.' },
+  SCHEMA_MISSING: { exit: 1, mend: 'Run `feedctl migrate` first.' },
+  SCHEMA_NEWER: { exit: 1, mend: 'Install the version of feedctl that migrated this database, or a newer one.' },
+  SECRET_IN_FLAG: { exit: 2, mend: 'Pass the URL in the environment (FEEDCTL_DATABASE_URL): flags are visible to every user of the machine.' },
+  SELF_FOLLOW: { exit: 2, mend: 'A user’s own posts are in their feed already.' },
+  STOP_TIMEOUT: { exit: 1, mend: 'Give it more time with --timeout, or look at what it is waiting for.' },
+  TEXT_INVALID: { exit: 2, mend: 'Remove the characters that are no text.' },
+  UNSUPPORTED: { exit: 2, mend: 'See README.md for what this version runs on.' },
+  USAGE: { exit: 2, mend: 'See the command’s --help.' },
+  USER_EXISTS: { exit: 1, mend: 'Pick another id, or leave --id away.' },
+  USER_NOT_FOUND: { exit: 1, mend: 'Check the id, or create the user with `feedctl user create`.' },
+} as const satisfies Record<string, { exit: 1 | 2 | 3; mend: string }>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+/** A failure with a stable code. `message` says what and why; `suggestions` how to mend it. */
+export class FeedctlError extends Error {
+  readonly code: ErrorCode;
+  readonly suggestions: readonly string[];
+
+  constructor(code: ErrorCode, message: string, options: { cause?: unknown; suggestions?: string[] } = {}) {
+    super(message, { cause: options.cause });
+    this.name = 'FeedctlError';
+    this.code = code;
+    this.suggestions = options.suggestions ?? [ERRORS[code].mend];
+  }
+
+  get exitStatus(): 1 | 2 | 3 {
+    return ERRORS[this.code].exit;
+  }
+}
+
+export function isFeedctlError(error: unknown, code?: ErrorCode): error is FeedctlError {
+  return error instanceof FeedctlError && (code === undefined || error.code === code);
+}
+
+/** The text of anything thrown; an AggregateError (node's name for a refused dual-stack connect) has none of its own. */
+export function messageOf(error: unknown): string {
+  if (error instanceof AggregateError && !error.message) return error.errors.map(messageOf).join('; ');
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,140 @@
+import { FeedctlError } from './errors.ts';
+import { EVENT_TYPES, type EventRef } from './event.ts';
+
+/**
+ * The binary messages of the bus. Each starts with a kind and a version byte; all numbers are big-endian.
+ *
+ *     header (22 bytes)  u8 kind, u8 version, f64 run, f64 committed at (unix ms), u32 records
+ *     EVENTS  records of 25 bytes  u8 type, i64 event, i64 aggregate, i64 subject
+ *     ROWS    records of 38 bytes  one feed row in PostgreSQL's binary COPY format
+ *     LIVE    records of 24 bytes  i64 recipient (0: every follower who is online), i64 author, i64 post
+ */
+export const KIND = { EVENTS: 1, ROWS: 2, LIVE: 3 } as const;
+type Kind = (typeof KIND)[keyof typeof KIND];
+
+const VERSION = 1;
+export const HEADER_BYTES = 22;
+const EVENT_BYTES = 25;
+/** i16 field count, then three times i32 length and i64 value: user, post, author. */
+export const ROW_BYTES = 38;
+const LIVE_BYTES = 24;
+const RECORD_BYTES: Record<Kind, number> = { 1: EVENT_BYTES, 2: ROW_BYTES, 3: LIVE_BYTES };
+
+export interface MessageHeader {
+  /** The bulk run (a replay, a benchmark) these records are counted for; 0 for none. */
+  readonly run: number;
+  /** When the oldest post in the message was committed, in unix milliseconds: latency is counted from here. */
+  readonly committedAt: number;
+}
+
+/** One post on its way to one socket. Recipient 0 stands for every follower who is online. */
+export interface LiveRecord {
+  readonly userId: number;
+  readonly authorId: number;
+  readonly postId: number;
+}
+
+export const readId = (bytes: Buffer, at: number): number => bytes.readUInt32BE(at) * 2 ** 32 + bytes.readUInt32BE(at + 4);
+
+export function writeId(bytes: Buffer, at: number, id: number): void {
+  bytes.writeUInt32BE(Math.floor(id / 2 ** 32), at);
+  bytes.writeUInt32BE(id % 2 ** 32, at + 4);
+}
+
+export const rowUser = (rows: Buffer, at: number): number => readId(rows, at + 6);
+export const rowPost = (rows: Buffer, at: number): number => readId(rows, at + 18);
+export const rowAuthor = (rows: Buffer, at: number): number => readId(rows, at + 30);
+
+function writeHeader(bytes: Buffer, kind: Kind, header: MessageHeader, records: number): void {
+  bytes.writeUInt8(kind, 0);
+  bytes.writeUInt8(VERSION, 1);
+  bytes.writeDoubleBE(header.run, 2);
+  bytes.writeDoubleBE(header.committedAt, 10);
+  bytes.writeUInt32BE(records, 18);
+}
+
+/** Reads and checks a header. Throws BUS_MESSAGE_INVALID for anything but a whole message of that kind. */
+export function readHeader(bytes: Buffer, kind: Kind): MessageHeader & { records: number } {
+  const bad = (why: string) => new FeedctlError('BUS_MESSAGE_INVALID', `the message ${why}`);
+  if (bytes.length < HEADER_BYTES) throw bad(`has ${bytes.length} bytes, a header alone has ${HEADER_BYTES}`);
+  if (bytes[0] !== kind) throw bad(`is of kind ${bytes[0]}, expected ${kind}`);
+  if (bytes[1] !== VERSION) throw bad(`has format version ${bytes[1]}, this program reads ${VERSION}`);
+  const records = bytes.readUInt32BE(18);
+  const expected = HEADER_BYTES + records * RECORD_BYTES[kind];
+  if (bytes.length !== expected) throw bad(`has ${bytes.length} bytes, ${records} records need ${expected}`);
+  return { run: bytes.readDoubleBE(2), committedAt: bytes.readDoubleBE(10), records };
+}
+
+export function encodeEvents(header: MessageHeader, events: readonly EventRef[]): Buffer {
+  const bytes = Buffer.allocUnsafe(HEADER_BYTES + events.length * EVENT_BYTES);
+  writeHeader(bytes, KIND.EVENTS, header, events.length);
+  let at = HEADER_BYTES;
+  for (const event of events) {
+    bytes.writeUInt8(EVENT_TYPES.indexOf(event.type), at);
+    writeId(bytes, at + 1, event.id);
+    writeId(bytes, at + 9, event.aggregateId);
+    writeId(bytes, at + 17, event.subjectId);
+    at += EVENT_BYTES;
+  }
+  return bytes;
+}
+
+export function decodeEvents(bytes: Buffer): MessageHeader & { events: EventRef[] } {
+  const { records, ...header } = readHeader(bytes, KIND.EVENTS);
+  const events: EventRef[] = [];
+  for (let at = HEADER_BYTES; at < bytes.length; at += EVENT_BYTES) {
+    const type = EVENT_TYPES[bytes[at]!];
+    if (!type) throw new FeedctlError('BUS_MESSAGE_INVALID', `the message has an event of unknown type ${bytes[at]}`);
+    events.push({
+      type,
+      id: readId(bytes, at + 1),
+      aggregateId: readId(bytes, at + 9),
+      subjectId: readId(bytes, at + 17),
+    });
+  }
+  return { ...header, events };
+}
+
+/** `bytes` holds HEADER_BYTES of room, then whole rows; fills the room in and returns it. */
+export function sealRows(bytes: Buffer, header: MessageHeader): Buffer {
+  writeHeader(bytes, KIND.ROWS, header, (bytes.length - HEADER_BYTES) / ROW_BYTES);
+  return bytes;
+}
+
+/** Checks a message of feed rows field by field: one bad row would fail the whole COPY it is part of. */
+export function decodeRows(bytes: Buffer): MessageHeader & { records: number } {
+  const header = readHeader(bytes, KIND.ROWS);
+  for (let at = HEADER_BYTES; at < bytes.length; at += ROW_BYTES) {
+    if (
+      bytes.readInt16BE(at) !== 3 ||
+      bytes.readInt32BE(at + 2) !== 8 ||
+      bytes.readInt32BE(at + 14) !== 8 ||
+      bytes.readInt32BE(at + 26) !== 8
+    ) {
+      throw new FeedctlError('BUS_MESSAGE_INVALID', `the message has a malformed row at byte ${at}`);
+    }
+  }
+  return header;
+}
+
+export function encodeLive(header: MessageHeader, records: readonly LiveRecord[]): Buffer {
+  const bytes = Buffer.allocUnsafe(HEADER_BYTES + records.length * LIVE_BYTES);
+  writeHeader(bytes, KIND.LIVE, header, records.length);
+  let at = HEADER_BYTES;
+  for (const record of records) {
+    writeId(bytes, at, record.userId);
+    writeId(bytes, at + 8, record.authorId);
+    writeId(bytes, at + 16, record.postId);
+    at += LIVE_BYTES;
+  }
+  return bytes;
+}
+
+export function decodeLive(bytes: Buffer): MessageHeader & { live: LiveRecord[] } {
+  const { records, ...header } = readHeader(bytes, KIND.LIVE);
+  const live: LiveRecord[] = [];
+  for (let at = HEADER_BYTES; at < bytes.length; at += LIVE_BYTES) {
+    live.push({ userId: readId(bytes, at), authorId: readId(bytes, at + 8), postId: readId(bytes, at + 16) });
+  }
+  return { ...header, live };
+}

@@ -1,0 +1,93 @@
+import type { FeedCache } from './cache/cache.ts';
+import { openMemoryCache } from './cache/memory/cache.ts';
+import { type ClusterLock, lockCluster } from './config/clusterState.ts';
+import { type Cluster, openCluster } from './cluster.ts';
+import type { Config } from './config/config.ts';
+import { startWorker, type Worker } from './fanout/worker.ts';
+import type { Gateway } from './gateway/gateway.ts';
+import { Resources } from './resources.ts';
+import { Database } from './store/database.ts';
+import { type EmbeddedPostgres, prepareDataDir, startEmbeddedPostgres } from './store/embedded.ts';
+import { ensureEventPartitions } from './store/events.ts';
+import { migrate } from './store/migrate.ts';
+import type { Log } from './telemetry/log.ts';
+
+const DRAIN_MS = 10_000;
+
+export interface EmbeddedCluster {
+  readonly cluster: Cluster;
+  readonly worker: Worker;
+  readonly gateway: Gateway;
+  readonly cache: FeedCache;
+  readonly postgres: EmbeddedPostgres;
+  /** What is being released while it stops. */
+  readonly stuckAt: () => string | undefined;
+  stop(): Promise<void>;
+}
+
+/** The gateway and its cache, on an open cluster. The HTTP server is only loaded here. */
+export async function startGatewayRole(
+  cluster: Cluster,
+  resources: Resources,
+  options: { host: string; port: number },
+): Promise<{ gateway: Gateway; cache: FeedCache }> {
+  const cache = await openMemoryCache(cluster.db);
+  resources.add('cache', () => cache.close());
+  const { startGateway } = await import('./gateway/gateway.ts');
+  const gateway = await startGateway({ ...cluster, cache }, options);
+  resources.add('gateway', () => gateway.stop(DRAIN_MS));
+  return { gateway, cache };
+}
+
+export async function startWorkerRole(cluster: Cluster, resources: Resources, version: string): Promise<Worker> {
+  await ensureEventPartitions(cluster.db);
+  const worker = await startWorker({ ...cluster, version });
+  resources.add('worker', () => worker.stop(DRAIN_MS));
+  return worker;
+}
+
+/**
+ * A whole cluster in this process, its database in a child of it. Throws DATA_DIR_UNUSABLE,
+ * CLUSTER_ALREADY_RUNNING, EMBEDDED_POSTGRES_FAILED, SCHEMA_NEWER or PORT_TAKEN, with nothing left running.
+ */
+export async function startEmbeddedCluster(
+  config: Config,
+  options: { host: string; port: number; log: Log; version: string; temporary?: boolean; signal?: AbortSignal },
+): Promise<EmbeddedCluster> {
+  const { log, version, signal } = options;
+  const resources = new Resources();
+  try {
+    await prepareDataDir(config.dataDir);
+    const lock: ClusterLock = await lockCluster(config.dataDir, version);
+    resources.add('cluster lock', () => lock.release());
+    const postgres = await startEmbeddedPostgres(config.dataDir, {
+      ...(options.temporary !== undefined && { temporary: options.temporary }),
+      ...(signal && { signal }),
+    });
+    resources.add('PostgreSQL', () => postgres.stop());
+    const migrations = new Database(postgres.databaseUrl, { maxSessions: 2 });
+    try {
+      await migrate(migrations);
+    } finally {
+      await migrations.close();
+    }
+    const cluster = await openCluster(config, { databaseUrl: postgres.databaseUrl, log });
+    resources.add('connections', () => cluster.close());
+    // Released the other way round: the gateway takes no more posts, then the worker finishes those that came.
+    const worker = await startWorkerRole(cluster, resources, version);
+    const { gateway, cache } = await startGatewayRole(cluster, resources, options);
+    await lock.publish({ databaseUrl: postgres.databaseUrl, gatewayUrl: gateway.url });
+    return {
+      cluster,
+      worker,
+      gateway,
+      cache,
+      postgres,
+      stuckAt: () => resources.current,
+      stop: () => resources.release(log),
+    };
+  } catch (error) {
+    await resources.release(log);
+    throw error;
+  }
+}

@@ -1,0 +1,24 @@
+import type { Bus } from '../bus/bus.ts';
+import { dispatch } from '../fanout/dispatcher.ts';
+import { messageOf } from '../model/errors.ts';
+import type { EventRef } from '../model/event.ts';
+import type { Database } from '../store/database.ts';
+import type { IdSource } from '../store/nodes.ts';
+import type { Log } from '../telemetry/log.ts';
+
+/** What people's actions need: where to write, what to tell, and ids. */
+export interface SocialContext {
+  readonly db: Database;
+  readonly bus: Bus;
+  readonly ids: IdSource;
+  readonly log: Log;
+}
+
+/** The events are committed: whether the bus takes them now or from the sweeper later is not the caller's concern. */
+export async function dispatchCommitted(context: SocialContext, events: readonly EventRef[]): Promise<void> {
+  try {
+    await dispatch(context.db, context.bus, events, { run: 0, committedAt: Date.now() });
+  } catch (error) {
+    context.log.warn({ events: events.length, reason: messageOf(error) }, 'events left to the sweeper');
+  }
+}

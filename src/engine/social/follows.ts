@@ -1,0 +1,29 @@
+import { FeedctlError } from '../model/errors.ts';
+import type { EventType } from '../model/event.ts';
+import { checkPair, deleteFollow, insertFollow, type Pair } from '../store/follows.ts';
+import { missingUsers } from '../store/users.ts';
+import { dispatchCommitted, type SocialContext } from './context.ts';
+
+/** Both are idempotent and return whether anything changed, or would. Throw SELF_FOLLOW or USER_NOT_FOUND. */
+export const follow = (context: SocialContext, pair: Pair, options: { dryRun?: boolean } = {}): Promise<boolean> =>
+  change(context, pair, insertFollow, 'follow.created', options);
+
+export const unfollow = (context: SocialContext, pair: Pair, options: { dryRun?: boolean } = {}): Promise<boolean> =>
+  change(context, pair, deleteFollow, 'follow.deleted', options);
+
+async function change(
+  context: SocialContext,
+  pair: Pair,
+  write: typeof insertFollow,
+  type: EventType,
+  options: { dryRun?: boolean },
+): Promise<boolean> {
+  checkPair(pair);
+  const missing = await missingUsers(context.db, [pair.followerId, pair.followeeId]);
+  if (missing.length > 0) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${missing.join(', nor ')}`);
+  const id = await context.ids.next();
+  if (options.dryRun) return context.db.rehearse((session) => write(session, pair, id));
+  const changed = await write(context.db, pair, id);
+  if (changed) await dispatchCommitted(context, [{ id, type, aggregateId: pair.followerId, subjectId: pair.followeeId }]);
+  return changed;
+}

@@ -1,0 +1,230 @@
+import type { Readable } from 'node:stream';
+import pgCopy from 'pg-copy-streams';
+import type { Session } from './database.ts';
+
+/**
+ * PostgreSQL's binary COPY format (https://www.postgresql.org/docs/current/sql-copy.html): an 11-byte signature,
+ * two 32-bit zeros, then rows of a 16-bit field count and length-prefixed values, then a count of -1.
+ */
+const SIGNATURE = Buffer.from('PGCOPY\n\xff\r\n\0', 'latin1');
+const HEADER = Buffer.concat([SIGNATURE, Buffer.alloc(8)]);
+const TRAILER = Buffer.from([0xff, 0xff]);
+const POSTGRES_EPOCH_MS = Date.UTC(2000, 0, 1);
+
+/** Sends whole binary rows to `copy … from stdin (format binary)`. Rejects with the server's error. */
+export async function copyIn(session: Session, statement: string, rows: readonly Buffer[]): Promise<void> {
+  const stream = session.query(pgCopy.from(statement));
+  await new Promise<void>((done, failed) => {
+    stream.on('finish', done).on('error', failed);
+    stream.write(HEADER);
+    for (const part of rows) stream.write(part);
+    stream.end(TRAILER);
+  });
+}
+
+/** Collects rows in the binary format, in one growing buffer. */
+export class CopyRows {
+  #bytes: Buffer;
+  #length = 0;
+  count = 0;
+
+  constructor(initialBytes = 64 * 1024) {
+    this.#bytes = Buffer.allocUnsafe(initialBytes);
+  }
+
+  get bytes(): Buffer {
+    return this.#bytes.subarray(0, this.#length);
+  }
+
+  row(fields: number): this {
+    this.#room(2);
+    this.#length = this.#bytes.writeInt16BE(fields, this.#length);
+    this.count += 1;
+    return this;
+  }
+
+  bigint(value: number): this {
+    this.#room(12);
+    this.#bytes.writeInt32BE(8, this.#length);
+    this.#bytes.writeInt32BE(Math.floor(value / 2 ** 32), this.#length + 4);
+    this.#bytes.writeUInt32BE(value - Math.floor(value / 2 ** 32) * 2 ** 32, this.#length + 8);
+    this.#length += 12;
+    return this;
+  }
+
+  text(value: string): this {
+    return this.#utf8(value, '');
+  }
+
+  /** jsonb: a version byte, 1, ahead of the text. */
+  jsonb(value: unknown): this {
+    return this.#utf8(JSON.stringify(value), '\u0001');
+  }
+
+  timestamp(unixMs: number): this {
+    return this.bigint((unixMs - POSTGRES_EPOCH_MS) * 1000);
+  }
+
+  #utf8(value: string, prefix: string): this {
+    const most = 4 + prefix.length + value.length * 3;
+    this.#room(most);
+    const start = this.#length + 4;
+    const end = start + this.#bytes.write(prefix + value, start);
+    this.#bytes.writeInt32BE(end - start, this.#length);
+    this.#length = end;
+    return this;
+  }
+
+  #room(bytes: number): void {
+    if (this.#length + bytes <= this.#bytes.length) return;
+    const grown = Buffer.allocUnsafe(Math.max(this.#bytes.length * 2, this.#length + bytes));
+    this.#bytes.copy(grown, 0, 0, this.#length);
+    this.#bytes = grown;
+  }
+}
+
+/** Message codes of the wire protocol (https://www.postgresql.org/docs/current/protocol-message-formats.html). */
+const COPY_DATA = 0x64; // d
+const COPY_OUT_RESPONSE = 0x48; // H
+const FRAME_BYTES = 5;
+
+/**
+ * Runs `copy … to stdout (format binary)` and hands over each row where it lies in the socket's buffer, without
+ * making an object of it: the server sends a row a message, and decoding those one by one costs more than writing
+ * the rows. `onRow` gets the buffer and where the row begins (its field count). It may return a promise: the
+ * socket is not read until that has settled, and its rejection ends the copy.
+ */
+export function copyOut(
+  session: Session,
+  statement: string,
+  onRow: (bytes: Buffer, at: number, length: number) => undefined | Promise<void>,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let failure: unknown;
+    session.query(
+      Object.assign(new CopyOutQuery(statement, onRow, (error) => {
+        failure ??= error;
+      }), {
+        settle: (error: unknown) => (failure ?? error ? reject(failure ?? error) : resolve()),
+      }) as never,
+    );
+  });
+}
+
+type Connection = {
+  stream: Readable & { listeners(event: 'data'): ((chunk: Buffer) => void)[] };
+  query(text: string): void;
+};
+
+/** What `pg` calls a submittable: it takes the socket's data over while rows come, and gives it back after. */
+class CopyOutQuery {
+  declare settle: (error?: unknown) => void;
+  readonly #statement: string;
+  readonly #onRow: (bytes: Buffer, at: number, length: number) => undefined | Promise<void>;
+  readonly #onFailure: (error: unknown) => void;
+  #rest: Buffer | undefined;
+  #failed = false;
+
+  constructor(
+    statement: string,
+    onRow: (bytes: Buffer, at: number, length: number) => undefined | Promise<void>,
+    onFailure: (error: unknown) => void,
+  ) {
+    this.#statement = statement;
+    this.#onRow = onRow;
+    this.#onFailure = onFailure;
+  }
+
+  submit(connection: Connection): void {
+    const stream = connection.stream;
+    const driver = stream.listeners('data')[0]!;
+    stream.removeListener('data', driver);
+    let paused = false;
+    let queued: Buffer[] = [];
+
+    const handBack = (bytes: Buffer) => {
+      stream.removeListener('data', onData);
+      stream.on('data', driver);
+      if (bytes.length > 0) driver(bytes);
+    };
+    const onData = (chunk: Buffer) => {
+      if (paused) {
+        queued.push(chunk);
+        return;
+      }
+      const bytes = this.#rest ? Buffer.concat([this.#rest, chunk]) : chunk;
+      this.#rest = undefined;
+      consume(bytes, 0);
+    };
+    const wait = (work: Promise<void>, bytes: Buffer, at: number) => {
+      paused = true;
+      stream.pause();
+      work.catch((error) => this.#fail(error)).then(() => {
+        paused = false;
+        stream.resume();
+        const all = Buffer.concat([bytes.subarray(at), ...queued]);
+        queued = [];
+        consume(all, 0);
+      });
+    };
+    const consume = (bytes: Buffer, from: number) => {
+      let at = from;
+      while (at + FRAME_BYTES <= bytes.length) {
+        const code = bytes[at]!;
+        const length = bytes.readUInt32BE(at + 1);
+        const end = at + 1 + length;
+        if (code !== COPY_DATA && code !== COPY_OUT_RESPONSE) {
+          // The end of the rows, an error or a notice: the driver knows what to do with it and with what follows.
+          handBack(bytes.subarray(at));
+          return;
+        }
+        if (end > bytes.length) break;
+        if (code === COPY_DATA) {
+          let row = at + FRAME_BYTES;
+          // The header travels in one message with the first row, or, where there is none, with the trailer.
+          if (bytes[row] === SIGNATURE[0] && bytes.subarray(row, row + SIGNATURE.length).equals(SIGNATURE)) row += HEADER.length;
+          if (end - row > TRAILER.length && !this.#failed) {
+            const work = this.#row(bytes, row, end - row);
+            if (work) {
+              wait(work, bytes, end);
+              return;
+            }
+          }
+        }
+        at = end;
+      }
+      this.#rest = at < bytes.length ? bytes.subarray(at) : undefined;
+    };
+    stream.on('data', onData);
+    connection.query(this.#statement);
+  }
+
+  #row(bytes: Buffer, at: number, length: number): Promise<void> | undefined {
+    try {
+      return this.#onRow(bytes, at, length);
+    } catch (error) {
+      this.#fail(error);
+      return undefined;
+    }
+  }
+
+  /** The rows that still come are read and dropped: the session stays usable. */
+  #fail(error: unknown): void {
+    this.#failed = true;
+    this.#onFailure(error);
+  }
+
+  handleError(error: unknown): void {
+    this.settle(error);
+  }
+
+  handleReadyForQuery(): void {
+    this.settle();
+  }
+
+  handleCommandComplete(): void {}
+  handleCopyData(): void {}
+  handleRowDescription(): void {}
+  handlePortalSuspended(): void {}
+  handleEmptyQuery(): void {}
+}

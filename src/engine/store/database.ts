@@ -1,0 +1,228 @@
+import pg from 'pg';
+import { FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
+
+/** Ids are 53 bits, so a bigint column is a JS number; counters stay far below that too. */
+const INT8 = 20;
+const types: pg.CustomTypesConfig = {
+  getTypeParser: ((oid: number, format?: 'text' | 'binary') =>
+    oid === INT8 && format !== 'binary' ? Number : pg.types.getTypeParser(oid, format as 'text')) as typeof pg.types.getTypeParser,
+};
+
+/** Anything that runs a statement: the pool, or one session inside a transaction. */
+export interface Queryable {
+  query<Row extends pg.QueryResultRow>(text: string, values?: unknown[]): Promise<pg.QueryResult<Row>>;
+}
+
+export type Session = pg.PoolClient;
+
+export interface Listener {
+  /**
+   * Returns after every notification that was sent before this call has been handled: a round trip on the
+   * listening session, whose notifications arrive ahead of the answer.
+   */
+  barrier(): Promise<void>;
+  close(): Promise<void>;
+}
+
+const CONNECT_TIMEOUT_MS = 10_000;
+const UNREACHABLE = new Set(['ECONNREFUSED', 'ENOENT', 'ENOTFOUND', 'EAI_AGAIN', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'EACCES']);
+
+/** The URL as it may be shown: without its password. */
+export function withoutPassword(url: string): string {
+  return url.replace(/(:\/\/[^:/@]*):[^@/]*@/, '$1:***@').replace(/([?&]password=)[^&]*/g, '$1***');
+}
+
+/** Says of a driver's or the server's error what it means to the user; passes FeedctlErrors through. */
+export function databaseError(error: unknown, url: string): FeedctlError {
+  if (isFeedctlError(error)) return error;
+  const code = (error as { code?: string }).code ?? '';
+  const text = messageOf(error);
+  const at = withoutPassword(url);
+  if (code === '3D000') return new FeedctlError('DATABASE_NOT_FOUND', `${text} (${at})`, { cause: error });
+  if (code === '42P01' || code === '3F000') {
+    return new FeedctlError('SCHEMA_MISSING', `the database has no feedctl schema, or a part of it is gone: ${text}`, { cause: error });
+  }
+  const lost = UNREACHABLE.has(code) || code.startsWith('08') || code.startsWith('57P') || code === '53300';
+  if (lost || /timeout|terminated|Connection ended|not queryable/i.test(text)) {
+    return new FeedctlError('DATABASE_UNREACHABLE', `cannot reach the database ${at}: ${text}`, { cause: error });
+  }
+  return new FeedctlError('DATABASE_ERROR', `the database refused a statement: ${text}`, { cause: error });
+}
+
+/** True for failures that go away by themselves: the work may be tried again as it is. */
+export function isPassing(error: unknown): boolean {
+  if (isFeedctlError(error)) {
+    if (error.code === 'DATABASE_ERROR') return isPassing(error.cause);
+    return error.code === 'DATABASE_UNREACHABLE' || error.code === 'QUEUE_FULL';
+  }
+  const code = (error as { code?: string } | undefined)?.code ?? '';
+  return UNREACHABLE.has(code) || /^(08|40|53|55P03|57)/.test(code) || /terminated|timeout|not queryable/i.test(messageOf(error));
+}
+
+export const isDuplicate = (error: unknown): boolean => (error as { code?: string }).code === '23505';
+
+export interface DatabaseOptions {
+  readonly maxSessions?: number;
+  readonly applicationName?: string;
+  /** Server settings of every session of this pool. */
+  readonly sessionSettings?: Readonly<Record<string, string>>;
+}
+
+/** A pool of sessions on one database. */
+export class Database implements Queryable {
+  readonly url: string;
+  readonly pool: pg.Pool;
+  readonly #listeners = new Set<Listener>();
+
+  constructor(url: string, options: DatabaseOptions = {}) {
+    this.url = url;
+    this.pool = new pg.Pool({
+      connectionString: url,
+      max: options.maxSessions ?? 10,
+      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+      idleTimeoutMillis: 30_000,
+      application_name: options.applicationName ?? 'feedctl',
+      types,
+      options: Object.entries(options.sessionSettings ?? {}).map(([name, value]) => `-c ${name}=${value}`).join(' '),
+    });
+    // An idle session that breaks is replaced at the next query; without a listener it would end the process.
+    this.pool.on('error', () => {});
+  }
+
+  async query<Row extends pg.QueryResultRow>(text: string, values?: unknown[]): Promise<pg.QueryResult<Row>> {
+    try {
+      return await this.pool.query<Row>(text, values);
+    } catch (error) {
+      throw this.#explain(error);
+    }
+  }
+
+  /** Runs `work` on one session. Errors keep their SQLSTATE in `cause`. A session that failed is not used again. */
+  async withSession<T>(work: (session: Session) => Promise<T>): Promise<T> {
+    let session: Session;
+    try {
+      session = await this.pool.connect();
+    } catch (error) {
+      throw this.#explain(error);
+    }
+    let failed: Error | undefined;
+    const onError = (error: Error) => {
+      failed = error;
+    };
+    session.on('error', onError);
+    try {
+      return await work(session);
+    } catch (error) {
+      failed = error as Error;
+      throw this.#explain(error);
+    } finally {
+      session.off('error', onError);
+      session.release(failed !== undefined && !isFeedctlError(failed));
+    }
+  }
+
+  /** One transaction; rolled back when `work` throws. */
+  async transaction<T>(work: (session: Session) => Promise<T>): Promise<T> {
+    return this.withSession(async (session) => {
+      await session.query('begin');
+      try {
+        const result = await work(session);
+        await session.query('commit');
+        return result;
+      } catch (error) {
+        await session.query('rollback').catch(() => {});
+        throw error;
+      }
+    });
+  }
+
+  /** What `work` would do: the same statements, rolled back. */
+  async rehearse<T>(work: (session: Session) => Promise<T>): Promise<T> {
+    return this.withSession(async (session) => {
+      await session.query('begin');
+      try {
+        return await work(session);
+      } finally {
+        await session.query('rollback').catch(() => {});
+      }
+    });
+  }
+
+  /**
+   * Listens on channels with a session of its own, which is replaced when it breaks. What is notified between
+   * `onLost` and the next `onListening` is not heard.
+   */
+  async listen(
+    channels: string[],
+    handlers: {
+      onNotify(channel: string, payload: string): void;
+      onListening?(session: pg.Client): void | Promise<void>;
+      onLost?(): void;
+    },
+  ): Promise<Listener> {
+    let client: pg.Client | undefined;
+    let closed = false;
+    let retry: NodeJS.Timeout | undefined;
+    const connect = async (): Promise<void> => {
+      const next = new pg.Client({
+        connectionString: this.url,
+        connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+        application_name: 'feedctl listener',
+        keepAlive: true,
+        types,
+      });
+      const lost = () => {
+        if (client === next) {
+          client = undefined;
+          handlers.onLost?.();
+        }
+        if (!closed && !retry) retry = setTimeout(reconnect, 200 + Math.random() * 300);
+      };
+      next.on('error', lost);
+      next.on('end', lost);
+      next.on('notification', (message) => handlers.onNotify(message.channel, message.payload ?? ''));
+      try {
+        await next.connect();
+        await next.query(channels.map((channel) => `listen ${pg.escapeIdentifier(channel)}`).join('; '));
+        await handlers.onListening?.(next);
+        client = next;
+      } catch (error) {
+        next.off('end', lost);
+        await next.end().catch(() => {});
+        throw this.#explain(error);
+      }
+    };
+    const reconnect = () => {
+      retry = undefined;
+      connect().catch(() => {
+        if (!closed && !retry) retry = setTimeout(reconnect, 500 + Math.random() * 500);
+      });
+    };
+    await connect();
+    const listener: Listener = {
+      barrier: async () => {
+        if (!client) throw new FeedctlError('DATABASE_UNREACHABLE', 'the listening session is being replaced');
+        await client.query('select 1');
+      },
+      close: async () => {
+        closed = true;
+        clearTimeout(retry);
+        this.#listeners.delete(listener);
+        await client?.end().catch(() => {});
+      },
+    };
+    this.#listeners.add(listener);
+    return listener;
+  }
+
+  async close(): Promise<void> {
+    for (const listener of [...this.#listeners]) await listener.close();
+    await this.pool.end();
+  }
+
+  #explain(error: unknown): Error {
+    // Duplicates and what the caller may retry are decided by SQLSTATE: those pass as they are.
+    if (isFeedctlError(error) || isDuplicate(error)) return error as Error;
+    return databaseError(error, this.url);
+  }
+}

@@ -1,0 +1,84 @@
+import type { EventRef, EventType } from '../model/event.ts';
+import { firstIdAt } from '../model/ids.ts';
+import type { Database, Queryable } from './database.ts';
+
+const DAY_MS = 86_400_000;
+const WEEK_MS = 7 * DAY_MS;
+/** 1970-01-05 was a Monday. */
+const MONDAY_MS = 4 * DAY_MS;
+const WEEKS_AHEAD = 4;
+
+/** In: ids and aggregates, as arrays; lowest and highest id, so that only the partitions concerned are looked at. */
+const MARK_DISPATCHED = `
+  update events e set dispatched_at = clock_timestamp()
+  from unnest($1::bigint[], $2::bigint[]) d(id, aggregate_id)
+  where e.aggregate_id = d.aggregate_id and e.id = d.id and e.id between $3 and $4`;
+
+export async function markDispatched(db: Queryable, events: readonly EventRef[]): Promise<void> {
+  if (events.length === 0) return;
+  const ids = events.map((event) => event.id);
+  let low = Number.MAX_SAFE_INTEGER;
+  let high = 0;
+  for (const id of ids) {
+    if (id < low) low = id;
+    if (id > high) high = id;
+  }
+  await db.query(MARK_DISPATCHED, [ids, events.map((event) => event.aggregateId), low, high]);
+}
+
+/** Events that were committed at least `minAgeMs` ago and that no bus has confirmed, oldest first. */
+export async function undispatchedEvents(
+  db: Queryable,
+  minAgeMs: number,
+  limit: number,
+): Promise<(EventRef & { occurredAtMs: number })[]> {
+  const { rows } = await db.query<{ id: number; type: EventType; aggregateId: number; subjectId: number; occurredAtMs: number }>(
+    `select id, type, aggregate_id as "aggregateId", subject_id as "subjectId",
+            extract(epoch from occurred_at)::float8 * 1000 as "occurredAtMs"
+     from events where dispatched_at is null and occurred_at < clock_timestamp() - $1 * interval '1 ms'
+     order by id limit $2`,
+    [minAgeMs, limit],
+  );
+  return rows;
+}
+
+export async function anyUndispatched(db: Queryable, lastId: number): Promise<boolean> {
+  const { rows } = await db.query<{ found: boolean }>(
+    'select exists (select from events where dispatched_at is null and id <= $1) as found',
+    [lastId],
+  );
+  return rows[0]!.found;
+}
+
+/** Creates the weekly partitions from this week to four weeks ahead. Rows without one go to the default partition. */
+export async function ensureEventPartitions(db: Database, nowMs: number = Date.now()): Promise<void> {
+  const monday = Math.floor((nowMs - MONDAY_MS) / WEEK_MS) * WEEK_MS + MONDAY_MS;
+  for (let week = 0; week <= WEEKS_AHEAD; week += 1) {
+    const from = monday + week * WEEK_MS;
+    const name = `events_${new Date(from).toISOString().slice(0, 10).replaceAll('-', '')}`;
+    const found = await db.query<{ found: string | null }>('select to_regclass($1)::text as found', [name]);
+    if (found.rows[0]?.found != null) continue;
+    // Two processes may get here at once: the second finds it made.
+    await db.transaction(async (session) => {
+      await session.query(`select pg_advisory_xact_lock(hashtext('events partitions'))`);
+      await session.query(
+        `create table if not exists ${name} partition of events
+         for values from (${firstIdAt(from)}) to (${firstIdAt(from + WEEK_MS)})`,
+      );
+    });
+  }
+}
+
+/** Drops the weekly partitions that ended more than `keepDays` ago. Returns their names. */
+export async function dropOldEventPartitions(db: Database, keepDays: number, nowMs: number = Date.now()): Promise<string[]> {
+  const { rows } = await db.query<{ name: string }>(
+    `select inhrelid::regclass::text as name from pg_inherits
+     where inhparent = 'events'::regclass and inhrelid::regclass::text ~ '^events_\\d{8}$'`,
+  );
+  const old = rows.filter(({ name }) => {
+    const [, year, month, day] = /^events_(\d{4})(\d\d)(\d\d)$/.exec(name)!.map(Number);
+    return Date.UTC(year!, month! - 1, day!) + WEEK_MS + keepDays * DAY_MS < nowMs;
+  });
+  for (const { name } of old) await db.query(`drop table ${name}`);
+  return old.map(({ name }) => name);
+}

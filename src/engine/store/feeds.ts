@@ -1,0 +1,172 @@
+import type { FeedEntry, FeedSource } from '../model/feed.ts';
+import { MAX_ID } from '../model/ids.ts';
+import type { Pair } from './follows.ts';
+import type { Queryable, Session } from './database.ts';
+
+/** Rows a materialized feed is refilled to; what is older is merged from the posts themselves. */
+export const FEED_LIMIT = 1_000;
+
+/** A user's materialized entries, newest first, and the floor they are complete above. */
+export async function feedRing(
+  db: Queryable,
+  userId: number,
+  limit: number,
+): Promise<{ floor: number; entries: FeedEntry[] }> {
+  const { rows } = await db.query<{ floor: number; postId: number | null; authorId: number }>(
+    `select u.feed_floor as floor, i.post_id as "postId", i.author_id as "authorId"
+     from users u left join lateral (
+       select post_id, author_id from feed_items where user_id = u.id and post_id > u.feed_floor
+       order by post_id desc limit $2) i on true
+     where u.id = $1 order by i.post_id desc`,
+    [userId, limit],
+  );
+  const entries = rows.flatMap((row) => (row.postId === null ? [] : [{ postId: row.postId, authorId: row.authorId }]));
+  return { floor: rows[0]?.floor ?? MAX_ID, entries };
+}
+
+/** Where the pushed part of a page comes from: the table, or ids that a cache holds. $1 user, $2 before, $3 limit, $4 floor. */
+const PUSHED = {
+  table: `select post_id, author_id from feed_items where user_id = $1 and post_id > $4`,
+  cache: `select post_id, author_id from unnest($5::bigint[], $6::bigint[]) c(post_id, author_id) where post_id > $4`,
+};
+
+/**
+ * One page above the floor: pushed entries, posts of celebrities, one's own. In: user, before, limit, floor (and
+ * for the cache: post ids, authors). Follows and deletions are joined as they are now, whatever is materialized.
+ * One statement, so one snapshot: a post cannot move from one part to another in between.
+ */
+const pageStatement = (pushed: keyof typeof PUSHED): string => `
+  with merged as (
+    (select i.post_id, i.author_id, 'pushed' as source, 1 as rank
+     from (${PUSHED[pushed]}) i
+     join follows f on f.follower_id = $1 and f.followee_id = i.author_id
+     join posts p on p.author_id = i.author_id and p.id = i.post_id and p.deleted_at is null
+     where i.post_id < $2 order by i.post_id desc limit $3)
+    union all
+    (select c.id, c.author_id, 'pulled', 2
+     from follows f join celebrities on celebrities.user_id = f.followee_id
+     cross join lateral (
+       select id, author_id from posts where author_id = f.followee_id and id < $2 and deleted_at is null
+       order by id desc limit $3) c
+     where f.follower_id = $1 order by c.id desc limit $3)
+    union all
+    (select id, author_id, 'own', 3 from posts
+     where author_id = $1 and id < $2 and deleted_at is null order by id desc limit $3)
+  ), page as (
+    select distinct on (post_id) * from merged order by post_id desc, rank limit $3
+  )
+  select page.post_id as "postId", page.author_id as "authorId", page.source, p.body, p.created_at as "createdAt"
+  from page join posts p on p.author_id = page.author_id and p.id = page.post_id
+  order by page.post_id desc`;
+
+/** Posts at and below the floor, straight from their authors. In: user, before, limit, floor. */
+const BELOW_FLOOR = `
+  select o.id as "postId", o.author_id as "authorId", 'pulled' as source, o.body, o.created_at as "createdAt"
+  from follows f cross join lateral (
+    select * from posts where author_id = f.followee_id and id < $2 and id <= $4 and deleted_at is null
+    order by id desc limit $3) o
+  where f.follower_id = $1 order by o.id desc limit $3`;
+
+export interface PageRow extends FeedEntry {
+  readonly source: FeedSource;
+  readonly body: string;
+  readonly createdAt: Date;
+}
+
+interface PageQuery {
+  readonly userId: number;
+  /** Only posts with a smaller id. */
+  readonly before: number;
+  readonly limit: number;
+  readonly floor: number;
+}
+
+/** `cached`: what a cache holds of the feed instead of the table, from its newest entry down to the floor or to `before`. */
+export async function pageAboveFloor(db: Queryable, query: PageQuery, cached?: readonly FeedEntry[]): Promise<PageRow[]> {
+  const values: unknown[] = [query.userId, query.before, query.limit, query.floor];
+  if (cached) {
+    values.push(cached.map((entry) => entry.postId), cached.map((entry) => entry.authorId));
+    const { rows } = await db.query<PageRow>(pageStatement('cache'), values);
+    return rows;
+  }
+  const { rows } = await db.query<PageRow>(pageStatement('table'), values);
+  return rows;
+}
+
+export async function pageBelowFloor(db: Queryable, query: PageQuery): Promise<PageRow[]> {
+  const { rows } = await db.query<PageRow>(BELOW_FLOOR, [query.userId, query.before, query.limit, query.floor]);
+  return rows;
+}
+
+/** The floor of a user's feed, or undefined where there is no such user. */
+export async function feedFloor(db: Queryable, userId: number): Promise<number | undefined> {
+  const { rows } = await db.query<{ floor: number }>('select feed_floor as floor from users where id = $1', [userId]);
+  return rows[0]?.floor;
+}
+
+/**
+ * Copies the followee's posts above the floor of the follower's feed. In: follower, followee, limit. Where there
+ * are more than the limit, only the newest are copied and the floor rises to the first that was not. Atomic: the
+ * caller's transaction, with the user's row locked against a trim or a rebuild at the same time.
+ */
+const BACKFILL = `
+  with newest as (
+    select p.id, row_number() over (order by p.id desc) as nth
+    from users u join users a on a.id = $2 and a.push_state <> 'pull'
+    cross join lateral (select id from posts where author_id = $2 and id > u.feed_floor and deleted_at is null
+                        order by id desc limit $3 + 1) p
+    where u.id = $1
+  ), raised as (
+    update users set feed_floor = greatest(feed_floor, n.id) from newest n where n.nth = $3 + 1 and users.id = $1
+  ), copied as (
+    insert into feed_items (user_id, post_id, author_id)
+    select $1, id, $2 from newest where nth <= $3 on conflict do nothing returning 1
+  )
+  select count(*)::integer as copied from copied`;
+
+export async function backfillPair(session: Session, pair: Pair): Promise<number> {
+  await session.query('begin');
+  try {
+    await session.query('select 1 from users where id = $1 for update', [pair.followerId]);
+    const { rows } = await session.query<{ copied: number }>(BACKFILL, [pair.followerId, pair.followeeId, FEED_LIMIT]);
+    await session.query('commit');
+    return rows[0]!.copied;
+  } catch (error) {
+    await session.query('rollback').catch(() => {});
+    throw error;
+  }
+}
+
+/** Removes a followee's rows from a feed, unless the pair follows (again) by now. */
+export async function removePairItems(db: Queryable, pair: Pair): Promise<number> {
+  const { rowCount } = await db.query(
+    `delete from feed_items where user_id = $1 and author_id = $2
+     and not exists (select from follows where follower_id = $1 and followee_id = $2)`,
+    [pair.followerId, pair.followeeId],
+  );
+  return rowCount ?? 0;
+}
+
+/** Removes the rows of a deleted post from the feeds of its author's followers. */
+export async function removePostItems(db: Queryable, post: { authorId: number; postId: number }): Promise<number> {
+  const { rowCount } = await db.query(
+    `delete from feed_items i using followers f
+     where f.followee_id = $1 and i.user_id = f.follower_id and i.post_id = $2
+     and exists (select from posts where author_id = $1 and id = $2 and deleted_at is not null)`,
+    [post.authorId, post.postId],
+  );
+  return rowCount ?? 0;
+}
+
+/** Writes rows of which some may be there already. Returns how many were new. */
+export async function insertFeedRows(
+  session: Session,
+  rows: { users: readonly number[]; posts: readonly number[]; authors: readonly number[] },
+): Promise<number> {
+  const { rowCount } = await session.query(
+    `insert into feed_items (user_id, post_id, author_id)
+     select * from unnest($1::bigint[], $2::bigint[], $3::bigint[]) on conflict do nothing`,
+    [rows.users, rows.posts, rows.authors],
+  );
+  return rowCount ?? 0;
+}

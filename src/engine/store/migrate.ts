@@ -1,0 +1,86 @@
+import { readdir } from 'node:fs/promises';
+import { pathToFileURL } from 'node:url';
+import { FeedctlError, messageOf } from '../model/errors.ts';
+import { type Database, databaseError } from './database.ts';
+
+const DIRECTORY = new URL('./migrations/', import.meta.url);
+const TABLE = 'schema_migrations';
+
+const migrationName = (file: string): string => file.replace(/\.[jt]s$/, '');
+
+async function knownMigrations(): Promise<string[]> {
+  const files = await readdir(DIRECTORY);
+  return files.filter((file) => /\.[jt]s$/.test(file)).map(migrationName).sort();
+}
+
+async function appliedMigrations(db: Database): Promise<string[]> {
+  const exists = await db.query<{ found: string | null }>('select to_regclass($1)::text as found', [TABLE]);
+  if (exists.rows[0]?.found == null) return [];
+  const applied = await db.query<{ name: string }>(`select name from ${TABLE} order by id`);
+  return applied.rows.map((row) => row.name);
+}
+
+export interface SchemaState {
+  readonly applied: string[];
+  readonly pending: string[];
+}
+
+/** What `migrate` would do. Throws SCHEMA_NEWER where the database knows migrations that this program does not. */
+export async function schemaState(db: Database): Promise<SchemaState> {
+  const known = await knownMigrations();
+  const applied = await appliedMigrations(db);
+  const foreign = applied.filter((name) => !known.includes(name));
+  if (foreign.length > 0) {
+    throw new FeedctlError(
+      'SCHEMA_NEWER',
+      `the database schema is newer than this program: it has ${foreign.join(', ')}, this program ends at ${known.at(-1)}`,
+    );
+  }
+  return { applied, pending: known.filter((name) => !applied.includes(name)) };
+}
+
+/** Throws SCHEMA_MISSING or SCHEMA_NEWER unless the database is exactly as this program expects it. */
+export async function checkSchema(db: Database): Promise<void> {
+  const { pending } = await schemaState(db);
+  if (pending.length > 0) {
+    throw new FeedctlError('SCHEMA_MISSING', `the database lacks ${pending.length} migration(s): ${pending.join(', ')}`);
+  }
+}
+
+/** Brings the schema up to date in one transaction; several processes may call it at once. Returns what was applied. */
+export async function migrate(db: Database): Promise<string[]> {
+  if ((await schemaState(db)).pending.length === 0) return [];
+  const { runner } = await import('node-pg-migrate');
+  try {
+    const done = await db.withSession((session) =>
+      runner({
+        dbClient: session,
+        dir: DIRECTORY.pathname,
+        direction: 'up',
+        migrationsTable: TABLE,
+        ignorePattern: '.*\\.map',
+        advisoryLockMode: 'wait',
+        singleTransaction: true,
+        logger: { info: () => {}, warn: () => {}, error: () => {} },
+        // The default loader compiles each file again and caches that in the temporary directory.
+        migrationLoaderStrategies: [
+          {
+            extensions: ['.js', '.ts'],
+            loader: async (paths: string[]) =>
+              Promise.all(
+                paths.map(async (path) => ({
+                  id: path,
+                  filePaths: [path],
+                  actions: await import(pathToFileURL(path).href),
+                })),
+              ),
+          },
+        ],
+      }),
+    );
+    return done.map((migration) => migration.name);
+  } catch (error) {
+    if ((error as { code?: string }).code) throw databaseError(error, db.url);
+    throw new FeedctlError('DATABASE_ERROR', `the migration failed, nothing was changed: ${messageOf(error)}`, { cause: error });
+  }
+}

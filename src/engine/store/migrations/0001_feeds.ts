@@ -1,0 +1,76 @@
+import type { MigrationBuilder } from 'node-pg-migrate';
+
+/** Users, posts, follows, feeds and the log of events: DESIGN of the data in ARCHITECTURE.md. */
+export function up(pgm: MigrationBuilder): void {
+  pgm.sql(`
+    create table users (
+      id             bigint primary key check (id > 0),
+      first_name     text not null default '',
+      second_name    text not null default '',
+      push_state     text not null default 'push' check (push_state in ('push', 'both', 'pull')),
+      follower_count integer not null default 0,
+      -- Above it feed_items is complete; at and below it nothing is promised.
+      feed_floor     bigint not null default 0,
+      last_seen_at   timestamptz,
+      version        integer not null default 1,
+      created_at     timestamptz not null default now()
+    );
+
+    create table posts (
+      author_id  bigint not null,
+      id         bigint not null,
+      body       text not null,
+      created_at timestamptz not null,
+      deleted_at timestamptz,
+      version    integer not null default 1,
+      primary key (author_id, id)
+    );
+    -- A post is asked for by its id alone too. Not unique: a distributed table could not promise it.
+    create index posts_id on posts (id);
+
+    -- Whom do I follow: the truth.
+    create table follows (
+      follower_id bigint not null,
+      followee_id bigint not null,
+      created_at  timestamptz not null default now(),
+      primary key (follower_id, followee_id),
+      check (follower_id <> followee_id)
+    );
+
+    -- Who follows me: derived from follows, by the handler of follow events.
+    create table followers (
+      followee_id bigint not null,
+      follower_id bigint not null,
+      primary key (followee_id, follower_id)
+    );
+
+    -- Rows come in batches of a partition; half-empty leaves would double the index.
+    create table feed_items (
+      user_id   bigint not null,
+      post_id   bigint not null,
+      author_id bigint not null,
+      primary key (user_id, post_id)
+    );
+
+    -- The outbox and the audit trail. Partitioned by id, which is ordered by time.
+    create table events (
+      id            bigint not null,
+      aggregate_id  bigint not null,
+      subject_id    bigint not null,
+      type          text not null,
+      version       integer not null default 1,
+      occurred_at   timestamptz not null,
+      data          jsonb not null,
+      dispatched_at timestamptz,
+      primary key (aggregate_id, id)
+    ) partition by range (id);
+    create table events_default partition of events default;
+    create index events_undispatched on events (id) where dispatched_at is null;
+
+    -- Authors who are pulled: small, joined whenever a feed is read.
+    create table celebrities (
+      user_id bigint primary key,
+      state   text not null check (state in ('both', 'pull'))
+    );
+  `);
+}

@@ -1,0 +1,123 @@
+import type { EventRef } from '../model/event.ts';
+import { FeedctlError } from '../model/errors.ts';
+import type { Post } from '../model/post.ts';
+import { CopyRows, copyIn } from './copy.ts';
+import { type Database, isDuplicate, type Queryable, type Session } from './database.ts';
+
+/**
+ * A post and its event, in one statement of the author's shard: both are there or neither. In: post id, author,
+ * body, event id. No row comes back where the author is no user.
+ */
+const CREATE = `
+  with author as (select id from users where id = $2),
+  post as (insert into posts (author_id, id, body, created_at)
+           select id, $1, $3, clock_timestamp() from author returning *),
+  event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data)
+            select $4, author_id, id, 'post.created', created_at, jsonb_build_object('text', body) from post)
+  select id, author_id as "authorId", body, created_at as "createdAt", version from post`;
+
+/** Throws USER_NOT_FOUND. */
+export async function insertPost(
+  db: Queryable,
+  post: { id: number; authorId: number; body: string; eventId: number },
+): Promise<Post> {
+  const { rows } = await db.query<Post>(CREATE, [post.id, post.authorId, post.body, post.eventId]);
+  if (!rows[0]) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${post.authorId}`);
+  return rows[0];
+}
+
+/** In: author, post id, event id. */
+const DELETE = `
+  with post as (update posts set deleted_at = clock_timestamp(), version = version + 1
+                where author_id = $1 and id = $2 and deleted_at is null returning *),
+  event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data)
+            select $3, author_id, id, 'post.deleted', deleted_at, '{}' from post)
+  select id from post`;
+
+/** Throws POST_NOT_FOUND, for a post that is deleted already too. */
+export async function markPostDeleted(
+  db: Queryable,
+  post: { id: number; authorId: number; eventId: number },
+): Promise<void> {
+  const { rowCount } = await db.query(DELETE, [post.authorId, post.id, post.eventId]);
+  if (rowCount === 0) throw new FeedctlError('POST_NOT_FOUND', `there is no post ${post.id}`);
+}
+
+/** Throws POST_NOT_FOUND. */
+export async function getPost(db: Queryable, id: number): Promise<Post> {
+  const { rows } = await db.query<Post>(
+    `select id, author_id as "authorId", body, created_at as "createdAt", version
+     from posts where id = $1 and deleted_at is null`,
+    [id],
+  );
+  if (!rows[0]) throw new FeedctlError('POST_NOT_FOUND', `there is no post ${id}`);
+  return rows[0];
+}
+
+export interface ImportedPost {
+  readonly id: number;
+  readonly authorId: number;
+  readonly body: string;
+  readonly createdAtMs: number;
+  readonly eventId: number;
+}
+
+/** In, as arrays of equal length: post ids, authors, bodies, unix milliseconds. Returns the ids that are new. */
+const IMPORT = `
+  insert into posts (id, author_id, body, created_at)
+  select p.id, p.author_id, p.body, to_timestamp(p.ms / 1000.0)
+  from unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[]) p(id, author_id, body, ms)
+  on conflict do nothing returning id`;
+
+/**
+ * Posts with their own time and their events, in one transaction. What is there already is left as it is, and gets
+ * no second event. Returns the events that were written.
+ */
+export async function importPosts(db: Database, posts: readonly ImportedPost[]): Promise<EventRef[]> {
+  try {
+    await db.transaction(async (session) => {
+      await copyIn(session, 'copy posts (author_id, id, body, created_at) from stdin (format binary)', [postRows(posts)]);
+      await copyEvents(session, posts);
+    });
+    return posts.map(eventRef);
+  } catch (error) {
+    // COPY takes all or nothing: a batch that was imported before, in part or whole, goes row by row.
+    if (!isDuplicate(error)) throw error;
+  }
+  return db.transaction(async (session) => {
+    const { rows } = await session.query<{ id: number }>(IMPORT, [
+      posts.map((post) => post.id),
+      posts.map((post) => post.authorId),
+      posts.map((post) => post.body),
+      posts.map((post) => post.createdAtMs),
+    ]);
+    const fresh = new Set(rows.map((row) => row.id));
+    const written = posts.filter((post) => fresh.has(post.id));
+    if (written.length > 0) await copyEvents(session, written);
+    return written.map(eventRef);
+  });
+}
+
+const eventRef = (post: ImportedPost): EventRef => ({
+  id: post.eventId,
+  type: 'post.created',
+  aggregateId: post.authorId,
+  subjectId: post.id,
+});
+
+function postRows(posts: readonly ImportedPost[]): Buffer {
+  const rows = new CopyRows(posts.length * 96);
+  for (const post of posts) rows.row(4).bigint(post.authorId).bigint(post.id).text(post.body).timestamp(post.createdAtMs);
+  return rows.bytes;
+}
+
+async function copyEvents(session: Session, posts: readonly ImportedPost[]): Promise<void> {
+  const now = Date.now();
+  const rows = new CopyRows(posts.length * 128);
+  for (const post of posts) {
+    rows.row(6).bigint(post.eventId).bigint(post.authorId).bigint(post.id);
+    rows.text('post.created').timestamp(now).jsonb({ text: post.body });
+  }
+  const columns = 'id, aggregate_id, subject_id, type, occurred_at, data';
+  await copyIn(session, `copy events (${columns}) from stdin (format binary)`, [rows.bytes]);
+}

@@ -1,0 +1,46 @@
+import type { MessageHeader } from '../model/messages.ts';
+import type { Queryable } from './database.ts';
+
+/** Notes what a batch did for the bulk runs its messages belong to, in the transaction of the batch: exactly once. */
+export async function recordRun(
+  session: Queryable,
+  parts: readonly (MessageHeader & { deliveries: number })[],
+): Promise<void> {
+  const counted = parts.filter((part) => part.run !== 0 && part.deliveries > 0);
+  if (counted.length === 0) return;
+  const now = Date.now();
+  await session.query(
+    `insert into run_batches (run, deliveries, latency_ms) select * from unnest($1::bigint[], $2::integer[], $3::float8[])`,
+    [counted.map((part) => part.run), counted.map((part) => part.deliveries), counted.map((part) => now - part.committedAt)],
+  );
+}
+
+export interface LatencyMs {
+  readonly p50: number;
+  readonly p95: number;
+  readonly p99: number;
+}
+
+export async function runDeliveries(db: Queryable, run: number): Promise<number> {
+  const { rows } = await db.query<{ deliveries: number }>(
+    'select coalesce(sum(deliveries), 0)::bigint as deliveries from run_batches where run = $1',
+    [run],
+  );
+  return rows[0]!.deliveries;
+}
+
+/** Milliseconds from the commit of a post to the commit of its row, over all rows of the run. */
+export async function runLatency(db: Queryable, run: number): Promise<LatencyMs> {
+  const { rows } = await db.query<{ share: number; latency_ms: number }>(
+    `select latency_ms, sum(deliveries) over (order by latency_ms)::float8 / sum(deliveries) over () as share
+     from run_batches where run = $1 order by latency_ms`,
+    [run],
+  );
+  const at = (share: number) => Math.round((rows.find((row) => row.share >= share)?.latency_ms ?? 0) * 10) / 10;
+  return { p50: at(0.5), p95: at(0.95), p99: at(0.99) };
+}
+
+/** A run's rows are of no use after its end. */
+export async function forgetRun(db: Queryable, run: number): Promise<void> {
+  await db.query('delete from run_batches where run = $1', [run]);
+}

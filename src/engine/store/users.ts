@@ -1,0 +1,56 @@
+import type { PushState } from '../model/celebrity.ts';
+import { FeedctlError } from '../model/errors.ts';
+import { isDuplicate, type Queryable } from './database.ts';
+
+export interface User {
+  readonly id: number;
+  readonly firstName: string;
+  readonly secondName: string;
+  readonly pushState: PushState;
+  readonly followerCount: number;
+  /** Above this post id the materialized feed is complete. */
+  readonly feedFloor: number;
+  readonly createdAt: Date;
+}
+
+const COLUMNS = `id, first_name as "firstName", second_name as "secondName", push_state as "pushState",
+  follower_count as "followerCount", feed_floor as "feedFloor", created_at as "createdAt"`;
+
+/** Throws USER_EXISTS. */
+export async function insertUser(
+  db: Queryable,
+  user: Pick<User, 'id' | 'firstName' | 'secondName'>,
+): Promise<User> {
+  try {
+    const { rows } = await db.query<User>(
+      `insert into users (id, first_name, second_name) values ($1, $2, $3) returning ${COLUMNS}`,
+      [user.id, user.firstName, user.secondName],
+    );
+    return rows[0]!;
+  } catch (error) {
+    if (isDuplicate(error)) throw new FeedctlError('USER_EXISTS', `there is a user ${user.id} already`);
+    throw error;
+  }
+}
+
+/** Throws USER_NOT_FOUND. */
+export async function getUser(db: Queryable, id: number): Promise<User> {
+  const { rows } = await db.query<User>(`select ${COLUMNS} from users where id = $1`, [id]);
+  if (!rows[0]) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${id}`);
+  return rows[0];
+}
+
+/** Those of `ids` that are no users, in no order. */
+export async function missingUsers(db: Queryable, ids: readonly number[]): Promise<number[]> {
+  const { rows } = await db.query<{ id: number }>(
+    'select id from unnest($1::bigint[]) ids(id) where not exists (select from users u where u.id = ids.id)',
+    [ids],
+  );
+  return rows.map((row) => row.id);
+}
+
+/** Ids in rising order, after `after`: for work that goes through all users in chunks. */
+export async function userIdsAfter(db: Queryable, after: number, limit: number): Promise<number[]> {
+  const { rows } = await db.query<{ id: number }>('select id from users where id > $1 order by id limit $2', [after, limit]);
+  return rows.map((row) => row.id);
+}

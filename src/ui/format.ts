@@ -1,0 +1,23 @@
+/** 1,234,567 */
+export const formatCount = (value: number): string => Math.round(value).toLocaleString('en-US');
+
+/** 850 ms, 2.4 s, 3 m 05 s */
+export function formatDuration(seconds: number): string {
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
+  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  return `${Math.floor(whole / 60)} m ${String(whole % 60).padStart(2, '0')} s`;
+}
+
+/** A bar of `width` cells that is `fraction` full. */
+export function bar(fraction: number, width: number): string {
+  const full = Math.round(Math.min(1, Math.max(0, fraction)) * width);
+  return '█'.repeat(full) + '░'.repeat(width - full);
+}
+
+/** Control characters of somebody's text must not reach the terminal; one line, cut to `width`. */
+export function oneLine(text: string, width: number): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: those are what is replaced
+  const clean = text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]+/g, ' ');
+  return clean.length > width ? `${clean.slice(0, width - 1)}…` : clean;
+}

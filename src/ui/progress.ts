@@ -1,0 +1,61 @@
+import { bar, formatCount, formatDuration } from './format.ts';
+
+export interface ProgressSnapshot {
+  readonly title: string;
+  readonly done: number;
+  /** 0 where it is not known. */
+  readonly total: number;
+  readonly unit: string;
+  readonly elapsedSeconds: number;
+  readonly note?: string;
+}
+
+/** Bar, rate and time left, for a person or for a log. */
+export function progressText(snapshot: ProgressSnapshot, options: { bar: boolean }): string {
+  const { title, done, total, unit, elapsedSeconds, note } = snapshot;
+  const rate = elapsedSeconds > 0 ? done / elapsedSeconds : 0;
+  const parts = [`${title}:`];
+  if (options.bar && total > 0) parts.push(bar(done / total, 24));
+  parts.push(total > 0 ? `${formatCount(done)} of ${formatCount(total)} ${unit}` : `${formatCount(done)} ${unit}`);
+  if (rate > 0) parts.push(`${formatCount(rate)}/s`);
+  if (total > done && rate > 0) parts.push(`${formatDuration((total - done) / rate)} left`);
+  if (note) parts.push(note);
+  return parts.join('  ');
+}
+
+export interface ProgressLine {
+  update(progress: { title?: string; done: number; total?: number; unit: string; note?: string }): void;
+  /** Takes the line away. */
+  end(): void;
+}
+
+const REDRAW_MS = 100;
+const LOG_EVERY_MS = 5_000;
+
+/** On a terminal one line that is drawn again; otherwise a plain line every five seconds. */
+export function openProgress(title: string, stream: NodeJS.WriteStream, now: () => number = Date.now): ProgressLine {
+  let startedAt = now();
+  let current = title;
+  let drawnAt = stream.isTTY ? 0 : startedAt;
+  let drawn = false;
+  return {
+    update(progress) {
+      if (progress.title !== undefined && progress.title !== current) {
+        current = progress.title;
+        startedAt = now();
+      }
+      if (now() - drawnAt < (stream.isTTY ? REDRAW_MS : LOG_EVERY_MS)) return;
+      drawnAt = now();
+      const text = progressText(
+        { ...progress, title: current, total: progress.total ?? 0, elapsedSeconds: (now() - startedAt) / 1000 },
+        { bar: stream.isTTY },
+      );
+      stream.write(stream.isTTY ? `\r\u001b[2K${text.slice(0, (stream.columns || 80) - 1)}` : `${text}\n`);
+      drawn = stream.isTTY;
+    },
+    end() {
+      if (drawn) stream.write('\r\u001b[2K');
+      drawn = false;
+    },
+  };
+}

@@ -14,7 +14,7 @@ export const dryRunFlag = Flags.boolean({ description: 'show what would be done,
 export const yesFlag = Flags.boolean({ char: 'y', description: 'do not ask' });
 
 /** A user, or undefined for all: "all" is never the default, it has to be said. */
-export function oneOrAll(user: number | undefined, all: boolean): number | undefined {
+export function oneOrAll(user: number | undefined, all = false): number | undefined {
   if ((user === undefined) !== all) {
     throw new FeedctlError('USAGE', all ? 'pass a user or --all, not both' : 'whose feed? Pass a user, or --all for every one');
   }

@@ -17,9 +17,16 @@ const FORCED_EXIT_STATUS = 130;
 export abstract class BaseCommand extends Command {
   static override enableJsonFlag = true;
   static override baseFlags = {
-    context: Flags.string({ description: 'the cluster to work on', env: 'FEEDCTL_CONTEXT', helpGroup: 'GLOBAL' }),
+    context: Flags.string({
+      description: 'the cluster to work on',
+      env: 'FEEDCTL_CONTEXT',
+      helpGroup: 'GLOBAL',
+    }),
     'data-dir': Flags.string({ description: 'directory of the embedded cluster', helpGroup: 'GLOBAL' }),
-    'database-url': Flags.string({ description: 'database of the cluster, without a password', helpGroup: 'GLOBAL' }),
+    'database-url': Flags.string({
+      description: 'database of the cluster, without a password',
+      helpGroup: 'GLOBAL',
+    }),
   };
 
   #stop: AbortController | undefined;
@@ -42,7 +49,10 @@ export abstract class BaseCommand extends Command {
   }
 
   /** Opens the cluster the flags name, for as long as `work` takes. */
-  protected async withCluster<T>(flags: Record<string, unknown>, work: (cluster: Cluster) => Promise<T>): Promise<T> {
+  protected async withCluster<T>(
+    flags: Record<string, unknown>,
+    work: (cluster: Cluster) => Promise<T>,
+  ): Promise<T> {
     const config = await this.loadConfig(flags);
     const { openCluster } = await import('./engine/cluster.ts');
     const cluster = await openCluster(config);
@@ -54,7 +64,10 @@ export abstract class BaseCommand extends Command {
   }
 
   /** Runs a role of the cluster until a signal, then drains it. */
-  protected async runRole(flags: Record<string, unknown>, start: (cluster: Cluster) => Promise<void>): Promise<void> {
+  protected async runRole(
+    flags: Record<string, unknown>,
+    start: (cluster: Cluster) => Promise<void>,
+  ): Promise<void> {
     const config = await this.loadConfig(flags);
     const { openCluster } = await import('./engine/cluster.ts');
     const { openLog } = await import('./engine/telemetry/log.ts');
@@ -77,11 +90,13 @@ export abstract class BaseCommand extends Command {
   /** Throws CONFIRMATION_REQUIRED where nobody can be asked, or where the answer is no. */
   protected async confirm(question: string, yes: boolean): Promise<void> {
     if (yes) return;
-    if (!process.stdin.isTTY || this.jsonEnabled()) throw new FeedctlError('CONFIRMATION_REQUIRED', `${question} Nobody is there to ask.`);
+    if (!process.stdin.isTTY || this.jsonEnabled())
+      throw new FeedctlError('CONFIRMATION_REQUIRED', `${question} Nobody is there to ask.`);
     const prompt = createInterface({ input: process.stdin, output: process.stderr });
     const answer = await prompt.question(`${question} [y/N] `);
     prompt.close();
-    if (!/^y(es)?$/i.test(answer.trim())) throw new FeedctlError('CONFIRMATION_REQUIRED', 'not confirmed: nothing was changed');
+    if (!/^y(es)?$/i.test(answer.trim()))
+      throw new FeedctlError('CONFIRMATION_REQUIRED', 'not confirmed: nothing was changed');
   }
 
   #listenForSignals(): AbortController {

@@ -7,15 +7,22 @@ export function toFeedctlError(error: unknown, argv: readonly string[] = []): Fe
   const text = messageOf(error).replace(/\nSee more help with --help$/, '');
   const oclif = (error as { oclif?: { exit?: number } }).oclif;
   if (/command .* not found/i.test(text) || oclif?.exit === 127) {
-    return new FeedctlError('COMMAND_NOT_FOUND', `there is no command \`${argv.filter((arg) => arg !== '--json').join(' ')}\``, { cause: error });
+    return new FeedctlError(
+      'COMMAND_NOT_FOUND',
+      `there is no command \`${argv.filter((arg) => arg !== '--json').join(' ')}\``,
+      { cause: error },
+    );
   }
   const negative = /Nonexistent flags?: .*?(-\d+)/.exec(text);
-  if (negative) return new FeedctlError('INVALID_ID', `${JSON.stringify(negative[1])} is not an id`, { cause: error });
+  if (negative)
+    return new FeedctlError('INVALID_ID', `${JSON.stringify(negative[1])} is not an id`, { cause: error });
   if (oclif) return new FeedctlError('USAGE', text, { cause: error });
   return new FeedctlError('INTERNAL', text || 'an unexpected error', { cause: error });
 }
 
-export function errorJson(error: FeedctlError): { error: { code: string; message: string; suggestions: readonly string[] } } {
+export function errorJson(error: FeedctlError): {
+  error: { code: string; message: string; suggestions: readonly string[] };
+} {
   return { error: { code: error.code, message: error.message, suggestions: error.suggestions } };
 }
 
@@ -24,7 +31,8 @@ export function printError(error: FeedctlError, options: { json: boolean; debug:
   if (options.json) {
     process.stdout.write(`${JSON.stringify(errorJson(error), null, 2)}\n`);
   } else {
-    const paint = (style: Parameters<typeof styleText>[0], text: string) => styleText(style, text, { stream: process.stderr });
+    const paint = (style: Parameters<typeof styleText>[0], text: string) =>
+      styleText(style, text, { stream: process.stderr });
     const lines = [`${paint(['red', 'bold'], 'Error:')} ${error.message} ${paint('dim', `(${error.code})`)}`];
     for (const suggestion of error.suggestions) lines.push(`${paint('cyan', '  Try:')} ${suggestion}`);
     process.stderr.write(`${lines.join('\n')}\n`);

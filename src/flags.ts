@@ -2,21 +2,28 @@ import { Args, Flags } from '@oclif/core';
 import { FeedctlError } from './engine/model/errors.ts';
 import { parseId } from './engine/model/ids.ts';
 
-const idArg = (what: string) =>
-  Args.custom<number>({ parse: async (text) => parseId(text, what) });
+const idArg = (what: string) => Args.custom<number>({ parse: async (text) => parseId(text, what) });
 
 /** Arguments and flags that several commands share. */
 export const userArg = idArg('user');
 export const postArg = idArg('post');
 
-export const portFlag = Flags.integer({ description: 'port of the gateway, 0 for a free one', default: 7070, min: 0, max: 65_535 });
+export const portFlag = Flags.integer({
+  description: 'port of the gateway, 0 for a free one',
+  default: 7070,
+  min: 0,
+  max: 65_535,
+});
 export const dryRunFlag = Flags.boolean({ description: 'show what would be done, and change nothing' });
 export const yesFlag = Flags.boolean({ char: 'y', description: 'do not ask' });
 
 /** A user, or undefined for all: "all" is never the default, it has to be said. */
 export function oneOrAll(user: number | undefined, all = false): number | undefined {
   if ((user === undefined) !== all) {
-    throw new FeedctlError('USAGE', all ? 'pass a user or --all, not both' : 'whose feed? Pass a user, or --all for every one');
+    throw new FeedctlError(
+      'USAGE',
+      all ? 'pass a user or --all, not both' : 'whose feed? Pass a user, or --all for every one',
+    );
   }
   return user;
 }

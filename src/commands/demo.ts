@@ -5,7 +5,8 @@ import { plainDemo } from '../ui/demo/plain.ts';
 import { demoSummary } from '../ui/demo/summary.ts';
 
 export default class Demo extends BaseCommand {
-  static override summary = 'Run a whole cluster through real work, prove every feed, and leave nothing behind';
+  static override summary =
+    'Run a whole cluster through real work, prove every feed, and leave nothing behind';
   static override description =
     'Starts a temporary cluster, loads a slice of a real follow graph, replays real posts while WebSocket clients follow along, compares every feed and every push with the truth, and prints what happened.';
   static override examples = ['<%= config.bin %> demo', '<%= config.bin %> demo --json'];
@@ -17,7 +18,11 @@ export default class Demo extends BaseCommand {
     const view = await this.#view();
     let result: DemoResult;
     try {
-      result = await runDemo(config, { version: this.config.version, signal, onUpdate: (snapshot) => view.update(snapshot) });
+      result = await runDemo(config, {
+        version: this.config.version,
+        signal,
+        onUpdate: (snapshot) => view.update(snapshot),
+      });
     } finally {
       view.end();
     }
@@ -33,7 +38,8 @@ export default class Demo extends BaseCommand {
 
   /** A live view for a person; a line a step on stderr otherwise. Ink is only loaded for the first. */
   async #view(): Promise<{ update(snapshot: DemoSnapshot): void; end(): void }> {
-    if (!process.stderr.isTTY || this.jsonEnabled()) return plainDemo((line) => process.stderr.write(`${line}\n`));
+    if (!process.stderr.isTTY || this.jsonEnabled())
+      return plainDemo((line) => process.stderr.write(`${line}\n`));
     const { liveDemo } = await import('../ui/demo/live.tsx');
     return liveDemo(process.stderr);
   }

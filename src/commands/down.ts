@@ -3,7 +3,10 @@ import { BaseCommand } from '../baseCommand.ts';
 
 export default class Down extends BaseCommand {
   static override summary = 'Stop the embedded cluster of a data directory';
-  static override examples = ['<%= config.bin %> down', '<%= config.bin %> down --data-dir /tmp/feeds --timeout 10'];
+  static override examples = [
+    '<%= config.bin %> down',
+    '<%= config.bin %> down --data-dir /tmp/feeds --timeout 10',
+  ];
   static override flags = {
     timeout: Flags.integer({ description: 'seconds to wait for it', default: 60, min: 1 }),
   };

@@ -3,7 +3,8 @@ import { dryRunFlag } from '../flags.ts';
 
 export default class Migrate extends BaseCommand {
   static override summary = 'Bring the database schema up to date';
-  static override description = '`up` does this for the embedded cluster. Several processes may run it at once.';
+  static override description =
+    '`up` does this for the embedded cluster. Several processes may run it at once.';
   static override examples = [
     '<%= config.bin %> migrate --dry-run',
     'FEEDCTL_DATABASE_URL=postgres://feeds@db.example/feeds <%= config.bin %> migrate',

@@ -10,7 +10,10 @@ export default class Replay extends BaseCommand {
     'FILE rows are `actor target unix-seconds kind`, gzipped or not. Every row becomes one post by the actor, through the same path as any post. Returns when the last delivery has landed. Running it again changes nothing; after Ctrl-C or a crash it goes on where it stopped.';
   static override args = { file: Args.string({ description: 'activity file', required: true }) };
   static override flags = { 'dry-run': dryRunFlag };
-  static override examples = ['<%= config.bin %> replay activity_time.txt.gz', '<%= config.bin %> replay activity.txt --json'];
+  static override examples = [
+    '<%= config.bin %> replay activity_time.txt.gz',
+    '<%= config.bin %> replay activity.txt --json',
+  ];
 
   async run(): Promise<ReplayResult | { rows: number; dryRun: true }> {
     const { args, flags } = await this.parse(Replay);

@@ -17,7 +17,13 @@ export default class Status extends BaseCommand {
     this.log(
       renderTable(
         ['component', 'kind', 'version', 'ready', 'detail'],
-        status.components.map((part) => [part.name, part.kind, part.version, part.ready ? 'yes' : 'NO', part.detail]),
+        status.components.map((part) => [
+          part.name,
+          part.kind,
+          part.version,
+          part.ready ? 'yes' : 'NO',
+          part.detail,
+        ]),
         { borders },
       ),
     );
@@ -25,7 +31,13 @@ export default class Status extends BaseCommand {
       this.log(
         renderTable(
           ['queue', 'ready', 'unacked', 'oldest', 'dead letters'],
-          status.queues.map((q) => [q.queue, q.ready, q.unacked, formatDuration(q.oldestAgeMs / 1000), q.deadLetters]),
+          status.queues.map((q) => [
+            q.queue,
+            q.ready,
+            q.unacked,
+            formatDuration(q.oldestAgeMs / 1000),
+            q.deadLetters,
+          ]),
           { borders },
         ),
       );

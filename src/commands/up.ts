@@ -21,7 +21,10 @@ export default class Up extends BaseCommand {
     const config = await this.loadConfig(flags);
     if (!config.embedded) {
       throw new FeedctlError('USAGE', '`up` runs the embedded cluster, and a database URL is set', {
-        suggestions: ['Run `feedctl worker start` and `feedctl gateway start` on that database.', 'Or unset FEEDCTL_DATABASE_URL.'],
+        suggestions: [
+          'Run `feedctl worker start` and `feedctl gateway start` on that database.',
+          'Or unset FEEDCTL_DATABASE_URL.',
+        ],
       });
     }
     const { startEmbeddedCluster } = await import('../engine/roles.ts');
@@ -29,14 +32,26 @@ export default class Up extends BaseCommand {
     const { signal } = this;
     const { version } = this.config;
     const log = openLog(process.env.FEEDCTL_LOG_LEVEL ?? 'warn');
-    const cluster = await startEmbeddedCluster(config, { host: flags.host, port: flags.port, log, version, signal });
+    const cluster = await startEmbeddedCluster(config, {
+      host: flags.host,
+      port: flags.port,
+      log,
+      version,
+      signal,
+    });
     this.stuckAt = cluster.stuckAt;
     const gatewayUrl = cluster.gateway.url;
     const { databaseUrl } = cluster.postgres;
     if (this.jsonEnabled()) this.logJson({ ready: true, gatewayUrl, databaseUrl, dataDir: config.dataDir });
-    this.log(`The cluster is up.\n  gateway   ${gatewayUrl}\n  database  ${databaseUrl}\n  data      ${config.dataDir}\nCtrl-C stops it.`);
-    const ended = await Promise.race([aborted(signal), cluster.postgres.exited.then(() => 'database' as const)]);
+    this.log(
+      `The cluster is up.\n  gateway   ${gatewayUrl}\n  database  ${databaseUrl}\n  data      ${config.dataDir}\nCtrl-C stops it.`,
+    );
+    const ended = await Promise.race([
+      aborted(signal),
+      cluster.postgres.exited.then(() => 'database' as const),
+    ]);
     await cluster.stop();
-    if (ended === 'database') throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', 'PostgreSQL ended by itself');
+    if (ended === 'database')
+      throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', 'PostgreSQL ended by itself');
   }
 }

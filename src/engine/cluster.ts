@@ -24,7 +24,8 @@ export interface Cluster extends SocialContext {
 export async function resolveDatabaseUrl(config: Config): Promise<string> {
   if (config.databaseUrl) return config.databaseUrl;
   const state = await readClusterState(config.dataDir);
-  if (!state?.databaseUrl) throw new FeedctlError('CLUSTER_NOT_RUNNING', `no cluster runs in ${config.dataDir}`);
+  if (!state?.databaseUrl)
+    throw new FeedctlError('CLUSTER_NOT_RUNNING', `no cluster runs in ${config.dataDir}`);
   return state.databaseUrl;
 }
 

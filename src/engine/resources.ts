@@ -1,5 +1,5 @@
-import type { Log } from './telemetry/log.ts';
 import { messageOf } from './model/errors.ts';
+import type { Log } from './telemetry/log.ts';
 
 /** What has been opened and has to be released: once, in reverse order, whatever fails on the way. */
 export class Resources {

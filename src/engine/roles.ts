@@ -1,7 +1,7 @@
 import type { FeedCache } from './cache/cache.ts';
 import { openMemoryCache } from './cache/memory/cache.ts';
-import { type ClusterLock, lockCluster } from './config/clusterState.ts';
 import { type Cluster, openCluster } from './cluster.ts';
+import { type ClusterLock, lockCluster } from './config/clusterState.ts';
 import type { Config } from './config/config.ts';
 import { startWorker, type Worker } from './fanout/worker.ts';
 import type { Gateway } from './gateway/gateway.ts';
@@ -39,7 +39,11 @@ export async function startGatewayRole(
   return { gateway, cache };
 }
 
-export async function startWorkerRole(cluster: Cluster, resources: Resources, version: string): Promise<Worker> {
+export async function startWorkerRole(
+  cluster: Cluster,
+  resources: Resources,
+  version: string,
+): Promise<Worker> {
   await ensureEventPartitions(cluster.db);
   const worker = await startWorker({ ...cluster, version });
   resources.add('worker', () => worker.stop(DRAIN_MS));
@@ -52,7 +56,14 @@ export async function startWorkerRole(cluster: Cluster, resources: Resources, ve
  */
 export async function startEmbeddedCluster(
   config: Config,
-  options: { host: string; port: number; log: Log; version: string; temporary?: boolean; signal?: AbortSignal },
+  options: {
+    host: string;
+    port: number;
+    log: Log;
+    version: string;
+    temporary?: boolean;
+    signal?: AbortSignal;
+  },
 ): Promise<EmbeddedCluster> {
   const { log, version, signal } = options;
   const resources = new Resources();

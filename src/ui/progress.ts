@@ -16,7 +16,9 @@ export function progressText(snapshot: ProgressSnapshot, options: { bar: boolean
   const rate = elapsedSeconds > 0 ? done / elapsedSeconds : 0;
   const parts = [`${title}:`];
   if (options.bar && total > 0) parts.push(bar(done / total, 24));
-  parts.push(total > 0 ? `${formatCount(done)} of ${formatCount(total)} ${unit}` : `${formatCount(done)} ${unit}`);
+  parts.push(
+    total > 0 ? `${formatCount(done)} of ${formatCount(total)} ${unit}` : `${formatCount(done)} ${unit}`,
+  );
   if (rate > 0) parts.push(`${formatCount(rate)}/s`);
   if (total > done && rate > 0) parts.push(`${formatDuration((total - done) / rate)} left`);
   if (note) parts.push(note);
@@ -33,7 +35,11 @@ const REDRAW_MS = 100;
 const LOG_EVERY_MS = 5_000;
 
 /** On a terminal one line that is drawn again; otherwise a plain line every five seconds. */
-export function openProgress(title: string, stream: NodeJS.WriteStream, now: () => number = Date.now): ProgressLine {
+export function openProgress(
+  title: string,
+  stream: NodeJS.WriteStream,
+  now: () => number = Date.now,
+): ProgressLine {
   let startedAt = now();
   let current = title;
   let drawnAt = stream.isTTY ? 0 : startedAt;
@@ -47,7 +53,12 @@ export function openProgress(title: string, stream: NodeJS.WriteStream, now: () 
       if (now() - drawnAt < (stream.isTTY ? REDRAW_MS : LOG_EVERY_MS)) return;
       drawnAt = now();
       const text = progressText(
-        { ...progress, title: current, total: progress.total ?? 0, elapsedSeconds: (now() - startedAt) / 1000 },
+        {
+          ...progress,
+          title: current,
+          total: progress.total ?? 0,
+          elapsedSeconds: (now() - startedAt) / 1000,
+        },
         { bar: stream.isTTY },
       );
       stream.write(stream.isTTY ? `\r\u001b[2K${text.slice(0, (stream.columns || 80) - 1)}` : `${text}\n`);

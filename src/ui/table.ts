@@ -7,14 +7,22 @@ const NO_BORDERS = Object.fromEntries(
 );
 
 /** One record a row. Borders are for people: a pipe gets columns only. */
-export function renderTable(head: string[], rows: (string | number)[][], options: { borders: boolean }): string {
+export function renderTable(
+  head: string[],
+  rows: (string | number)[][],
+  options: { borders: boolean },
+): string {
   const table = new Table({
     head,
     style: { head: [], border: [], ...(options.borders ? {} : { 'padding-left': 0, 'padding-right': 0 }) },
     ...(options.borders ? {} : { chars: NO_BORDERS }),
-    colAligns: head.map((_, column) => (rows.length > 0 && rows.every((row) => typeof row[column] === 'number') ? 'right' : 'left')),
+    colAligns: head.map((_, column) =>
+      rows.length > 0 && rows.every((row) => typeof row[column] === 'number') ? 'right' : 'left',
+    ),
   });
-  table.push(...rows.map((row) => row.map((cell) => (typeof cell === 'number' ? cell.toLocaleString('en-US') : cell))));
+  table.push(
+    ...rows.map((row) => row.map((cell) => (typeof cell === 'number' ? cell.toLocaleString('en-US') : cell))),
+  );
   return table
     .toString()
     .split('\n')

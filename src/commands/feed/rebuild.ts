@@ -6,13 +6,17 @@ import { formatCount, formatDuration } from '../../ui/format.ts';
 
 export default class FeedRebuild extends BaseCommand {
   static override summary = 'Make feeds equal to the follows and posts again';
-  static override description = 'Refills a feed with its newest 1,000 posts. Readers never see an emptied feed.';
+  static override description =
+    'Refills a feed with its newest 1,000 posts. Readers never see an emptied feed.';
   static override args = { user: userArg({ description: 'whose feed' }) };
   static override flags = {
     all: Flags.boolean({ description: 'every feed' }),
     'dry-run': dryRunFlag,
   };
-  static override examples = ['<%= config.bin %> feed rebuild 42', '<%= config.bin %> feed rebuild --all --json'];
+  static override examples = [
+    '<%= config.bin %> feed rebuild 42',
+    '<%= config.bin %> feed rebuild --all --json',
+  ];
 
   async run(): Promise<RebuildResult> {
     const { args, flags } = await this.parse(FeedRebuild);
@@ -24,7 +28,8 @@ export default class FeedRebuild extends BaseCommand {
       rebuild(cluster.db, user, {
         signal,
         dryRun: flags['dry-run'],
-        onProgress: (done, items) => progress.update({ done, unit: 'feeds', note: `${formatCount(items)} rows` }),
+        onProgress: (done, items) =>
+          progress.update({ done, unit: 'feeds', note: `${formatCount(items)} rows` }),
       }),
     ).finally(() => progress.end());
     this.log(

@@ -12,7 +12,10 @@ export default class FeedShow extends BaseCommand {
     limit: Flags.integer({ description: 'posts on a page', default: 20, min: 1, max: MAX_PAGE }),
     cursor: Flags.string({ description: 'the `nextCursor` of the page before' }),
   };
-  static override examples = ['<%= config.bin %> feed show 42', '<%= config.bin %> feed show 42 --limit 100 --json'];
+  static override examples = [
+    '<%= config.bin %> feed show 42',
+    '<%= config.bin %> feed show 42 --limit 100 --json',
+  ];
 
   async run(): Promise<FeedPage> {
     const { args, flags } = await this.parse(FeedShow);
@@ -27,7 +30,11 @@ export default class FeedShow extends BaseCommand {
         item.source,
         oneLine(item.body, 80),
       ]);
-      this.log(renderTable(['created', 'post', 'author', 'source', 'text'], rows, { borders: Boolean(process.stdout.isTTY) }));
+      this.log(
+        renderTable(['created', 'post', 'author', 'source', 'text'], rows, {
+          borders: Boolean(process.stdout.isTTY),
+        }),
+      );
     }
     if (page.nextCursor) this.logToStderr(`More: --cursor ${page.nextCursor}`);
     return page;

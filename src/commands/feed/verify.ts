@@ -14,7 +14,10 @@ export default class FeedVerify extends BaseCommand {
     all: Flags.boolean({ description: 'every feed' }),
     repair: Flags.boolean({ description: 'rebuild the feeds that differ' }),
   };
-  static override examples = ['<%= config.bin %> feed verify 42', '<%= config.bin %> feed verify --all --repair --json'];
+  static override examples = [
+    '<%= config.bin %> feed verify 42',
+    '<%= config.bin %> feed verify --all --repair --json',
+  ];
 
   async run(): Promise<VerifyResult> {
     const { args, flags } = await this.parse(FeedVerify);
@@ -26,11 +29,25 @@ export default class FeedVerify extends BaseCommand {
       verify(cluster.db, user, {
         signal,
         repair: flags.repair,
-        onProgress: (done, total, bad) => progress.update({ done, total, unit: 'feeds', note: `${formatCount(bad)} differ` }),
+        onProgress: (done, total, bad) =>
+          progress.update({ done, total, unit: 'feeds', note: `${formatCount(bad)} differ` }),
       }),
     ).finally(() => progress.end());
-    const names = ['checked', 'mismatched', 'missing', 'strangers', 'orphans', 'duplicates', 'asymmetric', 'repaired'] as const;
-    this.log(renderTable([...names], [names.map((name) => result[name])], { borders: Boolean(process.stdout.isTTY) }));
+    const names = [
+      'checked',
+      'mismatched',
+      'missing',
+      'strangers',
+      'orphans',
+      'duplicates',
+      'asymmetric',
+      'repaired',
+    ] as const;
+    this.log(
+      renderTable([...names], [names.map((name) => result[name])], {
+        borders: Boolean(process.stdout.isTTY),
+      }),
+    );
     if (result.mismatched + result.asymmetric > result.repaired) process.exitCode = 1;
     return result;
   }

@@ -12,7 +12,10 @@ export default class FeedWatch extends BaseCommand {
     'gateway-url': Flags.string({ description: 'gateway to connect to; one that is running by default' }),
     count: Flags.integer({ char: 'n', description: 'end after so many posts', min: 1 }),
   };
-  static override examples = ['<%= config.bin %> feed watch 42', '<%= config.bin %> feed watch 42 --count 1 --json'];
+  static override examples = [
+    '<%= config.bin %> feed watch 42',
+    '<%= config.bin %> feed watch 42 --count 1 --json',
+  ];
 
   async run(): Promise<void> {
     const { args, flags } = await this.parse(FeedWatch);
@@ -37,6 +40,7 @@ export default class FeedWatch extends BaseCommand {
     this.logToStderr(`Watching the feed of user ${args.user} at ${gatewayUrl}.`);
     const lost = await Promise.race([aborted(end), socket.closed]);
     socket.close();
-    if (lost !== undefined) throw new FeedctlError('GATEWAY_UNREACHABLE', `the gateway closed the socket (${lost})`);
+    if (lost !== undefined)
+      throw new FeedctlError('GATEWAY_UNREACHABLE', `the gateway closed the socket (${lost})`);
   }
 }

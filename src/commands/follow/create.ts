@@ -8,7 +8,10 @@ export default class FollowCreate extends BaseCommand {
     followee: userArg({ description: 'id of the user who is followed', required: true }),
   };
   static override flags = { 'dry-run': dryRunFlag };
-  static override examples = ['<%= config.bin %> follow create 42 7', '<%= config.bin %> follow create 42 7 --json'];
+  static override examples = [
+    '<%= config.bin %> follow create 42 7',
+    '<%= config.bin %> follow create 42 7 --json',
+  ];
 
   async run(): Promise<{ followerId: number; followeeId: number; changed: boolean; dryRun: boolean }> {
     const { args, flags } = await this.parse(FollowCreate);

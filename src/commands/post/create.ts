@@ -19,7 +19,9 @@ export default class PostCreate extends BaseCommand {
     const { args, flags } = await this.parse(PostCreate);
     const { createPost } = await import('../../engine/social/posts.ts');
     const options = { dryRun: flags['dry-run'] };
-    const post = await this.withCluster(flags, (cluster) => createPost(cluster, args.author, args.text, options));
+    const post = await this.withCluster(flags, (cluster) =>
+      createPost(cluster, args.author, args.text, options),
+    );
     this.log(options.dryRun ? 'Would create the post.' : `Created post ${post.id}.`);
     return post;
   }

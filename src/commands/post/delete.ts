@@ -15,7 +15,9 @@ export default class PostDelete extends BaseCommand {
     const dryRun = flags['dry-run'];
     if (!dryRun) await this.confirm(`Delete post ${args.post}?`, flags.yes);
     const { deletePost } = await import('../../engine/social/posts.ts');
-    const { authorId } = await this.withCluster(flags, (cluster) => deletePost(cluster, args.post, { dryRun }));
+    const { authorId } = await this.withCluster(flags, (cluster) =>
+      deletePost(cluster, args.post, { dryRun }),
+    );
     this.log(`${dryRun ? 'Would delete' : 'Deleted'} post ${args.post} of user ${authorId}.`);
     return { postId: args.post, authorId, deleted: !dryRun };
   }

@@ -14,7 +14,10 @@ export default class UserCreate extends BaseCommand {
     id: Flags.string({ description: 'id of the user; a new one by default' }),
     'dry-run': dryRunFlag,
   };
-  static override examples = ['<%= config.bin %> user create Ada Lovelace', '<%= config.bin %> user create --id 42 --json'];
+  static override examples = [
+    '<%= config.bin %> user create Ada Lovelace',
+    '<%= config.bin %> user create --id 42 --json',
+  ];
 
   async run(): Promise<User> {
     const { args, flags } = await this.parse(UserCreate);

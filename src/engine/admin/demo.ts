@@ -1,16 +1,16 @@
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import type { Config } from '../config/config.ts';
 import { fanOutSettled } from '../fanout/settled.ts';
 import { readFeed } from '../feed/read.ts';
 import { type VerifyResult, verify } from '../feed/verify.ts';
 import { signToken } from '../gateway/auth.ts';
 import { type FeedFollower, followFeed } from '../live/client.ts';
-import { FeedctlError } from '../model/errors.ts';
 import { DEFAULT_CELEBRITY_THRESHOLD } from '../model/celebrity.ts';
+import { FeedctlError } from '../model/errors.ts';
 import { type EmbeddedCluster, startEmbeddedCluster } from '../roles.ts';
 import { createPost } from '../social/posts.ts';
 import { expectedPushes, readersToWatch, topAuthors } from '../store/demo.ts';
@@ -109,7 +109,10 @@ export async function runDemo(
       signal,
       onProgress: (pairs) => update({ fraction: Math.min(1, pairs / 60_000) }),
     });
-    finish('seed', `${count(seeded.users)} users, ${count(seeded.follows)} follows, ${seeded.celebrities} celebrities`);
+    finish(
+      'seed',
+      `${count(seeded.users)} users, ${count(seeded.follows)} follows, ${seeded.celebrities} celebrities`,
+    );
 
     for (const userId of await readersToWatch(db, SOCKETS)) {
       const watcher = new Watcher(userId, (text, authorId) => {
@@ -139,7 +142,11 @@ export async function runDemo(
     );
 
     const latencies: number[] = [];
-    for (const authorId of await topAuthors(db, watchers.map((watcher) => watcher.userId), LIVE_POSTS)) {
+    for (const authorId of await topAuthors(
+      db,
+      watchers.map((watcher) => watcher.userId),
+      LIVE_POSTS,
+    )) {
       const postedAt = performance.now();
       const post = await createPost(cluster, authorId, `a post of the demo, by user ${authorId}`);
       await waitFor(() => watchers.some((watcher) => watcher.got(post.id)), signal);
@@ -147,7 +154,10 @@ export async function runDemo(
       update({ posts: snapshot.posts + 1 });
     }
     latencies.sort((a, b) => a - b);
-    const postToSocketMs = { p50: round(latencies[latencies.length >> 1] ?? 0), max: round(latencies.at(-1) ?? 0) };
+    const postToSocketMs = {
+      p50: round(latencies[latencies.length >> 1] ?? 0),
+      max: round(latencies.at(-1) ?? 0),
+    };
     finish('post', `${latencies.length} single posts reached a socket in ${postToSocketMs.p50} ms (median)`);
 
     await fanOutSettled(cluster, signal);
@@ -157,9 +167,13 @@ export async function runDemo(
       onProgress: (done, total) => update({ fraction: done / total }),
     });
     let readsMismatched = 0;
-    for (const watcher of watchers) if (!(await readsAsItShould(embedded, watcher.userId))) readsMismatched += 1;
+    for (const watcher of watchers)
+      if (!(await readsAsItShould(embedded, watcher.userId))) readsMismatched += 1;
     const { duplicates } = await verify(db, watchers[0]!.userId, { cache });
-    finish('verify', `${count(checked.checked)} feeds compared, ${checked.mismatched} differ; ${count(sockets.expected)} pushes compared`);
+    finish(
+      'verify',
+      `${count(checked.checked)} feeds compared, ${checked.mismatched} differ; ${count(sockets.expected)} pushes compared`,
+    );
 
     for (const watcher of watchers) watcher.close();
     await embedded.stop();
@@ -179,7 +193,8 @@ export async function runDemo(
       verify: { ...checked, duplicates: checked.duplicates + duplicates, sockets, readsMismatched },
     };
   } catch (error) {
-    if (signal.aborted) throw new FeedctlError('INTERRUPTED', 'the demo was interrupted', { cause: error, suggestions: [] });
+    if (signal.aborted)
+      throw new FeedctlError('INTERRUPTED', 'the demo was interrupted', { cause: error, suggestions: [] });
     throw error;
   } finally {
     for (const watcher of watchers) watcher.close();
@@ -225,10 +240,16 @@ async function compareSockets(
   watchers: readonly Watcher[],
   signal: AbortSignal,
 ): Promise<DemoResult['verify']['sockets']> {
-  const wanted = await expectedPushes(embedded.cluster.db, watchers.map((watcher) => watcher.userId));
+  const wanted = await expectedPushes(
+    embedded.cluster.db,
+    watchers.map((watcher) => watcher.userId),
+  );
   const expected = [...wanted.values()].reduce((sum, posts) => sum + posts.size, 0);
   const missing = () =>
-    watchers.reduce((sum, watcher) => sum + [...(wanted.get(watcher.userId) ?? [])].filter((id) => !watcher.got(id)).length, 0);
+    watchers.reduce(
+      (sum, watcher) => sum + [...(wanted.get(watcher.userId) ?? [])].filter((id) => !watcher.got(id)).length,
+      0,
+    );
   // Rows are settled; their last frames may still be on the way.
   await waitFor(() => missing() === 0, signal).catch(() => {});
   let strangers = 0;

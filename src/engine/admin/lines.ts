@@ -71,10 +71,18 @@ async function openText(path: string): Promise<Readable> {
 function fileError(error: unknown, path: string): unknown {
   const code = (error as { code?: string }).code ?? '';
   if (error instanceof FeedctlError) return error;
-  if (code === 'ENOENT') return new FeedctlError('FILE_NOT_FOUND', `there is no file ${path}`, { cause: error });
-  if (code === 'Z_BUF_ERROR') return new FeedctlError('FILE_TRUNCATED', `${path} ends in the middle of its gzip data`, { cause: error });
-  if (code.startsWith('Z_')) return new FeedctlError('FILE_UNREADABLE', `${path} is no sound gzip file: ${messageOf(error)}`, { cause: error });
-  if (/^E[A-Z]+$/.test(code)) return new FeedctlError('FILE_UNREADABLE', `cannot read ${path}: ${messageOf(error)}`, { cause: error });
+  if (code === 'ENOENT')
+    return new FeedctlError('FILE_NOT_FOUND', `there is no file ${path}`, { cause: error });
+  if (code === 'Z_BUF_ERROR')
+    return new FeedctlError('FILE_TRUNCATED', `${path} ends in the middle of its gzip data`, {
+      cause: error,
+    });
+  if (code.startsWith('Z_'))
+    return new FeedctlError('FILE_UNREADABLE', `${path} is no sound gzip file: ${messageOf(error)}`, {
+      cause: error,
+    });
+  if (/^E[A-Z]+$/.test(code))
+    return new FeedctlError('FILE_UNREADABLE', `cannot read ${path}: ${messageOf(error)}`, { cause: error });
   return error;
 }
 

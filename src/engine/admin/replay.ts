@@ -3,8 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { dispatch } from '../fanout/dispatcher.ts';
 import { fanOutSettled } from '../fanout/settled.ts';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
-import { IMPORT_SECONDS, IMPORTS_PER_SECOND, importedId } from '../model/ids.ts';
 import type { EventRef } from '../model/event.ts';
+import { IMPORT_SECONDS, IMPORTS_PER_SECOND, importedId } from '../model/ids.ts';
 import type { SocialContext } from '../social/context.ts';
 import { claimImport } from '../store/imports.ts';
 import { noteProgress, type Operation, runOperation } from '../store/operations.ts';
@@ -33,7 +33,12 @@ export interface ReplayResult {
   readonly latencyMs: LatencyMs;
 }
 
-export type ReplayProgress = { phase: 'checking' | 'posting' | 'delivering'; rows: number; total: number; deliveries: number };
+export type ReplayProgress = {
+  phase: 'checking' | 'posting' | 'delivering';
+  rows: number;
+  total: number;
+  deliveries: number;
+};
 
 export interface ReplayOptions {
   readonly signal?: AbortSignal;
@@ -48,12 +53,18 @@ interface Row {
 }
 
 function parseRow(fields: string[]): Row {
-  if (fields.length !== 4) throw `expected \`actor target unix-seconds kind\`, found ${fields.length} field(s)`;
+  if (fields.length !== 4)
+    throw `expected \`actor target unix-seconds kind\`, found ${fields.length} field(s)`;
   const second = Number(fields[2]);
   if (!/^\d+$/.test(fields[2]!) || second < IMPORT_SECONDS.min || second > IMPORT_SECONDS.max) {
     throw `${JSON.stringify(fields[2])} is no time in unix seconds from 2010 on`;
   }
-  return { actor: idField(fields[0]!, 'user'), target: idField(fields[1]!, 'user'), second, kind: fields[3]! };
+  return {
+    actor: idField(fields[0]!, 'user'),
+    target: idField(fields[1]!, 'user'),
+    second,
+    kind: fields[3]!,
+  };
 }
 
 /** Gives each row its rank among the rows of its second, in file order: half of its id. */
@@ -76,7 +87,11 @@ interface Checked {
 }
 
 /** What a replay of this file would post. Throws as `replay` does. */
-export async function replayPlan(context: SocialContext, path: string, options: ReplayOptions = {}): Promise<{ rows: number }> {
+export async function replayPlan(
+  context: SocialContext,
+  path: string,
+  options: ReplayOptions = {},
+): Promise<{ rows: number }> {
   const { rows } = await checkFile(context, path, options);
   return { rows };
 }
@@ -105,9 +120,13 @@ async function checkFile(context: SocialContext, path: string, options: ReplayOp
   if (missing.length > 0) {
     const first = missing.reduce((a, b) => (actors.get(a)! < actors.get(b)! ? a : b));
     const others = missing.length > 1 ? `, and ${missing.length - 1} other actor(s) are missing` : '';
-    throw new FeedctlError('USER_NOT_FOUND', `${path}, line ${actors.get(first)}: there is no user ${first}${others}`, {
-      suggestions: ['Load the users first: `feedctl seed graph FILE...`.'],
-    });
+    throw new FeedctlError(
+      'USER_NOT_FOUND',
+      `${path}, line ${actors.get(first)}: there is no user ${first}${others}`,
+      {
+        suggestions: ['Load the users first: `feedctl seed graph FILE...`.'],
+      },
+    );
   }
   return { digest: digest.digest('hex'), rows, firstSecond, lastSecond };
 }
@@ -117,38 +136,69 @@ async function checkFile(context: SocialContext, path: string, options: ReplayOp
  * any post, and returns when the last delivery has landed. Idempotent: what is there already is left alone.
  * Throws BAD_LINE, USER_NOT_FOUND, IMPORT_OVERLAP, OPERATION_RUNNING or INTERRUPTED.
  */
-export async function replay(context: SocialContext, path: string, options: ReplayOptions = {}): Promise<ReplayResult> {
+export async function replay(
+  context: SocialContext,
+  path: string,
+  options: ReplayOptions = {},
+): Promise<ReplayResult> {
   const { db } = context;
   const checked = await checkFile(context, path, options);
   if (checked.rows > 0) await claimImport(db, checked);
-  return runOperation<{ rows: number }, ReplayResult>(db, { kind: 'replay', key: checked.digest }, async (operation) => {
-    const startedAt = performance.now();
-    const run = await context.ids.next();
-    try {
-      const { posts, merged } = await postAll(context, path, { ...options, run, operation, total: checked.rows });
-      const report = setInterval(() => {
-        void runDeliveries(db, run)
-          .then((deliveries) => options.onProgress?.({ phase: 'delivering', rows: checked.rows, total: checked.rows, deliveries }))
-          .catch(() => {});
-      }, 250);
+  return runOperation<{ rows: number }, ReplayResult>(
+    db,
+    { kind: 'replay', key: checked.digest },
+    async (operation) => {
+      const startedAt = performance.now();
+      const run = await context.ids.next();
       try {
-        await fanOutSettled(context, options.signal);
+        const { posts, merged } = await postAll(context, path, {
+          ...options,
+          run,
+          operation,
+          total: checked.rows,
+        });
+        const report = setInterval(() => {
+          void runDeliveries(db, run)
+            .then((deliveries) =>
+              options.onProgress?.({
+                phase: 'delivering',
+                rows: checked.rows,
+                total: checked.rows,
+                deliveries,
+              }),
+            )
+            .catch(() => {});
+        }, 250);
+        try {
+          await fanOutSettled(context, options.signal);
+        } finally {
+          clearInterval(report);
+        }
+        const seconds = (performance.now() - startedAt) / 1000;
+        const deliveries = await runDeliveries(db, run);
+        const latencyMs = await runLatency(db, run);
+        return {
+          posts,
+          deliveries,
+          merged,
+          seconds,
+          deliveriesPerSecond: Math.round(deliveries / seconds),
+          latencyMs,
+        };
+      } catch (error) {
+        if (options.signal?.aborted) {
+          throw new FeedctlError(
+            'INTERRUPTED',
+            'the replay was interrupted; every post so far is delivered all the same',
+            { cause: error },
+          );
+        }
+        throw error;
       } finally {
-        clearInterval(report);
+        await forgetRun(db, run).catch(() => {});
       }
-      const seconds = (performance.now() - startedAt) / 1000;
-      const deliveries = await runDeliveries(db, run);
-      const latencyMs = await runLatency(db, run);
-      return { posts, deliveries, merged, seconds, deliveriesPerSecond: Math.round(deliveries / seconds), latencyMs };
-    } catch (error) {
-      if (options.signal?.aborted) {
-        throw new FeedctlError('INTERRUPTED', 'the replay was interrupted; every post so far is delivered all the same', { cause: error });
-      }
-      throw error;
-    } finally {
-      await forgetRun(db, run).catch(() => {});
-    }
-  });
+    },
+  );
 }
 
 type NewPost = Omit<ImportedPost, 'eventId'>;
@@ -186,7 +236,10 @@ async function postAll(
 
   const post = async (batch: NewPost[], before: Promise<void>, rows: number) => {
     const eventIds = await context.ids.take(batch.length);
-    const events = await importPosts(context.db, batch.map((row, i) => ({ ...row, eventId: eventIds[i]! })));
+    const events = await importPosts(
+      context.db,
+      batch.map((row, i) => ({ ...row, eventId: eventIds[i]! })),
+    );
     await dispatchWhenRoom(context, events, { run, committedAt: Date.now() }, signal);
     posts += events.length;
     for (const event of events) if (celebrities.has(event.aggregateId)) merged += 1;
@@ -236,7 +289,9 @@ async function dispatchWhenRoom(
 }
 
 async function pulledAuthors(context: SocialContext): Promise<Set<number>> {
-  const { rows } = await context.db.query<{ id: number }>(`select user_id as id from celebrities where state = 'pull'`);
+  const { rows } = await context.db.query<{ id: number }>(
+    `select user_id as id from celebrities where state = 'pull'`,
+  );
   return new Set(rows.map((row) => row.id));
 }
 

@@ -22,14 +22,19 @@ export interface SeedOptions {
  * Loads SNAP edge lists (`follower followee [weight]`). Every id becomes a user, a self-loop is no follow. All in
  * one transaction: a bad line anywhere, and nothing is changed. Throws what reading the files throws, or BAD_LINE.
  */
-export async function seedGraph(context: SocialContext, files: readonly string[], options: SeedOptions): Promise<SeedResult> {
+export async function seedGraph(
+  context: SocialContext,
+  files: readonly string[],
+  options: SeedOptions,
+): Promise<SeedResult> {
   const startedAt = performance.now();
   const load = async (session: Session) => {
     await prepareSeed(session);
     let pairs = 0;
     for (const file of files) {
       for await (const chunk of readRecords(file, parsePair)) {
-        if (options.signal?.aborted) throw new FeedctlError('INTERRUPTED', 'interrupted; nothing was changed');
+        if (options.signal?.aborted)
+          throw new FeedctlError('INTERRUPTED', 'interrupted; nothing was changed');
         const rows = new CopyRows(chunk.length * 32);
         for (const [follower, followee] of chunk) rows.row(2).bigint(follower).bigint(followee);
         if (rows.count > 0) await copyIn(session, 'copy seed_pairs from stdin (format binary)', [rows.bytes]);
@@ -38,15 +43,22 @@ export async function seedGraph(context: SocialContext, files: readonly string[]
       }
     }
     options.onProgress?.(pairs, 'writing');
-    return loadSeed(session, { celebrityThreshold: options.celebrityThreshold, mintIds: (count) => context.ids.take(count) });
+    return loadSeed(session, {
+      celebrityThreshold: options.celebrityThreshold,
+      mintIds: (count) => context.ids.take(count),
+    });
   };
-  const { events, ...counts } = await (options.dryRun ? context.db.rehearse(load) : context.db.transaction(load));
+  const { events, ...counts } = await (options.dryRun
+    ? context.db.rehearse(load)
+    : context.db.transaction(load));
   if (!options.dryRun) await dispatchCommitted(context, events);
   return { ...counts, seconds: (performance.now() - startedAt) / 1000 };
 }
 
 function parsePair(fields: string[]): [follower: number, followee: number] {
-  if (fields.length < 2 || fields.length > 3) throw `expected \`follower followee [weight]\`, found ${fields.length} field(s)`;
-  if (fields[2] !== undefined && !/^-?\d+(\.\d+)?$/.test(fields[2])) throw `${JSON.stringify(fields[2])} is no weight`;
+  if (fields.length < 2 || fields.length > 3)
+    throw `expected \`follower followee [weight]\`, found ${fields.length} field(s)`;
+  if (fields[2] !== undefined && !/^-?\d+(\.\d+)?$/.test(fields[2]))
+    throw `${JSON.stringify(fields[2])} is no weight`;
   return [idField(fields[0]!, 'user'), idField(fields[1]!, 'user')];
 }

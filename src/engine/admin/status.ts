@@ -30,10 +30,16 @@ export async function clusterStatus(cluster: Cluster): Promise<ClusterStatus> {
   const server = await db.query<{ version: string; size: string }>(
     `select current_setting('server_version') as version, pg_size_pretty(pg_database_size(current_database())) as size`,
   );
-  const alive = <Row extends { heartbeatAgeMs: number }>(row: Row) => ({ ...row, ready: row.heartbeatAgeMs < SILENT_MS });
+  const alive = <Row extends { heartbeatAgeMs: number }>(row: Row) => ({
+    ...row,
+    ready: row.heartbeatAgeMs < SILENT_MS,
+  });
   const workers = (await listWorkers(db)).map(alive);
   const gateways = await Promise.all(
-    (await listGateways(db)).map(async (row) => ({ ...row, ready: alive(row).ready && (await isReady(row.url)) })),
+    (await listGateways(db)).map(async (row) => ({
+      ...row,
+      ready: alive(row).ready && (await isReady(row.url)),
+    })),
   );
   const queues = await bus.depths();
   const dead = queues.reduce((sum, queue) => sum + queue.deadLetters, 0);
@@ -48,7 +54,13 @@ export async function clusterStatus(cluster: Cluster): Promise<ClusterStatus> {
       ready: true,
       detail: `${server.rows[0]!.size}, ${withoutPassword(db.url)}`,
     },
-    { name: 'bus', kind: bus.kind, version, ready: true, detail: dead > 0 ? `${dead} dead letter(s)` : 'no dead letters' },
+    {
+      name: 'bus',
+      kind: bus.kind,
+      version,
+      ready: true,
+      detail: dead > 0 ? `${dead} dead letter(s)` : 'no dead letters',
+    },
     {
       name: 'workers',
       kind: 'worker',
@@ -61,13 +73,23 @@ export async function clusterStatus(cluster: Cluster): Promise<ClusterStatus> {
       kind: 'gateway',
       version: '',
       ready: readyGateways.length > 0,
-      detail: readyGateways.map((gateway) => `${gateway.url} (${gateway.online} online)`).join(', ') || 'none ready',
+      detail:
+        readyGateways.map((gateway) => `${gateway.url} (${gateway.online} online)`).join(', ') ||
+        'none ready',
     },
   ];
-  return { context: config.context, ready: components.every((part) => part.ready), components, queues, workers, gateways };
+  return {
+    context: config.context,
+    ready: components.every((part) => part.ready),
+    components,
+    queues,
+    workers,
+    gateways,
+  };
 }
 
-const versions = (workers: readonly WorkerRow[]): string => [...new Set(workers.map((worker) => worker.version))].join(', ');
+const versions = (workers: readonly WorkerRow[]): string =>
+  [...new Set(workers.map((worker) => worker.version))].join(', ');
 
 async function isReady(url: string): Promise<boolean> {
   try {

@@ -1,7 +1,7 @@
-import type { Delivery } from './bus.ts';
 import { isFeedctlError, messageOf } from '../model/errors.ts';
 import { isPassing } from '../store/database.ts';
 import type { Log } from '../telemetry/log.ts';
+import type { Delivery } from './bus.ts';
 
 /** Tries of the system's own work before a message is put aside. */
 const MAX_ATTEMPTS = 10;
@@ -9,7 +9,8 @@ const FIRST_DELAY_MS = 100;
 const MAX_DELAY_MS = 10_000;
 
 /** Doubling from 100 ms to 10 s, with full jitter. */
-export const backoffMs = (attempt: number): number => Math.random() * Math.min(MAX_DELAY_MS, FIRST_DELAY_MS * 2 ** attempt);
+export const backoffMs = (attempt: number): number =>
+  Math.random() * Math.min(MAX_DELAY_MS, FIRST_DELAY_MS * 2 ** attempt);
 
 /**
  * What becomes of a message whose work failed: again, later, where that may help; put aside as a dead letter where

@@ -47,7 +47,8 @@ export function slotsOfPayload(payload: string): number[] {
   if (payload[0] === 'l') {
     for (let at = 0; at + 1 < bytes.length; at += 2) slots.push(bytes.readUInt16LE(at));
   } else {
-    for (let slot = 0; slot < bytes.length * 8; slot += 1) if (bytes[slot >> 3]! & (1 << (slot & 7))) slots.push(slot);
+    for (let slot = 0; slot < bytes.length * 8; slot += 1)
+      if (bytes[slot >> 3]! & (1 << (slot & 7))) slots.push(slot);
   }
   return slots;
 }

@@ -115,10 +115,13 @@ export async function stopCluster(dataDir: string, timeoutMs: number): Promise<b
   try {
     process.kill(state.pid, 'SIGTERM');
   } catch (error) {
-    throw new FeedctlError('STOP_TIMEOUT', `process ${state.pid} cannot be signalled: ${messageOf(error)}`, { cause: error });
+    throw new FeedctlError('STOP_TIMEOUT', `process ${state.pid} cannot be signalled: ${messageOf(error)}`, {
+      cause: error,
+    });
   }
   for (const until = Date.now() + timeoutMs; isAlive(state); await sleep(20)) {
-    if (Date.now() > until) throw new FeedctlError('STOP_TIMEOUT', `process ${state.pid} has not stopped yet`);
+    if (Date.now() > until)
+      throw new FeedctlError('STOP_TIMEOUT', `process ${state.pid} has not stopped yet`);
   }
   return true;
 }

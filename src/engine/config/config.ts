@@ -64,7 +64,11 @@ export async function loadConfig(flags: ConfigFlags, env: NodeJS.ProcessEnv = pr
   const context: Record<string, unknown> = await readContexts(env, name);
   for (const [variable, key] of Object.entries(UNSUPPORTED)) {
     const value = env[variable] ?? context[key];
-    if (value) throw new FeedctlError('UNSUPPORTED', `${variable} (${key}) is set, and this version has no driver for it`);
+    if (value)
+      throw new FeedctlError(
+        'UNSUPPORTED',
+        `${variable} (${key}) is set, and this version has no driver for it`,
+      );
   }
 
   const values: Record<string, unknown> = {};
@@ -76,7 +80,10 @@ export async function loadConfig(flags: ConfigFlags, env: NodeJS.ProcessEnv = pr
       ['context', context[key]],
       ['default', { dataDir: defaultDataDir(env), production: false }[key as string]],
     ];
-    const [source, value] = candidates.find(([, candidate]) => candidate !== undefined) ?? ['default', undefined];
+    const [source, value] = candidates.find(([, candidate]) => candidate !== undefined) ?? [
+      'default',
+      undefined,
+    ];
     values[key] = value;
     sources[key] = source;
   }

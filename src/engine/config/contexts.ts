@@ -28,7 +28,9 @@ export async function readContexts(env: NodeJS.ProcessEnv, name: string): Promis
   try {
     contexts = contextFile.parse(JSON.parse(text)).contexts;
   } catch (error) {
-    throw new FeedctlError('CONFIG_INVALID', `${path} is not a context file: ${messageOf(error)}`, { cause: error });
+    throw new FeedctlError('CONFIG_INVALID', `${path} is not a context file: ${messageOf(error)}`, {
+      cause: error,
+    });
   }
   const context = contexts[name];
   if (context) return context;

@@ -20,7 +20,10 @@ export async function dispatch(
   if (events.length === 0) return;
   const messages = [];
   for (let from = 0; from < events.length; from += EVENTS_A_MESSAGE) {
-    messages.push({ queue: 'events' as const, body: encodeEvents(header, events.slice(from, from + EVENTS_A_MESSAGE)) });
+    messages.push({
+      queue: 'events' as const,
+      body: encodeEvents(header, events.slice(from, from + EVENTS_A_MESSAGE)),
+    });
   }
   await bus.publish(messages);
   await markDispatched(db, events);

@@ -1,6 +1,6 @@
 import type { Bus } from '../bus/bus.ts';
-import { unregisterGateway } from '../live/presence.ts';
 import { liveQueue } from '../live/notifier.ts';
+import { unregisterGateway } from '../live/presence.ts';
 import type { Database } from '../store/database.ts';
 import { dropOldEventPartitions, ensureEventPartitions } from '../store/events.ts';
 import { removeDeadWorkers, silentGateways } from '../store/roles.ts';

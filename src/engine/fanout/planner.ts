@@ -1,4 +1,5 @@
 import type { Bus, Consumer, Delivery, Outgoing, QueueName } from '../bus/bus.ts';
+import { giveBack } from '../bus/giveBack.ts';
 import type { Notifier } from '../live/notifier.ts';
 import type { PushState } from '../model/celebrity.ts';
 import type { EventRef } from '../model/event.ts';
@@ -6,7 +7,6 @@ import { decodeEvents, type MessageHeader, ROW_BYTES } from '../model/messages.t
 import { copyOut } from '../store/copy.ts';
 import type { Database } from '../store/database.ts';
 import type { Log } from '../telemetry/log.ts';
-import { giveBack } from '../bus/giveBack.ts';
 import { handleFollowChange, handlePostDeleted } from './relations.ts';
 import { RowBatches } from './rowBatches.ts';
 
@@ -37,18 +37,19 @@ interface PlannedPost {
 /** Turns events into messages of feed rows, and keeps `followers` and feeds true to the follows. */
 export async function startPlanner(context: PlannerContext): Promise<Consumer> {
   let waiting: Delivery[] = [];
-  let running: Promise<void> | undefined;
+  let running = false;
   const run = async () => {
+    running = true;
     while (waiting.length > 0) {
       const batch = waiting;
       waiting = [];
       await handleBatch(context, batch);
     }
-    running = undefined;
+    running = false;
   };
   return context.bus.consume({ queues: ['events'], prefetch: PREFETCH }, (deliveries) => {
     waiting.push(...deliveries);
-    running ??= run();
+    if (!running) void run();
   });
 }
 
@@ -64,7 +65,10 @@ async function handleBatch(context: PlannerContext, deliveries: Delivery[]): Pro
       } else {
         group.deliveries.push(delivery);
         group.events.push(...events);
-        group.header = { run: header.run, committedAt: Math.min(header.committedAt, group.header.committedAt) };
+        group.header = {
+          run: header.run,
+          committedAt: Math.min(header.committedAt, group.header.committedAt),
+        };
       }
     } catch (error) {
       giveBack(delivery, error, context.log);
@@ -81,18 +85,27 @@ async function handleBatch(context: PlannerContext, deliveries: Delivery[]): Pro
   }
 }
 
-async function handleEvents(context: PlannerContext, events: readonly EventRef[], header: MessageHeader): Promise<void> {
+async function handleEvents(
+  context: PlannerContext,
+  events: readonly EventRef[],
+  header: MessageHeader,
+): Promise<void> {
   const created = events.filter((event) => event.type === 'post.created');
   await planPosts(context, created, header);
   for (const event of events) {
-    if (event.type === 'post.deleted') await handlePostDeleted(context, { authorId: event.aggregateId, postId: event.subjectId });
+    if (event.type === 'post.deleted')
+      await handlePostDeleted(context, { authorId: event.aggregateId, postId: event.subjectId });
     else if (event.type !== 'post.created') {
       await handleFollowChange(context, { followerId: event.aggregateId, followeeId: event.subjectId });
     }
   }
 }
 
-async function planPosts(context: PlannerContext, created: readonly EventRef[], header: MessageHeader): Promise<void> {
+async function planPosts(
+  context: PlannerContext,
+  created: readonly EventRef[],
+  header: MessageHeader,
+): Promise<void> {
   if (created.length === 0) return;
   const authors = await authorStates(context.db, [...new Set(created.map((event) => event.aggregateId))]);
   const live: PlannedPost[] = [];
@@ -105,7 +118,10 @@ async function planPosts(context: PlannerContext, created: readonly EventRef[], 
     if (author.pushState === 'pull') pulled.push(post);
     else (post.recipients > BULK_RECIPIENTS ? bulk : live).push(post);
   }
-  for (const [lane, posts] of [['rows.live', live], ['rows.bulk', bulk]] as const) {
+  for (const [lane, posts] of [
+    ['rows.live', live],
+    ['rows.bulk', bulk],
+  ] as const) {
     for (const part of inQueries(posts)) await fanOut(context, lane, part, header);
   }
   await context.notifier.toFollowers(pulled, header);
@@ -156,7 +172,8 @@ async function fanOut(
           join followers f on f.followee_id = p.author_id)
     to stdout (format binary)`;
   const batches = new RowBatches(PARTITIONS, header);
-  const publish = (bodies: Buffer[]) => context.bus.publish(bodies.map((body): Outgoing => ({ queue, body })));
+  const publish = (bodies: Buffer[]) =>
+    context.bus.publish(bodies.map((body): Outgoing => ({ queue, body })));
   await context.db.withSession((session) =>
     copyOut(session, statement, (bytes, at, length) => {
       if (length !== ROW_BYTES) throw new Error(`a row of ${length} bytes, expected ${ROW_BYTES}`);

@@ -1,11 +1,11 @@
 import type { Bus, BusMark, Consumer, Delivery } from '../bus/bus.ts';
+import { giveBack } from '../bus/giveBack.ts';
 import { ChangedFeeds } from '../cache/invalidation.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { Database } from '../store/database.ts';
 import { backfillPair, removePairItems, removePostItems } from '../store/feeds.ts';
 import { copyPairState, type Pair, withPairLock } from '../store/follows.ts';
 import type { Log } from '../telemetry/log.ts';
-import { giveBack } from '../bus/giveBack.ts';
 
 interface RelationContext {
   readonly db: Database;
@@ -77,7 +77,9 @@ export async function startCleaner(context: RelationContext): Promise<Consumer> 
       if (mark.queues.includes('events')) {
         await publishCleanup(context.bus, { what, mark: await context.bus.mark(['rows.live', 'rows.bulk']) });
       } else if ('pair' in what) {
-        await context.db.withSession((session) => withPairLock(session, what.pair, () => removePairItems(session, what.pair)));
+        await context.db.withSession((session) =>
+          withPairLock(session, what.pair, () => removePairItems(session, what.pair)),
+        );
       } else {
         await removePostItems(context.db, what.post);
       }

@@ -1,5 +1,5 @@
-import { HEADER_BYTES, type MessageHeader, ROW_BYTES, sealRows } from '../model/messages.ts';
 import { partitionOf } from '../model/hash.ts';
+import { HEADER_BYTES, type MessageHeader, ROW_BYTES, sealRows } from '../model/messages.ts';
 
 /** Rows of one message, 300 KB: big enough to cost little each, small enough that two writers share the work. */
 const ROWS_A_MESSAGE = 8_192;
@@ -27,7 +27,9 @@ export class RowBatches {
       open = { bytes: Buffer.allocUnsafe(HEADER_BYTES + 64 * ROW_BYTES), length: HEADER_BYTES };
       this.#open[partition] = open;
     } else if (open.length + ROW_BYTES > open.bytes.length) {
-      const grown = Buffer.allocUnsafe(Math.min(HEADER_BYTES + ROWS_A_MESSAGE * ROW_BYTES, open.bytes.length * 4));
+      const grown = Buffer.allocUnsafe(
+        Math.min(HEADER_BYTES + ROWS_A_MESSAGE * ROW_BYTES, open.bytes.length * 4),
+      );
       open.bytes.copy(grown, 0, 0, open.length);
       open.bytes = grown;
     }

@@ -19,7 +19,10 @@ async function until(done: () => Promise<boolean>, signal: AbortSignal | undefin
  * Resolves when every post committed before the call is in every feed it belongs to: its event has left the
  * outbox, then it is planned, which puts its rows in the next queues, then those rows are written.
  */
-export async function fanOutSettled(context: { db: Database; bus: Bus }, signal?: AbortSignal): Promise<void> {
+export async function fanOutSettled(
+  context: { db: Database; bus: Bus },
+  signal?: AbortSignal,
+): Promise<void> {
   const { db, bus } = context;
   const lastId = firstIdAt(Date.now() + AHEAD_MS);
   await until(async () => !(await anyUndispatched(db, lastId)), signal);

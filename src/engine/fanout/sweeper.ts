@@ -20,7 +20,8 @@ export async function sweep(db: Database, bus: Bus): Promise<number> {
     let swept = 0;
     for (;;) {
       const events = await undispatchedEvents(session, MIN_AGE_MS, BATCH);
-      if (events.length > 0) await dispatch(db, bus, events, { run: 0, committedAt: events[0]!.occurredAtMs });
+      if (events.length > 0)
+        await dispatch(db, bus, events, { run: 0, committedAt: events[0]!.occurredAtMs });
       swept += events.length;
       if (events.length < BATCH) return swept;
     }

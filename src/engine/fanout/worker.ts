@@ -26,7 +26,12 @@ export interface Worker {
 }
 
 /** A fan-out worker: planner, writer, cleaner and sweeper. Any number of them share the queues. */
-export async function startWorker(context: { db: Database; bus: Bus; log: Log; version: string }): Promise<Worker> {
+export async function startWorker(context: {
+  db: Database;
+  bus: Bus;
+  log: Log;
+  version: string;
+}): Promise<Worker> {
   const { db, bus, log, version } = context;
   const id = randomUUID();
   const resources = new Resources();

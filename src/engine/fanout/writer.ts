@@ -1,14 +1,22 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bus, Consumer, Delivery } from '../bus/bus.ts';
+import { giveBack } from '../bus/giveBack.ts';
 import { ChangedFeeds } from '../cache/invalidation.ts';
 import type { Notifier } from '../live/notifier.ts';
-import { decodeRows, HEADER_BYTES, type MessageHeader, ROW_BYTES, rowAuthor, rowPost, rowUser } from '../model/messages.ts';
+import {
+  decodeRows,
+  HEADER_BYTES,
+  type MessageHeader,
+  ROW_BYTES,
+  rowAuthor,
+  rowPost,
+  rowUser,
+} from '../model/messages.ts';
 import { copyIn } from '../store/copy.ts';
 import { type Database, isDuplicate, isPassing, type Session } from '../store/database.ts';
 import { insertFeedRows } from '../store/feeds.ts';
 import { recordRun } from '../store/runs.ts';
 import type { Log } from '../telemetry/log.ts';
-import { giveBack } from '../bus/giveBack.ts';
 
 /** Rows of one COPY: past some 10,000 a bigger one is not faster, only later. */
 const ROWS_A_BATCH = 16_384;
@@ -82,7 +90,10 @@ export async function startWriter(context: WriterContext): Promise<Consumer> {
 async function writeParts(context: WriterContext, parts: Part[]): Promise<void> {
   try {
     await writeBatch(context, parts);
-    await context.notifier.toRecipients(parts.map((part) => part.rows), parts[0]!.header);
+    await context.notifier.toRecipients(
+      parts.map((part) => part.rows),
+      parts[0]!.header,
+    );
     for (const part of parts) part.delivery.ack();
   } catch (error) {
     if (parts.length === 1 || isPassing(error)) {
@@ -95,15 +106,26 @@ async function writeParts(context: WriterContext, parts: Part[]): Promise<void> 
 
 async function writeBatch(context: WriterContext, parts: Part[]): Promise<void> {
   const changed = new ChangedFeeds();
-  for (const { rows } of parts) for (let at = 0; at < rows.length; at += ROW_BYTES) changed.add(rowUser(rows, at));
+  for (const { rows } of parts)
+    for (let at = 0; at < rows.length; at += ROW_BYTES) changed.add(rowUser(rows, at));
   const commit = async (session: Session, written: number[]) => {
     await changed.notify(session);
-    await recordRun(session, parts.map((part, i) => ({ ...part.header, deliveries: written[i]! })));
+    await recordRun(
+      session,
+      parts.map((part, i) => ({ ...part.header, deliveries: written[i]! })),
+    );
   };
   try {
     await context.db.transaction(async (session) => {
-      await copyIn(session, COPY, parts.map((part) => part.rows));
-      await commit(session, parts.map((part) => part.count));
+      await copyIn(
+        session,
+        COPY,
+        parts.map((part) => part.rows),
+      );
+      await commit(
+        session,
+        parts.map((part) => part.count),
+      );
     });
     context.onWritten?.(parts.reduce((sum, part) => sum + part.count, 0));
     return;

@@ -33,11 +33,18 @@ export interface FeedQuery {
  * A page of a home feed: what is materialized, the posts of celebrities and one's own, and below the floor the
  * posts of everyone followed. Without a cache it comes from the table. Throws USER_NOT_FOUND or INVALID_ID.
  */
-export async function readFeed(db: Queryable, userId: number, query: FeedQuery, cache?: FeedCache): Promise<FeedPage> {
+export async function readFeed(
+  db: Queryable,
+  userId: number,
+  query: FeedQuery,
+  cache?: FeedCache,
+): Promise<FeedPage> {
   const before = query.cursor === undefined ? MAX_ID : parseId(query.cursor, 'post');
   const { limit } = query;
   const cached = cache && (cache.get(userId) ?? (await cache.refill(userId, () => loadRing(db, userId))));
-  const items = (cached && (await pageFromCache(db, userId, before, limit, cached))) ?? (await pageFromTable(db, userId, before, limit));
+  const items =
+    (cached && (await pageFromCache(db, userId, before, limit, cached))) ??
+    (await pageFromTable(db, userId, before, limit));
   const nextCursor = items.length === limit ? String(items.at(-1)!.postId) : null;
   return { userId, items, nextCursor };
 }
@@ -48,7 +55,12 @@ async function loadRing(db: Queryable, userId: number): Promise<CachedFeed> {
   return { floor, entries, completeAbove: full ? Math.max(floor, entries.at(-1)!.postId - 1) : floor };
 }
 
-async function pageFromTable(db: Queryable, userId: number, before: number, limit: number): Promise<PageRow[]> {
+async function pageFromTable(
+  db: Queryable,
+  userId: number,
+  before: number,
+  limit: number,
+): Promise<PageRow[]> {
   const floor = await feedFloor(db, userId);
   if (floor === undefined) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${userId}`);
   const above = await pageAboveFloor(db, { userId, before, limit, floor });

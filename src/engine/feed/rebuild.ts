@@ -21,7 +21,11 @@ export interface RebuildResult {
 export async function rebuild(
   db: Database,
   userId: number | undefined,
-  options: { dryRun?: boolean; signal?: AbortSignal; onProgress?: (users: number, items: number) => void } = {},
+  options: {
+    dryRun?: boolean;
+    signal?: AbortSignal;
+    onProgress?: (users: number, items: number) => void;
+  } = {},
 ): Promise<RebuildResult> {
   const startedAt = performance.now();
   let users = 0;
@@ -46,7 +50,10 @@ export async function rebuild(
       const ids = await userIdsAfter(db, after, USERS_A_TRANSACTION);
       if (ids.length === 0) break;
       if (options.signal?.aborted) {
-        throw new FeedctlError('INTERRUPTED', `the rebuild was interrupted after ${users} users; their feeds are done`);
+        throw new FeedctlError(
+          'INTERRUPTED',
+          `the rebuild was interrupted after ${users} users; their feeds are done`,
+        );
       }
       await chunk(ids);
       after = ids.at(-1)!;

@@ -39,7 +39,9 @@ export async function verify(
 ): Promise<VerifyResult> {
   if (userId !== undefined) await getUser(db, userId);
   const ranges =
-    userId === undefined ? await userRanges(db, USERS_A_RANGE) : [{ after: userId - 1, last: userId, users: 1 }];
+    userId === undefined
+      ? await userRanges(db, USERS_A_RANGE)
+      : [{ after: userId - 1, last: userId, users: 1 }];
   const total = ranges.reduce((sum, range) => sum + range.users, 0);
   const faults: FeedFaults[] = [];
   let checked = 0;
@@ -48,7 +50,8 @@ export async function verify(
   await Promise.all(
     Array.from({ length: PARALLEL }, async () => {
       for (const range of queue) {
-        if (options.signal?.aborted) throw new FeedctlError('INTERRUPTED', `stopped after ${checked} of ${total} feeds`);
+        if (options.signal?.aborted)
+          throw new FeedctlError('INTERRUPTED', `stopped after ${checked} of ${total} feeds`);
         faults.push(...(await compareFeeds(db, range.after, range.last)));
         asymmetric += await asymmetricPairs(db, range.after, range.last);
         checked += range.users;

@@ -7,7 +7,9 @@ const TOKEN_LIFETIME = '12h';
 const ALGORITHM = 'HS256';
 
 async function tokenKey(db: Queryable): Promise<Uint8Array> {
-  const { rows } = await db.query<{ value: string }>(`select value from settings where name = 'gateway.tokenKey'`);
+  const { rows } = await db.query<{ value: string }>(
+    `select value from settings where name = 'gateway.tokenKey'`,
+  );
   if (!rows[0]) throw new FeedctlError('SCHEMA_MISSING', 'the database holds no token key');
   return Buffer.from(rows[0].value, 'hex');
 }

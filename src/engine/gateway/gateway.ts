@@ -55,7 +55,8 @@ export async function startGateway(
     resources.add('HTTP server', () => app.close());
     app.setErrorHandler((error: FastifyError | FeedctlError, _request, reply) => {
       const known = isFeedctlError(error);
-      const status = (error as FastifyError).statusCode ?? (known ? HTTP_STATUS[error.code] : undefined) ?? 500;
+      const status =
+        (error as FastifyError).statusCode ?? (known ? HTTP_STATUS[error.code] : undefined) ?? 500;
       if (status >= 500) log.error({ reason: messageOf(error) }, 'request failed');
       const code = known ? error.code : status < 500 ? 'USAGE' : 'INTERNAL';
       const message = status === 500 ? 'the server failed to answer; its log says why' : error.message;
@@ -70,8 +71,14 @@ export async function startGateway(
       url = await app.listen({ host: options.host, port: options.port });
     } catch (error) {
       const { code } = error as { code?: string };
-      if (code === 'EADDRINUSE') throw new FeedctlError('PORT_TAKEN', `port ${options.port} of ${options.host} is in use`, { cause: error });
-      if (code === 'EACCES') throw new FeedctlError('PORT_TAKEN', `port ${options.port} is not open to this user`, { cause: error });
+      if (code === 'EADDRINUSE')
+        throw new FeedctlError('PORT_TAKEN', `port ${options.port} of ${options.host} is in use`, {
+          cause: error,
+        });
+      if (code === 'EACCES')
+        throw new FeedctlError('PORT_TAKEN', `port ${options.port} is not open to this user`, {
+          cause: error,
+        });
       throw error;
     }
     await registerGateway(db, { id, url });

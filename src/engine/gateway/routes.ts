@@ -42,18 +42,28 @@ export function addRoutes(app: FastifyInstance, context: RouteContext): void {
     return { status: 'ready' };
   });
 
-  app.get<{ Params: { id: string } }>('/user/get/:id', { schema: { params: idParam('id') } }, async (request) => {
-    const user = await getUser(context.db, parseId(request.params.id, 'user'));
-    return { id: String(user.id), first_name: user.firstName, second_name: user.secondName };
-  });
+  app.get<{ Params: { id: string } }>(
+    '/user/get/:id',
+    { schema: { params: idParam('id') } },
+    async (request) => {
+      const user = await getUser(context.db, parseId(request.params.id, 'user'));
+      return { id: String(user.id), first_name: user.firstName, second_name: user.secondName };
+    },
+  );
 
-  for (const [name, act] of [['set', follow], ['delete', unfollow]] as const) {
+  for (const [name, act] of [
+    ['set', follow],
+    ['delete', unfollow],
+  ] as const) {
     app.put<{ Params: { user_id: string } }>(
       `/friend/${name}/:user_id`,
       { schema: { params: idParam('user_id') } },
       async (request) => {
         const followerId = await caller(request);
-        const changed = await act(context, { followerId, followeeId: parseId(request.params.user_id, 'user') });
+        const changed = await act(context, {
+          followerId,
+          followeeId: parseId(request.params.user_id, 'user'),
+        });
         return { changed };
       },
     );
@@ -67,15 +77,23 @@ export function addRoutes(app: FastifyInstance, context: RouteContext): void {
       return reply.code(201).send({ ...postJson(post), version: post.version });
     },
   );
-  app.put<{ Params: { id: string } }>('/post/delete/:id', { schema: { params: idParam('id') } }, async (request) => {
-    const userId = await caller(request);
-    await deletePost(context, parseId(request.params.id, 'post'), { authorId: userId });
-    return { deleted: true };
-  });
-  app.get<{ Params: { id: string } }>('/post/get/:id', { schema: { params: idParam('id') } }, async (request) => {
-    const post = await getPost(context.db, parseId(request.params.id, 'post'));
-    return { ...postJson(post), version: post.version };
-  });
+  app.put<{ Params: { id: string } }>(
+    '/post/delete/:id',
+    { schema: { params: idParam('id') } },
+    async (request) => {
+      const userId = await caller(request);
+      await deletePost(context, parseId(request.params.id, 'post'), { authorId: userId });
+      return { deleted: true };
+    },
+  );
+  app.get<{ Params: { id: string } }>(
+    '/post/get/:id',
+    { schema: { params: idParam('id') } },
+    async (request) => {
+      const post = await getPost(context.db, parseId(request.params.id, 'post'));
+      return { ...postJson(post), version: post.version };
+    },
+  );
 
   app.get<{ Querystring: { limit: number; before?: string } }>(
     '/post/feed',
@@ -83,20 +101,32 @@ export function addRoutes(app: FastifyInstance, context: RouteContext): void {
       schema: {
         querystring: {
           type: 'object',
-          properties: { limit: { type: 'integer', minimum: 1, maximum: MAX_PAGE, default: DEFAULT_PAGE }, before: idSchema },
+          properties: {
+            limit: { type: 'integer', minimum: 1, maximum: MAX_PAGE, default: DEFAULT_PAGE },
+            before: idSchema,
+          },
         },
       },
     },
     async (request, reply) => {
       const userId = await caller(request);
       const { limit, before } = request.query;
-      const page = await readFeed(context.db, userId, { limit, ...(before && { cursor: before }) }, context.cache);
-      if (page.nextCursor) void reply.header('link', `</post/feed?limit=${limit}&before=${page.nextCursor}>; rel="next"`);
+      const page = await readFeed(
+        context.db,
+        userId,
+        { limit, ...(before && { cursor: before }) },
+        context.cache,
+      );
+      if (page.nextCursor)
+        void reply.header('link', `</post/feed?limit=${limit}&before=${page.nextCursor}>; rel="next"`);
       return page.items.map((item) => postJson({ ...item, id: item.postId }));
     },
   );
 
   app.setNotFoundHandler((request) => {
-    throw Object.assign(new FeedctlError('USAGE', `there is no ${request.method} ${request.url.split('?')[0]}`), { statusCode: 404 });
+    throw Object.assign(
+      new FeedctlError('USAGE', `there is no ${request.method} ${request.url.split('?')[0]}`),
+      { statusCode: 404 },
+    );
   });
 }

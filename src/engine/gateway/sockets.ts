@@ -33,7 +33,11 @@ export function serveSockets(
 ): () => Promise<void> {
   const { hub, log } = context;
   // Deflate costs 241 KB a connection against 7.7 KB without, for frames of a few hundred bytes.
-  const sockets = new WebSocketServer({ noServer: true, maxPayload: MAX_PAYLOAD_BYTES, perMessageDeflate: false });
+  const sockets = new WebSocketServer({
+    noServer: true,
+    maxPayload: MAX_PAYLOAD_BYTES,
+    perMessageDeflate: false,
+  });
   const alive = new WeakSet<WebSocket>();
 
   const refuse = (stream: Duplex, status: string) => {
@@ -47,7 +51,10 @@ export function serveSockets(
     try {
       userId = await context.checkToken(url.searchParams.get('token') ?? '');
     } catch (error) {
-      return refuse(stream, isFeedctlError(error, 'INVALID_TOKEN') ? '401 Unauthorized' : '503 Service Unavailable');
+      return refuse(
+        stream,
+        isFeedctlError(error, 'INVALID_TOKEN') ? '401 Unauthorized' : '503 Service Unavailable',
+      );
     }
     sockets.handleUpgrade(request, stream, head, (socket) => void open(socket, userId));
   };
@@ -58,7 +65,8 @@ export function serveSockets(
       userId,
       send(post: Post) {
         if (socket.readyState !== WebSocket.OPEN) return;
-        if (socket.bufferedAmount > MAX_BUFFERED_BYTES) socket.close(CLOSE_CODES.tooSlow, 'too slow: reconnect and read the feed');
+        if (socket.bufferedAmount > MAX_BUFFERED_BYTES)
+          socket.close(CLOSE_CODES.tooSlow, 'too slow: reconnect and read the feed');
         else socket.send(postFrame(post));
       },
     };

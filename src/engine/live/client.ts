@@ -20,18 +20,27 @@ const HELLO_TIMEOUT_MS = 10_000;
  * Opens a WebSocket on a gateway as a user and hands over each post as it is pushed. Resolves when the gateway
  * has said hello: every post made from then on comes. Throws GATEWAY_UNREACHABLE or INVALID_TOKEN.
  */
-export function followFeed(gatewayUrl: string, token: string, onPost: (post: PushedPost) => void): Promise<FeedFollower> {
-  const url = new URL(`/post/feed/posted?token=${encodeURIComponent(token)}`, gatewayUrl.replace(/^http/, 'ws'));
+export function followFeed(
+  gatewayUrl: string,
+  token: string,
+  onPost: (post: PushedPost) => void,
+): Promise<FeedFollower> {
+  const url = new URL(
+    `/post/feed/posted?token=${encodeURIComponent(token)}`,
+    gatewayUrl.replace(/^http/, 'ws'),
+  );
   const socket = new WebSocket(url, { perMessageDeflate: false, handshakeTimeout: HELLO_TIMEOUT_MS });
   return new Promise((resolve, reject) => {
-    const unreachable = (why: string) => new FeedctlError('GATEWAY_UNREACHABLE', `no WebSocket at ${gatewayUrl}: ${why}`);
+    const unreachable = (why: string) =>
+      new FeedctlError('GATEWAY_UNREACHABLE', `no WebSocket at ${gatewayUrl}: ${why}`);
     const closed = new Promise<string>((done) => {
       socket.on('close', (code, reason) => done(`${code} ${reason}`.trim()));
     });
     void closed.then((reason) => reject(unreachable(`closed before it said hello (${reason})`)));
     socket.on('unexpected-response', (_, response) => {
       socket.terminate();
-      if (response.statusCode === 401) reject(new FeedctlError('INVALID_TOKEN', 'the gateway refused the token'));
+      if (response.statusCode === 401)
+        reject(new FeedctlError('INVALID_TOKEN', 'the gateway refused the token'));
       else reject(unreachable(`HTTP ${response.statusCode}`));
     });
     socket.on('error', (error) => reject(unreachable(messageOf(error))));

@@ -35,7 +35,12 @@ interface Online {
   announced: boolean;
 }
 
-export async function openHub(context: { db: Database; bus: Bus; log: Log; gatewayId: string }): Promise<Hub> {
+export async function openHub(context: {
+  db: Database;
+  bus: Bus;
+  log: Log;
+  gatewayId: string;
+}): Promise<Hub> {
   const { db, bus, log, gatewayId } = context;
   const online = new Map<number, Online>();
   let pushed = 0;
@@ -59,7 +64,9 @@ export async function openHub(context: { db: Database; bus: Bus; log: Log; gatew
     const broadcast = records.filter((record) => record.userId === 0);
     const posts: AddressedPost[] = [
       ...(single.length > 0 ? await postsForUsers(db, single) : []),
-      ...(broadcast.length > 0 && online.size > 0 ? await postsForFollowers(db, broadcast, [...online.keys()]) : []),
+      ...(broadcast.length > 0 && online.size > 0
+        ? await postsForFollowers(db, broadcast, [...online.keys()])
+        : []),
     ];
     for (const { userId, ...post } of posts.sort((a, b) => a.id - b.id)) {
       for (const [socket, sent] of online.get(userId)?.sockets ?? []) {
@@ -91,9 +98,12 @@ export async function openHub(context: { db: Database; bus: Bus; log: Log; gatew
     }
   };
   let work = Promise.resolve();
-  const consumer: Consumer = await bus.consume({ queues: [liveQueue(gatewayId)], prefetch: PREFETCH }, (deliveries) => {
-    work = work.then(() => handle(deliveries));
-  });
+  const consumer: Consumer = await bus.consume(
+    { queues: [liveQueue(gatewayId)], prefetch: PREFETCH },
+    (deliveries) => {
+      work = work.then(() => handle(deliveries));
+    },
+  );
 
   return {
     get sockets() {
@@ -103,14 +113,20 @@ export async function openHub(context: { db: Database; bus: Bus; log: Log; gatew
       return pushed;
     },
     async connect(socket) {
-      const user: Online = online.get(socket.userId) ?? { sockets: new Map(), changes: Promise.resolve(), announced: false };
+      const user: Online = online.get(socket.userId) ?? {
+        sockets: new Map(),
+        changes: Promise.resolve(),
+        announced: false,
+      };
       online.set(socket.userId, user);
       user.sockets.set(socket, new Set());
       sockets += 1;
       const disconnect = () => {
         if (!user.sockets.delete(socket)) return;
         sockets -= 1;
-        sync(socket.userId, user).catch((error) => log.warn({ userId: socket.userId, reason: String(error) }, 'still announced'));
+        sync(socket.userId, user).catch((error) =>
+          log.warn({ userId: socket.userId, reason: String(error) }, 'still announced'),
+        );
       };
       try {
         await sync(socket.userId, user);

@@ -1,5 +1,13 @@
 import type { Bus, Outgoing, QueueName } from '../bus/bus.ts';
-import { encodeLive, type LiveRecord, type MessageHeader, ROW_BYTES, rowAuthor, rowPost, rowUser } from '../model/messages.ts';
+import {
+  encodeLive,
+  type LiveRecord,
+  type MessageHeader,
+  ROW_BYTES,
+  rowAuthor,
+  rowPost,
+  rowUser,
+} from '../model/messages.ts';
 import type { Presence } from './presence.ts';
 
 /** Recipient 0: the gateway finds the followers among its own sockets. */

@@ -4,7 +4,12 @@ import type { Database } from '../store/database.ts';
 const CHANNEL = 'feedctl_presence';
 
 /** The gateway's side: it says who has come and gone. */
-export async function announce(db: Database, gatewayId: string, userId: number, online: boolean): Promise<void> {
+export async function announce(
+  db: Database,
+  gatewayId: string,
+  userId: number,
+  online: boolean,
+): Promise<void> {
   const change = online
     ? 'insert into presence (user_id, gateway_id) values ($1, $2) on conflict do nothing returning 1'
     : 'delete from presence where user_id = $1 and gateway_id = $2 returning 1';
@@ -69,7 +74,9 @@ export async function openPresence(db: Database): Promise<Presence> {
     },
     // The same session that listens: nothing announced after this snapshot is missed.
     onListening: async (session) => {
-      const all = await session.query<{ user_id: number; gateway_id: string }>('select user_id, gateway_id from presence');
+      const all = await session.query<{ user_id: number; gateway_id: string }>(
+        'select user_id, gateway_id from presence',
+      );
       const alive = await session.query<{ id: string }>('select id from gateways');
       users.clear();
       gateways.clear();

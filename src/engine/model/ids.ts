@@ -13,10 +13,8 @@ const NODES = 64;
 const SLOTS = NODES * SEQUENCES;
 
 export const IMPORT_NODE = NODES - 1;
-export const LEASABLE_NODES = NODES - 1;
+/** Also the floor of a feed that is not materialized at all: nothing is above it. */
 export const MAX_ID = Number.MAX_SAFE_INTEGER;
-/** The floor of a feed that is not materialized at all: nothing is above it. */
-export const FLOOR_INFINITY = MAX_ID;
 /** Rows of one second of an imported file that get an id of their own. */
 export const IMPORTS_PER_SECOND = 1000 * SEQUENCES;
 /** An id says when it was minted, so a burst may run ahead of the clock by no more than this many milliseconds. */

@@ -34,7 +34,8 @@ export interface LiveRecord {
   readonly postId: number;
 }
 
-export const readId = (bytes: Buffer, at: number): number => bytes.readUInt32BE(at) * 2 ** 32 + bytes.readUInt32BE(at + 4);
+export const readId = (bytes: Buffer, at: number): number =>
+  bytes.readUInt32BE(at) * 2 ** 32 + bytes.readUInt32BE(at + 4);
 
 export function writeId(bytes: Buffer, at: number, id: number): void {
   bytes.writeUInt32BE(Math.floor(id / 2 ** 32), at);
@@ -84,7 +85,8 @@ export function decodeEvents(bytes: Buffer): MessageHeader & { events: EventRef[
   const events: EventRef[] = [];
   for (let at = HEADER_BYTES; at < bytes.length; at += EVENT_BYTES) {
     const type = EVENT_TYPES[bytes[at]!];
-    if (!type) throw new FeedctlError('BUS_MESSAGE_INVALID', `the message has an event of unknown type ${bytes[at]}`);
+    if (!type)
+      throw new FeedctlError('BUS_MESSAGE_INVALID', `the message has an event of unknown type ${bytes[at]}`);
     events.push({
       type,
       id: readId(bytes, at + 1),

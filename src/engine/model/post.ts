@@ -16,7 +16,10 @@ export function checkPostText(text: string): void {
   checkText(text, 'post');
   const characters = text.length <= MAX_POST_CHARACTERS ? text.length : [...text].length;
   if (characters > MAX_POST_CHARACTERS) {
-    throw new FeedctlError('POST_TOO_LONG', `the post has ${characters} characters, the limit is ${MAX_POST_CHARACTERS}`);
+    throw new FeedctlError(
+      'POST_TOO_LONG',
+      `the post has ${characters} characters, the limit is ${MAX_POST_CHARACTERS}`,
+    );
   }
 }
 

@@ -5,11 +5,17 @@ import { missingUsers } from '../store/users.ts';
 import { dispatchCommitted, type SocialContext } from './context.ts';
 
 /** Both are idempotent and return whether anything changed, or would. Throw SELF_FOLLOW or USER_NOT_FOUND. */
-export const follow = (context: SocialContext, pair: Pair, options: { dryRun?: boolean } = {}): Promise<boolean> =>
-  change(context, pair, insertFollow, 'follow.created', options);
+export const follow = (
+  context: SocialContext,
+  pair: Pair,
+  options: { dryRun?: boolean } = {},
+): Promise<boolean> => change(context, pair, insertFollow, 'follow.created', options);
 
-export const unfollow = (context: SocialContext, pair: Pair, options: { dryRun?: boolean } = {}): Promise<boolean> =>
-  change(context, pair, deleteFollow, 'follow.deleted', options);
+export const unfollow = (
+  context: SocialContext,
+  pair: Pair,
+  options: { dryRun?: boolean } = {},
+): Promise<boolean> => change(context, pair, deleteFollow, 'follow.deleted', options);
 
 async function change(
   context: SocialContext,
@@ -20,10 +26,14 @@ async function change(
 ): Promise<boolean> {
   checkPair(pair);
   const missing = await missingUsers(context.db, [pair.followerId, pair.followeeId]);
-  if (missing.length > 0) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${missing.join(', nor ')}`);
+  if (missing.length > 0)
+    throw new FeedctlError('USER_NOT_FOUND', `there is no user ${missing.join(', nor ')}`);
   const id = await context.ids.next();
   if (options.dryRun) return context.db.rehearse((session) => write(session, pair, id));
   const changed = await write(context.db, pair, id);
-  if (changed) await dispatchCommitted(context, [{ id, type, aggregateId: pair.followerId, subjectId: pair.followeeId }]);
+  if (changed)
+    await dispatchCommitted(context, [
+      { id, type, aggregateId: pair.followerId, subjectId: pair.followeeId },
+    ]);
   return changed;
 }

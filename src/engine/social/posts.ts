@@ -18,7 +18,9 @@ export async function createPost(
   const post = { id: id!, authorId, body: text, eventId: eventId! };
   if (options.dryRun) return context.db.rehearse((session) => insertPost(session, post));
   const created = await insertPost(context.db, post);
-  await dispatchCommitted(context, [{ id: eventId!, type: 'post.created', aggregateId: authorId, subjectId: post.id }]);
+  await dispatchCommitted(context, [
+    { id: eventId!, type: 'post.created', aggregateId: authorId, subjectId: post.id },
+  ]);
   return created;
 }
 
@@ -36,11 +38,13 @@ export async function deletePost(
   if (options.dryRun) return post;
   const eventId = await context.ids.next();
   await markPostDeleted(context.db, { id: postId, authorId: post.authorId, eventId });
-  await dispatchCommitted(context, [{
-    id: eventId,
-    type: 'post.deleted',
-    aggregateId: post.authorId,
-    subjectId: postId,
-  }]);
+  await dispatchCommitted(context, [
+    {
+      id: eventId,
+      type: 'post.deleted',
+      aggregateId: post.authorId,
+      subjectId: postId,
+    },
+  ]);
   return post;
 }

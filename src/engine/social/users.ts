@@ -15,7 +15,10 @@ export async function createUser(
   for (const name of [firstName, secondName]) {
     checkText(name, 'name');
     if (name.length > MAX_NAME_CHARACTERS) {
-      throw new FeedctlError('USAGE', `a name has at most ${MAX_NAME_CHARACTERS} characters, this one has ${name.length}`);
+      throw new FeedctlError(
+        'USAGE',
+        `a name has at most ${MAX_NAME_CHARACTERS} characters, this one has ${name.length}`,
+      );
     }
   }
   const id = user.id ?? (await context.ids.next());

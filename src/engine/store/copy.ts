@@ -102,11 +102,14 @@ export function copyOut(
   return new Promise((resolve, reject) => {
     let failure: unknown;
     session.query(
-      Object.assign(new CopyOutQuery(statement, onRow, (error) => {
-        failure ??= error;
-      }), {
-        settle: (error: unknown) => (failure ?? error ? reject(failure ?? error) : resolve()),
-      }) as never,
+      Object.assign(
+        new CopyOutQuery(statement, onRow, (error) => {
+          failure ??= error;
+        }),
+        {
+          settle: (error: unknown) => ((failure ?? error) ? reject(failure ?? error) : resolve()),
+        },
+      ) as never,
     );
   });
 }
@@ -159,13 +162,15 @@ class CopyOutQuery {
     const wait = (work: Promise<void>, bytes: Buffer, at: number) => {
       paused = true;
       stream.pause();
-      work.catch((error) => this.#fail(error)).then(() => {
-        paused = false;
-        stream.resume();
-        const all = Buffer.concat([bytes.subarray(at), ...queued]);
-        queued = [];
-        consume(all, 0);
-      });
+      work
+        .catch((error) => this.#fail(error))
+        .then(() => {
+          paused = false;
+          stream.resume();
+          const all = Buffer.concat([bytes.subarray(at), ...queued]);
+          queued = [];
+          consume(all, 0);
+        });
     };
     const consume = (bytes: Buffer, from: number) => {
       let at = from;
@@ -182,7 +187,8 @@ class CopyOutQuery {
         if (code === COPY_DATA) {
           let row = at + FRAME_BYTES;
           // The header travels in one message with the first row, or, where there is none, with the trailer.
-          if (bytes[row] === SIGNATURE[0] && bytes.subarray(row, row + SIGNATURE.length).equals(SIGNATURE)) row += HEADER.length;
+          if (bytes[row] === SIGNATURE[0] && bytes.subarray(row, row + SIGNATURE.length).equals(SIGNATURE))
+            row += HEADER.length;
           if (end - row > TRAILER.length && !this.#failed) {
             const work = this.#row(bytes, row, end - row);
             if (work) {

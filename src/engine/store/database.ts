@@ -5,7 +5,9 @@ import { FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
 const INT8 = 20;
 const types: pg.CustomTypesConfig = {
   getTypeParser: ((oid: number, format?: 'text' | 'binary') =>
-    oid === INT8 && format !== 'binary' ? Number : pg.types.getTypeParser(oid, format as 'text')) as typeof pg.types.getTypeParser,
+    oid === INT8 && format !== 'binary'
+      ? Number
+      : pg.types.getTypeParser(oid, format as 'text')) as typeof pg.types.getTypeParser,
 };
 
 /** Anything that runs a statement: the pool, or one session inside a transaction. */
@@ -25,7 +27,16 @@ export interface Listener {
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
-const UNREACHABLE = new Set(['ECONNREFUSED', 'ENOENT', 'ENOTFOUND', 'EAI_AGAIN', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'EACCES']);
+const UNREACHABLE = new Set([
+  'ECONNREFUSED',
+  'ENOENT',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'EACCES',
+]);
 
 /** The URL as it may be shown: without its password. */
 export function withoutPassword(url: string): string {
@@ -40,11 +51,17 @@ export function databaseError(error: unknown, url: string): FeedctlError {
   const at = withoutPassword(url);
   if (code === '3D000') return new FeedctlError('DATABASE_NOT_FOUND', `${text} (${at})`, { cause: error });
   if (code === '42P01' || code === '3F000') {
-    return new FeedctlError('SCHEMA_MISSING', `the database has no feedctl schema, or a part of it is gone: ${text}`, { cause: error });
+    return new FeedctlError(
+      'SCHEMA_MISSING',
+      `the database has no feedctl schema, or a part of it is gone: ${text}`,
+      { cause: error },
+    );
   }
   const lost = UNREACHABLE.has(code) || code.startsWith('08') || code.startsWith('57P') || code === '53300';
   if (lost || /timeout|terminated|Connection ended|not queryable/i.test(text)) {
-    return new FeedctlError('DATABASE_UNREACHABLE', `cannot reach the database ${at}: ${text}`, { cause: error });
+    return new FeedctlError('DATABASE_UNREACHABLE', `cannot reach the database ${at}: ${text}`, {
+      cause: error,
+    });
   }
   return new FeedctlError('DATABASE_ERROR', `the database refused a statement: ${text}`, { cause: error });
 }
@@ -56,7 +73,11 @@ export function isPassing(error: unknown): boolean {
     return error.code === 'DATABASE_UNREACHABLE' || error.code === 'QUEUE_FULL';
   }
   const code = (error as { code?: string } | undefined)?.code ?? '';
-  return UNREACHABLE.has(code) || /^(08|40|53|55P03|57)/.test(code) || /terminated|timeout|not queryable/i.test(messageOf(error));
+  return (
+    UNREACHABLE.has(code) ||
+    /^(08|40|53|55P03|57)/.test(code) ||
+    /terminated|timeout|not queryable/i.test(messageOf(error))
+  );
 }
 
 export const isDuplicate = (error: unknown): boolean => (error as { code?: string }).code === '23505';
@@ -83,7 +104,9 @@ export class Database implements Queryable {
       idleTimeoutMillis: 30_000,
       application_name: options.applicationName ?? 'feedctl',
       types,
-      options: Object.entries(options.sessionSettings ?? {}).map(([name, value]) => `-c ${name}=${value}`).join(' '),
+      options: Object.entries(options.sessionSettings ?? {})
+        .map(([name, value]) => `-c ${name}=${value}`)
+        .join(' '),
     });
     // An idle session that breaks is replaced at the next query; without a listener it would end the process.
     this.pool.on('error', () => {});
@@ -201,7 +224,8 @@ export class Database implements Queryable {
     await connect();
     const listener: Listener = {
       barrier: async () => {
-        if (!client) throw new FeedctlError('DATABASE_UNREACHABLE', 'the listening session is being replaced');
+        if (!client)
+          throw new FeedctlError('DATABASE_UNREACHABLE', 'the listening session is being replaced');
         await client.query('select 1');
       },
       close: async () => {

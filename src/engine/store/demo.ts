@@ -10,7 +10,11 @@ export async function readersToWatch(db: Queryable, limit: number): Promise<numb
 }
 
 /** The accounts that most of these users follow. */
-export async function topAuthors(db: Queryable, readers: readonly number[], limit: number): Promise<number[]> {
+export async function topAuthors(
+  db: Queryable,
+  readers: readonly number[],
+  limit: number,
+): Promise<number[]> {
   const { rows } = await db.query<{ id: number }>(
     `select followee_id as id from follows where follower_id = any($1)
      group by followee_id order by count(*) desc, followee_id limit $2`,

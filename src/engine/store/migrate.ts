@@ -10,7 +10,10 @@ const migrationName = (file: string): string => file.replace(/\.[jt]s$/, '');
 
 async function knownMigrations(): Promise<string[]> {
   const files = await readdir(DIRECTORY);
-  return files.filter((file) => /\.[jt]s$/.test(file)).map(migrationName).sort();
+  return files
+    .filter((file) => /\.[jt]s$/.test(file))
+    .map(migrationName)
+    .sort();
 }
 
 async function appliedMigrations(db: Database): Promise<string[]> {
@@ -43,7 +46,10 @@ export async function schemaState(db: Database): Promise<SchemaState> {
 export async function checkSchema(db: Database): Promise<void> {
   const { pending } = await schemaState(db);
   if (pending.length > 0) {
-    throw new FeedctlError('SCHEMA_MISSING', `the database lacks ${pending.length} migration(s): ${pending.join(', ')}`);
+    throw new FeedctlError(
+      'SCHEMA_MISSING',
+      `the database lacks ${pending.length} migration(s): ${pending.join(', ')}`,
+    );
   }
 }
 
@@ -81,6 +87,10 @@ export async function migrate(db: Database): Promise<string[]> {
     return done.map((migration) => migration.name);
   } catch (error) {
     if ((error as { code?: string }).code) throw databaseError(error, db.url);
-    throw new FeedctlError('DATABASE_ERROR', `the migration failed, nothing was changed: ${messageOf(error)}`, { cause: error });
+    throw new FeedctlError(
+      'DATABASE_ERROR',
+      `the migration failed, nothing was changed: ${messageOf(error)}`,
+      { cause: error },
+    );
   }
 }

@@ -66,7 +66,12 @@ export function openIdSource(db: Database): IdSource {
 
   const renew = async (node: number) => {
     try {
-      const renewed = await db.query<{ reserved_until_ms: number }>(RENEW, [node, owner, LEASE_MS, Date.now()]);
+      const renewed = await db.query<{ reserved_until_ms: number }>(RENEW, [
+        node,
+        owner,
+        LEASE_MS,
+        Date.now(),
+      ]);
       const row = renewed.rows[0];
       if (row) untilMs = row.reserved_until_ms;
       else drop(); // Another process has the number by now.

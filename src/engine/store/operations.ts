@@ -20,15 +20,19 @@ export async function runOperation<Progress extends object, Result>(
 ): Promise<Result> {
   return db.withSession(async (session) => {
     const lock = `feedctl ${work.kind} ${work.key}`;
-    const { rows } = await session.query<{ mine: boolean }>('select pg_try_advisory_lock(hashtextextended($1, 0)) as mine', [lock]);
-    if (!rows[0]!.mine) throw new FeedctlError('OPERATION_RUNNING', `another ${work.kind} of the same work is running`);
+    const { rows } = await session.query<{ mine: boolean }>(
+      'select pg_try_advisory_lock(hashtextextended($1, 0)) as mine',
+      [lock],
+    );
+    if (!rows[0]!.mine)
+      throw new FeedctlError('OPERATION_RUNNING', `another ${work.kind} of the same work is running`);
     try {
       const operation = await begin<Progress>(session, work);
       const result = await run(operation);
-      await session.query(`update operations set state = 'done', result = $2, finished_at = now() where id = $1`, [
-        operation.id,
-        JSON.stringify(result),
-      ]);
+      await session.query(
+        `update operations set state = 'done', result = $2, finished_at = now() where id = $1`,
+        [operation.id, JSON.stringify(result)],
+      );
       return result;
     } finally {
       await session.query('select pg_advisory_unlock(hashtextextended($1, 0))', [lock]).catch(() => {});
@@ -36,7 +40,10 @@ export async function runOperation<Progress extends object, Result>(
   });
 }
 
-async function begin<Progress>(session: Queryable, work: { kind: string; key: string }): Promise<Operation<Progress>> {
+async function begin<Progress>(
+  session: Queryable,
+  work: { kind: string; key: string },
+): Promise<Operation<Progress>> {
   const open = await session.query<{ id: number; progress: Progress }>(
     `select id, progress from operations where kind = $1 and key = $2 and state = 'running' order by id desc limit 1`,
     [work.kind, work.key],
@@ -50,5 +57,8 @@ async function begin<Progress>(session: Queryable, work: { kind: string; key: st
 }
 
 export async function noteProgress(db: Queryable, operationId: number, progress: object): Promise<void> {
-  await db.query('update operations set progress = $2 where id = $1', [operationId, JSON.stringify(progress)]);
+  await db.query('update operations set progress = $2 where id = $1', [
+    operationId,
+    JSON.stringify(progress),
+  ]);
 }

@@ -1,5 +1,5 @@
-import type { EventRef } from '../model/event.ts';
 import { FeedctlError } from '../model/errors.ts';
+import type { EventRef } from '../model/event.ts';
 import type { Post } from '../model/post.ts';
 import { CopyRows, copyIn } from './copy.ts';
 import { type Database, isDuplicate, type Queryable, type Session } from './database.ts';
@@ -76,7 +76,9 @@ const IMPORT = `
 export async function importPosts(db: Database, posts: readonly ImportedPost[]): Promise<EventRef[]> {
   try {
     await db.transaction(async (session) => {
-      await copyIn(session, 'copy posts (author_id, id, body, created_at) from stdin (format binary)', [postRows(posts)]);
+      await copyIn(session, 'copy posts (author_id, id, body, created_at) from stdin (format binary)', [
+        postRows(posts),
+      ]);
       await copyEvents(session, posts);
     });
     return posts.map(eventRef);
@@ -107,7 +109,8 @@ const eventRef = (post: ImportedPost): EventRef => ({
 
 function postRows(posts: readonly ImportedPost[]): Buffer {
   const rows = new CopyRows(posts.length * 96);
-  for (const post of posts) rows.row(4).bigint(post.authorId).bigint(post.id).text(post.body).timestamp(post.createdAtMs);
+  for (const post of posts)
+    rows.row(4).bigint(post.authorId).bigint(post.id).text(post.body).timestamp(post.createdAtMs);
   return rows.bytes;
 }
 

@@ -31,7 +31,10 @@ export async function registerWorker(
 }
 
 export async function workerHeartbeat(db: Queryable, id: string, rowsWritten: number): Promise<void> {
-  await db.query('update workers set heartbeat_at = now(), rows_written = $2 where id = $1', [id, rowsWritten]);
+  await db.query('update workers set heartbeat_at = now(), rows_written = $2 where id = $1', [
+    id,
+    rowsWritten,
+  ]);
 }
 
 export async function unregisterWorker(db: Queryable, id: string): Promise<void> {
@@ -39,18 +42,19 @@ export async function unregisterWorker(db: Queryable, id: string): Promise<void>
 }
 
 export async function removeDeadWorkers(db: Queryable, silentSeconds: number): Promise<void> {
-  await db.query('delete from workers where heartbeat_at < now() - $1 * interval \'1 s\'', [silentSeconds]);
+  await db.query("delete from workers where heartbeat_at < now() - $1 * interval '1 s'", [silentSeconds]);
 }
 
 export async function silentGateways(db: Queryable, silentSeconds: number): Promise<string[]> {
   const { rows } = await db.query<{ id: string }>(
-    'select id from gateways where heartbeat_at < now() - $1 * interval \'1 s\'',
+    "select id from gateways where heartbeat_at < now() - $1 * interval '1 s'",
     [silentSeconds],
   );
   return rows.map((row) => row.id);
 }
 
-const HEARTBEAT_AGE = 'extract(epoch from clock_timestamp() - heartbeat_at)::float8 * 1000 as "heartbeatAgeMs"';
+const HEARTBEAT_AGE =
+  'extract(epoch from clock_timestamp() - heartbeat_at)::float8 * 1000 as "heartbeatAgeMs"';
 
 export async function listWorkers(db: Queryable): Promise<WorkerRow[]> {
   const { rows } = await db.query<WorkerRow>(

@@ -11,7 +11,11 @@ export async function recordRun(
   const now = Date.now();
   await session.query(
     `insert into run_batches (run, deliveries, latency_ms) select * from unnest($1::bigint[], $2::integer[], $3::float8[])`,
-    [counted.map((part) => part.run), counted.map((part) => part.deliveries), counted.map((part) => now - part.committedAt)],
+    [
+      counted.map((part) => part.run),
+      counted.map((part) => part.deliveries),
+      counted.map((part) => now - part.committedAt),
+    ],
   );
 }
 
@@ -36,7 +40,8 @@ export async function runLatency(db: Queryable, run: number): Promise<LatencyMs>
      from run_batches where run = $1 order by latency_ms`,
     [run],
   );
-  const at = (share: number) => Math.round((rows.find((row) => row.share >= share)?.latency_ms ?? 0) * 10) / 10;
+  const at = (share: number) =>
+    Math.round((rows.find((row) => row.share >= share)?.latency_ms ?? 0) * 10) / 10;
   return { p50: at(0.5), p95: at(0.95), p99: at(0.99) };
 }
 

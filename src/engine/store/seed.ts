@@ -14,7 +14,9 @@ export interface SeedCounts {
 }
 
 export async function prepareSeed(session: Session): Promise<void> {
-  await session.query('create temporary table seed_pairs (follower_id bigint, followee_id bigint) on commit drop');
+  await session.query(
+    'create temporary table seed_pairs (follower_id bigint, followee_id bigint) on commit drop',
+  );
 }
 
 /** In: nothing; the pairs are in seed_pairs. Sorted, so that the indexes grow at their end. */
@@ -59,7 +61,9 @@ export async function loadSeed(
   session: Session,
   options: { celebrityThreshold: number; mintIds: (count: number) => Promise<number[]> },
 ): Promise<SeedCounts & { events: EventRef[] }> {
-  await session.query('create temporary table seed_added (follower_id bigint, followee_id bigint) on commit drop');
+  await session.query(
+    'create temporary table seed_added (follower_id bigint, followee_id bigint) on commit drop',
+  );
   await session.query('analyze seed_pairs');
   const users = (await session.query<{ named: number; added: number }>(INSERT_USERS)).rows[0]!;
   const follows = (await session.query<{ named: number; added: number }>(INSERT_FOLLOWS)).rows[0]!;
@@ -72,7 +76,12 @@ export async function loadSeed(
   );
   const ids = await options.mintIds(backfills.rows.length);
   const events = backfills.rows.map(
-    (pair, i): EventRef => ({ id: ids[i]!, type: 'follow.created', aggregateId: pair.follower_id, subjectId: pair.followee_id }),
+    (pair, i): EventRef => ({
+      id: ids[i]!,
+      type: 'follow.created',
+      aggregateId: pair.follower_id,
+      subjectId: pair.followee_id,
+    }),
   );
   if (events.length > 0) await copyFollowEvents(session, events);
   return {
@@ -92,7 +101,9 @@ async function copyFollowEvents(session: Session, events: readonly EventRef[]): 
     rows.row(6).bigint(event.id).bigint(event.aggregateId).bigint(event.subjectId);
     rows.text(event.type).timestamp(now).jsonb({});
   }
-  await copyIn(session, 'copy events (id, aggregate_id, subject_id, type, occurred_at, data) from stdin (format binary)', [
-    rows.bytes,
-  ]);
+  await copyIn(
+    session,
+    'copy events (id, aggregate_id, subject_id, type, occurred_at, data) from stdin (format binary)',
+    [rows.bytes],
+  );
 }

@@ -51,6 +51,9 @@ export async function missingUsers(db: Queryable, ids: readonly number[]): Promi
 
 /** Ids in rising order, after `after`: for work that goes through all users in chunks. */
 export async function userIdsAfter(db: Queryable, after: number, limit: number): Promise<number[]> {
-  const { rows } = await db.query<{ id: number }>('select id from users where id > $1 order by id limit $2', [after, limit]);
+  const { rows } = await db.query<{ id: number }>('select id from users where id > $1 order by id limit $2', [
+    after,
+    limit,
+  ]);
   return rows.map((row) => row.id);
 }

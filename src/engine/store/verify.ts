@@ -45,7 +45,11 @@ const COMPARE = `
  * Over a range of feeds the comparison is one pass of hash joins. Tables that were just loaded have no statistics
  * yet, and a planner that takes them for small goes row by row: 170 s where this takes one.
  */
-async function overRange<Row extends QueryResultRow>(db: Database, statement: string, values: number[]): Promise<Row[]> {
+async function overRange<Row extends QueryResultRow>(
+  db: Database,
+  statement: string,
+  values: number[],
+): Promise<Row[]> {
   return db.transaction(async (session) => {
     if (values[1]! - values[0]! > 1) await session.query('set local enable_nestloop = off');
     return (await session.query<Row>(statement, values)).rows;
@@ -71,7 +75,10 @@ export async function asymmetricPairs(db: Database, after: number, last: number)
 }
 
 /** Bounds of ranges with about `size` users each, to go through all of them: (after, last]. */
-export async function userRanges(db: Queryable, size: number): Promise<{ after: number; last: number; users: number }[]> {
+export async function userRanges(
+  db: Queryable,
+  size: number,
+): Promise<{ after: number; last: number; users: number }[]> {
   const { rows } = await db.query<{ last: number; users: number }>(
     `select max(id) as last, count(*)::integer as users
      from (select id, (row_number() over (order by id) - 1) / $1 as range from users) numbered

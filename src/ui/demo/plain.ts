@@ -2,7 +2,10 @@ import type { DemoSnapshot, DemoStep } from '../../engine/admin/demo.ts';
 import { STEP_TITLES } from './steps.ts';
 
 /** One line for each step that has ended. */
-export function plainDemo(write: (line: string) => void): { update(snapshot: DemoSnapshot): void; end(): void } {
+export function plainDemo(write: (line: string) => void): {
+  update(snapshot: DemoSnapshot): void;
+  end(): void;
+} {
   const written = new Set<string>();
   return {
     update(snapshot) {

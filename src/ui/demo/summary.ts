@@ -11,10 +11,16 @@ export function demoSummary(result: DemoResult, options: { borders: boolean }): 
       ['users', formatCount(result.users)],
       ['follows', formatCount(result.follows)],
       ['posts', formatCount(result.posts)],
-      ['deliveries (feed rows written)', `${formatCount(result.deliveries)}, ${formatCount(result.deliveriesPerSecond)}/s`],
+      [
+        'deliveries (feed rows written)',
+        `${formatCount(result.deliveries)}, ${formatCount(result.deliveriesPerSecond)}/s`,
+      ],
       ['posts of celebrities, merged when read', formatCount(result.merged)],
       ['pushed to sockets', formatCount(result.pushed)],
-      ['post to feed under full load', `p50 ${latencyMs.p50} ms, p95 ${latencyMs.p95} ms, p99 ${latencyMs.p99} ms`],
+      [
+        'post to feed under full load',
+        `p50 ${latencyMs.p50} ms, p95 ${latencyMs.p95} ms, p99 ${latencyMs.p99} ms`,
+      ],
       ['post to socket, one at a time', `p50 ${postToSocketMs.p50} ms, at most ${postToSocketMs.max} ms`],
       ['the whole demo', `${result.seconds} s`],
     ],
@@ -24,7 +30,13 @@ export function demoSummary(result: DemoResult, options: { borders: boolean }): 
     ['proof', 'compared', 'missing', 'strangers', 'duplicates'],
     [
       ['feeds in the database', verify.checked, verify.missing, verify.strangers, verify.duplicates],
-      ['posts pushed to sockets', verify.sockets.expected, verify.sockets.missing, verify.sockets.strangers, verify.sockets.duplicates],
+      [
+        'posts pushed to sockets',
+        verify.sockets.expected,
+        verify.sockets.missing,
+        verify.sockets.strangers,
+        verify.sockets.duplicates,
+      ],
     ],
     options,
   );

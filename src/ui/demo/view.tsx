@@ -39,7 +39,9 @@ export function DemoView({ snapshot, tick, width }: { snapshot: DemoSnapshot; ti
         return (
           // biome-ignore lint/suspicious/noArrayIndexKey: a fixed number of lines
           <Text key={line} dimColor wrap="truncate">
-            {post ? oneLine(`  → reader ${post.readerId} sees ${post.authorId}: ${post.text}`, width - 1) : ' '}
+            {post
+              ? oneLine(`  → reader ${post.readerId} sees ${post.authorId}: ${post.text}`, width - 1)
+              : ' '}
           </Text>
         );
       })}

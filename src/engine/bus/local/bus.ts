@@ -1,7 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FeedctlError } from '../../model/errors.ts';
 import { Database, type Listener } from '../../store/database.ts';
-import type { Bus, BusMark, Consumer, ConsumeOptions, Delivery, Outgoing, QueueDepth, QueueName } from '../bus.ts';
+import type {
+  Bus,
+  BusMark,
+  ConsumeOptions,
+  Consumer,
+  Delivery,
+  Outgoing,
+  QueueDepth,
+  QueueName,
+} from '../bus.ts';
 import {
   ACK,
   ANY_BEFORE,
@@ -64,18 +73,15 @@ export async function openLocalBus(url: string, options: LocalBusOptions = {}): 
   const identify = async () => {
     const { rows } = await relaxed.query<{ id: number }>(`select nextval('bus.consumer_id')::integer as id`);
     const id = rows[0]!.id;
-    const listener = await db.listen(
-      [WAKE_CHANNEL],
-      {
-        onNotify: (_, queue) => {
-          for (const consumer of consumers) consumer.wake(queue);
-        },
-        onListening: async (session) => {
-          await session.query('select pg_advisory_lock($1, $2)', [CONSUMER_LOCK, id]);
-          for (const consumer of consumers) consumer.wake();
-        },
+    const listener = await db.listen([WAKE_CHANNEL], {
+      onNotify: (_, queue) => {
+        for (const consumer of consumers) consumer.wake(queue);
       },
-    );
+      onListening: async (session) => {
+        await session.query('select pg_advisory_lock($1, $2)', [CONSUMER_LOCK, id]);
+        for (const consumer of consumers) consumer.wake();
+      },
+    });
     return { id, listener };
   };
 
@@ -94,7 +100,9 @@ export async function openLocalBus(url: string, options: LocalBusOptions = {}): 
   const checkRoom = async (queues: Iterable<string>): Promise<void> => {
     if (Date.now() - depths.at > DEPTH_AGE_MS) {
       depths = { at: Date.now(), full: depths.full };
-      const over = (await readDepths()).filter((d) => d.ready + d.unacked >= maxMessages || d.bytes >= maxBytes);
+      const over = (await readDepths()).filter(
+        (d) => d.ready + d.unacked >= maxMessages || d.bytes >= maxBytes,
+      );
       depths.full = new Set(over.map((d) => d.queue));
     }
     for (const queue of queues) {
@@ -112,7 +120,8 @@ export async function openLocalBus(url: string, options: LocalBusOptions = {}): 
     async publish(messages: readonly Outgoing[]) {
       if (messages.length === 0) return;
       await checkRoom(new Set(messages.map((message) => message.queue)));
-      const parameters = (part: readonly Outgoing[]) => part.flatMap((m) => [m.queue, m.body, m.delayMs ?? 0]);
+      const parameters = (part: readonly Outgoing[]) =>
+        part.flatMap((m) => [m.queue, m.body, m.delayMs ?? 0]);
       if (messages.length <= PUT_ROWS) {
         await db.query(putStatement(messages.length), parameters(messages));
         return;
@@ -127,7 +136,9 @@ export async function openLocalBus(url: string, options: LocalBusOptions = {}): 
     async consume(consumeOptions, onDeliveries) {
       identity ??= identify();
       const { id } = await identity;
-      const consumer = new LocalConsumer(relaxed, id, consumeOptions, onDeliveries, () => consumers.delete(consumer));
+      const consumer = new LocalConsumer(relaxed, id, consumeOptions, onDeliveries, () =>
+        consumers.delete(consumer),
+      );
       consumers.add(consumer);
       consumer.start();
       return consumer;
@@ -296,7 +307,8 @@ class LocalConsumer implements Consumer {
         }),
       retry: (delayMs, { counts = true } = {}) =>
         settleOnce(() => apart(RETRY, [row.queue, row.id, this.#id, Math.round(delayMs), counts ? 1 : 0])),
-      deadLetter: (reason) => settleOnce(() => apart(DEAD_LETTER, [row.queue, row.id, this.#id, reason.slice(0, 2000)])),
+      deadLetter: (reason) =>
+        settleOnce(() => apart(DEAD_LETTER, [row.queue, row.id, this.#id, reason.slice(0, 2000)])),
     };
   }
 

@@ -1,0 +1,67 @@
+import { randomBytes } from 'node:crypto';
+import pg from 'pg';
+import { inject, onTestFinished } from 'vitest';
+import type { Bus } from '../../src/engine/bus/bus.ts';
+import { openLocalBus } from '../../src/engine/bus/local/bus.ts';
+import { fanOutSettled } from '../../src/engine/fanout/settled.ts';
+import { startWorker } from '../../src/engine/fanout/worker.ts';
+import type { SocialContext } from '../../src/engine/social/context.ts';
+import { createUser } from '../../src/engine/social/users.ts';
+import { Database } from '../../src/engine/store/database.ts';
+import { openIdSource } from '../../src/engine/store/nodes.ts';
+import { silentLog } from '../../src/engine/telemetry/log.ts';
+
+/** A migrated database of this test's own, dropped when the test has passed and kept when it failed. */
+export async function freshDatabase(): Promise<{ url: string; db: Database }> {
+  const serverUrl = inject('serverUrl');
+  const name = `test_${randomBytes(6).toString('hex')}`;
+  await onServer(`create database ${name} template feedctl`);
+  const url = serverUrl.replace('/feedctl?', `/${name}?`);
+  const db = new Database(url);
+  onTestFinished(async ({ task }) => {
+    await db.close();
+    if (task.result?.state === 'pass') await onServer(`drop database ${name} with (force)`);
+  });
+  return { url, db };
+}
+
+async function onServer(statement: string): Promise<void> {
+  const client = new pg.Client({ connectionString: inject('serverUrl').replace('/feedctl?', '/postgres?') });
+  await client.connect();
+  try {
+    await client.query(statement);
+  } finally {
+    await client.end();
+  }
+}
+
+export interface TestCluster extends SocialContext {
+  readonly url: string;
+  readonly bus: Bus;
+  /** Starts a worker that is stopped when the test ends. */
+  startWorker(): Promise<Awaited<ReturnType<typeof startWorker>>>;
+  users(count: number): Promise<number[]>;
+  settled(): Promise<void>;
+}
+
+/** A database, a bus and ids, without roles: a test starts what it needs. */
+export async function testCluster(): Promise<TestCluster> {
+  const { url, db } = await freshDatabase();
+  const bus = await openLocalBus(url);
+  onTestFinished(() => bus.close());
+  const ids = openIdSource(db);
+  onTestFinished(() => ids.release());
+  const context = { db, bus, ids, log: silentLog };
+  return {
+    ...context,
+    url,
+    async startWorker() {
+      const worker = await startWorker({ ...context, version: 'test' });
+      onTestFinished(() => worker.stop(5_000));
+      return worker;
+    },
+    users: (count) =>
+      Promise.all(Array.from({ length: count }, async () => (await createUser(context, {})).id)),
+    settled: () => fanOutSettled(context),
+  };
+}

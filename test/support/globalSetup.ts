@@ -1,0 +1,32 @@
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestProject } from 'vitest/node';
+import { Database } from '../../src/engine/store/database.ts';
+import { prepareDataDir, startEmbeddedPostgres } from '../../src/engine/store/embedded.ts';
+import { ensureEventPartitions } from '../../src/engine/store/events.ts';
+import { migrate } from '../../src/engine/store/migrate.ts';
+
+declare module 'vitest' {
+  export interface ProvidedContext {
+    /** A server for all test files, with a migrated database that fresh ones are copied from. */
+    serverUrl: string;
+  }
+}
+
+/** One PostgreSQL for the whole run; every test file makes databases of its own in it. */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const dataDir = await mkdtemp(join(tmpdir(), 'feedctl-test-'));
+  await chmod(dataDir, 0o711);
+  await prepareDataDir(dataDir);
+  const postgres = await startEmbeddedPostgres(dataDir, { temporary: true });
+  const template = new Database(postgres.databaseUrl, { maxSessions: 2 });
+  await migrate(template);
+  await ensureEventPartitions(template);
+  await template.close();
+  project.provide('serverUrl', postgres.databaseUrl);
+  return async () => {
+    await postgres.stop();
+    await rm(dataDir, { recursive: true, force: true });
+  };
+}

@@ -31,6 +31,7 @@ export async function startWorker(context: {
   bus: Bus;
   log: Log;
   version: string;
+  onBatch?: ((rows: Buffer[]) => void) | undefined;
 }): Promise<Worker> {
   const { db, bus, log, version } = context;
   const id = randomUUID();
@@ -47,7 +48,7 @@ export async function startWorker(context: {
       rowsWritten += rows;
     };
     // Started from the end of the path and stopped from its beginning: what is under way flows out.
-    const writer = await startWriter({ db, bus, notifier, log, onWritten });
+    const writer = await startWriter({ db, bus, notifier, log, onWritten, onBatch: context.onBatch });
     resources.add('writer', () => writer.stop(deadline));
     const cleaner = await startCleaner({ db, bus, log });
     resources.add('cleaner', () => cleaner.stop(deadline));

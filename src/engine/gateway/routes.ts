@@ -77,6 +77,25 @@ export function addRoutes(app: FastifyInstance, context: RouteContext): void {
       return reply.code(201).send({ ...postJson(post), version: post.version });
     },
   );
+  app.put<{ Body: { id: string; text: string; version?: number } }>(
+    '/post/update',
+    {
+      schema: {
+        body: {
+          type: 'object',
+          properties: { id: idSchema, text: { type: 'string' }, version: { type: 'integer', minimum: 1 } },
+          required: ['id', 'text'],
+        },
+      },
+    },
+    async (request) => {
+      const authorId = await caller(request);
+      const { id, text, version } = request.body;
+      const options = { authorId, ...(version !== undefined && { version }) };
+      const post = await updatePost(context, parseId(id, 'post'), text, options);
+      return { ...postJson(post), version: post.version };
+    },
+  );
   app.put<{ Params: { id: string } }>(
     '/post/delete/:id',
     { schema: { params: idParam('id') } },

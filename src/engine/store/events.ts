@@ -1,4 +1,4 @@
-import type { EventRef, EventType } from '../model/event.ts';
+import type { EventRef, EventType, FeedEvent } from '../model/event.ts';
 import { firstIdAt } from '../model/ids.ts';
 import type { Database, Queryable } from './database.ts';
 
@@ -91,4 +91,43 @@ export async function dropOldEventPartitions(
   });
   for (const { name } of old) await db.query(`drop table ${name}`);
   return old.map(({ name }) => name);
+}
+
+const LISTED = `id, type, aggregate_id as "aggregateId", subject_id as "subjectId", occurred_at as "occurredAt", data,
+  dispatched_at as "dispatchedAt"`;
+
+interface EventFilter {
+  readonly userId?: number;
+  readonly type?: EventType;
+}
+
+type ListedRow = FeedEvent & { dispatchedAt: Date | null };
+
+const FILTER = '($1::bigint is null or aggregate_id = $1) and ($2::text is null or type = $2)';
+
+/** Looked through one after the other until there are enough: from the last minute to the whole log. */
+const WINDOWS_MS = [60_000, 3_600_000, DAY_MS, Number.POSITIVE_INFINITY];
+
+/** The newest events that match, in the order they were made. */
+export async function lastEvents(
+  db: Queryable,
+  query: EventFilter & { limit: number },
+): Promise<ListedRow[]> {
+  for (const window of WINDOWS_MS) {
+    const from = window === Number.POSITIVE_INFINITY ? 0 : firstIdAt(Date.now() - window);
+    const { rows } = await db.query<ListedRow>(
+      `select * from (select ${LISTED} from events where ${FILTER} and id >= $3 order by id desc limit $4) newest order by id`,
+      [query.userId ?? null, query.type ?? null, from, query.limit],
+    );
+    if (rows.length === query.limit || from === 0) return rows;
+  }
+  return [];
+}
+
+export async function eventsAfter(db: Queryable, id: number, query: EventFilter): Promise<ListedRow[]> {
+  const { rows } = await db.query<ListedRow>(
+    `select ${LISTED} from events where ${FILTER} and id >= $3 order by id limit 10000`,
+    [query.userId ?? null, query.type ?? null, id],
+  );
+  return rows;
 }

@@ -1,5 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FeedctlError } from '../../model/errors.ts';
+import { readId } from '../../model/messages.ts';
+import { copyOut } from '../../store/copy.ts';
 import { Database, type Listener } from '../../store/database.ts';
 import type {
   Bus,
@@ -25,7 +27,7 @@ import {
   RECOVER,
   RENEW,
   RETRY,
-  TAKE,
+  takeStatement,
   WAKE_CHANNEL,
 } from './sql.ts';
 
@@ -246,7 +248,7 @@ class LocalConsumer implements Consumer {
     for (const queue of this.#queues) {
       const room = this.#prefetch - this.#heldCount;
       if (room <= 0) break;
-      const { rows } = await this.#db.query<Row>(TAKE, [queue, room, this.#id, LEASE_MS]);
+      const rows = await this.#take(queue, room);
       if (rows.length === 0) continue;
       taken += rows.length;
       rows.sort((a, b) => a.id - b.id);
@@ -259,6 +261,28 @@ class LocalConsumer implements Consumer {
       if (fit.length > 0) this.#onDeliveries(fit);
     }
     return taken;
+  }
+
+  async #take(queue: string, count: number): Promise<Row[]> {
+    const statement = takeStatement({ queue, count, consumer: this.#id, leaseMs: LEASE_MS });
+    const rows: Row[] = [];
+    await this.#db.withSession((session) =>
+      copyOut(session, statement, (bytes, at) => {
+        // Field count, then each field behind its length: bigint, bytea, smallint, integer.
+        const id = readId(bytes, at + 6);
+        const bodyAt = at + 18;
+        const bodyEnd = bodyAt + bytes.readUInt32BE(at + 14);
+        rows.push({
+          id,
+          queue,
+          body: bytes.subarray(bodyAt, bodyEnd),
+          attempts: bytes.readInt16BE(bodyEnd + 4),
+          deliveries: bytes.readInt32BE(bodyEnd + 10),
+        });
+        return undefined;
+      }),
+    );
+    return rows;
   }
 
   async #idle(): Promise<void> {

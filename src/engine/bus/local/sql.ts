@@ -1,3 +1,5 @@
+import { escapeLiteral } from 'pg';
+
 /** Every statement of the local queue. Table and reasons: store/migrations/0003_bus.ts. */
 
 export const WAKE_CHANNEL = 'feedctl_bus';
@@ -16,16 +18,28 @@ export const putStatement = (count: number): string => {
 };
 
 /**
- * Leases up to n messages of one queue, oldest first. In: queue, n, consumer, lease in ms.
+ * Leases up to n messages of one queue, oldest first, and sends them by COPY: the driver would get the bytes as
+ * hexadecimal text otherwise, and decoding that costs more than all the rest of the queue. COPY takes no
+ * parameters, so they are part of the text. Each row: id, body, failed attempts, times handed out.
  * Atomic: rows are locked as they are chosen, and those that others have locked are passed over.
  */
-export const TAKE = `
-  update bus.messages m set consumer = $3, visible_at = clock_timestamp() + $4 * interval '1 ms',
-         deliveries = deliveries + 1
-  from (select id from bus.messages where queue = $1 and visible_at <= clock_timestamp()
-        order by id limit $2 for update skip locked) due
-  where m.queue = $1 and m.id = due.id
-  returning m.id, m.queue, m.body, m.attempts, m.deliveries`;
+export const takeStatement = (take: {
+  queue: string;
+  count: number;
+  consumer: number;
+  leaseMs: number;
+}): string => {
+  const queue = escapeLiteral(take.queue);
+  return `
+    copy (
+      update bus.messages m set consumer = ${take.consumer},
+             visible_at = clock_timestamp() + ${take.leaseMs} * interval '1 ms', deliveries = deliveries + 1
+      from (select id from bus.messages where queue = ${queue} and visible_at <= clock_timestamp()
+            order by id limit ${take.count} for update skip locked) due
+      where m.queue = ${queue} and m.id = due.id
+      returning m.id, m.body, m.attempts, m.deliveries
+    ) to stdout (format binary)`;
+};
 
 /** In: queue, ids, consumer, lease in ms. */
 export const RENEW = `

@@ -61,7 +61,7 @@ const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));
 function shuffledIds(users: number): (rank: number) => number {
   let step = Math.floor(users * 0.618) | 1;
   while (gcd(step, users) !== 1) step += 2;
-  return (rank) => 1 + ((rank * step) % users);
+  return (rank) => 1 + ((rank * step + (users >> 1)) % users);
 }
 
 /** Who follows whom: most follow few, some follow many, and few are followed by very many. */

@@ -94,6 +94,7 @@ export class Database implements Queryable {
   readonly url: string;
   readonly pool: pg.Pool;
   readonly #listeners = new Set<Listener>();
+  #closing: Promise<void> | undefined;
 
   constructor(url: string, options: DatabaseOptions = {}) {
     this.url = url;
@@ -239,9 +240,12 @@ export class Database implements Queryable {
     return listener;
   }
 
-  async close(): Promise<void> {
-    for (const listener of [...this.#listeners]) await listener.close();
-    await this.pool.end();
+  close(): Promise<void> {
+    this.#closing ??= (async () => {
+      for (const listener of [...this.#listeners]) await listener.close();
+      await this.pool.end();
+    })();
+    return this.#closing;
   }
 
   #explain(error: unknown): Error {

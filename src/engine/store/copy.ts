@@ -86,6 +86,8 @@ export class CopyRows {
 /** Message codes of the wire protocol (https://www.postgresql.org/docs/current/protocol-message-formats.html). */
 const COPY_DATA = 0x64; // d
 const COPY_OUT_RESPONSE = 0x48; // H
+/** What the server may say between rows: A notification, N notice, S parameter. */
+const ASIDES = new Set([0x41, 0x4e, 0x53]);
 const FRAME_BYTES = 5;
 
 /**
@@ -178,12 +180,14 @@ class CopyOutQuery {
         const code = bytes[at]!;
         const length = bytes.readUInt32BE(at + 1);
         const end = at + 1 + length;
-        if (code !== COPY_DATA && code !== COPY_OUT_RESPONSE) {
-          // The end of the rows, an error or a notice: the driver knows what to do with it and with what follows.
+        const aside = ASIDES.has(code);
+        if (code !== COPY_DATA && code !== COPY_OUT_RESPONSE && !aside) {
+          // The end of the rows or an error: the driver knows what to do with it and with what follows.
           handBack(bytes.subarray(at));
           return;
         }
         if (end > bytes.length) break;
+        if (aside) driver(bytes.subarray(at, end));
         if (code === COPY_DATA) {
           let row = at + FRAME_BYTES;
           // The header travels in one message with the first row, or, where there is none, with the trailer.

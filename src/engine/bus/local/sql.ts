@@ -49,10 +49,13 @@ export const RENEW = `
 /** In: queue, ids, consumer. One that another consumer has by now is left alone: it will be settled there. */
 export const ACK = `delete from bus.messages where queue = $1 and id = any($2) and consumer = $3`;
 
-/** In: queue, id, consumer, delay in ms, failed attempts to add. */
+/**
+ * In: queue, id, consumer, delay in ms, failed attempts to add. An answer is an answer: only deliveries without
+ * one count towards putting a message aside that takes its consumers down.
+ */
 export const RETRY = `
   update bus.messages set consumer = null, visible_at = clock_timestamp() + $4 * interval '1 ms',
-         attempts = attempts + $5
+         attempts = attempts + $5, deliveries = 0
   where queue = $1 and id = $2 and consumer = $3`;
 
 /** In: queue, id, consumer, reason. Moves in one statement: the message is never in both places or in neither. */
@@ -61,10 +64,11 @@ export const DEAD_LETTER = `
   insert into bus.dead_letters (id, queue, body, attempts, reason)
   select id, queue, body, attempts, $4 from dead`;
 
-/** In: queues, consumer. */
+/** In: queue, ids, consumer. By id: other consumers of the same process are the same consumer here. Wakes others. */
 export const GIVE_BACK = `
-  update bus.messages set consumer = null, visible_at = clock_timestamp()
-  where queue = any($1) and consumer = $2`;
+  with back as (update bus.messages set consumer = null, visible_at = clock_timestamp()
+                where queue = $1 and id = any($2) and consumer = $3 returning queue)
+  select pg_notify('${WAKE_CHANNEL}', queue) from (select distinct queue from back) queues`;
 
 /**
  * Gives back what consumers hold whose session is gone, so that a crash costs no wait for the lease. In: queues.

@@ -1,5 +1,4 @@
-import type { Readable } from 'node:stream';
-import pgCopy from 'pg-copy-streams';
+import type { Readable, Writable } from 'node:stream';
 import type { Session } from './database.ts';
 
 /**
@@ -11,15 +10,68 @@ const HEADER = Buffer.concat([SIGNATURE, Buffer.alloc(8)]);
 const TRAILER = Buffer.from([0xff, 0xff]);
 const POSTGRES_EPOCH_MS = Date.UTC(2000, 0, 1);
 
+/** Message codes of the wire protocol (https://www.postgresql.org/docs/current/protocol-message-formats.html). */
+const COPY_DATA = 0x64; // d
+const COPY_DONE = 0x63; // c
+const COPY_OUT_RESPONSE = 0x48; // H
+/** What the server may say between rows: A notification, N notice, S parameter. */
+const ASIDES = new Set([0x41, 0x4e, 0x53]);
+const FRAME_BYTES = 5;
+
 /** Sends whole binary rows to `copy … from stdin (format binary)`. Rejects with the server's error. */
-export async function copyIn(session: Session, statement: string, rows: readonly Buffer[]): Promise<void> {
-  const stream = session.query(pgCopy.from(statement));
-  await new Promise<void>((done, failed) => {
-    stream.on('finish', done).on('error', failed);
-    stream.write(HEADER);
-    for (const part of rows) stream.write(part);
-    stream.end(TRAILER);
+export function copyIn(session: Session, statement: string, rows: readonly Buffer[]): Promise<void> {
+  return new Promise((resolve, reject) => {
+    session.query(new CopyInQuery(statement, rows, (error) => (error ? reject(error) : resolve())) as never);
   });
+}
+
+/**
+ * A submittable, as `pg` calls it, that writes all its rows at once: a batch is bounded and in memory already. The
+ * server may refuse it half-way, as at a duplicate; it then passes over what is still coming.
+ */
+class CopyInQuery {
+  readonly #statement: string;
+  readonly #rows: readonly Buffer[];
+  readonly #settle: (error?: unknown) => void;
+
+  constructor(statement: string, rows: readonly Buffer[], settle: (error?: unknown) => void) {
+    this.#statement = statement;
+    this.#rows = rows;
+    this.#settle = settle;
+  }
+
+  submit(connection: Connection): void {
+    connection.query(this.#statement);
+  }
+
+  handleCopyInResponse({ stream }: { stream: Writable }): void {
+    const frame = (code: number, length: number) => {
+      const head = Buffer.allocUnsafe(FRAME_BYTES);
+      head[0] = code;
+      head.writeUInt32BE(length + 4, 1);
+      return head;
+    };
+    stream.cork();
+    for (const part of [HEADER, ...this.#rows, TRAILER]) {
+      stream.write(frame(COPY_DATA, part.length));
+      stream.write(part);
+    }
+    stream.write(frame(COPY_DONE, 0));
+    stream.uncork();
+  }
+
+  handleError(error: unknown): void {
+    this.#settle(error);
+  }
+
+  handleReadyForQuery(): void {
+    this.#settle();
+  }
+
+  handleCommandComplete(): void {}
+  handleRowDescription(): void {}
+  handlePortalSuspended(): void {}
+  handleEmptyQuery(): void {}
 }
 
 /** Collects rows in the binary format, in one growing buffer. */
@@ -82,13 +134,6 @@ export class CopyRows {
     this.#bytes = grown;
   }
 }
-
-/** Message codes of the wire protocol (https://www.postgresql.org/docs/current/protocol-message-formats.html). */
-const COPY_DATA = 0x64; // d
-const COPY_OUT_RESPONSE = 0x48; // H
-/** What the server may say between rows: A notification, N notice, S parameter. */
-const ASIDES = new Set([0x41, 0x4e, 0x53]);
-const FRAME_BYTES = 5;
 
 /**
  * Runs `copy … to stdout (format binary)` and hands over each row where it lies in the socket's buffer, without

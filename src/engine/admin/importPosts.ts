@@ -137,21 +137,25 @@ async function postAll(
 
   let rows = operation.progress?.rows ?? 0;
   let last: Promise<void> = Promise.resolve();
-  for await (const batch of source.batches(rows)) {
-    rows += batch.length;
-    const work: Promise<void> = post(batch, last, rows)
-      .catch((error) => {
-        failure ??= error;
-      })
-      .finally(() => inFlight.delete(work));
-    inFlight.add(work);
-    last = work;
-    while (inFlight.size >= PARALLEL) await Promise.race(inFlight);
-    if (failure) break;
-    await roomForMore(context, signal);
-    signal?.throwIfAborted();
+  try {
+    for await (const batch of source.batches(rows)) {
+      rows += batch.length;
+      const work: Promise<void> = post(batch, last, rows)
+        .catch((error) => {
+          failure ??= error;
+        })
+        .finally(() => inFlight.delete(work));
+      inFlight.add(work);
+      last = work;
+      while (inFlight.size >= PARALLEL) await Promise.race(inFlight);
+      if (failure) break;
+      await roomForMore(context, signal);
+      signal?.throwIfAborted();
+    }
+  } finally {
+    // Interrupted too: what is being committed is noted, and nothing of it goes on after the operation has ended.
+    await Promise.all(inFlight);
   }
-  await Promise.all(inFlight);
   if (failure) throw failure;
   return { posts, merged };
 }

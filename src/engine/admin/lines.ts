@@ -38,8 +38,8 @@ export async function* readRecords<T>(
       digest?.update(chunk as Buffer);
       const lines = (rest + (chunk as Buffer).toString('latin1')).split('\n');
       rest = lines.pop()!;
-      if (rest.length > MAX_LINE) take(rest);
       for (const line of lines) take(line);
+      if (rest.length > MAX_LINE) take(rest);
       yield records.splice(0);
     }
   } catch (error) {
@@ -65,6 +65,8 @@ async function openText(path: string): Promise<Readable> {
   if (!path.endsWith('.gz') && !(magic[0] === 0x1f && magic[1] === 0x8b)) return raw;
   const text = createGunzip();
   raw.on('error', (error) => text.destroy(error));
+  // A reader that stops early destroys the text alone; the file would stay open.
+  text.on('close', () => raw.destroy());
   return raw.pipe(text);
 }
 

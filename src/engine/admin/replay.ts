@@ -75,7 +75,7 @@ async function checkFile(context: SocialContext, path: string, options: ImportOp
     rows += 1;
   };
   for await (const _ of readRecords(path, check, digest)) {
-    options.signal?.throwIfAborted();
+    if (options.signal?.aborted) throw new FeedctlError('INTERRUPTED', 'interrupted; nothing was changed');
     options.onProgress?.({ phase: 'checking', rows, total: 0, deliveries: 0 });
   }
   const missing = await missingUsers(context.db, [...actors.keys()]);

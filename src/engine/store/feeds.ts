@@ -23,19 +23,22 @@ export async function feedRing(
   return { floor: rows[0]?.floor ?? MAX_ID, entries };
 }
 
-/** Where the pushed part of a page comes from: the table, or ids that a cache holds. $1 user, $2 before, $3 limit, $4 floor. */
+/** Where the pushed part of a page comes from: the table, or ids that a cache holds. $1 user, $2 before, $3 limit. */
 const PUSHED = {
-  table: `select post_id, author_id from feed_items where user_id = $1 and post_id > $4`,
+  table: `select post_id, author_id from feed_items where user_id = $1 and post_id > (select floor from feed)`,
   cache: `select post_id, author_id from unnest($5::bigint[], $6::bigint[]) c(post_id, author_id) where post_id > $4`,
 };
 
 /**
- * One page above the floor: pushed entries, posts of celebrities, one's own. In: user, before, limit, floor (and
- * for the cache: post ids, authors). Follows and deletions are joined as they are now, whatever is materialized.
- * One statement, so one snapshot: a post cannot move from one part to another in between.
+ * One page above the floor: pushed entries, posts of celebrities, one's own. In: user, before, limit (and for the
+ * cache: floor, post ids, authors). Follows and deletions are joined as they are now, whatever is materialized.
+ * One statement, so one snapshot: a post cannot move from one part to another in between, nor the floor rise
+ * over rows that are looked for above it. One row with the floor alone where the page is empty; none for no user.
  */
 const pageStatement = (pushed: keyof typeof PUSHED): string => `
-  with merged as (
+  with feed as (
+    select feed_floor as floor from users where id = $1
+  ), merged as (
     (select i.post_id, i.author_id, 'pushed' as source, 1 as rank
      from (${PUSHED[pushed]}) i
      join follows f on f.follower_id = $1 and f.followee_id = i.author_id
@@ -54,8 +57,9 @@ const pageStatement = (pushed: keyof typeof PUSHED): string => `
   ), page as (
     select distinct on (post_id) * from merged order by post_id desc, rank limit $3
   )
-  select page.post_id as "postId", page.author_id as "authorId", page.source, p.body, p.created_at as "createdAt"
-  from page join posts p on p.author_id = page.author_id and p.id = page.post_id
+  select feed.floor, page.post_id as "postId", page.author_id as "authorId", page.source, p.body,
+         p.created_at as "createdAt"
+  from feed left join (page join posts p on p.author_id = page.author_id and p.id = page.post_id) on true
   order by page.post_id desc`;
 
 /** Posts at and below the floor, straight from their authors. In: user, before, limit, floor. */
@@ -80,23 +84,42 @@ interface PageQuery {
   readonly floor: number;
 }
 
+async function page(
+  db: Queryable,
+  pushed: keyof typeof PUSHED,
+  values: unknown[],
+): Promise<{ floor: number; rows: PageRow[] } | undefined> {
+  const { rows } = await db.query<Omit<PageRow, 'postId'> & { floor: number; postId: number | null }>(
+    pageStatement(pushed),
+    values,
+  );
+  const first = rows[0];
+  if (!first) return undefined;
+  return {
+    floor: first.floor,
+    rows: rows.flatMap(({ floor: _, postId, ...row }) => (postId === null ? [] : [{ postId, ...row }])),
+  };
+}
+
+/** The page and the floor it reaches down to, or undefined where there is no such user. */
+export const pageAboveFloor = (db: Queryable, query: Omit<PageQuery, 'floor'>) =>
+  page(db, 'table', [query.userId, query.before, query.limit]);
+
 /** `cached`: what a cache holds of the feed instead of the table, from its newest entry down to the floor or to `before`. */
-export async function pageAboveFloor(
+export async function pageOfCached(
   db: Queryable,
   query: PageQuery,
-  cached?: readonly FeedEntry[],
+  cached: readonly FeedEntry[],
 ): Promise<PageRow[]> {
-  const values: unknown[] = [query.userId, query.before, query.limit, query.floor];
-  if (cached) {
-    values.push(
-      cached.map((entry) => entry.postId),
-      cached.map((entry) => entry.authorId),
-    );
-    const { rows } = await db.query<PageRow>(pageStatement('cache'), values);
-    return rows;
-  }
-  const { rows } = await db.query<PageRow>(pageStatement('table'), values);
-  return rows;
+  const found = await page(db, 'cache', [
+    query.userId,
+    query.before,
+    query.limit,
+    query.floor,
+    cached.map((entry) => entry.postId),
+    cached.map((entry) => entry.authorId),
+  ]);
+  return found?.rows ?? [];
 }
 
 export async function pageBelowFloor(db: Queryable, query: PageQuery): Promise<PageRow[]> {
@@ -107,14 +130,6 @@ export async function pageBelowFloor(db: Queryable, query: PageQuery): Promise<P
     query.floor,
   ]);
   return rows;
-}
-
-/** The floor of a user's feed, or undefined where there is no such user. */
-export async function feedFloor(db: Queryable, userId: number): Promise<number | undefined> {
-  const { rows } = await db.query<{ floor: number }>('select feed_floor as floor from users where id = $1', [
-    userId,
-  ]);
-  return rows[0]?.floor;
 }
 
 /**

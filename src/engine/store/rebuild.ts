@@ -3,7 +3,7 @@ import { lockPushStates } from './celebrities.ts';
 import type { Session } from './database.ts';
 
 /**
- * Adds what is missing among the newest n posts of a user's followees, for many users. In: users, n. Sets the
+ * Adds what is missing, or there with a wrong author, among the newest n posts of a user's followees, for many users. In: users, n. Sets the
  * floor to the newest post that is not among them, or to 0 where there is none.
  */
 const ADD = `
@@ -21,7 +21,9 @@ const ADD = `
     where id = any($1) returning id
   ), added as (
     insert into feed_items (user_id, post_id, author_id)
-    select user_id, post_id, author_id from newest where nth <= $2 order by 1, 2 on conflict do nothing
+    select user_id, post_id, author_id from newest where nth <= $2 order by 1, 2
+    on conflict (user_id, post_id) do update set author_id = excluded.author_id
+      where feed_items.author_id <> excluded.author_id
   )
   select count(*) filter (where nth <= $2)::integer as items from newest`;
 

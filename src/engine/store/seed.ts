@@ -32,13 +32,13 @@ const INSERT_FOLLOWS = `
   kept as (insert into seed_added select * from added)
   select (select count(*)::integer from pairs) as named, (select count(*)::integer from added) as added`;
 
+/** Counts the rows that are new: a pair whose unfollow is still on its way has its row yet, and is counted. */
 const INSERT_FOLLOWERS = `
-  insert into followers (followee_id, follower_id)
-  select followee_id, follower_id from seed_added order by 1, 2 on conflict do nothing`;
-
-const COUNT_FOLLOWERS = `
+  with added as (insert into followers (followee_id, follower_id)
+                 select followee_id, follower_id from seed_added order by 1, 2 on conflict do nothing
+                 returning followee_id)
   update users u set follower_count = u.follower_count + a.added
-  from (select followee_id, count(*)::integer as added from seed_added group by followee_id) a
+  from (select followee_id, count(*)::integer as added from added group by followee_id) a
   where u.id = a.followee_id`;
 
 /** In: threshold. Only authors without a post: the others have rows in feeds, and change by way of \`both\`. */
@@ -69,7 +69,6 @@ export async function loadSeed(
   const follows = (await session.query<{ named: number; added: number }>(INSERT_FOLLOWS)).rows[0]!;
   await session.query('lock table posts in share mode');
   await session.query(INSERT_FOLLOWERS);
-  await session.query(COUNT_FOLLOWERS);
   const marked = await session.query(MARK_CELEBRITIES, [options.celebrityThreshold]);
   const backfills = await session.query<{ follower_id: number; followee_id: number }>(
     `select follower_id, followee_id from seed_added a where exists (select from posts p where p.author_id = a.followee_id)`,

@@ -90,9 +90,7 @@ export function busContract(name: string, openBroker: () => Promise<Broker>): vo
         // A driver may look at a queue's size only now and then, so the bound is not exact.
         let refused: unknown;
         await expect
-          .poll(async () => (refused = await bus.publish([message('over')]).catch((error) => error)), {
-            timeout: 20_000,
-          })
+          .poll(async () => (refused = await bus.publish([message('over')]).catch((error) => error)))
           .toBeDefined();
         expect(refused).toMatchObject({ code: 'QUEUE_FULL' });
         const before = await depth(bus);
@@ -102,9 +100,7 @@ export function busContract(name: string, openBroker: () => Promise<Broker>): vo
         expect(await depth(bus, 'cleanup')).toMatchObject({ ready: 0 });
         await bus.publish([message('elsewhere', 'cleanup')]);
         await bus.dropQueue('events');
-        await expect
-          .poll(() => bus.publish([message('again')]).then(() => 'taken'), { timeout: 20_000 })
-          .toBe('taken');
+        await expect.poll(() => bus.publish([message('again')]).then(() => 'taken')).toBe('taken');
       });
 
       test('is refused after closing', async () => {
@@ -131,7 +127,7 @@ export function busContract(name: string, openBroker: () => Promise<Broker>): vo
               delivery.ack();
             });
         });
-        await expect.poll(() => done, { timeout: 30_000 }).toBe(100);
+        await expect.poll(() => done).toBe(100);
         expect(most).toBe(7);
       });
 
@@ -159,7 +155,7 @@ export function busContract(name: string, openBroker: () => Promise<Broker>): vo
         }
         await publisher.publish(numbered(400));
         const mark = await publisher.mark(['events']);
-        await expect.poll(() => publisher.hasPassed(mark), { timeout: 30_000 }).toBe(true);
+        await expect.poll(() => publisher.hasPassed(mark)).toBe(true);
         expect(seen).toHaveLength(400);
         expect(new Set(seen).size).toBe(400);
       });

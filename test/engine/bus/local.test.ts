@@ -56,9 +56,9 @@ test('retries that come again before they are released do not use up the prefetc
       }
     }
   });
-  await expect.poll(() => done, { timeout: 20_000 }).toBe(50);
+  await expect.poll(() => done).toBe(50);
   await bus.publish(messages(50).map((message) => ({ ...message, body: Buffer.from('again') })));
-  await expect.poll(() => bus.depths(), { timeout: 20_000 }).toEqual([]);
+  await expect.poll(() => bus.depths()).toEqual([]);
   await consumer.stop(60_000);
 });
 
@@ -87,6 +87,6 @@ test('a consumer whose sessions are all ended goes on', async () => {
       )
       .toBe(true);
   }
-  await expect.poll(() => bus.depths(), { timeout: 30_000 }).toEqual([]);
+  await expect.poll(() => bus.depths()).toEqual([]);
   expect(seen.size).toBe(20);
 });

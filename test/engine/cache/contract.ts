@@ -140,7 +140,7 @@ export function cacheContract(
         await cache.refill(1, async () => feed(1));
         return cache.get(1);
       };
-      await expect.poll(kept, { timeout: 20_000 }).toEqual(feed(1));
+      await expect.poll(kept).toEqual(feed(1));
       await change(db, 1);
       await expect.poll(() => cache.get(1)).toBeUndefined();
     });

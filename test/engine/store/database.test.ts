@@ -115,7 +115,7 @@ test('a listener hears what is notified, and after its session is ended again', 
   await listener.barrier();
   expect(heard).toEqual(['one a', 'Two b']);
   await endOthers(db);
-  await expect.poll(() => states, { timeout: 20_000 }).toEqual(['listening', 'lost', 'listening']);
+  await expect.poll(() => states).toEqual(['listening', 'lost', 'listening']);
   await db.query(`select pg_notify('one', 'd')`);
   await expect.poll(() => heard.at(-1)).toBe('one d');
   await listener.barrier();
@@ -168,5 +168,5 @@ test('a listener that is closed while it reconnects leaves no session', async ()
     db.query(
       `select 1 from pg_stat_activity where datname = current_database() and application_name = 'feedctl listener'`,
     );
-  await expect.poll(async () => (await sessions()).rowCount, { timeout: 10_000 }).toBe(0);
+  await expect.poll(async () => (await sessions()).rowCount).toBe(0);
 });

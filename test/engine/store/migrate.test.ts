@@ -25,8 +25,8 @@ test('several processes may migrate at once: one does it', async () => {
 test('a database that a newer program has migrated is left alone', async () => {
   const { db } = await freshDatabase();
   await db.query(`insert into schema_migrations (name, run_on) values ('9999_later', now())`);
-  for (const refused of [schemaState(db), checkSchema(db), migrate(db)]) {
-    const error = await rejection(refused);
+  for (const work of [schemaState, checkSchema, migrate]) {
+    const error = await rejection(work(db));
     expect(error).toMatchObject({ code: 'SCHEMA_NEWER' });
     expect(error.message).toContain('9999_later');
   }

@@ -116,10 +116,23 @@ async function reachableBinaries(dataDir: string, owner: Owner): Promise<string>
   return copy;
 }
 
+/** Not mkdir's own `recursive`: where the kernel answers ENOENT below a folder that exists (/proc), that never ends. */
+async function makeDirectories(path: string, mode: number): Promise<void> {
+  try {
+    await mkdir(path, { mode });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST' && (await stat(path)).isDirectory()) return;
+    if (code !== 'ENOENT' || existsSync(dirname(path))) throw error;
+    await makeDirectories(dirname(path), mode);
+    await makeDirectories(path, mode);
+  }
+}
+
 /** Makes `dataDir`, and makes sure that the user the server runs as can enter it. */
 export async function prepareDataDir(dataDir: string): Promise<void> {
   try {
-    await mkdir(dataDir, { recursive: true, mode: process.getuid?.() === 0 ? 0o711 : 0o700 });
+    await makeDirectories(dataDir, process.getuid?.() === 0 ? 0o711 : 0o700);
     const probe = join(dataDir, `.probe-${process.pid}`);
     await mkdir(probe);
     await rm(probe, { recursive: true });

@@ -52,10 +52,13 @@ const SETTINGS: Record<string, string> = {
 /**
  * Ends PostgreSQL with whoever started it, even by kill -9: the shell holds the other end of file descriptor 3,
  * which closes when that process dies. In a session of its own, so that Ctrl-C at a terminal does not reach it.
+ * Asked again and again: what a shell starts in the background ignores SIGINT until the server has set its handlers.
  */
 const SUPERVISOR = `"$@" 3<&- & pid=$!
-{ read -r _ <&3; kill -INT "$pid"; } 2>/dev/null &
-wait "$pid"`;
+{ read -r _ <&3; while kill -INT "$pid"; do sleep 0.1; done; } 2>/dev/null &
+reader=$!
+wait "$pid"
+kill "$reader" 2>/dev/null`;
 
 type Owner = { uid: number; gid: number } | undefined;
 

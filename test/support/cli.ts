@@ -124,7 +124,7 @@ export async function json<T = Record<string, unknown>>(
   options?: SpawnOptions,
 ): Promise<T> {
   const outcome = await feedctl([...args, '--json'], options);
-  expect(outcome, outcome.stderr).toMatchObject({ status: 0 });
+  expect(outcome, outcome.stdout + outcome.stderr).toMatchObject({ status: 0 });
   return JSON.parse(outcome.stdout) as T;
 }
 
@@ -194,5 +194,6 @@ export async function emptyDatabase(name: string): Promise<string> {
 }
 const afterAllDrop: { admin: string; name: string }[] = [];
 afterAll(async () => {
-  for (const { admin, name } of afterAllDrop) await sql(admin, `drop database if exists ${name} with (force)`);
+  for (const { admin, name } of afterAllDrop)
+    await sql(admin, `drop database if exists ${name} with (force)`);
 });

@@ -37,7 +37,8 @@ export default class FeedWatch extends BaseCommand {
       seen += 1;
       if (seen === flags.count) enough.abort();
     });
-    this.logToStderr(`Watching the feed of user ${args.user} at ${gatewayUrl}.`);
+    // Not logToStderr, which is silent with --json: a script has to know from when on posts come.
+    process.stderr.write(`Watching the feed of user ${args.user} at ${gatewayUrl}.\n`);
     const lost = await Promise.race([aborted(end), socket.closed]);
     socket.close();
     if (lost !== undefined)

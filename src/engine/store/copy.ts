@@ -1,5 +1,4 @@
-import type { Readable } from 'node:stream';
-import pgCopy from 'pg-copy-streams';
+import type { Readable, Writable } from 'node:stream';
 import type { Session } from './database.ts';
 
 /**
@@ -12,14 +11,55 @@ const TRAILER = Buffer.from([0xff, 0xff]);
 const POSTGRES_EPOCH_MS = Date.UTC(2000, 0, 1);
 
 /** Sends whole binary rows to `copy … from stdin (format binary)`. Rejects with the server's error. */
-export async function copyIn(session: Session, statement: string, rows: readonly Buffer[]): Promise<void> {
-  const stream = session.query(pgCopy.from(statement));
-  await new Promise<void>((done, failed) => {
-    stream.on('finish', done).on('error', failed);
-    stream.write(HEADER);
-    for (const part of rows) stream.write(part);
-    stream.end(TRAILER);
+export function copyIn(session: Session, statement: string, rows: readonly Buffer[]): Promise<void> {
+  return new Promise((done, failed) => {
+    const settle = (error?: unknown) => (error ? failed(error) : done());
+    session.query(new CopyInQuery(statement, [HEADER, ...rows, TRAILER], settle) as never);
   });
+}
+
+/**
+ * What `pg` calls a submittable. Not a stream: pg-copy-streams goes on writing after the server has refused a row,
+ * to a connection it has let go of, and that ends the process. Here everything is handed to the socket at once;
+ * what still comes after an error is dropped by the server, as the protocol says.
+ */
+class CopyInQuery {
+  readonly #statement: string;
+  readonly #parts: readonly Buffer[];
+  readonly #settle: (error?: unknown) => void;
+
+  constructor(statement: string, parts: readonly Buffer[], settle: (error?: unknown) => void) {
+    this.#statement = statement;
+    this.#parts = parts;
+    this.#settle = settle;
+  }
+
+  submit(connection: { query(text: string): void }): void {
+    connection.query(this.#statement);
+  }
+
+  handleCopyInResponse({ stream }: { stream: Writable }): void {
+    stream.cork();
+    for (const part of this.#parts) {
+      const frame = Buffer.alloc(FRAME_BYTES);
+      frame[0] = COPY_DATA;
+      frame.writeUInt32BE(part.length + 4, 1);
+      stream.write(frame);
+      stream.write(part);
+    }
+    stream.write(COPY_DONE);
+    stream.uncork();
+  }
+
+  handleError(error: unknown): void {
+    this.#settle(error);
+  }
+
+  handleReadyForQuery(): void {
+    this.#settle();
+  }
+
+  handleCommandComplete(): void {}
 }
 
 /** Collects rows in the binary format, in one growing buffer. */
@@ -87,6 +127,7 @@ export class CopyRows {
 const COPY_DATA = 0x64; // d
 const COPY_OUT_RESPONSE = 0x48; // H
 const FRAME_BYTES = 5;
+const COPY_DONE = Buffer.from([0x63, 0, 0, 0, 4]);
 
 /**
  * Runs `copy … to stdout (format binary)` and hands over each row where it lies in the socket's buffer, without

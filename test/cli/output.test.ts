@@ -86,9 +86,18 @@ test('colours follow NO_COLOR and FORCE_COLOR', async () => {
 });
 
 test('a reader that goes away early does no harm', async () => {
-  for (let i = 0; i < 3; i += 1) await json(['post', 'create', '2', 'x'.repeat(4_000), ...cluster.at]);
+  // More than a pipe holds: the rest meets a closed one.
+  const { token } = await json<{ token: string }>(['user', 'token', '2', ...cluster.at]);
+  for (let i = 0; i < 40; i += 1) {
+    const created = await fetch(`${cluster.gatewayUrl}/post/create`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ text: 'x'.repeat(5_000) }),
+    });
+    expect(created.status).toBe(201);
+  }
   const binary = join(import.meta.dirname, '../../bin/run.js');
-  const shell = `"$0" "$1" feed show 1 --data-dir "$2" --json | head -n 1; echo "status \${PIPESTATUS[0]}"`;
+  const shell = `"$0" "$1" feed show 2 --limit 100 --data-dir "$2" --json | head -n 1; echo "status \${PIPESTATUS[0]}"`;
   const child = spawn('bash', ['-c', shell, process.execPath, binary, cluster.dataDir]);
   let stdout = '';
   let stderr = '';
@@ -108,7 +117,7 @@ test('pages of a feed join without a gap', async () => {
     items: { postId: number }[];
     nextCursor: string | null;
   }
-  const whole = await json<Page>(['feed', 'show', '1', ...cluster.at]);
+  const whole = await json<Page>(['feed', 'show', '1', '--limit', '100', ...cluster.at]);
   const ids: number[] = [];
   for (let cursor: string | null | undefined; cursor !== null; ) {
     const page: Page = await json<Page>([
@@ -116,7 +125,7 @@ test('pages of a feed join without a gap', async () => {
       'show',
       '1',
       '--limit',
-      '2',
+      '15',
       ...(cursor ? ['--cursor', cursor] : []),
       ...cluster.at,
     ]);

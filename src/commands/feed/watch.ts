@@ -29,6 +29,7 @@ export default class FeedWatch extends BaseCommand {
     }));
     const enough = new AbortController();
     const end = AbortSignal.any([this.signal, enough.signal]);
+    process.stdout.once('error', () => enough.abort());
     let seen = 0;
     const socket = await followFeed(gatewayUrl, token, (post) => {
       if (end.aborted) return;

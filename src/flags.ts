@@ -31,3 +31,13 @@ export function oneOrAll(user: number | undefined, all = false): number | undefi
   }
   return user;
 }
+
+/** `20-1000`, or `5` for from 5 to 5. */
+export const rangeFlag = Flags.custom<[number, number]>({
+  helpValue: '<from-to>',
+  parse: async (text) => {
+    const match = /^(\d{1,9})(?:-(\d{1,9}))?$/.exec(text);
+    if (!match) throw new FeedctlError('USAGE', `${JSON.stringify(text)} is no range such as 20-1000`);
+    return [Number(match[1]), Number(match[2] ?? match[1])];
+  },
+});

@@ -1,6 +1,6 @@
 import { Args } from '@oclif/core';
 import { BaseCommand } from '../baseCommand.ts';
-import type { ReplayResult } from '../engine/admin/replay.ts';
+import type { ImportResult } from '../engine/admin/importPosts.ts';
 import { dryRunFlag } from '../flags.ts';
 import { formatCount, formatDuration } from '../ui/format.ts';
 
@@ -15,7 +15,7 @@ export default class Replay extends BaseCommand {
     '<%= config.bin %> replay activity.txt --json',
   ];
 
-  async run(): Promise<ReplayResult | { rows: number; dryRun: true }> {
+  async run(): Promise<ImportResult | { rows: number; dryRun: true }> {
     const { args, flags } = await this.parse(Replay);
     const { replay, replayPlan } = await import('../engine/admin/replay.ts');
     const { signal } = this;

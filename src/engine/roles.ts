@@ -44,9 +44,10 @@ export async function startWorkerRole(
   cluster: Cluster,
   resources: Resources,
   version: string,
+  onBatch?: (rows: Buffer[]) => void,
 ): Promise<Worker> {
   await ensureEventPartitions(cluster.db);
-  const worker = await startWorker({ ...cluster, version });
+  const worker = await startWorker({ ...cluster, version, onBatch });
   resources.add('worker', () => worker.stop(DRAIN_MS));
   return worker;
 }
@@ -64,6 +65,7 @@ export async function startEmbeddedCluster(
     version: string;
     temporary?: boolean;
     signal?: AbortSignal;
+    onBatch?: (rows: Buffer[]) => void;
   },
 ): Promise<EmbeddedCluster> {
   const { log, version, signal } = options;
@@ -86,7 +88,7 @@ export async function startEmbeddedCluster(
     const cluster = await openCluster(config, { databaseUrl: postgres.databaseUrl, log });
     resources.add('connections', () => cluster.close());
     // Released the other way round: the gateway takes no more posts, then the worker finishes those that came.
-    const worker = await startWorkerRole(cluster, resources, version);
+    const worker = await startWorkerRole(cluster, resources, version, options.onBatch);
     const { gateway, cache } = await startGatewayRole(cluster, resources, options);
     await lock.publish({ databaseUrl: postgres.databaseUrl, gatewayUrl: gateway.url });
     return {

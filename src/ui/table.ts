@@ -14,7 +14,11 @@ export function renderTable(
 ): string {
   const table = new Table({
     head,
-    style: { head: [], border: [], ...(options.borders ? {} : { 'padding-left': 0, 'padding-right': 0 }) },
+    style: {
+      head: [],
+      border: [],
+      ...(options.borders ? { compact: true } : { 'padding-left': 0, 'padding-right': 0 }),
+    },
     ...(options.borders ? {} : { chars: NO_BORDERS }),
     colAligns: head.map((_, column) =>
       rows.length > 0 && rows.every((row) => typeof row[column] === 'number') ? 'right' : 'left',

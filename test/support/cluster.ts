@@ -12,10 +12,15 @@ import { openIdSource } from '../../src/engine/store/nodes.ts';
 import { silentLog } from '../../src/engine/telemetry/log.ts';
 
 /** A migrated database of this test's own, dropped when the test has passed and kept when it failed. */
-export async function freshDatabase(): Promise<{ url: string; db: Database }> {
+export const freshDatabase = (): Promise<{ url: string; db: Database }> => newDatabase('feedctl');
+
+/** The same without a schema. */
+export const emptyDatabase = (): Promise<{ url: string; db: Database }> => newDatabase('template0');
+
+async function newDatabase(template: string): Promise<{ url: string; db: Database }> {
   const serverUrl = inject('serverUrl');
   const name = `test_${randomBytes(6).toString('hex')}`;
-  await onServer(`create database ${name} template feedctl`);
+  await onServer(`create database ${name} template ${template}`);
   const url = serverUrl.replace('/feedctl?', `/${name}?`);
   const db = new Database(url);
   onTestFinished(async ({ task }) => {

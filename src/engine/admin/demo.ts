@@ -100,7 +100,7 @@ export async function runDemo(
       { ...config, dataDir, databaseUrl: undefined, embedded: true },
       { host: '127.0.0.1', port: 0, log: silentLog, version: options.version, temporary: true, signal },
     );
-    const { cluster, gateway, cache } = embedded;
+    const { cluster, gateway, worker, cache } = embedded;
     const { db } = cluster;
     finish('start', `PostgreSQL ${embedded.postgres.version}, a worker, a gateway at ${gateway.url}`);
 
@@ -131,7 +131,7 @@ export async function runDemo(
       onProgress: (progress) =>
         update({
           posts: progress.phase === 'checking' ? 0 : progress.rows,
-          deliveries: Math.max(snapshot.deliveries, progress.deliveries),
+          deliveries: worker.rowsWritten,
           ...(progress.total > 0 && { fraction: progress.rows / progress.total }),
         }),
     });

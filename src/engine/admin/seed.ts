@@ -18,6 +18,8 @@ export interface SeedOptions {
   readonly signal?: AbortSignal;
 }
 
+export type Pair = [follower: number, followee: number];
+
 /**
  * Loads SNAP edge lists (`follower followee [weight]`). Every id becomes a user, a self-loop is no follow. All in
  * one transaction: a bad line anywhere, and nothing is changed. Throws what reading the files throws, or BAD_LINE.
@@ -27,26 +29,33 @@ export async function seedGraph(
   files: readonly string[],
   options: SeedOptions,
 ): Promise<SeedResult> {
+  async function* pairs(): AsyncGenerator<Pair[]> {
+    for (const file of files) yield* readRecords(file, parsePair);
+  }
+  return seedPairs(context, pairs(), options);
+}
+
+/** The same for pairs from anywhere. Throws INTERRUPTED, with nothing changed. */
+export async function seedPairs(
+  context: SocialContext,
+  chunks: AsyncIterable<Pair[]>,
+  options: SeedOptions,
+): Promise<SeedResult> {
   const startedAt = performance.now();
   const load = async (session: Session) => {
     await prepareSeed(session);
     let pairs = 0;
-    for (const file of files) {
-      for await (const chunk of readRecords(file, parsePair)) {
-        if (options.signal?.aborted)
-          throw new FeedctlError('INTERRUPTED', 'interrupted; nothing was changed');
-        const rows = new CopyRows(chunk.length * 32);
-        for (const [follower, followee] of chunk) rows.row(2).bigint(follower).bigint(followee);
-        if (rows.count > 0) await copyIn(session, 'copy seed_pairs from stdin (format binary)', [rows.bytes]);
-        pairs += rows.count;
-        options.onProgress?.(pairs, 'reading');
-      }
+    for await (const chunk of chunks) {
+      if (options.signal?.aborted) throw new FeedctlError('INTERRUPTED', 'interrupted; nothing was changed');
+      const rows = new CopyRows(chunk.length * 32);
+      for (const [follower, followee] of chunk) rows.row(2).bigint(follower).bigint(followee);
+      if (rows.count > 0) await copyIn(session, 'copy seed_pairs from stdin (format binary)', [rows.bytes]);
+      pairs += rows.count;
+      options.onProgress?.(pairs, 'reading');
     }
     options.onProgress?.(pairs, 'writing');
-    return loadSeed(session, {
-      celebrityThreshold: options.celebrityThreshold,
-      mintIds: (count) => context.ids.take(count),
-    });
+    const mintIds = (count: number) => context.ids.take(count);
+    return loadSeed(session, { celebrityThreshold: options.celebrityThreshold, mintIds });
   };
   const { events, ...counts } = await (options.dryRun
     ? context.db.rehearse(load)
@@ -55,7 +64,7 @@ export async function seedGraph(
   return { ...counts, seconds: (performance.now() - startedAt) / 1000 };
 }
 
-function parsePair(fields: string[]): [follower: number, followee: number] {
+function parsePair(fields: string[]): Pair {
   if (fields.length < 2 || fields.length > 3)
     throw `expected \`follower followee [weight]\`, found ${fields.length} field(s)`;
   if (fields[2] !== undefined && !/^-?\d+(\.\d+)?$/.test(fields[2]))

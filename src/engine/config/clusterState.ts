@@ -21,13 +21,21 @@ export type ClusterState = z.infer<typeof stateSchema>;
 
 const statePath = (dataDir: string) => join(dataDir, 'cluster.json');
 
-/** Field 22 of /proc/PID/stat; where there is no /proc a pid has to do. */
-function processStart(pid: number): string {
+interface ProcessStat {
+  /** `Z` for a process that has ended and that its parent has not asked about yet. */
+  readonly state: string;
+  /** When it started, in ticks since the machine did. */
+  readonly start: string;
+}
+
+/** Fields 3 and 22 of /proc/PID/stat; undefined where there is no /proc, and a pid has to do. */
+function processStat(pid: number): ProcessStat | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return { state: fields[0] ?? '', start: fields[19] ?? '' };
   } catch {
-    return '';
+    return undefined;
   }
 }
 
@@ -37,7 +45,8 @@ function isAlive(state: Pick<ClusterState, 'pid' | 'processStart'>): boolean {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EPERM') return false;
   }
-  return state.processStart === '' || state.processStart === processStart(state.pid);
+  const stat = processStat(state.pid);
+  return stat === undefined || (stat.state !== 'Z' && stat.start === state.processStart);
 }
 
 /** The state of the cluster that runs in this directory, or undefined: one that was killed is not running. */
@@ -74,7 +83,7 @@ export async function lockCluster(dataDir: string, version: string): Promise<Clu
   const path = statePath(dataDir);
   const state: ClusterState = {
     pid: process.pid,
-    processStart: processStart(process.pid),
+    processStart: processStat(process.pid)?.start ?? '',
     version,
     startedAt: new Date().toISOString(),
   };

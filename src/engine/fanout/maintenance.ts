@@ -1,6 +1,8 @@
 import type { Bus } from '../bus/bus.ts';
+import { trim } from '../feed/trim.ts';
 import { liveQueue } from '../live/notifier.ts';
 import { unregisterGateway } from '../live/presence.ts';
+import { FEED_LIMIT } from '../model/feed.ts';
 import type { Database } from '../store/database.ts';
 import { dropOldEventPartitions, ensureEventPartitions } from '../store/events.ts';
 import { removeDeadWorkers, silentGateways } from '../store/roles.ts';
@@ -8,16 +10,33 @@ import type { Log } from '../telemetry/log.ts';
 
 const KEEP_EVENTS_DAYS = 30;
 const SILENT_SECONDS = 30;
+const TRIM_EVERY_SECONDS = 600;
+/** Half as much again as is kept: a feed is not trimmed with every post. */
+const TRIM_LONGER_THAN = FEED_LIMIT * 1.5;
 
 /** What has to be done now and then, by whichever worker gets to it: every step is idempotent. */
 export async function maintain(db: Database, bus: Bus, log: Log): Promise<void> {
   await ensureEventPartitions(db);
   const dropped = await dropOldEventPartitions(db, KEEP_EVENTS_DAYS);
   if (dropped.length > 0) log.info({ partitions: dropped }, 'old events dropped');
+  await trimLongFeeds(db, log);
   await removeDeadWorkers(db, SILENT_SECONDS);
   for (const gateway of await silentGateways(db, SILENT_SECONDS)) {
     log.warn({ gateway }, 'gateway is gone: its queue is dropped');
     await unregisterGateway(db, gateway);
     await bus.dropQueue(liveQueue(gateway));
   }
+}
+
+/** Looking for long feeds is a pass over an index: now and then, by one worker. */
+async function trimLongFeeds(db: Database, log: Log): Promise<void> {
+  const claimed = await db.query(
+    `insert into settings (name, value) values ('maintenance.trimmedAt', to_jsonb(now()))
+     on conflict (name) do update set value = excluded.value
+     where (settings.value #>> '{}')::timestamptz < now() - $1 * interval '1 s'`,
+    [TRIM_EVERY_SECONDS],
+  );
+  if (claimed.rowCount === 0) return;
+  const { users, items } = await trim(db, undefined, { longerThan: TRIM_LONGER_THAN });
+  if (users > 0) log.info({ feeds: users, rows: items }, 'long feeds trimmed');
 }

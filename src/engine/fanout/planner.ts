@@ -7,7 +7,7 @@ import { decodeEvents, type MessageHeader, ROW_BYTES } from '../model/messages.t
 import { copyOut } from '../store/copy.ts';
 import type { Database } from '../store/database.ts';
 import type { Log } from '../telemetry/log.ts';
-import { handleFollowChange, handlePostDeleted } from './relations.ts';
+import type { RelationHandlers } from './relations.ts';
 import { RowBatches } from './rowBatches.ts';
 
 /** Event messages in the planner's hands; each holds up to 2,000 events. */
@@ -25,6 +25,7 @@ export interface PlannerContext {
   readonly db: Database;
   readonly bus: Bus;
   readonly notifier: Notifier;
+  readonly relations: RelationHandlers;
   readonly log: Log;
 }
 
@@ -93,11 +94,15 @@ async function handleEvents(
   const created = events.filter((event) => event.type === 'post.created');
   await planPosts(context, created, header);
   for (const event of events) {
-    if (event.type === 'post.deleted')
-      await handlePostDeleted(context, { authorId: event.aggregateId, postId: event.subjectId });
-    else if (event.type !== 'post.created') {
-      await handleFollowChange(context, { followerId: event.aggregateId, followeeId: event.subjectId });
+    if (event.type === 'post.deleted') {
+      await context.relations.postDeleted(context, { authorId: event.aggregateId, postId: event.subjectId });
+    } else if (event.type === 'follow.created' || event.type === 'follow.deleted') {
+      await context.relations.followChanged(context, {
+        followerId: event.aggregateId,
+        followeeId: event.subjectId,
+      });
     }
+    // An updated post changes no feed: texts are joined when a feed is read.
   }
 }
 

@@ -7,7 +7,7 @@ import { backfillPair, removePairItems, removePostItems } from '../store/feeds.t
 import { copyPairState, type Pair, withPairLock } from '../store/follows.ts';
 import type { Log } from '../telemetry/log.ts';
 
-interface RelationContext {
+export interface RelationContext {
   readonly db: Database;
   readonly bus: Bus;
   readonly log: Log;
@@ -26,7 +26,7 @@ const LOOK_AGAIN_MS = 250;
  * After a follow or an unfollow: `followers` gets the state the pair has now, and commits; only then feeds follow.
  * A post is planned with the new follower, or it was there before and is in the backfill.
  */
-export async function handleFollowChange(context: RelationContext, pair: Pair): Promise<void> {
+async function followChanged(context: RelationContext, pair: Pair): Promise<void> {
   const follows = await context.db.withSession((session) =>
     withPairLock(session, pair, async () => {
       const exists = await copyPairState(session, pair);
@@ -39,13 +39,21 @@ export async function handleFollowChange(context: RelationContext, pair: Pair): 
   if (!follows) await cleanUpLater(context, { pair });
 }
 
-export async function handlePostDeleted(
+async function postDeleted(
   context: RelationContext,
   post: { authorId: number; postId: number },
 ): Promise<void> {
   await removePostItems(context.db, post);
   await cleanUpLater(context, { post });
 }
+
+/** What the planner does with events that are no new posts. */
+export interface RelationHandlers {
+  followChanged(context: RelationContext, pair: Pair): Promise<void>;
+  postDeleted(context: RelationContext, post: { authorId: number; postId: number }): Promise<void>;
+}
+
+export const relationHandlers: RelationHandlers = { followChanged, postDeleted };
 
 function changed(userIds: number[]): ChangedFeeds {
   const feeds = new ChangedFeeds();

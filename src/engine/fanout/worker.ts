@@ -10,7 +10,7 @@ import { registerWorker, unregisterWorker, workerHeartbeat } from '../store/role
 import type { Log } from '../telemetry/log.ts';
 import { maintain } from './maintenance.ts';
 import { startPlanner } from './planner.ts';
-import { startCleaner } from './relations.ts';
+import { relationHandlers, startCleaner } from './relations.ts';
 import { sweep } from './sweeper.ts';
 import { startWriter } from './writer.ts';
 
@@ -31,6 +31,7 @@ export async function startWorker(context: {
   bus: Bus;
   log: Log;
   version: string;
+  onBatch?: ((rows: Buffer[]) => void) | undefined;
 }): Promise<Worker> {
   const { db, bus, log, version } = context;
   const id = randomUUID();
@@ -47,11 +48,11 @@ export async function startWorker(context: {
       rowsWritten += rows;
     };
     // Started from the end of the path and stopped from its beginning: what is under way flows out.
-    const writer = await startWriter({ db, bus, notifier, log, onWritten });
+    const writer = await startWriter({ db, bus, notifier, log, onWritten, onBatch: context.onBatch });
     resources.add('writer', () => writer.stop(deadline));
     const cleaner = await startCleaner({ db, bus, log });
     resources.add('cleaner', () => cleaner.stop(deadline));
-    const planner = await startPlanner({ db, bus, notifier, log });
+    const planner = await startPlanner({ db, bus, notifier, relations: relationHandlers, log });
     resources.add('planner', () => planner.stop(deadline));
     const tasks = [
       every(SWEEP_EVERY_MS, 'sweeper', log, async () => {

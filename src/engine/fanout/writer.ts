@@ -34,6 +34,8 @@ export interface WriterContext {
   readonly notifier: Notifier;
   readonly log: Log;
   readonly onWritten?: (rows: number) => void;
+  /** Sees each batch as it was given to COPY: a benchmark gives the same to COPY alone. */
+  readonly onBatch?: ((rows: Buffer[]) => void) | undefined;
 }
 
 interface Part {
@@ -127,6 +129,7 @@ async function writeBatch(context: WriterContext, parts: Part[]): Promise<void> 
         parts.map((part) => part.count),
       );
     });
+    context.onBatch?.(parts.map((part) => part.rows));
     context.onWritten?.(parts.reduce((sum, part) => sum + part.count, 0));
     return;
   } catch (error) {

@@ -1,16 +1,9 @@
 import type { CachedFeed, FeedCache } from '../cache/cache.ts';
 import { FeedctlError } from '../model/errors.ts';
-import type { FeedEntry } from '../model/feed.ts';
+import { FEED_LIMIT, type FeedEntry } from '../model/feed.ts';
 import { MAX_ID, parseId } from '../model/ids.ts';
 import type { Queryable } from '../store/database.ts';
-import {
-  FEED_LIMIT,
-  feedFloor,
-  feedRing,
-  type PageRow,
-  pageAboveFloor,
-  pageBelowFloor,
-} from '../store/feeds.ts';
+import { feedFloor, feedRing, type PageRow, pageAboveFloor, pageBelowFloor } from '../store/feeds.ts';
 
 export const MAX_PAGE = 1_000;
 

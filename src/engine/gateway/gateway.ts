@@ -29,6 +29,7 @@ const HTTP_STATUS: Partial<Record<ErrorCode, number>> = {
   USAGE: 400,
   USER_EXISTS: 409,
   USER_NOT_FOUND: 404,
+  VERSION_CONFLICT: 409,
 };
 
 export interface Gateway {

@@ -6,7 +6,7 @@ import { parseId } from '../model/ids.ts';
 import type { Post } from '../model/post.ts';
 import type { SocialContext } from '../social/context.ts';
 import { follow, unfollow } from '../social/follows.ts';
-import { createPost, deletePost } from '../social/posts.ts';
+import { createPost, deletePost, updatePost } from '../social/posts.ts';
 import { getPost } from '../store/posts.ts';
 import { getUser } from '../store/users.ts';
 
@@ -75,6 +75,25 @@ export function addRoutes(app: FastifyInstance, context: RouteContext): void {
     async (request, reply) => {
       const post = await createPost(context, await caller(request), request.body.text);
       return reply.code(201).send({ ...postJson(post), version: post.version });
+    },
+  );
+  app.put<{ Body: { id: string; text: string; version?: number } }>(
+    '/post/update',
+    {
+      schema: {
+        body: {
+          type: 'object',
+          properties: { id: idSchema, text: { type: 'string' }, version: { type: 'integer', minimum: 1 } },
+          required: ['id', 'text'],
+        },
+      },
+    },
+    async (request) => {
+      const authorId = await caller(request);
+      const { id, text, version } = request.body;
+      const options = { authorId, ...(version !== undefined && { version }) };
+      const post = await updatePost(context, parseId(id, 'post'), text, options);
+      return { ...postJson(post), version: post.version };
     },
   );
   app.put<{ Params: { id: string } }>(

@@ -72,6 +72,7 @@ export const ERRORS = {
   USAGE: { exit: 2, mend: 'See the command’s --help.' },
   USER_EXISTS: { exit: 1, mend: 'Pick another id, or leave --id away.' },
   USER_NOT_FOUND: { exit: 1, mend: 'Check the id, or create the user with `feedctl user create`.' },
+  VERSION_CONFLICT: { exit: 1, mend: 'Read the post again and repeat the change on its newest version.' },
 } as const satisfies Record<string, { exit: 1 | 2 | 3; mend: string }>;
 
 export type ErrorCode = keyof typeof ERRORS;

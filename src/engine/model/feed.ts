@@ -1,3 +1,6 @@
+/** Rows a materialized feed is refilled to; what is older is merged from the posts themselves. */
+export const FEED_LIMIT = 1_000;
+
 /** A post in a feed, without its text. */
 export interface FeedEntry {
   readonly postId: number;

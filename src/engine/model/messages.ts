@@ -63,7 +63,12 @@ export function readHeader(bytes: Buffer, kind: Kind): MessageHeader & { records
   const records = bytes.readUInt32BE(18);
   const expected = HEADER_BYTES + records * RECORD_BYTES[kind];
   if (bytes.length !== expected) throw bad(`has ${bytes.length} bytes, ${records} records need ${expected}`);
-  return { run: bytes.readDoubleBE(2), committedAt: bytes.readDoubleBE(10), records };
+  const run = bytes.readDoubleBE(2);
+  const committedAt = bytes.readDoubleBE(10);
+  // A batch notes both in the database: one number out of range would fail every message it is written with.
+  if (!Number.isSafeInteger(run) || run < 0) throw bad('has no number of a run');
+  if (!Number.isFinite(committedAt)) throw bad('has no time');
+  return { run, committedAt, records };
 }
 
 export function encodeEvents(header: MessageHeader, events: readonly EventRef[]): Buffer {

@@ -1,6 +1,6 @@
 import { FeedctlError } from '../model/errors.ts';
 import { checkPostText, type Post } from '../model/post.ts';
-import { getPost, insertPost, markPostDeleted } from '../store/posts.ts';
+import { getPost, insertPost, markPostDeleted, updatePostBody } from '../store/posts.ts';
 import { dispatchCommitted, type SocialContext } from './context.ts';
 
 /**
@@ -24,17 +24,50 @@ export async function createPost(
   return created;
 }
 
+/** Feeds show the new text from then on; nothing is pushed. Throws POST_NOT_FOUND, VERSION_CONFLICT, or as `createPost`. */
+export async function updatePost(
+  context: SocialContext,
+  postId: number,
+  text: string,
+  options: { authorId?: number; version?: number } = {},
+): Promise<Post> {
+  checkPostText(text);
+  const post = await ownPost(context, postId, options.authorId);
+  const eventId = await context.ids.next();
+  const { version } = options;
+  const updated = await updatePostBody(context.db, {
+    id: postId,
+    authorId: post.authorId,
+    body: text,
+    eventId,
+    ...(version !== undefined && { version }),
+  });
+  if (!updated)
+    throw new FeedctlError(
+      'VERSION_CONFLICT',
+      `post ${postId} has changed since version ${version ?? post.version}`,
+    );
+  await dispatchCommitted(context, [
+    { id: eventId, type: 'post.updated', aggregateId: post.authorId, subjectId: postId },
+  ]);
+  return updated;
+}
+
+async function ownPost(context: SocialContext, postId: number, authorId: number | undefined): Promise<Post> {
+  const post = await getPost(context.db, postId);
+  if (authorId !== undefined && post.authorId !== authorId) {
+    throw new FeedctlError('POST_NOT_FOUND', `user ${authorId} has no post ${postId}`);
+  }
+  return post;
+}
+
 /** `authorId`: only if the post is theirs. Throws POST_NOT_FOUND. */
 export async function deletePost(
   context: SocialContext,
   postId: number,
   options: { authorId?: number; dryRun?: boolean } = {},
 ): Promise<Post> {
-  const { authorId } = options;
-  const post = await getPost(context.db, postId);
-  if (authorId !== undefined && post.authorId !== authorId) {
-    throw new FeedctlError('POST_NOT_FOUND', `user ${authorId} has no post ${postId}`);
-  }
+  const post = await ownPost(context, postId, options.authorId);
   if (options.dryRun) return post;
   const eventId = await context.ids.next();
   await markPostDeleted(context.db, { id: postId, authorId: post.authorId, eventId });

@@ -10,44 +10,53 @@ const HEADER = Buffer.concat([SIGNATURE, Buffer.alloc(8)]);
 const TRAILER = Buffer.from([0xff, 0xff]);
 const POSTGRES_EPOCH_MS = Date.UTC(2000, 0, 1);
 
+/** Message codes of the wire protocol (https://www.postgresql.org/docs/current/protocol-message-formats.html). */
+const COPY_DATA = 0x64; // d
+const COPY_DONE = 0x63; // c
+const COPY_OUT_RESPONSE = 0x48; // H
+/** What the server may say between rows: A notification, N notice, S parameter. */
+const ASIDES = new Set([0x41, 0x4e, 0x53]);
+const FRAME_BYTES = 5;
+
 /** Sends whole binary rows to `copy … from stdin (format binary)`. Rejects with the server's error. */
 export function copyIn(session: Session, statement: string, rows: readonly Buffer[]): Promise<void> {
-  return new Promise((done, failed) => {
-    const settle = (error?: unknown) => (error ? failed(error) : done());
-    session.query(new CopyInQuery(statement, [HEADER, ...rows, TRAILER], settle) as never);
+  return new Promise((resolve, reject) => {
+    session.query(new CopyInQuery(statement, rows, (error) => (error ? reject(error) : resolve())) as never);
   });
 }
 
 /**
- * What `pg` calls a submittable. Not a stream: pg-copy-streams goes on writing after the server has refused a row,
- * to a connection it has let go of, and that ends the process. Here everything is handed to the socket at once;
- * what still comes after an error is dropped by the server, as the protocol says.
+ * A submittable, as `pg` calls it, that writes all its rows at once: a batch is bounded and in memory already. The
+ * server may refuse it half-way, as at a duplicate; it then passes over what is still coming.
  */
 class CopyInQuery {
   readonly #statement: string;
-  readonly #parts: readonly Buffer[];
+  readonly #rows: readonly Buffer[];
   readonly #settle: (error?: unknown) => void;
 
-  constructor(statement: string, parts: readonly Buffer[], settle: (error?: unknown) => void) {
+  constructor(statement: string, rows: readonly Buffer[], settle: (error?: unknown) => void) {
     this.#statement = statement;
-    this.#parts = parts;
+    this.#rows = rows;
     this.#settle = settle;
   }
 
-  submit(connection: { query(text: string): void }): void {
+  submit(connection: Connection): void {
     connection.query(this.#statement);
   }
 
   handleCopyInResponse({ stream }: { stream: Writable }): void {
+    const frame = (code: number, length: number) => {
+      const head = Buffer.allocUnsafe(FRAME_BYTES);
+      head[0] = code;
+      head.writeUInt32BE(length + 4, 1);
+      return head;
+    };
     stream.cork();
-    for (const part of this.#parts) {
-      const frame = Buffer.alloc(FRAME_BYTES);
-      frame[0] = COPY_DATA;
-      frame.writeUInt32BE(part.length + 4, 1);
-      stream.write(frame);
+    for (const part of [HEADER, ...this.#rows, TRAILER]) {
+      stream.write(frame(COPY_DATA, part.length));
       stream.write(part);
     }
-    stream.write(COPY_DONE);
+    stream.write(frame(COPY_DONE, 0));
     stream.uncork();
   }
 
@@ -60,6 +69,9 @@ class CopyInQuery {
   }
 
   handleCommandComplete(): void {}
+  handleRowDescription(): void {}
+  handlePortalSuspended(): void {}
+  handleEmptyQuery(): void {}
 }
 
 /** Collects rows in the binary format, in one growing buffer. */
@@ -122,12 +134,6 @@ export class CopyRows {
     this.#bytes = grown;
   }
 }
-
-/** Message codes of the wire protocol (https://www.postgresql.org/docs/current/protocol-message-formats.html). */
-const COPY_DATA = 0x64; // d
-const COPY_OUT_RESPONSE = 0x48; // H
-const FRAME_BYTES = 5;
-const COPY_DONE = Buffer.from([0x63, 0, 0, 0, 4]);
 
 /**
  * Runs `copy … to stdout (format binary)` and hands over each row where it lies in the socket's buffer, without
@@ -219,12 +225,14 @@ class CopyOutQuery {
         const code = bytes[at]!;
         const length = bytes.readUInt32BE(at + 1);
         const end = at + 1 + length;
-        if (code !== COPY_DATA && code !== COPY_OUT_RESPONSE) {
-          // The end of the rows, an error or a notice: the driver knows what to do with it and with what follows.
+        const aside = ASIDES.has(code);
+        if (code !== COPY_DATA && code !== COPY_OUT_RESPONSE && !aside) {
+          // The end of the rows or an error: the driver knows what to do with it and with what follows.
           handBack(bytes.subarray(at));
           return;
         }
         if (end > bytes.length) break;
+        if (aside) driver(bytes.subarray(at, end));
         if (code === COPY_DATA) {
           let row = at + FRAME_BYTES;
           // The header travels in one message with the first row, or, where there is none, with the trailer.

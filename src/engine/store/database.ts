@@ -97,6 +97,7 @@ export class Database implements Queryable {
   readonly url: string;
   readonly pool: pg.Pool;
   readonly #listeners = new Set<Listener>();
+  #closing: Promise<void> | undefined;
 
   constructor(url: string, options: DatabaseOptions = {}) {
     this.url = url;
@@ -187,6 +188,7 @@ export class Database implements Queryable {
     },
   ): Promise<Listener> {
     let client: pg.Client | undefined;
+    let connecting: pg.Client | undefined;
     let closed = false;
     let retry: NodeJS.Timeout | undefined;
     const connect = async (): Promise<void> => {
@@ -197,12 +199,16 @@ export class Database implements Queryable {
         keepAlive: true,
         types,
       });
+      connecting = next;
+      let alive = true;
+      let told = false;
+      // Before it listens, whoever waits for `connect` learns of the failure, and decides whether to try again.
       const lost = () => {
-        if (client === next) {
-          client = undefined;
-          handlers.onLost?.();
-        }
-        if (!closed && !retry) retry = setTimeout(reconnect, 200 + Math.random() * 300);
+        alive = false;
+        if (client !== next) return;
+        client = undefined;
+        handlers.onLost?.();
+        if (!closed) retry = setTimeout(reconnect, 200 + Math.random() * 300);
       };
       next.on('error', lost);
       next.on('end', lost);
@@ -210,18 +216,21 @@ export class Database implements Queryable {
       try {
         await next.connect();
         await next.query(channels.map((channel) => `listen ${pg.escapeIdentifier(channel)}`).join('; '));
+        told = true;
         await handlers.onListening?.(next);
+        if (!alive || closed) throw new Error('Connection terminated');
         client = next;
       } catch (error) {
-        next.off('end', lost);
+        if (told) handlers.onLost?.();
         await next.end().catch(() => {});
         throw this.#explain(error);
+      } finally {
+        connecting = undefined;
       }
     };
     const reconnect = () => {
-      retry = undefined;
       connect().catch(() => {
-        if (!closed && !retry) retry = setTimeout(reconnect, 500 + Math.random() * 500);
+        if (!closed) retry = setTimeout(reconnect, 500 + Math.random() * 500);
       });
     };
     await connect();
@@ -235,16 +244,19 @@ export class Database implements Queryable {
         closed = true;
         clearTimeout(retry);
         this.#listeners.delete(listener);
-        await client?.end().catch(() => {});
+        await Promise.all([client?.end(), connecting?.end()]).catch(() => {});
       },
     };
     this.#listeners.add(listener);
     return listener;
   }
 
-  async close(): Promise<void> {
-    for (const listener of [...this.#listeners]) await listener.close();
-    await this.pool.end();
+  close(): Promise<void> {
+    this.#closing ??= (async () => {
+      for (const listener of [...this.#listeners]) await listener.close();
+      await this.pool.end();
+    })();
+    return this.#closing;
   }
 
   #explain(error: unknown): Error {

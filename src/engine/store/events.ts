@@ -1,4 +1,4 @@
-import type { EventRef, EventType } from '../model/event.ts';
+import type { EventRef, EventType, FeedEvent } from '../model/event.ts';
 import { firstIdAt } from '../model/ids.ts';
 import type { Database, Queryable } from './database.ts';
 
@@ -56,21 +56,37 @@ export async function anyUndispatched(db: Queryable, lastId: number): Promise<bo
   return rows[0]!.found;
 }
 
+/** Not by to_regclass: that may answer from before the wait for the lock. */
+const FIND_PARTITION = `
+  select 1 from pg_inherits i join pg_class c on c.oid = i.inhrelid
+  where i.inhparent = 'events'::regclass and c.relname = $1`;
+
+/**
+ * A cluster that had no worker for weeks has events of this week in the default partition, and the server refuses
+ * a partition whose rows are there: they move first. Inserts wait for the lock, and go on in the new partition.
+ */
+const attachPartition = (name: string, fromMs: number): string => {
+  const [low, high] = [firstIdAt(fromMs), firstIdAt(fromMs + WEEK_MS)];
+  return `
+    create table ${name} (like events including all);
+    lock table events_default in access exclusive mode;
+    with moved as (delete from events_default where id >= ${low} and id < ${high} returning *)
+    insert into ${name} select * from moved;
+    alter table events attach partition ${name} for values from (${low}) to (${high})`;
+};
+
 /** Creates the weekly partitions from this week to four weeks ahead. Rows without one go to the default partition. */
 export async function ensureEventPartitions(db: Database, nowMs: number = Date.now()): Promise<void> {
   const monday = Math.floor((nowMs - MONDAY_MS) / WEEK_MS) * WEEK_MS + MONDAY_MS;
   for (let week = 0; week <= WEEKS_AHEAD; week += 1) {
     const from = monday + week * WEEK_MS;
     const name = `events_${new Date(from).toISOString().slice(0, 10).replaceAll('-', '')}`;
-    const found = await db.query<{ found: string | null }>('select to_regclass($1)::text as found', [name]);
-    if (found.rows[0]?.found != null) continue;
+    if ((await db.query(FIND_PARTITION, [name])).rowCount) continue;
     // Two processes may get here at once: the second finds it made.
     await db.transaction(async (session) => {
       await session.query(`select pg_advisory_xact_lock(hashtext('events partitions'))`);
-      await session.query(
-        `create table if not exists ${name} partition of events
-         for values from (${firstIdAt(from)}) to (${firstIdAt(from + WEEK_MS)})`,
-      );
+      if ((await session.query(FIND_PARTITION, [name])).rowCount) return;
+      await session.query(attachPartition(name, from));
     });
   }
 }
@@ -89,6 +105,45 @@ export async function dropOldEventPartitions(
     const [, year, month, day] = /^events_(\d{4})(\d\d)(\d\d)$/.exec(name)!.map(Number);
     return Date.UTC(year!, month! - 1, day!) + WEEK_MS + keepDays * DAY_MS < nowMs;
   });
-  for (const { name } of old) await db.query(`drop table ${name}`);
+  for (const { name } of old) await db.query(`drop table if exists ${name}`);
   return old.map(({ name }) => name);
+}
+
+const LISTED = `id, type, aggregate_id as "aggregateId", subject_id as "subjectId", occurred_at as "occurredAt", data,
+  dispatched_at as "dispatchedAt"`;
+
+interface EventFilter {
+  readonly userId?: number;
+  readonly type?: EventType;
+}
+
+type ListedRow = FeedEvent & { dispatchedAt: Date | null };
+
+const FILTER = '($1::bigint is null or aggregate_id = $1) and ($2::text is null or type = $2)';
+
+/** Looked through one after the other until there are enough: from the last minute to the whole log. */
+const WINDOWS_MS = [60_000, 3_600_000, DAY_MS, Number.POSITIVE_INFINITY];
+
+/** The newest events that match, in the order they were made. */
+export async function lastEvents(
+  db: Queryable,
+  query: EventFilter & { limit: number },
+): Promise<ListedRow[]> {
+  for (const window of WINDOWS_MS) {
+    const from = window === Number.POSITIVE_INFINITY ? 0 : firstIdAt(Date.now() - window);
+    const { rows } = await db.query<ListedRow>(
+      `select * from (select ${LISTED} from events where ${FILTER} and id >= $3 order by id desc limit $4) newest order by id`,
+      [query.userId ?? null, query.type ?? null, from, query.limit],
+    );
+    if (rows.length === query.limit || from === 0) return rows;
+  }
+  return [];
+}
+
+export async function eventsAfter(db: Queryable, id: number, query: EventFilter): Promise<ListedRow[]> {
+  const { rows } = await db.query<ListedRow>(
+    `select ${LISTED} from events where ${FILTER} and id >= $3 order by id limit 10000`,
+    [query.userId ?? null, query.type ?? null, id],
+  );
+  return rows;
 }

@@ -1,10 +1,7 @@
-import type { FeedEntry, FeedSource } from '../model/feed.ts';
+import { FEED_LIMIT, type FeedEntry, type FeedSource } from '../model/feed.ts';
 import { MAX_ID } from '../model/ids.ts';
 import type { Queryable, Session } from './database.ts';
 import type { Pair } from './follows.ts';
-
-/** Rows a materialized feed is refilled to; what is older is merged from the posts themselves. */
-export const FEED_LIMIT = 1_000;
 
 /** A user's materialized entries, newest first, and the floor they are complete above. */
 export async function feedRing(

@@ -1,5 +1,5 @@
 import { readdir } from 'node:fs/promises';
-import { pathToFileURL } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { FeedctlError, messageOf } from '../model/errors.ts';
 import { type Database, databaseError } from './database.ts';
 
@@ -61,7 +61,7 @@ export async function migrate(db: Database): Promise<string[]> {
     const done = await db.withSession((session) =>
       runner({
         dbClient: session,
-        dir: DIRECTORY.pathname,
+        dir: fileURLToPath(DIRECTORY),
         direction: 'up',
         migrationsTable: TABLE,
         ignorePattern: '.*\\.map',

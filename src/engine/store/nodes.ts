@@ -40,7 +40,7 @@ export interface IdSource {
 /** Leases nothing until the first id is asked for. Throws NODE_NUMBERS_EXHAUSTED after 5 s without a free number. */
 export function openIdSource(db: Database): IdSource {
   const owner = randomUUID();
-  let current: Promise<{ mint: IdMint; node: number }> | undefined;
+  let current: Promise<{ mint: IdMint; node: number; fromMs: number }> | undefined;
   let untilMs = 0;
   let renewal: NodeJS.Timeout | undefined;
   let lastId = 0;
@@ -56,7 +56,7 @@ export function openIdSource(db: Database): IdSource {
         const lease: NodeLease = { node: row.node, fromMs: row.from_ms + 1, untilMs: () => untilMs };
         renewal = setInterval(() => void renew(row.node), LEASE_MS / 3);
         renewal.unref();
-        return { mint: new IdMint(lease), node: row.node };
+        return { mint: new IdMint(lease), node: row.node, fromMs: row.from_ms };
       }
       if (Date.now() > deadline) {
         throw new FeedctlError('NODE_NUMBERS_EXHAUSTED', 'every node number is leased: no id can be minted');
@@ -114,10 +114,12 @@ export function openIdSource(db: Database): IdSource {
     release: async () => {
       released = true;
       if (!current) return;
-      const { node } = await current.catch(() => ({ node: -1 }));
+      const lease = await current.catch(() => undefined);
       clearInterval(renewal);
-      const mintedUntil = lastId === 0 ? Date.now() : timeOfId(lastId);
-      if (node >= 0) await db.query(RELEASE, [node, owner, mintedUntil]).catch(() => {});
+      if (!lease) return;
+      // Not below where this lease began: its owner may have minted nothing, and an earlier one up to there.
+      const mintedUntil = Math.max(lease.fromMs, timeOfId(lastId));
+      await db.query(RELEASE, [lease.node, owner, mintedUntil]).catch(() => {});
     },
   };
 }

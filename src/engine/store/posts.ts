@@ -26,6 +26,29 @@ export async function insertPost(
   return rows[0];
 }
 
+/** In: author, post id, body, event id, expected version (null: any). */
+const UPDATE = `
+  with post as (update posts set body = $3, version = version + 1
+                where author_id = $1 and id = $2 and deleted_at is null and version = coalesce($5, version) returning *),
+  event as (insert into events (id, aggregate_id, subject_id, type, version, occurred_at, data)
+            select $4, author_id, id, 'post.updated', version, clock_timestamp(), jsonb_build_object('text', body) from post)
+  select id, author_id as "authorId", body, created_at as "createdAt", version from post`;
+
+/** undefined where the post is gone, or has another version than the one expected. */
+export async function updatePostBody(
+  db: Queryable,
+  post: { id: number; authorId: number; body: string; eventId: number; version?: number },
+): Promise<Post | undefined> {
+  const { rows } = await db.query<Post>(UPDATE, [
+    post.authorId,
+    post.id,
+    post.body,
+    post.eventId,
+    post.version ?? null,
+  ]);
+  return rows[0];
+}
+
 /** In: author, post id, event id. */
 const DELETE = `
   with post as (update posts set deleted_at = clock_timestamp(), version = version + 1

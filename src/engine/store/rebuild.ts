@@ -1,5 +1,6 @@
+import { FEED_LIMIT } from '../model/feed.ts';
+import { lockPushStates } from './celebrities.ts';
 import type { Session } from './database.ts';
-import { FEED_LIMIT } from './feeds.ts';
 
 /**
  * Adds what is missing among the newest n posts of a user's followees, for many users. In: users, n. Sets the
@@ -35,6 +36,7 @@ const REMOVE = `
 
 /** Inside the caller's transaction. The users' rows stay locked: a trim or a backfill of the same feed waits. */
 export async function rebuildFeeds(session: Session, userIds: readonly number[]): Promise<number> {
+  await lockPushStates(session);
   await session.query('select 1 from users where id = any($1) order by id for update', [userIds]);
   const { rows } = await session.query<{ items: number }>(ADD, [userIds, FEED_LIMIT]);
   await session.query(REMOVE, [userIds]);

@@ -57,3 +57,31 @@ export async function userIdsAfter(db: Queryable, after: number, limit: number):
   ]);
   return rows.map((row) => row.id);
 }
+
+export const USER_ORDERS = ['id', 'followers'] as const;
+
+/** A page of users. The cursor holds the order's key and the id, so that no page repeats or passes over a user. */
+export async function listUsers(
+  db: Queryable,
+  query: { limit: number; order: (typeof USER_ORDERS)[number]; cursor?: string },
+): Promise<{ users: User[]; total: number; nextCursor: string | null }> {
+  const [first, second] = (query.cursor ?? '').split('.').map(Number);
+  if (query.cursor !== undefined && !/^\d+(\.\d+)?$/.test(query.cursor)) {
+    throw new FeedctlError('USAGE', `${JSON.stringify(query.cursor)} is no cursor of this list`);
+  }
+  const byId = query.order === 'id';
+  const { rows } = byId
+    ? await db.query<User>(`select ${COLUMNS} from users where id > $1 order by id limit $2`, [
+        first ?? 0,
+        query.limit,
+      ])
+    : await db.query<User>(
+        `select ${COLUMNS} from users where (follower_count, -id) < ($1, -$2::bigint)
+         order by follower_count desc, id limit $3`,
+        [query.cursor === undefined ? 2 ** 31 - 1 : first, second ?? 0, query.limit],
+      );
+  const total = await db.query<{ total: number }>('select count(*)::integer as total from users');
+  const last = rows.length === query.limit ? rows.at(-1) : undefined;
+  const nextCursor = last ? (byId ? String(last.id) : `${last.followerCount}.${last.id}`) : null;
+  return { users: rows, total: total.rows[0]!.total, nextCursor };
+}

@@ -1,5 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FeedctlError } from '../../model/errors.ts';
+import { readId } from '../../model/messages.ts';
+import { copyOut } from '../../store/copy.ts';
 import { Database, type Listener } from '../../store/database.ts';
 import type {
   Bus,
@@ -25,7 +27,7 @@ import {
   RECOVER,
   RENEW,
   RETRY,
-  TAKE,
+  takeStatement,
   WAKE_CHANNEL,
 } from './sql.ts';
 
@@ -50,6 +52,13 @@ interface Row {
   body: Buffer;
   attempts: number;
   deliveries: number;
+}
+
+/** One delivery in a consumer's hands, from its taking until what settled it is done. */
+interface Hand {
+  readonly queue: string;
+  readonly id: number;
+  settled: boolean;
 }
 
 /**
@@ -134,7 +143,10 @@ export async function openLocalBus(url: string, options: LocalBusOptions = {}): 
       });
     },
     async consume(consumeOptions, onDeliveries) {
-      identity ??= identify();
+      identity ??= identify().catch((error) => {
+        identity = undefined;
+        throw error;
+      });
       const { id } = await identity;
       const consumer = new LocalConsumer(relaxed, id, consumeOptions, onDeliveries, () =>
         consumers.delete(consumer),
@@ -169,10 +181,10 @@ class LocalConsumer implements Consumer {
   readonly #prefetch: number;
   readonly #onDeliveries: (deliveries: Delivery[]) => void;
   readonly #onStopped: () => void;
-  /** Ids in hand, by queue. */
-  readonly #held = new Map<string, Set<number>>();
+  /** What is in hand, by queue and id. A message that came again before its retry was released is here once. */
+  readonly #held = new Map<string, Map<number, Hand>>();
   #heldCount = 0;
-  #acks = new Map<string, number[]>();
+  #acks: Hand[] = [];
   #settling: Promise<void> = Promise.resolve();
   #flushQueued = false;
   #stopped = false;
@@ -198,8 +210,9 @@ class LocalConsumer implements Consumer {
 
   start(): void {
     this.#heartbeat = setInterval(() => {
-      for (const [queue, ids] of this.#held) {
-        if (ids.size > 0) this.#db.query(RENEW, [queue, [...ids], this.#id, LEASE_MS]).catch(() => {});
+      for (const [queue, hands] of this.#held) {
+        if (hands.size > 0)
+          this.#db.query(RENEW, [queue, [...hands.keys()], this.#id, LEASE_MS]).catch(() => {});
       }
     }, LEASE_MS / 3);
     this.#running = this.#run();
@@ -216,7 +229,10 @@ class LocalConsumer implements Consumer {
     for (const until = Date.now() + deadlineMs; this.#heldCount > 0 && Date.now() < until; ) await sleep(5);
     await this.#flush();
     clearInterval(this.#heartbeat);
-    if (this.#heldCount > 0) await this.#db.query(GIVE_BACK, [this.#queues, this.#id]).catch(() => {});
+    for (const [queue, hands] of this.#held) {
+      if (hands.size > 0)
+        await this.#db.query(GIVE_BACK, [queue, [...hands.keys()], this.#id]).catch(() => {});
+    }
     this.#onStopped();
   }
 
@@ -246,7 +262,9 @@ class LocalConsumer implements Consumer {
     for (const queue of this.#queues) {
       const room = this.#prefetch - this.#heldCount;
       if (room <= 0) break;
-      const { rows } = await this.#db.query<Row>(TAKE, [queue, room, this.#id, LEASE_MS]);
+      // One that others gave back while it is worked on here is leased again, and not handed out a second time.
+      const hands = this.#held.get(queue);
+      const rows = (await this.#take(queue, room)).filter((row) => hands?.get(row.id)?.settled !== false);
       if (rows.length === 0) continue;
       taken += rows.length;
       rows.sort((a, b) => a.id - b.id);
@@ -259,6 +277,28 @@ class LocalConsumer implements Consumer {
       if (fit.length > 0) this.#onDeliveries(fit);
     }
     return taken;
+  }
+
+  async #take(queue: string, count: number): Promise<Row[]> {
+    const statement = takeStatement({ queue, count, consumer: this.#id, leaseMs: LEASE_MS });
+    const rows: Row[] = [];
+    await this.#db.withSession((session) =>
+      copyOut(session, statement, (bytes, at) => {
+        // Field count, then each field behind its length: bigint, bytea, smallint, integer.
+        const id = readId(bytes, at + 6);
+        const bodyAt = at + 18;
+        const bodyEnd = bodyAt + bytes.readUInt32BE(at + 14);
+        rows.push({
+          id,
+          queue,
+          body: bytes.subarray(bodyAt, bodyEnd),
+          attempts: bytes.readInt16BE(bodyEnd + 4),
+          deliveries: bytes.readInt32BE(bodyEnd + 10),
+        });
+        return undefined;
+      }),
+    );
+    return rows;
   }
 
   async #idle(): Promise<void> {
@@ -281,18 +321,18 @@ class LocalConsumer implements Consumer {
   }
 
   #delivery(row: Row): Delivery {
-    const held = this.#held.get(row.queue) ?? new Set();
-    this.#held.set(row.queue, held.add(row.id));
+    const hand: Hand = { queue: row.queue, id: row.id, settled: false };
+    const held = this.#held.get(row.queue) ?? new Map<number, Hand>();
+    this.#held.set(row.queue, held.set(row.id, hand));
     this.#heldCount += 1;
-    let settled = false;
     const settleOnce = (how: () => void) => {
-      if (settled) throw new Error(`message ${row.queue}/${row.id} was settled already`);
-      settled = true;
+      if (hand.settled) throw new Error(`message ${row.queue}/${row.id} was settled already`);
+      hand.settled = true;
       how();
     };
     const apart = (statement: string, values: unknown[]) => {
       const done = this.#db.query(statement, values).catch(() => {}); // The lease ends, and it is delivered again.
-      this.#settling = Promise.all([this.#settling, done]).then(() => this.#release(row.queue, [row.id]));
+      this.#settling = Promise.all([this.#settling, done]).then(() => this.#release([hand]));
     };
     return {
       queue: row.queue,
@@ -300,9 +340,7 @@ class LocalConsumer implements Consumer {
       attempts: row.attempts,
       ack: () =>
         settleOnce(() => {
-          const ids = this.#acks.get(row.queue) ?? [];
-          ids.push(row.id);
-          this.#acks.set(row.queue, ids);
+          this.#acks.push(hand);
           void this.#flush();
         }),
       retry: (delayMs, { counts = true } = {}) =>
@@ -312,8 +350,12 @@ class LocalConsumer implements Consumer {
     };
   }
 
-  #release(queue: string, ids: number[]): void {
-    for (const id of ids) if (this.#held.get(queue)?.delete(id)) this.#heldCount -= 1;
+  #release(hands: readonly Hand[]): void {
+    for (const hand of hands) {
+      this.#heldCount -= 1;
+      const held = this.#held.get(hand.queue);
+      if (held?.get(hand.id) === hand) held.delete(hand.id);
+    }
     this.#wake.resolve();
   }
 
@@ -324,11 +366,12 @@ class LocalConsumer implements Consumer {
     this.#settling = this.#settling.then(async () => {
       this.#flushQueued = false;
       const acks = this.#acks;
-      this.#acks = new Map();
-      for (const [queue, ids] of acks) {
+      this.#acks = [];
+      for (const [queue, hands] of Map.groupBy(acks, (hand) => hand.queue)) {
+        const ids = hands.map((hand) => hand.id);
         // A failed ack costs a second delivery, nothing more.
         await this.#db.query(ACK, [queue, ids, this.#id]).catch(() => {});
-        this.#release(queue, ids);
+        this.#release(hands);
       }
     });
     return this.#settling;

@@ -65,6 +65,8 @@ export function up(pgm: MigrationBuilder): void {
       primary key (aggregate_id, id)
     ) partition by range (id);
     create table events_default partition of events default;
+    -- Rows come in the order of their ids: a few pages find any span of time.
+    create index events_by_time on events using brin (id) with (pages_per_range = 32, autosummarize = on);
     create index events_undispatched on events (id) where dispatched_at is null;
 
     -- Authors who are pulled: small, joined whenever a feed is read.

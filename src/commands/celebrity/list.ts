@@ -1,0 +1,22 @@
+import { BaseCommand } from '../../baseCommand.ts';
+import { type Celebrity, listCelebrities } from '../../engine/store/celebrities.ts';
+import { renderTable } from '../../ui/table.ts';
+
+export default class CelebrityList extends BaseCommand {
+  static override summary = 'List the authors whose posts are merged when a feed is read';
+  static override examples = ['<%= config.bin %> celebrity list', '<%= config.bin %> celebrity list --json'];
+
+  async run(): Promise<{ celebrities: Celebrity[] }> {
+    const { flags } = await this.parse(CelebrityList);
+    const celebrities = await this.withCluster(flags, (cluster) => listCelebrities(cluster.db));
+    const rows = celebrities.map((row) => [String(row.userId), row.state, row.followers, row.posts]);
+    this.log(
+      rows.length === 0
+        ? 'No celebrities.'
+        : renderTable(['user', 'state', 'followers', 'posts'], rows, {
+            borders: Boolean(process.stdout.isTTY),
+          }),
+    );
+    return { celebrities };
+  }
+}

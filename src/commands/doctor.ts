@@ -1,0 +1,30 @@
+import { BaseCommand } from '../baseCommand.ts';
+import type { DoctorReport } from '../engine/admin/doctor.ts';
+import { renderTable } from '../ui/table.ts';
+
+export default class Doctor extends BaseCommand {
+  static override summary = 'Check everything the cluster needs, and say how to mend what is wrong';
+  static override description = 'Shows every setting with where it comes from. Exits 1 on a fault.';
+  static override examples = ['<%= config.bin %> doctor', '<%= config.bin %> doctor --json'];
+
+  async run(): Promise<DoctorReport> {
+    const { flags } = await this.parse(Doctor);
+    const { diagnose } = await import('../engine/admin/doctor.ts');
+    const report = await diagnose(await this.loadConfig(flags));
+    const borders = Boolean(process.stdout.isTTY);
+    this.log(`context ${report.context}`);
+    this.log(
+      renderTable(
+        ['setting', 'value', 'from'],
+        report.settings.map((s) => [s.name, s.value, s.source]),
+        { borders },
+      ),
+    );
+    const marks = { ok: 'ok', warning: 'WARNING', fault: 'FAULT' };
+    for (const { name, status, detail, fix } of report.checks) {
+      this.log(`${marks[status].padEnd(8)} ${name}: ${detail}${fix ? `\n         Try: ${fix}` : ''}`);
+    }
+    if (!report.ok) process.exitCode = 1;
+    return report;
+  }
+}

@@ -1,0 +1,44 @@
+import { Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import type { TrimResult } from '../../engine/feed/trim.ts';
+import { FEED_LIMIT } from '../../engine/model/feed.ts';
+import { dryRunFlag, oneOrAll, userArg } from '../../flags.ts';
+import { formatCount, formatDuration } from '../../ui/format.ts';
+
+export default class FeedTrim extends BaseCommand {
+  static override summary = 'Bound materialized feeds to their newest rows';
+  static override description =
+    'Readers notice nothing: what is older is read from the posts themselves. Workers do this by themselves too.';
+  static override args = { user: userArg({ description: 'whose feed' }) };
+  static override flags = {
+    all: Flags.boolean({ description: 'every feed' }),
+    keep: Flags.integer({ description: 'rows to keep in each feed', default: FEED_LIMIT, min: 1 }),
+    'dry-run': dryRunFlag,
+  };
+  static override examples = [
+    '<%= config.bin %> feed trim 42 --keep 100',
+    '<%= config.bin %> feed trim --all --dry-run --json',
+  ];
+
+  async run(): Promise<TrimResult> {
+    const { args, flags } = await this.parse(FeedTrim);
+    const user = oneOrAll(args.user, flags.all);
+    const { trim } = await import('../../engine/feed/trim.ts');
+    const progress = this.progress('trimming');
+    const { signal } = this;
+    const result = await this.withCluster(flags, (cluster) =>
+      trim(cluster.db, user, {
+        signal,
+        keep: flags.keep,
+        dryRun: flags['dry-run'],
+        onProgress: (done, items) =>
+          progress.update({ done, unit: 'feeds', note: `${formatCount(items)} rows` }),
+      }),
+    ).finally(() => progress.end());
+    const what = flags['dry-run'] ? 'Would trim' : 'Trimmed';
+    this.log(
+      `${what} ${formatCount(result.users)} feed(s) by ${formatCount(result.items)} rows in ${formatDuration(result.seconds)}.`,
+    );
+    return result;
+  }
+}

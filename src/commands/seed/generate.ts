@@ -1,0 +1,82 @@
+import { Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import { DEFAULT_CELEBRITY_THRESHOLD } from '../../engine/model/celebrity.ts';
+import { dryRunFlag, rangeFlag } from '../../flags.ts';
+import { formatCount, formatDuration } from '../../ui/format.ts';
+
+interface Result {
+  users: number;
+  follows: number;
+  celebrities: number;
+  posts: number;
+  deliveries: number;
+  merged: number;
+  seconds: number;
+}
+
+export default class SeedGenerate extends BaseCommand {
+  static override summary = 'Make a follow graph and posts: the same seed makes the same data';
+  static override description =
+    'Heavy-tailed, as real networks are: most users follow few, and few are followed by very many. Posts go the way of any post and are spread over 30 days.';
+  static override flags = {
+    users: Flags.integer({
+      description: 'users, with ids from 1 on',
+      default: 100_000,
+      min: 2,
+      max: 100_000_000,
+    }),
+    follows: rangeFlag({ description: 'accounts a user follows, from-to', default: async () => [20, 1000] }),
+    posts: rangeFlag({ description: 'posts a user makes, from-to', default: async () => [20, 30] }),
+    seed: Flags.integer({ description: 'seed of the random numbers', default: 42, min: 0, max: 2 ** 32 - 1 }),
+    'celebrity-threshold': Flags.integer({
+      description: 'authors with more followers are merged when a feed is read instead of fanned out',
+      default: DEFAULT_CELEBRITY_THRESHOLD,
+      min: 0,
+    }),
+    'dry-run': dryRunFlag,
+  };
+  static override examples = [
+    '<%= config.bin %> seed generate --users 1000 --follows 5-100 --posts 1-5',
+    '<%= config.bin %> seed generate --users 100000 --follows 20-1000 --posts 20-30 --seed 42 --json',
+  ];
+
+  async run(): Promise<Result> {
+    const { flags } = await this.parse(SeedGenerate);
+    const options = { users: flags.users, follows: flags.follows, posts: flags.posts, seed: flags.seed };
+    const { checkGenerateOptions, generate } = await import('../../engine/admin/generate.ts');
+    checkGenerateOptions(options);
+    const progress = this.progress('making follows');
+    const { signal } = this;
+    const { graph, posts } = await this.withCluster(flags, (cluster) =>
+      generate(
+        cluster,
+        options,
+        {
+          celebrityThreshold: flags['celebrity-threshold'],
+          dryRun: flags['dry-run'],
+          signal,
+          onProgress: (done, title) => progress.update({ title, done, unit: 'pairs' }),
+        },
+        {
+          signal,
+          onProgress: ({ phase, rows, total }) =>
+            progress.update({ title: phase, done: rows, total, unit: 'posts' }),
+        },
+      ),
+    ).finally(() => progress.end());
+    const result = {
+      users: graph.users,
+      follows: graph.follows,
+      celebrities: graph.celebrities,
+      posts: posts?.posts ?? 0,
+      deliveries: posts?.deliveries ?? 0,
+      merged: posts?.merged ?? 0,
+      seconds: graph.seconds + (posts?.seconds ?? 0),
+    };
+    this.log(
+      `${flags['dry-run'] ? 'Would make' : 'Made'} ${formatCount(result.users)} users, ${formatCount(result.follows)} follows ` +
+        `and ${formatCount(result.posts)} posts (${formatCount(result.deliveries)} deliveries) in ${formatDuration(result.seconds)}.`,
+    );
+    return result;
+  }
+}

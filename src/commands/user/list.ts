@@ -1,0 +1,43 @@
+import { Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import { listUsers, USER_ORDERS, type User } from '../../engine/store/users.ts';
+import { formatCount, oneLine } from '../../ui/format.ts';
+import { renderTable } from '../../ui/table.ts';
+
+export default class UserList extends BaseCommand {
+  static override summary = 'List users';
+  static override flags = {
+    limit: Flags.integer({ description: 'users to list', default: 50, min: 1, max: 10_000 }),
+    after: Flags.string({ description: 'the `nextCursor` of the page before' }),
+    sort: Flags.option({ options: USER_ORDERS, description: 'order', default: 'id' as const })(),
+  };
+  static override examples = [
+    '<%= config.bin %> user list',
+    '<%= config.bin %> user list --sort followers --limit 10 --json',
+  ];
+
+  async run(): Promise<{ users: User[]; total: number; nextCursor: string | null }> {
+    const { flags } = await this.parse(UserList);
+    const query = {
+      limit: flags.limit,
+      order: flags.sort,
+      ...(flags.after !== undefined && { cursor: flags.after }),
+    };
+    const result = await this.withCluster(flags, (cluster) => listUsers(cluster.db, query));
+    const rows = result.users.map((user) => [
+      String(user.id),
+      oneLine(`${user.firstName} ${user.secondName}`.trim(), 40),
+      user.followerCount,
+      user.pushState,
+    ]);
+    const borders = Boolean(process.stdout.isTTY);
+    this.log(
+      rows.length === 0
+        ? 'No users.'
+        : renderTable(['user', 'name', 'followers', 'push state'], rows, { borders }),
+    );
+    this.logToStderr(`${formatCount(result.users.length)} of ${formatCount(result.total)} users.`);
+    if (result.nextCursor) this.logToStderr(`More: --after ${result.nextCursor}`);
+    return result;
+  }
+}

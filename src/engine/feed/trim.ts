@@ -1,0 +1,64 @@
+import { ChangedFeeds } from '../cache/invalidation.ts';
+import { FeedctlError } from '../model/errors.ts';
+import { FEED_LIMIT } from '../model/feed.ts';
+import type { Database, Session } from '../store/database.ts';
+import { longFeeds, trimFeeds } from '../store/trim.ts';
+import { getUser } from '../store/users.ts';
+
+const USERS_A_TRANSACTION = 200;
+
+export interface TrimResult {
+  /** Feeds that were longer. */
+  readonly users: number;
+  /** Rows removed. */
+  readonly items: number;
+  readonly seconds: number;
+}
+
+/**
+ * Bounds materialized feeds to their newest `keep` rows; what is older is read from the posts from then on.
+ * `userId` undefined: every feed with more than `longerThan` rows. Throws USER_NOT_FOUND or INTERRUPTED.
+ */
+export async function trim(
+  db: Database,
+  userId: number | undefined,
+  options: {
+    keep?: number;
+    longerThan?: number;
+    dryRun?: boolean;
+    signal?: AbortSignal;
+    onProgress?: (users: number, items: number) => void;
+  } = {},
+): Promise<TrimResult> {
+  const startedAt = performance.now();
+  const keep = options.keep ?? FEED_LIMIT;
+  let users = 0;
+  let items = 0;
+  const chunk = async (ids: number[]) => {
+    const work = async (session: Session) => {
+      const removed = await trimFeeds(session, ids, keep);
+      const changed = new ChangedFeeds();
+      for (const id of ids) changed.add(id);
+      await changed.notify(session);
+      return removed;
+    };
+    const removed = await (options.dryRun ? db.rehearse(work) : db.transaction(work));
+    items += removed;
+    users += userId === undefined || removed > 0 ? ids.length : 0;
+    options.onProgress?.(users, items);
+  };
+  if (userId !== undefined) {
+    await getUser(db, userId);
+    await chunk([userId]);
+  } else {
+    for (let after = 0; ; ) {
+      if (options.signal?.aborted)
+        throw new FeedctlError('INTERRUPTED', `the trim was interrupted after ${users} feeds`);
+      const ids = await longFeeds(db, options.longerThan ?? keep, after, USERS_A_TRANSACTION);
+      if (ids.length === 0) break;
+      await chunk(ids);
+      after = ids.at(-1)!;
+    }
+  }
+  return { users, items, seconds: (performance.now() - startedAt) / 1000 };
+}

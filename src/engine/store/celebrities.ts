@@ -1,0 +1,110 @@
+import type { PushState } from '../model/celebrity.ts';
+import { FeedctlError } from '../model/errors.ts';
+import { FEED_LIMIT } from '../model/feed.ts';
+import type { Database, Queryable, Session } from './database.ts';
+
+/**
+ * Whoever fills feeds (a backfill, a rebuild) reads how authors are pushed and writes rows accordingly, in one
+ * transaction under this lock, shared; a change of state takes it alone. So no rows are committed after a change
+ * by somebody who read the state before it. Planners do not take it: their messages are drained instead.
+ */
+const LOCK_KEY = `hashtext('feedctl push states')`;
+
+export async function lockPushStates(session: Queryable): Promise<void> {
+  await session.query(`select pg_advisory_xact_lock_shared(${LOCK_KEY})`);
+}
+
+/** Both places that hold the state change together. Throws USER_NOT_FOUND. Returns the state before. */
+export async function setPushState(db: Database, userId: number, state: PushState): Promise<PushState> {
+  return db.transaction(async (session) => {
+    await session.query(`select pg_advisory_xact_lock(${LOCK_KEY})`);
+    const { rows } = await session.query<{ before: PushState }>(
+      `update users u set push_state = $2, version = u.version + 1 from users old
+       where u.id = $1 and old.id = u.id returning old.push_state as before`,
+      [userId, state],
+    );
+    if (!rows[0]) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${userId}`);
+    if (state === 'push') {
+      await session.query('delete from celebrities where user_id = $1', [userId]);
+    } else {
+      await session.query(
+        `insert into celebrities (user_id, state) values ($1, $2)
+         on conflict (user_id) do update set state = excluded.state`,
+        [userId, state],
+      );
+    }
+    return rows[0].before;
+  });
+}
+
+export interface Celebrity {
+  readonly userId: number;
+  readonly state: PushState;
+  readonly followers: number;
+  readonly posts: number;
+}
+
+export async function listCelebrities(db: Queryable): Promise<Celebrity[]> {
+  const { rows } = await db.query<Celebrity>(
+    `select c.user_id as "userId", c.state, u.follower_count as followers,
+            (select count(*)::integer from posts p where p.author_id = c.user_id and p.deleted_at is null) as posts
+     from celebrities c join users u on u.id = c.user_id order by u.follower_count desc, c.user_id`,
+  );
+  return rows;
+}
+
+/** Followers of an author in rising order, after `after`. */
+export async function followersAfter(
+  db: Queryable,
+  authorId: number,
+  after: number,
+  limit: number,
+): Promise<number[]> {
+  const { rows } = await db.query<{ id: number }>(
+    'select follower_id as id from followers where followee_id = $1 and follower_id > $2 order by follower_id limit $3',
+    [authorId, after, limit],
+  );
+  return rows.map((row) => row.id);
+}
+
+/** Removes an author's rows from some feeds. */
+export async function removeAuthorItems(
+  session: Session,
+  authorId: number,
+  userIds: readonly number[],
+): Promise<number> {
+  const { rowCount } = await session.query(
+    'delete from feed_items where user_id = any($1) and author_id = $2',
+    [userIds, authorId],
+  );
+  return rowCount ?? 0;
+}
+
+/**
+ * Copies an author's posts above the floors of many feeds, the newest n of them; where there are more, the floor
+ * of that feed rises to the first that is not copied. In: author, followers, n. Inside the caller's transaction,
+ * which holds the rows of the users.
+ */
+const BACKFILL_FOLLOWERS = `
+  with newest as materialized (
+    select id, row_number() over (order by id desc) as nth from posts
+    where author_id = $1 and deleted_at is null order by id desc limit $3 + 1
+  ), raised as (
+    update users u set feed_floor = n.id from newest n
+    where n.nth = $3 + 1 and u.id = any($2) and u.feed_floor < n.id
+  )
+  insert into feed_items (user_id, post_id, author_id)
+  select u.id, n.id, $1 from users u join newest n on n.id > u.feed_floor and n.nth <= $3
+  where u.id = any($2)
+    and exists (select from follows f where f.follower_id = u.id and f.followee_id = $1)
+  order by 1, 2 on conflict do nothing`;
+
+export async function backfillFollowers(
+  session: Session,
+  authorId: number,
+  userIds: readonly number[],
+): Promise<number> {
+  await session.query('select 1 from users where id = any($1) order by id for update', [userIds]);
+  const { rowCount } = await session.query(BACKFILL_FOLLOWERS, [authorId, userIds, FEED_LIMIT]);
+  return rowCount ?? 0;
+}

@@ -1,0 +1,371 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import type { Bus, ConsumeOptions, QueueName } from '../../../src/engine/bus/bus.ts';
+import { rejection } from '../../support/codes.ts';
+import { openInbox } from './inbox.ts';
+
+/** An empty broker of one test's own. */
+export interface Broker {
+  readonly url: string;
+  /** Another instance on it, as another process would open it; closed when the test ends. */
+  open(options?: { maxMessages?: number }): Promise<Bus>;
+}
+
+const message = (text: string, queue: QueueName = 'events') => ({ queue, body: Buffer.from(text) });
+const numbered = (count: number, queue: QueueName = 'events') =>
+  Array.from({ length: count }, (_, i) => message(String(i), queue));
+const text = (delivery: { body: Buffer }) => delivery.body.toString();
+const one: ConsumeOptions = { queues: ['events'], prefetch: 1 };
+const many: ConsumeOptions = { queues: ['events'], prefetch: 100 };
+
+async function depth(bus: Bus, queue: QueueName = 'events') {
+  const found = (await bus.depths()).find((row) => row.queue === queue);
+  return { ready: found?.ready ?? 0, unacked: found?.unacked ?? 0, dead: found?.deadLetters ?? 0 };
+}
+
+/** What every driver of the Bus port has to do. */
+export function busContract(name: string, openBroker: () => Promise<Broker>): void {
+  describe(`the ${name} bus`, () => {
+    describe('publishing', () => {
+      test('hands every byte to a consumer, in order, and forgets what is acked', async () => {
+        const bus = await (await openBroker()).open();
+        const bodies = [
+          Buffer.alloc(0),
+          Buffer.from(Array.from({ length: 256 }, (_, i) => i)),
+          Buffer.alloc(1e6, 7),
+        ];
+        await bus.publish(bodies.map((body) => ({ queue: 'events', body })));
+        const inbox = await openInbox(bus, many);
+        const deliveries = await inbox.take(3);
+        expect(deliveries.map((delivery) => delivery.body.equals(bodies.shift()!))).toEqual([
+          true,
+          true,
+          true,
+        ]);
+        for (const delivery of deliveries) {
+          expect(delivery).toMatchObject({ queue: 'events', attempts: 0 });
+          delivery.ack();
+        }
+        await expect.poll(() => depth(bus)).toEqual({ ready: 0, unacked: 0, dead: 0 });
+      });
+
+      test('takes thousands of messages, and none', async () => {
+        const bus = await (await openBroker()).open();
+        await bus.publish([]);
+        await bus.publish(numbered(2_500));
+        expect(await depth(bus)).toMatchObject({ ready: 2_500 });
+        const inbox = await openInbox(bus, one);
+        for (let i = 0; i < 20; i += 1) {
+          const delivery = await inbox.next();
+          expect(text(delivery)).toBe(String(i));
+          delivery.ack();
+        }
+      });
+
+      test('is durable: what was published is there after everyone has gone', async () => {
+        const broker = await openBroker();
+        const first = await broker.open();
+        await first.publish(numbered(3));
+        const held = await openInbox(first, one);
+        await held.next();
+        await first.close();
+        const inbox = await openInbox(await broker.open(), many);
+        expect((await inbox.take(3)).map(text).sort()).toEqual(['0', '1', '2']);
+      });
+
+      test('may be delayed', async () => {
+        const bus = await (await openBroker()).open();
+        await bus.publish([{ ...message('later'), delayMs: 500 }, message('now')]);
+        const inbox = await openInbox(bus, many);
+        expect((await inbox.take(2)).map(text)).toEqual(['now', 'later']);
+      });
+
+      test('is refused at the bound, as a whole, and taken again when there is room', async () => {
+        const broker = await openBroker();
+        const bus = await broker.open({ maxMessages: 10 });
+        await bus.publish(numbered(10));
+        // A driver may look at a queue's size only now and then, so the bound is not exact.
+        let refused: unknown;
+        await expect
+          .poll(async () => (refused = await bus.publish([message('over')]).catch((error) => error)), {
+            timeout: 20_000,
+          })
+          .toBeDefined();
+        expect(refused).toMatchObject({ code: 'QUEUE_FULL' });
+        const before = await depth(bus);
+        const both = [message('elsewhere', 'cleanup'), message('over')];
+        expect(await rejection(bus.publish(both))).toMatchObject({ code: 'QUEUE_FULL' });
+        expect(await depth(bus)).toEqual(before);
+        expect(await depth(bus, 'cleanup')).toMatchObject({ ready: 0 });
+        await bus.publish([message('elsewhere', 'cleanup')]);
+        await bus.dropQueue('events');
+        await expect
+          .poll(() => bus.publish([message('again')]).then(() => 'taken'), { timeout: 20_000 })
+          .toBe('taken');
+      });
+
+      test('is refused after closing', async () => {
+        const bus = await (await openBroker()).open();
+        await bus.close();
+        await expect(bus.publish([message('late')])).rejects.toThrow();
+      });
+    });
+
+    describe('consuming', () => {
+      test('never has more in hand than the prefetch', async () => {
+        const bus = await (await openBroker()).open();
+        await bus.publish(numbered(100));
+        let inHand = 0;
+        let most = 0;
+        let done = 0;
+        await bus.consume({ queues: ['events'], prefetch: 7 }, (deliveries) => {
+          inHand += deliveries.length;
+          most = Math.max(most, inHand);
+          for (const delivery of deliveries)
+            setImmediate(() => {
+              inHand -= 1;
+              done += 1;
+              delivery.ack();
+            });
+        });
+        await expect.poll(() => done, { timeout: 30_000 }).toBe(100);
+        expect(most).toBe(7);
+      });
+
+      test('leaves the rest to others', async () => {
+        const broker = await openBroker();
+        const bus = await broker.open();
+        await bus.publish(numbered(5));
+        await (await openInbox(bus, { ...one, prefetch: 2 })).take(2);
+        expect(await depth(bus)).toEqual({ ready: 3, unacked: 2, dead: 0 });
+        const other = await openInbox(await broker.open(), many);
+        expect((await other.take(3)).map(text)).toEqual(['2', '3', '4']);
+      });
+
+      test('two instances share the work, and nothing is handed out twice', async () => {
+        const broker = await openBroker();
+        const publisher = await broker.open();
+        const seen: string[] = [];
+        for (let i = 0; i < 2; i += 1) {
+          await (await broker.open()).consume({ queues: ['events'], prefetch: 5 }, (deliveries) => {
+            for (const delivery of deliveries) {
+              seen.push(text(delivery));
+              delivery.ack();
+            }
+          });
+        }
+        await publisher.publish(numbered(400));
+        const mark = await publisher.mark(['events']);
+        await expect.poll(() => publisher.hasPassed(mark), { timeout: 30_000 }).toBe(true);
+        expect(seen).toHaveLength(400);
+        expect(new Set(seen).size).toBe(400);
+      });
+
+      test('serves earlier queues first', async () => {
+        const bus = await (await openBroker()).open();
+        await bus.publish([...numbered(5, 'rows.bulk'), ...numbered(3, 'rows.live')]);
+        const inbox = await openInbox(bus, { queues: ['rows.live', 'rows.bulk'], prefetch: 1 });
+        const order: string[] = [];
+        for (let i = 0; i < 5; i += 1) {
+          const delivery = await inbox.next();
+          order.push(delivery.queue);
+          delivery.ack();
+        }
+        expect(order).toEqual(['rows.live', 'rows.live', 'rows.live', 'rows.bulk', 'rows.bulk']);
+        await bus.publish(numbered(1, 'rows.live'));
+        const next = [await inbox.next()];
+        next[0]!.ack();
+        next.push(await inbox.next());
+        expect(next.map((delivery) => delivery.queue)).toContain('rows.live');
+      });
+
+      test('an idle consumer is woken, it does not poll', async () => {
+        const broker = await openBroker();
+        const bus = await broker.open();
+        const inbox = await openInbox(bus, one);
+        const publisher = await broker.open();
+        const startedAt = Date.now();
+        for (let i = 0; i < 10; i += 1) {
+          await publisher.publish([message(String(i))]);
+          (await inbox.next()).ack();
+        }
+        // Polling would take seconds for each of them.
+        expect(Date.now() - startedAt).toBeLessThan(15_000);
+      });
+    });
+
+    describe('a message that is not acked', () => {
+      test('comes again with one more failed attempt, or with none where that does not count', async () => {
+        const bus = await (await openBroker()).open();
+        await bus.publish([message('a')]);
+        const inbox = await openInbox(bus, one);
+        (await inbox.next()).retry(0);
+        const second = await inbox.next();
+        expect(second.attempts).toBe(1);
+        second.retry(0, { counts: false });
+        const third = await inbox.next();
+        expect(third.attempts).toBe(1);
+        third.retry(0);
+        expect(await inbox.next()).toMatchObject({ attempts: 2 });
+      });
+
+      test('waits for its delay while others pass', async () => {
+        const bus = await (await openBroker()).open();
+        await bus.publish([message('slow'), message('quick')]);
+        const inbox = await openInbox(bus, one);
+        (await inbox.next()).retry(500);
+        const quick = await inbox.next();
+        expect(text(quick)).toBe('quick');
+        quick.ack();
+        expect(text(await inbox.next())).toBe('slow');
+      });
+
+      test('may be given back any number of times where that does not count', async () => {
+        const bus = await (await openBroker()).open();
+        await bus.publish([message('patient')]);
+        const inbox = await openInbox(bus, one);
+        for (let i = 0; i < 150; i += 1) (await inbox.next()).retry(0, { counts: false });
+        expect(await inbox.next()).toMatchObject({ attempts: 0 });
+        expect(await depth(bus)).toMatchObject({ dead: 0 });
+      });
+
+      test('is put aside as a dead letter', async () => {
+        const bus = await (await openBroker()).open();
+        await bus.publish([message('bad'), message('good')]);
+        const inbox = await openInbox(bus, one);
+        (await inbox.next()).deadLetter('no such thing');
+        expect(text(await inbox.next())).toBe('good');
+        expect(await depth(bus)).toEqual({ ready: 0, unacked: 1, dead: 1 });
+      });
+
+      test('is settled once', async () => {
+        const bus = await (await openBroker()).open();
+        await bus.publish(numbered(3));
+        const [a, b, c] = await (await openInbox(bus, many)).take(3);
+        a!.ack();
+        b!.retry(60_000);
+        c!.deadLetter('bad');
+        for (const delivery of [a!, b!, c!]) {
+          expect(() => delivery.ack()).toThrow(/settled/);
+          expect(() => delivery.retry(0)).toThrow(/settled/);
+          expect(() => delivery.deadLetter('again')).toThrow(/settled/);
+        }
+        await expect.poll(() => depth(bus)).toEqual({ ready: 1, unacked: 0, dead: 1 });
+      });
+
+      test('goes back when its consumer stops, and is no failed attempt', async () => {
+        const broker = await openBroker();
+        const bus = await broker.open();
+        await bus.publish(numbered(3));
+        const inbox = await openInbox(bus, many);
+        const [first] = await inbox.take(3);
+        first!.ack();
+        await inbox.stop(0);
+        const back = await (await openInbox(await broker.open(), many)).take(2);
+        expect(back.map((delivery) => [text(delivery), delivery.attempts])).toEqual([
+          ['1', 0],
+          ['2', 0],
+        ]);
+      });
+
+      test('stays in the hands of a consumer when another of the same instance stops', async () => {
+        const bus = await (await openBroker()).open();
+        await bus.publish(numbered(4));
+        const staying = await openInbox(bus, { ...one, prefetch: 2 });
+        const [kept] = await staying.take(2);
+        const leaving = await openInbox(bus, { ...one, prefetch: 2 });
+        await leaving.take(2);
+        await leaving.stop(0);
+        expect(await depth(bus)).toEqual({ ready: 2, unacked: 2, dead: 0 });
+        kept!.ack();
+        expect(text(await staying.next())).toBe('2');
+      });
+
+      test('is waited for when its consumer stops with time to spare', async () => {
+        const bus = await (await openBroker()).open();
+        await bus.publish(numbered(2));
+        const inbox = await openInbox(bus, one);
+        const held = await inbox.next();
+        const stopped = inbox.stop(60_000);
+        held.ack();
+        await stopped;
+        expect(await depth(bus)).toEqual({ ready: 1, unacked: 0, dead: 0 });
+        expect(inbox.waiting).toEqual([]);
+      });
+
+      test('comes back when its consumer’s process is killed, long before a lease would end', async () => {
+        const broker = await openBroker();
+        const bus = await broker.open();
+        await bus.publish(numbered(3));
+        const file = fileURLToPath(new URL('taker.ts', import.meta.url));
+        const taker = spawn(process.execPath, [file, broker.url, '2'], {
+          stdio: ['ignore', 'pipe', 'inherit'],
+        });
+        onTestFinished(() => void taker.kill('SIGKILL'));
+        const lines = createInterface({ input: taker.stdout })[Symbol.asyncIterator]();
+        expect([(await lines.next()).value, (await lines.next()).value]).toEqual(['taken 0', 'taken 1']);
+        const inbox = await openInbox(bus, many);
+        expect(text(await inbox.next())).toBe('2');
+        taker.kill('SIGKILL');
+        await once(taker, 'exit');
+        const killedAt = Date.now();
+        const back = await inbox.take(2);
+        expect(back.map((delivery) => [text(delivery), delivery.attempts])).toEqual([
+          ['0', 0],
+          ['1', 0],
+        ]);
+        expect(Date.now() - killedAt).toBeLessThan(20_000);
+      });
+    });
+
+    describe('a mark', () => {
+      test('is passed when all before it is acked or dead, whatever came after', async () => {
+        const bus = await (await openBroker()).open();
+        await bus.publish(numbered(3));
+        const mark = await bus.mark(['events', 'cleanup']);
+        await bus.publish([message('after')]);
+        const [a, b, c, after] = await (await openInbox(bus, many)).take(4);
+        after!.ack();
+        a!.ack();
+        b!.deadLetter('bad');
+        await expect.poll(() => depth(bus)).toEqual({ ready: 0, unacked: 1, dead: 1 });
+        expect(await bus.hasPassed(mark)).toBe(false);
+        c!.ack();
+        await expect.poll(() => bus.hasPassed(mark)).toBe(true);
+      });
+
+      test('is not passed by a retry', async () => {
+        const bus = await (await openBroker()).open();
+        await bus.publish([message('a')]);
+        const mark = await bus.mark(['events']);
+        const inbox = await openInbox(bus, one);
+        (await inbox.next()).retry(0);
+        const again = await inbox.next();
+        expect(await bus.hasPassed(mark)).toBe(false);
+        again.ack();
+        await expect.poll(() => bus.hasPassed(mark)).toBe(true);
+      });
+
+      test('of empty queues is passed at once, and other queues do not matter', async () => {
+        const bus = await (await openBroker()).open();
+        await bus.publish([message('other', 'cleanup')]);
+        expect(await bus.hasPassed(await bus.mark(['events']))).toBe(true);
+        expect(await bus.hasPassed(await bus.mark(['events', 'cleanup']))).toBe(false);
+      });
+    });
+
+    test('a dropped queue is gone with all that was in it, and no other is', async () => {
+      const bus = await (await openBroker()).open();
+      await bus.publish([...numbered(3, 'live.a'), ...numbered(2, 'live.b')]);
+      await bus.dropQueue('live.a');
+      expect(await depth(bus, 'live.a')).toEqual({ ready: 0, unacked: 0, dead: 0 });
+      const inbox = await openInbox(bus, { queues: ['live.a', 'live.b'], prefetch: 10 });
+      expect((await inbox.take(2)).map((delivery) => delivery.queue)).toEqual(['live.b', 'live.b']);
+      await bus.publish(numbered(1, 'live.a'));
+      expect((await inbox.next()).queue).toBe('live.a');
+    });
+  });
+}

@@ -1,0 +1,172 @@
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect, onTestFinished, test } from 'vitest';
+import { Database, databaseError, isPassing, withoutPassword } from '../../../src/engine/store/database.ts';
+import { emptyDatabase, freshDatabase } from '../../support/cluster.ts';
+import { rejection } from '../../support/codes.ts';
+
+const endOthers = (db: Database) =>
+  db.query(
+    `select pg_terminate_backend(pid) from pg_stat_activity
+     where datname = current_database() and pid <> pg_backend_pid()`,
+  );
+
+function opened(url: string): Database {
+  const db = new Database(url);
+  onTestFinished(() => db.close());
+  return db;
+}
+
+/** A port that takes connections and hangs up at once, counting them. */
+async function rudeServer() {
+  let connections = 0;
+  const server = createServer((socket) => {
+    connections += 1;
+    socket.destroy();
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  onTestFinished(() => void server.close());
+  const { port } = server.address() as { port: number };
+  return { url: `postgres://feedctl@127.0.0.1:${port}/feedctl`, connections: () => connections };
+}
+
+test('errors say what they mean to the user', async () => {
+  const { url } = await emptyDatabase();
+  const nowhere = opened('postgres://feedctl:secret@127.0.0.1:1/feedctl');
+  const refused = await rejection(nowhere.query('select 1'));
+  expect(refused).toMatchObject({ code: 'DATABASE_UNREACHABLE' });
+  expect(refused.message).not.toContain('secret');
+  expect(await rejection(opened((await rudeServer()).url).query('select 1'))).toMatchObject({
+    code: 'DATABASE_UNREACHABLE',
+  });
+  const misnamed = opened(url.replace(/\/test_\w+/, '/no_such_database'));
+  expect(await rejection(misnamed.query('select 1'))).toMatchObject({ code: 'DATABASE_NOT_FOUND' });
+  const empty = opened(url);
+  expect(await rejection(empty.query('select * from users'))).toMatchObject({ code: 'SCHEMA_MISSING' });
+  expect(await rejection(empty.query('select * from bus.messages'))).toMatchObject({
+    code: 'SCHEMA_MISSING',
+  });
+  expect(await rejection(empty.query('select 1 / 0'))).toMatchObject({ code: 'DATABASE_ERROR' });
+});
+
+test.each([
+  ['40P01', true],
+  ['40001', true],
+  ['57P01', true],
+  ['53300', true],
+  ['08006', true],
+  ['22012', false],
+  ['42601', false],
+])('SQLSTATE %s goes away by itself: %s', (code, passing) => {
+  const error = Object.assign(new Error('refused'), { code });
+  expect(isPassing(error)).toBe(passing);
+  expect(isPassing(databaseError(error, 'postgres://db'))).toBe(passing);
+});
+
+test('a URL is shown without its password', () => {
+  expect(withoutPassword('postgres://me:pw@host:5432/db')).toBe('postgres://me:***@host:5432/db');
+  expect(withoutPassword('postgres:///db?host=/tmp&password=pw&x=1')).toBe(
+    'postgres:///db?host=/tmp&password=***&x=1',
+  );
+  expect(withoutPassword('postgres://me@host/db')).toBe('postgres://me@host/db');
+});
+
+test('a transaction is rolled back when its work throws, and a rehearsal always', async () => {
+  const { db } = await freshDatabase();
+  const insert = (id: number) => `insert into users (id) values (${id})`;
+  const users = async () =>
+    (await db.query<{ id: number }>('select id from users')).rows.map((row) => row.id);
+  const failing = db.transaction(async (session) => {
+    await session.query(insert(1));
+    throw new Error('no');
+  });
+  await expect(failing).rejects.toThrow();
+  expect(await db.rehearse(async (session) => (await session.query(insert(2))).rowCount)).toBe(1);
+  expect(await db.transaction(async (session) => (await session.query(insert(3))).rowCount)).toBe(1);
+  expect(await users()).toEqual([3]);
+});
+
+test('a pool whose sessions are all ended serves the next query', async () => {
+  const { url } = await freshDatabase();
+  const [db, other] = [opened(url), opened(url)];
+  await Promise.all(Array.from({ length: 5 }, () => db.query('select pg_sleep(0.01)')));
+  await endOthers(other);
+  await expect
+    .poll(() =>
+      db.query('select 1').then(
+        (result) => result.rowCount,
+        () => 0,
+      ),
+    )
+    .toBe(1);
+});
+
+test('a listener hears what is notified, and after its session is ended again', async () => {
+  const { db, url } = await freshDatabase();
+  const heard: string[] = [];
+  const states: string[] = [];
+  const listener = await opened(url).listen(['one', 'Two'], {
+    onNotify: (channel, payload) => heard.push(`${channel} ${payload}`),
+    onListening: () => void states.push('listening'),
+    onLost: () => states.push('lost'),
+  });
+  await db.query(`select pg_notify('one', 'a'), pg_notify('Two', 'b'), pg_notify('three', 'c')`);
+  await listener.barrier();
+  expect(heard).toEqual(['one a', 'Two b']);
+  await endOthers(db);
+  await expect.poll(() => states, { timeout: 20_000 }).toEqual(['listening', 'lost', 'listening']);
+  await db.query(`select pg_notify('one', 'd')`);
+  await expect.poll(() => heard.at(-1)).toBe('one d');
+  await listener.barrier();
+  await listener.close();
+});
+
+test('a barrier rejects while the session is being replaced', async () => {
+  const { db, url } = await freshDatabase();
+  let lost = () => {};
+  const gone = new Promise<void>((resolve) => {
+    lost = resolve;
+  });
+  const listener = await opened(url).listen(['one'], { onNotify: () => {}, onLost: () => lost() });
+  await endOthers(db);
+  await gone;
+  expect(await rejection(listener.barrier())).toMatchObject({ code: 'DATABASE_UNREACHABLE' });
+});
+
+test('a listener that could not connect at first leaves nothing behind that tries again', async () => {
+  const server = await rudeServer();
+  const db = opened(server.url);
+  expect(await rejection(db.listen(['one'], { onNotify: () => {} }))).toMatchObject({
+    code: 'DATABASE_UNREACHABLE',
+  });
+  const tries = server.connections();
+  await sleep(1_000);
+  expect(server.connections()).toBe(tries);
+});
+
+test('a listener that is closed while it reconnects leaves no session', async () => {
+  const { db, url } = await freshDatabase();
+  let reconnecting = () => {};
+  const again = new Promise<void>((resolve) => {
+    reconnecting = resolve;
+  });
+  let connections = 0;
+  const listener = await opened(url).listen(['one'], {
+    onNotify: () => {},
+    onListening: async (session) => {
+      connections += 1;
+      if (connections === 1) return;
+      reconnecting();
+      await session.query('select pg_sleep(0.2)');
+    },
+  });
+  await endOthers(db);
+  await again;
+  await listener.close();
+  const sessions = () =>
+    db.query(
+      `select 1 from pg_stat_activity where datname = current_database() and application_name = 'feedctl listener'`,
+    );
+  await expect.poll(async () => (await sessions()).rowCount, { timeout: 10_000 }).toBe(0);
+});

@@ -3,6 +3,8 @@ import { printError, toFeedctlError } from './errorOutput.ts';
 
 /** Runs one command line. What a command itself did not report, such as an unknown command, is reported here. */
 export async function main(argv: string[], dir: string): Promise<void> {
+  // What a reader that has gone away (`feedctl … | head -1`) was not sent cannot be flushed any more.
+  const readerGone = new Promise((done) => process.stdout.once('error', done));
   try {
     await run(argv, dir);
   } catch (error) {
@@ -15,5 +17,5 @@ export async function main(argv: string[], dir: string): Promise<void> {
       process.exitCode = mapped.exitStatus;
     }
   }
-  await flush();
+  await Promise.race([flush(), readerGone]);
 }

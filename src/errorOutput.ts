@@ -6,17 +6,17 @@ export function toFeedctlError(error: unknown, argv: readonly string[] = []): Fe
   if (isFeedctlError(error)) return error;
   const text = messageOf(error).replace(/\nSee more help with --help$/, '');
   const oclif = (error as { oclif?: { exit?: number } }).oclif;
+  // The parser puts each fault on a line of its own.
+  const line = text.replace(/\s*\n\s*/g, ' ');
   if (/command .* not found/i.test(text) || oclif?.exit === 127) {
-    return new FeedctlError(
-      'COMMAND_NOT_FOUND',
-      `there is no command \`${argv.filter((arg) => arg !== '--json').join(' ')}\``,
-      { cause: error },
-    );
+    const command = argv.filter((arg) => arg !== '--json').join(' ');
+    if (command === '') return new FeedctlError('USAGE', 'no command was given', { cause: error });
+    return new FeedctlError('COMMAND_NOT_FOUND', `there is no command \`${command}\``, { cause: error });
   }
-  const negative = /Nonexistent flags?: .*?(-\d+)/.exec(text);
+  const negative = /Nonexistent flags?: .*?(-\d+)/.exec(line);
   if (negative)
     return new FeedctlError('INVALID_ID', `${JSON.stringify(negative[1])} is not an id`, { cause: error });
-  if (oclif) return new FeedctlError('USAGE', text, { cause: error });
+  if (oclif) return new FeedctlError('USAGE', line, { cause: error });
   return new FeedctlError('INTERNAL', text || 'an unexpected error', { cause: error });
 }
 

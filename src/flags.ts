@@ -14,7 +14,11 @@ export const portFlag = Flags.integer({
   min: 0,
   max: 65_535,
 });
-export const dryRunFlag = Flags.boolean({ description: 'show what would be done, and change nothing' });
+// With a default, or `dryRun` would be missing in the JSON where the flag is not given.
+export const dryRunFlag = Flags.boolean({
+  description: 'show what would be done, and change nothing',
+  default: false,
+});
 export const yesFlag = Flags.boolean({ char: 'y', description: 'do not ask' });
 
 /** A user, or undefined for all: "all" is never the default, it has to be said. */

@@ -5,6 +5,7 @@ import { type ClusterLock, lockCluster } from './config/clusterState.ts';
 import type { Config } from './config/config.ts';
 import { startWorker, type Worker } from './fanout/worker.ts';
 import type { Gateway } from './gateway/gateway.ts';
+import { FeedctlError, isFeedctlError } from './model/errors.ts';
 import { Resources } from './resources.ts';
 import { Database } from './store/database.ts';
 import { type EmbeddedPostgres, prepareDataDir, startEmbeddedPostgres } from './store/embedded.ts';
@@ -101,6 +102,12 @@ export async function startEmbeddedCluster(
     };
   } catch (error) {
     await resources.release(log);
+    if (signal?.aborted && !isFeedctlError(error)) {
+      throw new FeedctlError('INTERRUPTED', 'stopped before the cluster was up', {
+        cause: error,
+        suggestions: [],
+      });
+    }
     throw error;
   }
 }

@@ -3,8 +3,8 @@ export const formatCount = (value: number): string => Math.round(value).toLocale
 
 /** 850 ms, 2.4 s, 3 m 05 s */
 export function formatDuration(seconds: number): string {
-  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
-  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+  if (seconds < 0.9995) return `${Math.round(seconds * 1000)} ms`;
+  if (seconds < 59.95) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
   return `${Math.floor(whole / 60)} m ${String(whole % 60).padStart(2, '0')} s`;
 }
@@ -19,5 +19,6 @@ export function bar(fraction: number, width: number): string {
 export function oneLine(text: string, width: number): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: those are what is replaced
   const clean = text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]+/g, ' ');
-  return clean.length > width ? `${clean.slice(0, width - 1)}…` : clean;
+  // A surrogate pair is not cut in two.
+  return clean.length > width ? `${clean.slice(0, width - 1).replace(/[\ud800-\udbff]$/, '')}…` : clean;
 }

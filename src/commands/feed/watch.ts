@@ -29,6 +29,7 @@ export default class FeedWatch extends BaseCommand {
     }));
     const enough = new AbortController();
     const end = AbortSignal.any([this.signal, enough.signal]);
+    process.stdout.once('error', () => enough.abort());
     let seen = 0;
     const socket = await followFeed(gatewayUrl, token, (post) => {
       if (end.aborted) return;
@@ -37,7 +38,8 @@ export default class FeedWatch extends BaseCommand {
       seen += 1;
       if (seen === flags.count) enough.abort();
     });
-    this.logToStderr(`Watching the feed of user ${args.user} at ${gatewayUrl}.`);
+    // Not logToStderr, which is silent with --json: a script has to know from when on posts come.
+    process.stderr.write(`Watching the feed of user ${args.user} at ${gatewayUrl}.\n`);
     const lost = await Promise.race([aborted(end), socket.closed]);
     socket.close();
     if (lost !== undefined)

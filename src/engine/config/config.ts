@@ -11,10 +11,10 @@ const url = (protocols: string[]) =>
 
 /** What may be set in the environment or in a context; every key has a flag or an environment variable. */
 const settings = z.object({
-  dataDir: z.string().min(1),
+  dataDir: z.string().min(1, { error: 'must not be empty' }),
   databaseUrl: url(['postgres', 'postgresql']).optional(),
   gatewayUrl: url(['http', 'https']).optional(),
-  production: z.stringbool().or(z.boolean()),
+  production: z.union([z.stringbool(), z.boolean()], { error: 'must be true or false' }),
 });
 
 type Settings = z.infer<typeof settings>;
@@ -57,7 +57,7 @@ function defaultDataDir(env: NodeJS.ProcessEnv): string {
  * Throws CONFIG_INVALID, CONTEXT_NOT_FOUND, SECRET_IN_FLAG or UNSUPPORTED.
  */
 export async function loadConfig(flags: ConfigFlags, env: NodeJS.ProcessEnv = process.env): Promise<Config> {
-  if (flags.databaseUrl && /^[a-z]+:\/\/[^/@]*:[^/@]+@/i.test(flags.databaseUrl)) {
+  if (flags.databaseUrl && /^[a-z]+:\/\/[^/@]*:[^/]+@|[?&]password=/i.test(flags.databaseUrl)) {
     throw new FeedctlError('SECRET_IN_FLAG', '--database-url contains a password');
   }
   const name = flags.context ?? env.FEEDCTL_CONTEXT ?? 'local';

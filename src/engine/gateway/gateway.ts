@@ -80,6 +80,10 @@ export async function startGateway(
         throw new FeedctlError('PORT_TAKEN', `port ${options.port} is not open to this user`, {
           cause: error,
         });
+      if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND' || code === 'EAI_AGAIN')
+        throw new FeedctlError('CONFIG_INVALID', `${options.host} is no address of this machine`, {
+          cause: error,
+        });
       throw error;
     }
     await registerGateway(db, { id, url });

@@ -40,7 +40,7 @@ const UNREACHABLE = new Set([
 
 /** The URL as it may be shown: without its password. */
 export function withoutPassword(url: string): string {
-  return url.replace(/(:\/\/[^:/@]*):[^@/]*@/, '$1:***@').replace(/([?&]password=)[^&]*/g, '$1***');
+  return url.replace(/(:\/\/[^:/@]*):[^/]*@/, '$1:***@').replace(/([?&]password=)[^&]*/g, '$1***');
 }
 
 /** Says of a driver's or the server's error what it means to the user; passes FeedctlErrors through. */
@@ -49,6 +49,9 @@ export function databaseError(error: unknown, url: string): FeedctlError {
   const code = (error as { code?: string }).code ?? '';
   const text = messageOf(error);
   const at = withoutPassword(url);
+  if (code === 'ERR_INVALID_URL') {
+    return new FeedctlError('CONFIG_INVALID', `the database URL cannot be read: ${at}`, { cause: error });
+  }
   if (code === '3D000') return new FeedctlError('DATABASE_NOT_FOUND', `${text} (${at})`, { cause: error });
   if (code === '42P01' || code === '3F000') {
     return new FeedctlError(

@@ -52,10 +52,13 @@ const SETTINGS: Record<string, string> = {
 /**
  * Ends PostgreSQL with whoever started it, even by kill -9: the shell holds the other end of file descriptor 3,
  * which closes when that process dies. In a session of its own, so that Ctrl-C at a terminal does not reach it.
+ * Asked again and again: what a shell starts in the background ignores SIGINT until the server has set its handlers.
  */
 const SUPERVISOR = `"$@" 3<&- & pid=$!
-{ read -r _ <&3; kill -INT "$pid"; } 2>/dev/null &
-wait "$pid"`;
+{ read -r _ <&3; while kill -INT "$pid"; do sleep 0.1; done; } 2>/dev/null &
+reader=$!
+wait "$pid"
+kill "$reader" 2>/dev/null`;
 
 type Owner = { uid: number; gid: number } | undefined;
 
@@ -116,10 +119,23 @@ async function reachableBinaries(dataDir: string, owner: Owner): Promise<string>
   return copy;
 }
 
+/** Not mkdir's own `recursive`: where the kernel answers ENOENT below a folder that exists (/proc), that never ends. */
+async function makeDirectories(path: string, mode: number): Promise<void> {
+  try {
+    await mkdir(path, { mode });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST' && (await stat(path)).isDirectory()) return;
+    if (code !== 'ENOENT' || existsSync(dirname(path))) throw error;
+    await makeDirectories(dirname(path), mode);
+    await makeDirectories(path, mode);
+  }
+}
+
 /** Makes `dataDir`, and makes sure that the user the server runs as can enter it. */
 export async function prepareDataDir(dataDir: string): Promise<void> {
   try {
-    await mkdir(dataDir, { recursive: true, mode: process.getuid?.() === 0 ? 0o711 : 0o700 });
+    await makeDirectories(dataDir, process.getuid?.() === 0 ? 0o711 : 0o700);
     const probe = join(dataDir, `.probe-${process.pid}`);
     await mkdir(probe);
     await rm(probe, { recursive: true });

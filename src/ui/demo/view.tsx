@@ -12,7 +12,7 @@ export function DemoView({ snapshot, tick, width }: { snapshot: DemoSnapshot; ti
   const current = DEMO_STEPS.indexOf(snapshot.step);
   const resultWidth = Math.max(10, width - TITLE_WIDTH - 4);
   return (
-    <Box flexDirection="column">
+    <Box flexDirection="column" width={width}>
       {DEMO_STEPS.map((step, index) => {
         const result = snapshot.done[step];
         const title = STEP_TITLES[step].padEnd(TITLE_WIDTH);

@@ -26,7 +26,9 @@ export default class Demo extends BaseCommand {
     } finally {
       view.end();
     }
-    this.log(demoSummary(result, { borders: Boolean(process.stdout.isTTY) }));
+    // In a narrow terminal borders only break the lines.
+    const borders = process.stdout.isTTY && process.stdout.columns >= 80;
+    this.log(demoSummary(result, { borders }));
     const { verify } = result;
     const faults = verify.mismatched + verify.asymmetric + verify.duplicates + verify.readsMismatched;
     const { missing, strangers, duplicates } = verify.sockets;

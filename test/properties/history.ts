@@ -4,14 +4,17 @@ import { startPlanner } from '../../src/engine/fanout/planner.ts';
 import { startCleaner } from '../../src/engine/fanout/relations.ts';
 import { sweep } from '../../src/engine/fanout/sweeper.ts';
 import { startWriter } from '../../src/engine/fanout/writer.ts';
+import type { FeedPage } from '../../src/engine/feed/read.ts';
 import { type Hub, openHub } from '../../src/engine/live/hub.ts';
 import { openNotifier } from '../../src/engine/live/notifier.ts';
 import type { Presence } from '../../src/engine/live/presence.ts';
 import { type ErrorCode, isFeedctlError } from '../../src/engine/model/errors.ts';
+import { MAX_ID } from '../../src/engine/model/ids.ts';
 import { decodeEvents } from '../../src/engine/model/messages.ts';
 import { follow, unfollow } from '../../src/engine/social/follows.ts';
 import { createPost, deletePost, updatePost } from '../../src/engine/social/posts.ts';
 import { createUser } from '../../src/engine/social/users.ts';
+import type { Pair } from '../../src/engine/store/follows.ts';
 import { asymmetricPairs, compareFeeds } from '../../src/engine/store/verify.ts';
 import { silentLog } from '../../src/engine/telemetry/log.ts';
 import { type Engine, engine as realEngine } from './engine.ts';
@@ -29,6 +32,7 @@ const REFUSALS: readonly ErrorCode[] = ['POST_NOT_FOUND', 'VERSION_CONFLICT', 'O
 const MAX_STEPS = 20_000;
 const MAX_PAGES = 200;
 const SWEEP_AFTER = 50;
+const MAX_FEED = 100;
 
 interface Role {
   readonly name: string;
@@ -73,6 +77,8 @@ export class HistoryRun {
   readonly #sessions: SocketSession[] = [];
   /** The last change that was asked for, by author. */
   readonly #sagas = new Map<number, 'mark' | 'unmark'>();
+  /** Readers whose feeds are looked at before the next step. */
+  readonly #probes = new Set<number>();
   #hub: Hub | undefined;
   #failure: Error | undefined;
   #texts = 0;
@@ -85,15 +91,20 @@ export class HistoryRun {
     this.scheduler = new Scheduler(this.#random, lane.lockWaiters);
     this.scheduler.onTurn = (actor) => {
       actor.steppedAt = this.model.clock;
+      // A change of state is looked at between any two of its steps, everything else now and then.
+      if (this.#random.chance(actor.kind === 'saga' ? 0.5 : 0.05))
+        this.#probes.add(this.#random.pick(this.users));
     };
     this.bus = new SimulatedBus(this.scheduler);
   }
 
   async start(): Promise<void> {
     const { db, ids, gatewayId, presence } = this.#lane;
+    await this.#lane.tidy();
     const userIds = await ids.take(this.#history.users);
     for (const id of userIds) await createUser({ db, ids }, { id });
     this.users = userIds;
+    await this.#begun();
     const known = !this.#random.chance(0.1);
     const parts = (actor: Actor) => {
       const bus = this.bus.port(actor);
@@ -111,6 +122,38 @@ export class HistoryRun {
     await this.#startRole('gateway', async (actor) => {
       this.#hub = await openHub({ ...parts(actor), gatewayId });
     });
+  }
+
+  /** The follows and posts that are there from the start, as they are when everything has been handled. */
+  async #begun(): Promise<void> {
+    const { db, ids } = this.#lane;
+    const pairs = this.#history.follows.map((follow) => this.#pair(follow));
+    for (const pair of pairs) this.model.follow(pair);
+    const authors = this.#history.posts.map((index) => this.#user(index));
+    const postIds = await ids.take(authors.length);
+    const texts = authors.map(() => this.#text());
+    for (const [i, id] of postIds.entries()) this.model.post(id, authors[i]!, texts[i]!);
+    await db.query(
+      `with pairs as (
+         select * from unnest($1::bigint[], $2::bigint[]) t(follower_id, followee_id) group by 1, 2
+       ), new_posts as (
+         select * from unnest($3::bigint[], $4::bigint[], $5::text[]) t(id, author_id, body)
+       ), followed as (
+         insert into follows (follower_id, followee_id) select * from pairs
+       ), mirrored as (
+         insert into followers (follower_id, followee_id) select * from pairs
+       ), counted as (
+         update users set follower_count = n
+         from (select followee_id, count(*) as n from pairs group by 1) c where users.id = c.followee_id
+       ), posted as (
+         insert into posts (id, author_id, body, created_at)
+         select id, author_id, body, clock_timestamp() from new_posts
+       )
+       insert into feed_items (user_id, post_id, author_id)
+       select follower_id, id, author_id from pairs join new_posts on author_id = followee_id`,
+      [pairs.map((pair) => pair.followerId), pairs.map((pair) => pair.followeeId), postIds, authors, texts],
+    );
+    this.model.settle(this.users);
   }
 
   async operate(operation: Operation): Promise<void> {
@@ -153,7 +196,7 @@ export class HistoryRun {
 
   async #begin(operation: Operation): Promise<void> {
     const { db, ids, cache } = this.#lane;
-    const user = (index: number) => this.users[index % this.users.length]!;
+    const user = (index: number) => this.#user(index);
     const client = (name: string, onCommit: (outgoing: readonly Outgoing[]) => void) => {
       const actor = this.scheduler.actor(name, 'client');
       const context = {
@@ -167,9 +210,11 @@ export class HistoryRun {
     switch (operation.do) {
       case 'follow':
       case 'unfollow': {
-        const pair = { followerId: user(operation.reader), followeeId: user(operation.author) };
-        if (pair.followerId === pair.followeeId) return;
-        const { actor, context } = client(operation.do, () => this.model[operation.do](pair));
+        const pair = this.#pair(operation);
+        const { actor, context } = client(operation.do, () => {
+          this.model[operation.do](pair);
+          this.#probes.add(pair.followerId);
+        });
         const change = operation.do === 'follow' ? follow : unfollow;
         this.#launch(actor, () => change(context, pair));
         return;
@@ -189,9 +234,11 @@ export class HistoryRun {
         const post = posts[operation.post % posts.length];
         if (post === undefined) return;
         const text = this.#text();
-        const { actor, context } = client(operation.do, () =>
-          operation.do === 'update' ? this.model.update(post, text) : this.model.delete(post),
-        );
+        const { actor, context } = client(operation.do, () => {
+          if (operation.do === 'update') this.model.update(post, text);
+          else this.model.delete(post);
+          this.#probes.add(this.#random.pick(this.users));
+        });
         this.#launch(actor, () =>
           operation.do === 'update' ? updatePost(context, post, text) : deletePost(context, post),
         );
@@ -246,6 +293,15 @@ export class HistoryRun {
         this.model.settle(this.users);
         return;
     }
+  }
+
+  #user(index: number): number {
+    return this.users[index % this.users.length]!;
+  }
+
+  #pair({ reader, next }: { reader: number; next: number }): Pair {
+    const author = reader + 1 + (next % (this.users.length - 1));
+    return { followerId: this.#user(reader), followeeId: this.#user(author) };
   }
 
   #startSaga(author: number, change: 'mark' | 'unmark'): void {
@@ -311,16 +367,10 @@ export class HistoryRun {
       try {
         const query = { limit, ...(cursor !== undefined && { cursor }) };
         const page = await this.#engine.readFeed(db, userId, query, cache || undefined);
-        for (const item of page.items) {
-          const post = this.model.posts.get(item.postId);
-          if (!this.model.wasVisibleSince(userId, item.postId, since))
-            this.#fail(`user ${userId} read ${item.postId}, which is deleted or of an author not followed`);
-          else if (post!.updatedAt <= since && post!.text !== item.body)
-            this.#fail(`user ${userId} read "${item.body}" in post ${item.postId}, expected "${post!.text}"`);
-          if (seen.length > 0 && seen.at(-1)! <= item.postId)
-            this.#fail(`user ${userId} read ${item.postId} after ${seen.at(-1)}`);
-          seen.push(item.postId);
-        }
+        this.#check(userId, page.items, since);
+        if (page.items[0] && page.items[0].postId >= (seen.at(-1) ?? MAX_ID))
+          this.#fail(`user ${userId} read ${page.items[0].postId} after ${seen.at(-1)}`);
+        seen.push(...page.items.map((item) => item.postId));
         cursor = page.nextCursor;
       } finally {
         done();
@@ -413,8 +463,40 @@ export class HistoryRun {
 
   async #advance(may?: (choice: Choice) => boolean): Promise<boolean> {
     const moved = await this.scheduler.advance(may);
+    if (this.#probes.size > 0) await this.#probe();
     this.#throwFailure();
     return moved;
+  }
+
+  /** Whole feeds as they are at this moment, from the table and from the cache. */
+  async #probe(): Promise<void> {
+    await this.scheduler.quiesce();
+    const readers = [...this.#probes];
+    this.#probes.clear();
+    for (const userId of readers) {
+      const cache = this.#random.chance(0.3) ? this.#lane.cache : undefined;
+      if (cache) await this.#lane.heard();
+      const { items } = await this.#engine.readFeed(this.#lane.db, userId, { limit: MAX_FEED }, cache);
+      this.#check(userId, items, this.model.clock);
+      const read = new Set(items.map((item) => item.postId));
+      for (const id of this.model.arrived(userId)) {
+        if (!read.has(id)) this.#fail(`user ${userId} missed post ${id}, which had arrived`);
+      }
+    }
+  }
+
+  /** What was read since then may be shown, has the text of then or now, and is in order. */
+  #check(userId: number, items: FeedPage['items'], since: number): void {
+    let last = MAX_ID;
+    for (const item of items) {
+      const post = this.model.posts.get(item.postId);
+      if (!this.model.wasVisibleSince(userId, item.postId, since))
+        this.#fail(`user ${userId} read ${item.postId}, which is deleted or of an author not followed`);
+      else if (post!.updatedAt <= since && post!.text !== item.body)
+        this.#fail(`user ${userId} read "${item.body}" in post ${item.postId}, expected "${post!.text}"`);
+      if (item.postId >= last) this.#fail(`user ${userId} read ${item.postId} after ${last}`);
+      last = item.postId;
+    }
   }
 
   /** Until nothing that may happen is left: outbox and queues are empty. */

@@ -215,16 +215,15 @@ export class Scheduler {
     if (choices.length === 0) return false;
     const again = choices.filter((choice) => choice.actor === this.#last);
     const stick = again.some((choice) => choice.inTransaction) ? 0.9 : this.#stickiness;
-    await this.take(this.random.weighted(again.length > 0 && this.random.chance(stick) ? again : choices));
+    this.take(this.random.weighted(again.length > 0 && this.random.chance(stick) ? again : choices));
     return true;
   }
 
-  async take(choice: Choice): Promise<void> {
+  take(choice: Choice): void {
     this.trace.push(`${choice.actor.name}: ${choice.label}`);
     this.#last = choice.actor;
     this.onTurn(choice.actor);
     choice.take();
-    await this.quiesce();
   }
 
   /** Resolves when every step that was begun has returned or waits for a lock, and every actor for its turn. */

@@ -1,16 +1,23 @@
 import type { Bus, BusMark, Consumer, Delivery } from '../bus/bus.ts';
 import { giveBack } from '../bus/giveBack.ts';
 import { ChangedFeeds } from '../cache/invalidation.ts';
+import type { Notifier } from '../live/notifier.ts';
 import { FeedctlError } from '../model/errors.ts';
+import { FEED_LIMIT } from '../model/feed.ts';
 import type { Database } from '../store/database.ts';
 import { backfillPair, removePairItems, removePostItems } from '../store/feeds.ts';
-import { copyPairState, type Pair, withPairLock } from '../store/follows.ts';
+import { copyPairState, type Pair, postsSinceFollow, withPairLock } from '../store/follows.ts';
 import type { Log } from '../telemetry/log.ts';
 
 export interface RelationContext {
   readonly db: Database;
   readonly bus: Bus;
   readonly log: Log;
+}
+
+/** What a follow needs more than its cleanup does: word to the follower's sockets. */
+export interface FollowContext extends RelationContext {
+  readonly notifier: Notifier;
 }
 
 /** Rows that plans made earlier may still write, and what is to be removed after them. */
@@ -26,7 +33,7 @@ const LOOK_AGAIN_MS = 250;
  * After a follow or an unfollow: `followers` gets the state the pair has now, and commits; only then feeds follow.
  * A post is planned with the new follower, or it was there before and is in the backfill.
  */
-async function followChanged(context: RelationContext, pair: Pair): Promise<void> {
+async function followChanged(context: FollowContext, pair: Pair): Promise<void> {
   const follows = await context.db.withSession((session) =>
     withPairLock(session, pair, async () => {
       const exists = await copyPairState(session, pair);
@@ -36,7 +43,14 @@ async function followChanged(context: RelationContext, pair: Pair): Promise<void
       return exists;
     }),
   );
-  if (!follows) await cleanUpLater(context, { pair });
+  if (!follows) {
+    await cleanUpLater(context, { pair });
+    return;
+  }
+  // Posts made since the follow may have been planned without it: the backfill has put them into the feed, and
+  // no writer will tell the sockets. Those that had a writer are sent once all the same, a socket knows what it got.
+  const posts = await postsSinceFollow(context.db, pair, FEED_LIMIT);
+  await context.notifier.toUser(pair.followerId, posts, { run: 0, committedAt: Date.now() });
 }
 
 async function postDeleted(
@@ -49,7 +63,7 @@ async function postDeleted(
 
 /** What the planner does with events that are no new posts. */
 export interface RelationHandlers {
-  followChanged(context: RelationContext, pair: Pair): Promise<void>;
+  followChanged(context: FollowContext, pair: Pair): Promise<void>;
   postDeleted(context: RelationContext, post: { authorId: number; postId: number }): Promise<void>;
 }
 

@@ -11,7 +11,7 @@ const BATCH = 2_000;
  * Publishes the events that were committed and never dispatched: their process died, or the bus refused them. One
  * sweeper works at a time; the lock is the transaction's. Returns how many were published.
  */
-export async function sweep(db: Database, bus: Bus): Promise<number> {
+export async function sweep(db: Database, bus: Bus, options: { minAgeMs?: number } = {}): Promise<number> {
   return db.transaction(async (session) => {
     const { rows } = await session.query<{ mine: boolean }>(
       `select pg_try_advisory_xact_lock(hashtext('feedctl sweeper')) as mine`,
@@ -19,7 +19,7 @@ export async function sweep(db: Database, bus: Bus): Promise<number> {
     if (!rows[0]!.mine) return 0;
     let swept = 0;
     for (;;) {
-      const events = await undispatchedEvents(session, MIN_AGE_MS, BATCH);
+      const events = await undispatchedEvents(session, options.minAgeMs ?? MIN_AGE_MS, BATCH);
       if (events.length > 0)
         await dispatch(db, bus, events, { run: 0, committedAt: events[0]!.occurredAtMs });
       swept += events.length;

@@ -20,6 +20,12 @@ export const liveQueue = (gatewayId: string): QueueName => `live.${gatewayId}`;
 export interface Notifier {
   /** Rows that have just been committed, in COPY format: to those of their users who are online. */
   toRecipients(rows: readonly Buffer[], header: MessageHeader): Promise<void>;
+  /** Posts that one user gets in another way than by fan-out. */
+  toUser(
+    userId: number,
+    posts: readonly { postId: number; authorId: number }[],
+    header: MessageHeader,
+  ): Promise<void>;
   /** Posts that are not fanned out: once to every gateway. */
   toFollowers(posts: readonly { postId: number; authorId: number }[], header: MessageHeader): Promise<void>;
 }
@@ -44,6 +50,13 @@ export function openNotifier(bus: Bus, presence: Presence): Notifier {
   };
   return {
     toFollowers,
+    async toUser(userId, posts, header) {
+      if (posts.length === 0) return;
+      await presence.settle();
+      const gateways = presence.known ? presence.gatewaysOf(userId) : presence.gateways();
+      const records = posts.map((post) => ({ userId, ...post }));
+      await publish(new Map([...(gateways ?? [])].map((gateway) => [gateway, records])), header);
+    },
     async toRecipients(rows, header) {
       await presence.settle();
       if (presence.known && presence.count === 0) return;

@@ -71,3 +71,18 @@ export async function copyPairState(db: Queryable, pair: Pair): Promise<boolean>
   const { rows } = await db.query<{ follows: boolean }>(COPY_STATE, [pair.followerId, pair.followeeId]);
   return rows[0]!.follows;
 }
+
+/** The newest posts that the followee has made since the pair began, oldest first. */
+export async function postsSinceFollow(
+  db: Queryable,
+  pair: Pair,
+  limit: number,
+): Promise<{ postId: number; authorId: number }[]> {
+  const { rows } = await db.query<{ postId: number; authorId: number }>(
+    `select p.id as "postId", p.author_id as "authorId"
+     from follows f join posts p on p.author_id = f.followee_id and p.created_at >= f.created_at
+     where f.follower_id = $1 and f.followee_id = $2 and p.deleted_at is null order by p.id desc limit $3`,
+    [pair.followerId, pair.followeeId, limit],
+  );
+  return rows.reverse();
+}

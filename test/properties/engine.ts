@@ -1,0 +1,24 @@
+import { markCelebrity, unmarkCelebrity } from '../../src/engine/admin/celebrity.ts';
+import { relationHandlers } from '../../src/engine/fanout/relations.ts';
+import { readFeed } from '../../src/engine/feed/read.ts';
+import { rebuild } from '../../src/engine/feed/rebuild.ts';
+import { trim } from '../../src/engine/feed/trim.ts';
+
+/** The parts of the engine that a bug can be planted in. */
+export interface Engine {
+  readonly readFeed: typeof readFeed;
+  readonly relations: typeof relationHandlers;
+  readonly trim: typeof trim;
+  readonly rebuild: typeof rebuild;
+  readonly markCelebrity: typeof markCelebrity;
+  readonly unmarkCelebrity: typeof unmarkCelebrity;
+}
+
+export const engine: Engine = {
+  readFeed,
+  relations: relationHandlers,
+  trim,
+  rebuild,
+  markCelebrity,
+  unmarkCelebrity,
+};

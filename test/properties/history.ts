@@ -1,0 +1,549 @@
+import { isDeepStrictEqual } from 'node:util';
+import type { Consumer, Outgoing } from '../../src/engine/bus/bus.ts';
+import { startPlanner } from '../../src/engine/fanout/planner.ts';
+import { startCleaner } from '../../src/engine/fanout/relations.ts';
+import { sweep } from '../../src/engine/fanout/sweeper.ts';
+import { startWriter } from '../../src/engine/fanout/writer.ts';
+import type { FeedPage } from '../../src/engine/feed/read.ts';
+import { type Hub, openHub } from '../../src/engine/live/hub.ts';
+import { openNotifier } from '../../src/engine/live/notifier.ts';
+import type { Presence } from '../../src/engine/live/presence.ts';
+import { type ErrorCode, isFeedctlError } from '../../src/engine/model/errors.ts';
+import { MAX_ID } from '../../src/engine/model/ids.ts';
+import { decodeEvents } from '../../src/engine/model/messages.ts';
+import { follow, unfollow } from '../../src/engine/social/follows.ts';
+import { createPost, deletePost, updatePost } from '../../src/engine/social/posts.ts';
+import { createUser } from '../../src/engine/social/users.ts';
+import type { Pair } from '../../src/engine/store/follows.ts';
+import { asymmetricPairs, compareFeeds } from '../../src/engine/store/verify.ts';
+import { silentLog } from '../../src/engine/telemetry/log.ts';
+import { type Engine, engine as realEngine } from './engine.ts';
+import type { Lane } from './lane.ts';
+import { Model } from './model.ts';
+import type { History, Operation } from './operations.ts';
+import { Random } from './random.ts';
+import { type Actor, type Choice, Scheduler } from './scheduler.ts';
+import { SimulatedBus } from './simulatedBus.ts';
+import { SteppedDatabase } from './steppedDatabase.ts';
+
+/** What a request may be answered with. */
+const REFUSALS: readonly ErrorCode[] = ['POST_NOT_FOUND', 'VERSION_CONFLICT', 'OPERATION_RUNNING'];
+/** A history has some hundred steps: with so many more it does not come to its end. */
+const MAX_STEPS = 20_000;
+const MAX_PAGES = 200;
+const SWEEP_AFTER = 50;
+const MAX_FEED = 100;
+
+interface Role {
+  readonly name: string;
+  readonly start: (actor: Actor) => Promise<unknown>;
+  actor: Actor;
+}
+
+interface SocketSession {
+  readonly userId: number;
+  readonly frames: Set<number>;
+  connectedAt: number | undefined;
+  open: boolean;
+  disconnect: () => void;
+}
+
+/** Runs one history on the engine and on the model and compares. Throws where they differ, with every step. */
+export async function runHistory(lane: Lane, history: History, engine: Engine = realEngine): Promise<void> {
+  const run = new HistoryRun(lane, history, engine);
+  try {
+    await run.start();
+    for (const operation of history.operations) await run.operate(operation);
+    await run.finish();
+  } catch (error) {
+    const why = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    throw new Error(`${why}\nusers ${run.users.join(', ')}; steps:\n${run.scheduler.explain()}`);
+  } finally {
+    await run.end();
+  }
+}
+
+export class HistoryRun {
+  readonly scheduler: Scheduler;
+  readonly bus: SimulatedBus;
+  readonly model = new Model();
+  users: number[] = [];
+  readonly #lane: Lane;
+  readonly #history: History;
+  readonly #engine: Engine;
+  readonly #random: Random;
+  readonly #roles: Role[] = [];
+  readonly #strands = new Map<Actor, Promise<void>>();
+  readonly #sessions: SocketSession[] = [];
+  /** The last change that was asked for, by author. */
+  readonly #sagas = new Map<number, 'mark' | 'unmark'>();
+  /** Readers whose feeds are looked at before the next step. */
+  readonly #probes = new Set<number>();
+  #hub: Hub | undefined;
+  #failure: Error | undefined;
+  #texts = 0;
+
+  constructor(lane: Lane, history: History, engine: Engine) {
+    this.#lane = lane;
+    this.#history = history;
+    this.#engine = engine;
+    this.#random = new Random(history.seed);
+    this.scheduler = new Scheduler(this.#random, lane.lockWaiters);
+    this.scheduler.onTurn = (actor) => {
+      actor.steppedAt = this.model.clock;
+      // A change of state is looked at between any two of its steps, everything else now and then.
+      if (this.#random.chance(actor.kind === 'saga' ? 0.5 : 0.05))
+        this.#probes.add(this.#random.pick(this.users));
+    };
+    this.bus = new SimulatedBus(this.scheduler);
+  }
+
+  async start(): Promise<void> {
+    const { db, ids, gatewayId, presence } = this.#lane;
+    await this.#lane.tidy();
+    const userIds = await ids.take(this.#history.users);
+    for (const id of userIds) await createUser({ db, ids }, { id });
+    this.users = userIds;
+    await this.#begun();
+    const known = !this.#random.chance(0.1);
+    const parts = (actor: Actor) => {
+      const bus = this.bus.port(actor);
+      const stepped = new SteppedDatabase(db, actor);
+      const notifier = openNotifier(bus, steppedPresence(presence, actor, known));
+      return { db: stepped, bus, notifier, log: silentLog };
+    };
+    const planner = (actor: Actor): Promise<Consumer> =>
+      startPlanner({ ...parts(actor), relations: this.#engine.relations });
+    await this.#startRole('planner', planner);
+    if (this.#random.chance(0.5)) await this.#startRole('planner', planner);
+    await this.#startRole('writer', (actor) => startWriter(parts(actor)));
+    if (this.#random.chance(0.3)) await this.#startRole('writer', (actor) => startWriter(parts(actor)));
+    await this.#startRole('cleaner', (actor) => startCleaner(parts(actor)));
+    await this.#startRole('gateway', async (actor) => {
+      this.#hub = await openHub({ ...parts(actor), gatewayId });
+    });
+  }
+
+  /** The follows and posts that are there from the start, as they are when everything has been handled. */
+  async #begun(): Promise<void> {
+    const { db, ids } = this.#lane;
+    const pairs = this.#history.follows.map((follow) => this.#pair(follow));
+    for (const pair of pairs) this.model.follow(pair);
+    const authors = this.#history.posts.map((index) => this.#user(index));
+    const postIds = await ids.take(authors.length);
+    const texts = authors.map(() => this.#text());
+    for (const [i, id] of postIds.entries()) this.model.post(id, authors[i]!, texts[i]!);
+    await db.query(
+      `with pairs as (
+         select * from unnest($1::bigint[], $2::bigint[]) t(follower_id, followee_id) group by 1, 2
+       ), new_posts as (
+         select * from unnest($3::bigint[], $4::bigint[], $5::text[]) t(id, author_id, body)
+       ), followed as (
+         insert into follows (follower_id, followee_id) select * from pairs
+       ), mirrored as (
+         insert into followers (follower_id, followee_id) select * from pairs
+       ), counted as (
+         update users set follower_count = n
+         from (select followee_id, count(*) as n from pairs group by 1) c where users.id = c.followee_id
+       ), posted as (
+         insert into posts (id, author_id, body, created_at)
+         select id, author_id, body, clock_timestamp() from new_posts
+       )
+       insert into feed_items (user_id, post_id, author_id)
+       select follower_id, id, author_id from pairs join new_posts on author_id = followee_id`,
+      [pairs.map((pair) => pair.followerId), pairs.map((pair) => pair.followeeId), postIds, authors, texts],
+    );
+    this.model.settle(this.users);
+  }
+
+  async operate(operation: Operation): Promise<void> {
+    this.scheduler.trace.push(`── ${JSON.stringify(operation)}`);
+    await this.#begin(operation);
+    for (let steps = this.#random.below(this.#random.pick([1, 6, 20, 40])); steps > 0; steps -= 1) {
+      await this.#advance();
+    }
+  }
+
+  /** Nothing fails any more, everything comes to its end, and then everything is compared. */
+  async finish(): Promise<void> {
+    this.scheduler.trace.push('── end');
+    this.bus.losesAcks = false;
+    await this.#drain(() => true);
+    for (const [author, change] of this.#sagas) {
+      this.#startSaga(author, change);
+      await this.#drain(() => true);
+    }
+    this.model.settle(this.users);
+    await this.#compare();
+  }
+
+  /** Leaves the lane as it was. */
+  async end(): Promise<void> {
+    for (const actor of [...this.#strands.keys(), ...this.#roles.map((role) => role.actor)]) {
+      this.bus.crash(actor);
+      actor.crash();
+    }
+    await Promise.all(this.#strands.values());
+    await this.scheduler.quiesce();
+    const { db } = this.#lane;
+    await db.query('update events set dispatched_at = now() where dispatched_at is null');
+    await db.query('delete from celebrities');
+    await db.query(
+      `with gone as (delete from presence returning *)
+       select pg_notify('feedctl_presence', '- ' || gateway_id || ' ' || user_id) from gone`,
+    );
+  }
+
+  async #begin(operation: Operation): Promise<void> {
+    const { db, ids, cache } = this.#lane;
+    const user = (index: number) => this.#user(index);
+    const client = (name: string, onCommit: (outgoing: readonly Outgoing[]) => void) => {
+      const actor = this.scheduler.actor(name, 'client');
+      const context = {
+        db: new SteppedDatabase(db, actor),
+        bus: this.bus.port(actor, onCommit),
+        ids,
+        log: silentLog,
+      };
+      return { actor, context };
+    };
+    switch (operation.do) {
+      case 'follow':
+      case 'unfollow': {
+        const pair = this.#pair(operation);
+        const { actor, context } = client(operation.do, () => {
+          this.model[operation.do](pair);
+          this.#probes.add(pair.followerId);
+        });
+        const change = operation.do === 'follow' ? follow : unfollow;
+        this.#launch(actor, () => change(context, pair));
+        return;
+      }
+      case 'post': {
+        const author = user(operation.author);
+        const text = this.#text();
+        const { actor, context } = client('post', (outgoing) =>
+          this.model.post(decodeEvents(outgoing[0]!.body).events[0]!.subjectId, author, text),
+        );
+        this.#launch(actor, () => createPost(context, author, text));
+        return;
+      }
+      case 'update':
+      case 'delete': {
+        const posts = [...this.model.posts.keys()];
+        const post = posts[operation.post % posts.length];
+        if (post === undefined) return;
+        const text = this.#text();
+        const { actor, context } = client(operation.do, () => {
+          if (operation.do === 'update') this.model.update(post, text);
+          else this.model.delete(post);
+          this.#probes.add(this.#random.pick(this.users));
+        });
+        this.#launch(actor, () =>
+          operation.do === 'update' ? updatePost(context, post, text) : deletePost(context, post),
+        );
+        return;
+      }
+      case 'mark':
+      case 'unmark':
+        this.#startSaga(user(operation.author), operation.do);
+        return;
+      case 'trim':
+      case 'rebuild': {
+        const { actor, context } = client(operation.do, () => {});
+        this.#launch(actor, () =>
+          operation.do === 'trim'
+            ? this.#engine.trim(context.db, user(operation.user), { keep: operation.keep })
+            : this.#engine.rebuild(context.db, user(operation.user)),
+        );
+        return;
+      }
+      case 'connect':
+        this.#connect(user(operation.user));
+        return;
+      case 'disconnect': {
+        const session = this.#sessions.find((one) => one.open && one.userId === user(operation.user));
+        if (session?.connectedAt === undefined) return;
+        session.open = false;
+        session.disconnect();
+        return;
+      }
+      case 'read': {
+        const actor = this.scheduler.actor('read', 'reader');
+        const stepped = new SteppedDatabase(db, actor);
+        this.#launch(actor, () =>
+          this.#walk(actor, stepped, user(operation.user), operation.limit, operation.cached && cache),
+        );
+        return;
+      }
+      case 'crash': {
+        const alive = [...this.#strands.keys(), ...this.#roles.map((role) => role.actor)];
+        await this.#crash(alive[operation.victim % alive.length]!);
+        return;
+      }
+      case 'sweep':
+        this.#sweep();
+        return;
+      case 'settle':
+        // Sagas and readers may stop anywhere, for as long as they like; but not in a transaction.
+        await this.#drain((choice) => {
+          const { kind } = choice.actor;
+          return choice.inTransaction || (kind !== 'saga' && kind !== 'reader');
+        });
+        this.model.settle(this.users);
+        return;
+    }
+  }
+
+  #user(index: number): number {
+    return this.users[index % this.users.length]!;
+  }
+
+  #pair({ reader, next }: { reader: number; next: number }): Pair {
+    const author = reader + 1 + (next % (this.users.length - 1));
+    return { followerId: this.#user(reader), followeeId: this.#user(author) };
+  }
+
+  #startSaga(author: number, change: 'mark' | 'unmark'): void {
+    this.#sagas.set(author, change);
+    const actor = this.scheduler.actor(change, 'saga');
+    const context = { db: new SteppedDatabase(this.#lane.db, actor), bus: this.bus.port(actor) };
+    const { markCelebrity, unmarkCelebrity } = this.#engine;
+    this.#launch(actor, () => (change === 'mark' ? markCelebrity : unmarkCelebrity)(context, author));
+  }
+
+  #sweep(): void {
+    const actor = this.scheduler.actor('sweep', 'client');
+    const bus = this.bus.port(actor);
+    this.#launch(actor, () => sweep(new SteppedDatabase(this.#lane.db, actor), bus, { minAgeMs: 0 }));
+  }
+
+  #connect(userId: number): void {
+    const gateway = this.#roles.find((role) => role.name === 'gateway')!.actor;
+    const session: SocketSession = {
+      userId,
+      frames: new Set(),
+      connectedAt: undefined,
+      open: true,
+      disconnect: () => {},
+    };
+    this.#sessions.push(session);
+    const send = (postId: number) => {
+      if (gateway.crashed) return;
+      if (!session.open) this.#fail(`user ${userId} got post ${postId} on a socket that is closed`);
+      if (session.frames.has(postId)) this.#fail(`user ${userId} got post ${postId} twice on one socket`);
+      if (!this.model.wasVisibleSince(userId, postId, gateway.steppedAt))
+        this.#fail(`user ${userId} got post ${postId}, which is deleted or of an author not followed`);
+      if (this.model.posts.get(postId)?.authorId === userId)
+        this.#fail(`user ${userId} got their own post ${postId}`);
+      session.frames.add(postId);
+    };
+    const actor = this.scheduler.actor('connect', 'client');
+    this.#launch(actor, async () => {
+      session.disconnect = await gateway.run(() =>
+        this.#hub!.connect({ userId, send: (post) => send(post.id) }),
+      );
+      session.connectedAt = this.model.clock;
+    });
+  }
+
+  /** A whole feed, page by page, while everything goes on. */
+  async #walk(
+    actor: Actor,
+    db: SteppedDatabase,
+    userId: number,
+    limit: number,
+    cache: Lane['cache'] | false,
+  ): Promise<void> {
+    const startedAt = this.model.clock;
+    const arrived = this.model.arrived(userId);
+    const seen: number[] = [];
+    let cursor: string | null | undefined;
+    for (let pages = 0; cursor !== null; pages += 1) {
+      if (pages > MAX_PAGES) this.#fail(`the feed of ${userId} has no end`);
+      if (cache) await actor.step('the cache hears what has changed', () => this.#lane.heard());
+      const done = this.scheduler.read();
+      const since = this.model.clock;
+      try {
+        const query = { limit, ...(cursor !== undefined && { cursor }) };
+        const page = await this.#engine.readFeed(db, userId, query, cache || undefined);
+        this.#check(userId, page.items, since);
+        if (page.items[0] && page.items[0].postId >= (seen.at(-1) ?? MAX_ID))
+          this.#fail(`user ${userId} read ${page.items[0].postId} after ${seen.at(-1)}`);
+        seen.push(...page.items.map((item) => item.postId));
+        cursor = page.nextCursor;
+      } finally {
+        done();
+      }
+    }
+    for (const id of arrived) {
+      if (this.model.wasThereSince(userId, id, startedAt) && !seen.includes(id))
+        this.#fail(`user ${userId} missed post ${id}, which had arrived; read ${seen.join(', ')}`);
+    }
+  }
+
+  /** At the end, with nothing under way. */
+  async #compare(): Promise<void> {
+    const { db, cache } = this.#lane;
+    await this.#lane.heard();
+    for (const userId of this.users) {
+      const expected = this.model.feed(userId).map((post) => `${post.id} ${post.text}`);
+      for (const way of [undefined, cache]) {
+        const limit = 1 + this.#random.below(5);
+        const read: string[] = [];
+        for (let cursor: string | null | undefined; cursor !== null; ) {
+          const query = { limit, ...(cursor !== undefined && { cursor }) };
+          const page = await this.#engine.readFeed(db, userId, query, way);
+          for (const item of page.items) read.push(`${item.postId} ${item.body}`);
+          cursor = page.nextCursor;
+        }
+        if (!isDeepStrictEqual(read, expected))
+          this.#fail(
+            `the feed of ${userId} (${way ? 'cache' : 'table'}) is [${read.join(', ')}], expected [${expected.join(', ')}]`,
+          );
+      }
+    }
+    const [after, last] = [Math.min(...this.users) - 1, Math.max(...this.users)];
+    const faults = await compareFeeds(db, after, last);
+    if (faults.length > 0) this.#fail(`verify finds ${JSON.stringify(faults)}`);
+    const asymmetric = await asymmetricPairs(db, after, last);
+    if (asymmetric > 0) this.#fail(`verify finds ${asymmetric} asymmetric pairs`);
+    const { rows } = await db.query<{ id: number; count: number }>(
+      'select id, follower_count as count from users where id = any($1)',
+      [this.users],
+    );
+    for (const { id, count } of rows) {
+      const followers = this.model.followers(id, this.users);
+      if (followers !== count) this.#fail(`user ${id} has ${followers} followers, counted are ${count}`);
+    }
+    for (const session of this.#sessions) {
+      if (!session.open || session.connectedAt === undefined) continue;
+      for (const post of this.model.pushed(session.userId, session.connectedAt)) {
+        if (!session.frames.has(post.id))
+          this.#fail(`the socket of user ${session.userId} never got post ${post.id}`);
+      }
+    }
+    for (const letter of this.bus.deadLetters) this.#fail(`dead letter in ${letter.queue}: ${letter.reason}`);
+    this.#throwFailure();
+  }
+
+  async #startRole(name: string, start: Role['start']): Promise<void> {
+    const role = { name, start, actor: this.scheduler.actor(name, 'role') };
+    this.#roles.push(role);
+    await role.actor.run(() => start(role.actor));
+  }
+
+  /** The actor does nothing more; a role has a successor at once. */
+  async #crash(actor: Actor): Promise<void> {
+    this.scheduler.trace.push(`── ${actor.name} crashes`);
+    this.bus.crash(actor);
+    actor.crash();
+    const role = this.#roles.find((one) => one.actor === actor);
+    if (!role) return;
+    if (role.name === 'gateway') for (const session of this.#sessions) session.open = false;
+    role.actor = this.scheduler.actor(role.name, 'role');
+    await role.actor.run(() => role.start(role.actor));
+  }
+
+  #launch(actor: Actor, work: () => Promise<unknown>): void {
+    const strand = actor
+      .run(work)
+      .then(
+        () => {},
+        (error) => {
+          const refused = REFUSALS.some((code) => isFeedctlError(error, code));
+          if (!refused && !isFeedctlError(error, 'INTERRUPTED')) this.#failure ??= error;
+        },
+      )
+      .then(() => {
+        this.#strands.delete(actor);
+      });
+    this.#strands.set(actor, strand);
+  }
+
+  async #advance(may?: (choice: Choice) => boolean): Promise<boolean> {
+    const moved = await this.scheduler.advance(may);
+    if (this.#probes.size > 0) await this.#probe();
+    this.#throwFailure();
+    return moved;
+  }
+
+  /** Whole feeds as they are at this moment, from the table and from the cache. */
+  async #probe(): Promise<void> {
+    await this.scheduler.quiesce();
+    const readers = [...this.#probes];
+    this.#probes.clear();
+    for (const userId of readers) {
+      const cache = this.#random.chance(0.3) ? this.#lane.cache : undefined;
+      if (cache) await this.#lane.heard();
+      const { items } = await this.#engine.readFeed(this.#lane.db, userId, { limit: MAX_FEED }, cache);
+      this.#check(userId, items, this.model.clock);
+      const read = new Set(items.map((item) => item.postId));
+      for (const id of this.model.arrived(userId)) {
+        if (!read.has(id)) this.#fail(`user ${userId} missed post ${id}, which had arrived`);
+      }
+    }
+  }
+
+  /** What was read since then may be shown, has the text of then or now, and is in order. */
+  #check(userId: number, items: FeedPage['items'], since: number): void {
+    let last = MAX_ID;
+    for (const item of items) {
+      const post = this.model.posts.get(item.postId);
+      if (!this.model.wasVisibleSince(userId, item.postId, since))
+        this.#fail(`user ${userId} read ${item.postId}, which is deleted or of an author not followed`);
+      else if (post!.updatedAt <= since && post!.text !== item.body)
+        this.#fail(`user ${userId} read "${item.body}" in post ${item.postId}, expected "${post!.text}"`);
+      if (item.postId >= last) this.#fail(`user ${userId} read ${item.postId} after ${last}`);
+      last = item.postId;
+    }
+  }
+
+  /** Until nothing that may happen is left: outbox and queues are empty. */
+  async #drain(may: (choice: Choice) => boolean): Promise<void> {
+    for (let steps = 1; steps < MAX_STEPS; steps += 1) {
+      const moved = await this.#advance(may);
+      if (moved && steps % SWEEP_AFTER !== 0) continue;
+      if (await this.#anyUndispatched()) this.#sweep();
+      else if (!moved) {
+        if (this.bus.isEmpty) return;
+        throw new Error('messages are left, and nobody takes them');
+      }
+    }
+    throw new Error(`not settled after ${MAX_STEPS} steps`);
+  }
+
+  async #anyUndispatched(): Promise<boolean> {
+    const { rows } = await this.#lane.db.query<{ found: boolean }>(
+      'select exists (select from events where dispatched_at is null) as found',
+    );
+    return rows[0]!.found;
+  }
+
+  #text(): string {
+    this.#texts += 1;
+    return `text ${this.#texts}`;
+  }
+
+  #fail(why: string): void {
+    this.#failure ??= new Error(why);
+  }
+
+  #throwFailure(): void {
+    if (this.#failure) throw this.#failure;
+  }
+}
+
+/** The workers' view of who is online; where it is not known, everything goes to every gateway. */
+const steppedPresence = (presence: Presence, actor: Actor, known: boolean): Presence => ({
+  settle: () => actor.step('presence', () => presence.settle()),
+  get known() {
+    return known && presence.known;
+  },
+  get count() {
+    return presence.count;
+  },
+  gatewaysOf: (userId) => presence.gatewaysOf(userId),
+  gateways: () => presence.gateways(),
+  close: async () => {},
+});

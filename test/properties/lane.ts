@@ -1,0 +1,83 @@
+import { randomUUID } from 'node:crypto';
+import { onTestFinished } from 'vitest';
+import type { FeedCache } from '../../src/engine/cache/cache.ts';
+import { openMemoryCache } from '../../src/engine/cache/memory/cache.ts';
+import { openPresence, type Presence, registerGateway } from '../../src/engine/live/presence.ts';
+import { Database, type Listener } from '../../src/engine/store/database.ts';
+import { type IdSource, openIdSource } from '../../src/engine/store/nodes.ts';
+import { freshDatabase } from '../support/cluster.ts';
+
+/**
+ * Where histories run one after the other, each with users of its own: a database and what is opened once for it.
+ * Push states and the sweeper are a database's, so histories side by side need a lane each.
+ */
+export interface Lane {
+  readonly db: Database;
+  readonly ids: IdSource;
+  readonly presence: Presence;
+  readonly cache: FeedCache;
+  readonly gatewayId: string;
+  /** Resolves when the cache has heard of everything that was committed before. */
+  heard(): Promise<void>;
+  /** Forgets earlier histories now and then: the comparison at the end of each one reads whole tables. */
+  tidy(): Promise<void>;
+  /** Sessions that wait for a lock now. */
+  lockWaiters(): Promise<number>;
+}
+
+const TIDY_EVERY = 50;
+
+class HeardDatabase extends Database {
+  readonly #listeners: Listener[] = [];
+
+  override async listen(...args: Parameters<Database['listen']>): Promise<Listener> {
+    const listener = await super.listen(...args);
+    this.#listeners.push(listener);
+    return listener;
+  }
+
+  async heard(): Promise<void> {
+    for (const listener of this.#listeners) await listener.barrier();
+  }
+}
+
+export async function openLane(): Promise<Lane> {
+  const { url } = await freshDatabase();
+  const db = new HeardDatabase(url, {
+    maxSessions: 24,
+    // Nothing here survives the server; and a deadlock, where there is one, is not worth waiting for.
+    sessionSettings: { synchronous_commit: 'off', deadlock_timeout: '50ms' },
+  });
+  const watch = new Database(url, { maxSessions: 1 });
+  const ids = openIdSource(db);
+  const presence = await openPresence(db);
+  const cache = await openMemoryCache(db);
+  const gatewayId = randomUUID();
+  let histories = 0;
+  await registerGateway(db, { id: gatewayId, url: 'http://gateway' });
+  onTestFinished(async () => {
+    await ids.release();
+    await db.close();
+    await watch.close();
+  });
+  return {
+    db,
+    ids,
+    presence,
+    cache,
+    gatewayId,
+    heard: () => db.heard(),
+    async tidy() {
+      histories += 1;
+      if (histories % TIDY_EVERY !== 0) return;
+      await db.query('truncate users, posts, follows, followers, feed_items, events, operations');
+    },
+    async lockWaiters() {
+      const { rows } = await watch.query<{ count: number }>(
+        `select count(*)::integer as count from pg_stat_activity
+         where datname = current_database() and wait_event in ('advisory', 'transactionid', 'tuple')`,
+      );
+      return rows[0]!.count;
+    },
+  };
+}

@@ -1,0 +1,112 @@
+import fc from 'fast-check';
+import { expect, test, vi } from 'vitest';
+import { backfillFollowers, removeAuthorItems, setPushState } from '../../src/engine/store/celebrities.ts';
+import type { Database, Queryable } from '../../src/engine/store/database.ts';
+import { backfillPair } from '../../src/engine/store/feeds.ts';
+import { copyPairState, postsSinceFollow, withPairLock } from '../../src/engine/store/follows.ts';
+import { getUser } from '../../src/engine/store/users.ts';
+import { type Engine, engine } from './engine.ts';
+import { runHistory } from './history.ts';
+import { openLane } from './lane.ts';
+import { histories } from './operations.ts';
+
+vi.mock('node:timers/promises', async (original) => {
+  const real = await original<typeof import('node:timers/promises')>();
+  const { sleepOf } = await import('./simulatedTimers.ts');
+  return { ...real, setTimeout: sleepOf(real.setTimeout) };
+});
+
+const SEED = 20_260_101;
+/** Every bug below shows within a tenth of it. */
+const HISTORIES = 1_000;
+
+/** Runs the property on an engine with a bug in it. Returns what it says of the smallest history that shows the bug. */
+async function whatFails(planted: Partial<Engine>): Promise<string> {
+  const lane = await openLane();
+  const result = await fc.check(
+    fc.asyncProperty(histories, (history) => runHistory(lane, history, { ...engine, ...planted })),
+    { seed: SEED, numRuns: HISTORIES, endOnFailure: true },
+  );
+  process.stderr.write(`${result.numRuns} ${String(result.errorInstance).slice(0, 3000)}\n`);
+  return result.failed ? String(result.errorInstance) : `passed ${result.numRuns} histories`;
+}
+
+/** The same statements with a part of one of them changed. */
+const mutated = (db: Queryable, part: RegExp, replacement: string): Queryable => ({
+  query: (text, values) => db.query(text.replace(part, replacement), values),
+});
+
+async function followersOf(db: Database, authorId: number): Promise<number[]> {
+  const { rows } = await db.query<{ id: number }>(
+    'select follower_id as id from followers where followee_id = $1',
+    [authorId],
+  );
+  return rows.map((row) => row.id);
+}
+
+test('the join with the follows left out of the read: strangers are shown', async () => {
+  const join = /join follows f on f\.follower_id = \$1 and f\.followee_id = i\.author_id/;
+  const why = await whatFails({
+    readFeed: (db, userId, query, cache) => engine.readFeed(mutated(db, join, ''), userId, query, cache),
+  });
+  expect(why).toMatch(/user \d+ read \d+, which is deleted or of an author not followed/);
+});
+
+test('backfill ahead of `followers`: a post between the two reaches nobody', async () => {
+  const why = await whatFails({
+    relations: {
+      ...engine.relations,
+      async followChanged(context, pair) {
+        const follows = await context.db.withSession((session) =>
+          withPairLock(session, pair, async () => {
+            await backfillPair(session, pair);
+            return copyPairState(session, pair);
+          }),
+        );
+        if (!follows) return engine.relations.followChanged(context, pair);
+        const posts = await postsSinceFollow(context.db, pair, 1_000);
+        await context.notifier.toUser(pair.followerId, posts, { run: 0, committedAt: 0 });
+      },
+    },
+  });
+  expect(why).toMatch(/the feed of \d+ \(table\) is|verify finds|missed post/);
+});
+
+test('rows trimmed and the floor not raised: what was trimmed is gone', async () => {
+  const why = await whatFails({
+    async trim(db, userId, { keep } = {}) {
+      await db.query(
+        `delete from feed_items where user_id = $1 and post_id not in (
+           select post_id from feed_items where user_id = $1 order by post_id desc limit $2)`,
+        [userId, keep],
+      );
+      return { users: 1, items: 0, seconds: 0 };
+    },
+  });
+  expect(why).toMatch(/missed post \d+, which had arrived|the feed of \d+ \(table\) is/);
+});
+
+test('a mark without `both`: rows go before posts are merged', async () => {
+  const why = await whatFails({
+    async markCelebrity({ db }, userId) {
+      await getUser(db, userId);
+      const followers = await followersOf(db, userId);
+      const items = await db.transaction((session) => removeAuthorItems(session, userId, followers));
+      await setPushState(db, userId, 'pull');
+      return { userId, followers: followers.length, items, changed: true };
+    },
+  });
+  expect(why).toMatch(/missed post \d+, which had arrived|verify finds .*"orphans":[1-9]/);
+});
+
+test('an unmark without `both`: merging ends before the rows are there', async () => {
+  const why = await whatFails({
+    async unmarkCelebrity({ db }, userId) {
+      await setPushState(db, userId, 'push');
+      const followers = await followersOf(db, userId);
+      const items = await db.transaction((session) => backfillFollowers(session, userId, followers));
+      return { userId, followers: followers.length, items, changed: true };
+    },
+  });
+  expect(why).toMatch(/missed post \d+, which had arrived/);
+});

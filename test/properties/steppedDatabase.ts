@@ -1,0 +1,88 @@
+import type pg from 'pg';
+import { Database, type Listener, type Session } from '../../src/engine/store/database.ts';
+import { type Actor, Crash } from './scheduler.ts';
+
+/** What a session of a dead process leaves: nothing. */
+const DIES = 'rollback; select pg_advisory_unlock_all()';
+
+const labelOf = (text: string): string => text.replace(/\s+/g, ' ').trim().slice(0, 90);
+
+/**
+ * One actor's view of a database that all actors share: each statement, and each statement of a transaction, waits
+ * for the actor's turn. After a crash of the actor nothing more is done, and what was open is rolled back.
+ */
+export class SteppedDatabase extends Database {
+  readonly #shared: Database;
+  readonly #actor: Actor;
+
+  constructor(shared: Database, actor: Actor) {
+    super(shared.url, { maxSessions: 1 });
+    this.#shared = shared;
+    this.#actor = actor;
+  }
+
+  override query<Row extends pg.QueryResultRow>(
+    text: string,
+    values?: unknown[],
+  ): Promise<pg.QueryResult<Row>> {
+    return this.#actor.step(labelOf(text), () => this.#shared.query<Row>(text, values));
+  }
+
+  override async withSession<T>(work: (session: Session) => Promise<T>): Promise<T> {
+    const connected = await this.#actor.begin('session');
+    try {
+      return await this.#shared.withSession(async (session) => {
+        connected();
+        try {
+          return await work(steppedSession(session, this.#actor));
+        } finally {
+          if (this.#actor.crashed) await this.#actor.within(() => session.query(DIES));
+        }
+      });
+    } finally {
+      connected();
+    }
+  }
+
+  override listen(channels: string[], handlers: Parameters<Database['listen']>[1]): Promise<Listener> {
+    return this.#shared.listen(channels, handlers);
+  }
+}
+
+type Submittable = Record<'handleReadyForQuery' | 'handleError', (...args: unknown[]) => void>;
+
+function steppedSession(session: Session, actor: Actor): Session {
+  let first = true;
+  let inTransaction = false;
+  const statement = async (text: string, values?: unknown[]): Promise<unknown> => {
+    // Taking the session was a step; what is done with it at once is part of that step.
+    const joins = first;
+    first = false;
+    if (joins && actor.crashed) throw new Crash();
+    const work = () => session.query(text, values);
+    const result = await (joins ? actor.within(work) : actor.step(labelOf(text), work, { inTransaction }));
+    if (text === 'begin') inTransaction = true;
+    else if (text === 'commit' || text === 'rollback') inTransaction = false;
+    return result;
+  };
+  /** A COPY is no promise: it is over when the session is ready again or the server has refused it. */
+  const submit = (query: Submittable): unknown => {
+    first = false;
+    if (actor.crashed) throw new Crash();
+    const done = actor.track();
+    for (const end of ['handleReadyForQuery', 'handleError'] as const) {
+      const original = query[end].bind(query);
+      query[end] = (...args) => {
+        original(...args);
+        done();
+      };
+    }
+    return session.query(query as never);
+  };
+  return Object.create(session, {
+    query: {
+      value: (text: string | Submittable, values?: unknown[]) =>
+        typeof text === 'string' ? statement(text, values) : submit(text),
+    },
+  }) as Session;
+}

@@ -1,8 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { dispatch } from '../fanout/dispatcher.ts';
+import { dispatch, dispatchWithin } from '../fanout/dispatcher.ts';
 import { fanOutSettled } from '../fanout/settled.ts';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
-import type { EventRef } from '../model/event.ts';
 import type { SocialContext } from '../social/context.ts';
 import { claimImport } from '../store/imports.ts';
 import { noteProgress, type Operation, runOperation } from '../store/operations.ts';
@@ -121,11 +120,11 @@ async function postAll(
 
   const post = async (batch: NewPost[], before: Promise<void>, rows: number) => {
     const eventIds = await context.ids.take(batch.length);
-    const events = await importPosts(
-      context.db,
-      batch.map((row, i) => ({ ...row, eventId: eventIds[i]! })),
-    );
-    await dispatchWhenRoom(context, events, { run, committedAt: Date.now() }, signal);
+    const rowsWithEvents = batch.map((row, i) => ({ ...row, eventId: eventIds[i]! }));
+    const within = dispatchWithin(context.bus, run);
+    const events = await whenRoom(() => importPosts(context.db, rowsWithEvents, within), signal);
+    const header = { run, committedAt: Date.now() };
+    if (!within) await whenRoom(() => dispatch(context.db, context.bus, events, header), signal);
     posts += events.length;
     for (const event of events) if (celebrities.has(event.aggregateId)) merged += 1;
     // Noted in order: what counts as done has no gap that a resumed run would pass over.
@@ -160,16 +159,11 @@ async function postAll(
   return { posts, merged };
 }
 
-/** A full queue refuses: the replay waits, and publishes then. */
-async function dispatchWhenRoom(
-  context: SocialContext,
-  events: readonly EventRef[],
-  header: { run: number; committedAt: number },
-  signal?: AbortSignal,
-): Promise<void> {
+/** A full queue refuses: the import waits, and tries then. */
+async function whenRoom<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
   for (;;) {
     try {
-      return await dispatch(context.db, context.bus, events, header);
+      return await work();
     } catch (error) {
       if (!isFeedctlError(error, 'QUEUE_FULL')) throw error;
       await sleep(QUEUE_FULL_WAIT_MS, undefined, signal ? { signal } : {});

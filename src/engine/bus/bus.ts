@@ -1,3 +1,5 @@
+import type { Queryable } from '../store/database.ts';
+
 /**
  * The Bus port: a durable at-least-once queue. Ports are what the pipelines know; drivers live in folders beside
  * this file and all pass the same contract suite.
@@ -63,6 +65,11 @@ export interface Bus {
   readonly kind: string;
   /** Resolves when all of them are durable; on any error none may be counted on. Throws QUEUE_FULL at the bound. */
   publish(messages: readonly Outgoing[]): Promise<void>;
+  /**
+   * Only where the bus lives in the store's own database: the messages are published when that transaction
+   * commits, or not at all. Throws QUEUE_FULL too.
+   */
+  publishIn?(session: Queryable, messages: readonly Outgoing[]): Promise<void>;
   consume(options: ConsumeOptions, onDeliveries: (deliveries: Delivery[]) => void): Promise<Consumer>;
   mark(queues: readonly QueueName[]): Promise<BusMark>;
   /** Whether everything before the mark has been acked or dead-lettered. */

@@ -104,6 +104,12 @@ export class CopyRows {
     return this;
   }
 
+  null(): this {
+    this.#room(4);
+    this.#length = this.#bytes.writeInt32BE(-1, this.#length);
+    return this;
+  }
+
   text(value: string): this {
     return this.#utf8(value, '');
   }

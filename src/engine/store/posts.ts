@@ -94,17 +94,27 @@ const IMPORT = `
 
 /**
  * Posts with their own time and their events, in one transaction. What is there already is left as it is, and gets
- * no second event. Returns the events that were written.
+ * no second event. Returns the events that were written. `publish`: publishes them within the transaction, so that
+ * they are dispatched from the start.
  */
-export async function importPosts(db: Database, posts: readonly ImportedPost[]): Promise<EventRef[]> {
+export async function importPosts(
+  db: Database,
+  posts: readonly ImportedPost[],
+  publish?: (session: Session, events: readonly EventRef[]) => Promise<void>,
+): Promise<EventRef[]> {
+  const finish = async (session: Session, written: readonly ImportedPost[]) => {
+    const events = written.map(eventRef);
+    if (events.length === 0) return events;
+    await copyEvents(session, written, publish !== undefined);
+    await publish?.(session, events);
+    return events;
+  };
   try {
-    await db.transaction(async (session) => {
-      await copyIn(session, 'copy posts (author_id, id, body, created_at) from stdin (format binary)', [
-        postRows(posts),
-      ]);
-      await copyEvents(session, posts);
+    return await db.transaction(async (session) => {
+      const columns = 'author_id, id, body, created_at';
+      await copyIn(session, `copy posts (${columns}) from stdin (format binary)`, [postRows(posts)]);
+      return finish(session, posts);
     });
-    return posts.map(eventRef);
   } catch (error) {
     // COPY takes all or nothing: a batch that was imported before, in part or whole, goes row by row.
     if (!isDuplicate(error)) throw error;
@@ -117,9 +127,10 @@ export async function importPosts(db: Database, posts: readonly ImportedPost[]):
       posts.map((post) => post.createdAtMs),
     ]);
     const fresh = new Set(rows.map((row) => row.id));
-    const written = posts.filter((post) => fresh.has(post.id));
-    if (written.length > 0) await copyEvents(session, written);
-    return written.map(eventRef);
+    return finish(
+      session,
+      posts.filter((post) => fresh.has(post.id)),
+    );
   });
 }
 
@@ -137,13 +148,19 @@ function postRows(posts: readonly ImportedPost[]): Buffer {
   return rows.bytes;
 }
 
-async function copyEvents(session: Session, posts: readonly ImportedPost[]): Promise<void> {
+async function copyEvents(
+  session: Session,
+  posts: readonly ImportedPost[],
+  dispatched: boolean,
+): Promise<void> {
   const now = Date.now();
   const rows = new CopyRows(posts.length * 128);
   for (const post of posts) {
-    rows.row(6).bigint(post.eventId).bigint(post.authorId).bigint(post.id);
+    rows.row(7).bigint(post.eventId).bigint(post.authorId).bigint(post.id);
     rows.text('post.created').timestamp(now).jsonb({ text: post.body });
+    if (dispatched) rows.timestamp(now);
+    else rows.null();
   }
-  const columns = 'id, aggregate_id, subject_id, type, occurred_at, data';
+  const columns = 'id, aggregate_id, subject_id, type, occurred_at, data, dispatched_at';
   await copyIn(session, `copy events (${columns}) from stdin (format binary)`, [rows.bytes]);
 }

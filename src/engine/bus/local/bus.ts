@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { FeedctlError } from '../../model/errors.ts';
 import { readId } from '../../model/messages.ts';
 import { copyOut } from '../../store/copy.ts';
-import { Database, type Listener } from '../../store/database.ts';
+import { Database, type Listener, type Queryable } from '../../store/database.ts';
 import type {
   Bus,
   BusMark,
@@ -129,18 +129,12 @@ export async function openLocalBus(url: string, options: LocalBusOptions = {}): 
     async publish(messages: readonly Outgoing[]) {
       if (messages.length === 0) return;
       await checkRoom(new Set(messages.map((message) => message.queue)));
-      const parameters = (part: readonly Outgoing[]) =>
-        part.flatMap((m) => [m.queue, m.body, m.delayMs ?? 0]);
-      if (messages.length <= PUT_ROWS) {
-        await db.query(putStatement(messages.length), parameters(messages));
-        return;
-      }
-      await db.transaction(async (session) => {
-        for (let from = 0; from < messages.length; from += PUT_ROWS) {
-          const part = messages.slice(from, from + PUT_ROWS);
-          await session.query(putStatement(part.length), parameters(part));
-        }
-      });
+      if (messages.length <= PUT_ROWS) await put(db, messages);
+      else await db.transaction((session) => put(session, messages));
+    },
+    async publishIn(session, messages) {
+      await checkRoom(new Set(messages.map((message) => message.queue)));
+      await put(session, messages);
     },
     async consume(consumeOptions, onDeliveries) {
       identity ??= identify().catch((error) => {
@@ -171,6 +165,14 @@ export async function openLocalBus(url: string, options: LocalBusOptions = {}): 
       await Promise.all([db.close(), relaxed.close()]);
     },
   };
+}
+
+async function put(session: Queryable, messages: readonly Outgoing[]): Promise<void> {
+  for (let from = 0; from < messages.length; from += PUT_ROWS) {
+    const part = messages.slice(from, from + PUT_ROWS);
+    const values = part.flatMap((message) => [message.queue, message.body, message.delayMs ?? 0]);
+    await session.query(putStatement(part.length), values);
+  }
 }
 
 /** Takes messages of some queues, hands them out, and settles them in batches. */

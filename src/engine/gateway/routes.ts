@@ -6,7 +6,7 @@ import { parseId } from '../model/ids.ts';
 import type { Post } from '../model/post.ts';
 import type { SocialContext } from '../social/context.ts';
 import { follow, unfollow } from '../social/follows.ts';
-import { deletePost, updatePost } from '../social/posts.ts';
+import { createPost, deletePost } from '../social/posts.ts';
 import { getPost } from '../store/posts.ts';
 import { getUser } from '../store/users.ts';
 

@@ -23,7 +23,9 @@ test(`${COUNT} random histories end as the model says (FEEDCTL_SEED=${SEED})`, {
   await Promise.all(
     lanes.map((lane, i) =>
       fc.assert(
-        fc.asyncProperty(histories, (history) => runHistory(lane, history)),
+        fc.asyncProperty(histories, async (history) => {
+          await runHistory(lane, history);
+        }),
         { seed: SEED + i, numRuns: Math.ceil(COUNT / LANES) },
       ),
     ),

@@ -430,7 +430,7 @@ export class HistoryRun {
     const faults = await compareFeeds(db, after, last);
     if (faults.length > 0) this.#fail(`verify finds ${JSON.stringify(faults)}`);
     const asymmetric = await asymmetricPairs(db, after, last);
-    if (asymmetric > 0) this.#fail(`verify finds ${asymmetric} asymmetric pairs`);
+    if (asymmetric.length > 0) this.#fail(`verify finds ${asymmetric.length} asymmetric pairs`);
     const { rows } = await db.query<{ id: number; count: number }>(
       'select id, follower_count as count from users where id = any($1)',
       [this.users],

@@ -6,6 +6,7 @@ import { FEED_LIMIT } from '../model/feed.ts';
 import type { Database } from '../store/database.ts';
 import { dropOldEventPartitions, ensureEventPartitions } from '../store/events.ts';
 import { removeDeadWorkers, silentGateways } from '../store/roles.ts';
+import { forgetOldRuns } from '../store/runs.ts';
 import type { Log } from '../telemetry/log.ts';
 
 const KEEP_EVENTS_DAYS = 30;
@@ -19,6 +20,7 @@ export async function maintain(db: Database, bus: Bus, log: Log): Promise<void> 
   await ensureEventPartitions(db);
   const dropped = await dropOldEventPartitions(db, KEEP_EVENTS_DAYS);
   if (dropped.length > 0) log.info({ partitions: dropped }, 'old events dropped');
+  await forgetOldRuns(db);
   await trimLongFeeds(db, log);
   await removeDeadWorkers(db, SILENT_SECONDS);
   for (const gateway of await silentGateways(db, SILENT_SECONDS)) {

@@ -1,12 +1,12 @@
 import type { Bus, BusMark, Consumer, Delivery } from '../bus/bus.ts';
 import { giveBack } from '../bus/giveBack.ts';
-import { ChangedFeeds } from '../cache/invalidation.ts';
+import { alignPair } from '../feed/alignPair.ts';
 import type { Notifier } from '../live/notifier.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT } from '../model/feed.ts';
 import type { Database } from '../store/database.ts';
-import { backfillPair, removePairItems, removePostItems } from '../store/feeds.ts';
-import { copyPairState, type Pair, postsSinceFollow, withPairLock } from '../store/follows.ts';
+import { removePairItems, removePostItems } from '../store/feeds.ts';
+import { type Pair, postsSinceFollow, withPairLock } from '../store/follows.ts';
 import type { Log } from '../telemetry/log.ts';
 
 export interface RelationContext {
@@ -29,20 +29,9 @@ interface Cleanup {
 const PREFETCH = 50;
 const LOOK_AGAIN_MS = 250;
 
-/**
- * After a follow or an unfollow: `followers` gets the state the pair has now, and commits; only then feeds follow.
- * A post is planned with the new follower, or it was there before and is in the backfill.
- */
+/** A follow or an unfollow: the feed and `followers` follow it, then the sockets. */
 async function followChanged(context: FollowContext, pair: Pair): Promise<void> {
-  const follows = await context.db.withSession((session) =>
-    withPairLock(session, pair, async () => {
-      const exists = await copyPairState(session, pair);
-      if (exists) await backfillPair(session, pair);
-      else await removePairItems(session, pair);
-      await changed([pair.followerId]).notify(session);
-      return exists;
-    }),
-  );
+  const follows = await alignPair(context.db, pair);
   if (!follows) {
     await cleanUpLater(context, { pair });
     return;
@@ -68,12 +57,6 @@ export interface RelationHandlers {
 }
 
 export const relationHandlers: RelationHandlers = { followChanged, postDeleted };
-
-function changed(userIds: number[]): ChangedFeeds {
-  const feeds = new ChangedFeeds();
-  for (const id of userIds) feeds.add(id);
-  return feeds;
-}
 
 async function cleanUpLater(context: RelationContext, what: Cleanup['what']): Promise<void> {
   const mark = await context.bus.mark(['events']);

@@ -1,8 +1,10 @@
 import type { FeedCache } from '../cache/cache.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { Database } from '../store/database.ts';
+import type { Pair } from '../store/follows.ts';
 import { getUser } from '../store/users.ts';
 import { asymmetricPairs, compareFeeds, type FeedFaults, userRanges } from '../store/verify.ts';
+import { alignPair } from './alignPair.ts';
 import { rebuild } from './rebuild.ts';
 
 const USERS_A_RANGE = 10_000;
@@ -20,6 +22,7 @@ export interface VerifyResult {
   readonly duplicates: number;
   /** Follows without their mirror in `followers`, or the other way round. */
   readonly asymmetric: number;
+  /** Feeds and pairs that were mended. */
   readonly repaired: number;
 }
 
@@ -45,7 +48,7 @@ export async function verify(
   const total = ranges.reduce((sum, range) => sum + range.users, 0);
   const faults: FeedFaults[] = [];
   let checked = 0;
-  let asymmetric = 0;
+  const asymmetric: Pair[] = [];
   const queue = ranges.values();
   await Promise.all(
     Array.from({ length: PARALLEL }, async () => {
@@ -53,7 +56,7 @@ export async function verify(
         if (options.signal?.aborted)
           throw new FeedctlError('INTERRUPTED', `stopped after ${checked} of ${total} feeds`);
         faults.push(...(await compareFeeds(db, range.after, range.last)));
-        asymmetric += await asymmetricPairs(db, range.after, range.last);
+        asymmetric.push(...(await asymmetricPairs(db, range.after, range.last)));
         checked += range.users;
         options.onProgress?.(checked, total, faults.length);
       }
@@ -63,10 +66,10 @@ export async function verify(
   const mismatched = new Set([...faults.map((fault) => fault.userId), ...repeats.keys()]);
   let repaired = 0;
   if (options.repair) {
-    for (const id of mismatched) {
-      await rebuild(db, id);
-      repaired += 1;
-    }
+    // Pairs first: a feed is rebuilt from the follows, but filled from then on by `followers`.
+    for (const pair of asymmetric) await alignPair(db, pair);
+    for (const id of mismatched) await rebuild(db, id);
+    repaired = asymmetric.length + mismatched.size;
   }
   const sum = (of: (fault: FeedFaults) => number) => faults.reduce((total, fault) => total + of(fault), 0);
   return {
@@ -76,7 +79,7 @@ export async function verify(
     strangers: sum((fault) => fault.strangers),
     orphans: sum((fault) => fault.orphans),
     duplicates: [...repeats.values()].reduce((total, count) => total + count, 0),
-    asymmetric,
+    asymmetric: asymmetric.length,
     repaired,
   };
 }

@@ -1,5 +1,8 @@
+import { firstIdAt } from '../model/ids.ts';
 import type { MessageHeader } from '../model/messages.ts';
 import type { Queryable } from './database.ts';
+
+const DAY_MS = 86_400_000;
 
 /** Notes what a batch did for the bulk runs its messages belong to, in the transaction of the batch: exactly once. */
 export async function recordRun(
@@ -48,4 +51,9 @@ export async function runLatency(db: Queryable, run: number): Promise<LatencyMs>
 /** A run's rows are of no use after its end. */
 export async function forgetRun(db: Queryable, run: number): Promise<void> {
   await db.query('delete from run_batches where run = $1', [run]);
+}
+
+/** Deliveries of a run that was cut off land after it: their rows are of no use to anybody a day later. */
+export async function forgetOldRuns(db: Queryable): Promise<void> {
+  await db.query('delete from run_batches where run < $1', [firstIdAt(Date.now() - DAY_MS)]);
 }

@@ -1,5 +1,6 @@
 import type { QueryResultRow } from 'pg';
 import type { Database, Queryable } from './database.ts';
+import type { Pair } from './follows.ts';
 
 export interface FeedFaults {
   readonly userId: number;
@@ -61,17 +62,16 @@ export async function compareFeeds(db: Database, after: number, last: number): P
 }
 
 /** Pairs that only one of `follows` and `followers` has, for followers in a range of ids. */
-export async function asymmetricPairs(db: Database, after: number, last: number): Promise<number> {
-  const rows = await overRange<{ pairs: number }>(
+export async function asymmetricPairs(db: Database, after: number, last: number): Promise<Pair[]> {
+  return overRange<Pair & QueryResultRow>(
     db,
-    `select count(*)::integer as pairs
-     from (select follower_id, followee_id from follows where follower_id > $1 and follower_id <= $2) a
-     full join (select follower_id, followee_id from followers where follower_id > $1 and follower_id <= $2) b
-       using (follower_id, followee_id)
-     where a.follower_id is null or b.follower_id is null`,
+    `select follower_id as "followerId", followee_id as "followeeId"
+     from (select follower_id, followee_id, true as truth from follows where follower_id > $1 and follower_id <= $2) a
+     full join (select follower_id, followee_id, true as mirror from followers
+                where follower_id > $1 and follower_id <= $2) b using (follower_id, followee_id)
+     where truth is null or mirror is null`,
     [after, last],
   );
-  return rows[0]!.pairs;
 }
 
 /** Bounds of ranges with about `size` users each, to go through all of them: (after, last]. */

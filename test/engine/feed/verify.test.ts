@@ -94,12 +94,19 @@ test('rows of a celebrity are orphans, of one on the way to or from it either is
   expect(await verify(db, undefined)).toEqual({ ...SOUND, checked: 4, mismatched: 1, orphans: 3 });
 });
 
-test('pairs that one side alone knows are counted', async () => {
+test('pairs that one side alone knows are counted and repaired', async () => {
   const db = await sound();
   await db.query('delete from followers where follower_id = 1 and followee_id = 2');
   await db.query('insert into followers (follower_id, followee_id) values (3, 1)');
   expect(await verify(db, undefined)).toEqual({ ...SOUND, checked: 4, asymmetric: 2 });
   expect(await verify(db, 3)).toEqual({ ...SOUND, checked: 1, asymmetric: 1 });
+  expect(await verify(db, undefined, { repair: true })).toEqual({
+    ...SOUND,
+    checked: 4,
+    asymmetric: 2,
+    repaired: 2,
+  });
+  expect(await verify(db, undefined)).toEqual({ ...SOUND, checked: 4 });
 });
 
 test('a repeat in the cache is found and repaired', async () => {

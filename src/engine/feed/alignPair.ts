@@ -1,0 +1,23 @@
+import { ChangedFeeds } from '../cache/invalidation.ts';
+import type { Database } from '../store/database.ts';
+import { backfillPair, removePairItems } from '../store/feeds.ts';
+import { copyPairState, type Pair, withPairLock } from '../store/follows.ts';
+
+/**
+ * Makes `followers` and the feed true to what a pair is in `follows` now. `followers` commits first, and only then
+ * the feed is filled: a post is planned with the new follower, or it was there before and is in the backfill.
+ * Returns whether the pair follows.
+ */
+export async function alignPair(db: Database, pair: Pair): Promise<boolean> {
+  return db.withSession((session) =>
+    withPairLock(session, pair, async () => {
+      const follows = await copyPairState(session, pair);
+      if (follows) await backfillPair(session, pair);
+      else await removePairItems(session, pair);
+      const changed = new ChangedFeeds();
+      changed.add(pair.followerId);
+      await changed.notify(session);
+      return follows;
+    }),
+  );
+}

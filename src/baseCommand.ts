@@ -104,7 +104,7 @@ export abstract class BaseCommand extends Command {
     const onSignal = () => {
       if (controller.signal.aborted) process.exit(FORCED_EXIT_STATUS);
       controller.abort();
-      if (process.stderr.isTTY) process.stderr.write('\nStopping; once more to force.\n');
+      if (process.stderr.isTTY && !this.drawing) process.stderr.write('\nStopping; once more to force.\n');
       setTimeout(() => {
         process.stderr.write(`Still stopping${this.stuckAt() ? `: ${this.stuckAt()}` : ''}.\n`);
       }, STUCK_AFTER_MS).unref();
@@ -112,6 +112,9 @@ export abstract class BaseCommand extends Command {
     process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
     return controller;
   }
+
+  /** A live view is on the screen: nothing is written across it. */
+  protected drawing = false;
 
   /** What a role that stops is waiting for. */
   protected stuckAt: () => string | undefined = () => undefined;

@@ -25,6 +25,7 @@ export default class Demo extends BaseCommand {
       });
     } finally {
       view.end();
+      this.drawing = false;
     }
     // In a narrow terminal borders only break the lines.
     const borders = process.stdout.isTTY && process.stdout.columns >= 80;
@@ -42,6 +43,7 @@ export default class Demo extends BaseCommand {
   async #view(): Promise<{ update(snapshot: DemoSnapshot): void; end(): void }> {
     if (!process.stderr.isTTY || this.jsonEnabled())
       return plainDemo((line) => process.stderr.write(`${line}\n`));
+    this.drawing = true;
     const { liveDemo } = await import('../ui/demo/live.tsx');
     return liveDemo(process.stderr);
   }

@@ -72,7 +72,7 @@ export abstract class BaseCommand extends Command {
     const { openCluster } = await import('./engine/cluster.ts');
     const { openLog } = await import('./engine/telemetry/log.ts');
     const { signal } = this;
-    const cluster = await openCluster(config, { log: openLog() });
+    const cluster = await openCluster(config, { log: await openLog() });
     this.stuckAt = () => cluster.resources.current;
     try {
       await start(cluster);

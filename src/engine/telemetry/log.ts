@@ -1,10 +1,15 @@
-import pino from 'pino';
-
-export type Log = pino.Logger;
-
-/** Structured logs, always on stderr: stdout is the product. */
-export function openLog(level: string = process.env.FEEDCTL_LOG_LEVEL ?? 'info'): Log {
-  return pino({ level, base: undefined }, pino.destination({ dest: 2, sync: true }));
+/** What the engine asks of a log: an object of fields, then a message. */
+export interface Log {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
 }
 
-export const silentLog: Log = pino({ level: 'silent' });
+/** Structured logs, always on stderr: stdout is the product. Loaded by the roles alone, as commands do not log. */
+export async function openLog(level: string = process.env.FEEDCTL_LOG_LEVEL ?? 'info'): Promise<Log> {
+  const { default: pino } = await import('pino');
+  const log: Log = pino({ level, base: undefined }, pino.destination({ dest: 2, sync: true }));
+  return log;
+}
+
+export const silentLog: Log = { info() {}, warn() {}, error() {} };

@@ -3,7 +3,7 @@ import { FeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT, type FeedEntry } from '../model/feed.ts';
 import { MAX_ID, parseId } from '../model/ids.ts';
 import type { Queryable } from '../store/database.ts';
-import { feedFloor, feedRing, type PageRow, pageAboveFloor, pageBelowFloor } from '../store/feeds.ts';
+import { feedRing, type PageRow, pageAboveFloor, pageBelowFloor, pageOfCached } from '../store/feeds.ts';
 
 export const MAX_PAGE = 1_000;
 
@@ -54,10 +54,9 @@ async function pageFromTable(
   before: number,
   limit: number,
 ): Promise<PageRow[]> {
-  const floor = await feedFloor(db, userId);
-  if (floor === undefined) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${userId}`);
-  const above = await pageAboveFloor(db, { userId, before, limit, floor });
-  return withOlder(db, { userId, before, limit, floor }, above);
+  const above = await pageAboveFloor(db, { userId, before, limit });
+  if (!above) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${userId}`);
+  return withOlder(db, { userId, before, limit, floor: above.floor }, above.page);
 }
 
 /** undefined where the cache does not reach far enough down. */
@@ -76,7 +75,7 @@ async function pageFromCache(
   const cut = start + slice.length < cached.entries.length;
   const completeAbove = cut ? slice.at(-1)!.postId - 1 : cached.completeAbove;
   const query = { userId, before, limit, floor: cached.floor };
-  const page = await pageAboveFloor(db, query, slice);
+  const page = await pageOfCached(db, query, slice);
   if (page.length === limit && page.at(-1)!.postId > completeAbove) return page;
   return !cut && cached.completeAbove === cached.floor ? withOlder(db, query, page) : undefined;
 }

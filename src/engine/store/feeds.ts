@@ -23,16 +23,22 @@ export async function feedRing(
   return { floor: rows[0]?.floor ?? MAX_ID, entries };
 }
 
-/** Where the pushed part of a page comes from: the table, or ids that a cache holds. $1 user, $2 before, $3 limit, $4 floor. */
+const FLOOR = 'select feed_floor from users where id = $1';
+
+/**
+ * Where the pushed part of a page comes from: the table, above the floor that it has in the same snapshot, or ids
+ * that a cache holds, above the floor that they had. $1 user, $2 before, $3 limit; for the cache $4 floor, $5, $6.
+ */
 const PUSHED = {
-  table: `select post_id, author_id from feed_items where user_id = $1 and post_id > $4`,
+  table: `select post_id, author_id from feed_items where user_id = $1 and post_id > (${FLOOR})`,
   cache: `select post_id, author_id from unnest($5::bigint[], $6::bigint[]) c(post_id, author_id) where post_id > $4`,
 };
 
 /**
- * One page above the floor: pushed entries, posts of celebrities, one's own. In: user, before, limit, floor (and
- * for the cache: post ids, authors). Follows and deletions are joined as they are now, whatever is materialized.
- * One statement, so one snapshot: a post cannot move from one part to another in between.
+ * One page above the floor: pushed entries, posts of celebrities, one's own. In: user, before, limit (and for the
+ * cache: floor, post ids, authors). Follows and deletions are joined as they are now, whatever is materialized.
+ * One statement, so one snapshot: a post cannot move from one part to another in between, nor the floor be raised
+ * above rows that a trim has taken. A user who exists has one row at least: the floor, without a post.
  */
 const pageStatement = (pushed: keyof typeof PUSHED): string => `
   with merged as (
@@ -53,10 +59,13 @@ const pageStatement = (pushed: keyof typeof PUSHED): string => `
      where author_id = $1 and id < $2 and deleted_at is null order by id desc limit $3)
   ), page as (
     select distinct on (post_id) * from merged order by post_id desc, rank limit $3
+  ), texts as (
+    select page.post_id, page.author_id, page.source, p.body, p.created_at
+    from page join posts p on p.author_id = page.author_id and p.id = page.post_id
   )
-  select page.post_id as "postId", page.author_id as "authorId", page.source, p.body, p.created_at as "createdAt"
-  from page join posts p on p.author_id = page.author_id and p.id = page.post_id
-  order by page.post_id desc`;
+  select f.feed_floor as floor, t.post_id as "postId", t.author_id as "authorId", t.source, t.body,
+         t.created_at as "createdAt"
+  from (${FLOOR}) f left join texts t on true order by t.post_id desc`;
 
 /** Posts at and below the floor, straight from their authors. In: user, before, limit, floor. */
 const BELOW_FLOOR = `
@@ -77,29 +86,47 @@ interface PageQuery {
   /** Only posts with a smaller id. */
   readonly before: number;
   readonly limit: number;
-  readonly floor: number;
 }
 
-/** `cached`: what a cache holds of the feed instead of the table, from its newest entry down to the floor or to `before`. */
+type PageOrFloor = (PageRow | { postId: null }) & { floor: number };
+
+/** The page and the floor that it is complete above. undefined where there is no such user. */
 export async function pageAboveFloor(
   db: Queryable,
   query: PageQuery,
-  cached?: readonly FeedEntry[],
-): Promise<PageRow[]> {
-  const values: unknown[] = [query.userId, query.before, query.limit, query.floor];
-  if (cached) {
-    values.push(
-      cached.map((entry) => entry.postId),
-      cached.map((entry) => entry.authorId),
-    );
-    const { rows } = await db.query<PageRow>(pageStatement('cache'), values);
-    return rows;
-  }
-  const { rows } = await db.query<PageRow>(pageStatement('table'), values);
-  return rows;
+): Promise<{ floor: number; page: PageRow[] } | undefined> {
+  const values = [query.userId, query.before, query.limit];
+  const { rows } = await db.query<PageOrFloor>(pageStatement('table'), values);
+  return rows[0] && { floor: rows[0].floor, page: rows.flatMap(withPost) };
 }
 
-export async function pageBelowFloor(db: Queryable, query: PageQuery): Promise<PageRow[]> {
+/** `cached`: what a cache holds of the feed instead of the table, from its newest entry down to the floor or to `before`. */
+export async function pageOfCached(
+  db: Queryable,
+  query: PageQuery & { floor: number },
+  cached: readonly FeedEntry[],
+): Promise<PageRow[]> {
+  const { rows } = await db.query<PageOrFloor>(pageStatement('cache'), [
+    query.userId,
+    query.before,
+    query.limit,
+    query.floor,
+    cached.map((entry) => entry.postId),
+    cached.map((entry) => entry.authorId),
+  ]);
+  return rows.flatMap(withPost);
+}
+
+function withPost(row: PageOrFloor): PageRow[] {
+  if (row.postId === null) return [];
+  const { floor: _, ...post } = row;
+  return [post];
+}
+
+export async function pageBelowFloor(
+  db: Queryable,
+  query: PageQuery & { floor: number },
+): Promise<PageRow[]> {
   const { rows } = await db.query<PageRow>(BELOW_FLOOR, [
     query.userId,
     query.before,
@@ -107,14 +134,6 @@ export async function pageBelowFloor(db: Queryable, query: PageQuery): Promise<P
     query.floor,
   ]);
   return rows;
-}
-
-/** The floor of a user's feed, or undefined where there is no such user. */
-export async function feedFloor(db: Queryable, userId: number): Promise<number | undefined> {
-  const { rows } = await db.query<{ floor: number }>('select feed_floor as floor from users where id = $1', [
-    userId,
-  ]);
-  return rows[0]?.floor;
 }
 
 /**

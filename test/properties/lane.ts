@@ -73,9 +73,10 @@ export async function openLane(): Promise<Lane> {
       await db.query('truncate users, posts, follows, followers, feed_items, events, operations');
     },
     async lockWaiters() {
+      // Not `wait_event`: a session that has been granted its lock still shows one until it has woken up.
       const { rows } = await watch.query<{ count: number }>(
-        `select count(*)::integer as count from pg_stat_activity
-         where datname = current_database() and wait_event in ('advisory', 'transactionid', 'tuple')`,
+        `select count(*)::integer as count from pg_locks join pg_stat_activity using (pid)
+         where not granted and datname = current_database()`,
       );
       return rows[0]!.count;
     },

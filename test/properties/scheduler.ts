@@ -126,7 +126,9 @@ export class Scheduler {
   /** Called when an actor gets its turn. */
   onTurn: (actor: Actor) => void = () => {};
   readonly #lockWaiters: () => Promise<number>;
+  /** How often an actor that may go on does so, out of a transaction and within one. */
   readonly #stickiness: number;
+  readonly #inTransaction: number;
   #gates: Gate[] = [];
   #actors = 0;
   #inFlight = 0;
@@ -139,6 +141,7 @@ export class Scheduler {
     this.random = random;
     this.#lockWaiters = lockWaiters;
     this.#stickiness = random.pick([0, 0.3, 0.7]);
+    this.#inTransaction = random.pick([0.95, 0.9, 0.5, 0]);
   }
 
   /** Some actors are much slower than others: that is when the rare orders happen. */
@@ -214,7 +217,7 @@ export class Scheduler {
     const choices = this.choices().filter(may);
     if (choices.length === 0) return false;
     const again = choices.filter((choice) => choice.actor === this.#last);
-    const stick = again.some((choice) => choice.inTransaction) ? 0.9 : this.#stickiness;
+    const stick = again.some((choice) => choice.inTransaction) ? this.#inTransaction : this.#stickiness;
     this.take(this.random.weighted(again.length > 0 && this.random.chance(stick) ? again : choices));
     return true;
   }

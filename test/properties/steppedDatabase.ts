@@ -1,9 +1,17 @@
 import type pg from 'pg';
-import { Database, type Listener, type Session } from '../../src/engine/store/database.ts';
+import {
+  Database,
+  databaseError,
+  isDuplicate,
+  type Listener,
+  type Session,
+} from '../../src/engine/store/database.ts';
 import { type Actor, Crash } from './scheduler.ts';
 
 /** What a session of a dead process leaves: nothing. */
 const DIES = 'rollback; select pg_advisory_unlock_all()';
+
+const SQLSTATE_LENGTH = 5;
 
 const labelOf = (text: string): string => text.replace(/\s+/g, ' ').trim().slice(0, 90);
 
@@ -30,15 +38,24 @@ export class SteppedDatabase extends Database {
 
   override async withSession<T>(work: (session: Session) => Promise<T>): Promise<T> {
     const connected = await this.#actor.begin('session');
+    // A session that has refused a statement is well after its rollback. A pool would replace it all the same, and
+    // where every other COPY meets a duplicate, new sessions would be most of the work.
+    let refused: Error | undefined;
     try {
-      return await this.#shared.withSession(async (session) => {
+      const result = await this.#shared.withSession(async (session) => {
         connected();
         try {
           return await work(steppedSession(session, this.#actor));
+        } catch (error) {
+          if ((error as { code?: string }).code?.length !== SQLSTATE_LENGTH) throw error;
+          refused = error as Error;
+          return undefined;
         } finally {
           if (this.#actor.crashed) await this.#actor.within(() => session.query(DIES));
         }
       });
+      if (refused) throw isDuplicate(refused) ? refused : databaseError(refused, this.url);
+      return result as T;
     } finally {
       connected();
     }

@@ -1,4 +1,5 @@
 import { Args, Flags } from '@oclif/core';
+import { DEFAULT_CELEBRITY_THRESHOLD } from './engine/model/celebrity.ts';
 import { FeedctlError } from './engine/model/errors.ts';
 import { parseId } from './engine/model/ids.ts';
 
@@ -40,4 +41,10 @@ export const rangeFlag = Flags.custom<[number, number]>({
     if (!match) throw new FeedctlError('USAGE', `${JSON.stringify(text)} is no range such as 20-1000`);
     return [Number(match[1]), Number(match[2] ?? match[1])];
   },
+});
+
+export const celebrityThresholdFlag = Flags.integer({
+  description: 'authors with more followers are merged when a feed is read instead of fanned out',
+  default: DEFAULT_CELEBRITY_THRESHOLD,
+  min: 0,
 });

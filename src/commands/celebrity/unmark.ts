@@ -1,39 +1,13 @@
-import { BaseCommand } from '../../baseCommand.ts';
-import type { CelebrityResult } from '../../engine/admin/celebrity.ts';
-import { dryRunFlag, userArg } from '../../flags.ts';
-import { formatCount } from '../../ui/format.ts';
+import { CelebrityChange } from '../../celebrityChange.ts';
 
-export default class CelebrityUnmark extends BaseCommand {
+export default class CelebrityUnmark extends CelebrityChange {
   static override summary = 'Fan an author’s posts out again';
   static override description =
     'Goes from pull over both to push: no reader misses a post or sees one twice. Run it again after an interruption: it finishes.';
-  static override args = { user: userArg({ description: 'id of the author', required: true }) };
-  static override flags = { 'dry-run': dryRunFlag };
   static override examples = [
     '<%= config.bin %> celebrity unmark 88',
     '<%= config.bin %> celebrity unmark 88 --dry-run --json',
   ];
 
-  async run(): Promise<CelebrityResult> {
-    const { args, flags } = await this.parse(CelebrityUnmark);
-    const { unmarkCelebrity } = await import('../../engine/admin/celebrity.ts');
-    const progress = this.progress('feeds');
-    const { signal } = this;
-    const result = await this.withCluster(flags, (cluster) =>
-      unmarkCelebrity(cluster, args.user, {
-        signal,
-        dryRun: flags['dry-run'],
-        onProgress: (done, total) => progress.update({ done, total, unit: 'feeds' }),
-      }),
-    ).finally(() => progress.end());
-    if (flags['dry-run'])
-      this.log(
-        `Would change user ${args.user} with ${formatCount(result.followers)} followers: ${result.changed ? 'yes' : 'no'}.`,
-      );
-    else
-      this.log(
-        `${result.changed ? 'Changed' : 'Unchanged'}: ${formatCount(result.items)} rows added to ${formatCount(result.followers)} feeds.`,
-      );
-    return result;
-  }
+  protected readonly direction = 'unmark';
 }

@@ -1,7 +1,6 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../baseCommand.ts';
-import { DEFAULT_CELEBRITY_THRESHOLD } from '../../engine/model/celebrity.ts';
-import { dryRunFlag, rangeFlag } from '../../flags.ts';
+import { celebrityThresholdFlag, dryRunFlag, rangeFlag } from '../../flags.ts';
 import { formatCount, formatDuration } from '../../ui/format.ts';
 
 interface Result {
@@ -28,11 +27,7 @@ export default class SeedGenerate extends BaseCommand {
     follows: rangeFlag({ description: 'accounts a user follows, from-to', default: async () => [20, 1000] }),
     posts: rangeFlag({ description: 'posts a user makes, from-to', default: async () => [20, 30] }),
     seed: Flags.integer({ description: 'seed of the random numbers', default: 42, min: 0, max: 2 ** 32 - 1 }),
-    'celebrity-threshold': Flags.integer({
-      description: 'authors with more followers are merged when a feed is read instead of fanned out',
-      default: DEFAULT_CELEBRITY_THRESHOLD,
-      min: 0,
-    }),
+    'celebrity-threshold': celebrityThresholdFlag,
     'dry-run': dryRunFlag,
   };
   static override examples = [

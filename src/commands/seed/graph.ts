@@ -1,8 +1,7 @@
-import { Args, Flags } from '@oclif/core';
+import { Args } from '@oclif/core';
 import { BaseCommand } from '../../baseCommand.ts';
 import type { SeedResult } from '../../engine/admin/seed.ts';
-import { DEFAULT_CELEBRITY_THRESHOLD } from '../../engine/model/celebrity.ts';
-import { dryRunFlag } from '../../flags.ts';
+import { celebrityThresholdFlag, dryRunFlag } from '../../flags.ts';
 import { formatCount, formatDuration } from '../../ui/format.ts';
 
 export default class SeedGraph extends BaseCommand {
@@ -12,11 +11,7 @@ export default class SeedGraph extends BaseCommand {
   static override strict = false;
   static override args = { file: Args.string({ description: 'edge lists', required: true }) };
   static override flags = {
-    'celebrity-threshold': Flags.integer({
-      description: 'authors with more followers are merged when a feed is read instead of fanned out',
-      default: DEFAULT_CELEBRITY_THRESHOLD,
-      min: 0,
-    }),
+    'celebrity-threshold': celebrityThresholdFlag,
     'dry-run': dryRunFlag,
   };
   static override examples = [

@@ -172,7 +172,7 @@ export class HistoryRun {
 
   async operate(operation: Operation): Promise<void> {
     this.scheduler.trace.push(`── ${JSON.stringify(operation)}`);
-    await this.#begin(operation);
+    await this.begin(operation);
     for (let steps = this.#random.below(this.#random.pick([1, 6, 20, 40])); steps > 0; steps -= 1) {
       await this.#advance();
     }
@@ -208,7 +208,33 @@ export class HistoryRun {
     );
   }
 
-  async #begin(operation: Operation): Promise<void> {
+  /** Lets one actor go on until its next step is this one. */
+  async until(name: string, step: RegExp): Promise<void> {
+    const of = (choice: Choice) => choice.actor.name.startsWith(name);
+    for (;;) {
+      await this.scheduler.quiesce();
+      if (this.scheduler.choices().some((choice) => of(choice) && step.test(choice.label))) return;
+      if (!(await this.#advance(of))) throw new Error(`${name} never came to ${step}`);
+    }
+  }
+
+  /** One step of one actor. */
+  async step(name: string): Promise<void> {
+    await this.#advance((choice) => choice.actor.name.startsWith(name));
+  }
+
+  /** All that these actors can do by themselves. */
+  async only(...names: string[]): Promise<void> {
+    while (await this.#advance((choice) => names.some((name) => choice.actor.name.startsWith(name))));
+  }
+
+  /** Everything that may happen while these actors wait. */
+  async without(...names: string[]): Promise<void> {
+    await this.#drain((choice) => !names.some((name) => choice.actor.name.startsWith(name)));
+  }
+
+  /** Begins an operation: its actor waits for its first turn. */
+  async begin(operation: Operation): Promise<void> {
     const { db, ids, cache } = this.#lane;
     const user = (index: number) => this.#user(index);
     const client = (name: string, onCommit: (outgoing: readonly Outgoing[]) => void) => {

@@ -1,4 +1,3 @@
-import { isDeepStrictEqual } from 'node:util';
 import type { Consumer, Outgoing } from '../../src/engine/bus/bus.ts';
 import { startPlanner } from '../../src/engine/fanout/planner.ts';
 import { startCleaner } from '../../src/engine/fanout/relations.ts';
@@ -16,8 +15,9 @@ import { follow, unfollow } from '../../src/engine/social/follows.ts';
 import { createPost, deletePost, updatePost } from '../../src/engine/social/posts.ts';
 import { createUser } from '../../src/engine/social/users.ts';
 import type { Pair } from '../../src/engine/store/follows.ts';
-import { asymmetricPairs, compareFeeds } from '../../src/engine/store/verify.ts';
 import { silentLog } from '../../src/engine/telemetry/log.ts';
+import { insertSettled } from './beginning.ts';
+import { compareFeedsWithModel } from './comparison.ts';
 import { type Engine, engine as realEngine } from './engine.ts';
 import type { Lane } from './lane.ts';
 import { Model } from './model.ts';
@@ -147,32 +147,17 @@ export class HistoryRun {
     const postIds = await ids.take(authors.length);
     const texts = authors.map(() => this.#text());
     for (const [i, id] of postIds.entries()) this.model.post(id, authors[i]!, texts[i]!);
-    await db.query(
-      `with pairs as (
-         select * from unnest($1::bigint[], $2::bigint[]) t(follower_id, followee_id) group by 1, 2
-       ), new_posts as (
-         select * from unnest($3::bigint[], $4::bigint[], $5::text[]) t(id, author_id, body)
-       ), followed as (
-         insert into follows (follower_id, followee_id) select * from pairs
-       ), mirrored as (
-         insert into followers (follower_id, followee_id) select * from pairs
-       ), counted as (
-         update users set follower_count = n
-         from (select followee_id, count(*) as n from pairs group by 1) c where users.id = c.followee_id
-       ), posted as (
-         insert into posts (id, author_id, body, created_at)
-         select id, author_id, body, clock_timestamp() from new_posts
-       )
-       insert into feed_items (user_id, post_id, author_id)
-       select follower_id, id, author_id from pairs join new_posts on author_id = followee_id`,
-      [pairs.map((pair) => pair.followerId), pairs.map((pair) => pair.followeeId), postIds, authors, texts],
+    await insertSettled(
+      db,
+      pairs,
+      postIds.map((id, i) => ({ id, authorId: authors[i]!, text: texts[i]! })),
     );
     this.model.settle(this.users);
   }
 
   async operate(operation: Operation): Promise<void> {
     this.scheduler.trace.push(`── ${JSON.stringify(operation)}`);
-    await this.#begin(operation);
+    await this.begin(operation);
     for (let steps = this.#random.below(this.#random.pick([1, 6, 20, 40])); steps > 0; steps -= 1) {
       await this.#advance();
     }
@@ -208,7 +193,33 @@ export class HistoryRun {
     );
   }
 
-  async #begin(operation: Operation): Promise<void> {
+  /** Lets one actor go on until its next step is this one. */
+  async until(name: string, step: RegExp): Promise<void> {
+    const of = (choice: Choice) => choice.actor.name.startsWith(name);
+    for (;;) {
+      await this.scheduler.quiesce();
+      if (this.scheduler.choices().some((choice) => of(choice) && step.test(choice.label))) return;
+      if (!(await this.#advance(of))) throw new Error(`${name} never came to ${step}`);
+    }
+  }
+
+  /** One step of one actor. */
+  async step(name: string): Promise<void> {
+    await this.#advance((choice) => choice.actor.name.startsWith(name));
+  }
+
+  /** All that these actors can do by themselves. */
+  async only(...names: string[]): Promise<void> {
+    while (await this.#advance((choice) => names.some((name) => choice.actor.name.startsWith(name))));
+  }
+
+  /** Everything that may happen while these actors wait. */
+  async without(...names: string[]): Promise<void> {
+    await this.#drain((choice) => !names.some((name) => choice.actor.name.startsWith(name)));
+  }
+
+  /** Begins an operation: its actor waits for its first turn. */
+  async begin(operation: Operation): Promise<void> {
     const { db, ids, cache } = this.#lane;
     const user = (index: number) => this.#user(index);
     const client = (name: string, onCommit: (outgoing: readonly Outgoing[]) => void) => {
@@ -407,38 +418,7 @@ export class HistoryRun {
 
   /** At the end, with nothing under way. */
   async #compare(): Promise<void> {
-    const { db, cache } = this.#lane;
-    await this.#lane.heard();
-    for (const userId of this.users) {
-      const expected = this.model.feed(userId).map((post) => `${post.id} ${post.text}`);
-      for (const way of [undefined, cache]) {
-        const limit = 1 + this.#random.below(5);
-        const read: string[] = [];
-        for (let cursor: string | null | undefined; cursor !== null; ) {
-          const query = { limit, ...(cursor !== undefined && { cursor }) };
-          const page = await this.#engine.readFeed(db, userId, query, way);
-          for (const item of page.items) read.push(`${item.postId} ${item.body}`);
-          cursor = page.nextCursor;
-        }
-        if (!isDeepStrictEqual(read, expected))
-          this.#fail(
-            `the feed of ${userId} (${way ? 'cache' : 'table'}) is [${read.join(', ')}], expected [${expected.join(', ')}]`,
-          );
-      }
-    }
-    const [after, last] = [Math.min(...this.users) - 1, Math.max(...this.users)];
-    const faults = await compareFeeds(db, after, last);
-    if (faults.length > 0) this.#fail(`verify finds ${JSON.stringify(faults)}`);
-    const asymmetric = await asymmetricPairs(db, after, last);
-    if (asymmetric.length > 0) this.#fail(`verify finds ${asymmetric.length} asymmetric pairs`);
-    const { rows } = await db.query<{ id: number; count: number }>(
-      'select id, follower_count as count from users where id = any($1)',
-      [this.users],
-    );
-    for (const { id, count } of rows) {
-      const followers = this.model.followers(id, this.users);
-      if (followers !== count) this.#fail(`user ${id} has ${followers} followers, counted are ${count}`);
-    }
+    await compareFeedsWithModel(this.#lane, this.#engine, this.model, this.users, this.#random);
     for (const session of this.#sessions) {
       if (!session.open || session.connectedAt === undefined) continue;
       for (const post of this.model.pushed(session.userId, session.connectedAt)) {

@@ -4,6 +4,7 @@ import { alignPair } from '../feed/alignPair.ts';
 import type { Notifier } from '../live/notifier.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT } from '../model/feed.ts';
+import { fillsEnded } from '../store/celebrities.ts';
 import type { Database } from '../store/database.ts';
 import { removePairItems, removePostItems } from '../store/feeds.ts';
 import { type Pair, postsSinceFollow, withPairLock } from '../store/follows.ts';
@@ -69,7 +70,7 @@ async function publishCleanup(bus: Bus, cleanup: Cleanup): Promise<void> {
 
 /**
  * Removes rows that were written by plans older than an unfollow or a deletion. First every event before it has
- * to be planned, then every row of those plans written.
+ * to be planned, then every row of those plans written, then every rebuild and backfill committed that had begun.
  */
 export async function startCleaner(context: RelationContext): Promise<Consumer> {
   const handle = async (delivery: Delivery) => {
@@ -81,7 +82,11 @@ export async function startCleaner(context: RelationContext): Promise<Consumer> 
       }
       if (mark.queues.includes('events')) {
         await publishCleanup(context.bus, { what, mark: await context.bus.mark(['rows.live', 'rows.bulk']) });
-      } else if ('pair' in what) {
+        delivery.ack();
+        return;
+      }
+      await fillsEnded(context.db);
+      if ('pair' in what) {
         await context.db.withSession((session) =>
           withPairLock(session, what.pair, () => removePairItems(session, what.pair)),
         );

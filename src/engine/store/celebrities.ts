@@ -14,6 +14,14 @@ export async function lockPushStates(session: Queryable): Promise<void> {
   await session.query(`select pg_advisory_xact_lock_shared(${LOCK_KEY})`);
 }
 
+/**
+ * Resolves when every fill that is under way now has committed. A cleanup needs it ahead of its last look: a fill
+ * that read a follow or a post before it ended would bring its rows after that look, and nobody would look again.
+ */
+export async function fillsEnded(db: Queryable): Promise<void> {
+  await db.query(`select pg_advisory_xact_lock(${LOCK_KEY})`);
+}
+
 /** Both places that hold the state change together. Throws USER_NOT_FOUND. Returns the state before. */
 export async function setPushState(db: Database, userId: number, state: PushState): Promise<PushState> {
   return db.transaction(async (session) => {

@@ -152,6 +152,15 @@ const BACKFILL = `
   )
   select count(*)::integer as copied from copied`;
 
+/**
+ * A post that was deleted while the pair was between an unfollow and a follow: its deletion found no follower here,
+ * and the unfollow, seeing the new follow, left the rows. In: follower, followee.
+ */
+const REMOVE_DELETED = `
+  delete from feed_items i using posts p
+  where i.user_id = $1 and i.author_id = $2
+    and p.author_id = i.author_id and p.id = i.post_id and p.deleted_at is not null`;
+
 export async function backfillPair(session: Session, pair: Pair): Promise<number> {
   await session.query('begin');
   try {
@@ -161,6 +170,7 @@ export async function backfillPair(session: Session, pair: Pair): Promise<number
       pair.followeeId,
       FEED_LIMIT,
     ]);
+    await session.query(REMOVE_DELETED, [pair.followerId, pair.followeeId]);
     await session.query('commit');
     return rows[0]!.copied;
   } catch (error) {

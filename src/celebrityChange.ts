@@ -11,7 +11,8 @@ export abstract class CelebrityChange extends BaseCommand {
   protected abstract readonly direction: 'mark' | 'unmark';
 
   async run(): Promise<CelebrityResult> {
-    const { args, flags } = await this.parse(this.ctor as typeof CelebrityChange);
+    // Not of the subclass: the parser sees only what a class has of its own.
+    const { args, flags } = await this.parse(CelebrityChange);
     const { markCelebrity, unmarkCelebrity } = await import('./engine/admin/celebrity.ts');
     const change = this.direction === 'mark' ? markCelebrity : unmarkCelebrity;
     const dryRun = flags['dry-run'];

@@ -22,7 +22,7 @@ test('the demo proves every feed and every push, and leaves nothing behind', asy
   expect(result.deliveries).toBeGreaterThan(100_000);
   expect(result.pushed).toBeGreaterThan(0);
   // One plain line a step, on stderr.
-  expect(stderr.trim().split('\n').length).toBe(7);
+  expect(stderr.trim().split('\n'), stderr).toHaveLength(7);
   expect(stderr).not.toContain('\u001b');
   expect(readdirSync(directory)).toEqual([]);
   expect(postgresOf(directory)).toEqual([]);

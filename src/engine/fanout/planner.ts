@@ -162,7 +162,10 @@ function* inQueries(posts: readonly PlannedPost[]): Generator<PlannedPost[]> {
   if (part.length > 0) yield part;
 }
 
-/** Reads the followers of many posts in one query and publishes them as rows, partition by partition. */
+/**
+ * Reads the followers of many posts in one query and publishes them as rows, partition by partition. A post whose
+ * event comes late may be deleted by now, with the cleanup after its deletion done: nobody would remove its rows.
+ */
 async function fanOut(
   context: PlannerContext,
   queue: QueueName,
@@ -174,6 +177,7 @@ async function fanOut(
   const statement = `
     copy (select f.follower_id, p.post_id, p.author_id
           from unnest(${array((post) => post.postId)}, ${array((post) => post.authorId)}) p(post_id, author_id)
+          join posts alive on alive.author_id = p.author_id and alive.id = p.post_id and alive.deleted_at is null
           join followers f on f.followee_id = p.author_id)
     to stdout (format binary)`;
   const batches = new RowBatches(PARTITIONS, header);

@@ -234,11 +234,23 @@ export class Database implements Queryable {
       });
     };
     await connect();
+    const roundTrip = async (): Promise<void> => {
+      if (!client) throw new FeedctlError('DATABASE_UNREACHABLE', 'the listening session is being replaced');
+      await client.query('select 1');
+    };
+    let current: Promise<void> = Promise.resolve();
+    let waiting: Promise<void> | undefined;
     const listener: Listener = {
-      barrier: async () => {
-        if (!client)
-          throw new FeedctlError('DATABASE_UNREACHABLE', 'the listening session is being replaced');
-        await client.query('select 1');
+      barrier: () => {
+        // A session takes one statement at a time. Whoever comes while one is under way shares the one after it.
+        waiting ??= current
+          .catch(() => {})
+          .then(() => {
+            waiting = undefined;
+            current = roundTrip();
+            return current;
+          });
+        return waiting;
       },
       close: async () => {
         closed = true;

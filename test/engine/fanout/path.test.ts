@@ -3,6 +3,7 @@ import { readFeed } from '../../../src/engine/feed/read.ts';
 import { verify } from '../../../src/engine/feed/verify.ts';
 import { follow, unfollow } from '../../../src/engine/social/follows.ts';
 import { createPost, deletePost } from '../../../src/engine/social/posts.ts';
+import { insertPost } from '../../../src/engine/store/posts.ts';
 import { testCluster } from '../../support/cluster.ts';
 
 const feedOf = async (cluster: Awaited<ReturnType<typeof testCluster>>, user: number) =>
@@ -37,4 +38,20 @@ test('following backfills, unfollowing and deleting take away', async () => {
   expect(await feedOf(cluster, follower)).toEqual([]);
   await cluster.settled();
   expect(await verify(cluster.db, undefined)).toMatchObject({ mismatched: 0, asymmetric: 0 });
+});
+
+test('a post whose event comes after its deletion leaves no row behind', async () => {
+  const cluster = await testCluster();
+  const { db } = cluster;
+  const [author, follower] = (await cluster.users(2)) as [number, number];
+  await follow(cluster, { followerId: follower, followeeId: author });
+  const [id, eventId] = (await cluster.ids.take(2)) as [number, number];
+  await insertPost(db, { id, authorId: author, body: 'late', eventId });
+  await deletePost(cluster, id);
+  await cluster.startWorker();
+  // The deletion is handled and cleaned up after; the sweeper takes two seconds to find the older event.
+  await cluster.settled();
+  const { rows } = await db.query('select 1 from feed_items');
+  expect(rows).toEqual([]);
+  expect(await verify(db, undefined)).toMatchObject({ mismatched: 0, orphans: 0 });
 });

@@ -97,6 +97,8 @@ export class Database implements Queryable {
   readonly url: string;
   readonly pool: pg.Pool;
   readonly #listeners = new Set<Listener>();
+  /** Errors after which a transaction was rolled back in order. */
+  readonly #rolledBack = new WeakSet<Error>();
   #closing: Promise<void> | undefined;
 
   constructor(url: string, options: DatabaseOptions = {}) {
@@ -144,7 +146,8 @@ export class Database implements Queryable {
       throw this.#explain(error);
     } finally {
       session.off('error', onError);
-      session.release(failed !== undefined && !isFeedctlError(failed));
+      // A session whose transaction was rolled back is as good as new; another that failed is not used again.
+      session.release(failed !== undefined && !isFeedctlError(failed) && !this.#rolledBack.has(failed));
     }
   }
 
@@ -157,7 +160,11 @@ export class Database implements Queryable {
         await session.query('commit');
         return result;
       } catch (error) {
-        await session.query('rollback').catch(() => {});
+        const rolledBack = await session.query('rollback').then(
+          () => true,
+          () => false,
+        );
+        if (rolledBack && error instanceof Error) this.#rolledBack.add(error);
         throw error;
       }
     });

@@ -1,6 +1,6 @@
 import type { Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { FeedctlError, messageOf } from '../model/errors.ts';
@@ -51,6 +51,8 @@ export async function* readRecords<T>(
 
 /** Gzip is told by its first bytes, not by the name alone. */
 async function openText(path: string): Promise<Readable> {
+  // A file is read twice, and opening a pipe that nobody writes to would never end.
+  if (!(await stat(path)).isFile()) throw new FeedctlError('FILE_UNREADABLE', `${path} is no regular file`);
   const file = await open(path, 'r');
   const magic = Buffer.alloc(2);
   try {

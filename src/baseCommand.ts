@@ -136,10 +136,17 @@ export abstract class BaseCommand extends Command {
   }
 }
 
-export async function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  // The timer keeps the process alive: nothing else may.
+/** Waits for the signal, or for `other` if that comes first, and keeps the process alive as long. */
+export async function aborted<T = never>(signal: AbortSignal, other?: Promise<T>): Promise<T | undefined> {
   const alive = setInterval(() => {}, 1 << 30);
-  await new Promise((done) => signal.addEventListener('abort', done, { once: true }));
-  clearInterval(alive);
+  const stop = Promise.withResolvers<undefined>();
+  const onAbort = () => stop.resolve(undefined);
+  signal.addEventListener('abort', onAbort);
+  if (signal.aborted) onAbort();
+  try {
+    return await (other ? Promise.race([stop.promise, other]) : stop.promise);
+  } finally {
+    clearInterval(alive);
+    signal.removeEventListener('abort', onAbort);
+  }
 }

@@ -46,10 +46,10 @@ export default class Up extends BaseCommand {
     this.log(
       `The cluster is up.\n  gateway   ${gatewayUrl}\n  database  ${databaseUrl}\n  data      ${config.dataDir}\nCtrl-C stops it.`,
     );
-    const ended = await Promise.race([
-      aborted(signal),
+    const ended = await aborted(
+      signal,
       cluster.postgres.exited.then(() => 'database' as const),
-    ]);
+    );
     await cluster.stop();
     if (ended === 'database')
       throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', 'PostgreSQL ended by itself');

@@ -1,7 +1,10 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import {
   DEMO_ACTIVITY,
   DEMO_GRAPH,
+  feedctl,
   json,
   postgresOf,
   type Running,
@@ -102,4 +105,18 @@ test('Ctrl-C in the middle of a replay: resumable, and it says so', async () => 
   }
   await json(['replay', DEMO_ACTIVITY, ...cluster.at]);
   await expectWhole(cluster);
+});
+
+test('a database that is killed ends `up` with an error, and the next `up` goes on', async () => {
+  const directory = await temporaryDirectory();
+  const cluster = await up(directory);
+  await json(['user', 'create', '--id', '7', ...cluster.at]);
+  const [pid] = readFileSync(join(directory, 'postgres', 'postmaster.pid'), 'utf8').split('\n');
+  process.kill(Number(pid), 'SIGKILL');
+  const { status, stderr } = await cluster.ended;
+  expect(status).toBe(1);
+  expect(stderr).toContain('PostgreSQL ended by itself');
+  const again = await up(directory);
+  expect(await json(['user', 'show', '7', ...again.at])).toMatchObject({ id: 7 });
+  await feedctl(['down', ...again.at]);
 });

@@ -40,7 +40,7 @@ export default class FeedWatch extends BaseCommand {
     });
     // Not logToStderr, which is silent with --json: a script has to know from when on posts come.
     process.stderr.write(`Watching the feed of user ${args.user} at ${gatewayUrl}.\n`);
-    const lost = await Promise.race([aborted(end), socket.closed]);
+    const lost = await aborted(end, socket.closed);
     socket.close();
     if (lost !== undefined)
       throw new FeedctlError('GATEWAY_UNREACHABLE', `the gateway closed the socket (${lost})`);

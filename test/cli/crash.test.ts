@@ -113,9 +113,9 @@ test('a database that is killed ends `up` with an error, and the next `up` goes 
   await json(['user', 'create', '--id', '7', ...cluster.at]);
   const [pid] = readFileSync(join(directory, 'postgres', 'postmaster.pid'), 'utf8').split('\n');
   process.kill(Number(pid), 'SIGKILL');
-  const { status, stderr } = await cluster.ended;
+  const { status, stdout } = await cluster.ended;
   expect(status).toBe(1);
-  expect(stderr).toContain('PostgreSQL ended by itself');
+  expect(stdout).toContain('EMBEDDED_POSTGRES_FAILED');
   const again = await up(directory);
   expect(await json(['user', 'show', '7', ...again.at])).toMatchObject({ id: 7 });
   await feedctl(['down', ...again.at]);

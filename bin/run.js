@@ -11,7 +11,8 @@ if (major > 22 || (major === 22 && minor >= 12)) {
     process.channel.unref();
   }
   // A colour library takes CI for a terminal; text in a pipe or a file has no colour unless it is asked for.
-  if (!process.stdout.isTTY && !process.stderr.isTTY && !process.env.FORCE_COLOR) process.env.NO_COLOR ??= '1';
+  if (!process.stdout.isTTY && !process.stderr.isTTY && !process.env.FORCE_COLOR)
+    process.env.NO_COLOR ??= '1';
   const { main } = await import('../dist/cli.js');
   await main(process.argv.slice(2), import.meta.url);
 } else {

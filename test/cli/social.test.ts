@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { feedctl, json, start, temporaryDirectory, up, waitUntil } from '../support/cli.ts';
@@ -49,4 +51,21 @@ test('a post made in one process is in a feed read in another, and on open socke
   await json(['follow', 'delete', `${reader}`, `${author}`, ...at]);
   expect(await json(['feed', 'verify', '--all', ...at])).toMatchObject({ checked: 2, mismatched: 0 });
   expect(frames.length).toBe(2);
+});
+
+test('a request that is no URL is refused, and the cluster goes on', async () => {
+  const { at, gatewayUrl } = await up(await temporaryDirectory());
+  const { hostname, port } = new URL(gatewayUrl);
+  const lines = [
+    'GET // HTTP/1.1',
+    'Host: x',
+    'Connection: Upgrade',
+    'Upgrade: websocket',
+    'Sec-WebSocket-Version: 13',
+  ];
+  const socket = connect(Number(port), hostname);
+  socket.write(`${[...lines, 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=='].join('\r\n')}\r\n\r\n`);
+  const [answer] = await once(socket, 'data');
+  expect(String(answer)).toMatch(/^HTTP\/1\.1 40[04] /);
+  expect(await json(['status', ...at])).toMatchObject({ ready: true });
 });

@@ -83,7 +83,11 @@ export function addRoutes(app: FastifyInstance, context: RouteContext): void {
       schema: {
         body: {
           type: 'object',
-          properties: { id: idSchema, text: { type: 'string' }, version: { type: 'integer', minimum: 1 } },
+          properties: {
+            id: idSchema,
+            text: { type: 'string' },
+            version: { type: 'integer', minimum: 1, maximum: 2_147_483_647 },
+          },
           required: ['id', 'text'],
         },
       },

@@ -45,7 +45,8 @@ export function serveSockets(
   };
   const onUpgrade = async (request: IncomingMessage, stream: Duplex, head: Buffer) => {
     stream.on('error', () => stream.destroy());
-    const url = new URL(request.url ?? '/', 'http://gateway');
+    const url = URL.parse(`http://gateway${request.url ?? '/'}`);
+    if (!url) return refuse(stream, '400 Bad Request');
     if (url.pathname !== PATH) return refuse(stream, '404 Not Found');
     let userId: number;
     try {

@@ -55,7 +55,7 @@ export function up(pgm: MigrationBuilder): void {
       heartbeat_at timestamptz not null default now(),
       rows_written bigint not null default 0
     );
-    create unlogged table presence (
+    create table presence (
       user_id    bigint not null,
       gateway_id uuid not null,
       primary key (user_id, gateway_id)

@@ -4,6 +4,8 @@ import { FeedctlError, isFeedctlError, messageOf } from './engine/model/errors.t
 /** Gives every failure its code: the engine's have one, the parser's become USAGE, anything else is INTERNAL. */
 export function toFeedctlError(error: unknown, argv: readonly string[] = []): FeedctlError {
   if (isFeedctlError(error)) return error;
+  if ((error as Error).name === 'AbortError')
+    return new FeedctlError('INTERRUPTED', 'interrupted', { cause: error });
   const text = messageOf(error).replace(/\nSee more help with --help$/, '');
   const oclif = (error as { oclif?: { exit?: number } }).oclif;
   // The parser puts each fault on a line of its own.

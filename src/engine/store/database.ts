@@ -280,7 +280,8 @@ export class Database implements Queryable {
 
   #explain(error: unknown): Error {
     // Duplicates and what the caller may retry are decided by SQLSTATE: those pass as they are.
-    if (isFeedctlError(error) || isDuplicate(error)) return error as Error;
+    if (isFeedctlError(error) || isDuplicate(error) || (error as Error).name === 'AbortError')
+      return error as Error;
     return databaseError(error, this.url);
   }
 }

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bus } from '../bus/bus.ts';
-import { ChangedFeeds } from '../cache/invalidation.ts';
+import { notifyFeedsChanged } from '../cache/invalidation.ts';
 import { fanOutSettled } from '../fanout/settled.ts';
 import {
   backfillFollowers,
@@ -99,10 +99,8 @@ async function overFollowers(
     const ids = await followersAfter(db, author.id, after, FOLLOWERS_A_TRANSACTION);
     if (ids.length === 0) return { followers, items };
     items += await db.transaction(async (session) => {
-      const changed = new ChangedFeeds();
-      for (const id of ids) changed.add(id);
       const rows = await change(session, author.id, ids);
-      await changed.notify(session);
+      await notifyFeedsChanged(session, ids);
       return rows;
     });
     followers += ids.length;

@@ -40,6 +40,13 @@ export class ChangedFeeds {
   }
 }
 
+/** Says that these feeds change. Run it inside the transaction that changes them. */
+export async function notifyFeedsChanged(session: Queryable, userIds: Iterable<number>): Promise<void> {
+  const changed = new ChangedFeeds();
+  for (const id of userIds) changed.add(id);
+  await changed.notify(session);
+}
+
 /** The slots a payload names. */
 export function slotsOfPayload(payload: string): number[] {
   const bytes = Buffer.from(payload.slice(1), 'base64');

@@ -1,4 +1,4 @@
-import { ChangedFeeds } from '../cache/invalidation.ts';
+import { notifyFeedsChanged } from '../cache/invalidation.ts';
 import type { Database } from '../store/database.ts';
 import { backfillPair, removePairItems } from '../store/feeds.ts';
 import { copyPairState, type Pair, withPairLock } from '../store/follows.ts';
@@ -14,9 +14,7 @@ export async function alignPair(db: Database, pair: Pair): Promise<boolean> {
       const follows = await copyPairState(session, pair);
       if (follows) await backfillPair(session, pair);
       else await removePairItems(session, pair);
-      const changed = new ChangedFeeds();
-      changed.add(pair.followerId);
-      await changed.notify(session);
+      await notifyFeedsChanged(session, [pair.followerId]);
       return follows;
     }),
   );

@@ -1,4 +1,4 @@
-import { ChangedFeeds } from '../cache/invalidation.ts';
+import { notifyFeedsChanged } from '../cache/invalidation.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { Database, Session } from '../store/database.ts';
 import { rebuildFeeds } from '../store/rebuild.ts';
@@ -33,9 +33,7 @@ export async function rebuild(
   const chunk = async (ids: number[]) => {
     const work = async (session: Session) => {
       const rows = await rebuildFeeds(session, ids);
-      const changed = new ChangedFeeds();
-      for (const id of ids) changed.add(id);
-      await changed.notify(session);
+      await notifyFeedsChanged(session, ids);
       return rows;
     };
     items += await (options.dryRun ? db.rehearse(work) : db.transaction(work));

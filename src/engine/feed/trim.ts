@@ -1,4 +1,4 @@
-import { ChangedFeeds } from '../cache/invalidation.ts';
+import { notifyFeedsChanged } from '../cache/invalidation.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT } from '../model/feed.ts';
 import type { Database, Session } from '../store/database.ts';
@@ -37,9 +37,7 @@ export async function trim(
   const chunk = async (ids: number[]) => {
     const work = async (session: Session) => {
       const removed = await trimFeeds(session, ids, keep);
-      const changed = new ChangedFeeds();
-      for (const id of ids) changed.add(id);
-      await changed.notify(session);
+      await notifyFeedsChanged(session, ids);
       return removed;
     };
     const removed = await (options.dryRun ? db.rehearse(work) : db.transaction(work));

@@ -27,6 +27,14 @@ export abstract class BaseCommand extends Command {
       description: 'database of the cluster, without a password',
       helpGroup: 'GLOBAL',
     }),
+    'broker-url': Flags.string({
+      description: 'RabbitMQ brokers of the cluster, without a password',
+      helpGroup: 'GLOBAL',
+    }),
+    'cache-url': Flags.string({
+      description: 'Redis of the cluster, without a password',
+      helpGroup: 'GLOBAL',
+    }),
   };
 
   #stop: AbortController | undefined;
@@ -44,6 +52,8 @@ export abstract class BaseCommand extends Command {
       ...(text('context') !== undefined && { context: text('context')! }),
       ...(text('data-dir') !== undefined && { dataDir: text('data-dir')! }),
       ...(text('database-url') !== undefined && { databaseUrl: text('database-url')! }),
+      ...(text('broker-url') !== undefined && { brokerUrl: text('broker-url')! }),
+      ...(text('cache-url') !== undefined && { cacheUrl: text('cache-url')! }),
       ...(text('gateway-url') !== undefined && { gatewayUrl: text('gateway-url')! }),
     });
   }

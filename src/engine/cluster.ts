@@ -46,6 +46,8 @@ export async function openCluster(
   config: Config,
   options: { databaseUrl?: string; log?: Log; anySchema?: boolean } = {},
 ): Promise<Cluster> {
+  if (config.brokerUrl || config.cacheUrl)
+    throw new FeedctlError('UNSUPPORTED', 'this version has no driver for brokerUrl and cacheUrl');
   const resources = new Resources();
   const log = options.log ?? silentLog;
   try {

@@ -152,7 +152,7 @@ const CASES: Case[] = [
     code: 'UNSUPPORTED',
     args: 'user show 1 @',
     env: () => ({ FEEDCTL_BROKER_URL: 'amqp://localhost' }),
-    says: /FEEDCTL_BROKER_URL/,
+    says: /brokerUrl/,
   },
   { name: 'an unknown context', code: 'CONTEXT_NOT_FOUND', args: 'user show 1 --context nope', says: /nope/ },
   {

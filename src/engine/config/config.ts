@@ -13,6 +13,14 @@ const url = (protocols: string[]) =>
 const settings = z.object({
   dataDir: z.string().min(1, { error: 'must not be empty' }),
   databaseUrl: url(['postgres', 'postgresql']).optional(),
+  /** One or more URLs of brokers of one RabbitMQ cluster, separated by commas. */
+  brokerUrl: z
+    .string()
+    .refine((text) => text.split(',').every((one) => /^amqps?:\/\/./.test(one.trim())), {
+      error: 'must be amqp:// or amqps:// URLs, separated by commas',
+    })
+    .optional(),
+  cacheUrl: url(['redis', 'rediss']).optional(),
   gatewayUrl: url(['http', 'https']).optional(),
   production: z.union([z.stringbool(), z.boolean()], { error: 'must be true or false' }),
 });
@@ -24,12 +32,11 @@ export type Source = 'flag' | 'environment' | 'context' | 'default';
 const ENVIRONMENT: Record<SettingName, string> = {
   dataDir: 'FEEDCTL_DATA_DIR',
   databaseUrl: 'FEEDCTL_DATABASE_URL',
+  brokerUrl: 'FEEDCTL_BROKER_URL',
+  cacheUrl: 'FEEDCTL_CACHE_URL',
   gatewayUrl: 'FEEDCTL_GATEWAY_URL',
   production: 'FEEDCTL_PRODUCTION',
 };
-
-/** Settings of drivers that are not in this version: named, so that they are refused instead of overlooked. */
-const UNSUPPORTED = { FEEDCTL_BROKER_URL: 'brokerUrl', FEEDCTL_CACHE_URL: 'cacheUrl' };
 
 export interface Config extends Settings {
   readonly context: string;
@@ -43,6 +50,8 @@ export interface ConfigFlags {
   context?: string;
   dataDir?: string;
   databaseUrl?: string;
+  brokerUrl?: string;
+  cacheUrl?: string;
   gatewayUrl?: string;
 }
 
@@ -54,22 +63,19 @@ function defaultDataDir(env: NodeJS.ProcessEnv): string {
 
 /**
  * One validated configuration out of flags, environment, context file and defaults, in this order.
- * Throws CONFIG_INVALID, CONTEXT_NOT_FOUND, SECRET_IN_FLAG or UNSUPPORTED.
+ * Throws CONFIG_INVALID, CONTEXT_NOT_FOUND or SECRET_IN_FLAG.
  */
 export async function loadConfig(flags: ConfigFlags, env: NodeJS.ProcessEnv = process.env): Promise<Config> {
-  if (flags.databaseUrl && /^[a-z]+:\/\/[^/@]*:[^/]+@|[?&]password=/i.test(flags.databaseUrl)) {
-    throw new FeedctlError('SECRET_IN_FLAG', '--database-url contains a password');
+  for (const [flag, value] of [
+    ['--database-url', flags.databaseUrl],
+    ['--broker-url', flags.brokerUrl],
+    ['--cache-url', flags.cacheUrl],
+  ]) {
+    if (value?.split(',').some((one) => /^\s*[a-z]+:\/\/[^/@]*:[^/]+@|[?&]password=/i.test(one)))
+      throw new FeedctlError('SECRET_IN_FLAG', `${flag} contains a password`);
   }
   const name = flags.context ?? env.FEEDCTL_CONTEXT ?? 'local';
   const context: Record<string, unknown> = await readContexts(env, name);
-  for (const [variable, key] of Object.entries(UNSUPPORTED)) {
-    const value = env[variable] ?? context[key];
-    if (value)
-      throw new FeedctlError(
-        'UNSUPPORTED',
-        `${variable} (${key}) is set, and this version has no driver for it`,
-      );
-  }
 
   const values: Record<string, unknown> = {};
   const sources = {} as Record<SettingName, Source>;

@@ -63,7 +63,7 @@ export const ERRORS = {
   },
   SECRET_IN_FLAG: {
     exit: 2,
-    mend: 'Pass the URL in the environment (FEEDCTL_DATABASE_URL): flags are visible to every user of the machine.',
+    mend: 'Pass the URL in the environment (FEEDCTL_DATABASE_URL, FEEDCTL_BROKER_URL, FEEDCTL_CACHE_URL): flags are visible to every user of the machine.',
   },
   SELF_FOLLOW: { exit: 2, mend: 'A user’s own posts are in their feed already.' },
   STOP_TIMEOUT: { exit: 1, mend: 'Give it more time with --timeout, or look at what it is waiting for.' },

@@ -1,9 +1,10 @@
 import type { Bus, Consumer, Delivery, Outgoing, QueueName } from '../bus/bus.ts';
-import { giveBack } from '../bus/giveBack.ts';
+import { giveBack, halves } from '../bus/giveBack.ts';
 import type { Notifier } from '../live/notifier.ts';
 import type { PushState } from '../model/celebrity.ts';
 import type { EventRef } from '../model/event.ts';
 import { decodeEvents, type MessageHeader, ROW_BYTES } from '../model/messages.ts';
+import { isPassing } from '../resilience/failure.ts';
 import { copyOut } from '../store/copy.ts';
 import type { Database } from '../store/database.ts';
 import type { Log } from '../telemetry/log.ts';
@@ -54,34 +55,42 @@ export async function startPlanner(context: PlannerContext): Promise<Consumer> {
   });
 }
 
-/** Messages of one batch and one run are planned together; where that fails, each by itself. */
-async function handleBatch(context: PlannerContext, deliveries: Delivery[]): Promise<void> {
-  const byRun = new Map<number, { deliveries: Delivery[]; events: EventRef[]; header: MessageHeader }>();
+interface Planned {
+  readonly delivery: Delivery;
+  readonly header: MessageHeader;
+  readonly events: readonly EventRef[];
+}
+
+/** Messages of one batch and one run are planned together. */
+async function handleBatch(context: PlannerContext, deliveries: readonly Delivery[]): Promise<void> {
+  const decoded: Planned[] = [];
   for (const delivery of deliveries) {
     try {
       const { events, ...header } = decodeEvents(delivery.body);
-      const group = byRun.get(header.run);
-      if (!group) {
-        byRun.set(header.run, { deliveries: [delivery], events, header });
-      } else {
-        group.deliveries.push(delivery);
-        group.events.push(...events);
-        group.header = {
-          run: header.run,
-          committedAt: Math.min(header.committedAt, group.header.committedAt),
-        };
-      }
+      decoded.push({ delivery, events, header });
     } catch (error) {
       giveBack(delivery, error, context.log);
     }
   }
-  for (const group of byRun.values()) {
-    try {
-      await handleEvents(context, group.events, group.header);
-      for (const delivery of group.deliveries) delivery.ack();
-    } catch (error) {
-      if (group.deliveries.length === 1) giveBack(group.deliveries[0]!, error, context.log);
-      else for (const delivery of group.deliveries) await handleBatch(context, [delivery]);
+  for (const group of Map.groupBy(decoded, ({ header }) => header.run).values())
+    await planTogether(context, group);
+}
+
+/** Where that fails for a reason that stays, the group is halved until the message that is at fault is alone. */
+async function planTogether(context: PlannerContext, group: readonly Planned[]): Promise<void> {
+  try {
+    const committedAt = Math.min(...group.map(({ header }) => header.committedAt));
+    await handleEvents(
+      context,
+      group.flatMap(({ events }) => events),
+      { ...group[0]!.header, committedAt },
+    );
+    for (const { delivery } of group) delivery.ack();
+  } catch (error) {
+    if (group.length === 1 || isPassing(error)) {
+      for (const { delivery } of group) giveBack(delivery, error, context.log);
+    } else {
+      for (const half of halves(group)) await planTogether(context, half);
     }
   }
 }

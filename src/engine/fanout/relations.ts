@@ -4,6 +4,7 @@ import { alignPair } from '../feed/alignPair.ts';
 import type { Notifier } from '../live/notifier.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT } from '../model/feed.ts';
+import { decodeCleanup, encodeCleanup } from '../model/messages.ts';
 import { fillsEnded } from '../store/celebrities.ts';
 import type { Database } from '../store/database.ts';
 import { removePairItems, removePostItems } from '../store/feeds.ts';
@@ -65,7 +66,7 @@ async function cleanUpLater(context: RelationContext, what: Cleanup['what']): Pr
 }
 
 async function publishCleanup(bus: Bus, cleanup: Cleanup): Promise<void> {
-  await bus.publish([{ queue: 'cleanup', body: Buffer.from(JSON.stringify(cleanup)) }]);
+  await bus.publish([{ queue: 'cleanup', body: encodeCleanup(cleanup) }]);
 }
 
 /**
@@ -75,7 +76,7 @@ async function publishCleanup(bus: Bus, cleanup: Cleanup): Promise<void> {
 export async function startCleaner(context: RelationContext): Promise<Consumer> {
   const handle = async (delivery: Delivery) => {
     try {
-      const { what, mark } = decodeCleanup(delivery.body);
+      const { what, mark } = readCleanup(delivery.body);
       if (!(await context.bus.hasPassed(mark))) {
         delivery.retry(LOOK_AGAIN_MS, { counts: false });
         return;
@@ -106,12 +107,24 @@ export async function startCleaner(context: RelationContext): Promise<Consumer> 
   });
 }
 
-function decodeCleanup(body: Buffer): Cleanup {
-  try {
-    const cleanup = JSON.parse(body.toString()) as Cleanup;
-    if (!Array.isArray(cleanup.mark.queues) || !cleanup.what) throw new Error('fields are missing');
-    return cleanup;
-  } catch (error) {
-    throw new FeedctlError('BUS_MESSAGE_INVALID', 'the message is no cleanup', { cause: error });
-  }
+const hasIds = (value: unknown, names: readonly string[]): boolean =>
+  typeof value === 'object' &&
+  value !== null &&
+  names.every((name) => {
+    const id = (value as Record<string, unknown>)[name];
+    return Number.isSafeInteger(id) && (id as number) > 0;
+  });
+
+/** Throws BUS_MESSAGE_INVALID. What a mark holds besides its queues is the bus's own business. */
+export function readCleanup(body: Buffer): Cleanup {
+  const cleanup = decodeCleanup(body) as {
+    what?: Record<string, unknown>;
+    mark?: { queues?: unknown };
+  } | null;
+  const known =
+    hasIds(cleanup?.what?.pair, ['followerId', 'followeeId']) ||
+    hasIds(cleanup?.what?.post, ['authorId', 'postId']);
+  if (!known || !Array.isArray(cleanup?.mark?.queues))
+    throw new FeedctlError('BUS_MESSAGE_INVALID', 'the message is no cleanup');
+  return cleanup as unknown as Cleanup;
 }

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bus, Consumer, Delivery } from '../bus/bus.ts';
-import { giveBack } from '../bus/giveBack.ts';
+import { giveBack, halves } from '../bus/giveBack.ts';
 import { ChangedFeeds } from '../cache/invalidation.ts';
 import type { Notifier } from '../live/notifier.ts';
 import {
@@ -12,8 +12,9 @@ import {
   rowPost,
   rowUser,
 } from '../model/messages.ts';
+import { isPassing } from '../resilience/failure.ts';
 import { copyIn } from '../store/copy.ts';
-import { type Database, isDuplicate, isPassing, type Session } from '../store/database.ts';
+import { type Database, isDuplicate, type Session } from '../store/database.ts';
 import { insertFeedRows } from '../store/feeds.ts';
 import { recordRun } from '../store/runs.ts';
 import type { Log } from '../telemetry/log.ts';
@@ -88,7 +89,10 @@ export async function startWriter(context: WriterContext): Promise<Consumer> {
   });
 }
 
-/** Where a batch cannot be written as a whole for a reason that stays, each message gets its own try. */
+/**
+ * A batch that cannot be written for a reason that stays is halved until the message that is at fault is alone: one in
+ * n costs some 2 log n more tries, and everything else is written.
+ */
 async function writeParts(context: WriterContext, parts: Part[]): Promise<void> {
   try {
     await writeBatch(context, parts);
@@ -101,7 +105,7 @@ async function writeParts(context: WriterContext, parts: Part[]): Promise<void> 
     if (parts.length === 1 || isPassing(error)) {
       for (const part of parts) giveBack(part.delivery, error, context.log);
     } else {
-      for (const part of parts) await writeParts(context, [part]);
+      for (const half of halves(parts)) await writeParts(context, half);
     }
   }
 }

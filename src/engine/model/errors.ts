@@ -1,12 +1,26 @@
 /**
+ * What a failure means for trying again:
+ *
+ *     passing  goes away by itself: the same work may be tried again, and it was not the work's fault
+ *     final    will never succeed: no second try
+ *     unknown  nobody can say: tried again, but not for ever
+ */
+export type Failure = 'passing' | 'final' | 'unknown';
+
+/**
  * Every failure a user can meet has one row here: its code, the exit status it ends a command with, and how
  * to mend it. `docs/errors.md` has a heading for each code; a test compares the two.
  *
- * Exit status: 1 failed, 2 wrong usage, 3 partly done.
+ * Exit status: 1 failed, 2 wrong usage, 3 partly done. `failure` is what the code means for trying again; without
+ * it, that is what the error's cause means (`resilience/failure.ts`).
  */
 export const ERRORS = {
   BAD_LINE: { exit: 1, mend: 'Correct or remove that line; nothing was changed.' },
-  BUS_MESSAGE_INVALID: { exit: 1, mend: 'The message was written by a newer or a foreign program.' },
+  BUS_MESSAGE_INVALID: {
+    exit: 1,
+    failure: 'final',
+    mend: 'The message was damaged, or written by a newer or a foreign program.',
+  },
   CLUSTER_ALREADY_RUNNING: {
     exit: 1,
     mend: 'Use it as it is, stop it with `feedctl down`, or pick another --data-dir.',
@@ -26,6 +40,7 @@ export const ERRORS = {
   DATABASE_NOT_FOUND: { exit: 1, mend: 'Create the database first, or correct its name in the URL.' },
   DATABASE_UNREACHABLE: {
     exit: 1,
+    failure: 'passing',
     mend: 'Check that the server runs and that the URL is right (`feedctl status`).',
   },
   DATA_DIR_UNUSABLE: { exit: 1, mend: 'Pick a directory that can be written with --data-dir.' },
@@ -48,6 +63,7 @@ export const ERRORS = {
   INVALID_TOKEN: { exit: 1, mend: 'Get a fresh one with `feedctl user token <id>`.' },
   NODE_NUMBERS_EXHAUSTED: {
     exit: 1,
+    failure: 'passing',
     mend: 'At most 63 processes mint ids at a time: stop one, or try again in a moment.',
   },
   OPERATION_RUNNING: { exit: 1, mend: 'Wait for it to end, or stop the other run first.' },
@@ -55,7 +71,11 @@ export const ERRORS = {
   POST_EMPTY: { exit: 2, mend: 'Give the post a text.' },
   POST_NOT_FOUND: { exit: 1, mend: 'Check the id; a deleted post is gone for good.' },
   POST_TOO_LONG: { exit: 2, mend: 'Shorten the text to 5,000 characters.' },
-  QUEUE_FULL: { exit: 1, mend: 'Start more workers, or wait until the backlog is smaller.' },
+  QUEUE_FULL: {
+    exit: 1,
+    failure: 'passing',
+    mend: 'Start more workers, or wait until the backlog is smaller.',
+  },
   SCHEMA_MISSING: { exit: 1, mend: 'Run `feedctl migrate` first.' },
   SCHEMA_NEWER: {
     exit: 1,
@@ -73,7 +93,7 @@ export const ERRORS = {
   USER_EXISTS: { exit: 1, mend: 'Pick another id, or leave --id away.' },
   USER_NOT_FOUND: { exit: 1, mend: 'Check the id, or create the user with `feedctl user create`.' },
   VERSION_CONFLICT: { exit: 1, mend: 'Read the post again and repeat the change on its newest version.' },
-} as const satisfies Record<string, { exit: 1 | 2 | 3; mend: string }>;
+} as const satisfies Record<string, { exit: 1 | 2 | 3; mend: string; failure?: Failure }>;
 
 export type ErrorCode = keyof typeof ERRORS;
 

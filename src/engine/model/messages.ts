@@ -1,24 +1,32 @@
+import { crc32 } from 'node:zlib';
 import { FeedctlError } from './errors.ts';
 import { EVENT_TYPES, type EventRef } from './event.ts';
 
 /**
  * The binary messages of the bus. Each starts with a kind and a version byte; all numbers are big-endian.
  *
- *     header (22 bytes)  u8 kind, u8 version, f64 run, f64 committed at (unix ms), u32 records
- *     EVENTS  records of 25 bytes  u8 type, i64 event, i64 aggregate, i64 subject
- *     ROWS    records of 38 bytes  one feed row in PostgreSQL's binary COPY format
- *     LIVE    records of 24 bytes  i64 recipient (0: every follower who is online), i64 author, i64 post
+ *     header (26 bytes)  u8 kind, u8 version, u32 CRC-32 of all that follows it, f64 run, f64 committed at (unix ms),
+ *                        u32 records
+ *     EVENTS   records of 25 bytes  u8 type, i64 event, i64 aggregate, i64 subject
+ *     ROWS     records of 38 bytes  one feed row in PostgreSQL's binary COPY format
+ *     LIVE     records of 24 bytes  i64 recipient (0: every follower who is online), i64 author, i64 post
+ *     CLEANUP  records of one byte  UTF-8 of a JSON value
+ *
+ * The checksum costs 62 us a full message of 311 KB, whose rows take 20 ms to write; without it one flipped bit puts
+ * a post into a stranger's feed.
  */
-export const KIND = { EVENTS: 1, ROWS: 2, LIVE: 3 } as const;
+export const KIND = { EVENTS: 1, ROWS: 2, LIVE: 3, CLEANUP: 4 } as const;
 type Kind = (typeof KIND)[keyof typeof KIND];
 
-const VERSION = 1;
-export const HEADER_BYTES = 22;
+/** 1 had no checksum. */
+const VERSION = 2;
+const CHECKED_FROM = 6;
+export const HEADER_BYTES = 26;
 const EVENT_BYTES = 25;
 /** i16 field count, then three times i32 length and i64 value: user, post, author. */
 export const ROW_BYTES = 38;
 const LIVE_BYTES = 24;
-const RECORD_BYTES: Record<Kind, number> = { 1: EVENT_BYTES, 2: ROW_BYTES, 3: LIVE_BYTES };
+const RECORD_BYTES: Record<Kind, number> = { 1: EVENT_BYTES, 2: ROW_BYTES, 3: LIVE_BYTES, 4: 1 };
 
 export interface MessageHeader {
   /** The bulk run (a replay, a benchmark) these records are counted for; 0 for none. */
@@ -46,34 +54,41 @@ export const rowUser = (rows: Buffer, at: number): number => readId(rows, at + 6
 export const rowPost = (rows: Buffer, at: number): number => readId(rows, at + 18);
 export const rowAuthor = (rows: Buffer, at: number): number => readId(rows, at + 30);
 
-function writeHeader(bytes: Buffer, kind: Kind, header: MessageHeader, records: number): void {
+/** Fills in the header of a message whose records are in place. */
+function seal(bytes: Buffer, kind: Kind, header: MessageHeader): Buffer {
   bytes.writeUInt8(kind, 0);
   bytes.writeUInt8(VERSION, 1);
-  bytes.writeDoubleBE(header.run, 2);
-  bytes.writeDoubleBE(header.committedAt, 10);
-  bytes.writeUInt32BE(records, 18);
+  bytes.writeDoubleBE(header.run, 6);
+  bytes.writeDoubleBE(header.committedAt, 14);
+  bytes.writeUInt32BE((bytes.length - HEADER_BYTES) / RECORD_BYTES[kind], 22);
+  bytes.writeUInt32BE(crc32(bytes.subarray(CHECKED_FROM)), 2);
+  return bytes;
 }
+
+const invalid = (why: string) => new FeedctlError('BUS_MESSAGE_INVALID', `the message ${why}`);
 
 /** Reads and checks a header. Throws BUS_MESSAGE_INVALID for anything but a whole message of that kind. */
 export function readHeader(bytes: Buffer, kind: Kind): MessageHeader & { records: number } {
-  const bad = (why: string) => new FeedctlError('BUS_MESSAGE_INVALID', `the message ${why}`);
-  if (bytes.length < HEADER_BYTES) throw bad(`has ${bytes.length} bytes, a header alone has ${HEADER_BYTES}`);
-  if (bytes[0] !== kind) throw bad(`is of kind ${bytes[0]}, expected ${kind}`);
-  if (bytes[1] !== VERSION) throw bad(`has format version ${bytes[1]}, this program reads ${VERSION}`);
-  const records = bytes.readUInt32BE(18);
+  if (bytes.length < HEADER_BYTES)
+    throw invalid(`has ${bytes.length} bytes, a header alone has ${HEADER_BYTES}`);
+  if (bytes[0] !== kind) throw invalid(`is of kind ${bytes[0]}, expected ${kind}`);
+  if (bytes[1] !== VERSION) throw invalid(`has format version ${bytes[1]}, this program reads ${VERSION}`);
+  const records = bytes.readUInt32BE(22);
   const expected = HEADER_BYTES + records * RECORD_BYTES[kind];
-  if (bytes.length !== expected) throw bad(`has ${bytes.length} bytes, ${records} records need ${expected}`);
-  const run = bytes.readDoubleBE(2);
-  const committedAt = bytes.readDoubleBE(10);
+  if (bytes.length !== expected)
+    throw invalid(`has ${bytes.length} bytes, ${records} records need ${expected}`);
+  if (bytes.readUInt32BE(2) !== crc32(bytes.subarray(CHECKED_FROM)))
+    throw invalid('is damaged: its checksum is another');
+  const run = bytes.readDoubleBE(6);
+  const committedAt = bytes.readDoubleBE(14);
   // A batch notes both in the database: one number out of range would fail every message it is written with.
-  if (!Number.isSafeInteger(run) || run < 0) throw bad('has no number of a run');
-  if (!Number.isFinite(committedAt)) throw bad('has no time');
+  if (!Number.isSafeInteger(run) || run < 0) throw invalid('has no number of a run');
+  if (!Number.isFinite(committedAt)) throw invalid('has no time');
   return { run, committedAt, records };
 }
 
 export function encodeEvents(header: MessageHeader, events: readonly EventRef[]): Buffer {
   const bytes = Buffer.allocUnsafe(HEADER_BYTES + events.length * EVENT_BYTES);
-  writeHeader(bytes, KIND.EVENTS, header, events.length);
   let at = HEADER_BYTES;
   for (const event of events) {
     bytes.writeUInt8(EVENT_TYPES.indexOf(event.type), at);
@@ -82,7 +97,7 @@ export function encodeEvents(header: MessageHeader, events: readonly EventRef[])
     writeId(bytes, at + 17, event.subjectId);
     at += EVENT_BYTES;
   }
-  return bytes;
+  return seal(bytes, KIND.EVENTS, header);
 }
 
 export function decodeEvents(bytes: Buffer): MessageHeader & { events: EventRef[] } {
@@ -90,8 +105,7 @@ export function decodeEvents(bytes: Buffer): MessageHeader & { events: EventRef[
   const events: EventRef[] = [];
   for (let at = HEADER_BYTES; at < bytes.length; at += EVENT_BYTES) {
     const type = EVENT_TYPES[bytes[at]!];
-    if (!type)
-      throw new FeedctlError('BUS_MESSAGE_INVALID', `the message has an event of unknown type ${bytes[at]}`);
+    if (!type) throw invalid(`has an event of unknown type ${bytes[at]}`);
     events.push({
       type,
       id: readId(bytes, at + 1),
@@ -103,10 +117,7 @@ export function decodeEvents(bytes: Buffer): MessageHeader & { events: EventRef[
 }
 
 /** `bytes` holds HEADER_BYTES of room, then whole rows; fills the room in and returns it. */
-export function sealRows(bytes: Buffer, header: MessageHeader): Buffer {
-  writeHeader(bytes, KIND.ROWS, header, (bytes.length - HEADER_BYTES) / ROW_BYTES);
-  return bytes;
-}
+export const sealRows = (bytes: Buffer, header: MessageHeader): Buffer => seal(bytes, KIND.ROWS, header);
 
 /** Checks a message of feed rows field by field: one bad row would fail the whole COPY it is part of. */
 export function decodeRows(bytes: Buffer): MessageHeader & { records: number } {
@@ -118,7 +129,7 @@ export function decodeRows(bytes: Buffer): MessageHeader & { records: number } {
       bytes.readInt32BE(at + 14) !== 8 ||
       bytes.readInt32BE(at + 26) !== 8
     ) {
-      throw new FeedctlError('BUS_MESSAGE_INVALID', `the message has a malformed row at byte ${at}`);
+      throw invalid(`has a malformed row at byte ${at}`);
     }
   }
   return header;
@@ -126,7 +137,6 @@ export function decodeRows(bytes: Buffer): MessageHeader & { records: number } {
 
 export function encodeLive(header: MessageHeader, records: readonly LiveRecord[]): Buffer {
   const bytes = Buffer.allocUnsafe(HEADER_BYTES + records.length * LIVE_BYTES);
-  writeHeader(bytes, KIND.LIVE, header, records.length);
   let at = HEADER_BYTES;
   for (const record of records) {
     writeId(bytes, at, record.userId);
@@ -134,7 +144,7 @@ export function encodeLive(header: MessageHeader, records: readonly LiveRecord[]
     writeId(bytes, at + 16, record.postId);
     at += LIVE_BYTES;
   }
-  return bytes;
+  return seal(bytes, KIND.LIVE, header);
 }
 
 export function decodeLive(bytes: Buffer): MessageHeader & { live: LiveRecord[] } {
@@ -144,4 +154,19 @@ export function decodeLive(bytes: Buffer): MessageHeader & { live: LiveRecord[] 
     live.push({ userId: readId(bytes, at), authorId: readId(bytes, at + 8), postId: readId(bytes, at + 16) });
   }
   return { ...header, live };
+}
+
+export function encodeCleanup(cleanup: unknown): Buffer {
+  const text = Buffer.from(JSON.stringify(cleanup));
+  return seal(Buffer.concat([Buffer.alloc(HEADER_BYTES), text]), KIND.CLEANUP, { run: 0, committedAt: 0 });
+}
+
+/** The JSON value of a cleanup; what is in it is checked by whoever cleans up. */
+export function decodeCleanup(bytes: Buffer): unknown {
+  readHeader(bytes, KIND.CLEANUP);
+  try {
+    return JSON.parse(bytes.toString('utf8', HEADER_BYTES));
+  } catch {
+    throw invalid('is no JSON');
+  }
 }

@@ -69,20 +69,6 @@ export function databaseError(error: unknown, url: string): FeedctlError {
   return new FeedctlError('DATABASE_ERROR', `the database refused a statement: ${text}`, { cause: error });
 }
 
-/** True for failures that go away by themselves: the work may be tried again as it is. */
-export function isPassing(error: unknown): boolean {
-  if (isFeedctlError(error)) {
-    if (error.code === 'DATABASE_ERROR') return isPassing(error.cause);
-    return error.code === 'DATABASE_UNREACHABLE' || error.code === 'QUEUE_FULL';
-  }
-  const code = (error as { code?: string } | undefined)?.code ?? '';
-  return (
-    UNREACHABLE.has(code) ||
-    /^(08|40|53|55P03|57)/.test(code) ||
-    /terminated|timeout|not queryable/i.test(messageOf(error))
-  );
-}
-
 export const isDuplicate = (error: unknown): boolean => (error as { code?: string }).code === '23505';
 
 export interface DatabaseOptions {

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
-import { Database, databaseError, isPassing, withoutPassword } from '../../../src/engine/store/database.ts';
+import { Database, withoutPassword } from '../../../src/engine/store/database.ts';
 import { emptyDatabase, freshDatabase } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
 
@@ -48,20 +48,6 @@ test('errors say what they mean to the user', async () => {
     code: 'SCHEMA_MISSING',
   });
   expect(await rejection(empty.query('select 1 / 0'))).toMatchObject({ code: 'DATABASE_ERROR' });
-});
-
-test.each([
-  ['40P01', true],
-  ['40001', true],
-  ['57P01', true],
-  ['53300', true],
-  ['08006', true],
-  ['22012', false],
-  ['42601', false],
-])('SQLSTATE %s goes away by itself: %s', (code, passing) => {
-  const error = Object.assign(new Error('refused'), { code });
-  expect(isPassing(error)).toBe(passing);
-  expect(isPassing(databaseError(error, 'postgres://db'))).toBe(passing);
 });
 
 test('a URL is shown without its password', () => {

@@ -1,0 +1,86 @@
+import { ERRORS, type Failure, isFeedctlError, messageOf } from '../model/errors.ts';
+
+/** Names of system errors of sockets and name servers. */
+const SOCKET =
+  /^(ECONNREFUSED|ECONNRESET|ECONNABORTED|EPIPE|ETIMEDOUT|ESOCKETTIMEDOUT|ENOTFOUND|EAI_AGAIN|ENOENT|EACCES|EHOSTUNREACH|ENETUNREACH|ENETDOWN|EHOSTDOWN|EADDRNOTAVAIL)$/;
+
+/**
+ * SQLSTATE classes (https://www.postgresql.org/docs/current/errcodes-appendix.html): 08 connection, 40 rolled back
+ * for another transaction's sake, 53 out of resources, 55P03 lock not available, 57 operator intervention, 58 system
+ * (disk) errors, 25006 a server that has just become a standby.
+ */
+const PASSING_SQLSTATE = /^(08|40|53|57|58|55P03|55006|25006)/;
+/** 22 data that no column takes, 23502 and 23514 rows that no table takes, 42601 syntax. */
+const FINAL_SQLSTATE = /^(22|23502|23514|42601)/;
+const SQLSTATE = /^[0-9A-Z]{5}$/;
+
+/**
+ * AMQP reply codes (https://www.rabbitmq.com/amqp-0-9-1-reference#constants). 403 access refused, 404 no such
+ * queue, 405 locked by another connection and 406 other arguments are settled by whoever declares the topology,
+ * perhaps a moment later: unknown. A broker that goes says 320, one that runs out of something 311, 506, 541.
+ */
+const AMQP: Record<number, Failure> = {
+  311: 'final', // content too large
+  312: 'unknown', // no route: returned
+  313: 'passing', // no consumers
+  320: 'passing', // connection forced
+  402: 'unknown', // invalid path: no such virtual host
+  403: 'unknown',
+  404: 'unknown',
+  405: 'unknown',
+  406: 'unknown',
+  501: 'passing', // frame error: the connection is gone
+  502: 'final', // syntax error
+  503: 'final', // command invalid
+  504: 'passing', // channel error: the channel is gone
+  505: 'passing', // unexpected frame: the same
+  506: 'passing', // resource error
+  530: 'unknown', // not allowed
+  540: 'final', // not implemented
+  541: 'passing', // internal error
+};
+
+/** First words of Redis's replies (https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors). */
+const REDIS_PASSING =
+  /^(LOADING|READONLY|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|BUSY|OOM|NOREPLICAS|UNBLOCKED)\b/;
+const REDIS_FINAL = /^WRONGTYPE\b/;
+
+/** What drivers only say in words: pg, amqplib and ioredis have no codes for these. */
+const PASSING_TEXT =
+  /connection (is |was )?(ended|terminated|closed|closing|lost)|channel (ended|closed|closing)|socket (closed|hang)|unexpected close|timed out|time-?out|not queryable|message nacked|stream isn't writeable|max ?retries ?per ?request/i;
+
+/**
+ * What anything thrown by a driver or by the engine means for trying again: decided here alone. An error of the
+ * engine's is what the row of its code in `model/errors.ts` says, and where that says nothing, what its cause is.
+ */
+export function failureOf(error: unknown): Failure {
+  if (isFeedctlError(error)) {
+    const row: { exit: number; failure?: Failure } = ERRORS[error.code];
+    return row.failure ?? (error.cause === undefined ? 'unknown' : failureOf(error.cause));
+  }
+  if (!(error instanceof Error)) return 'unknown';
+  // Whoever gave up was not waiting for this work to be wrong.
+  if (error.name === 'AbortError' || error.name === 'TimeoutError') return 'passing';
+  const { code } = error as { code?: unknown };
+  if (typeof code === 'number') return AMQP[code] ?? byText(error);
+  if (typeof code === 'string') {
+    if (SOCKET.test(code)) return 'passing';
+    if (SQLSTATE.test(code)) {
+      if (PASSING_SQLSTATE.test(code)) return 'passing';
+      return FINAL_SQLSTATE.test(code) ? 'final' : 'unknown';
+    }
+  }
+  return byText(error);
+}
+
+function byText(error: Error): Failure {
+  if (error instanceof AggregateError && error.errors.length > 0)
+    return error.errors.every((one) => failureOf(one) === 'passing') ? 'passing' : 'unknown';
+  const text = messageOf(error);
+  if (REDIS_FINAL.test(text)) return 'final';
+  return REDIS_PASSING.test(text) || PASSING_TEXT.test(text) || error.name === 'MaxRetriesPerRequestError'
+    ? 'passing'
+    : 'unknown';
+}
+
+export const isPassing = (error: unknown): boolean => failureOf(error) === 'passing';

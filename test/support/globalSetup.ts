@@ -6,11 +6,15 @@ import { Database } from '../../src/engine/store/database.ts';
 import { prepareDataDir, startEmbeddedPostgres } from '../../src/engine/store/embedded.ts';
 import { ensureEventPartitions } from '../../src/engine/store/events.ts';
 import { migrate } from '../../src/engine/store/migrate.ts';
+import { rabbitmq } from './rabbitmq.ts';
+import { serveServers } from './servers.ts';
 
 declare module 'vitest' {
   export interface ProvidedContext {
     /** A server for all test files, with a migrated database that fresh ones are copied from. */
     serverUrl: string;
+    /** Where `findServer` asks for the other servers. */
+    servers: string;
   }
 }
 
@@ -25,7 +29,10 @@ export default async function setup(project: TestProject): Promise<() => Promise
   await ensureEventPartitions(template);
   await template.close();
   project.provide('serverUrl', postgres.databaseUrl);
+  const servers = await serveServers([rabbitmq]);
+  project.provide('servers', servers.url);
   return async () => {
+    await servers.stop();
     await postgres.stop();
     await rm(dataDir, { recursive: true, force: true });
   };

@@ -1,0 +1,138 @@
+import { existsSync } from 'node:fs';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { connect } from 'amqplib';
+import { freePorts, type RunningServer, type ServerKind, type Supervised, supervise } from './servers.ts';
+
+const BINARY = '/usr/lib/rabbitmq/bin/rabbitmq-server';
+const START_MS = 60_000;
+
+/** RabbitMQ for the suites. A management API has to be enabled: see broker.ts. */
+export const rabbitmq: ServerKind = {
+  name: 'rabbitmq',
+  variable: 'FEEDCTL_TEST_BROKER_URL',
+  debianPackage: 'rabbitmq-server',
+  installed: () => existsSync(BINARY),
+  start: (directory) => startRabbit(directory),
+};
+
+export interface RabbitOptions {
+  readonly plugins?: readonly string[];
+  /** Lines of rabbitmq.conf. */
+  readonly config?: readonly string[];
+}
+
+export interface Rabbit extends RunningServer {
+  readonly port: number;
+  readonly managementUrl: string;
+  /** Stops it in order, or with kill -9. */
+  down(how: 'stop' | 'kill'): Promise<void>;
+  /** Starts it again with the same data and ports. */
+  up(): Promise<void>;
+}
+
+/** A private instance: its own node name, files, ports and epmd. */
+export async function startRabbit(directory: string, options: RabbitOptions = {}): Promise<Rabbit> {
+  const [port, distribution, epmd] = (await freePorts(3)) as [number, number, number];
+  const [management] = (await freePorts(1)) as [number];
+  await mkdir(directory, { recursive: true });
+  const plugins = options.plugins ?? ['rabbitmq_consistent_hash_exchange', 'rabbitmq_management'];
+  await writeFile(join(directory, 'enabled_plugins'), `[${plugins.join(',')}].\n`);
+  const config = [
+    `listeners.tcp.1 = 127.0.0.1:${port}`,
+    'management.tcp.ip = 127.0.0.1',
+    `management.tcp.port = ${management}`,
+    'disk_free_limit.absolute = 50MB',
+    'log.file.level = warning',
+    'collect_statistics_interval = 1000',
+    ...(options.config ?? []),
+  ];
+  await writeFile(join(directory, 'rabbitmq.conf'), `${config.join('\n')}\n`);
+  const env = {
+    HOME: directory,
+    RABBITMQ_CONF_ENV_FILE: join(directory, 'none'),
+    RABBITMQ_CONFIG_FILE: join(directory, 'rabbitmq.conf'),
+    RABBITMQ_ADVANCED_CONFIG_FILE: join(directory, 'none.config'),
+    RABBITMQ_ENABLED_PLUGINS_FILE: join(directory, 'enabled_plugins'),
+    RABBITMQ_NODENAME: `feedctl${port}@localhost`,
+    RABBITMQ_MNESIA_BASE: join(directory, 'data'),
+    RABBITMQ_LOG_BASE: join(directory, 'log'),
+    RABBITMQ_PID_FILE: join(directory, 'pid'),
+    RABBITMQ_GENERATED_CONFIG_DIR: join(directory, 'config'),
+    RABBITMQ_DIST_PORT: String(distribution),
+    ERL_EPMD_PORT: String(epmd),
+    ERL_EPMD_ADDRESS: '127.0.0.1',
+    // Schedulers that wait do not spin: the machine is shared with everything under test.
+    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: '+sbwt none +sbwtdcpu none +sbwtdio none',
+  };
+  const url = `amqp://guest:guest@127.0.0.1:${port}`;
+  const managementUrl = `http://guest:guest@127.0.0.1:${management}`;
+  const withManagement = plugins.includes('rabbitmq_management');
+  let server: Supervised | undefined;
+
+  const up = async () => {
+    const started = supervise(BINARY, [], { env, after: `epmd -port ${epmd} -kill >/dev/null 2>&1` });
+    server = started;
+    let ended = false;
+    void started.exited.then(() => {
+      ended = true;
+    });
+    for (const until = Date.now() + START_MS; ; await sleep(100)) {
+      if (ended) throw new Error(`RabbitMQ ended at its start: see ${join(directory, 'log')}`);
+      if (await (withManagement ? answers(managementUrl) : accepts(port))) return;
+      if (Date.now() > until) throw new Error('RabbitMQ did not start within a minute');
+    }
+  };
+  const down = async (how: 'stop' | 'kill') => {
+    if (how === 'kill') process.kill(await beamPid(join(directory, 'pid')), 'SIGKILL');
+    await server?.stop();
+    server = undefined;
+  };
+  try {
+    await up();
+  } catch (error) {
+    await down('stop');
+    throw error;
+  }
+  // Where a test is given only the broker's URL, it finds the management API in its query.
+  return { url: `${url}?management=${management}`, port, managementUrl, down, up, stop: () => down('stop') };
+}
+
+const beamPid = async (file: string): Promise<number> => Number(await readFile(file, 'utf8'));
+
+const answers = (managementUrl: string): Promise<boolean> =>
+  management(managementUrl, 'GET', 'vhosts').then(
+    () => true,
+    () => false,
+  );
+
+async function accepts(port: number): Promise<boolean> {
+  try {
+    await (await connect(`amqp://guest:guest@127.0.0.1:${port}`)).close();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** One call of the management API; throws for any status but success. */
+export async function management(
+  managementUrl: string,
+  method: string,
+  path: string,
+  body?: unknown,
+): Promise<unknown> {
+  const { origin, username, password } = new URL(managementUrl);
+  const answer = await fetch(`${origin}/api/${path}`, {
+    method,
+    headers: {
+      authorization: `Basic ${Buffer.from(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`).toString('base64')}`,
+      'content-type': 'application/json',
+    },
+    ...(body !== undefined && { body: JSON.stringify(body) }),
+  });
+  const text = await answer.text();
+  if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
+  return text ? JSON.parse(text) : undefined;
+}

@@ -1,52 +1,93 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../baseCommand.ts';
-import type { BenchFanoutResult } from '../../engine/admin/bench.ts';
+import type { BenchFanoutResult } from '../../engine/admin/bench/fanout.ts';
 import { formatCount } from '../../ui/format.ts';
 import { renderTable } from '../../ui/table.ts';
+
+const MIXES = ['uniform', 'higgs', 'one'] as const;
 
 export default class BenchFanout extends BaseCommand {
   static override summary = 'Measure the path of a post against COPY of the same rows';
   static override description =
-    'Runs in a temporary embedded cluster. Read the ratio, not the figures: path and limit alternate within one run on one machine.';
+    `Read the ratio, not the figures: path and limit alternate within one run on one machine. Feeds are cached and sockets open meanwhile.
+
+Without --database-url the database is a temporary embedded one; broker and cache are those that are configured. With it, that cluster has to be empty, and is empty again afterwards.`;
   static override flags = {
-    posts: Flags.integer({ description: 'posts in a run', default: 4_000, min: 1, max: 1_000_000 }),
-    followers: Flags.integer({
-      description: 'followers of each author',
-      default: 400,
+    mix: Flags.option({
+      description:
+        'uniform: every author has --followers; higgs: as in a real week; one: one post to --followers, and small posts meanwhile',
+      options: MIXES,
+      default: 'uniform' as const,
+    })(),
+    posts: Flags.integer({
+      description: 'posts in a run [default: 4000; higgs: 200000]',
       min: 1,
       max: 1_000_000,
     }),
+    followers: Flags.integer({
+      description: 'followers of each author [default: 400; one: 1000000]',
+      min: 1,
+      max: 5_000_000,
+    }),
     runs: Flags.integer({ description: 'runs of each', default: 3, min: 1, max: 100 }),
+    baseline: Flags.option({
+      description: 'another way to compare with: one-insert a row, or per-follower messages (needs a broker)',
+      options: ['one-insert', 'per-follower', 'none'] as const,
+      default: 'one-insert' as const,
+    })(),
   };
   static override examples = [
-    '<%= config.bin %> bench fanout',
     '<%= config.bin %> bench fanout --posts 100000 --followers 8 --json',
+    '<%= config.bin %> bench fanout --broker-url amqp://localhost --cache-url redis://localhost --baseline per-follower',
   ];
 
   async run(): Promise<BenchFanoutResult> {
     const { flags } = await this.parse(BenchFanout);
     const config = await this.loadConfig(flags);
-    const { benchFanout } = await import('../../engine/admin/bench.ts');
+    const { benchFanout } = await import('../../engine/admin/bench/fanout.ts');
+    const { higgsMix, uniformMix } = await import('../../engine/admin/bench/mixes.ts');
+    const one = flags.mix === 'one';
+    const mix =
+      flags.mix === 'higgs'
+        ? higgsMix(flags.posts ?? 200_000)
+        : uniformMix(flags.posts ?? (one ? 1 : 4_000), flags.followers ?? (one ? 1_000_000 : 400));
     const { signal } = this;
     const result = await benchFanout(config, this.config.version, {
-      ...flags,
+      mix,
+      runs: flags.runs,
+      baseline: flags.baseline,
+      smallPosts: one,
       signal,
       onProgress: (text) => process.stderr.write(`${text}\n`),
     });
-    const { latencyMs, baseline, machine } = result;
-    const rows: [string, string][] = [
-      ['deliveries', formatCount(result.deliveries)],
-      ['the path', `${formatCount(result.deliveriesPerSecond)}/s`],
-      ['COPY alone', `${formatCount(result.rawCopyPerSecond)}/s`],
-      ['ratio', `${result.ratio} (runs: ${result.runs.map((run) => run.ratio).join(', ')})`],
-      [baseline.name, `${formatCount(baseline.deliveriesPerSecond)}/s, ${baseline.speedup} times slower`],
-      ['post to feed', `p50 ${latencyMs.p50} ms, p95 ${latencyMs.p95} ms, p99 ${latencyMs.p99} ms`],
-      [
-        'machine',
-        `${machine.cores} cores, ${machine.cpu}, ${machine.memoryGiB} GiB, Node ${machine.node}, PostgreSQL ${machine.postgres}`,
-      ],
-    ];
-    this.log(renderTable(['what', 'result'], rows, { borders: Boolean(process.stdout.isTTY) }));
+    this.log(renderTable(['what', 'result'], resultRows(result), { borders: Boolean(process.stdout.isTTY) }));
     return result;
   }
+}
+
+function resultRows(result: BenchFanoutResult): [string, string][] {
+  const { latencyMs, baseline, smallPosts, machine } = result;
+  const latency = ({ p50, p95, p99 }: { p50: number; p95: number; p99: number }) =>
+    `p50 ${p50} ms, p95 ${p95} ms, p99 ${p99} ms`;
+  const rows: [string, string][] = [
+    ['deliveries', `${formatCount(result.deliveries)} of ${formatCount(result.posts)} posts, ${result.mix}`],
+    ['the path', `${formatCount(result.deliveriesPerSecond)}/s, ${result.seconds.toFixed(2)} s`],
+    ['COPY alone', `${formatCount(result.rawCopyPerSecond)}/s`],
+    ['ratio', `${result.ratio} (runs: ${result.runs.map((run) => run.ratio).join(', ')})`],
+    ['dispatch to feed', latency(latencyMs)],
+  ];
+  if (smallPosts) rows.push([`${smallPosts.posts} small posts meanwhile`, latency(smallPosts)]);
+  if (baseline)
+    rows.push([
+      baseline.name,
+      `${formatCount(baseline.deliveriesPerSecond)}/s, ${baseline.speedup} times slower`,
+    ]);
+  rows.push(
+    ['cached and pushed', `${formatCount(result.cachedFeeds)} feeds, ${formatCount(result.pushed)} frames`],
+    [
+      'machine',
+      `${machine.cores} cores, ${machine.cpu}, ${machine.memoryGiB} GiB, Node ${machine.node}, PostgreSQL ${machine.postgres}, bus ${machine.bus}, cache ${machine.cache}`,
+    ],
+  );
+  return rows;
 }

@@ -25,6 +25,7 @@ export const ERRORS = {
     exit: 1,
     mend: 'Use it as it is, stop it with `feedctl down`, or pick another --data-dir.',
   },
+  CLUSTER_NOT_EMPTY: { exit: 1, mend: 'Use a cluster of its own, or leave --database-url away.' },
   CLUSTER_NOT_RUNNING: {
     exit: 1,
     mend: 'Start one with `feedctl up`, or name another with --data-dir or --database-url.',

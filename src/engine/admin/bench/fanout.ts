@@ -1,0 +1,278 @@
+import { availableParallelism, cpus, totalmem } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { notifyFeedsChanged } from '../../cache/invalidation.ts';
+import type { Config } from '../../config/config.ts';
+import { dispatch } from '../../fanout/dispatcher.ts';
+import { fanOutSettled } from '../../fanout/settled.ts';
+import { readFeed } from '../../feed/read.ts';
+import { signToken } from '../../gateway/auth.ts';
+import { followFeed } from '../../live/client.ts';
+import { FeedctlError } from '../../model/errors.ts';
+import type { EventRef } from '../../model/event.ts';
+import { emptyTable, RAW_TABLE, settleAfterLoad } from '../../store/bench.ts';
+import { importPosts } from '../../store/posts.ts';
+import { forgetRun, type LatencyMs, runDeliveries, runLatency } from '../../store/runs.ts';
+import { seedPairs } from '../seed.ts';
+import { BASELINES, type BaselineName, oneInsertEach, perFollowerMessages } from './baselines.ts';
+import { type BenchCluster, openBenchCluster } from './benchCluster.ts';
+import { type Measured, measure, rawCopy, round, rowsPerSecond } from './limit.ts';
+import { type Mix, mixPairs } from './mixes.ts';
+
+/** As many connections as the writer has. */
+const RAW_CONNECTIONS = 2;
+const POSTS_A_BATCH = 4_000;
+/** Readers whose feeds are cached, and readers with an open socket, while the path runs. */
+const CACHED_READERS = 1_000;
+const SOCKETS = 50;
+const PAGE = 20;
+const NO_CELEBRITIES = 2 ** 31 - 1;
+/** Of the small posts that are made while one post goes to very many. */
+const SMALL_FOLLOWERS = 8;
+const SMALL_EVERY_MS = 10;
+
+export interface BenchFanoutOptions {
+  readonly mix: Mix;
+  /** Measured runs, each followed by one of the raw limit. */
+  readonly runs: number;
+  readonly baseline: BaselineName;
+  /** Posts with 8 followers are made all the while, and their latency is told apart. */
+  readonly smallPosts?: boolean;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (text: string) => void;
+}
+
+export interface BenchFanoutResult {
+  readonly mix: string;
+  readonly posts: number;
+  readonly deliveries: number;
+  readonly seconds: number;
+  readonly deliveriesPerSecond: number;
+  readonly rawCopyPerSecond: number;
+  /** Deliveries a second through the whole path to rows a second by COPY alone: of the run in the middle. */
+  readonly ratio: number;
+  /** Each pair of runs by itself, in order. */
+  readonly runs: readonly {
+    seconds: number;
+    deliveriesPerSecond: number;
+    rawCopyPerSecond: number;
+    ratio: number;
+  }[];
+  readonly baseline: { name: string; deliveriesPerSecond: number; speedup: number } | null;
+  /** From the dispatch of all posts at once to the commit of each row. */
+  readonly latencyMs: LatencyMs;
+  /** From the commit of a small post to that of its rows, while the others were under way. */
+  readonly smallPosts: (LatencyMs & { posts: number }) | null;
+  /** Frames that arrived on sockets, and feeds that were cached. */
+  readonly pushed: number;
+  readonly cachedFeeds: number;
+  readonly machine: {
+    cpu: string;
+    cores: number;
+    memoryGiB: number;
+    node: string;
+    postgres: string;
+    bus: string;
+    cache: string;
+  };
+}
+
+/**
+ * How near the whole path of a post comes to the limit of the disk and the database: a mix of posts, from their
+ * dispatch to the commit of the last row, with feeds cached and sockets open, against COPY of the very same rows,
+ * in the same batches and order, into an equal empty table. Runs alternate.
+ */
+export async function benchFanout(
+  config: Config,
+  version: string,
+  options: BenchFanoutOptions,
+): Promise<BenchFanoutResult> {
+  const { mix, runs, signal } = options;
+  const report = options.onProgress ?? (() => {});
+  if (options.baseline === 'per-follower' && !config.brokerUrl)
+    throw new FeedctlError('USAGE', 'the baseline per-follower needs a broker: pass --broker-url');
+  let batches: Buffer[][] = [];
+  const bench = await openBenchCluster(config, {
+    version,
+    ...(signal && { signal }),
+    onBatch: (rows) => batches.push(rows),
+  });
+  try {
+    const { cluster } = bench;
+    const { db } = cluster;
+    report('making posts');
+    const { events, small } = await prepare(bench, mix, options.smallPosts ?? false);
+    const pairs: { path: Measured; raw: Measured }[] = [];
+    let latencyMs: LatencyMs = { p50: 0, p95: 0, p99: 0 };
+    let smallLatency: (LatencyMs & { posts: number }) | null = null;
+    let pushed = 0;
+    for (let run = 1; run <= runs; run += 1) {
+      signal?.throwIfAborted();
+      report(`run ${run} of ${runs}: the path`);
+      await emptyTable(db, 'feed_items');
+      const readers = await openReaders(bench, mix);
+      batches = [];
+      const id = await cluster.ids.next();
+      const smallRun = small && (await startSmallPosts(bench, small));
+      const path = await measure(async () => {
+        await dispatch(db, cluster.bus, events, { run: id, committedAt: Date.now() });
+        if (small) await until(async () => (await runDeliveries(db, id)) === mix.deliveries, signal);
+        else await fanOutSettled(cluster, signal);
+        return runDeliveries(db, id);
+      });
+      if (smallRun) smallLatency = await smallRun.stop();
+      pushed += await readers.close();
+      latencyMs = await runLatency(db, id);
+      await forgetRun(db, id);
+      if (path.rows !== mix.deliveries)
+        throw new FeedctlError('INTERNAL', `${path.rows} rows were written, expected ${mix.deliveries}`);
+      report(`run ${run} of ${runs}: COPY alone`);
+      await emptyTable(db, RAW_TABLE);
+      pairs.push({ path, raw: await measure(() => rawCopy(db.url, RAW_TABLE, batches, RAW_CONNECTIONS)) });
+    }
+    const middle = [...pairs].sort((a, b) => ratioOf(a) - ratioOf(b))[pairs.length >> 1]!;
+    let baseline: BenchFanoutResult['baseline'] = null;
+    if (options.baseline !== 'none') {
+      report('the baseline');
+      await emptyTable(db, RAW_TABLE);
+      const measured =
+        options.baseline === 'per-follower'
+          ? await perFollowerMessages(config.brokerUrl!, db.url, RAW_TABLE, batches)
+          : await oneInsertEach(db.url, RAW_TABLE, batches);
+      baseline = {
+        name: BASELINES[options.baseline],
+        deliveriesPerSecond: Math.round(rowsPerSecond(measured)),
+        speedup: round(rowsPerSecond(middle.path) / rowsPerSecond(measured)),
+      };
+    }
+    const server = await db.query<{ v: string }>(`select current_setting('server_version') as v`);
+    return {
+      mix: mix.name,
+      posts: mix.posts.length,
+      ...figures(middle),
+      deliveries: middle.path.rows,
+      runs: pairs.map(figures),
+      baseline,
+      latencyMs,
+      smallPosts: smallLatency,
+      pushed,
+      cachedFeeds: Math.min(CACHED_READERS, mix.readers),
+      machine: {
+        cpu: cpus()[0]?.model ?? 'unknown',
+        cores: availableParallelism(),
+        memoryGiB: Math.round(totalmem() / 2 ** 30),
+        node: process.version,
+        postgres: server.rows[0]!.v,
+        bus: cluster.bus.kind,
+        cache: bench.cache.kind,
+      },
+    };
+  } finally {
+    await bench.stop();
+  }
+}
+
+const ratioOf = ({ path, raw }: { path: Measured; raw: Measured }): number =>
+  rowsPerSecond(path) / rowsPerSecond(raw);
+
+const figures = (pair: { path: Measured; raw: Measured }) => ({
+  seconds: round(pair.path.seconds),
+  deliveriesPerSecond: Math.round(rowsPerSecond(pair.path)),
+  rawCopyPerSecond: Math.round(rowsPerSecond(pair.raw)),
+  ratio: round(ratioOf(pair)),
+});
+
+async function until(done: () => Promise<boolean>, signal: AbortSignal | undefined): Promise<void> {
+  while (!(await done())) await sleep(20, undefined, signal ? { signal } : {});
+}
+
+/** Users, authors with exactly so many followers each, and their posts, committed and not to be swept. */
+async function prepare(
+  bench: BenchCluster,
+  mix: Mix,
+  smallPosts: boolean,
+): Promise<{ events: EventRef[]; small: number | undefined }> {
+  const { cluster } = bench;
+  await seedPairs(cluster, mixPairs(mix), { celebrityThreshold: NO_CELEBRITIES });
+  let small: number | undefined;
+  if (smallPosts) {
+    const author = mix.authors.length + mix.readers + 1;
+    const first = mix.authors.length + 1;
+    const pairs = Array.from({ length: SMALL_FOLLOWERS }, (_, i): [number, number] => [first + i, author]);
+    await seedPairs(cluster, once(pairs), { celebrityThreshold: NO_CELEBRITIES });
+    small = author;
+  }
+  const events: EventRef[] = [];
+  for (let from = 0; from < mix.posts.length; from += POSTS_A_BATCH)
+    events.push(...(await makePosts(bench, mix.posts.slice(from, from + POSTS_A_BATCH))));
+  await settleAfterLoad(cluster.db);
+  return { events, small };
+}
+
+async function* once<T>(value: T): AsyncGenerator<T> {
+  yield value;
+}
+
+async function makePosts({ cluster }: BenchCluster, authors: readonly number[]): Promise<EventRef[]> {
+  const ids = await cluster.ids.take(authors.length);
+  const eventIds = await cluster.ids.take(authors.length);
+  const createdAtMs = Date.now();
+  const rows = authors.map((authorId, i) => {
+    return { id: ids[i]!, authorId, body: 'a post of the benchmark', createdAtMs, eventId: eventIds[i]! };
+  });
+  return importPosts(cluster.db, rows);
+}
+
+/** Feeds that are cached and sockets that are open while posts come: what readers cost is part of the path. */
+async function openReaders(bench: BenchCluster, mix: Mix): Promise<{ close(): Promise<number> }> {
+  const { cluster, cache, gateway } = bench;
+  const first = mix.authors.length + 1;
+  const readers = Array.from({ length: Math.min(CACHED_READERS, mix.readers) }, (_, i) => first + i);
+  await notifyFeedsChanged(cluster.db, readers);
+  for (const reader of readers) await readFeed(cluster.db, reader, { limit: PAGE }, cache);
+  let frames = 0;
+  const sockets = await Promise.all(
+    readers.slice(0, SOCKETS).map(async (reader) =>
+      followFeed(gateway.url, await signToken(cluster.db, reader), () => {
+        frames += 1;
+      }),
+    ),
+  );
+  return {
+    async close() {
+      for (const socket of sockets) socket.close();
+      await Promise.all(sockets.map((socket) => socket.closed));
+      return frames;
+    },
+  };
+}
+
+/** Makes a post with 8 followers every 10 ms, until it is stopped; then says how long their rows took. */
+async function startSmallPosts(bench: BenchCluster, author: number) {
+  const { db, bus, ids } = bench.cluster;
+  const run = await ids.next();
+  let posts = 0;
+  let stopped = false;
+  const pending: Promise<void>[] = [];
+  const make = async () => {
+    const events = await makePosts(bench, [author]);
+    posts += 1;
+    await dispatch(db, bus, events, { run, committedAt: Date.now() });
+  };
+  const running = (async () => {
+    while (!stopped) {
+      pending.push(make());
+      await sleep(SMALL_EVERY_MS);
+    }
+    await Promise.all(pending);
+  })();
+  return {
+    async stop() {
+      stopped = true;
+      await running;
+      await fanOutSettled(bench.cluster);
+      const latency = await runLatency(db, run);
+      await forgetRun(db, run);
+      return { ...latency, posts };
+    },
+  };
+}

@@ -233,9 +233,8 @@ export class Scheduler {
   async quiesce(): Promise<void> {
     const startedAt = Date.now();
     for (;;) {
-      // What follows a step runs in microtasks and ticks; two rounds of the loop are enough for a stream's events.
-      await new Promise((done) => setImmediate(done));
-      await new Promise((done) => setImmediate(done));
+      // What follows a step runs in microtasks and ticks; a stream's events take two rounds of the loop.
+      for (let round = 0; round < 4; round += 1) await new Promise((done) => setImmediate(done));
       if (this.#inFlight === 0) return;
       const inFlight = this.#inFlight;
       const changed = await this.#waitForChange();

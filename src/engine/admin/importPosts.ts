@@ -13,6 +13,7 @@ const PARALLEL = 2;
 /** Event messages not yet planned: past this the replay waits, or latency would be that of its own backlog. */
 const MAX_BACKLOG = 16;
 const QUEUE_FULL_WAIT_MS = 200;
+const QUEUE = 'events.bulk';
 const REPORT_EVERY_MS = 250;
 
 export interface ImportResult {
@@ -121,10 +122,10 @@ async function postAll(
   const post = async (batch: NewPost[], before: Promise<void>, rows: number) => {
     const eventIds = await context.ids.take(batch.length);
     const rowsWithEvents = batch.map((row, i) => ({ ...row, eventId: eventIds[i]! }));
-    const within = dispatchWithin(context.bus, run);
+    const within = dispatchWithin(context.bus, run, QUEUE);
     const events = await whenRoom(() => importPosts(context.db, rowsWithEvents, within), signal);
     const header = { run, committedAt: Date.now() };
-    if (!within) await whenRoom(() => dispatch(context.db, context.bus, events, header), signal);
+    if (!within) await whenRoom(() => dispatch(context.db, context.bus, events, header, QUEUE), signal);
     posts += events.length;
     for (const event of events) if (celebrities.has(event.aggregateId)) merged += 1;
     // Noted in order: what counts as done has no gap that a resumed run would pass over.
@@ -180,7 +181,7 @@ async function pulledAuthors(context: SocialContext): Promise<Set<number>> {
 
 async function roomForMore(context: SocialContext, signal?: AbortSignal): Promise<void> {
   for (;;) {
-    const events = (await context.bus.depths()).find((depth) => depth.queue === 'events');
+    const events = (await context.bus.depths()).find((depth) => depth.queue === QUEUE);
     if (!events || events.ready <= MAX_BACKLOG) return;
     await sleep(20, undefined, signal ? { signal } : {});
   }

@@ -60,7 +60,7 @@ export async function seedPairs(
   const { events, ...counts } = await (options.dryRun
     ? context.db.rehearse(load)
     : context.db.transaction(load));
-  if (!options.dryRun) await dispatchCommitted(context, events);
+  if (!options.dryRun) await dispatchCommitted(context, events, 'events.bulk');
   return { ...counts, seconds: (performance.now() - startedAt) / 1000 };
 }
 

@@ -6,13 +6,24 @@ import type { Queryable } from '../store/database.ts';
  */
 
 /**
- *     events     what happened, from the dispatcher to the planner
- *     rows.live  planned feed rows on their way to the writer
- *     rows.bulk  the same, of posts with very many recipients: never ahead of rows.live
- *     cleanup    rows to remove once everything planned earlier has been written
- *     live.<id>  posts for the sockets of one gateway
+ *     events       what happened, from the dispatcher to the planner
+ *     events.bulk  the same, of imports, and of posts with very many recipients: `events` never waits for it
+ *     rows.live    planned feed rows on their way to the writer
+ *     rows.bulk    the same, of events.bulk
+ *     cleanup      rows to remove once everything planned earlier has been written
+ *     live.<id>    posts for the sockets of one gateway
  */
-export type QueueName = 'events' | 'rows.live' | 'rows.bulk' | 'cleanup' | `live.${string}`;
+export type QueueName = 'events' | 'events.bulk' | 'rows.live' | 'rows.bulk' | 'cleanup' | `live.${string}`;
+
+/**
+ * The way of a post in steps: a message of one step is acked only when what it leads to is in the next step's
+ * queues. So whoever waits for one step after the other has waited for everything.
+ */
+export const STEPS: readonly (readonly QueueName[])[] = [
+  ['events'],
+  ['events.bulk'],
+  ['rows.live', 'rows.bulk'],
+];
 
 export interface Outgoing {
   readonly queue: QueueName;

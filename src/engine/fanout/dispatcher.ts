@@ -1,4 +1,4 @@
-import type { Bus, Outgoing } from '../bus/bus.ts';
+import type { Bus, Outgoing, QueueName } from '../bus/bus.ts';
 import type { EventRef } from '../model/event.ts';
 import { encodeEvents } from '../model/messages.ts';
 import type { Database, Queryable } from '../store/database.ts';
@@ -10,11 +10,14 @@ const EVENTS_A_MESSAGE = 2_000;
 /** The bulk run that events are counted for, and when they were committed (unix milliseconds). */
 type Header = Parameters<typeof encodeEvents>[0];
 
-function eventMessages(events: readonly EventRef[], header: Header): Outgoing[] {
+/** Imports go to `events.bulk`, so that a post made meanwhile does not wait for them. */
+type EventQueue = QueueName & `events${string}`;
+
+function eventMessages(events: readonly EventRef[], header: Header, queue: EventQueue): Outgoing[] {
   const messages: Outgoing[] = [];
   for (let from = 0; from < events.length; from += EVENTS_A_MESSAGE) {
     messages.push({
-      queue: 'events',
+      queue,
       body: encodeEvents(header, events.slice(from, from + EVENTS_A_MESSAGE)),
     });
   }
@@ -30,9 +33,10 @@ export async function dispatch(
   bus: Bus,
   events: readonly EventRef[],
   header: Header,
+  queue: EventQueue = 'events',
 ): Promise<void> {
   if (events.length === 0) return;
-  await bus.publish(eventMessages(events, header));
+  await bus.publish(eventMessages(events, header, queue));
   await markDispatched(db, events);
 }
 
@@ -43,10 +47,11 @@ export async function dispatch(
 export function dispatchWithin(
   bus: Bus,
   run: number,
+  queue: EventQueue,
 ): ((session: Queryable, events: readonly EventRef[]) => Promise<void>) | undefined {
   const publishIn = bus.publishIn?.bind(bus);
   return (
     publishIn &&
-    ((session, events) => publishIn(session, eventMessages(events, { run, committedAt: Date.now() })))
+    ((session, events) => publishIn(session, eventMessages(events, { run, committedAt: Date.now() }, queue)))
   );
 }

@@ -3,7 +3,7 @@ import { giveBack, halves } from '../bus/giveBack.ts';
 import type { Notifier } from '../live/notifier.ts';
 import type { PushState } from '../model/celebrity.ts';
 import type { EventRef } from '../model/event.ts';
-import { decodeEvents, type MessageHeader, ROW_BYTES } from '../model/messages.ts';
+import { decodeEvents, encodeEvents, type MessageHeader, ROW_BYTES } from '../model/messages.ts';
 import { isPassing } from '../resilience/failure.ts';
 import { copyOut } from '../store/copy.ts';
 import type { Database } from '../store/database.ts';
@@ -11,11 +11,21 @@ import type { Log } from '../telemetry/log.ts';
 import type { RelationHandlers } from './relations.ts';
 import { RowBatches } from './rowBatches.ts';
 
-/** Event messages in the planner's hands; each holds up to 2,000 events. */
-const PREFETCH = 16;
+interface Lane {
+  readonly events: QueueName & `events${string}`;
+  readonly rows: QueueName & `rows.${string}`;
+  /** Event messages in the planner's hands; each holds up to 2,000 events. */
+  readonly prefetch: number;
+}
+
+/** Planned side by side: a post made now does not wait for an import, nor for a post to a million feeds. */
+const LANES = {
+  live: { events: 'events', rows: 'rows.live', prefetch: 16 },
+  bulk: { events: 'events.bulk', rows: 'rows.bulk', prefetch: 16 },
+} as const satisfies Record<string, Lane>;
 /** Followers read in one query: bounds its memory and the time until its rows are acked. */
 const ROWS_A_QUERY = 200_000;
-/** A post with more recipients than this goes through the bulk lane. */
+/** A post with more recipients than this goes to the bulk lane. */
 const BULK_RECIPIENTS = 20_000;
 /** Messages gathered before they are published while rows still come. */
 const PUBLISH_AT = 8;
@@ -38,6 +48,15 @@ interface PlannedPost {
 
 /** Turns events into messages of feed rows, and keeps `followers` and feeds true to the follows. */
 export async function startPlanner(context: PlannerContext): Promise<Consumer> {
+  const lanes = await Promise.all([planLane(context, LANES.live), planLane(context, LANES.bulk)]);
+  return {
+    async stop(deadlineMs) {
+      await Promise.all(lanes.map((lane) => lane.stop(deadlineMs)));
+    },
+  };
+}
+
+async function planLane(context: PlannerContext, lane: Lane): Promise<Consumer> {
   let waiting: Delivery[] = [];
   let running = false;
   const run = async () => {
@@ -45,11 +64,11 @@ export async function startPlanner(context: PlannerContext): Promise<Consumer> {
     while (waiting.length > 0) {
       const batch = waiting;
       waiting = [];
-      await handleBatch(context, batch);
+      await handleBatch(context, lane, batch);
     }
     running = false;
   };
-  return context.bus.consume({ queues: ['events'], prefetch: PREFETCH }, (deliveries) => {
+  return context.bus.consume({ queues: [lane.events], prefetch: lane.prefetch }, (deliveries) => {
     waiting.push(...deliveries);
     if (!running) void run();
   });
@@ -62,7 +81,11 @@ interface Planned {
 }
 
 /** Messages of one batch and one run are planned together. */
-async function handleBatch(context: PlannerContext, deliveries: readonly Delivery[]): Promise<void> {
+async function handleBatch(
+  context: PlannerContext,
+  lane: Lane,
+  deliveries: readonly Delivery[],
+): Promise<void> {
   const decoded: Planned[] = [];
   for (const delivery of deliveries) {
     try {
@@ -73,15 +96,16 @@ async function handleBatch(context: PlannerContext, deliveries: readonly Deliver
     }
   }
   for (const group of Map.groupBy(decoded, ({ header }) => header.run).values())
-    await planTogether(context, group);
+    await planTogether(context, lane, group);
 }
 
 /** Where that fails for a reason that stays, the group is halved until the message that is at fault is alone. */
-async function planTogether(context: PlannerContext, group: readonly Planned[]): Promise<void> {
+async function planTogether(context: PlannerContext, lane: Lane, group: readonly Planned[]): Promise<void> {
   try {
     const committedAt = Math.min(...group.map(({ header }) => header.committedAt));
     await handleEvents(
       context,
+      lane,
       group.flatMap(({ events }) => events),
       { ...group[0]!.header, committedAt },
     );
@@ -90,18 +114,19 @@ async function planTogether(context: PlannerContext, group: readonly Planned[]):
     if (group.length === 1 || isPassing(error)) {
       for (const { delivery } of group) giveBack(delivery, error, context.log);
     } else {
-      for (const half of halves(group)) await planTogether(context, half);
+      for (const half of halves(group)) await planTogether(context, lane, half);
     }
   }
 }
 
 async function handleEvents(
   context: PlannerContext,
+  lane: Lane,
   events: readonly EventRef[],
   header: MessageHeader,
 ): Promise<void> {
   const created = events.filter((event) => event.type === 'post.created');
-  await planPosts(context, created, header);
+  await planPosts(context, lane, created, header);
   for (const event of events) {
     if (event.type === 'post.deleted') {
       await context.relations.postDeleted(context, { authorId: event.aggregateId, postId: event.subjectId });
@@ -117,27 +142,26 @@ async function handleEvents(
 
 async function planPosts(
   context: PlannerContext,
+  lane: Lane,
   created: readonly EventRef[],
   header: MessageHeader,
 ): Promise<void> {
   if (created.length === 0) return;
   const authors = await authorStates(context.db, [...new Set(created.map((event) => event.aggregateId))]);
-  const live: PlannedPost[] = [];
-  const bulk: PlannedPost[] = [];
+  const pushed: PlannedPost[] = [];
+  const forwarded: EventRef[] = [];
   const pulled: PlannedPost[] = [];
   for (const event of created) {
     const author = authors.get(event.aggregateId);
     if (!author) continue; // Erased since: nobody follows them any more.
     const post = { postId: event.subjectId, authorId: event.aggregateId, recipients: author.followerCount };
     if (author.pushState === 'pull') pulled.push(post);
-    else (post.recipients > BULK_RECIPIENTS ? bulk : live).push(post);
+    else if (lane === LANES.live && post.recipients > BULK_RECIPIENTS) forwarded.push(event);
+    else pushed.push(post);
   }
-  for (const [lane, posts] of [
-    ['rows.live', live],
-    ['rows.bulk', bulk],
-  ] as const) {
-    for (const part of inQueries(posts)) await fanOut(context, lane, part, header);
-  }
+  if (forwarded.length > 0)
+    await context.bus.publish([{ queue: LANES.bulk.events, body: encodeEvents(header, forwarded) }]);
+  for (const part of inQueries(pushed)) await fanOut(context, lane.rows, part, header);
   await context.notifier.toFollowers(pulled, header);
 }
 

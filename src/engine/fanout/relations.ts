@@ -1,4 +1,4 @@
-import type { Bus, BusMark, Consumer, Delivery } from '../bus/bus.ts';
+import { type Bus, type BusMark, type Consumer, type Delivery, STEPS } from '../bus/bus.ts';
 import { giveBack } from '../bus/giveBack.ts';
 import { alignPair } from '../feed/alignPair.ts';
 import type { Notifier } from '../live/notifier.ts';
@@ -26,6 +26,8 @@ export interface FollowContext extends RelationContext {
 interface Cleanup {
   readonly what: { pair: Pair } | { post: { authorId: number; postId: number } };
   readonly mark: BusMark;
+  /** The step of the bus that the mark is in. */
+  readonly step: number;
 }
 
 const PREFETCH = 50;
@@ -61,8 +63,8 @@ export interface RelationHandlers {
 export const relationHandlers: RelationHandlers = { followChanged, postDeleted };
 
 async function cleanUpLater(context: RelationContext, what: Cleanup['what']): Promise<void> {
-  const mark = await context.bus.mark(['events']);
-  await publishCleanup(context.bus, { what, mark });
+  const mark = await context.bus.mark(STEPS[0]!);
+  await publishCleanup(context.bus, { what, mark, step: 0 });
 }
 
 async function publishCleanup(bus: Bus, cleanup: Cleanup): Promise<void> {
@@ -70,19 +72,20 @@ async function publishCleanup(bus: Bus, cleanup: Cleanup): Promise<void> {
 }
 
 /**
- * Removes rows that were written by plans older than an unfollow or a deletion. First every event before it has
- * to be planned, then every row of those plans written, then every rebuild and backfill committed that had begun.
+ * Removes rows that were written by plans older than an unfollow or a deletion. First every step of
+ * the bus has to be past what was in it, then every rebuild and backfill committed that had begun.
  */
 export async function startCleaner(context: RelationContext): Promise<Consumer> {
   const handle = async (delivery: Delivery) => {
     try {
-      const { what, mark } = readCleanup(delivery.body);
+      const { what, mark, step } = readCleanup(delivery.body);
       if (!(await context.bus.hasPassed(mark))) {
         delivery.retry(LOOK_AGAIN_MS, { counts: false });
         return;
       }
-      if (mark.queues.includes('events')) {
-        await publishCleanup(context.bus, { what, mark: await context.bus.mark(['rows.live', 'rows.bulk']) });
+      const next = STEPS[step + 1];
+      if (next) {
+        await publishCleanup(context.bus, { what, mark: await context.bus.mark(next), step: step + 1 });
         delivery.ack();
         return;
       }
@@ -120,11 +123,12 @@ export function readCleanup(body: Buffer): Cleanup {
   const cleanup = decodeCleanup(body) as {
     what?: Record<string, unknown>;
     mark?: { queues?: unknown };
+    step?: unknown;
   } | null;
   const known =
     hasIds(cleanup?.what?.pair, ['followerId', 'followeeId']) ||
     hasIds(cleanup?.what?.post, ['authorId', 'postId']);
-  if (!known || !Array.isArray(cleanup?.mark?.queues))
+  if (!known || !Array.isArray(cleanup?.mark?.queues) || !STEPS.some((_, step) => step === cleanup?.step))
     throw new FeedctlError('BUS_MESSAGE_INVALID', 'the message is no cleanup');
   return cleanup as unknown as Cleanup;
 }

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Bus, QueueName } from '../bus/bus.ts';
+import { type Bus, STEPS } from '../bus/bus.ts';
 import { firstIdAt } from '../model/ids.ts';
 import type { Database } from '../store/database.ts';
 import { anyUndispatched } from '../store/events.ts';
@@ -17,7 +17,7 @@ async function until(done: () => Promise<boolean>, signal: AbortSignal | undefin
 
 /**
  * Resolves when every post committed before the call is in every feed it belongs to: its event has left the
- * outbox, then it is planned, which puts its rows in the next queues, then those rows are written.
+ * outbox, then it has gone through every step of the bus.
  */
 export async function fanOutSettled(
   context: { db: Database; bus: Bus },
@@ -26,7 +26,7 @@ export async function fanOutSettled(
   const { db, bus } = context;
   const lastId = firstIdAt(Date.now() + AHEAD_MS);
   await until(async () => !(await anyUndispatched(db, lastId)), signal);
-  for (const queues of [['events'], ['rows.live', 'rows.bulk']] satisfies QueueName[][]) {
+  for (const queues of STEPS) {
     const mark = await bus.mark(queues);
     await until(() => bus.hasPassed(mark), signal);
   }

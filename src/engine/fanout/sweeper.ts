@@ -6,6 +6,7 @@ import { dispatch } from './dispatcher.ts';
 /** Younger events are still on their way through the process that wrote them. */
 const MIN_AGE_MS = 2_000;
 const BATCH = 2_000;
+const FEW = 200;
 
 /**
  * Publishes the events that were committed and never dispatched: their process died, or the bus refused them. One
@@ -20,8 +21,10 @@ export async function sweep(db: Database, bus: Bus, options: { minAgeMs?: number
     let swept = 0;
     for (;;) {
       const events = await undispatchedEvents(session, options.minAgeMs ?? MIN_AGE_MS, BATCH);
+      // So many at once are those of an import that was cut off.
+      const queue = events.length > FEW ? 'events.bulk' : 'events';
       if (events.length > 0)
-        await dispatch(db, bus, events, { run: 0, committedAt: events[0]!.occurredAtMs });
+        await dispatch(db, bus, events, { run: 0, committedAt: events[0]!.occurredAtMs }, queue);
       swept += events.length;
       if (events.length < BATCH) return swept;
     }

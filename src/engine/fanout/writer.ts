@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Bus, Consumer, Delivery } from '../bus/bus.ts';
+import type { Bus, Consumer, Delivery, QueueName } from '../bus/bus.ts';
 import { giveBack, halves } from '../bus/giveBack.ts';
 import { ChangedFeeds } from '../cache/invalidation.ts';
 import type { Notifier } from '../live/notifier.ts';
@@ -23,7 +23,11 @@ import type { Log } from '../telemetry/log.ts';
 const ROWS_A_BATCH = 16_384;
 /** One transaction each. More than the machine's cores only queue up in the server. */
 const PARALLEL = 2;
-const PREFETCH = 32;
+/** The bulk lane's batches are short, and begun when no live rows wait: what comes live waits for one of them at most. */
+const LANES = {
+  live: { queue: 'rows.live', prefetch: 32, rowsABatch: ROWS_A_BATCH },
+  bulk: { queue: 'rows.bulk', prefetch: 16, rowsABatch: 8_192 },
+} as const;
 /** How long the first message of a batch waits for company. */
 const LINGER_MS = 2;
 
@@ -48,45 +52,78 @@ interface Part {
 
 /** Writes feed rows: coalesces messages into batches, commits, tells caches and sockets, and acks last. */
 export async function startWriter(context: WriterContext): Promise<Consumer> {
-  const waiting: Part[] = [];
-  let waitingRows = 0;
+  const live = new Waiting(LANES.live.rowsABatch);
+  const bulk = new Waiting(LANES.bulk.rowsABatch);
   let idle = PARALLEL;
 
-  const take = (): Part[] => {
-    const batch: Part[] = [];
-    let rows = 0;
-    while (waiting.length > 0 && (rows === 0 || rows + waiting[0]!.count <= ROWS_A_BATCH)) {
-      const part = waiting.shift()!;
-      rows += part.count;
-      batch.push(part);
-    }
-    waitingRows -= rows;
-    return batch;
-  };
   const work = async () => {
-    while (waiting.length > 0) {
-      if (waitingRows < ROWS_A_BATCH) await sleep(LINGER_MS);
-      const batch = take();
+    while (!live.isEmpty || !bulk.isEmpty) {
+      const lane = live.isEmpty ? bulk : live;
+      if (lane.rows < lane.rowsABatch) await sleep(LINGER_MS);
+      const batch = lane.take();
       if (batch.length > 0) await writeParts(context, batch);
     }
     idle += 1;
   };
-  return context.bus.consume({ queues: ['rows.live', 'rows.bulk'], prefetch: PREFETCH }, (deliveries) => {
-    for (const delivery of deliveries) {
-      try {
-        const { records, ...header } = decodeRows(delivery.body);
-        waiting.push({ delivery, header, count: records, rows: delivery.body.subarray(HEADER_BYTES) });
-        waitingRows += records;
-      } catch (error) {
-        giveBack(delivery, error, context.log);
+  const consume = (queue: QueueName, prefetch: number, lane: Waiting) =>
+    context.bus.consume({ queues: [queue], prefetch }, (deliveries) => {
+      for (const delivery of deliveries) {
+        try {
+          const { records, ...header } = decodeRows(delivery.body);
+          const rows = delivery.body.subarray(HEADER_BYTES);
+          lane.add({ delivery, header, count: records, rows });
+        } catch (error) {
+          giveBack(delivery, error, context.log);
+        }
       }
+      while (idle > 0 && !lane.isEmpty) {
+        idle -= 1;
+        void work();
+        if (lane.rows < lane.rowsABatch) break;
+      }
+    });
+  const consumers = await Promise.all([
+    consume(LANES.live.queue, LANES.live.prefetch, live),
+    consume(LANES.bulk.queue, LANES.bulk.prefetch, bulk),
+  ]);
+  return {
+    async stop(deadlineMs) {
+      await Promise.all(consumers.map((consumer) => consumer.stop(deadlineMs)));
+    },
+  };
+}
+
+/** Messages of one lane that wait for a batch. */
+class Waiting {
+  readonly rowsABatch: number;
+  #parts: Part[] = [];
+  rows = 0;
+
+  constructor(rowsABatch: number) {
+    this.rowsABatch = rowsABatch;
+  }
+
+  get isEmpty(): boolean {
+    return this.#parts.length === 0;
+  }
+
+  add(part: Part): void {
+    this.#parts.push(part);
+    this.rows += part.count;
+  }
+
+  /** The oldest messages that fit into one batch, one at least. */
+  take(): Part[] {
+    let rows = 0;
+    let count = 0;
+    for (const part of this.#parts) {
+      if (count > 0 && rows + part.count > this.rowsABatch) break;
+      rows += part.count;
+      count += 1;
     }
-    while (idle > 0 && waiting.length > 0) {
-      idle -= 1;
-      void work();
-      if (waitingRows < ROWS_A_BATCH) break;
-    }
-  });
+    this.rows -= rows;
+    return this.#parts.splice(0, count);
+  }
 }
 
 /**

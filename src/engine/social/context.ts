@@ -15,9 +15,13 @@ export interface SocialContext {
 }
 
 /** The events are committed: whether the bus takes them now or from the sweeper later is not the caller's concern. */
-export async function dispatchCommitted(context: SocialContext, events: readonly EventRef[]): Promise<void> {
+export async function dispatchCommitted(
+  context: SocialContext,
+  events: readonly EventRef[],
+  queue: 'events' | 'events.bulk' = 'events',
+): Promise<void> {
   try {
-    await dispatch(context.db, context.bus, events, { run: 0, committedAt: Date.now() });
+    await dispatch(context.db, context.bus, events, { run: 0, committedAt: Date.now() }, queue);
   } catch (error) {
     context.log.warn({ events: events.length, reason: messageOf(error) }, 'events left to the sweeper');
   }

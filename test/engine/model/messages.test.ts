@@ -174,7 +174,7 @@ describe.each(FORMATS)('a damaged message of $name', ({ message, decode }) => {
 test('what is sealed as a cleanup and is none is refused', () => {
   const mark = { queues: ['events'], position: 7 };
   for (const what of [{ pair: { followerId: 1, followeeId: 2 } }, { post: { authorId: 1, postId: 2 } }])
-    expect(readCleanup(encodeCleanup({ what, mark }))).toEqual({ what, mark });
+    expect(readCleanup(encodeCleanup({ what, mark, step: 2 }))).toEqual({ what, mark, step: 2 });
   const refused = (value: unknown) => {
     expect(codeOf(() => readCleanup(encodeCleanup(value)))).toBe('BUS_MESSAGE_INVALID');
   };
@@ -185,8 +185,10 @@ test('what is sealed as a cleanup and is none is refused', () => {
     { pair: { followerId: 1 } },
     { post: { authorId: 1, postId: -2 } },
   ])
-    refused({ what, mark });
-  refused({ what: { pair: { followerId: 1, followeeId: 2 } }, mark: { position: 7 } });
+    refused({ what, mark, step: 0 });
+  const pair = { followerId: 1, followeeId: 2 };
+  refused({ what: { pair }, mark: { position: 7 }, step: 0 });
+  for (const step of [undefined, -1, 3, 0.5, '0']) refused({ what: { pair }, mark, step });
   fc.assert(fc.property(fc.jsonValue(), refused));
   fc.assert(
     fc.property(fc.uint8Array(), (noise) => {

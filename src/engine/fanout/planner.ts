@@ -157,7 +157,8 @@ async function planPosts(
     const post = { postId: event.subjectId, authorId: event.aggregateId, recipients: author.followerCount };
     if (author.pushState === 'pull') pulled.push(post);
     else if (lane === LANES.live && post.recipients > BULK_RECIPIENTS) forwarded.push(event);
-    else pushed.push(post);
+    // The count is committed with the row in `followers`: whoever is not counted yet backfills this post.
+    else if (post.recipients > 0) pushed.push(post);
   }
   if (forwarded.length > 0)
     await context.bus.publish([{ queue: LANES.bulk.events, body: encodeEvents(header, forwarded) }]);

@@ -244,6 +244,11 @@ export class Scheduler {
     }
   }
 
+  /** A step has begun and not returned: it waits for a lock, maybe for one whose owner waits for it. */
+  get isWaiting(): boolean {
+    return this.#inFlight > 0;
+  }
+
   explain(): string {
     const waiting = this.#gates.map((gate) => `  waits: ${gate.actor.name}: ${gate.label}`);
     return [...this.trace.map((line) => `  ${line}`), ...waiting].join('\n');

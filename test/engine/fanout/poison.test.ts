@@ -41,6 +41,9 @@ test('of a batch of events that cannot be planned, only the message at fault is 
   const cluster = await testCluster();
   const [author, follower] = (await cluster.users(2)) as [number, number];
   await follow(cluster, { followerId: follower, followeeId: author });
+  const worker = await cluster.startWorker();
+  await cluster.settled();
+  await worker.stop(5_000);
   const posts: number[] = [];
   for (let i = 0; i < MESSAGES; i += 1) {
     posts.push((await createPost(cluster, author, 'good')).id);

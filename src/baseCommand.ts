@@ -81,8 +81,9 @@ export abstract class BaseCommand extends Command {
     const config = await this.loadConfig(flags);
     const { openCluster } = await import('./engine/cluster.ts');
     const { openLog } = await import('./engine/telemetry/log.ts');
+    const { openMetrics } = await import('./engine/telemetry/metrics.ts');
     const { signal } = this;
-    const cluster = await openCluster(config, { log: await openLog() });
+    const cluster = await openCluster(config, { log: await openLog(), metrics: await openMetrics() });
     this.stuckAt = () => cluster.resources.current;
     try {
       await start(cluster);

@@ -9,6 +9,7 @@ import { Database } from './store/database.ts';
 import { checkSchema } from './store/migrate.ts';
 import { openIdSource } from './store/nodes.ts';
 import { type Log, silentLog } from './telemetry/log.ts';
+import type { Metrics } from './telemetry/metrics.ts';
 
 /** Everything a command or a role works with, opened in one place and passed down. */
 export interface Cluster extends SocialContext {
@@ -16,6 +17,7 @@ export interface Cluster extends SocialContext {
   readonly db: Database;
   readonly bus: Bus;
   readonly log: Log;
+  readonly metrics?: Metrics | undefined;
   readonly resources: Resources;
   close(): Promise<void>;
 }
@@ -40,11 +42,12 @@ export async function resolveGatewayUrl(config: Config, db: Database): Promise<s
 
 /**
  * Opens the cluster. Throws DATABASE_UNREACHABLE, CLUSTER_NOT_RUNNING, SCHEMA_MISSING or SCHEMA_NEWER.
- * `databaseUrl`: where it is known already, as in the process that started the server.
+ * `databaseUrl`: where it is known already, as in the process that started the server. `metrics`: for roles, whose
+ * calls are guarded; a command fails at once instead.
  */
 export async function openCluster(
   config: Config,
-  options: { databaseUrl?: string; log?: Log; anySchema?: boolean } = {},
+  options: { databaseUrl?: string; log?: Log; anySchema?: boolean; metrics?: Metrics } = {},
 ): Promise<Cluster> {
   if (config.brokerUrl || config.cacheUrl)
     throw new FeedctlError('UNSUPPORTED', 'this version has no driver for brokerUrl and cacheUrl');
@@ -52,14 +55,15 @@ export async function openCluster(
   const log = options.log ?? silentLog;
   try {
     const url = options.databaseUrl ?? (await resolveDatabaseUrl(config));
-    const db = new Database(url);
+    const { metrics } = options;
+    const db = metrics ? (await import('./store/pools.ts')).openWorkPool(url, metrics) : new Database(url);
     resources.add('database', () => db.close());
     if (!options.anySchema) await checkSchema(db);
     const bus = await openLocalBus(url);
     resources.add('bus', () => bus.close());
     const ids = openIdSource(db);
     resources.add('node number', () => ids.release());
-    return { config, db, bus, ids, log, resources, close: () => resources.release(log) };
+    return { config, db, bus, ids, log, metrics, resources, close: () => resources.release(log) };
   } catch (error) {
     await resources.release(log);
     throw error;

@@ -11,7 +11,10 @@ import { Database } from './store/database.ts';
 import { type EmbeddedPostgres, prepareDataDir, startEmbeddedPostgres } from './store/embedded.ts';
 import { ensureEventPartitions } from './store/events.ts';
 import { migrate } from './store/migrate.ts';
+import { openRequestPool } from './store/pools.ts';
 import type { Log } from './telemetry/log.ts';
+import { openMetrics } from './telemetry/metrics.ts';
+import type { MetricsServer } from './telemetry/metricsServer.ts';
 
 const DRAIN_MS = 10_000;
 
@@ -34,8 +37,10 @@ export async function startGatewayRole(
 ): Promise<{ gateway: Gateway; cache: FeedCache }> {
   const cache = await openMemoryCache(cluster.db);
   resources.add('cache', () => cache.close());
+  const requests = openRequestPool(cluster.db.url, cluster.metrics);
+  resources.add('sessions of requests', () => requests.close());
   const { startGateway } = await import('./gateway/gateway.ts');
-  const gateway = await startGateway({ ...cluster, cache }, options);
+  const gateway = await startGateway({ ...cluster, db: requests, cache }, options);
   resources.add('gateway', () => gateway.stop(DRAIN_MS));
   return { gateway, cache };
 }
@@ -50,6 +55,19 @@ export async function startWorkerRole(
   const worker = await startWorker({ ...cluster, version, onBatch });
   resources.add('worker', () => worker.stop(DRAIN_MS));
   return worker;
+}
+
+/** `/metrics`, `/healthz` and `/readyz` of a worker. Throws PORT_TAKEN or CONFIG_INVALID. */
+export async function startMetricsRole(
+  cluster: Cluster,
+  resources: Resources,
+  options: { host: string; port: number },
+): Promise<MetricsServer> {
+  const { startMetricsServer } = await import('./telemetry/metricsServer.ts');
+  const metrics = cluster.metrics ?? (await openMetrics());
+  const server = await startMetricsServer(metrics, () => cluster.db.ping(), options);
+  resources.add('metrics', () => server.close());
+  return server;
 }
 
 /**
@@ -85,7 +103,8 @@ export async function startEmbeddedCluster(
     } finally {
       await migrations.close();
     }
-    const cluster = await openCluster(config, { databaseUrl: postgres.databaseUrl, log });
+    const metrics = await openMetrics();
+    const cluster = await openCluster(config, { databaseUrl: postgres.databaseUrl, log, metrics });
     resources.add('connections', () => cluster.close());
     // Released the other way round: the gateway takes no more posts, then the worker finishes those that came.
     const worker = await startWorkerRole(cluster, resources, version, options.onBatch);

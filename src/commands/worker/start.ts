@@ -1,3 +1,4 @@
+import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../baseCommand.ts';
 
 export default class WorkerStart extends BaseCommand {
@@ -9,13 +10,33 @@ export default class WorkerStart extends BaseCommand {
     'FEEDCTL_DATABASE_URL=postgres://feeds@db.example/feeds <%= config.bin %> worker start --json',
   ];
 
+  static override flags = {
+    'metrics-port': Flags.integer({
+      description: 'serve /metrics, /healthz and /readyz on this port, 0 for a free one',
+      env: 'FEEDCTL_METRICS_PORT',
+      min: 0,
+      max: 65_535,
+    }),
+    'metrics-host': Flags.string({
+      description: 'address to serve them on',
+      env: 'FEEDCTL_METRICS_HOST',
+      default: '127.0.0.1',
+    }),
+  };
+
   async run(): Promise<void> {
     const { flags } = await this.parse(WorkerStart);
-    const { startWorkerRole } = await import('../../engine/roles.ts');
+    const { startMetricsRole, startWorkerRole } = await import('../../engine/roles.ts');
     await this.runRole(flags, async (cluster) => {
+      const port = flags['metrics-port'];
+      const metrics =
+        port === undefined
+          ? undefined
+          : await startMetricsRole(cluster, cluster.resources, { host: flags['metrics-host'], port });
       const worker = await startWorkerRole(cluster, cluster.resources, this.config.version);
-      if (this.jsonEnabled()) this.logJson({ ready: true, workerId: worker.id });
-      this.log(`Worker ${worker.id} is ready.`);
+      if (this.jsonEnabled())
+        this.logJson({ ready: true, workerId: worker.id, ...(metrics && { metricsUrl: metrics.url }) });
+      this.log(`Worker ${worker.id} is ready${metrics ? `; metrics at ${metrics.url}/metrics` : ''}.`);
     });
   }
 }

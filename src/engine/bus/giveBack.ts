@@ -2,6 +2,7 @@ import { messageOf } from '../model/errors.ts';
 import { backoffMs } from '../resilience/backoff.ts';
 import { failureOf } from '../resilience/failure.ts';
 import type { Log } from '../telemetry/log.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
 import type { Delivery } from './bus.ts';
 
 /** Tries of the system's own work before a message is put aside. */
@@ -13,14 +14,22 @@ const PASSING_RUNG = 4;
  * What becomes of a message whose work failed: again, later, where that may help; put aside as a dead letter where
  * it cannot, or after ten tries. A server that is away is no fault of the message and uses up no try.
  */
-export function giveBack(delivery: Delivery, error: unknown, log: Log): void {
+export function giveBack(
+  delivery: Delivery,
+  error: unknown,
+  { log, metrics }: { log: Log; metrics?: Metrics | undefined },
+): void {
   const reason = messageOf(error);
   const failure = failureOf(error);
+  // One queue a gateway: they are one to whoever watches.
+  const queue = delivery.queue.replace(/^live\..*/, 'live');
   if (failure === 'final' || (failure === 'unknown' && delivery.attempts + 1 >= MAX_ATTEMPTS)) {
+    metrics?.count('feedctl_bus_dead_letters_total', 1, { queue });
     log.error({ queue: delivery.queue, reason }, 'message dead-lettered');
     delivery.deadLetter(reason);
     return;
   }
+  metrics?.count('feedctl_bus_retries_total', 1, { queue });
   log.warn({ queue: delivery.queue, attempts: delivery.attempts, reason }, 'message will be tried again');
   const passing = failure === 'passing';
   const rung = Math.max(delivery.attempts + 1, passing ? PASSING_RUNG : 0);

@@ -2,12 +2,13 @@ import type { Bus, Consumer, Delivery, Outgoing, QueueName } from '../bus/bus.ts
 import { giveBack, halves } from '../bus/giveBack.ts';
 import type { Notifier } from '../live/notifier.ts';
 import type { PushState } from '../model/celebrity.ts';
-import type { EventRef } from '../model/event.ts';
+import type { EventRef, EventType } from '../model/event.ts';
 import { decodeEvents, encodeEvents, type MessageHeader, ROW_BYTES } from '../model/messages.ts';
 import { isPassing } from '../resilience/failure.ts';
 import { copyOut } from '../store/copy.ts';
 import type { Database } from '../store/database.ts';
 import type { Log } from '../telemetry/log.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
 import type { RelationHandlers } from './relations.ts';
 import { RowBatches } from './rowBatches.ts';
 
@@ -38,6 +39,7 @@ export interface PlannerContext {
   readonly notifier: Notifier;
   readonly relations: RelationHandlers;
   readonly log: Log;
+  readonly metrics?: Metrics | undefined;
 }
 
 interface PlannedPost {
@@ -92,7 +94,7 @@ async function handleBatch(
       const { events, ...header } = decodeEvents(delivery.body);
       decoded.push({ delivery, events, header });
     } catch (error) {
-      giveBack(delivery, error, context.log);
+      giveBack(delivery, error, context);
     }
   }
   for (const group of Map.groupBy(decoded, ({ header }) => header.run).values())
@@ -110,13 +112,22 @@ async function planTogether(context: PlannerContext, lane: Lane, group: readonly
       { ...group[0]!.header, committedAt },
     );
     for (const { delivery } of group) delivery.ack();
+    countPlanned(context, group);
   } catch (error) {
     if (group.length === 1 || isPassing(error)) {
-      for (const { delivery } of group) giveBack(delivery, error, context.log);
+      for (const { delivery } of group) giveBack(delivery, error, context);
     } else {
       for (const half of halves(group)) await planTogether(context, lane, half);
     }
   }
+}
+
+function countPlanned({ metrics }: PlannerContext, group: readonly Planned[]): void {
+  if (!metrics) return;
+  const counts = new Map<EventType, number>();
+  for (const { events } of group)
+    for (const { type } of events) counts.set(type, (counts.get(type) ?? 0) + 1);
+  for (const [type, count] of counts) metrics.count('feedctl_events_planned_total', count, { type });
 }
 
 async function handleEvents(

@@ -10,11 +10,13 @@ import type { Database } from '../store/database.ts';
 import { removePairItems, removePostItems } from '../store/feeds.ts';
 import { type Pair, postsSinceFollow, withPairLock } from '../store/follows.ts';
 import type { Log } from '../telemetry/log.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
 
 export interface RelationContext {
   readonly db: Database;
   readonly bus: Bus;
   readonly log: Log;
+  readonly metrics?: Metrics | undefined;
 }
 
 /** What a follow needs more than its cleanup does: word to the follower's sockets. */
@@ -99,7 +101,7 @@ export async function startCleaner(context: RelationContext): Promise<Consumer> 
       }
       delivery.ack();
     } catch (error) {
-      giveBack(delivery, error, context.log);
+      giveBack(delivery, error, context);
     }
   };
   let work = Promise.resolve();

@@ -8,6 +8,7 @@ import { Resources } from '../resources.ts';
 import type { Database } from '../store/database.ts';
 import { registerWorker, unregisterWorker, workerHeartbeat } from '../store/roles.ts';
 import type { Log } from '../telemetry/log.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
 import { maintain } from './maintenance.ts';
 import { startPlanner } from './planner.ts';
 import { relationHandlers, startCleaner } from './relations.ts';
@@ -30,10 +31,11 @@ export async function startWorker(context: {
   db: Database;
   bus: Bus;
   log: Log;
+  metrics?: Metrics | undefined;
   version: string;
   onBatch?: ((rows: Buffer[]) => void) | undefined;
 }): Promise<Worker> {
-  const { db, bus, log, version } = context;
+  const { db, bus, log, metrics, version } = context;
   const id = randomUUID();
   const resources = new Resources();
   let rowsWritten = 0;
@@ -48,15 +50,24 @@ export async function startWorker(context: {
       rowsWritten += rows;
     };
     // Started from the end of the path and stopped from its beginning: what is under way flows out.
-    const writer = await startWriter({ db, bus, notifier, log, onWritten, onBatch: context.onBatch });
+    const writer = await startWriter({
+      db,
+      bus,
+      notifier,
+      log,
+      metrics,
+      onWritten,
+      onBatch: context.onBatch,
+    });
     resources.add('writer', () => writer.stop(deadline));
-    const cleaner = await startCleaner({ db, bus, log });
+    const cleaner = await startCleaner({ db, bus, log, metrics });
     resources.add('cleaner', () => cleaner.stop(deadline));
-    const planner = await startPlanner({ db, bus, notifier, relations: relationHandlers, log });
+    const planner = await startPlanner({ db, bus, notifier, relations: relationHandlers, log, metrics });
     resources.add('planner', () => planner.stop(deadline));
     const tasks = [
       every(SWEEP_EVERY_MS, 'sweeper', log, async () => {
         const swept = await sweep(db, bus);
+        metrics?.count('feedctl_events_swept_total', swept);
         if (swept > 0) log.info({ events: swept }, 'undispatched events published');
       }),
       every(HEARTBEAT_MS, 'heartbeat', log, () => workerHeartbeat(db, id, rowsWritten)),

@@ -13,11 +13,13 @@ import {
   rowUser,
 } from '../model/messages.ts';
 import { isPassing } from '../resilience/failure.ts';
+import { DATABASE_WORK } from '../resilience/limits.ts';
 import { copyIn } from '../store/copy.ts';
 import { type Database, isDuplicate, type Session } from '../store/database.ts';
 import { insertFeedRows } from '../store/feeds.ts';
 import { recordRun } from '../store/runs.ts';
 import type { Log } from '../telemetry/log.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
 
 /** Rows of one COPY: past some 10,000 a bigger one is not faster, only later. */
 const ROWS_A_BATCH = 16_384;
@@ -31,6 +33,8 @@ const LANES = {
 /** How long the first message of a batch waits for company. */
 const LINGER_MS = 2;
 
+const WITHIN = { deadlineMs: DATABASE_WORK.batchMs };
+
 const COPY = 'copy feed_items (user_id, post_id, author_id) from stdin (format binary)';
 
 export interface WriterContext {
@@ -38,6 +42,7 @@ export interface WriterContext {
   readonly bus: Bus;
   readonly notifier: Notifier;
   readonly log: Log;
+  readonly metrics?: Metrics | undefined;
   readonly onWritten?: (rows: number) => void;
   /** Sees each batch as it was given to COPY: a benchmark gives the same to COPY alone. */
   readonly onBatch?: ((rows: Buffer[]) => void) | undefined;
@@ -73,7 +78,7 @@ export async function startWriter(context: WriterContext): Promise<Consumer> {
           const rows = delivery.body.subarray(HEADER_BYTES);
           lane.add({ delivery, header, count: records, rows });
         } catch (error) {
-          giveBack(delivery, error, context.log);
+          giveBack(delivery, error, context);
         }
       }
       while (idle > 0 && !lane.isEmpty) {
@@ -140,7 +145,7 @@ async function writeParts(context: WriterContext, parts: Part[]): Promise<void> 
     for (const part of parts) part.delivery.ack();
   } catch (error) {
     if (parts.length === 1 || isPassing(error)) {
-      for (const part of parts) giveBack(part.delivery, error, context.log);
+      for (const part of parts) giveBack(part.delivery, error, context);
     } else {
       for (const half of halves(parts)) await writeParts(context, half);
     }
@@ -151,6 +156,11 @@ async function writeBatch(context: WriterContext, parts: Part[]): Promise<void> 
   const changed = new ChangedFeeds();
   for (const { rows } of parts)
     for (let at = 0; at < rows.length; at += ROW_BYTES) changed.add(rowUser(rows, at));
+  const startedAt = performance.now();
+  const done = (rows: number) => {
+    context.onWritten?.(rows);
+    observe(context, parts, { rows, ms: performance.now() - startedAt });
+  };
   const commit = async (session: Session, written: number[]) => {
     await changed.notify(session);
     await recordRun(
@@ -169,9 +179,9 @@ async function writeBatch(context: WriterContext, parts: Part[]): Promise<void> 
         session,
         parts.map((part) => part.count),
       );
-    });
+    }, WITHIN);
     context.onBatch?.(parts.map((part) => part.rows));
-    context.onWritten?.(parts.reduce((sum, part) => sum + part.count, 0));
+    done(parts.reduce((sum, part) => sum + part.count, 0));
     return;
   } catch (error) {
     // Delivered twice, or backfilled meanwhile: this batch, and only this one, goes the slow way.
@@ -182,8 +192,17 @@ async function writeBatch(context: WriterContext, parts: Part[]): Promise<void> 
     for (const part of parts) counts.push(await insertFeedRows(session, decodeAll(part.rows)));
     await commit(session, counts);
     return counts;
-  });
-  context.onWritten?.(written.reduce((sum, count) => sum + count, 0));
+  }, WITHIN);
+  done(written.reduce((sum, count) => sum + count, 0));
+}
+
+function observe({ metrics }: WriterContext, parts: Part[], batch: { rows: number; ms: number }): void {
+  if (!metrics) return;
+  metrics.count('feedctl_fanout_rows_total', batch.rows);
+  metrics.observe('feedctl_fanout_batch_seconds', batch.ms / 1000);
+  const now = Date.now();
+  for (const { header } of parts)
+    metrics.observe('feedctl_fanout_latency_seconds', Math.max(0, now - header.committedAt) / 1000);
 }
 
 function decodeAll(rows: Buffer): { users: number[]; posts: number[]; authors: number[] } {

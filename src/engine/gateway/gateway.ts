@@ -1,11 +1,13 @@
 import { randomUUID } from 'node:crypto';
-import Fastify, { type FastifyError } from 'fastify';
+import Fastify, { type FastifyError, type FastifyInstance } from 'fastify';
 import type { FeedCache } from '../cache/cache.ts';
 import { openHub } from '../live/hub.ts';
 import { registerGateway, unregisterGateway } from '../live/presence.ts';
-import { type ErrorCode, FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
+import { type ErrorCode, type FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
 import { Resources } from '../resources.ts';
 import type { SocialContext } from '../social/context.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { listenError } from '../telemetry/metricsServer.ts';
 import { openTokenCheck } from './auth.ts';
 import { addRoutes } from './routes.ts';
 import { serveSockets } from './sockets.ts';
@@ -15,17 +17,20 @@ const BODY_LIMIT_BYTES = 64 * 1024;
 
 /** Everything else is the server's fault, 500, or a dependency's, 503. */
 const HTTP_STATUS: Partial<Record<ErrorCode, number>> = {
+  CIRCUIT_OPEN: 503,
   CONFIG_INVALID: 400,
   DATABASE_UNREACHABLE: 503,
   INVALID_ID: 400,
   INVALID_TOKEN: 401,
   NODE_NUMBERS_EXHAUSTED: 503,
+  OVERLOADED: 503,
   POST_EMPTY: 422,
   POST_NOT_FOUND: 404,
   POST_TOO_LONG: 422,
   QUEUE_FULL: 503,
   SELF_FOLLOW: 422,
   TEXT_INVALID: 422,
+  TIMED_OUT: 503,
   USAGE: 400,
   USER_EXISTS: 409,
   USER_NOT_FOUND: 404,
@@ -43,10 +48,10 @@ export interface Gateway {
 
 /** HTTP and WebSockets on one port. Throws PORT_TAKEN. */
 export async function startGateway(
-  context: SocialContext & { cache: FeedCache },
+  context: SocialContext & { cache: FeedCache; metrics?: Metrics | undefined },
   options: { host: string; port: number },
 ): Promise<Gateway> {
-  const { db, bus, log } = context;
+  const { db, bus, log, metrics } = context;
   const id = randomUUID();
   const resources = new Resources();
   let deadline = 5_000;
@@ -63,33 +68,20 @@ export async function startGateway(
       const message = status === 500 ? 'the server failed to answer; its log says why' : error.message;
       void reply.code(status).send({ error: { code, message } });
     });
-    const checkReady = async () => {
-      await db.query('select 1');
-    };
-    addRoutes(app, { ...context, checkToken, checkReady });
+    if (metrics) addMetrics(app, metrics);
+    addRoutes(app, { ...context, checkToken, checkReady: () => db.ping() });
     let url: string;
     try {
       url = await app.listen({ host: options.host, port: options.port });
     } catch (error) {
-      const { code } = error as { code?: string };
-      if (code === 'EADDRINUSE')
-        throw new FeedctlError('PORT_TAKEN', `port ${options.port} of ${options.host} is in use`, {
-          cause: error,
-        });
-      if (code === 'EACCES')
-        throw new FeedctlError('PORT_TAKEN', `port ${options.port} is not open to this user`, {
-          cause: error,
-        });
-      if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND' || code === 'EAI_AGAIN')
-        throw new FeedctlError('CONFIG_INVALID', `${options.host} is no address of this machine`, {
-          cause: error,
-        });
-      throw error;
+      throw listenError(error, options);
     }
     await registerGateway(db, { id, url });
     resources.add('registration', () => unregisterGateway(db, id));
-    const hub = await openHub({ db, bus, log, gatewayId: id });
+    const hub = await openHub({ db, bus, log, metrics, gatewayId: id });
     resources.add('live queue', () => hub.stop(deadline));
+    const unwatch = metrics?.watch('feedctl_gateway_sockets', () => hub.sockets);
+    if (unwatch) resources.add('metrics', unwatch);
     resources.add('sockets', serveSockets(app.server, { hub, checkToken, log }));
     const heartbeat = setInterval(() => {
       db.query('update gateways set heartbeat_at = now() where id = $1', [id]).catch(() => {});
@@ -113,4 +105,18 @@ export async function startGateway(
     await resources.release(log);
     throw error;
   }
+}
+
+/** `/metrics`, and how long each request took. Routes by their pattern: a path has as many values as there are ids. */
+function addMetrics(app: FastifyInstance, metrics: Metrics): void {
+  app.addHook('onResponse', (request, reply, done) => {
+    const labels = {
+      method: request.method,
+      route: request.routeOptions.url ?? 'none',
+      status: String(reply.statusCode),
+    };
+    metrics.observe('feedctl_gateway_request_seconds', reply.elapsedTime / 1000, labels);
+    done();
+  });
+  app.get('/metrics', async (_, reply) => reply.type(metrics.contentType).send(await metrics.text()));
 }

@@ -46,7 +46,8 @@ export function addRoutes(app: FastifyInstance, context: RouteContext): void {
     '/user/get/:id',
     { schema: { params: idParam('id') } },
     async (request) => {
-      const user = await getUser(context.db, parseId(request.params.id, 'user'));
+      const id = parseId(request.params.id, 'user');
+      const user = await context.db.repeat(() => getUser(context.db, id));
       return { id: String(user.id), first_name: user.firstName, second_name: user.secondName };
     },
   );
@@ -113,7 +114,8 @@ export function addRoutes(app: FastifyInstance, context: RouteContext): void {
     '/post/get/:id',
     { schema: { params: idParam('id') } },
     async (request) => {
-      const post = await getPost(context.db, parseId(request.params.id, 'post'));
+      const id = parseId(request.params.id, 'post');
+      const post = await context.db.repeat(() => getPost(context.db, id));
       return { ...postJson(post), version: post.version };
     },
   );
@@ -134,12 +136,8 @@ export function addRoutes(app: FastifyInstance, context: RouteContext): void {
     async (request, reply) => {
       const userId = await caller(request);
       const { limit, before } = request.query;
-      const page = await readFeed(
-        context.db,
-        userId,
-        { limit, ...(before && { cursor: before }) },
-        context.cache,
-      );
+      const query = { limit, ...(before && { cursor: before }) };
+      const page = await context.db.repeat(() => readFeed(context.db, userId, query, context.cache));
       if (page.nextCursor)
         void reply.header('link', `</post/feed?limit=${limit}&before=${page.nextCursor}>; rel="next"`);
       return page.items.map((item) => postJson({ ...item, id: item.postId }));

@@ -5,6 +5,7 @@ import type { Post } from '../model/post.ts';
 import type { Database } from '../store/database.ts';
 import { type AddressedPost, postsForFollowers, postsForUsers } from '../store/live.ts';
 import type { Log } from '../telemetry/log.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
 import { liveQueue } from './notifier.ts';
 import { announce } from './presence.ts';
 
@@ -39,9 +40,10 @@ export async function openHub(context: {
   db: Database;
   bus: Bus;
   log: Log;
+  metrics?: Metrics | undefined;
   gatewayId: string;
 }): Promise<Hub> {
-  const { db, bus, log, gatewayId } = context;
+  const { db, bus, log, metrics, gatewayId } = context;
   const online = new Map<number, Online>();
   let pushed = 0;
   let sockets = 0;
@@ -75,6 +77,7 @@ export async function openHub(context: {
         if (sent.size > REMEMBERED) sent.delete(sent.values().next().value!);
         socket.send(post);
         pushed += 1;
+        metrics?.count('feedctl_gateway_pushed_total', 1);
       }
     }
   };
@@ -87,14 +90,14 @@ export async function openHub(context: {
         records.push(...decodeLive(delivery.body).live);
         good.push(delivery);
       } catch (error) {
-        giveBack(delivery, error, log);
+        giveBack(delivery, error, context);
       }
     }
     try {
       await push(records);
       for (const delivery of good) delivery.ack();
     } catch (error) {
-      for (const delivery of good) giveBack(delivery, error, log);
+      for (const delivery of good) giveBack(delivery, error, context);
     }
   };
   let work = Promise.resolve();

@@ -21,6 +21,11 @@ export const ERRORS = {
     failure: 'final',
     mend: 'The message was damaged, or written by a newer or a foreign program.',
   },
+  CIRCUIT_OPEN: {
+    exit: 1,
+    failure: 'passing',
+    mend: 'Look at the server it names; calls go on by themselves when it answers again.',
+  },
   CLUSTER_ALREADY_RUNNING: {
     exit: 1,
     mend: 'Use it as it is, stop it with `feedctl down`, or pick another --data-dir.',
@@ -68,6 +73,11 @@ export const ERRORS = {
     mend: 'At most 63 processes mint ids at a time: stop one, or try again in a moment.',
   },
   OPERATION_RUNNING: { exit: 1, mend: 'Wait for it to end, or stop the other run first.' },
+  OVERLOADED: {
+    exit: 1,
+    failure: 'passing',
+    mend: 'Try again in a moment; start more gateways or workers if it happens often.',
+  },
   PORT_TAKEN: { exit: 1, mend: 'Pass another --port, or --port 0 for a free one.' },
   POST_EMPTY: { exit: 2, mend: 'Give the post a text.' },
   POST_NOT_FOUND: { exit: 1, mend: 'Check the id; a deleted post is gone for good.' },
@@ -89,6 +99,11 @@ export const ERRORS = {
   SELF_FOLLOW: { exit: 2, mend: 'A user’s own posts are in their feed already.' },
   STOP_TIMEOUT: { exit: 1, mend: 'Give it more time with --timeout, or look at what it is waiting for.' },
   TEXT_INVALID: { exit: 2, mend: 'Remove the characters that are no text.' },
+  TIMED_OUT: {
+    exit: 1,
+    failure: 'passing',
+    mend: 'Look at what the server it names is busy with, and try again.',
+  },
   UNSUPPORTED: { exit: 2, mend: 'See README.md for what this version runs on.' },
   USAGE: { exit: 2, mend: 'See the command’s --help.' },
   USER_EXISTS: { exit: 1, mend: 'Pick another id, or leave --id away.' },

@@ -14,10 +14,11 @@ export async function createPost(
   options: { dryRun?: boolean } = {},
 ): Promise<Post> {
   checkPostText(text);
-  const [id, eventId] = await context.ids.take(2);
+  const [id, eventId] = await context.db.repeat(() => context.ids.take(2));
   const post = { id: id!, authorId, body: text, eventId: eventId! };
   if (options.dryRun) return context.db.rehearse((session) => insertPost(session, post));
-  const created = await insertPost(context.db, post);
+  // The ids are the same at every try: a post that was committed, and its answer lost, is found and not made twice.
+  const created = await context.db.repeat((again) => insertPost(context.db, post, again));
   await dispatchCommitted(context, [
     { id: eventId!, type: 'post.created', aggregateId: authorId, subjectId: post.id },
   ]);

@@ -1,5 +1,9 @@
+import type { Socket } from 'node:net';
 import pg from 'pg';
 import { FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
+import type { Guard } from '../resilience/guard.ts';
+import { repeat } from '../resilience/repeat.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
 
 /** Ids are 53 bits, so a bigint column is a JS number; counters stay far below that too. */
 const INT8 = 20;
@@ -27,6 +31,7 @@ export interface Listener {
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
+const PING_MS = 5_000;
 const UNREACHABLE = new Set([
   'ECONNREFUSED',
   'ENOENT',
@@ -60,6 +65,9 @@ export function databaseError(error: unknown, url: string): FeedctlError {
       { cause: error },
     );
   }
+  // 57014 is an operator's cancellation too.
+  if (code === '55P03' || (code === '57014' && /timeout/i.test(text)))
+    return new FeedctlError('TIMED_OUT', `the database did not answer in time: ${text}`, { cause: error });
   const lost = UNREACHABLE.has(code) || code.startsWith('08') || code.startsWith('57P') || code === '53300';
   if (lost || /timeout|terminated|Connection ended|not queryable/i.test(text)) {
     return new FeedctlError('DATABASE_UNREACHABLE', `cannot reach the database ${at}: ${text}`, {
@@ -76,6 +84,19 @@ export interface DatabaseOptions {
   readonly applicationName?: string;
   /** Server settings of every session of this pool. */
   readonly sessionSettings?: Readonly<Record<string, string>>;
+  /** How long to wait for a session, free or new. */
+  readonly connectMs?: number;
+  /** Calls that may wait for a session: the next one is refused, OVERLOADED. No bound without it. */
+  readonly waiting?: number;
+  /** A session is cut off that has been out for longer, TIMED_OUT. For pools that do no long work. */
+  readonly deadlineMs?: number;
+  /** Tries of what goes through `repeat`, the first included. 1 without it: a command fails at once. */
+  readonly tries?: number;
+  /** Asked before each call; released with the pool. */
+  readonly guard?: Guard;
+  readonly metrics?: Metrics | undefined;
+  /** What its metrics call it. */
+  readonly name?: string;
 }
 
 /** A pool of sessions on one database. */
@@ -85,15 +106,19 @@ export class Database implements Queryable {
   readonly #listeners = new Set<Listener>();
   /** Errors after which a transaction was rolled back in order. */
   readonly #rolledBack = new WeakSet<Error>();
+  readonly #options: DatabaseOptions;
+  #unwatch: readonly (() => void)[] = [];
   #closing: Promise<void> | undefined;
 
   constructor(url: string, options: DatabaseOptions = {}) {
     this.url = url;
+    this.#options = options;
     this.pool = new pg.Pool({
       connectionString: url,
       max: options.maxSessions ?? 10,
-      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+      connectionTimeoutMillis: options.connectMs ?? CONNECT_TIMEOUT_MS,
       idleTimeoutMillis: 30_000,
+      keepAlive: true,
       application_name: options.applicationName ?? 'feedctl',
       types,
       options: Object.entries(options.sessionSettings ?? {})
@@ -102,22 +127,45 @@ export class Database implements Queryable {
     });
     // An idle session that breaks is replaced at the next query; without a listener it would end the process.
     this.pool.on('error', () => {});
+    this.#watch(options);
   }
 
-  async query<Row extends pg.QueryResultRow>(text: string, values?: unknown[]): Promise<pg.QueryResult<Row>> {
-    try {
-      return await this.pool.query<Row>(text, values);
-    } catch (error) {
-      throw this.#explain(error);
-    }
+  #watch({ metrics, name: pool = 'work' }: DatabaseOptions): void {
+    if (!metrics) return;
+    const inUse = () => this.pool.totalCount - this.pool.idleCount;
+    this.#unwatch = [
+      metrics.watch('feedctl_database_sessions', inUse, { pool, state: 'in_use' }),
+      metrics.watch('feedctl_database_sessions', () => this.pool.idleCount, { pool, state: 'idle' }),
+      metrics.watch('feedctl_database_waiting', () => this.pool.waitingCount, { pool }),
+    ];
   }
 
-  /** Runs `work` on one session. Errors keep their SQLSTATE in `cause`. A session that failed is not used again. */
-  async withSession<T>(work: (session: Session) => Promise<T>): Promise<T> {
+  query<Row extends pg.QueryResultRow>(text: string, values?: unknown[]): Promise<pg.QueryResult<Row>> {
+    return this.withSession((session) => session.query<Row>(text, values));
+  }
+
+  /**
+   * Runs `work` on one session. Errors keep their SQLSTATE in `cause`. A session that failed is not used again.
+   * `deadlineMs`: past it the session is cut off, whatever it is doing, and TIMED_OUT is thrown.
+   */
+  withSession<T>(work: (session: Session) => Promise<T>, options: { deadlineMs?: number } = {}): Promise<T> {
+    const { guard } = this.#options;
+    const run = () => this.#onSession(work, options.deadlineMs ?? this.#options.deadlineMs);
+    return guard ? guard.run(run) : run();
+  }
+
+  async #onSession<T>(work: (session: Session) => Promise<T>, deadlineMs?: number): Promise<T> {
+    const { waiting } = this.#options;
+    // The pool is the bulkhead: it bounds the sessions, and here its queue is bounded.
+    if (waiting !== undefined && this.pool.waitingCount >= waiting)
+      throw new FeedctlError('OVERLOADED', `${waiting} calls wait for a database session already`);
     let session: Session;
     try {
       session = await this.pool.connect();
     } catch (error) {
+      // The pool's word for that none of its sessions became free.
+      if (this.pool.totalCount >= this.pool.options.max && /^timeout exceeded/.test(messageOf(error)))
+        throw new FeedctlError('OVERLOADED', 'no database session became free in time', { cause: error });
       throw this.#explain(error);
     }
     let failed: Error | undefined;
@@ -125,20 +173,52 @@ export class Database implements Queryable {
       failed = error;
     };
     session.on('error', onError);
+    let late = false;
+    // Nothing less than its end frees a session whose server, or network, says nothing any more.
+    const deadline =
+      deadlineMs &&
+      setTimeout(() => {
+        late = true;
+        (session as unknown as { connection: { stream: Socket } }).connection.stream.destroy();
+      }, deadlineMs);
     try {
       return await work(session);
     } catch (error) {
       failed = error as Error;
+      if (late)
+        throw new FeedctlError('TIMED_OUT', `the database did not answer within ${deadlineMs} ms`, {
+          cause: error,
+        });
       throw this.#explain(error);
     } finally {
+      if (deadline) clearTimeout(deadline);
       session.off('error', onError);
       // A session whose transaction was rolled back is as good as new; another that failed is not used again.
-      session.release(failed !== undefined && !isFeedctlError(failed) && !this.#rolledBack.has(failed));
+      session.release(
+        late || (failed !== undefined && !isFeedctlError(failed) && !this.#rolledBack.has(failed)),
+      );
     }
   }
 
-  /** One transaction; rolled back when `work` throws. */
-  async transaction<T>(work: (session: Session) => Promise<T>): Promise<T> {
+  /** A round trip past the guard: whether the server answers. */
+  async ping(): Promise<void> {
+    await this.#onSession((session) => session.query('select 1'), PING_MS);
+  }
+
+  /**
+   * Runs work again where it failed in a way that passes, as often as this database's options say: only for what may
+   * be done twice. `again`: the try before may have been done all the same, and only its answer lost.
+   */
+  repeat<T>(work: (again: boolean) => Promise<T>): Promise<T> {
+    const { tries = 1, metrics } = this.#options;
+    return repeat(work, { tries, dependency: 'database', metrics });
+  }
+
+  /** One transaction; rolled back when `work` throws, or at the deadline. */
+  async transaction<T>(
+    work: (session: Session) => Promise<T>,
+    options: { deadlineMs?: number } = {},
+  ): Promise<T> {
     return this.withSession(async (session) => {
       await session.query('begin');
       try {
@@ -153,7 +233,7 @@ export class Database implements Queryable {
         if (rolledBack && error instanceof Error) this.#rolledBack.add(error);
         throw error;
       }
-    });
+    }, options);
   }
 
   /** What `work` would do: the same statements, rolled back. */
@@ -259,6 +339,8 @@ export class Database implements Queryable {
   close(): Promise<void> {
     this.#closing ??= (async () => {
       for (const listener of [...this.#listeners]) await listener.close();
+      for (const unwatch of this.#unwatch) unwatch();
+      this.#options.guard?.close();
       await this.pool.end();
     })();
     return this.#closing;

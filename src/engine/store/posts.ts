@@ -16,12 +16,19 @@ const CREATE = `
             select $4, author_id, id, 'post.created', created_at, jsonb_build_object('text', body) from post)
   select id, author_id as "authorId", body, created_at as "createdAt", version from post`;
 
-/** Throws USER_NOT_FOUND. */
+/** `again`: a try before may have written this post, and only its answer been lost. Throws USER_NOT_FOUND. */
 export async function insertPost(
   db: Queryable,
   post: { id: number; authorId: number; body: string; eventId: number },
+  again = false,
 ): Promise<Post> {
-  const { rows } = await db.query<Post>(CREATE, [post.id, post.authorId, post.body, post.eventId]);
+  let rows: Post[];
+  try {
+    ({ rows } = await db.query<Post>(CREATE, [post.id, post.authorId, post.body, post.eventId]));
+  } catch (error) {
+    if (again && isDuplicate(error)) return getPost(db, post.id);
+    throw error;
+  }
   if (!rows[0]) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${post.authorId}`);
   return rows[0];
 }

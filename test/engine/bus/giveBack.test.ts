@@ -16,7 +16,7 @@ function settled(attempts: number, error: unknown) {
     retry: (delayMs, options) => void calls.push(['retry', delayMs, options?.counts]),
     deadLetter: (reason) => void calls.push(['dead', reason]),
   };
-  giveBack(delivery, error, silentLog);
+  giveBack(delivery, error, { log: silentLog });
   expect(calls).toHaveLength(1);
   return calls[0]!;
 }

@@ -1,0 +1,42 @@
+/**
+ * How long, how often and how many, for every dependency: the defaults of the mission, in one place. Milliseconds.
+ */
+
+/** Tries of one call, the first included. Only what may be done twice is tried twice. */
+export const TRIES = { request: 5 } as const;
+
+/** A circuit breaker looks at the last 30 s, opens at the first of these, and lets one call probe after a while. */
+export const BREAKER = {
+  windowMs: 30_000,
+  /** Fewer calls than this in the window prove nothing. */
+  minCalls: 20,
+  failedShare: 0.5,
+  /** Of calls slower than the dependency's limit: p95 is past it. */
+  slowShare: 0.05,
+  timeoutsAMinute: 10,
+  /** Until the first probe; doubles with every probe that fails. */
+  probeAfterMs: 500,
+  maxProbeAfterMs: 10_000,
+} as const;
+
+/**
+ * The gateway's own sessions, apart from the worker's: neither starves the other. The server cancels a statement
+ * first; the deadline is for a server, or a network, that says nothing any more.
+ */
+export const DATABASE_REQUESTS = {
+  sessions: 10,
+  waiting: 1_000,
+  connectMs: 5_000,
+  statementMs: 5_000,
+  lockMs: 4_000,
+  deadlineMs: 7_000,
+  /** 95 of 100 calls are to be faster than this. */
+  slowMs: 5_000,
+} as const;
+
+/** A role's own work: no limit on statements, as it backfills, trims and waits for locks; batches have a deadline. */
+export const DATABASE_WORK = { sessions: 10, waiting: 1_000, batchMs: 60_000 } as const;
+
+/** One publish is confirmed, or one command of a cache answered, within this; calls at a time, and those that wait. */
+export const BROKER = { timeoutMs: 10_000, concurrency: 32, waiting: 1_000 } as const;
+export const CACHE = { timeoutMs: 500, concurrency: 256, waiting: 4_000 } as const;

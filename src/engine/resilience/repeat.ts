@@ -1,0 +1,30 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isFeedctlError } from '../model/errors.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { backoffMs } from './backoff.ts';
+import { isPassing } from './failure.ts';
+import type { Dependency } from './guard.ts';
+
+/** A dependency that is held to be away, or has no room, is not asked once more by everybody. */
+const worthAnotherTry = (error: unknown): boolean =>
+  isPassing(error) && !isFeedctlError(error, 'CIRCUIT_OPEN') && !isFeedctlError(error, 'OVERLOADED');
+
+/**
+ * Tries `work` up to `tries` times, the first included, with growing delays, where it failed in a way that passes.
+ * `again` is true from the second try on: the one before may have done its work, and only the answer was lost.
+ */
+export async function repeat<T>(
+  work: (again: boolean) => Promise<T>,
+  options: { tries: number; dependency: Dependency; metrics?: Metrics | undefined },
+): Promise<T> {
+  for (let failures = 0; ; ) {
+    try {
+      return await work(failures > 0);
+    } catch (error) {
+      failures += 1;
+      if (failures >= options.tries || !worthAnotherTry(error)) throw error;
+      options.metrics?.count('feedctl_dependency_retries_total', 1, { dependency: options.dependency });
+      await sleep(backoffMs(failures));
+    }
+  }
+}

@@ -1,0 +1,36 @@
+import { openGuard } from '../resilience/guard.ts';
+import { DATABASE_REQUESTS, DATABASE_WORK, TRIES } from '../resilience/limits.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { Database } from './database.ts';
+
+/** Sessions for a role's own work: what fails there is given back to its queue, or done at the next turn. */
+export function openWorkPool(url: string, metrics?: Metrics): Database {
+  const { sessions, waiting } = DATABASE_WORK;
+  const guard = openGuard({ dependency: 'database', metrics, probe: () => db.ping() });
+  const db: Database = new Database(url, { maxSessions: sessions, waiting, guard, metrics, name: 'work' });
+  return db;
+}
+
+/** Sessions for people's requests: short ones, tried again, and apart from the work so that neither starves the other. */
+export function openRequestPool(url: string, metrics?: Metrics): Database {
+  const { sessions, waiting, connectMs, statementMs, lockMs, deadlineMs, slowMs } = DATABASE_REQUESTS;
+  const guard = openGuard({
+    dependency: 'database',
+    name: 'database_requests',
+    metrics,
+    slowMs,
+    probe: () => db.ping(),
+  });
+  const db: Database = new Database(url, {
+    maxSessions: sessions,
+    sessionSettings: { statement_timeout: String(statementMs), lock_timeout: String(lockMs) },
+    tries: TRIES.request,
+    waiting,
+    connectMs,
+    deadlineMs,
+    guard,
+    metrics,
+    name: 'requests',
+  });
+  return db;
+}

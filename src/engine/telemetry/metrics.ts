@@ -1,0 +1,154 @@
+/**
+ * Every metric has one row here. Names are stable: dashboards, alerts and autoscalers read them. `docs/metrics.md` has
+ * a row for each; a test compares the two. Seconds are seconds, `_total` only grows, a label has few values.
+ */
+export const METRICS = {
+  feedctl_fanout_rows_total: { type: 'counter', labels: [], help: 'Feed rows written for the first time' },
+  feedctl_fanout_batch_seconds: {
+    type: 'histogram',
+    labels: [],
+    help: 'Time to write one batch of feed rows; its count is the number of batches',
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60],
+  },
+  feedctl_fanout_latency_seconds: {
+    type: 'histogram',
+    labels: [],
+    help: 'From the commit of a post to the commit of its feed rows, observed once a message of rows',
+    buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300],
+  },
+  feedctl_events_planned_total: {
+    type: 'counter',
+    labels: ['type'],
+    help: 'Events that the planner handled',
+  },
+  feedctl_events_swept_total: {
+    type: 'counter',
+    labels: [],
+    help: 'Events published late, by the sweeper, as nobody had published them',
+  },
+  feedctl_bus_retries_total: {
+    type: 'counter',
+    labels: ['queue'],
+    help: 'Messages given back for another try',
+  },
+  feedctl_bus_dead_letters_total: { type: 'counter', labels: ['queue'], help: 'Messages put aside for good' },
+  feedctl_dependency_circuit_state: {
+    type: 'gauge',
+    labels: ['dependency'],
+    help: '0 closed: calls go out; 1 half-open: one call probes; 2 open: calls are refused',
+  },
+  feedctl_dependency_circuit_openings_total: {
+    type: 'counter',
+    labels: ['dependency'],
+    help: 'Times the circuit breaker has opened',
+  },
+  feedctl_dependency_rejections_total: {
+    type: 'counter',
+    labels: ['dependency'],
+    help: 'Calls refused because too many were waiting',
+  },
+  feedctl_dependency_retries_total: { type: 'counter', labels: ['dependency'], help: 'Calls made once more' },
+  feedctl_dependency_timeouts_total: {
+    type: 'counter',
+    labels: ['dependency'],
+    help: 'Calls cut off at their deadline',
+  },
+  feedctl_database_sessions: {
+    type: 'gauge',
+    labels: ['pool', 'state'],
+    help: 'Database sessions, in_use or idle',
+  },
+  feedctl_database_waiting: {
+    type: 'gauge',
+    labels: ['pool'],
+    help: 'Calls that wait for a database session',
+  },
+  feedctl_gateway_request_seconds: {
+    type: 'histogram',
+    labels: ['method', 'route', 'status'],
+    help: 'Time to answer an HTTP request',
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+  },
+  feedctl_gateway_sockets: { type: 'gauge', labels: [], help: 'Open WebSockets' },
+  feedctl_gateway_pushed_total: { type: 'counter', labels: [], help: 'Frames pushed to WebSockets' },
+  feedctl_cache_hits_total: { type: 'counter', labels: ['cache'], help: 'Reads answered by a cache' },
+  feedctl_cache_misses_total: { type: 'counter', labels: ['cache'], help: 'Reads a cache could not answer' },
+  feedctl_cache_refills_total: {
+    type: 'counter',
+    labels: ['cache'],
+    help: 'Entries read from the database into a cache',
+  },
+} as const satisfies Record<string, MetricRow>;
+
+interface MetricRow {
+  readonly type: 'counter' | 'gauge' | 'histogram';
+  readonly labels: readonly string[];
+  readonly help: string;
+  /** Upper bounds, of a histogram. */
+  readonly buckets?: readonly number[];
+}
+
+type Table = typeof METRICS;
+type NameOf<Type extends MetricRow['type']> = {
+  [Name in keyof Table]: Table[Name]['type'] extends Type ? Name : never;
+}[keyof Table];
+type LabelsOf<Name extends keyof Table> = Record<Table[Name]['labels'][number], string>;
+/** The labels of a metric that has some; nothing for one that has none. */
+type LabelArguments<Name extends keyof Table> = Table[Name]['labels'] extends readonly []
+  ? []
+  : [labels: LabelsOf<Name>];
+
+/** What the engine tells of its own work. Opened once a process, by the roles, and passed down by hand. */
+export interface Metrics {
+  count<Name extends NameOf<'counter'>>(name: Name, by: number, ...labels: LabelArguments<Name>): void;
+  observe<Name extends NameOf<'histogram'>>(name: Name, value: number, ...labels: LabelArguments<Name>): void;
+  /** Read whenever somebody asks; several of the same labels are added up. Returns how to take it out again. */
+  watch<Name extends NameOf<'gauge'>>(
+    name: Name,
+    read: () => number,
+    ...labels: LabelArguments<Name>
+  ): () => void;
+  /** All of them in Prometheus' text format. */
+  text(): Promise<string>;
+  readonly contentType: string;
+}
+
+/** A registry of its own, with the process's default metrics. The client library is only loaded here. */
+export async function openMetrics(): Promise<Metrics> {
+  const { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } = await import('prom-client');
+  const register = new Registry();
+  // The loop's delay is sampled by a timer: the default of 10 ms wakes an idle process 100 times a second.
+  collectDefaultMetrics({ register, eventLoopMonitoringPrecision: 100 });
+  const counters = new Map<string, InstanceType<typeof Counter>>();
+  const histograms = new Map<string, InstanceType<typeof Histogram>>();
+  const watched = new Map<string, Set<{ read: () => number; labels: Record<string, string> }>>();
+  for (const [name, row] of Object.entries(METRICS) as [string, MetricRow][]) {
+    const { help } = row;
+    const base = { name, help, labelNames: [...row.labels], registers: [register] };
+    if (row.type === 'counter') counters.set(name, new Counter(base));
+    else if (row.type === 'histogram')
+      histograms.set(name, new Histogram({ ...base, buckets: [...(row.buckets ?? [])] }));
+    else {
+      const readers = new Set<{ read: () => number; labels: Record<string, string> }>();
+      watched.set(name, readers);
+      new Gauge({
+        ...base,
+        collect() {
+          this.reset();
+          for (const { read, labels } of readers) this.inc(labels, read());
+        },
+      });
+    }
+  }
+  return {
+    count: (name, by, ...[labels]) => counters.get(name)!.inc(labels ?? {}, by),
+    observe: (name, value, ...[labels]) => histograms.get(name)!.observe(labels ?? {}, value),
+    watch(name, read, ...[labels]) {
+      const reader = { read, labels: labels ?? {} };
+      watched.get(name)!.add(reader);
+      return () => void watched.get(name)!.delete(reader);
+    },
+    text: () => register.metrics(),
+    contentType: register.contentType,
+  };
+}

@@ -2,8 +2,11 @@
  * How long, how often and how many, for every dependency: the defaults of the mission, in one place. Milliseconds.
  */
 
-/** Tries of one call, the first included. Only what may be done twice is tried twice. */
-export const TRIES = { request: 5 } as const;
+/**
+ * Of a person's request: tries, the first included, and until when another one may begin. Only what may be done twice
+ * is tried twice. The system's own work is tried ten times, through its queue: `bus/giveBack.ts`.
+ */
+export const REQUEST_TRIES = { tries: 5, withinMs: 3_000 } as const;
 
 /** A circuit breaker looks at the last 30 s, opens at the first of these, and lets one call probe after a while. */
 export const BREAKER = {
@@ -36,7 +39,3 @@ export const DATABASE_REQUESTS = {
 
 /** A role's own work: no limit on statements, as it backfills, trims and waits for locks; batches have a deadline. */
 export const DATABASE_WORK = { sessions: 10, waiting: 1_000, batchMs: 60_000 } as const;
-
-/** One publish is confirmed, or one command of a cache answered, within this; calls at a time, and those that wait. */
-export const BROKER = { timeoutMs: 10_000, concurrency: 32, waiting: 1_000 } as const;
-export const CACHE = { timeoutMs: 500, concurrency: 256, waiting: 4_000 } as const;

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import pg from 'pg';
 import { FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
 import type { Guard } from '../resilience/guard.ts';
-import { repeat } from '../resilience/repeat.ts';
+import { ONCE, type RetryLimits, repeat } from '../resilience/repeat.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 
 /** Ids are 53 bits, so a bigint column is a JS number; counters stay far below that too. */
@@ -90,8 +90,8 @@ export interface DatabaseOptions {
   readonly waiting?: number;
   /** A session is cut off that has been out for longer, TIMED_OUT. For pools that do no long work. */
   readonly deadlineMs?: number;
-  /** Tries of what goes through `repeat`, the first included. 1 without it: a command fails at once. */
-  readonly tries?: number;
+  /** How often to try what goes through `repeat`. Once without it: a command fails at once. */
+  readonly retry?: RetryLimits;
   /** Asked before each call; released with the pool. */
   readonly guard?: Guard;
   readonly metrics?: Metrics | undefined;
@@ -157,7 +157,8 @@ export class Database implements Queryable {
   async #onSession<T>(work: (session: Session) => Promise<T>, deadlineMs?: number): Promise<T> {
     const { waiting } = this.#options;
     // The pool is the bulkhead: it bounds the sessions, and here its queue is bounded.
-    if (waiting !== undefined && this.pool.waitingCount >= waiting)
+    // Who gets an idle session is in the pool's queue for a moment too.
+    if (waiting !== undefined && this.pool.waitingCount - this.pool.idleCount >= waiting)
       throw new FeedctlError('OVERLOADED', `${waiting} calls wait for a database session already`);
     let session: Session;
     try {
@@ -210,8 +211,8 @@ export class Database implements Queryable {
    * be done twice. `again`: the try before may have been done all the same, and only its answer lost.
    */
   repeat<T>(work: (again: boolean) => Promise<T>): Promise<T> {
-    const { tries = 1, metrics } = this.#options;
-    return repeat(work, { tries, dependency: 'database', metrics });
+    const { retry = ONCE, metrics } = this.#options;
+    return repeat(work, { ...retry, dependency: 'database', metrics });
   }
 
   /** One transaction; rolled back when `work` throws, or at the deadline. */

@@ -1,5 +1,5 @@
 import { openGuard } from '../resilience/guard.ts';
-import { DATABASE_REQUESTS, DATABASE_WORK, TRIES } from '../resilience/limits.ts';
+import { DATABASE_REQUESTS, DATABASE_WORK, REQUEST_TRIES } from '../resilience/limits.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { Database } from './database.ts';
 
@@ -24,7 +24,7 @@ export function openRequestPool(url: string, metrics?: Metrics): Database {
   const db: Database = new Database(url, {
     maxSessions: sessions,
     sessionSettings: { statement_timeout: String(statementMs), lock_timeout: String(lockMs) },
-    tries: TRIES.request,
+    retry: REQUEST_TRIES,
     waiting,
     connectMs,
     deadlineMs,

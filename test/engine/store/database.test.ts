@@ -5,6 +5,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { Database, withoutPassword } from '../../../src/engine/store/database.ts';
 import { emptyDatabase, freshDatabase } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
+import { openProxy } from '../../support/proxy.ts';
 
 const endOthers = (db: Database) =>
   db.query(
@@ -155,4 +156,46 @@ test('a listener that is closed while it reconnects leaves no session', async ()
       `select 1 from pg_stat_activity where datname = current_database() and application_name = 'feedctl listener'`,
     );
   await expect.poll(async () => (await sessions()).rowCount).toBe(0);
+});
+
+test('a session whose server says nothing any more is cut off at the deadline, and the next one works', async () => {
+  const proxy = await openProxy((await freshDatabase()).url);
+  const db = new Database(proxy.url, { deadlineMs: 200, maxSessions: 1 });
+  onTestFinished(() => db.close());
+  const answer = async () => (await db.query('select 1')).rowCount;
+  expect(await answer()).toBe(1);
+  proxy.stall();
+  expect(await rejection(answer())).toMatchObject({ code: 'TIMED_OUT' });
+  proxy.open();
+  expect(await answer()).toBe(1);
+  proxy.stall();
+  const unit = db.transaction((session) => session.query('select 1'));
+  expect(await rejection(unit)).toMatchObject({ code: 'TIMED_OUT' });
+  proxy.open();
+  expect(await answer()).toBe(1);
+});
+
+test('a statement, or a wait for a lock, past its limit is timed out by the server', async () => {
+  const { url, db } = await freshDatabase();
+  const short = new Database(url, { sessionSettings: { statement_timeout: '50', lock_timeout: '20' } });
+  onTestFinished(() => short.close());
+  expect(await rejection(short.query('select pg_sleep(10)'))).toMatchObject({ code: 'TIMED_OUT' });
+  await db.transaction(async (session) => {
+    await session.query('lock table users');
+    expect(await rejection(short.query('select from users'))).toMatchObject({ code: 'TIMED_OUT' });
+  });
+});
+
+test('so many calls may wait for a session, and the next is refused to its face', async () => {
+  const { url } = await freshDatabase();
+  const db = new Database(url, { maxSessions: 1, waiting: 2 });
+  onTestFinished(() => db.close());
+  await db.query('select 1');
+  const gate = Promise.withResolvers<void>();
+  const busy = db.withSession(() => gate.promise);
+  const waiting = [db.query('select 1'), db.query('select 2')];
+  expect(await rejection(db.query('select 3'))).toMatchObject({ code: 'OVERLOADED' });
+  gate.resolve();
+  await Promise.all([busy, ...waiting]);
+  expect((await db.query('select 3')).rowCount).toBe(1);
 });

@@ -1,0 +1,79 @@
+import { once } from 'node:events';
+import { createConnection, createServer, type Socket } from 'node:net';
+import { onTestFinished } from 'vitest';
+
+/** A road to a database's server that a test can break. */
+export interface Proxy {
+  readonly url: string;
+  /** Lets nothing through, and drops who is on it; `open` again lets everybody through. */
+  cut(): void;
+  /** Holds back all answers, without a word. */
+  stall(): void;
+  open(): void;
+  /** The next statement with this text is done, and its answer lost with its session. Returns whether that happened. */
+  loseAnswerTo(text: string): () => boolean;
+}
+
+/** Before the server of `url`, which listens on a socket in a directory. */
+export async function openProxy(url: string): Promise<Proxy> {
+  const [, user, database, directory] = /^postgres:\/\/(\w+)@\/(\w+)\?host=(.+)$/.exec(url)!;
+  const target = `${decodeURIComponent(directory!)}/.s.PGSQL.5432`;
+  let state: 'open' | 'cut' | 'stalled' = 'open';
+  let losing: string | undefined;
+  const pairs = new Map<Socket, Socket>();
+  const server = createServer((client) => {
+    const drop = () => {
+      client.destroy();
+      upstream.destroy();
+      pairs.delete(client);
+    };
+    const upstream = createConnection(target);
+    if (state === 'cut') return drop();
+    pairs.set(client, upstream);
+    let doomed = false;
+    client.on('error', drop).on('close', drop);
+    upstream.on('error', drop).on('close', drop);
+    client.on('data', (chunk) => {
+      if (losing && chunk.includes(losing)) {
+        losing = undefined;
+        doomed = true;
+      }
+      upstream.write(chunk);
+    });
+    // The server says nothing before its statement has ended: what is dropped here is the word that it was committed.
+    upstream.on('data', (chunk) => {
+      if (doomed) drop();
+      else if (state === 'open') client.write(chunk);
+    });
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const dropAll = () => {
+    for (const [client, upstream] of pairs) {
+      client.destroy();
+      upstream.destroy();
+    }
+  };
+  onTestFinished(() => {
+    dropAll();
+    server.close();
+  });
+  const { port } = server.address() as { port: number };
+  return {
+    url: `postgres://${user}@127.0.0.1:${port}/${database}`,
+    cut() {
+      state = 'cut';
+      dropAll();
+    },
+    stall() {
+      state = 'stalled';
+    },
+    open() {
+      if (state === 'stalled') dropAll();
+      state = 'open';
+    },
+    loseAnswerTo(text) {
+      losing = text;
+      return () => losing === undefined;
+    },
+  };
+}

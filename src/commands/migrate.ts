@@ -1,17 +1,24 @@
+import { Flags } from '@oclif/core';
 import { BaseCommand } from '../baseCommand.ts';
 import { dryRunFlag } from '../flags.ts';
 
 export default class Migrate extends BaseCommand {
-  static override summary = 'Bring the database schema up to date';
+  static override summary = 'Bring the database schema and the broker’s queues up to date';
   static override description =
     '`up` does this for the embedded cluster. Several processes may run it at once.';
   static override examples = [
     '<%= config.bin %> migrate --dry-run',
     'FEEDCTL_DATABASE_URL=postgres://feeds@db.example/feeds <%= config.bin %> migrate',
   ];
-  static override flags = { 'dry-run': dryRunFlag };
+  static override flags = {
+    'dry-run': dryRunFlag,
+    partitions: Flags.integer({
+      summary: 'Into how many queues a broker’s work is cut: a power of two, changed while everything runs',
+      env: 'FEEDCTL_PARTITIONS',
+    }),
+  };
 
-  async run(): Promise<{ applied: string[]; pending: string[]; dryRun: boolean }> {
+  async run(): Promise<{ applied: string[]; pending: string[]; dryRun: boolean; partitions?: number }> {
     const { flags } = await this.parse(Migrate);
     const config = await this.loadConfig(flags);
     const { resolveDatabaseUrl } = await import('../engine/cluster.ts');
@@ -26,7 +33,18 @@ export default class Migrate extends BaseCommand {
       const { pending } = await schemaState(db);
       if (dryRun) this.log(pending.length > 0 ? `Would apply: ${pending.join(', ')}` : 'Up to date.');
       else this.log(applied.length > 0 ? `Applied: ${applied.join(', ')}` : 'Up to date.');
-      return { applied, pending, dryRun };
+      if (dryRun || !config.brokerUrl) return { applied, pending, dryRun };
+      const { openRabbitBus } = await import('../engine/bus/rabbitmq/bus.ts');
+      const bus = await openRabbitBus(config.brokerUrl, db);
+      try {
+        if (flags.partitions === undefined) await bus.declare();
+        else await bus.changePartitions(flags.partitions);
+        const partitions = await bus.partitions();
+        this.log(`Queues at the broker: ${partitions} partition(s).`);
+        return { applied, pending, dryRun, partitions };
+      } finally {
+        await bus.close();
+      }
     } finally {
       await db.close();
     }

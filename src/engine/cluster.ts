@@ -40,6 +40,13 @@ export async function resolveGatewayUrl(config: Config, db: Database): Promise<s
   return gateway.url;
 }
 
+/** The broker that is configured, or the queue in the database. The broker's driver is only loaded for one. */
+export async function openBus(config: Config, databaseUrl: string, db: Database, log: Log): Promise<Bus> {
+  if (!config.brokerUrl) return openLocalBus(databaseUrl);
+  const { openRabbitBus } = await import('./bus/rabbitmq/bus.ts');
+  return openRabbitBus(config.brokerUrl, db, { log });
+}
+
 /**
  * Opens the cluster. Throws DATABASE_UNREACHABLE, CLUSTER_NOT_RUNNING, SCHEMA_MISSING or SCHEMA_NEWER.
  * `databaseUrl`: where it is known already, as in the process that started the server. `metrics`: for roles, whose
@@ -49,8 +56,7 @@ export async function openCluster(
   config: Config,
   options: { databaseUrl?: string; log?: Log; anySchema?: boolean; metrics?: Metrics } = {},
 ): Promise<Cluster> {
-  if (config.brokerUrl || config.cacheUrl)
-    throw new FeedctlError('UNSUPPORTED', 'this version has no driver for brokerUrl and cacheUrl');
+  if (config.cacheUrl) throw new FeedctlError('UNSUPPORTED', 'this version has no driver for cacheUrl');
   const resources = new Resources();
   const log = options.log ?? silentLog;
   try {
@@ -59,7 +65,7 @@ export async function openCluster(
     const db = metrics ? (await import('./store/pools.ts')).openWorkPool(url, metrics) : new Database(url);
     resources.add('database', () => db.close());
     if (!options.anySchema) await checkSchema(db);
-    const bus = await openLocalBus(url);
+    const bus = await openBus(config, url, db, log);
     resources.add('bus', () => bus.close());
     const ids = openIdSource(db);
     resources.add('node number', () => ids.release());

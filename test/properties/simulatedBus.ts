@@ -3,6 +3,7 @@ import type {
   BusMark,
   ConsumeOptions,
   Delivery,
+  MarkedQueue,
   Outgoing,
   QueueDepth,
   QueueName,
@@ -70,6 +71,7 @@ export class SimulatedBus {
         this.#consumers.push(consumer);
         return { stop: async () => this.#stop(consumer) };
       },
+      partitions: () => Promise.resolve(2),
       mark: (queues) => actor.step(`mark ${queues}`, () => this.#mark(queues)),
       hasPassed: (mark) => actor.step(`has passed ${mark.queues}?`, () => this.#hasPassed(mark)),
       depths: async () => this.#depths(),
@@ -106,12 +108,14 @@ export class SimulatedBus {
     }
   }
 
-  #mark(queues: readonly QueueName[]): BusMark {
+  #mark(queues: readonly MarkedQueue[]): BusMark {
     return { queues, position: this.#lastId };
   }
 
   #hasPassed(mark: BusMark): boolean {
-    return !this.#messages.some((one) => one.id <= mark.position && mark.queues.includes(one.queue));
+    return !this.#messages.some(
+      (one) => one.id <= mark.position && (mark.queues as readonly QueueName[]).includes(one.queue),
+    );
   }
 
   #depths(): QueueDepth[] {

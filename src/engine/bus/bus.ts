@@ -15,11 +15,14 @@ import type { Queryable } from '../store/database.ts';
  */
 export type QueueName = 'events' | 'events.bulk' | 'rows.live' | 'rows.bulk' | 'cleanup' | `live.${string}`;
 
+/** Queues whose messages can be waited for. */
+export type MarkedQueue = Exclude<QueueName, 'cleanup' | `live.${string}`>;
+
 /**
  * The way of a post in steps: a message of one step is acked only when what it leads to is in the next step's
  * queues. So whoever waits for one step after the other has waited for everything.
  */
-export const STEPS: readonly (readonly QueueName[])[] = [
+export const STEPS: readonly (readonly MarkedQueue[])[] = [
   ['events'],
   ['events.bulk'],
   ['rows.live', 'rows.bulk'],
@@ -28,6 +31,8 @@ export const STEPS: readonly (readonly QueueName[])[] = [
 export interface Outgoing {
   readonly queue: QueueName;
   readonly body: Buffer;
+  /** Of `rows.*` the partition, of `events` whose they are: what has the same key keeps its order. */
+  readonly key?: number;
   /** Not before this many milliseconds from now. */
   readonly delayMs?: number;
 }
@@ -68,7 +73,7 @@ export interface QueueDepth {
 
 /** A point in the life of some queues: everything published to them before it. */
 export interface BusMark {
-  readonly queues: readonly QueueName[];
+  readonly queues: readonly MarkedQueue[];
   readonly position: number;
 }
 
@@ -82,11 +87,13 @@ export interface Bus {
    */
   publishIn?(session: Queryable, messages: readonly Outgoing[]): Promise<void>;
   consume(options: ConsumeOptions, onDeliveries: (deliveries: Delivery[]) => void): Promise<Consumer>;
-  mark(queues: readonly QueueName[]): Promise<BusMark>;
+  /** Into how many partitions rows are sorted before they are published. A power of two; it may change. */
+  partitions(): Promise<number>;
+  mark(queues: readonly MarkedQueue[]): Promise<BusMark>;
   /** Whether everything before the mark has been acked or dead-lettered. */
   hasPassed(mark: BusMark): Promise<boolean>;
   depths(): Promise<QueueDepth[]>;
-  /** Drops a queue with all that is in it: that of a gateway that is gone. */
+  /** Drops what waits in a queue, and the queue of a gateway that is gone. */
   dropQueue(queue: QueueName): Promise<void>;
   close(): Promise<void>;
 }

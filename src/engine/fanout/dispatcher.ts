@@ -18,6 +18,7 @@ function eventMessages(events: readonly EventRef[], header: Header, queue: Event
   for (let from = 0; from < events.length; from += EVENTS_A_MESSAGE) {
     messages.push({
       queue,
+      key: events[from]!.aggregateId,
       body: encodeEvents(header, events.slice(from, from + EVENTS_A_MESSAGE)),
     });
   }

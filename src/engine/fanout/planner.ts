@@ -10,7 +10,7 @@ import type { Database } from '../store/database.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { RelationHandlers } from './relations.ts';
-import { RowBatches } from './rowBatches.ts';
+import { RowBatches, type RowMessage } from './rowBatches.ts';
 
 interface Lane {
   readonly events: QueueName & `events${string}`;
@@ -30,8 +30,6 @@ const ROWS_A_QUERY = 200_000;
 const BULK_RECIPIENTS = 20_000;
 /** Messages gathered before they are published while rows still come. */
 const PUBLISH_AT = 8;
-/** Fixed, whatever the number of workers: a user's rows are always in the same one. */
-const PARTITIONS = 2;
 
 export interface PlannerContext {
   readonly db: Database;
@@ -225,9 +223,9 @@ async function fanOut(
           join posts alive on alive.author_id = p.author_id and alive.id = p.post_id and alive.deleted_at is null
           join followers f on f.followee_id = p.author_id)
     to stdout (format binary)`;
-  const batches = new RowBatches(PARTITIONS, header);
-  const publish = (bodies: Buffer[]) =>
-    context.bus.publish(bodies.map((body): Outgoing => ({ queue, body })));
+  const batches = new RowBatches(await context.bus.partitions(), header);
+  const publish = (messages: RowMessage[]) =>
+    context.bus.publish(messages.map(({ partition, body }): Outgoing => ({ queue, body, key: partition })));
   await context.db.withSession((session) =>
     copyOut(session, statement, (bytes, at, length) => {
       if (length !== ROW_BYTES) throw new Error(`a row of ${length} bytes, expected ${ROW_BYTES}`);

@@ -4,12 +4,17 @@ import { HEADER_BYTES, type MessageHeader, ROW_BYTES, sealRows } from '../model/
 /** Rows of one message, 300 KB: big enough to cost little each, small enough that two writers share the work. */
 const ROWS_A_MESSAGE = 8_192;
 
+export interface RowMessage {
+  readonly partition: number;
+  readonly body: Buffer;
+}
+
 /** Sorts binary rows into one growing message a partition. Rows are copied as bytes, never decoded. */
 export class RowBatches {
   readonly #partitions: number;
   readonly #header: MessageHeader;
   readonly #open: { bytes: Buffer; length: number }[] = [];
-  #sealed: Buffer[] = [];
+  #sealed: RowMessage[] = [];
   rows = 0;
 
   constructor(partitions: number, header: MessageHeader) {
@@ -37,24 +42,24 @@ export class RowBatches {
     open.length += ROW_BYTES;
     this.rows += 1;
     if (open.length === HEADER_BYTES + ROWS_A_MESSAGE * ROW_BYTES) {
-      this.#sealed.push(sealRows(open.bytes, this.#header));
+      this.#sealed.push({ partition, body: sealRows(open.bytes, this.#header) });
       delete this.#open[partition];
     }
   }
 
   /** Messages that are full, taken out. */
-  takeFull(): Buffer[] {
+  takeFull(): RowMessage[] {
     const full = this.#sealed;
     this.#sealed = [];
     return full;
   }
 
   /** Everything that is left. */
-  takeAll(): Buffer[] {
+  takeAll(): RowMessage[] {
     const all = this.takeFull();
-    for (const open of this.#open) {
-      if (open) all.push(sealRows(open.bytes.subarray(0, open.length), this.#header));
-    }
+    this.#open.forEach((open, partition) => {
+      all.push({ partition, body: sealRows(open.bytes.subarray(0, open.length), this.#header) });
+    });
     this.#open.length = 0;
     return all;
   }

@@ -16,6 +16,36 @@ export type Failure = 'passing' | 'final' | 'unknown';
  */
 export const ERRORS = {
   BAD_LINE: { exit: 1, mend: 'Correct or remove that line; nothing was changed.' },
+  BROKER_BLOCKED: {
+    exit: 1,
+    failure: 'passing',
+    mend: 'Make room on the broker’s disk or in its memory: it has an alarm (`rabbitmq-diagnostics alarms`).',
+  },
+  BROKER_PLUGIN_MISSING: {
+    exit: 1,
+    mend: 'Enable it on every broker: `rabbitmq-plugins enable rabbitmq_consistent_hash_exchange`.',
+  },
+  BROKER_REFUSED: { exit: 1, mend: 'Correct the user or the password in the broker’s URL.' },
+  BROKER_TLS_FAILED: {
+    exit: 1,
+    mend: 'Check the port, and the files that cacertfile, certfile and keyfile in the URL name.',
+  },
+  BROKER_TOO_OLD: { exit: 1, mend: 'Upgrade RabbitMQ to 3.10 or newer.' },
+  BROKER_TOPOLOGY_MISMATCH: {
+    exit: 1,
+    mend: 'Give feedctl a virtual host of its own, or delete what is in the way when it is empty; `feedctl migrate` makes it anew.',
+  },
+  BROKER_UNREACHABLE: {
+    exit: 1,
+    failure: 'passing',
+    mend: 'Check that RabbitMQ runs and that the URL is right (`feedctl doctor`).',
+  },
+  BROKER_UNROUTABLE: {
+    exit: 1,
+    failure: 'passing',
+    mend: 'Run `feedctl migrate`: it makes the queues that are missing.',
+  },
+  BROKER_VHOST_UNKNOWN: { exit: 1, mend: 'Create the virtual host, or correct the broker’s URL.' },
   BUS_MESSAGE_INVALID: {
     exit: 1,
     failure: 'final',

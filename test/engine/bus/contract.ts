@@ -9,7 +9,8 @@ import { openInbox } from './inbox.ts';
 
 /** An empty broker of one test's own. */
 export interface Broker {
-  readonly url: string;
+  /** What names it to a process of its own: see taker.ts. */
+  readonly taker: readonly string[];
   /** Another instance on it, as another process would open it; closed when the test ends. */
   open(options?: { maxMessages?: number }): Promise<Bus>;
 }
@@ -27,8 +28,8 @@ async function depth(bus: Bus, queue: QueueName = 'events') {
 }
 
 /** What every driver of the Bus port has to do. */
-export function busContract(name: string, openBroker: () => Promise<Broker>): void {
-  describe(`the ${name} bus`, () => {
+export function busContract(name: string, openBroker: () => Promise<Broker>, skip = false): void {
+  describe.skipIf(skip)(`the ${name} bus`, () => {
     describe('publishing', () => {
       test('hands every byte to a consumer, in order, and forgets what is acked', async () => {
         const bus = await (await openBroker()).open();
@@ -78,8 +79,8 @@ export function busContract(name: string, openBroker: () => Promise<Broker>): vo
 
       test('may be delayed', async () => {
         const bus = await (await openBroker()).open();
-        await bus.publish([{ ...message('later'), delayMs: 500 }, message('now')]);
         const inbox = await openInbox(bus, many);
+        await bus.publish([{ ...message('later'), delayMs: 500 }, message('now')]);
         expect((await inbox.take(2)).map(text)).toEqual(['now', 'later']);
       });
 
@@ -131,14 +132,21 @@ export function busContract(name: string, openBroker: () => Promise<Broker>): vo
         expect(most).toBe(7);
       });
 
-      test('leaves the rest to others', async () => {
+      test('what one holds no other gets, and the rest is left to others', async () => {
         const broker = await openBroker();
         const bus = await broker.open();
         await bus.publish(numbered(5));
-        await (await openInbox(bus, { ...one, prefetch: 2 })).take(2);
+        const first = await openInbox(bus, { ...one, prefetch: 2 });
+        const held = await first.take(2);
         expect(await depth(bus)).toEqual({ ready: 3, unacked: 2, dead: 0 });
         const other = await openInbox(await broker.open(), many);
-        expect((await other.take(3)).map(text)).toEqual(['2', '3', '4']);
+        for (const delivery of held) delivery.ack();
+        await first.stop(0);
+        expect([...first.waiting, ...(await other.take(3 - first.waiting.length))].map(text)).toEqual([
+          '2',
+          '3',
+          '4',
+        ]);
       });
 
       test('two instances share the work, and nothing is handed out twice', async () => {
@@ -162,7 +170,7 @@ export function busContract(name: string, openBroker: () => Promise<Broker>): vo
 
       test('serves earlier queues first', async () => {
         const bus = await (await openBroker()).open();
-        await bus.publish([...numbered(5, 'rows.bulk'), ...numbered(3, 'rows.live')]);
+        await bus.publish([...numbered(100, 'rows.bulk'), ...numbered(3, 'rows.live')]);
         const inbox = await openInbox(bus, { queues: ['rows.live', 'rows.bulk'], prefetch: 1 });
         const order: string[] = [];
         for (let i = 0; i < 5; i += 1) {
@@ -172,10 +180,13 @@ export function busContract(name: string, openBroker: () => Promise<Broker>): vo
         }
         expect(order).toEqual(['rows.live', 'rows.live', 'rows.live', 'rows.bulk', 'rows.bulk']);
         await bus.publish(numbered(1, 'rows.live'));
-        const next = [await inbox.next()];
-        next[0]!.ack();
-        next.push(await inbox.next());
-        expect(next.map((delivery) => delivery.queue)).toContain('rows.live');
+        // What is on its way here is served first when it has come: long before the other queue is empty.
+        for (let passed = 0; ; passed += 1) {
+          const delivery = await inbox.next();
+          delivery.ack();
+          if (delivery.queue === 'rows.live') break;
+          expect(passed).toBeLessThan(90);
+        }
       });
 
       test('an idle consumer is woken, it does not poll', async () => {
@@ -273,7 +284,6 @@ export function busContract(name: string, openBroker: () => Promise<Broker>): vo
         const staying = await openInbox(bus, { ...one, prefetch: 2 });
         const [kept] = await staying.take(2);
         const leaving = await openInbox(bus, { ...one, prefetch: 2 });
-        await leaving.take(2);
         await leaving.stop(0);
         expect(await depth(bus)).toEqual({ ready: 2, unacked: 2, dead: 0 });
         kept!.ack();
@@ -297,21 +307,21 @@ export function busContract(name: string, openBroker: () => Promise<Broker>): vo
         const bus = await broker.open();
         await bus.publish(numbered(3));
         const file = fileURLToPath(new URL('taker.ts', import.meta.url));
-        const taker = spawn(process.execPath, [file, broker.url, '2'], {
+        const taker = spawn(process.execPath, [file, '2', ...broker.taker], {
           stdio: ['ignore', 'pipe', 'inherit'],
         });
         onTestFinished(() => void taker.kill('SIGKILL'));
         const lines = createInterface({ input: taker.stdout })[Symbol.asyncIterator]();
         expect([(await lines.next()).value, (await lines.next()).value]).toEqual(['taken 0', 'taken 1']);
         const inbox = await openInbox(bus, many);
-        expect(text(await inbox.next())).toBe('2');
         taker.kill('SIGKILL');
         await once(taker, 'exit');
         const killedAt = Date.now();
-        const back = await inbox.take(2);
-        expect(back.map((delivery) => [text(delivery), delivery.attempts])).toEqual([
+        const back = await inbox.take(3);
+        expect(back.map((delivery) => [text(delivery), delivery.attempts]).sort()).toEqual([
           ['0', 0],
           ['1', 0],
+          ['2', 0],
         ]);
         expect(Date.now() - killedAt).toBeLessThan(20_000);
       });
@@ -321,7 +331,7 @@ export function busContract(name: string, openBroker: () => Promise<Broker>): vo
       test('is passed when all before it is acked or dead, whatever came after', async () => {
         const bus = await (await openBroker()).open();
         await bus.publish(numbered(3));
-        const mark = await bus.mark(['events', 'cleanup']);
+        const mark = await bus.mark(['events', 'rows.bulk']);
         await bus.publish([message('after')]);
         const [a, b, c, after] = await (await openInbox(bus, many)).take(4);
         after!.ack();
@@ -347,21 +357,54 @@ export function busContract(name: string, openBroker: () => Promise<Broker>): vo
 
       test('of empty queues is passed at once, and other queues do not matter', async () => {
         const bus = await (await openBroker()).open();
-        await bus.publish([message('other', 'cleanup')]);
+        await bus.publish([message('other', 'rows.bulk')]);
         expect(await bus.hasPassed(await bus.mark(['events']))).toBe(true);
-        expect(await bus.hasPassed(await bus.mark(['events', 'cleanup']))).toBe(false);
+        expect(await bus.hasPassed(await bus.mark(['events', 'rows.bulk']))).toBe(false);
       });
     });
 
-    test('a dropped queue is gone with all that was in it, and no other is', async () => {
+    test('a dropped queue is empty, and no other is', async () => {
       const bus = await (await openBroker()).open();
-      await bus.publish([...numbered(3, 'live.a'), ...numbered(2, 'live.b')]);
-      await bus.dropQueue('live.a');
-      expect(await depth(bus, 'live.a')).toEqual({ ready: 0, unacked: 0, dead: 0 });
-      const inbox = await openInbox(bus, { queues: ['live.a', 'live.b'], prefetch: 10 });
-      expect((await inbox.take(2)).map((delivery) => delivery.queue)).toEqual(['live.b', 'live.b']);
-      await bus.publish(numbered(1, 'live.a'));
-      expect((await inbox.next()).queue).toBe('live.a');
+      await bus.publish([...numbered(3, 'events'), ...numbered(2, 'cleanup')]);
+      await bus.dropQueue('events');
+      expect(await depth(bus)).toEqual({ ready: 0, unacked: 0, dead: 0 });
+      expect(await depth(bus, 'cleanup')).toMatchObject({ ready: 2 });
+      await bus.publish(numbered(1, 'events'));
+      expect(text(await (await openInbox(bus, one)).next())).toBe('0');
+    });
+
+    describe('the queue of a gateway', () => {
+      test('is the gateway’s alone, and keeps what comes while nobody reads it for a moment', async () => {
+        const broker = await openBroker();
+        const bus = await broker.open();
+        const a = await openInbox(bus, { queues: ['live.a'], prefetch: 10 });
+        const b = await openInbox(bus, { queues: ['live.b'], prefetch: 10 });
+        const publisher = await broker.open();
+        await publisher.publish([message('to a', 'live.a'), message('to b', 'live.b')]);
+        const both = [await a.next(), await b.next()];
+        expect(both.map((delivery) => [delivery.queue, text(delivery)])).toEqual([
+          ['live.a', 'to a'],
+          ['live.b', 'to b'],
+        ]);
+        for (const delivery of both) delivery.ack();
+        await a.stop(0);
+        await publisher.publish([message('meanwhile', 'live.a')]);
+        const again = await openInbox(bus, { queues: ['live.a'], prefetch: 10 });
+        expect(text(await again.next())).toBe('meanwhile');
+      });
+
+      test('that is gone is no failure of whoever publishes to it', async () => {
+        const bus = await (await openBroker()).open();
+        await bus.publish([message('to nobody', 'live.never')]);
+        const inbox = await openInbox(bus, { queues: ['live.a'], prefetch: 10 });
+        await bus.publish([message('1', 'live.a')]);
+        (await inbox.next()).ack();
+        await inbox.stop(1_000);
+        await bus.dropQueue('live.a');
+        await bus.publish([message('2', 'live.a')]);
+        await bus.dropQueue('live.a');
+        expect(await depth(bus, 'live.a')).toEqual({ ready: 0, unacked: 0, dead: 0 });
+      });
     });
   });
 }

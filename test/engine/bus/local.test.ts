@@ -7,7 +7,7 @@ import { openInbox } from './inbox.ts';
 busContract('local', async () => {
   const { url } = await freshDatabase();
   return {
-    url,
+    taker: [url],
     async open(options) {
       const bus = await openLocalBus(url, options);
       onTestFinished(() => bus.close());

@@ -9,6 +9,7 @@ import type {
   ConsumeOptions,
   Consumer,
   Delivery,
+  MarkedQueue,
   Outgoing,
   QueueDepth,
   QueueName,
@@ -32,6 +33,8 @@ import {
 } from './sql.ts';
 
 const LEASE_MS = 30_000;
+/** Workers share every queue: partitions only keep the rows of one COPY near each other. */
+const PARTITIONS = 2;
 const IDLE_POLL_MS = 5_000;
 const RECOVER_EVERY_MS = 5_000;
 /** Rows of one INSERT: three parameters each, and the protocol takes 65,535. */
@@ -149,7 +152,8 @@ export async function openLocalBus(url: string, options: LocalBusOptions = {}): 
       consumer.start();
       return consumer;
     },
-    async mark(queues: readonly QueueName[]) {
+    partitions: () => Promise.resolve(PARTITIONS),
+    async mark(queues: readonly MarkedQueue[]) {
       const { rows } = await relaxed.query<{ position: number }>(MAX_ID, [queues]);
       return { queues, position: rows[0]!.position };
     },

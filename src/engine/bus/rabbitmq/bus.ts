@@ -1,0 +1,323 @@
+import type { Channel } from 'amqplib';
+import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
+import type { Database } from '../../store/database.ts';
+import { type Log, silentLog } from '../../telemetry/log.ts';
+import type { Bus, ConsumeOptions, Delivery, Outgoing, QueueDepth } from '../bus.ts';
+import { RabbitConsumer } from './consumer.ts';
+import { Control } from './control.ts';
+import { parseEndpoints } from './endpoints.ts';
+import type { Hand } from './hand.ts';
+import { Link } from './link.ts';
+import { Marks } from './marks.ts';
+import { type Held, Members, type Topology } from './members.ts';
+import { changePartitions, declare, endDrained, type PartitionsContext, readTopology } from './partitions.ts';
+import { Publisher, type Routed } from './publisher.ts';
+import { NOT_BEFORE } from './reader.ts';
+import { FORGET_MARKS } from './sql.ts';
+import {
+  type Bounds,
+  DEAD,
+  deadQueueOf,
+  declareLiveQueue,
+  EXCHANGES,
+  isLasting,
+  LASTING,
+  partsOf,
+  routeOf,
+} from './topology.ts';
+
+/** For a new cluster. A power of two, so that partitions line up with whole shards. */
+const PARTITIONS = 8;
+/** A queue that was full is left alone for so long. */
+const FULL_MS = 1_000;
+const TIDY_EVERY_MS = 5_000;
+
+export interface RabbitBusOptions {
+  /** Bounds of one partition. */
+  readonly maxMessages?: number;
+  readonly maxBytes?: number;
+  /** Of a cluster that has none yet. */
+  readonly partitions?: number;
+  readonly log?: Log;
+}
+
+/**
+ * The bus over RabbitMQ, 3.10 or newer. What the processes agree on beside it is in the database. Throws
+ * BROKER_UNREACHABLE, BROKER_REFUSED, BROKER_VHOST_UNKNOWN, BROKER_TLS_FAILED, BROKER_TOO_OLD or CONFIG_INVALID.
+ */
+export async function openRabbitBus(
+  urls: string,
+  db: Database,
+  options: RabbitBusOptions = {},
+): Promise<RabbitBus> {
+  const bus = new RabbitBus(urls, db, options);
+  await bus.open();
+  return bus;
+}
+
+export class RabbitBus implements Bus {
+  readonly kind = 'RabbitMQ';
+  readonly #db: Database;
+  readonly #log: Log;
+  readonly #bounds: Bounds;
+  readonly #firstPartitions: number;
+  /** Two connections: an alarm of the broker blocks one that publishes, and acks have to get through. */
+  readonly #publishing: Link;
+  readonly #consuming: Link;
+  readonly #publisher: Publisher;
+  readonly #control: Control;
+  readonly #members: Members;
+  readonly #marks: Marks;
+  readonly #consumers = new Set<RabbitConsumer>();
+  readonly #fullUntil = new Map<string, number>();
+  #topology: Topology | undefined;
+  #declaring: Promise<void> | undefined;
+  #consumingOpen: Promise<void> | undefined;
+  #tidy: NodeJS.Timeout | undefined;
+  #tidying: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(urls: string, db: Database, options: RabbitBusOptions) {
+    const endpoints = parseEndpoints(urls);
+    const log = options.log ?? silentLog;
+    this.#db = db;
+    this.#log = log;
+    this.#firstPartitions = options.partitions ?? PARTITIONS;
+    this.#bounds = {
+      maxMessages: options.maxMessages ?? 100_000,
+      maxBytes: options.maxBytes ?? 1024 ** 3,
+    };
+    this.#publishing = new Link(endpoints, 'feedctl publishes', log, {
+      onDown: () => this.#publisher.reset(),
+    });
+    this.#consuming = new Link(endpoints, 'feedctl consumes', log, {
+      onUp: () => {
+        setImmediate(() => {
+          for (const consumer of this.#consumers) consumer.reopen();
+        });
+      },
+    });
+    this.#publisher = new Publisher(this.#publishing, (queue) =>
+      this.#fullUntil.set(queue, Date.now() + FULL_MS),
+    );
+    this.#control = new Control(this.#consuming);
+    this.#members = new Members(db, log, (topology) => {
+      this.#topology = topology;
+    });
+    this.#marks = new Marks({
+      db,
+      control: this.#control,
+      publisher: this.#publisher,
+      declared: async () => {
+        await this.#openConsuming();
+        return (await this.#readTopology()).declared;
+      },
+      consumedHere: (queue) => [...this.#consumers].some((consumer) => consumer.reads(queue)),
+    });
+  }
+
+  /** Of the broker, as it tells it. */
+  get version(): string {
+    return this.#publishing.version;
+  }
+
+  get blocked(): string | undefined {
+    return this.#publishing.blocked;
+  }
+
+  open(): Promise<void> {
+    return this.#publishing.open();
+  }
+
+  async partitions(): Promise<number> {
+    return (this.#topology ?? (await this.#readTopology())).partitions;
+  }
+
+  async publish(messages: readonly Outgoing[]): Promise<void> {
+    if (messages.length === 0) return;
+    for (const { queue } of messages) {
+      if ((this.#fullUntil.get(queue) ?? 0) > Date.now())
+        throw new FeedctlError('QUEUE_FULL', `the queue ${queue} is at its bound`);
+    }
+    const { partitions } = this.#topology ?? (await this.#readTopology());
+    const routed = messages.map((message): Routed => {
+      const { queue, body, key = 0, delayMs = 0 } = message;
+      return {
+        queue,
+        ...routeOf(queue, key, partitions),
+        body,
+        ...(delayMs > 0 && { headers: { [NOT_BEFORE]: Date.now() + delayMs } }),
+        // A gateway that is gone has no sockets either.
+        mayBeLost: !isLasting(queue),
+      };
+    });
+    try {
+      await this.#publisher.publish(routed);
+    } catch (error) {
+      if (!isFeedctlError(error, 'BROKER_UNROUTABLE')) throw error;
+      // A broker that was set up anew, or fewer partitions than there were a moment ago.
+      await this.declare();
+      await this.#publisher.publish(
+        messages.map((message, i) => ({
+          ...routed[i]!,
+          ...routeOf(message.queue, message.key ?? 0, this.#topology!.partitions),
+        })),
+      );
+    }
+  }
+
+  async consume(
+    options: ConsumeOptions,
+    onDeliveries: (deliveries: Delivery[]) => void,
+  ): Promise<RabbitConsumer> {
+    await this.#openConsuming();
+    await this.declare();
+    const consumer = new RabbitConsumer(
+      {
+        log: this.#log,
+        link: this.#consuming,
+        declared: () => this.#topology!.declared,
+        declareLive: (channel, queue) => declareLiveQueue(channel, queue, this.#bounds),
+        declareTopology: () => this.declare(),
+        deadLetter: (queue, hand, reason) => this.#putAside(queue, hand, reason),
+        passMarks: (name, marks) => this.#marks.pass(name, marks),
+      },
+      options,
+      onDeliveries,
+      async () => {
+        this.#consumers.delete(consumer);
+        await this.#members.leave(consumer.id);
+      },
+    );
+    this.#consumers.add(consumer);
+    this.#tidy ??= setInterval(() => {
+      this.#tidying ??= this.#tidyUp()
+        .catch((error) => this.#log.warn({ reason: messageOf(error) }, 'bus not tidied up'))
+        .finally(() => {
+          this.#tidying = undefined;
+        });
+    }, TIDY_EVERY_MS);
+    await this.#members.join(consumer);
+    await consumer.start();
+    return consumer;
+  }
+
+  mark(queues: Parameters<Marks['mark']>[0]): ReturnType<Marks['mark']> {
+    return this.#marks.mark(queues);
+  }
+
+  hasPassed(mark: Parameters<Marks['hasPassed']>[0]): Promise<boolean> {
+    return this.#marks.hasPassed(mark);
+  }
+
+  async depths(): Promise<QueueDepth[]> {
+    await this.#openConsuming();
+    const { declared } = await this.#readTopology();
+    const states = await this.#control.states([
+      ...LASTING.flatMap((queue) => partsOf(queue, declared)),
+      ...DEAD,
+    ]);
+    const members = await this.#members.held();
+    const consumed = [...(await this.#members.queues())].filter((queue) => !isLasting(queue));
+    for (const [name, state] of await this.#control.states(consumed.map((queue) => `feed.${queue}`)))
+      states.set(name, state);
+    return [...LASTING, ...consumed, 'live'].flatMap((queue): QueueDepth[] => {
+      const names = isLasting(queue) ? partsOf(queue, declared) : [`feed.${queue}`];
+      const held = members
+        .flatMap((member) => names.map((name): Held | undefined => member[name]))
+        .filter((one) => one !== undefined);
+      const sum = (numbers: readonly number[]) => numbers.reduce((total, one) => total + one, 0);
+      const oldest = held.map((one) => one.oldestMs).filter((ms) => ms !== undefined && ms !== null);
+      const depth = {
+        queue,
+        ready: sum(names.map((name) => states.get(name)?.ready ?? 0)) + sum(held.map((one) => one.waiting)),
+        unacked: sum(held.map((one) => one.out)),
+        oldestAgeMs: oldest.length > 0 ? Math.max(0, Date.now() - Math.min(...oldest)) : 0,
+        // Those of all gateways are in one place.
+        deadLetters: isLasting(queue) || queue === 'live' ? (states.get(deadQueueOf(queue))?.ready ?? 0) : 0,
+      };
+      return depth.ready + depth.unacked + depth.deadLetters > 0 ? [depth] : [];
+    });
+  }
+
+  /** Of a lasting queue what waits in it; a gateway's goes by itself where it is another's. */
+  async dropQueue(queue: string): Promise<void> {
+    await this.#openConsuming();
+    this.#fullUntil.delete(queue);
+    const { declared } = await this.#readTopology();
+    await this.#control.run(async (channel: Channel) => {
+      if (!isLasting(queue)) await channel.deleteQueue(`feed.${queue}`);
+      else for (const name of partsOf(queue, declared)) await channel.purgeQueue(name);
+    });
+  }
+
+  /** Makes what is missing at the broker. Throws BROKER_PLUGIN_MISSING, BROKER_TOPOLOGY_MISMATCH or BROKER_REFUSED. */
+  declare(): Promise<void> {
+    this.#declaring ??= (async () => {
+      await this.#openConsuming();
+      this.#topology = await declare(this.#partitionsContext, this.#firstPartitions);
+    })().finally(() => {
+      this.#declaring = undefined;
+    });
+    return this.#declaring;
+  }
+
+  /** Another number of partitions; nothing is lost, and nobody has to be stopped. Throws CONFIG_INVALID. */
+  async changePartitions(partitions: number): Promise<void> {
+    await this.#openConsuming();
+    await changePartitions(this.#partitionsContext, partitions);
+    await this.#readTopology();
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= (async () => {
+      clearInterval(this.#tidy);
+      await this.#tidying;
+      await Promise.all([...this.#consumers].map((consumer) => consumer.stop(0)));
+      await Promise.all([this.#publishing.close(), this.#consuming.close()]);
+    })();
+    return this.#closing;
+  }
+
+  async #readTopology(): Promise<Topology> {
+    const first = this.#firstPartitions;
+    const topology = (await readTopology(this.#db)) ?? { partitions: first, declared: first };
+    this.#topology = topology;
+    return topology;
+  }
+
+  get #partitionsContext(): PartitionsContext {
+    return { db: this.#db, control: this.#control, members: this.#members, bounds: this.#bounds };
+  }
+
+  async #tidyUp(): Promise<void> {
+    await this.#db.query(FORGET_MARKS);
+    if (this.#topology!.declared > this.#topology!.partitions) await endDrained(this.#partitionsContext);
+  }
+
+  #openConsuming(): Promise<void> {
+    this.#consumingOpen ??= this.#consuming.open().catch((error) => {
+      this.#consumingOpen = undefined;
+      throw error;
+    });
+    return this.#consumingOpen;
+  }
+
+  async #putAside(queue: string, hand: Hand, reason: string): Promise<void> {
+    await this.#publisher.publish([
+      {
+        queue: deadQueueOf(queue),
+        exchange: EXCHANGES.dead,
+        key: deadQueueOf(queue),
+        body: hand.message.content,
+        headers: {
+          queue,
+          reason: messageOf(reason).slice(0, 2_000),
+          attempts: hand.attempts + 1,
+          key: hand.message.fields.routingKey,
+          'died-at': new Date().toISOString(),
+        },
+      },
+    ]);
+  }
+}

@@ -1,0 +1,88 @@
+import { readFileSync } from 'node:fs';
+import type { Options, SocketOptions } from 'amqplib';
+import { FeedctlError, messageOf } from '../../model/errors.ts';
+import { withoutPassword } from '../../store/database.ts';
+
+const CONNECT_TIMEOUT_MS = 5_000;
+/** Also how long it takes to notice a broker that is gone without a word. */
+const HEARTBEAT_SECONDS = 10;
+
+/** One broker of the cluster, as amqplib wants it. */
+export interface Endpoint {
+  /** Without its password. */
+  readonly shown: string;
+  readonly user: string;
+  readonly vhost: string;
+  readonly connect: Options.Connect;
+  readonly socket: SocketOptions;
+}
+
+/**
+ * Reads `amqp(s)://user:password@host:port/vhost?cacertfile=&certfile=&keyfile=&heartbeat=`, or several of them
+ * separated by commas. The names in the query are those of RabbitMQ's own clients
+ * (https://www.rabbitmq.com/docs/uri-query-parameters). Throws CONFIG_INVALID.
+ */
+export function parseEndpoints(urls: string): Endpoint[] {
+  return urls.split(',').map((text) => parseEndpoint(text.trim()));
+}
+
+function parseEndpoint(text: string): Endpoint {
+  const shown = withoutPassword(text);
+  const bad = (why: string, cause?: unknown) =>
+    new FeedctlError('CONFIG_INVALID', `the broker URL ${shown} ${why}`, { cause });
+  let url: URL;
+  let user: string;
+  let password: string;
+  let vhost: string;
+  try {
+    url = new URL(text);
+    user = decodeURIComponent(url.username) || 'guest';
+    password = url.username ? decodeURIComponent(url.password) : 'guest';
+    vhost = decodeURIComponent(url.pathname.slice(1)) || '/';
+  } catch (error) {
+    throw bad('cannot be read', error);
+  }
+  const file = (name: string): Buffer | undefined => {
+    const path = url.searchParams.get(name);
+    if (path === null) return undefined;
+    try {
+      return readFileSync(path);
+    } catch (error) {
+      throw bad(`names a file for ${name} that cannot be read: ${messageOf(error)}`, error);
+    }
+  };
+  const heartbeat = Number(url.searchParams.get('heartbeat') ?? HEARTBEAT_SECONDS);
+  if (!Number.isInteger(heartbeat) || heartbeat < 0)
+    throw bad('has a heartbeat that is no number of seconds');
+  const secure = url.protocol === 'amqps:';
+  const hostname = url.hostname.replace(/^\[|\]$/g, '');
+  const ca = file('cacertfile');
+  const cert = file('certfile');
+  const key = file('keyfile');
+  return {
+    shown,
+    user,
+    vhost,
+    connect: {
+      protocol: secure ? 'amqps' : 'amqp',
+      hostname,
+      port: Number(url.port) || (secure ? 5671 : 5672),
+      username: user,
+      password,
+      vhost,
+      heartbeat,
+    },
+    socket: {
+      // A confirm is a small frame that somebody waits for.
+      noDelay: true,
+      keepAlive: true,
+      timeout: CONNECT_TIMEOUT_MS,
+      ...(secure && {
+        ...(ca && { ca: [ca] }),
+        ...(cert && { cert }),
+        ...(key && { key }),
+        rejectUnauthorized: url.searchParams.get('verify') !== 'verify_none',
+      }),
+    },
+  };
+}

@@ -1,0 +1,74 @@
+/** Every statement of the RabbitMQ driver. Tables: store/migrations/0004_rabbitmq.ts. */
+
+/** `partitions` are published to, `declared` exist: more of them while a smaller number is being drained. */
+export const TOPOLOGY_SETTING = 'bus.topology';
+
+/** In: partitions to begin with. Out: the setting as it is. */
+export const FIRST_TOPOLOGY = `
+  with made as (insert into settings (name, value)
+                values ('${TOPOLOGY_SETTING}', jsonb_build_object('partitions', $1::integer, 'declared', $1::integer))
+                on conflict (name) do nothing returning value)
+  select value from made union all select value from settings where name = '${TOPOLOGY_SETTING}' limit 1`;
+
+export const READ_TOPOLOGY = `select value from settings where name = '${TOPOLOGY_SETTING}'`;
+
+/** In: partitions. Those beyond a smaller number stay declared until they are empty. */
+export const CHANGE_PARTITIONS = `
+  update settings set value = jsonb_build_object('partitions', $1::integer,
+                                                 'declared', greatest($1::integer, (value ->> 'declared')::integer))
+  where name = '${TOPOLOGY_SETTING}'`;
+
+/** In: partitions, names of the queues beyond them. Only where no mark waits for one of them. Out: a row if done. */
+export const END_DRAINED = `
+  update settings set value = jsonb_build_object('partitions', $1::integer, 'declared', $1::integer)
+  where name = '${TOPOLOGY_SETTING}' and (value ->> 'partitions')::integer = $1
+    and not exists (select from bus.marks where waiting && $2::text[])
+  returning 1`;
+
+/** In: names of queues. Out: the mark's id. */
+export const MAKE_MARK = 'insert into bus.marks (waiting) values ($1) returning id';
+
+/** Taken by whoever declares (shared) or changes the topology; sessions' own, so that a crash releases it. */
+const TOPOLOGY_LOCK = `hashtext('feedctl broker topology')`;
+export const LOCK_TOPOLOGY = `select pg_advisory_lock(${TOPOLOGY_LOCK})`;
+export const LOCK_TOPOLOGY_SHARED = `select pg_advisory_lock_shared(${TOPOLOGY_LOCK})`;
+export const UNLOCK_TOPOLOGY = 'select pg_advisory_unlock_all()';
+
+/** In: queue, ids of marks it has come to. Removing a name twice changes nothing: a marker may come twice. */
+export const PASS_MARKS = 'update bus.marks set waiting = array_remove(waiting, $1) where id = any($2)';
+
+/** A mark that is not there has been passed and forgotten. */
+export const MARK_PASSED = `
+  select not exists (select from bus.marks where id = $1 and cardinality(waiting) > 0) as passed`;
+
+/** A mark whose maker died before its markers were out is never asked for: it goes after a month. */
+export const FORGET_MARKS = `
+  delete from bus.marks
+  where (cardinality(waiting) = 0 and made_at < now() - interval '1 hour') or made_at < now() - interval '30 days'`;
+
+/** How long a member is counted on that has not been heard of. */
+const SILENT_MS = 3_500;
+
+/** In: this process's members as JSON, their ids. Out: the members of other processes, and the topology. */
+export const BEAT = `
+  with beat as (insert into bus.members (id, queues, hands, seen_at)
+                select id, queues, hands, clock_timestamp()
+                from jsonb_to_recordset($1) m(id uuid, queues text[], hands jsonb)
+                on conflict (id) do update set queues = excluded.queues, hands = excluded.hands,
+                                               seen_at = excluded.seen_at),
+       gone as (delete from bus.members where seen_at < clock_timestamp() - interval '1 minute' and id <> all($2))
+  select (select value from settings where name = '${TOPOLOGY_SETTING}') as topology,
+         coalesce((select jsonb_agg(jsonb_build_object('id', id, 'queues', queues)) from bus.members
+                   where id <> all($2) and seen_at > clock_timestamp() - interval '${SILENT_MS} ms'), '[]') as others`;
+
+export const LEAVE = 'delete from bus.members where id = $1';
+
+/** Out: every queue that somebody consumes. */
+export const CONSUMED = `
+  select distinct unnest(queues) as queue from bus.members
+  where seen_at > clock_timestamp() - interval '${SILENT_MS} ms'`;
+
+/** In: ids of members not to count. What the others hold. */
+export const HANDS = `
+  select hands from bus.members
+  where id <> all($1) and seen_at > clock_timestamp() - interval '${SILENT_MS} ms'`;

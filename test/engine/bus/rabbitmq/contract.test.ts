@@ -1,0 +1,25 @@
+import { onTestFinished } from 'vitest';
+import { openRabbitBus } from '../../../../src/engine/bus/rabbitmq/bus.ts';
+import { freshVhost } from '../../../support/broker.ts';
+import { freshDatabase } from '../../../support/cluster.ts';
+import { findServer } from '../../../support/server.ts';
+import { busContract } from '../contract.ts';
+
+const server = await findServer('rabbitmq');
+
+busContract(
+  'RabbitMQ',
+  async () => {
+    const { url } = await freshVhost(server!);
+    const { url: databaseUrl, db } = await freshDatabase();
+    return {
+      taker: [url, databaseUrl],
+      async open(options) {
+        const bus = await openRabbitBus(url, db, { partitions: 2, ...options });
+        onTestFinished(() => bus.close());
+        return bus;
+      },
+    };
+  },
+  !server,
+);

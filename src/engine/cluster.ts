@@ -1,5 +1,7 @@
 import type { Bus } from './bus/bus.ts';
 import { openLocalBus } from './bus/local/bus.ts';
+import type { FeedCache } from './cache/cache.ts';
+import { notifiedChanges } from './cache/invalidation.ts';
 import { readClusterState } from './config/clusterState.ts';
 import type { Config } from './config/config.ts';
 import { FeedctlError } from './model/errors.ts';
@@ -16,6 +18,8 @@ export interface Cluster extends SocialContext {
   readonly config: Config;
   readonly db: Database;
   readonly bus: Bus;
+  /** The cache that all processes share; without one each gateway keeps its own. */
+  readonly sharedCache: FeedCache | undefined;
   readonly log: Log;
   readonly metrics?: Metrics | undefined;
   readonly resources: Resources;
@@ -48,7 +52,8 @@ export async function openBus(config: Config, databaseUrl: string, db: Database,
 }
 
 /**
- * Opens the cluster. Throws DATABASE_UNREACHABLE, CLUSTER_NOT_RUNNING, SCHEMA_MISSING or SCHEMA_NEWER.
+ * Opens the cluster. Throws DATABASE_UNREACHABLE, CLUSTER_NOT_RUNNING, SCHEMA_MISSING, SCHEMA_NEWER, CACHE_REFUSED or
+ * CACHE_UNSUITABLE.
  * `databaseUrl`: where it is known already, as in the process that started the server. `metrics`: for roles, whose
  * calls are guarded; a command fails at once instead.
  */
@@ -56,7 +61,6 @@ export async function openCluster(
   config: Config,
   options: { databaseUrl?: string; log?: Log; anySchema?: boolean; metrics?: Metrics } = {},
 ): Promise<Cluster> {
-  if (config.cacheUrl) throw new FeedctlError('UNSUPPORTED', 'this version has no driver for cacheUrl');
   const resources = new Resources();
   const log = options.log ?? silentLog;
   try {
@@ -69,9 +73,20 @@ export async function openCluster(
     resources.add('bus', () => bus.close());
     const ids = openIdSource(db);
     resources.add('node number', () => ids.release());
-    return { config, db, bus, ids, log, metrics, resources, close: () => resources.release(log) };
+    const sharedCache = options.anySchema ? undefined : await openSharedCache(config, db, log);
+    resources.add('cache', () => sharedCache?.close());
+    const changes = sharedCache ?? notifiedChanges;
+    const close = () => resources.release(log);
+    return { config, db, bus, sharedCache, changes, ids, log, metrics, resources, close };
   } catch (error) {
     await resources.release(log);
     throw error;
   }
+}
+
+/** Where a cache is configured, whoever changes a feed has to tell it: commands too. */
+async function openSharedCache(config: Config, db: Database, log: Log): Promise<FeedCache | undefined> {
+  if (!config.cacheUrl) return undefined;
+  const { openRedisCache } = await import('./cache/redis/cache.ts');
+  return openRedisCache(config.cacheUrl, db, log);
 }

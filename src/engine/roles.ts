@@ -35,7 +35,7 @@ export async function startGatewayRole(
   resources: Resources,
   options: { host: string; port: number },
 ): Promise<{ gateway: Gateway; cache: FeedCache }> {
-  const cache = await openMemoryCache(cluster.db);
+  const cache = cluster.sharedCache ?? (await openMemoryCache(cluster.db));
   resources.add('cache', () => cache.close());
   const requests = openRequestPool(cluster.db.url, cluster.metrics);
   resources.add('sessions of requests', () => requests.close());

@@ -1,4 +1,5 @@
 import type { Consumer, Outgoing } from '../../src/engine/bus/bus.ts';
+import { notifiedChanges } from '../../src/engine/cache/invalidation.ts';
 import { startPlanner } from '../../src/engine/fanout/planner.ts';
 import { startCleaner } from '../../src/engine/fanout/relations.ts';
 import { sweep } from '../../src/engine/fanout/sweeper.ts';
@@ -124,7 +125,7 @@ export class HistoryRun {
       const bus = this.bus.port(actor);
       const stepped = new SteppedDatabase(db, actor);
       const notifier = openNotifier(bus, steppedPresence(presence, actor, known));
-      return { db: stepped, bus, notifier, log: silentLog };
+      return { db: stepped, bus, changes: notifiedChanges, notifier, log: silentLog };
     };
     const planner = (actor: Actor): Promise<Consumer> =>
       startPlanner({ ...parts(actor), relations: this.#engine.relations });
@@ -228,6 +229,7 @@ export class HistoryRun {
         db: new SteppedDatabase(db, actor),
         bus: this.bus.port(actor, onCommit),
         ids,
+        changes: notifiedChanges,
         log: silentLog,
       };
       return { actor, context };
@@ -341,7 +343,11 @@ export class HistoryRun {
   #startSaga(author: number, change: 'mark' | 'unmark'): void {
     this.#sagas.set(author, change);
     const actor = this.scheduler.actor(change, 'saga');
-    const context = { db: new SteppedDatabase(this.#lane.db, actor), bus: this.bus.port(actor) };
+    const context = {
+      db: new SteppedDatabase(this.#lane.db, actor),
+      bus: this.bus.port(actor),
+      changes: notifiedChanges,
+    };
     const { markCelebrity, unmarkCelebrity } = this.#engine;
     this.#launch(actor, () => (change === 'mark' ? markCelebrity : unmarkCelebrity)(context, author));
   }

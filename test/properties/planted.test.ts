@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
+import { notifiedChanges } from '../../src/engine/cache/invalidation.ts';
 import { backfillFollowers, removeAuthorItems, setPushState } from '../../src/engine/store/celebrities.ts';
 import type { Database, Queryable } from '../../src/engine/store/database.ts';
 import { backfillPair } from '../../src/engine/store/feeds.ts';
@@ -105,7 +106,10 @@ test('an unmark without `both`: merging ends before the rows are there', async (
     async unmarkCelebrity({ db }, userId) {
       await setPushState(db, userId, 'push');
       const followers = await followersOf(db, userId);
-      const items = await db.transaction((session) => backfillFollowers(session, userId, followers));
+      const items = await db.transaction(async (session) => {
+        await notifiedChanges.changing(session, followers);
+        return backfillFollowers(session, userId, followers);
+      });
       return { userId, followers: followers.length, items, changed: true };
     },
   });

@@ -3,6 +3,8 @@ import pg from 'pg';
 import { inject, onTestFinished } from 'vitest';
 import type { Bus } from '../../src/engine/bus/bus.ts';
 import { openLocalBus } from '../../src/engine/bus/local/bus.ts';
+import type { FeedChanges } from '../../src/engine/cache/changes.ts';
+import { notifiedChanges } from '../../src/engine/cache/invalidation.ts';
 import { fanOutSettled } from '../../src/engine/fanout/settled.ts';
 import { startWorker } from '../../src/engine/fanout/worker.ts';
 import type { SocialContext } from '../../src/engine/social/context.ts';
@@ -50,13 +52,15 @@ export interface TestCluster extends SocialContext {
 }
 
 /** A database, a bus and ids, without roles: a test starts what it needs. */
-export async function testCluster(): Promise<TestCluster> {
+export async function testCluster(
+  openChanges: (db: Database) => Promise<FeedChanges> = async () => notifiedChanges,
+): Promise<TestCluster> {
   const { url, db } = await freshDatabase();
   const bus = await openLocalBus(url);
   onTestFinished(() => bus.close());
   const ids = openIdSource(db);
   onTestFinished(() => ids.release());
-  const context = { db, bus, ids, log: silentLog };
+  const context = { db, bus, ids, changes: await openChanges(db), log: silentLog };
   return {
     ...context,
     url,

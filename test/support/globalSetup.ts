@@ -7,6 +7,7 @@ import { prepareDataDir, startEmbeddedPostgres } from '../../src/engine/store/em
 import { ensureEventPartitions } from '../../src/engine/store/events.ts';
 import { migrate } from '../../src/engine/store/migrate.ts';
 import { rabbitmq } from './rabbitmq.ts';
+import { redis } from './redis.ts';
 import { serveServers } from './servers.ts';
 
 declare module 'vitest' {
@@ -29,7 +30,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   await ensureEventPartitions(template);
   await template.close();
   project.provide('serverUrl', postgres.databaseUrl);
-  const servers = await serveServers([rabbitmq]);
+  const servers = await serveServers([rabbitmq, redis]);
   project.provide('servers', servers.url);
   return async () => {
     await servers.stop();

@@ -27,6 +27,7 @@ export default class FeedRebuild extends BaseCommand {
     const result = await this.withCluster(flags, (cluster) =>
       rebuild(cluster.db, user, {
         signal,
+        changes: cluster.changes,
         dryRun: flags['dry-run'],
         onProgress: (done, items) =>
           progress.update({ done, unit: 'feeds', note: `${formatCount(items)} rows` }),

@@ -29,6 +29,7 @@ export default class FeedTrim extends BaseCommand {
     const result = await this.withCluster(flags, (cluster) =>
       trim(cluster.db, user, {
         signal,
+        changes: cluster.changes,
         keep: flags.keep,
         dryRun: flags['dry-run'],
         onProgress: (done, items) =>

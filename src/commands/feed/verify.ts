@@ -28,6 +28,7 @@ export default class FeedVerify extends BaseCommand {
     const result = await this.withCluster(flags, (cluster) =>
       verify(cluster.db, user, {
         signal,
+        changes: cluster.changes,
         repair: flags.repair,
         onProgress: (done, total, bad) =>
           progress.update({ done, total, unit: 'feeds', note: `${formatCount(bad)} differ` }),

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bus } from '../bus/bus.ts';
-import { notifyFeedsChanged } from '../cache/invalidation.ts';
+import type { FeedChanges } from '../cache/changes.ts';
 import { fanOutSettled } from '../fanout/settled.ts';
 import {
   backfillFollowers,
@@ -28,6 +28,7 @@ export interface CelebrityResult {
 interface Context {
   readonly db: Database;
   readonly bus: Bus;
+  readonly changes: FeedChanges;
 }
 
 interface Options {
@@ -55,9 +56,10 @@ export async function markCelebrity(
     return { userId, followers: author.followerCount, items: 0, changed: author.pushState !== 'pull' };
   return runOperation(db, { kind: 'celebrity', key: String(userId) }, async () => {
     if (author.pushState === 'push') await setPushState(db, userId, 'both');
+    if (author.pushState !== 'pull') await forgetFeedsOfFollowers(context, userId, options.signal);
     await setPushState(db, userId, 'pull');
     await fanOutSettled(context, options.signal);
-    const { followers, items } = await overFollowers(db, author, options, removeAuthorItems);
+    const { followers, items } = await overFollowers(context, author, options, removeAuthorItems);
     return { userId, followers, items, changed: author.pushState !== 'pull' };
   });
 }
@@ -76,35 +78,61 @@ export async function unmarkCelebrity(
     await setPushState(db, userId, 'both');
     // Posts planned while the author was pulled got no rows: once they have drained, the backfill finds them all.
     await fanOutSettled(context, options.signal);
-    const { followers, items } = await overFollowers(db, author, options, async (session, authorId, ids) => {
-      await lockPushStates(session);
-      return backfillFollowers(session, authorId, ids);
-    });
+    const { followers, items } = await overFollowers(
+      context,
+      author,
+      options,
+      async (session, authorId, ids) => {
+        await lockPushStates(session);
+        return backfillFollowers(session, authorId, ids);
+      },
+    );
     await sleep(options.readersSeeMs ?? READERS_SEE_MS);
     await setPushState(db, userId, 'push');
     return { userId, followers, items, changed };
   });
 }
 
-async function overFollowers(
+/** A shared cache keeps a feed with its celebrities: from then on none is without this one. */
+async function forgetFeedsOfFollowers(
+  { db, changes }: Context,
+  authorId: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  for await (const ids of followerChunks(db, authorId, signal)) await changes.forget(ids);
+}
+
+async function* followerChunks(
   db: Database,
+  authorId: number,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<number[]> {
+  for (let after = 0; ; ) {
+    signal?.throwIfAborted();
+    const ids = await followersAfter(db, authorId, after, FOLLOWERS_A_TRANSACTION);
+    if (ids.length === 0) return;
+    yield ids;
+    after = ids.at(-1)!;
+  }
+}
+
+async function overFollowers(
+  { db, changes }: Context,
   author: { id: number; followerCount: number },
   options: Options,
   change: (session: Session, authorId: number, userIds: readonly number[]) => Promise<number>,
 ): Promise<{ followers: number; items: number }> {
   let followers = 0;
   let items = 0;
-  for (let after = 0; ; ) {
-    options.signal?.throwIfAborted();
-    const ids = await followersAfter(db, author.id, after, FOLLOWERS_A_TRANSACTION);
-    if (ids.length === 0) return { followers, items };
+  for await (const ids of followerChunks(db, author.id, options.signal)) {
     items += await db.transaction(async (session) => {
       const rows = await change(session, author.id, ids);
-      await notifyFeedsChanged(session, ids);
+      await changes.changing(session, ids);
       return rows;
     });
+    await changes.forget(ids);
     followers += ids.length;
     options.onProgress?.(followers, author.followerCount);
-    after = ids.at(-1)!;
   }
+  return { followers, items };
 }

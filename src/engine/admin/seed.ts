@@ -55,7 +55,9 @@ export async function seedPairs(
     }
     options.onProgress?.(pairs, 'writing');
     const mintIds = (count: number) => context.ids.take(count);
-    return loadSeed(session, { celebrityThreshold: options.celebrityThreshold, mintIds });
+    const seeded = await loadSeed(session, { celebrityThreshold: options.celebrityThreshold, mintIds });
+    await context.changes.resetting(session);
+    return seeded;
   };
   const { events, ...counts } = await (options.dryRun
     ? context.db.rehearse(load)

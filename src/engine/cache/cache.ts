@@ -1,4 +1,6 @@
 import type { FeedEntry } from '../model/feed.ts';
+import type { Post, StoredPost } from '../model/post.ts';
+import type { FeedChanges } from './changes.ts';
 
 /** The newest part of one feed as a cache holds it. */
 export interface CachedFeed {
@@ -10,19 +12,81 @@ export interface CachedFeed {
   readonly floor: number;
 }
 
+/** A feed as it was read from the store, with what decides who may come into it. Ids rise. */
+export interface LoadedFeed extends CachedFeed {
+  readonly followees: readonly number[];
+  /** Those of the followees whose posts are merged when the feed is read. */
+  readonly celebrities: readonly number[];
+}
+
 /**
  * The FeedCache port. A cache may forget anything at any time; what it returns has to be what the table held at
  * some moment in the last few milliseconds.
  */
-export interface FeedCache {
-  readonly kind: string;
-  get(userId: number): CachedFeed | undefined;
+export interface FeedCache extends FeedChanges {
+  get(userId: number): Promise<CachedFeed | undefined>;
   /**
-   * Reads a feed through `load` and keeps the result, unless rows were written to the feed meanwhile: a refill
-   * never overwrites what is newer. Several callers for one user share one load.
+   * Reads a feed through `load` and keeps the result, unless it was forgotten meanwhile: a refill never overwrites
+   * what is newer. Several callers for one user share one load.
    */
-  refill(userId: number, load: () => Promise<CachedFeed>): Promise<CachedFeed>;
-  /** All that is held, for proving it: user and feed. */
-  entries(): Iterable<[number, CachedFeed]>;
+  refill(userId: number, load: () => Promise<LoadedFeed>): Promise<CachedFeed>;
+  /** Whole pages, from a cache that is told of every change before that is acknowledged. */
+  readonly pages?: PageCache;
+  /** What is held of some feeds, or of all that this process knows, for proving it: user and feed. */
+  entries(userIds?: readonly number[]): AsyncIterable<[number, CachedFeed]>;
+  stats(): CacheStats;
   close(): Promise<void>;
+}
+
+/** The newest posts of one author. Ids rise. */
+export interface AuthorPosts {
+  readonly authorId: number;
+  readonly postIds: readonly number[];
+  /** No post above this id is missing. */
+  readonly completeAbove: number;
+}
+
+export interface PageEntry extends FeedEntry {
+  readonly source: 'pushed' | 'pulled' | 'own';
+}
+
+/** All that a page may be made of: pushed entries, the posts of celebrities, one's own. */
+export interface PageEntries {
+  /** Newest first, no post twice; deleted ones may be among them. */
+  readonly entries: readonly PageEntry[];
+  /** No post above this id is missing. */
+  readonly completeAbove: number;
+  /** More than was asked for is held. */
+  readonly more: boolean;
+}
+
+export interface PageCache {
+  /**
+   * What may be on a page: up to `count` entries of each kind. `load`: the posts of authors who are not held.
+   * `missing` where the feed is not held, `away` where the cache cannot be used.
+   */
+  page(
+    query: { userId: number; before: number; count: number },
+    load: (authorIds: readonly number[]) => Promise<AuthorPosts[]>,
+  ): Promise<PageEntries | 'missing' | 'away'>;
+  /** The posts that are not deleted, by id. `load`: those that are not held. undefined where the cache is away. */
+  posts(
+    entries: readonly FeedEntry[],
+    load: (missing: readonly FeedEntry[]) => Promise<StoredPost[]>,
+  ): Promise<Map<number, Post> | undefined>;
+}
+
+/** Counts since the start of this process. */
+export interface CacheStats {
+  /** Feeds that were held when asked for, and that were not. */
+  readonly hits: number;
+  readonly misses: number;
+  /** Feeds read from the store for the cache, and those of them that were not kept. */
+  readonly refills: number;
+  readonly refused: number;
+  /** Texts that were held when asked for, and that were not. */
+  readonly postHits: number;
+  readonly postMisses: number;
+  /** Changes that the cache could not be told of. */
+  readonly failures: number;
 }

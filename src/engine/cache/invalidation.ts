@@ -1,4 +1,6 @@
+import { ROW_BYTES, rowUser } from '../model/messages.ts';
 import type { Queryable } from '../store/database.ts';
+import type { FeedChanges } from './changes.ts';
 
 /** Tells every cache which feeds a transaction changes. Part of that transaction: both happen or neither. */
 export const INVALIDATE_CHANNEL = 'feedctl_feed_changed';
@@ -40,12 +42,32 @@ export class ChangedFeeds {
   }
 }
 
-/** Says that these feeds change. Run it inside the transaction that changes them. */
-export async function notifyFeedsChanged(session: Queryable, userIds: Iterable<number>): Promise<void> {
-  const changed = new ChangedFeeds();
-  for (const id of userIds) changed.add(id);
-  await changed.notify(session);
-}
+const done = async (): Promise<void> => {};
+
+/**
+ * Changes told by a notification of the transaction itself, to every process that listens: the way of caches in
+ * memory. They join follows and posts as they are now, so that texts and deletions need no telling.
+ */
+export const notifiedChanges: FeedChanges = {
+  kind: 'memory',
+  async changing(session, userIds) {
+    const changed = new ChangedFeeds();
+    for (const id of userIds) changed.add(id);
+    await changed.notify(session);
+  },
+  async writing(session, rows) {
+    const changed = new ChangedFeeds();
+    for (const part of rows)
+      for (let at = 0; at < part.length; at += ROW_BYTES) changed.add(rowUser(part, at));
+    await changed.notify(session);
+  },
+  resetting: done,
+  forget: done,
+  push: done,
+  posted: done,
+  edited: done,
+  deleted: done,
+};
 
 /** The slots a payload names. */
 export function slotsOfPayload(payload: string): number[] {

@@ -1,5 +1,6 @@
 import type { Bus, Consumer, Delivery, Outgoing, QueueName } from '../bus/bus.ts';
 import { giveBack, halves } from '../bus/giveBack.ts';
+import type { FeedChanges } from '../cache/changes.ts';
 import type { Notifier } from '../live/notifier.ts';
 import type { PushState } from '../model/celebrity.ts';
 import type { EventRef, EventType } from '../model/event.ts';
@@ -34,6 +35,7 @@ const PUBLISH_AT = 8;
 export interface PlannerContext {
   readonly db: Database;
   readonly bus: Bus;
+  readonly changes: FeedChanges;
   readonly notifier: Notifier;
   readonly relations: RelationHandlers;
   readonly log: Log;
@@ -137,15 +139,18 @@ async function handleEvents(
   const created = events.filter((event) => event.type === 'post.created');
   await planPosts(context, lane, created, header);
   for (const event of events) {
+    const post = { authorId: event.aggregateId, postId: event.subjectId };
     if (event.type === 'post.deleted') {
-      await context.relations.postDeleted(context, { authorId: event.aggregateId, postId: event.subjectId });
+      await context.relations.postDeleted(context, post);
+    } else if (event.type === 'post.updated') {
+      // It changes no feed: texts are joined when a feed is read.
+      await context.relations.postUpdated(context, post);
     } else if (event.type === 'follow.created' || event.type === 'follow.deleted') {
       await context.relations.followChanged(context, {
         followerId: event.aggregateId,
         followeeId: event.subjectId,
       });
     }
-    // An updated post changes no feed: texts are joined when a feed is read.
   }
 }
 
@@ -156,6 +161,10 @@ async function planPosts(
   header: MessageHeader,
 ): Promise<void> {
   if (created.length === 0) return;
+  // Who made a post has told the cache; whoever died in between has not.
+  await context.changes.posted(
+    created.map((event) => ({ postId: event.subjectId, authorId: event.aggregateId })),
+  );
   const authors = await authorStates(context.db, [...new Set(created.map((event) => event.aggregateId))]);
   const pushed: PlannedPost[] = [];
   const forwarded: EventRef[] = [];

@@ -1,20 +1,23 @@
 import { type Bus, type BusMark, type Consumer, type Delivery, STEPS } from '../bus/bus.ts';
 import { giveBack } from '../bus/giveBack.ts';
+import type { FeedChanges } from '../cache/changes.ts';
 import { alignPair } from '../feed/alignPair.ts';
 import type { Notifier } from '../live/notifier.ts';
 import { FeedctlError } from '../model/errors.ts';
-import { FEED_LIMIT } from '../model/feed.ts';
+import { FEED_LIMIT, type FeedEntry } from '../model/feed.ts';
 import { decodeCleanup, encodeCleanup } from '../model/messages.ts';
 import { fillsEnded } from '../store/celebrities.ts';
 import type { Database } from '../store/database.ts';
 import { removePairItems, removePostItems } from '../store/feeds.ts';
 import { type Pair, postsSinceFollow, withPairLock } from '../store/follows.ts';
+import { findPost } from '../store/posts.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 
 export interface RelationContext {
   readonly db: Database;
   readonly bus: Bus;
+  readonly changes: FeedChanges;
   readonly log: Log;
   readonly metrics?: Metrics | undefined;
 }
@@ -37,7 +40,7 @@ const LOOK_AGAIN_MS = 250;
 
 /** A follow or an unfollow: the feed and `followers` follow it, then the sockets. */
 async function followChanged(context: FollowContext, pair: Pair): Promise<void> {
-  const follows = await alignPair(context.db, pair);
+  const follows = await alignPair(context, pair);
   if (!follows) {
     await cleanUpLater(context, { pair });
     return;
@@ -48,21 +51,24 @@ async function followChanged(context: FollowContext, pair: Pair): Promise<void> 
   await context.notifier.toUser(pair.followerId, posts, { run: 0, committedAt: Date.now() });
 }
 
-async function postDeleted(
-  context: RelationContext,
-  post: { authorId: number; postId: number },
-): Promise<void> {
+async function postDeleted(context: RelationContext, post: FeedEntry): Promise<void> {
+  await context.changes.deleted(post);
   await removePostItems(context.db, post);
   await cleanUpLater(context, { post });
+}
+
+async function postUpdated(context: RelationContext, post: FeedEntry): Promise<void> {
+  await context.changes.edited(post, () => findPost(context.db, post));
 }
 
 /** What the planner does with events that are no new posts. */
 export interface RelationHandlers {
   followChanged(context: FollowContext, pair: Pair): Promise<void>;
-  postDeleted(context: RelationContext, post: { authorId: number; postId: number }): Promise<void>;
+  postDeleted(context: RelationContext, post: FeedEntry): Promise<void>;
+  postUpdated(context: RelationContext, post: FeedEntry): Promise<void>;
 }
 
-export const relationHandlers: RelationHandlers = { followChanged, postDeleted };
+export const relationHandlers: RelationHandlers = { followChanged, postDeleted, postUpdated };
 
 async function cleanUpLater(context: RelationContext, what: Cleanup['what']): Promise<void> {
   const mark = await context.bus.mark(STEPS[0]!);

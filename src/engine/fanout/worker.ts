@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Bus } from '../bus/bus.ts';
+import type { FeedChanges } from '../cache/changes.ts';
 import { openNotifier } from '../live/notifier.ts';
 import { openPresence } from '../live/presence.ts';
 import { messageOf } from '../model/errors.ts';
@@ -30,12 +31,13 @@ export interface Worker {
 export async function startWorker(context: {
   db: Database;
   bus: Bus;
+  changes: FeedChanges;
   log: Log;
   metrics?: Metrics | undefined;
   version: string;
   onBatch?: ((rows: Buffer[]) => void) | undefined;
 }): Promise<Worker> {
-  const { db, bus, log, metrics, version } = context;
+  const { db, bus, changes, log, metrics, version } = context;
   const id = randomUUID();
   const resources = new Resources();
   let rowsWritten = 0;
@@ -53,6 +55,7 @@ export async function startWorker(context: {
     const writer = await startWriter({
       db,
       bus,
+      changes,
       notifier,
       log,
       metrics,
@@ -60,9 +63,9 @@ export async function startWorker(context: {
       onBatch: context.onBatch,
     });
     resources.add('writer', () => writer.stop(deadline));
-    const cleaner = await startCleaner({ db, bus, log, metrics });
+    const cleaner = await startCleaner({ db, bus, changes, log, metrics });
     resources.add('cleaner', () => cleaner.stop(deadline));
-    const planner = await startPlanner({ db, bus, notifier, relations: relationHandlers, log, metrics });
+    const planner = await startPlanner({ db, bus, changes, notifier, relations: relationHandlers, log, metrics });
     resources.add('planner', () => planner.stop(deadline));
     const tasks = [
       every(SWEEP_EVERY_MS, 'sweeper', log, async () => {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bus, Consumer, Delivery, QueueName } from '../bus/bus.ts';
 import { giveBack, halves } from '../bus/giveBack.ts';
-import { ChangedFeeds } from '../cache/invalidation.ts';
+import type { FeedChanges } from '../cache/changes.ts';
 import type { Notifier } from '../live/notifier.ts';
 import {
   decodeRows,
@@ -40,6 +40,7 @@ const COPY = 'copy feed_items (user_id, post_id, author_id) from stdin (format b
 export interface WriterContext {
   readonly db: Database;
   readonly bus: Bus;
+  readonly changes: FeedChanges;
   readonly notifier: Notifier;
   readonly log: Log;
   readonly metrics?: Metrics | undefined;
@@ -138,10 +139,9 @@ class Waiting {
 async function writeParts(context: WriterContext, parts: Part[]): Promise<void> {
   try {
     await writeBatch(context, parts);
-    await context.notifier.toRecipients(
-      parts.map((part) => part.rows),
-      parts[0]!.header,
-    );
+    const rows = parts.map((part) => part.rows);
+    await context.changes.push(rows);
+    await context.notifier.toRecipients(rows, parts[0]!.header);
     for (const part of parts) part.delivery.ack();
   } catch (error) {
     if (parts.length === 1 || isPassing(error)) {
@@ -153,16 +153,14 @@ async function writeParts(context: WriterContext, parts: Part[]): Promise<void> 
 }
 
 async function writeBatch(context: WriterContext, parts: Part[]): Promise<void> {
-  const changed = new ChangedFeeds();
-  for (const { rows } of parts)
-    for (let at = 0; at < rows.length; at += ROW_BYTES) changed.add(rowUser(rows, at));
+  const rows = parts.map((part) => part.rows);
   const startedAt = performance.now();
   const done = (rows: number) => {
     context.onWritten?.(rows);
     observe(context, parts, { rows, ms: performance.now() - startedAt });
   };
   const commit = async (session: Session, written: number[]) => {
-    await changed.notify(session);
+    await context.changes.writing(session, rows);
     await recordRun(
       session,
       parts.map((part, i) => ({ ...part.header, deliveries: written[i]! })),
@@ -170,17 +168,13 @@ async function writeBatch(context: WriterContext, parts: Part[]): Promise<void> 
   };
   try {
     await context.db.transaction(async (session) => {
-      await copyIn(
-        session,
-        COPY,
-        parts.map((part) => part.rows),
-      );
+      await copyIn(session, COPY, rows);
       await commit(
         session,
         parts.map((part) => part.count),
       );
     }, WITHIN);
-    context.onBatch?.(parts.map((part) => part.rows));
+    context.onBatch?.(rows);
     done(parts.reduce((sum, part) => sum + part.count, 0));
     return;
   } catch (error) {

@@ -1,4 +1,4 @@
-import { notifyFeedsChanged } from '../cache/invalidation.ts';
+import type { FeedChanges } from '../cache/changes.ts';
 import type { Database } from '../store/database.ts';
 import { backfillPair, removePairItems } from '../store/feeds.ts';
 import { copyPairState, type Pair, withPairLock } from '../store/follows.ts';
@@ -8,14 +8,19 @@ import { copyPairState, type Pair, withPairLock } from '../store/follows.ts';
  * the feed is filled: a post is planned with the new follower, or it was there before and is in the backfill.
  * Returns whether the pair follows.
  */
-export async function alignPair(db: Database, pair: Pair): Promise<boolean> {
-  return db.withSession((session) =>
+export async function alignPair(
+  { db, changes }: { db: Database; changes: FeedChanges },
+  pair: Pair,
+): Promise<boolean> {
+  const follows = await db.withSession((session) =>
     withPairLock(session, pair, async () => {
       const follows = await copyPairState(session, pair);
       if (follows) await backfillPair(session, pair);
       else await removePairItems(session, pair);
-      await notifyFeedsChanged(session, [pair.followerId]);
+      await changes.changing(session, [pair.followerId]);
       return follows;
     }),
   );
+  await changes.forget([pair.followerId]);
+  return follows;
 }

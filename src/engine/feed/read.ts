@@ -1,9 +1,10 @@
-import type { CachedFeed, FeedCache } from '../cache/cache.ts';
+import type { CachedFeed, FeedCache, LoadedFeed } from '../cache/cache.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT, type FeedEntry } from '../model/feed.ts';
 import { MAX_ID, parseId } from '../model/ids.ts';
 import type { Queryable } from '../store/database.ts';
-import { feedRing, type PageRow, pageAboveFloor, pageBelowFloor, pageOfCached } from '../store/feeds.ts';
+import { loadFeed, type PageRow, pageAboveFloor, pageBelowFloor, pageOfCached } from '../store/feeds.ts';
+import { cachedPage } from './cachedPage.ts';
 
 export const MAX_PAGE = 1_000;
 
@@ -34,18 +35,30 @@ export async function readFeed(
 ): Promise<FeedPage> {
   const before = query.cursor === undefined ? MAX_ID : parseId(query.cursor, 'post');
   const { limit } = query;
-  const cached = cache && (cache.get(userId) ?? (await cache.refill(userId, () => loadRing(db, userId))));
   const items =
-    (cached && (await pageFromCache(db, userId, before, limit, cached))) ??
+    (cache && (await pageFromCache(db, userId, before, limit, cache))) ??
     (await pageFromTable(db, userId, before, limit));
   const nextCursor = items.length === limit ? String(items.at(-1)!.postId) : null;
   return { userId, items, nextCursor };
 }
 
-async function loadRing(db: Queryable, userId: number): Promise<CachedFeed> {
-  const { floor, entries } = await feedRing(db, userId, FEED_LIMIT);
-  const full = entries.length === FEED_LIMIT;
-  return { floor, entries, completeAbove: full ? Math.max(floor, entries.at(-1)!.postId - 1) : floor };
+/** undefined where the cache does not reach far enough down. */
+async function pageFromCache(
+  db: Queryable,
+  userId: number,
+  before: number,
+  limit: number,
+  cache: FeedCache,
+): Promise<PageRow[] | undefined> {
+  const load = async (): Promise<LoadedFeed> => {
+    const feed = await loadFeed(db, userId, FEED_LIMIT);
+    const full = feed.entries.length === FEED_LIMIT;
+    return { ...feed, completeAbove: full ? feed.entries.at(-1)!.postId - 1 : feed.floor };
+  };
+  if (cache.pages)
+    return cachedPage(db, cache.pages, { userId, before, limit }, () => cache.refill(userId, load));
+  const feed = (await cache.get(userId)) ?? (await cache.refill(userId, load));
+  return pageOverCached(db, userId, before, limit, feed);
 }
 
 async function pageFromTable(
@@ -59,16 +72,14 @@ async function pageFromTable(
   return withOlder(db, { userId, before, limit, floor: above.floor }, above.rows);
 }
 
-/** undefined where the cache does not reach far enough down. */
-async function pageFromCache(
+/** The entries that are held, and follows and posts as they are now: for caches that are not told of those. */
+async function pageOverCached(
   db: Queryable,
   userId: number,
   before: number,
   limit: number,
   cached: CachedFeed,
 ): Promise<PageRow[] | undefined> {
-  // An empty entry may be that of a user who does not exist: the table knows.
-  if (cached.entries.length === 0) return undefined;
   const start = firstBelow(cached.entries, before);
   // Some more than the page: those unfollowed since or deleted drop out.
   const slice = cached.entries.slice(start, start + limit + 50);

@@ -1,4 +1,5 @@
-import { notifyFeedsChanged } from '../cache/invalidation.ts';
+import type { FeedChanges } from '../cache/changes.ts';
+import { notifiedChanges } from '../cache/invalidation.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { Database, Session } from '../store/database.ts';
 import { rebuildFeeds } from '../store/rebuild.ts';
@@ -22,21 +23,24 @@ export async function rebuild(
   db: Database,
   userId: number | undefined,
   options: {
+    changes?: FeedChanges;
     dryRun?: boolean;
     signal?: AbortSignal;
     onProgress?: (users: number, items: number) => void;
   } = {},
 ): Promise<RebuildResult> {
   const startedAt = performance.now();
+  const { changes = notifiedChanges } = options;
   let users = 0;
   let items = 0;
   const chunk = async (ids: number[]) => {
     const work = async (session: Session) => {
       const rows = await rebuildFeeds(session, ids);
-      await notifyFeedsChanged(session, ids);
+      await changes.changing(session, ids);
       return rows;
     };
     items += await (options.dryRun ? db.rehearse(work) : db.transaction(work));
+    if (!options.dryRun) await changes.forget(ids);
     users += ids.length;
     options.onProgress?.(users, items);
   };

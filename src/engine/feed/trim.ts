@@ -1,4 +1,5 @@
-import { notifyFeedsChanged } from '../cache/invalidation.ts';
+import type { FeedChanges } from '../cache/changes.ts';
+import { notifiedChanges } from '../cache/invalidation.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT } from '../model/feed.ts';
 import type { Database, Session } from '../store/database.ts';
@@ -25,22 +26,25 @@ export async function trim(
   options: {
     keep?: number;
     longerThan?: number;
+    changes?: FeedChanges;
     dryRun?: boolean;
     signal?: AbortSignal;
     onProgress?: (users: number, items: number) => void;
   } = {},
 ): Promise<TrimResult> {
   const startedAt = performance.now();
+  const { changes = notifiedChanges } = options;
   const keep = options.keep ?? FEED_LIMIT;
   let users = 0;
   let items = 0;
   const chunk = async (ids: number[]) => {
     const work = async (session: Session) => {
       const removed = await trimFeeds(session, ids, keep);
-      await notifyFeedsChanged(session, ids);
+      await changes.changing(session, ids);
       return removed;
     };
     const removed = await (options.dryRun ? db.rehearse(work) : db.transaction(work));
+    // What is held of a feed in a shared cache stays true: rows go, and no post with them.
     items += removed;
     users += userId === undefined || removed > 0 ? ids.length : 0;
     options.onProgress?.(users, items);

@@ -1,4 +1,6 @@
 import type { FeedCache } from '../cache/cache.ts';
+import type { FeedChanges } from '../cache/changes.ts';
+import { notifiedChanges } from '../cache/invalidation.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { Database } from '../store/database.ts';
 import type { Pair } from '../store/follows.ts';
@@ -36,10 +38,12 @@ export async function verify(
   options: {
     repair?: boolean;
     cache?: FeedCache;
+    changes?: FeedChanges;
     signal?: AbortSignal;
     onProgress?: (checked: number, total: number, mismatched: number) => void;
   } = {},
 ): Promise<VerifyResult> {
+  const { changes = options.cache ?? notifiedChanges } = options;
   if (userId !== undefined) await getUser(db, userId);
   const ranges =
     userId === undefined
@@ -62,13 +66,13 @@ export async function verify(
       }
     }),
   );
-  const repeats = options.cache ? repeatsInCache(options.cache, userId) : new Map<number, number>();
+  const repeats = options.cache ? await repeatsInCache(options.cache, userId) : new Map<number, number>();
   const mismatched = new Set([...faults.map((fault) => fault.userId), ...repeats.keys()]);
   let repaired = 0;
   if (options.repair) {
     // Pairs first: a feed is rebuilt from the follows, but filled from then on by `followers`.
-    for (const pair of asymmetric) await alignPair(db, pair);
-    for (const id of mismatched) await rebuild(db, id);
+    for (const pair of asymmetric) await alignPair({ db, changes }, pair);
+    for (const id of mismatched) await rebuild(db, id, { changes });
     repaired = asymmetric.length + mismatched.size;
   }
   const sum = (of: (fault: FeedFaults) => number) => faults.reduce((total, fault) => total + of(fault), 0);
@@ -84,10 +88,9 @@ export async function verify(
   };
 }
 
-function repeatsInCache(cache: FeedCache, userId: number | undefined): Map<number, number> {
+async function repeatsInCache(cache: FeedCache, userId: number | undefined): Promise<Map<number, number>> {
   const repeats = new Map<number, number>();
-  for (const [id, feed] of cache.entries()) {
-    if (userId !== undefined && id !== userId) continue;
+  for await (const [id, feed] of cache.entries(userId === undefined ? undefined : [userId])) {
     const distinct = new Set(feed.entries.map((entry) => entry.postId)).size;
     if (distinct < feed.entries.length) repeats.set(id, feed.entries.length - distinct);
   }

@@ -51,6 +51,16 @@ export const ERRORS = {
     failure: 'final',
     mend: 'The message was damaged, or written by a newer or a foreign program.',
   },
+  CACHE_REFUSED: {
+    exit: 1,
+    mend: 'Correct the user and password in FEEDCTL_CACHE_URL, and what Redis allows them.',
+  },
+  CACHE_UNREACHABLE: {
+    exit: 1,
+    failure: 'passing',
+    mend: 'Check that Redis runs and that the URL is right; the cluster works without it, only slower.',
+  },
+  CACHE_UNSUITABLE: { exit: 1, mend: 'Name one Redis server, 6.2 or newer, that is no replica.' },
   CIRCUIT_OPEN: {
     exit: 1,
     failure: 'passing',

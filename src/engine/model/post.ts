@@ -10,6 +10,11 @@ export interface Post {
   readonly version: number;
 }
 
+/** A post as the store has it. */
+export interface StoredPost extends Post {
+  readonly deleted: boolean;
+}
+
 /** Throws POST_EMPTY, POST_TOO_LONG or TEXT_INVALID. A character is a Unicode code point. */
 export function checkPostText(text: string): void {
   if (text.trim() === '') throw new FeedctlError('POST_EMPTY', 'the post has no text');

@@ -1,4 +1,5 @@
 import type { Bus } from '../bus/bus.ts';
+import type { FeedChanges } from '../cache/changes.ts';
 import { dispatch } from '../fanout/dispatcher.ts';
 import { messageOf } from '../model/errors.ts';
 import type { EventRef } from '../model/event.ts';
@@ -10,6 +11,7 @@ import type { Log } from '../telemetry/log.ts';
 export interface SocialContext {
   readonly db: Database;
   readonly bus: Bus;
+  readonly changes: FeedChanges;
   readonly ids: IdSource;
   readonly log: Log;
 }

@@ -32,6 +32,8 @@ async function change(
   if (options.dryRun) return context.db.rehearse((session) => write(session, pair, id));
   // Done by a try whose answer was lost: nothing changes at the next, and the sweeper publishes the event.
   const changed = await context.db.repeat(() => write(context.db, pair, id));
+  // Whether it was this call or an earlier one that changed it: from here on no feed may say otherwise.
+  await context.changes.forget([pair.followerId]);
   if (changed)
     await dispatchCommitted(context, [
       { id, type, aggregateId: pair.followerId, subjectId: pair.followeeId },

@@ -19,6 +19,7 @@ export async function createPost(
   if (options.dryRun) return context.db.rehearse((session) => insertPost(session, post));
   // The ids are the same at every try: a post that was committed, and its answer lost, is found and not made twice.
   const created = await context.db.repeat((again) => insertPost(context.db, post, again));
+  await context.changes.posted([{ postId: post.id, authorId }]);
   await dispatchCommitted(context, [
     { id: eventId!, type: 'post.created', aggregateId: authorId, subjectId: post.id },
   ]);
@@ -48,6 +49,7 @@ export async function updatePost(
       'VERSION_CONFLICT',
       `post ${postId} has changed since version ${version ?? post.version}`,
     );
+  await context.changes.edited({ postId, authorId: post.authorId }, async () => updated);
   await dispatchCommitted(context, [
     { id: eventId, type: 'post.updated', aggregateId: post.authorId, subjectId: postId },
   ]);
@@ -72,6 +74,7 @@ export async function deletePost(
   if (options.dryRun) return post;
   const eventId = await context.ids.next();
   await markPostDeleted(context.db, { id: postId, authorId: post.authorId, eventId });
+  await context.changes.deleted({ postId, authorId: post.authorId });
   await dispatchCommitted(context, [
     {
       id: eventId,

@@ -1,26 +1,57 @@
+import { FeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT, type FeedEntry, type FeedSource } from '../model/feed.ts';
-import { MAX_ID } from '../model/ids.ts';
+import { readId } from '../model/messages.ts';
 import type { Queryable, Session } from './database.ts';
 import type { Pair } from './follows.ts';
 
-/** A user's materialized entries, newest first, and the floor they are complete above. */
-export async function feedRing(
+/** Bytes of an aggregate of ids, eight each. */
+function idsOf(bytes: Buffer | null): number[] {
+  const ids: number[] = [];
+  for (let at = 0; at < (bytes?.length ?? 0); at += 8) ids.push(readId(bytes!, at));
+  return ids;
+}
+
+/**
+ * The newest rows of a feed, its floor, and who may come into it: one statement, so one snapshot. In: user, limit.
+ * A thousand entries come as bytes: as rows they would take the driver three times as long as the server.
+ */
+const LOAD = `
+  select u.feed_floor as floor,
+         (select string_agg(int8send(post_id) || int8send(author_id), '' order by post_id desc) from (
+            select i.post_id, i.author_id from feed_items i
+            join follows f on f.follower_id = $1 and f.followee_id = i.author_id
+            where i.user_id = $1 and i.post_id > u.feed_floor order by i.post_id desc limit $2) newest) as entries,
+         (select string_agg(int8send(followee_id), '' order by followee_id)
+          from follows where follower_id = $1) as followees,
+         (select string_agg(int8send(f.followee_id), '' order by f.followee_id)
+          from follows f join celebrities c on c.user_id = f.followee_id where f.follower_id = $1) as celebrities
+  from users u where u.id = $1`;
+
+/** Throws USER_NOT_FOUND. */
+export async function loadFeed(
   db: Queryable,
   userId: number,
   limit: number,
-): Promise<{ floor: number; entries: FeedEntry[] }> {
-  const { rows } = await db.query<{ floor: number; postId: number | null; authorId: number }>(
-    `select u.feed_floor as floor, i.post_id as "postId", i.author_id as "authorId"
-     from users u left join lateral (
-       select post_id, author_id from feed_items where user_id = u.id and post_id > u.feed_floor
-       order by post_id desc limit $2) i on true
-     where u.id = $1 order by i.post_id desc`,
-    [userId, limit],
-  );
-  const entries = rows.flatMap((row) =>
-    row.postId === null ? [] : [{ postId: row.postId, authorId: row.authorId }],
-  );
-  return { floor: rows[0]?.floor ?? MAX_ID, entries };
+): Promise<{ floor: number; entries: FeedEntry[]; followees: number[]; celebrities: number[] }> {
+  const { rows } = await db.query<{
+    floor: number;
+    entries: Buffer | null;
+    followees: Buffer | null;
+    celebrities: Buffer | null;
+  }>(LOAD, [userId, limit]);
+  const row = rows[0];
+  if (!row) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${userId}`);
+  const flat = idsOf(row.entries);
+  const entries = Array.from({ length: flat.length / 2 }, (_, i) => ({
+    postId: flat[2 * i]!,
+    authorId: flat[2 * i + 1]!,
+  }));
+  return {
+    floor: row.floor,
+    entries,
+    followees: idsOf(row.followees),
+    celebrities: idsOf(row.celebrities),
+  };
 }
 
 /** Where the pushed part of a page comes from: the table, or ids that a cache holds. $1 user, $2 before, $3 limit. */

@@ -1,6 +1,7 @@
 import { FeedctlError } from '../model/errors.ts';
 import type { EventRef } from '../model/event.ts';
-import type { Post } from '../model/post.ts';
+import type { FeedEntry } from '../model/feed.ts';
+import type { Post, StoredPost } from '../model/post.ts';
 import { CopyRows, copyIn } from './copy.ts';
 import { type Database, isDuplicate, type Queryable, type Session } from './database.ts';
 
@@ -71,6 +72,43 @@ export async function markPostDeleted(
 ): Promise<void> {
   const { rowCount } = await db.query(DELETE, [post.authorId, post.id, post.eventId]);
   if (rowCount === 0) throw new FeedctlError('POST_NOT_FOUND', `there is no post ${post.id}`);
+}
+
+/** undefined where it is deleted. */
+export async function findPost(db: Queryable, post: FeedEntry): Promise<Post | undefined> {
+  const { rows } = await db.query<Post>(
+    `select id, author_id as "authorId", body, created_at as "createdAt", version
+     from posts where author_id = $1 and id = $2 and deleted_at is null`,
+    [post.authorId, post.postId],
+  );
+  return rows[0];
+}
+
+/** Those of the posts that are there, deleted ones too. */
+export async function storedPosts(db: Queryable, posts: readonly FeedEntry[]): Promise<StoredPost[]> {
+  const { rows } = await db.query<StoredPost>(
+    `select p.id, p.author_id as "authorId", p.body, p.created_at as "createdAt", p.version,
+            p.deleted_at is not null as deleted
+     from unnest($1::bigint[], $2::bigint[]) wanted(author_id, id) join posts p using (author_id, id)`,
+    [posts.map((post) => post.authorId), posts.map((post) => post.postId)],
+  );
+  return rows;
+}
+
+/** The newest posts of each author, in rising order. In: authors, limit. */
+export async function newestPosts(
+  db: Queryable,
+  authorIds: readonly number[],
+  limit: number,
+): Promise<{ authorId: number; postIds: number[] }[]> {
+  const { rows } = await db.query<{ authorId: number; ids: string[] }>(
+    `select a.id as "authorId", array(
+       select id from (select id from posts where author_id = a.id and deleted_at is null
+                       order by id desc limit $2) newest order by id) as ids
+     from unnest($1::bigint[]) a(id)`,
+    [authorIds, limit],
+  );
+  return rows.map((row) => ({ authorId: row.authorId, postIds: row.ids.map(Number) }));
 }
 
 /** Throws POST_NOT_FOUND. */

@@ -114,7 +114,8 @@ test('a repeat in the cache is found and repaired', async () => {
   const cache = await openMemoryCache(db);
   onTestFinished(() => cache.close());
   const entries = [7, 4, 4, 1].map((postId) => ({ postId, authorId: 2 }));
-  await cache.refill(4, async () => ({ entries, completeAbove: 0, floor: 0 }));
+  const load = { entries, completeAbove: 0, floor: 0, followees: [2], celebrities: [] };
+  await cache.refill(4, async () => load);
   const found = { ...SOUND, mismatched: 1, duplicates: 1 };
   expect(await verify(db, 1, { cache })).toEqual({ ...SOUND, checked: 1 });
   expect(await verify(db, undefined, { cache, repair: true })).toEqual({ ...found, checked: 4, repaired: 1 });

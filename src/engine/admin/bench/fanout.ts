@@ -1,6 +1,5 @@
 import { availableParallelism, cpus, totalmem } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { notifyFeedsChanged } from '../../cache/invalidation.ts';
 import type { Config } from '../../config/config.ts';
 import { dispatch } from '../../fanout/dispatcher.ts';
 import { fanOutSettled } from '../../fanout/settled.ts';
@@ -227,7 +226,8 @@ async function openReaders(bench: BenchCluster, mix: Mix): Promise<{ close(): Pr
   const { cluster, cache, gateway } = bench;
   const first = mix.authors.length + 1;
   const readers = Array.from({ length: Math.min(CACHED_READERS, mix.readers) }, (_, i) => first + i);
-  await notifyFeedsChanged(cluster.db, readers);
+  await cache.changing(cluster.db, readers);
+  await cache.forget(readers);
   for (const reader of readers) await readFeed(cluster.db, reader, { limit: PAGE }, cache);
   let frames = 0;
   const sockets = await Promise.all(

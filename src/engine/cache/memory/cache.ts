@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Database } from '../../store/database.ts';
 import type { CachedFeed, FeedCache } from '../cache.ts';
-import { INVALIDATE_CHANNEL, slotOf, slotsOfPayload } from '../invalidation.ts';
+import { INVALIDATE_CHANNEL, notifiedChanges, slotOf, slotsOfPayload } from '../invalidation.ts';
 
 /** Entries of all feeds together: about 100 bytes each. */
 const MAX_ENTRIES = 1_000_000;
@@ -17,6 +17,10 @@ export async function openMemoryCache(db: Database): Promise<FeedCache> {
   });
   const bySlot = new Map<number, Set<number>>();
   let listening = false;
+  let hits = 0;
+  let misses = 0;
+  let refills = 0;
+  let refused = 0;
   const loading = new Map<number, { stale: boolean; result: Promise<CachedFeed> }>();
 
   const forget = (userId: number) => {
@@ -55,20 +59,32 @@ export async function openMemoryCache(db: Database): Promise<FeedCache> {
   });
 
   return {
-    kind: 'memory',
-    get: (userId) => feeds.get(userId),
-    refill(userId, read) {
+    ...notifiedChanges,
+    async get(userId) {
+      const feed = feeds.get(userId);
+      if (feed) hits += 1;
+      else misses += 1;
+      return feed;
+    },
+    async refill(userId, read) {
       const running = loading.get(userId);
       if (running) return running.result;
-      if (!listening) return read();
+      refills += 1;
+      if (!listening) {
+        refused += 1;
+        return read();
+      }
       track(userId);
       const load = { stale: false, result: Promise.resolve().then(read) };
       loading.set(userId, load);
       load.result.then(
         (feed) => {
-          if (load.stale) return;
+          if (load.stale) {
+            refused += 1;
+            return;
+          }
           loading.delete(userId);
-          feeds.set(userId, feed);
+          feeds.set(userId, { entries: feed.entries, completeAbove: feed.completeAbove, floor: feed.floor });
         },
         () => {
           if (!load.stale) loading.delete(userId);
@@ -76,7 +92,13 @@ export async function openMemoryCache(db: Database): Promise<FeedCache> {
       );
       return load.result;
     },
-    entries: () => feeds.entries(),
+    async *entries(userIds) {
+      for (const userId of userIds ?? [...feeds.keys()]) {
+        const feed = feeds.peek(userId);
+        if (feed) yield [userId, feed];
+      }
+    },
+    stats: () => ({ hits, misses, refills, refused, postHits: 0, postMisses: 0, failures: 0 }),
     async close() {
       await listener.close();
       forgetAll();

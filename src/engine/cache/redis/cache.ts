@@ -1,0 +1,173 @@
+import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { FeedEntry } from '../../model/feed.ts';
+import { writeId } from '../../model/messages.ts';
+import type { Database } from '../../store/database.ts';
+import type { Log } from '../../telemetry/log.ts';
+import type { CachedFeed, CacheStats, FeedCache, LoadedFeed } from '../cache.ts';
+import { Slots } from '../slots.ts';
+import { Marks, packDeleted, packFeed, packIds, packPost, packRows, slotOfId, unpackFeed } from './format.ts';
+import { type Kind, keyOf, marksOf, SECONDS_TO_LIVE } from './keys.ts';
+import { openPages } from './pages.ts';
+import { RedisState, type State } from './state.ts';
+
+/** Rows of one PUSH, a few milliseconds: pages are read in between. */
+const ROWS_A_PUSH = 1_000;
+/** Posts told one by one; for more, the marks are asked first. */
+const POSTS_UNASKED = 4;
+/** Loads from the database on behalf of the cache at a time: a cold cache is no stampede. */
+const LOADS = 8;
+/** How often, and how many times, a reader looks whether another one's refill has ended. */
+const LOOK_AGAIN_MS = 20;
+const LOOKS = 10;
+
+export interface RedisFeedCache extends FeedCache {
+  readonly state: RedisState;
+}
+
+/**
+ * Feeds, posts and authors' rings in Redis, told of every change before it is acknowledged. Throws CACHE_REFUSED or
+ * CACHE_UNSUITABLE; a Redis that is away is gone without until it is back.
+ */
+export async function openRedisCache(url: string, db: Database, log: Log): Promise<RedisFeedCache> {
+  const state = await RedisState.open(url, db, log);
+  const loads = new Slots(LOADS);
+  const running = new Map<number, Promise<CachedFeed>>();
+  const counts = { hits: 0, misses: 0, refills: 0, refused: 0, postHits: 0, postMisses: 0 };
+
+  const marks = async (now: State, kind: Kind): Promise<Marks> =>
+    new Marks((await state.script(now, 'MARKS', marksOf(now, kind))) as (Buffer | null)[]);
+  const pushRows = async (now: State, kind: Kind, rows: Buffer) => {
+    const parts: Promise<unknown>[] = [];
+    for (let at = 0; at < rows.length; at += 24 * ROWS_A_PUSH)
+      parts.push(state.script(now, 'PUSH', now.prefix + kind, rows.subarray(at, at + 24 * ROWS_A_PUSH)));
+    await Promise.all(parts);
+  };
+  const lease = async (now: State, kind: Kind, ids: readonly number[], token: Buffer): Promise<string> => {
+    const slots = Buffer.alloc(4 * ids.length);
+    for (const [i, id] of ids.entries()) slots.writeUInt32BE(slotOfId(id), 4 * i);
+    return String(
+      await state.script(now, 'LEASE', now.prefix + kind, packIds(ids), token, marksOf(now, kind), slots),
+    );
+  };
+
+  const get = async (userId: number): Promise<CachedFeed | undefined> => {
+    if (!(await state.epoch.trusted())) return undefined;
+    const [value] = await state.run((now) => state.connection.getMany(now.runId, [keyOf(now, 'h', userId)]));
+    return value ? unpackFeed(value) : undefined;
+  };
+  const getOrNothing = (userId: number) => get(userId).catch(() => undefined);
+
+  /** Under a lease, where one can be had; another's refill is waited for a little while. */
+  const refill = async (userId: number, load: () => Promise<LoadedFeed>): Promise<CachedFeed> => {
+    const token = randomBytes(8);
+    let leased: State | undefined;
+    for (let looks = 0; looks < LOOKS && !leased; looks += 1) {
+      const got = await state
+        .run(async (now) => {
+          const answer = await lease(now, 'h', [userId], token);
+          if (answer === 'L') leased = now;
+          return answer;
+        })
+        .catch(() => undefined);
+      if (got === 'H') {
+        const feed = await getOrNothing(userId);
+        if (feed) return feed;
+      }
+      if (got === undefined || leased) break;
+      await sleep(LOOK_AGAIN_MS);
+    }
+    counts.refills += 1;
+    const fill = (value: Buffer) =>
+      state
+        .script(leased!, 'FILL', token, SECONDS_TO_LIVE, keyOf(leased!, 'h', userId), value)
+        .catch(() => 0);
+    try {
+      const feed = await load();
+      const kept = leased ? await fill(packFeed(feed)) : 0;
+      if (kept === 0) counts.refused += 1;
+      return feed;
+    } catch (error) {
+      if (leased) await fill(Buffer.alloc(0));
+      throw error;
+    }
+  };
+
+  return {
+    kind: 'redis',
+    state,
+    get: getOrNothing,
+    refill(userId, load) {
+      const shared = running.get(userId);
+      if (shared) return shared;
+      const result = loads
+        .run(() => refill(userId, load))
+        .finally(() => {
+          if (running.get(userId) === result) running.delete(userId);
+        });
+      running.set(userId, result);
+      return result;
+    },
+    pages: openPages({ state, counts, loads, lease }),
+    changing: async () => {},
+    writing: async () => {},
+    resetting: (session) => state.epoch.raiseWithin(session),
+    async forget(userIds) {
+      if (userIds.length === 0) return;
+      for (const userId of userIds) running.delete(userId);
+      const ids = packIds(userIds);
+      await state.tell((now) => state.script(now, 'FORGET', `${now.prefix}h`, ids), { seen: true });
+    },
+    async push(rows) {
+      await state.tell(
+        async (now) => {
+          // Asked after the commit: whoever marks their slot later will load what was committed.
+          const held = await marks(now, 'h');
+          if (!held.empty) await pushRows(now, 'h', packRows(rows, held));
+        },
+        { seen: false },
+      );
+    },
+    async posted(posts) {
+      await state.tell(
+        async (now) => {
+          const held = posts.length > POSTS_UNASKED ? await marks(now, 'a') : undefined;
+          const told = held ? posts.filter((post) => held.has(slotOfId(post.authorId))) : posts;
+          await pushRows(now, 'a', packPosts(told));
+        },
+        { seen: false },
+      );
+    },
+    async edited({ postId }, load) {
+      const post = await load();
+      const value = post ? packPost(post) : packDeleted();
+      await state.tell((now) => state.script(now, 'POSTS', SECONDS_TO_LIVE, keyOf(now, 'p', postId), value), {
+        seen: true,
+      });
+    },
+    async deleted({ postId }) {
+      await state.tell(
+        (now) => state.script(now, 'POSTS', SECONDS_TO_LIVE, keyOf(now, 'p', postId), packDeleted()),
+        { seen: true },
+      );
+    },
+    async *entries(userIds = []) {
+      for (const userId of userIds) {
+        const feed = await getOrNothing(userId);
+        if (feed) yield [userId, feed];
+      }
+    },
+    stats: (): CacheStats => ({ ...counts, failures: state.failures }),
+    close: () => state.close(),
+  };
+}
+
+function packPosts(posts: readonly FeedEntry[]): Buffer {
+  const bytes = Buffer.allocUnsafe(24 * posts.length);
+  for (const [i, { postId, authorId }] of posts.entries()) {
+    writeId(bytes, 24 * i, authorId);
+    writeId(bytes, 24 * i + 8, postId);
+    writeId(bytes, 24 * i + 16, authorId);
+  }
+  return bytes;
+}

@@ -1,0 +1,155 @@
+import { FEED_LIMIT, type FeedEntry } from '../../model/feed.ts';
+import { ROW_BYTES, readId, writeId } from '../../model/messages.ts';
+import type { Post, StoredPost } from '../../model/post.ts';
+import type { AuthorPosts, CachedFeed, LoadedFeed } from '../cache.ts';
+
+/** The values that scripts.ts describes. */
+const ENTRY_BYTES = 16;
+const LIST_AT = 9;
+const KIND = { feed: 0x48, ring: 0x52, post: 0x50, deleted: 0x44 } as const;
+/** A deleted post never comes back. */
+const LAST_VERSION = 0xffffffff;
+const POST_BYTES = 21;
+
+export function packIds(ids: readonly number[]): Buffer {
+  const bytes = Buffer.allocUnsafe(8 * ids.length);
+  for (const [i, id] of ids.entries()) writeId(bytes, 8 * i, id);
+  return bytes;
+}
+
+export function unpackIds(bytes: Buffer): number[] {
+  const ids: number[] = [];
+  for (let at = 0; at < bytes.length; at += 8) ids.push(readId(bytes, at));
+  return ids;
+}
+
+function packValue(
+  kind: number,
+  lists: readonly (readonly number[])[],
+  completeAbove: number,
+  entries: readonly FeedEntry[],
+): Buffer {
+  const listed = lists.reduce((sum, list) => sum + list.length, 0);
+  const bytes = Buffer.alloc(LIST_AT + 8 * listed + ENTRY_BYTES * (1 + entries.length));
+  bytes[0] = kind;
+  bytes.writeUInt32BE(lists[0]?.length ?? 0, 1);
+  bytes.writeUInt32BE(lists[1]?.length ?? 0, 5);
+  let at = LIST_AT;
+  for (const list of lists) {
+    packIds(list).copy(bytes, at);
+    at += 8 * list.length;
+  }
+  writeId(bytes, at, completeAbove);
+  for (let i = entries.length - 1; i >= 0; i -= 1) {
+    at += ENTRY_BYTES;
+    writeId(bytes, at, entries[i]!.postId);
+    writeId(bytes, at + 8, entries[i]!.authorId);
+  }
+  return bytes;
+}
+
+export const packFeed = (feed: LoadedFeed): Buffer =>
+  packValue(KIND.feed, [feed.celebrities, feed.followees], feed.completeAbove, feed.entries);
+
+export const packRing = (posts: AuthorPosts): Buffer =>
+  packValue(
+    KIND.ring,
+    [],
+    posts.completeAbove,
+    posts.postIds.map((postId) => ({ postId, authorId: posts.authorId })).reverse(),
+  );
+
+/** Entries behind the one above which they are complete, as PAGE returns them; newest first. */
+export function unpackSlice(bytes: Buffer): { completeAbove: number; entries: FeedEntry[] } {
+  const entries: FeedEntry[] = [];
+  for (let at = bytes.length - ENTRY_BYTES; at > 0; at -= ENTRY_BYTES)
+    entries.push({ postId: readId(bytes, at), authorId: readId(bytes, at + 8) });
+  return { completeAbove: readId(bytes, 0), entries };
+}
+
+/** undefined for what is no feed: a lease. The ring is full to some more than its limit before it is cut. */
+export function unpackFeed(bytes: Buffer): CachedFeed | undefined {
+  if (bytes[0] !== KIND.feed) return undefined;
+  const base = LIST_AT + 8 * (bytes.readUInt32BE(1) + bytes.readUInt32BE(5));
+  const { completeAbove, entries } = unpackSlice(bytes.subarray(base));
+  const cut = entries[FEED_LIMIT];
+  return {
+    entries: entries.slice(0, FEED_LIMIT),
+    completeAbove: cut?.postId ?? completeAbove,
+    floor: completeAbove,
+  };
+}
+
+export function packPost(post: Post): Buffer {
+  const text = Buffer.from(post.body);
+  const bytes = Buffer.allocUnsafe(POST_BYTES + text.length);
+  bytes[0] = KIND.post;
+  bytes.writeUInt32BE(post.version, 1);
+  bytes.writeDoubleBE(post.createdAt.getTime(), 5);
+  writeId(bytes, 13, post.authorId);
+  text.copy(bytes, POST_BYTES);
+  return bytes;
+}
+
+export function packDeleted(): Buffer {
+  const bytes = Buffer.alloc(5, KIND.deleted);
+  bytes.writeUInt32BE(LAST_VERSION, 1);
+  return bytes;
+}
+
+export const packStored = (post: StoredPost): Buffer => (post.deleted ? packDeleted() : packPost(post));
+
+/** undefined for a post that is deleted. */
+export function unpackPost(id: number, bytes: Buffer): Post | undefined {
+  if (bytes[0] !== KIND.post) return undefined;
+  return {
+    id,
+    version: bytes.readUInt32BE(1),
+    createdAt: new Date(bytes.readDoubleBE(5)),
+    authorId: readId(bytes, 13),
+    body: bytes.toString('utf8', POST_BYTES),
+  };
+}
+
+const SLOT_BITS = 20;
+
+/** The slot of an id among the marks: whether anything may be held in it. Takes the halves of the id. */
+export const slotOf = (high: number, low: number): number =>
+  Math.imul(low ^ Math.imul(high, 0x85ebca6b), 0x9e3779b1) >>> (32 - SLOT_BITS);
+
+export const slotOfId = (id: number): number => slotOf(Math.floor(id / 2 ** 32), (id % 2 ** 32) | 0);
+
+/** The marks of this hour and of the last, as MARKS returns them. */
+export class Marks {
+  readonly #bitmaps: Buffer[];
+
+  constructor(bitmaps: readonly (Buffer | null)[]) {
+    this.#bitmaps = bitmaps.filter((bitmap) => bitmap !== null);
+  }
+
+  get empty(): boolean {
+    return this.#bitmaps.length === 0;
+  }
+
+  has(slot: number): boolean {
+    for (const bitmap of this.#bitmaps) if ((bitmap[slot >> 3] ?? 0) & (0x80 >> (slot & 7))) return true;
+    return false;
+  }
+}
+
+/** Of rows in COPY format those whose user may be held, as PUSH takes them: user, post, author. */
+export function packRows(rows: readonly Buffer[], marks: Marks): Buffer {
+  const all = rows.reduce((sum, part) => sum + part.length / ROW_BYTES, 0);
+  const packed = Buffer.allocUnsafe(24 * all);
+  let to = 0;
+  for (const part of rows) {
+    for (let at = 0; at < part.length; at += ROW_BYTES) {
+      if (!marks.has(slotOf(part.readUInt32BE(at + 6), part.readUInt32BE(at + 10)))) continue;
+      part.copy(packed, to, at + 6, at + 14);
+      part.copy(packed, to + 8, at + 18, at + 26);
+      part.copy(packed, to + 16, at + 30, at + 38);
+      to += 24;
+    }
+  }
+  return packed.subarray(0, to);
+}

@@ -1,0 +1,13 @@
+import { packIds } from './format.ts';
+import type { State } from './state.ts';
+
+/** `h` feeds, `a` posts of an author, `p` posts; `hm` and `am` the marks of the first two, by the hour. */
+export type Kind = 'h' | 'a' | 'p';
+
+export const keyOf = (state: State, kind: Kind, id: number): Buffer =>
+  Buffer.concat([Buffer.from(state.prefix + kind), packIds([id])]);
+
+export const marksOf = (state: State, kind: Kind): string => `${state.prefix}${kind}m`;
+
+/** Less than the hour that marks are kept for after this one: what is held is marked. */
+export const SECONDS_TO_LIVE = 3_500;

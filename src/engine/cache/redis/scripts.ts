@@ -1,0 +1,198 @@
+/**
+ * What runs inside Redis: each script is atomic. All take KEYS[1], where the state of the cache stands (epoch and
+ * nonce), and ARGV[1], what the caller takes it for; where the two differ they do nothing and fail with STALE.
+ *
+ * One key holds all there is of one feed, so that an eviction can never take half of it. Ids are 8 bytes, big-endian;
+ * an entry is 16 bytes: post, author. Entries are in rising order, and the first one only marks that everything
+ * above it is there.
+ *
+ *     feed    'H', u32 celebrities, u32 followees, their ids (rising), entries
+ *     author  'R', u32 0, u32 0, entries
+ *     lease   'L', token (8 bytes), entries that came meanwhile
+ *     post    'P' or 'D' (deleted), u32 version, f64 created at (unix ms), author, text
+ */
+const STATE = `
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.error_reply('STALE') end
+local function id_at(bytes, at)
+  local high, low = struct.unpack('>I4I4', bytes, at)
+  return high * 4294967296 + low
+end
+-- Enough for the ids of 500 followees: then the first read of a key is the only one of its list.
+local function open(key)
+  local top = redis.call('GETRANGE', key, 0, 4095)
+  if top == '' or string.byte(top) == 76 then return top end
+  local celebrities, followees = struct.unpack('>I4I4', top, 2)
+  return top, 9 + 8 * (celebrities + followees), celebrities, followees
+end
+`;
+
+/**
+ * `add(key, entry)`: puts an entry where it belongs in a feed or an author's ring that is held, or to what waits
+ * for a refill. Nothing for a feed that is not held, a post that is there, one below what is held, or an author
+ * who is not followed: a plan that is older than an unfollow may still be on its way.
+ */
+const ADD = `
+local LIMIT, SLACK = 1000, 250
+local function follows(key, top, base, celebrities, followees, author)
+  local from = 10 + 8 * celebrities
+  local list = top
+  if base > #top then
+    list = redis.call('GETRANGE', key, from - 1, base - 1)
+    from = 1
+  end
+  local low, high = 0, followees - 1
+  while low <= high do
+    local middle = math.floor((low + high) / 2)
+    local id = id_at(list, from + 8 * middle)
+    if id == author then return true end
+    if id < author then low = middle + 1 else high = middle - 1 end
+  end
+  return false
+end
+local function add(key, entry)
+  local top, base, celebrities, followees = open(key)
+  if top == '' then return end
+  if not base then
+    if redis.call('APPEND', key, entry) > 9 + 16 * LIMIT then redis.call('DEL', key) end
+    return
+  end
+  if string.byte(top) == 72 and not follows(key, top, base, celebrities, followees, id_at(entry, 9)) then return end
+  local id = id_at(entry, 1)
+  if id > id_at(redis.call('GETRANGE', key, -16, -1), 1) then
+    if redis.call('APPEND', key, entry) - base > 16 * (LIMIT + SLACK) then
+      local kept = redis.call('GETRANGE', key, 0, base - 1) .. redis.call('GETRANGE', key, -16 * (LIMIT + 1), -1)
+      redis.call('SET', key, kept, 'KEEPTTL')
+    end
+    return
+  end
+  local entries = redis.call('GETRANGE', key, base, -1)
+  local low, high = 0, #entries / 16 - 1
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if id_at(entries, 1 + 16 * middle) < id then low = middle + 1 else high = middle end
+  end
+  if low == 0 or id_at(entries, 1 + 16 * low) == id then return end
+  redis.call('SETRANGE', key, base + 16 * low, entry .. string.sub(entries, 1 + 16 * low))
+end
+`;
+
+/** In: the state. Epoch and nonce as they are from now on: ARGV[1] epoch, ARGV[2] a nonce; an epoch never falls. */
+const ADOPT = `
+local state = redis.call('GET', KEYS[1])
+if state and tonumber(string.match(state, '^%d+')) >= tonumber(ARGV[1]) then return state end
+state = ARGV[1] .. ':' .. ARGV[2]
+redis.call('SET', KEYS[1], state, 'EX', 604800)
+return state
+`;
+
+/** In: prefix of the keys, rows of 24 bytes: whose feed or ring, post, author. */
+const PUSH = `${STATE}${ADD}
+local prefix, rows = ARGV[2], ARGV[3]
+for at = 1, #rows, 24 do add(prefix .. string.sub(rows, at, at + 7), string.sub(rows, at + 8, at + 23)) end
+return 0
+`;
+
+/** In: prefix, ids. A refill that is under way loses its lease. */
+const FORGET = `${STATE}
+for at = 1, #ARGV[3], 8 do redis.call('UNLINK', ARGV[2] .. string.sub(ARGV[3], at, at + 7)) end
+return 0
+`;
+
+/**
+ * In: prefix, ids, token, prefix of the bitmap, u32 slots, one for each id. Out: for each id 'L' where the lease is
+ * the caller's now, 'l' where it is another's, 'H' where something is held. The slot is marked ahead of the load:
+ * whoever finds it unmarked after a commit knows that every load to come will see what was committed.
+ */
+const LEASE = `${STATE}
+local marks = ARGV[5] .. math.floor(redis.call('TIME')[1] / 3600)
+local got = {}
+for i = 0, #ARGV[3] / 8 - 1 do
+  local key = ARGV[2] .. string.sub(ARGV[3], 8 * i + 1, 8 * i + 8)
+  if redis.call('SET', key, 'L' .. ARGV[4], 'NX', 'PX', 5000) then
+    redis.call('SETBIT', marks, struct.unpack('>I4', ARGV[6], 4 * i + 1), 1)
+    got[#got + 1] = 'L'
+  else
+    got[#got + 1] = redis.call('GETRANGE', key, 0, 0) == 'L' and 'l' or 'H'
+  end
+end
+redis.call('EXPIRE', marks, 7300)
+return table.concat(got)
+`;
+
+/** In: prefix of the bitmap. Out: the marks of this hour and of the last; nothing is held for longer than an hour. */
+const MARKS = `${STATE}
+local hour = math.floor(redis.call('TIME')[1] / 3600)
+return redis.call('MGET', ARGV[2] .. hour, ARGV[2] .. (hour - 1))
+`;
+
+/**
+ * In: token, seconds to live, then key and value in turns. Keeps a value where the lease is still there, with what
+ * was pushed meanwhile; an empty value gives the lease back. Out: how many were kept.
+ */
+const FILL = `${STATE}${ADD}
+local lease, kept = 'L' .. ARGV[2], 0
+for i = 4, #ARGV, 2 do
+  local key, value = ARGV[i], ARGV[i + 1]
+  local held = redis.call('GET', key)
+  if held and string.sub(held, 1, 9) == lease then
+    if value == '' then
+      redis.call('DEL', key)
+    else
+      redis.call('SET', key, value, 'EX', ARGV[3])
+      for at = 10, #held, 16 do add(key, string.sub(held, at, at + 15)) end
+      kept = kept + 1
+    end
+  end
+end
+return kept
+`;
+
+/**
+ * In: prefix of feeds, prefix of authors, user, before (an id, or '' for the newest), count. Out: nothing where the
+ * feed is not held; else its celebrities, then up to count entries below \`before\` of the feed, of one's own posts
+ * and of each celebrity's, each behind the entry above which it is complete; false where a ring is not held.
+ */
+const PAGE = `${STATE}
+local before = ARGV[5] ~= '' and id_at(ARGV[5], 1)
+local count = tonumber(ARGV[6])
+local function slice(key, base)
+  if not before then
+    local size = redis.call('STRLEN', key)
+    return redis.call('GETRANGE', key, math.max(base, size - 16 * (count + 1)), -1)
+  end
+  local entries = redis.call('GETRANGE', key, base, -1)
+  local low, high = 1, #entries / 16
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if id_at(entries, 1 + 16 * middle) < before then low = middle + 1 else high = middle end
+  end
+  return string.sub(entries, 1 + 16 * math.max(0, low - 1 - count), 16 * low)
+end
+local function ring(id)
+  local key = ARGV[3] .. id
+  local _, base = open(key)
+  return base and slice(key, base) or false
+end
+local key = ARGV[2] .. ARGV[4]
+local top, base, celebrities = open(key)
+if not base then return {} end
+local list = string.sub(top, 10, 9 + 8 * celebrities)
+if #list < 8 * celebrities then list = redis.call('GETRANGE', key, 9, 8 + 8 * celebrities) end
+local out = { list, slice(key, base), ring(ARGV[4]) }
+for at = 1, #list, 8 do out[#out + 1] = ring(string.sub(list, at, at + 7)) end
+return out
+`;
+
+/** In: seconds to live, then key and value of posts in turns. Keeps those that are newer than what is there. */
+const POSTS = `${STATE}
+for i = 3, #ARGV, 2 do
+  local held = redis.call('GETRANGE', ARGV[i], 1, 4)
+  if held == '' or struct.unpack('>I4', held) < struct.unpack('>I4', ARGV[i + 1], 2) then
+    redis.call('SET', ARGV[i], ARGV[i + 1], 'EX', ARGV[2])
+  end
+end
+return 0
+`;
+
+export const SCRIPTS = { ADOPT, PUSH, FORGET, LEASE, MARKS, FILL, PAGE, POSTS } as const;
+export type ScriptName = keyof typeof SCRIPTS;

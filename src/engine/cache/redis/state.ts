@@ -1,0 +1,111 @@
+import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Database } from '../../store/database.ts';
+import type { Log } from '../../telemetry/log.ts';
+import { RedisConnection, StaleState } from './connection.ts';
+import { CacheEpoch, databaseName, READERS_KNOW_MS } from './epoch.ts';
+import type { ScriptName } from './scripts.ts';
+
+/** What all keys of now begin with, and what scripts compare. */
+export interface State {
+  readonly runId: string;
+  readonly epoch: number;
+  /** Epoch and nonce: another one after a flush. */
+  readonly text: string;
+  readonly key: string;
+  readonly prefix: string;
+}
+
+/** Epochs and flushes that one call may run into. */
+const TRIES = 5;
+
+/**
+ * Redis, seen through the epoch of the database: which keys count now, and what happens to a change that Redis
+ * cannot be told of.
+ */
+export class RedisState {
+  readonly connection: RedisConnection;
+  readonly epoch: CacheEpoch;
+  readonly #database: string;
+  #state: State | undefined;
+  failures = 0;
+  /** Everything that was held is gone. */
+  onCold: () => void = () => {};
+
+  private constructor(connection: RedisConnection, epoch: CacheEpoch, database: string) {
+    this.connection = connection;
+    this.epoch = epoch;
+    this.#database = database;
+  }
+
+  /** Throws CACHE_REFUSED or CACHE_UNSUITABLE; a Redis that is away is gone without. */
+  static async open(url: string, db: Database, log: Log): Promise<RedisState> {
+    const connection = await RedisConnection.open(url, log);
+    try {
+      return new RedisState(connection, await CacheEpoch.open(db), await databaseName(db));
+    } catch (error) {
+      await connection.close();
+      throw error;
+    }
+  }
+
+  /** Throws CACHE_UNREACHABLE. */
+  async now(): Promise<State> {
+    for (let tries = 0; tries < TRIES; tries += 1) {
+      const { server } = this.connection;
+      if (!server) break;
+      const { runId } = server;
+      const known = this.#state;
+      if (known && known.runId === runId && known.epoch === this.epoch.number) return known;
+      const base = `feedctl:${this.#database}:${runId}:`;
+      const key = `${base}state`;
+      const nonce = randomBytes(6).toString('hex');
+      const text = String(await this.connection.script('ADOPT', runId, key, this.epoch.number, nonce));
+      const epoch = Number.parseInt(text, 10);
+      if (epoch !== this.epoch.number) {
+        await this.epoch.refresh();
+        continue;
+      }
+      if (this.#state?.text !== text) this.onCold();
+      this.#state = { runId, epoch, text, key, prefix: `${base}${epoch}:` };
+    }
+    throw this.connection.away();
+  }
+
+  script(state: State, name: ScriptName, ...values: (string | Buffer | number)[]): Promise<unknown> {
+    return this.connection.script(name, state.runId, state.key, state.text, ...values);
+  }
+
+  /** Does `work` with the state of now, again where it was another one. Throws CACHE_UNREACHABLE. */
+  async run<T>(work: (state: State) => Promise<T>): Promise<T> {
+    for (let tries = 0; tries < TRIES; tries += 1) {
+      try {
+        return await work(await this.now());
+      } catch (error) {
+        if (!(error instanceof StaleState)) throw error;
+        this.#state = undefined;
+      }
+    }
+    throw this.connection.away();
+  }
+
+  /**
+   * Tells Redis of a committed change. Where that fails, everything that is held is given up, before the change is
+   * acknowledged; `seen`: and only after no reader can be left who does not know of it. Throws only where the
+   * database fails too. Whatever Redis says: an answer that is not understood is no answer.
+   */
+  async tell(work: (state: State) => Promise<unknown>, options: { seen: boolean }): Promise<void> {
+    try {
+      await this.run(work);
+    } catch {
+      this.failures += 1;
+      await this.epoch.raise();
+      if (options.seen) await sleep(READERS_KNOW_MS);
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.epoch.close();
+    await this.connection.close();
+  }
+}

@@ -1,0 +1,79 @@
+import { existsSync } from 'node:fs';
+import { connect } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { freePorts, type RunningServer, type ServerKind, type Supervised, supervise } from './servers.ts';
+
+const BINARY = '/usr/bin/redis-server';
+const START_MS = 20_000;
+
+/** Redis for the suites. */
+export const redis: ServerKind = {
+  name: 'redis',
+  variable: 'FEEDCTL_TEST_CACHE_URL',
+  debianPackage: 'redis-server',
+  installed: () => existsSync(BINARY),
+  start: () => startRedis(),
+};
+
+export interface PrivateRedis extends RunningServer {
+  /** Ends it, with kill -9 or in order. */
+  down(how: 'stop' | 'kill'): Promise<void>;
+  /** Starts it again on the same port, without its data. */
+  up(): Promise<void>;
+  /** It takes connections and answers nothing. */
+  freeze(frozen: boolean): void;
+}
+
+/** A private instance without persistence. `options`: arguments of redis-server. */
+export async function startRedis(options: readonly string[] = []): Promise<PrivateRedis> {
+  const [port] = (await freePorts(1)) as [number];
+  const args = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--dir', '/tmp', ...options];
+  let server: Supervised | undefined;
+  let pid = 0;
+  const up = async () => {
+    server = supervise(BINARY, args);
+    pid = await answers(port);
+  };
+  const down = async (how: 'stop' | 'kill') => {
+    if (how === 'kill') process.kill(pid, 'SIGKILL');
+    await server?.stop();
+    server = undefined;
+  };
+  await up();
+  return {
+    url: `redis://127.0.0.1:${port}`,
+    up,
+    down,
+    freeze: (frozen) => process.kill(pid, frozen ? 'SIGSTOP' : 'SIGCONT'),
+    stop: async () => {
+      if (server) process.kill(pid, 'SIGCONT');
+      await down('stop');
+    },
+  };
+}
+
+/** The process id that the server gives, when it gives one; a server with a password is not asked twice. */
+async function answers(port: number): Promise<number> {
+  for (const until = Date.now() + START_MS; Date.now() < until; await sleep(10)) {
+    const text = await say(port, 'INFO server\r\n').catch(() => '');
+    if (text.startsWith('-NOAUTH')) return 0;
+    const pid = /process_id:(\d+)/.exec(text);
+    if (pid) return Number(pid[1]);
+  }
+  throw new Error(`redis-server on port ${port} did not start`);
+}
+
+function say(port: number, command: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(port, '127.0.0.1', () => socket.write(command));
+    let text = '';
+    socket.setEncoding('utf8').on('data', (chunk: string) => {
+      text += chunk;
+      if (text.startsWith('-') || text.includes('process_id:')) {
+        socket.destroy();
+        resolve(text);
+      }
+    });
+    socket.on('error', reject);
+  });
+}

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../../store/database.ts';
 import type { Log } from '../../telemetry/log.ts';
-import { RedisConnection, StaleState } from './connection.ts';
+import { isCacheError, RedisConnection, StaleState } from './connection.ts';
 import { CacheEpoch, databaseName, READERS_KNOW_MS } from './epoch.ts';
 import type { ScriptName } from './scripts.ts';
 
@@ -91,13 +91,14 @@ export class RedisState {
 
   /**
    * Tells Redis of a committed change. Where that fails, everything that is held is given up, before the change is
-   * acknowledged; `seen`: and only after no reader can be left who does not know of it. Throws only where the
-   * database fails too. Whatever Redis says: an answer that is not understood is no answer.
+   * acknowledged; `seen`: and only after no reader can be left who does not know of it. Throws where the database
+   * fails too.
    */
   async tell(work: (state: State) => Promise<unknown>, options: { seen: boolean }): Promise<void> {
     try {
       await this.run(work);
-    } catch {
+    } catch (error) {
+      if (!isCacheError(error)) throw error;
       this.failures += 1;
       await this.epoch.raise();
       if (options.seen) await sleep(READERS_KNOW_MS);

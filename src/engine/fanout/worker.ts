@@ -65,7 +65,15 @@ export async function startWorker(context: {
     resources.add('writer', () => writer.stop(deadline));
     const cleaner = await startCleaner({ db, bus, changes, log, metrics });
     resources.add('cleaner', () => cleaner.stop(deadline));
-    const planner = await startPlanner({ db, bus, changes, notifier, relations: relationHandlers, log, metrics });
+    const planner = await startPlanner({
+      db,
+      bus,
+      changes,
+      notifier,
+      relations: relationHandlers,
+      log,
+      metrics,
+    });
     resources.add('planner', () => planner.stop(deadline));
     const tasks = [
       every(SWEEP_EVERY_MS, 'sweeper', log, async () => {

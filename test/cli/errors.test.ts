@@ -147,13 +147,6 @@ const CASES: Case[] = [
     args: 'user show 1',
     env: () => ({ FEEDCTL_DATABASE_URL: 'postgres://feedctl:hunter2@127.0.0.1:1/feedctl' }),
   },
-  {
-    name: 'a cache this version has no driver for',
-    code: 'UNSUPPORTED',
-    args: 'user show 1 @',
-    env: () => ({ FEEDCTL_CACHE_URL: 'redis://localhost' }),
-    says: /cacheUrl/,
-  },
   { name: 'an unknown context', code: 'CONTEXT_NOT_FOUND', args: 'user show 1 --context nope', says: /nope/ },
   {
     name: 'a deletion nobody confirms',

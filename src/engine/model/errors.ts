@@ -144,7 +144,6 @@ export const ERRORS = {
     failure: 'passing',
     mend: 'Look at what the server it names is busy with, and try again.',
   },
-  UNSUPPORTED: { exit: 2, mend: 'See README.md for what this version runs on.' },
   USAGE: { exit: 2, mend: 'See the command’s --help.' },
   USER_EXISTS: { exit: 1, mend: 'Pick another id, or leave --id away.' },
   USER_NOT_FOUND: { exit: 1, mend: 'Check the id, or create the user with `feedctl user create`.' },

@@ -1,7 +1,9 @@
+import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { connect } from 'amqplib';
 import { freePorts, type RunningServer, type ServerKind, type Supervised, supervise } from './servers.ts';
 
@@ -30,6 +32,8 @@ export interface Rabbit extends RunningServer {
   down(how: 'stop' | 'kill'): Promise<void>;
   /** Starts it again with the same data and ports. */
   up(): Promise<void>;
+  /** Runs an Erlang expression in it. */
+  evaluate(expression: string): Promise<void>;
 }
 
 /** A private instance: its own node name, files, ports and epmd. */
@@ -89,6 +93,11 @@ export async function startRabbit(directory: string, options: RabbitOptions = {}
     await server?.stop();
     server = undefined;
   };
+  const evaluate = async (expression: string) => {
+    await promisify(execFile)('/usr/lib/rabbitmq/bin/rabbitmqctl', ['eval', `${expression}.`], {
+      env: { ...process.env, ...env },
+    });
+  };
   try {
     await up();
   } catch (error) {
@@ -96,7 +105,15 @@ export async function startRabbit(directory: string, options: RabbitOptions = {}
     throw error;
   }
   // Where a test is given only the broker's URL, it finds the management API in its query.
-  return { url: `${url}?management=${management}`, port, managementUrl, down, up, stop: () => down('stop') };
+  return {
+    url: `${url}?management=${management}`,
+    port,
+    managementUrl,
+    down,
+    up,
+    evaluate,
+    stop: () => down('stop'),
+  };
 }
 
 const beamPid = async (file: string): Promise<number> => Number(await readFile(file, 'utf8'));

@@ -43,12 +43,18 @@ export class Control {
   /** How queues are; those that do not exist are left out. */
   async states(names: readonly string[]): Promise<Map<string, QueueState>> {
     const states = new Map<string, QueueState>();
+    const ask = async (channel: Channel, name: string) => {
+      const { messageCount, consumerCount } = await channel.checkQueue(name);
+      states.set(name, { ready: messageCount, consumers: consumerCount });
+    };
+    const all = this.run((channel) => Promise.all(names.map((name) => ask(channel, name))));
+    if (await all.then(() => true, isMissing)) return states;
+    states.clear();
     for (const name of names) {
       try {
-        const { messageCount, consumerCount } = await this.run((channel) => channel.checkQueue(name));
-        states.set(name, { ready: messageCount, consumers: consumerCount });
+        await this.run((channel) => ask(channel, name));
       } catch (error) {
-        if (!/NOT_FOUND/.test((error as Error).message)) throw error;
+        isMissing(error);
       }
     }
     return states;
@@ -62,4 +68,10 @@ export class Control {
     });
     return channel;
   }
+}
+
+/** False for a queue that does not exist; throws any other error. */
+function isMissing(error: unknown): boolean {
+  if (!/NOT_FOUND/.test((error as Error).message)) throw error;
+  return false;
 }

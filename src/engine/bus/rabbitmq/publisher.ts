@@ -60,10 +60,11 @@ export class Publisher {
     const confirmed = Promise.withResolvers<void>();
     // Whoever waits for room below may be told first.
     confirmed.promise.catch(() => {});
-    const timer = setTimeout(
-      () => confirmed.reject(this.#explain(new Error('a message was not confirmed in a minute'))),
-      CONFIRM_MS,
-    );
+    const startedAt = Date.now();
+    const timer = setInterval(() => {
+      if (this.#link.blocked !== undefined || Date.now() - startedAt >= CONFIRM_MS)
+        confirmed.reject(this.#explain(new Error('a message was not confirmed in time')));
+    }, BLOCKED_MS);
     let failure: FeedctlError | undefined;
     const onConfirm = (message: Routed, id: string, error: Error | null) => {
       const { returned } = this.#underWay.get(id)!;
@@ -118,7 +119,7 @@ export class Publisher {
     } catch (error) {
       throw this.#explain(error);
     } finally {
-      clearTimeout(timer);
+      clearInterval(timer);
     }
   }
 

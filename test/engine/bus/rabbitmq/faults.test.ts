@@ -1,0 +1,314 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer, connect as tcpConnect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { connect } from 'amqplib';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import type { Bus } from '../../../../src/engine/bus/bus.ts';
+import {
+  openRabbitBus,
+  type RabbitBus,
+  type RabbitBusOptions,
+} from '../../../../src/engine/bus/rabbitmq/bus.ts';
+import type { Database } from '../../../../src/engine/store/database.ts';
+import { freshVhost } from '../../../support/broker.ts';
+import { freshDatabase } from '../../../support/cluster.ts';
+import { rejection } from '../../../support/codes.ts';
+import { management, type RabbitOptions, startRabbit } from '../../../support/rabbitmq.ts';
+import { findServer } from '../../../support/server.ts';
+import { openInbox } from '../inbox.ts';
+
+const server = await findServer('rabbitmq');
+
+const message = (text: string, key = 0) => ({ queue: 'events' as const, body: Buffer.from(text), key });
+
+async function opened(url: string, db: Database, options: RabbitBusOptions = {}): Promise<RabbitBus> {
+  const bus = await openRabbitBus(url, db, { partitions: 2, ...options });
+  onTestFinished(() => bus.close());
+  return bus;
+}
+
+async function privateRabbit(options: RabbitOptions = {}) {
+  const directory = await mkdtemp(join(tmpdir(), 'feedctl-rabbit-'));
+  const rabbit = await startRabbit(directory, options);
+  onTestFinished(async () => {
+    await rabbit.stop();
+    await rm(directory, { recursive: true, force: true });
+  });
+  return rabbit;
+}
+
+/** A port through which everything goes to the broker, until it is cut; what the broker says may be altered. */
+async function openProxy(port: number, alter: (bytes: Buffer) => Buffer = (bytes) => bytes) {
+  const sockets = new Set<{ destroy(): void }>();
+  const proxy = createServer((client) => {
+    const broker = tcpConnect(port, '127.0.0.1');
+    sockets.add(client).add(broker);
+    client.on('error', () => {}).on('close', () => broker.destroy());
+    broker.on('error', () => {}).on('close', () => client.destroy());
+    client.pipe(broker);
+    broker.on('data', (bytes: Buffer) => client.write(alter(bytes)));
+  });
+  await new Promise<void>((done) => proxy.listen(0, '127.0.0.1', done));
+  const cut = () => {
+    for (const socket of sockets) socket.destroy();
+    sockets.clear();
+  };
+  onTestFinished(() => {
+    cut();
+    proxy.close();
+  });
+  return { port: (proxy.address() as { port: number }).port, cut };
+}
+
+const through = (url: string, port: number): string => {
+  const proxied = new URL(url);
+  proxied.port = String(port);
+  return proxied.href;
+};
+
+/** Publishes numbers, again when refused, until told to stop; what was confirmed is in `confirmed`. */
+function keepPublishing(bus: Bus) {
+  const confirmed = new Set<string>();
+  let going = true;
+  const done = (async () => {
+    for (let i = 0; going; i += 1) {
+      const texts = Array.from({ length: 20 }, (_, j) => `${i}.${j}`);
+      try {
+        await bus.publish(texts.map((text, j) => message(text, j)));
+        for (const text of texts) confirmed.add(text);
+      } catch {
+        await new Promise((again) => setTimeout(again, 20));
+      }
+    }
+  })();
+  return {
+    confirmed,
+    async stop() {
+      going = false;
+      await done;
+    },
+  };
+}
+
+async function keepConsuming(bus: Bus) {
+  const seen = new Set<string>();
+  await bus.consume({ queues: ['events'], prefetch: 20 }, (deliveries) => {
+    for (const delivery of deliveries)
+      setTimeout(() => {
+        seen.add(delivery.body.toString());
+        delivery.ack();
+      }, 1);
+  });
+  return seen;
+}
+
+const settled = async (bus: Bus) => {
+  const mark = await bus.mark(['events']);
+  await expect.poll(() => bus.hasPassed(mark)).toBe(true);
+};
+
+describe.skipIf(!server)('connections', () => {
+  test('that break lose nothing that was confirmed', async () => {
+    const { url } = await freshVhost(server!);
+    const proxy = await openProxy(Number(new URL(url).port));
+    const { db } = await freshDatabase();
+    const bus = await opened(through(url, proxy.port), db);
+    const seen = await keepConsuming(bus);
+    const publishing = keepPublishing(bus);
+    for (let round = 0; round < 8; round += 1) {
+      const before = publishing.confirmed.size;
+      await expect.poll(() => publishing.confirmed.size).toBeGreaterThan(before + 100);
+      proxy.cut();
+    }
+    await publishing.stop();
+    await expect
+      .poll(() =>
+        settled(bus).then(
+          () => true,
+          () => false,
+        ),
+      )
+      .toBe(true);
+    expect([...publishing.confirmed].filter((text) => !seen.has(text))).toEqual([]);
+    expect(await bus.depths()).toEqual([]);
+  });
+
+  test('what is settled after its connection has gone is delivered again, and no mark passes it', async () => {
+    const { url } = await freshVhost(server!);
+    const proxy = await openProxy(Number(new URL(url).port));
+    const { db } = await freshDatabase();
+    const bus = await opened(through(url, proxy.port), db);
+    const direct = await opened(url, db);
+    await direct.publish(['acked', 'tried', 'dead'].map((text) => message(text)));
+    const inbox = await openInbox(bus, { queues: ['events'], prefetch: 10 });
+    const [acked, tried, dead] = await inbox.take(3);
+    const mark = await direct.mark(['events']);
+    proxy.cut();
+    const again = await inbox.take(3);
+    expect(again.map((delivery) => delivery.body.toString())).toEqual(['acked', 'tried', 'dead']);
+    for (const delivery of again) delivery.ack();
+    // The first ones are still being worked on here: what they write may come after the mark.
+    await new Promise((done) => setTimeout(done, 300));
+    expect(await direct.hasPassed(mark)).toBe(false);
+    acked!.ack();
+    tried!.retry(0);
+    dead!.deadLetter('too late');
+    await expect.poll(() => direct.hasPassed(mark)).toBe(true);
+    expect(await direct.depths()).toEqual([]);
+    expect(inbox.waiting).toEqual([]);
+  });
+
+  test('move on to the next broker of several', async () => {
+    const { url } = await freshVhost(server!);
+    const { db } = await freshDatabase();
+    const proxy = await openProxy(Number(new URL(url).port));
+    const bus = await opened(`${through(url, 1)},${through(url, proxy.port)}, ${url}`, db);
+    const seen = await keepConsuming(bus);
+    await bus.publish([message('first')]);
+    proxy.cut();
+    await expect
+      .poll(() =>
+        bus.publish([message('second')]).then(
+          () => true,
+          () => false,
+        ),
+      )
+      .toBe(true);
+    await expect.poll(() => [...seen].sort()).toEqual(['first', 'second']);
+  });
+});
+
+describe.skipIf(!server)('a broker', () => {
+  test('that restarts under load, in order and by kill -9, loses nothing', { timeout: 180_000 }, async () => {
+    const rabbit = await privateRabbit();
+    const { db } = await freshDatabase();
+    const publisher = await opened(rabbit.url, db);
+    const consumer = await opened(rabbit.url, db);
+    const seen = await keepConsuming(consumer);
+    const publishing = keepPublishing(publisher);
+    for (const how of ['stop', 'kill'] as const) {
+      const before = publishing.confirmed.size;
+      await expect.poll(() => publishing.confirmed.size).toBeGreaterThan(before + 500);
+      await rabbit.down(how);
+      await rabbit.up();
+    }
+    const before = publishing.confirmed.size;
+    await expect.poll(() => publishing.confirmed.size).toBeGreaterThan(before + 500);
+    await publishing.stop();
+    await settled(publisher);
+    expect([...publishing.confirmed].filter((text) => !seen.has(text))).toEqual([]);
+    expect(await publisher.depths()).toEqual([]);
+  });
+
+  test('with an alarm holds producers up, and consumers go on', { timeout: 120_000 }, async () => {
+    const rabbit = await privateRabbit();
+    const { db } = await freshDatabase();
+    const bus = await opened(rabbit.url, db);
+    await bus.publish([message('before')]);
+    // A limit that is below what it uses already.
+    await rabbit.evaluate('vm_memory_monitor:set_vm_memory_high_watermark(0.00001)');
+    const noticing = bus.publish([message('notices')]).catch(() => {});
+    await expect.poll(() => bus.blocked).toBeDefined();
+    const held = bus.publish([message('held up')]);
+    const inbox = await openInbox(bus, { queues: ['events'], prefetch: 10 });
+    const first = await inbox.next();
+    expect(first.body.toString()).toBe('before');
+    first.ack();
+    expect(
+      await Promise.race([
+        held.then(
+          () => 'out',
+          () => 'failed',
+        ),
+        new Promise((done) => setTimeout(done, 500, 'held')),
+      ]),
+    ).toBe('held');
+    await rabbit.evaluate('vm_memory_monitor:set_vm_memory_high_watermark(0.4)');
+    await Promise.all([held, noticing]);
+    await expect.poll(() => inbox.waiting.some((one) => one.body.toString() === 'held up')).toBe(true);
+  });
+
+  test('without the plugin is told so', { timeout: 120_000 }, async () => {
+    const rabbit = await privateRabbit({ plugins: [] });
+    const { db } = await freshDatabase();
+    const bus = await opened(rabbit.url, db);
+    expect(await rejection(bus.publish([message('a')]))).toMatchObject({ code: 'BROKER_PLUGIN_MISSING' });
+  });
+
+  test('that is too old is told so', async () => {
+    const { url } = await freshVhost(server!);
+    const version = await await connect(url).then(async (connection) => {
+      const { version } = connection.connection.serverProperties;
+      await connection.close();
+      return version;
+    });
+    // Nothing older can be run beside it: the version is changed on its way here.
+    const proxy = await openProxy(Number(new URL(url).port), (bytes) => {
+      const at = bytes.indexOf(version);
+      if (at >= 0) bytes.write('3.9.99999'.slice(0, version.length), at);
+      return bytes;
+    });
+    const { db } = await freshDatabase();
+    expect(await rejection(openRabbitBus(through(url, proxy.port), db))).toMatchObject({
+      code: 'BROKER_TOO_OLD',
+      message: expect.stringContaining('3.9.'),
+    });
+  });
+
+  test('that was emptied is set up again by whoever publishes', async () => {
+    const { url, managementUrl } = await freshVhost(server!);
+    const { db } = await freshDatabase();
+    const bus = await opened(url, db);
+    await bus.publish([message('a')]);
+    const vhost = new URL(url).pathname.slice(1);
+    await management(managementUrl, 'DELETE', `queues/${vhost}/feed.events.0`);
+    await management(managementUrl, 'DELETE', `queues/${vhost}/feed.events.1`);
+    await bus.publish([message('b')]);
+    await management(managementUrl, 'DELETE', `exchanges/${vhost}/feed.events`);
+    await bus.publish([message('c')]);
+    const inbox = await openInbox(bus, { queues: ['events'], prefetch: 10 });
+    expect((await inbox.take(2)).map((one) => one.body.toString())).toEqual(['b', 'c']);
+  });
+
+  test.for([
+    ['an exchange', 'exchanges', 'feed.fanout', { type: 'topic', durable: true }],
+    ['a queue', 'queues', 'feed.cleanup', { durable: true }],
+  ] as const)('with %s declared in another way is told so', async ([, kind, name, how]) => {
+    const { url, managementUrl } = await freshVhost(server!);
+    await management(managementUrl, 'PUT', `${kind}/${new URL(url).pathname.slice(1)}/${name}`, how);
+    const { db } = await freshDatabase();
+    const bus = await opened(url, db);
+    expect(await rejection(bus.declare())).toMatchObject({
+      code: 'BROKER_TOPOLOGY_MISMATCH',
+      message: expect.stringContaining(name),
+    });
+  });
+});
+
+test.skipIf(!server)(
+  'a message that takes its consumer down every time is put aside by the broker',
+  async () => {
+    const { url } = await freshVhost(server!);
+    const { db } = await freshDatabase();
+    const bus = await opened(url, db, { partitions: 1 });
+    await bus.publish([message('deadly')]);
+    // Consumers that go down as a process does that is killed: without a word, the message in hand.
+    const connection = await connect(url);
+    onTestFinished(() => connection.close());
+    let deaths = 0;
+    for (; (await bus.depths())[0]!.ready > 0; deaths += 1) {
+      const channel = await connection.createChannel();
+      const taken = Promise.withResolvers<void>();
+      await channel.consume('feed.events.0', () => taken.resolve());
+      await taken.promise;
+      await channel.close();
+      await expect.poll(async () => (await bus.depths()).length, { interval: 5 }).toBe(1);
+    }
+    expect(deaths).toBeGreaterThan(50);
+    expect(await bus.depths()).toMatchObject([{ queue: 'events', ready: 0, deadLetters: 1 }]);
+    await bus.publish([message('good')]);
+    const inbox = await openInbox(bus, { queues: ['events'], prefetch: 1 });
+    expect((await inbox.next()).body.toString()).toBe('good');
+  },
+);

@@ -1,11 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { onTestFinished } from 'vitest';
 import type { FeedCache } from '../../src/engine/cache/cache.ts';
+import type { FeedChanges } from '../../src/engine/cache/changes.ts';
 import { openMemoryCache } from '../../src/engine/cache/memory/cache.ts';
 import { openPresence, type Presence, registerGateway } from '../../src/engine/live/presence.ts';
 import { Database, type Listener } from '../../src/engine/store/database.ts';
 import { type IdSource, openIdSource } from '../../src/engine/store/nodes.ts';
 import { freshDatabase } from '../support/cluster.ts';
+import { openSteppedRedis } from './steppedRedis.ts';
 
 /**
  * Where histories run one after the other, each with users of its own: a database and what is opened once for it.
@@ -16,6 +18,8 @@ export interface Lane {
   readonly ids: IdSource;
   readonly presence: Presence;
   readonly cache: FeedCache;
+  /** Who is told of changes. */
+  readonly changes: FeedChanges;
   readonly gatewayId: string;
   /** Resolves when the cache has heard of everything that was committed before. */
   heard(): Promise<void>;
@@ -41,7 +45,8 @@ class HeardDatabase extends Database {
   }
 }
 
-export async function openLane(): Promise<Lane> {
+/** `redisUrl`: the cache is in that Redis, otherwise in memory. */
+export async function openLane(redisUrl?: string): Promise<Lane> {
   const { url } = await freshDatabase();
   const db = new HeardDatabase(url, {
     maxSessions: 24,
@@ -51,12 +56,13 @@ export async function openLane(): Promise<Lane> {
   const watch = new Database(url, { maxSessions: 1 });
   const ids = openIdSource(db);
   const presence = await openPresence(db);
-  const cache = await openMemoryCache(db);
+  const cache = await (redisUrl ? openSteppedRedis(redisUrl, db) : openMemoryCache(db));
   const gatewayId = randomUUID();
   let histories = 0;
   await registerGateway(db, { id: gatewayId, url: 'http://gateway' });
   onTestFinished(async () => {
     await ids.release();
+    await cache.close();
     await db.close();
     await watch.close();
   });
@@ -65,6 +71,7 @@ export async function openLane(): Promise<Lane> {
     ids,
     presence,
     cache,
+    changes: cache,
     gatewayId,
     heard: () => db.heard(),
     async tidy() {

@@ -17,6 +17,8 @@ export interface LoadedFeed extends CachedFeed {
   readonly followees: readonly number[];
   /** Those of the followees whose posts are merged when the feed is read. */
   readonly celebrities: readonly number[];
+  /** The reader's own. */
+  readonly own: AuthorPosts;
 }
 
 /**
@@ -87,6 +89,8 @@ export interface CacheStats {
   /** Texts that were held when asked for, and that were not. */
   readonly postHits: number;
   readonly postMisses: number;
+  /** Round trips to the database to know that what is held may be used. */
+  readonly checks: number;
   /** Changes that the cache could not be told of. */
   readonly failures: number;
 }

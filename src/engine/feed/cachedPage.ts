@@ -5,7 +5,7 @@ import type { PageRow } from '../store/feeds.ts';
 import { newestPosts, storedPosts } from '../store/posts.ts';
 
 /** Posts of an author that are kept in the cache. */
-const RING = 200;
+export const RING = 200;
 /** Entries asked for beyond the page: deleted posts among them drop out. */
 const SPARE = 10;
 
@@ -62,8 +62,12 @@ async function withTexts(
 
 async function loadRings(db: Queryable, authorIds: readonly number[]): Promise<AuthorPosts[]> {
   const rings = await newestPosts(db, authorIds, RING);
-  return rings.map((ring) => ({
-    ...ring,
-    completeAbove: ring.postIds.length === RING ? ring.postIds[0]! - 1 : 0,
-  }));
+  return rings.map(({ authorId, postIds }) => authorPosts(authorId, postIds));
 }
+
+/** The newest posts of an author, in rising order, RING of them at most. */
+export const authorPosts = (authorId: number, postIds: readonly number[]): AuthorPosts => ({
+  authorId,
+  postIds,
+  completeAbove: postIds.length === RING ? postIds[0]! - 1 : 0,
+});

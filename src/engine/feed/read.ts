@@ -4,7 +4,7 @@ import { FEED_LIMIT, type FeedEntry } from '../model/feed.ts';
 import { MAX_ID, parseId } from '../model/ids.ts';
 import type { Queryable } from '../store/database.ts';
 import { loadFeed, type PageRow, pageAboveFloor, pageBelowFloor, pageOfCached } from '../store/feeds.ts';
-import { cachedPage } from './cachedPage.ts';
+import { authorPosts, cachedPage, RING } from './cachedPage.ts';
 
 export const MAX_PAGE = 1_000;
 
@@ -51,9 +51,10 @@ async function pageFromCache(
   cache: FeedCache,
 ): Promise<PageRow[] | undefined> {
   const load = async (): Promise<LoadedFeed> => {
-    const feed = await loadFeed(db, userId, FEED_LIMIT);
+    const { own, ...feed } = await loadFeed(db, userId, { entries: FEED_LIMIT, own: RING });
     const full = feed.entries.length === FEED_LIMIT;
-    return { ...feed, completeAbove: full ? feed.entries.at(-1)!.postId - 1 : feed.floor };
+    const completeAbove = full ? feed.entries.at(-1)!.postId - 1 : feed.floor;
+    return { ...feed, completeAbove, own: authorPosts(userId, own) };
   };
   if (cache.pages)
     return cachedPage(db, cache.pages, { userId, before, limit }, () => cache.refill(userId, load));

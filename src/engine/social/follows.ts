@@ -32,11 +32,11 @@ async function change(
   if (options.dryRun) return context.db.rehearse((session) => write(session, pair, id));
   // Done by a try whose answer was lost: nothing changes at the next, and the sweeper publishes the event.
   const changed = await context.db.repeat(() => write(context.db, pair, id));
-  // Whether it was this call or an earlier one that changed it: from here on no feed may say otherwise.
-  await context.changes.forget([pair.followerId]);
-  if (changed)
-    await dispatchCommitted(context, [
-      { id, type, aggregateId: pair.followerId, subjectId: pair.followeeId },
-    ]);
+  const event = { id, type, aggregateId: pair.followerId, subjectId: pair.followeeId };
+  await Promise.all([
+    changed && dispatchCommitted(context, [event]),
+    // Whether it was this call that changed it or one that died: once it is acknowledged no feed says otherwise.
+    context.changes.forget([pair.followerId]),
+  ]);
   return changed;
 }

@@ -19,9 +19,10 @@ export async function createPost(
   if (options.dryRun) return context.db.rehearse((session) => insertPost(session, post));
   // The ids are the same at every try: a post that was committed, and its answer lost, is found and not made twice.
   const created = await context.db.repeat((again) => insertPost(context.db, post, again));
-  await context.changes.posted([{ postId: post.id, authorId }]);
-  await dispatchCommitted(context, [
-    { id: eventId!, type: 'post.created', aggregateId: authorId, subjectId: post.id },
+  const event = { id: eventId!, type: 'post.created', aggregateId: authorId, subjectId: post.id } as const;
+  await Promise.all([
+    dispatchCommitted(context, [event]),
+    context.changes.posted([{ postId: post.id, authorId }]),
   ]);
   return created;
 }
@@ -49,9 +50,12 @@ export async function updatePost(
       'VERSION_CONFLICT',
       `post ${postId} has changed since version ${version ?? post.version}`,
     );
-  await context.changes.edited({ postId, authorId: post.authorId }, async () => updated);
-  await dispatchCommitted(context, [
-    { id: eventId, type: 'post.updated', aggregateId: post.authorId, subjectId: postId },
+  const { authorId } = post;
+  await Promise.all([
+    dispatchCommitted(context, [
+      { id: eventId, type: 'post.updated', aggregateId: authorId, subjectId: postId },
+    ]),
+    context.changes.edited({ postId, authorId }, async () => updated),
   ]);
   return updated;
 }
@@ -74,14 +78,12 @@ export async function deletePost(
   if (options.dryRun) return post;
   const eventId = await context.ids.next();
   await markPostDeleted(context.db, { id: postId, authorId: post.authorId, eventId });
-  await context.changes.deleted({ postId, authorId: post.authorId });
-  await dispatchCommitted(context, [
-    {
-      id: eventId,
-      type: 'post.deleted',
-      aggregateId: post.authorId,
-      subjectId: postId,
-    },
+  const { authorId } = post;
+  await Promise.all([
+    dispatchCommitted(context, [
+      { id: eventId, type: 'post.deleted', aggregateId: authorId, subjectId: postId },
+    ]),
+    context.changes.deleted({ postId, authorId }),
   ]);
   return post;
 }

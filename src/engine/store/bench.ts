@@ -1,4 +1,4 @@
-import type { Database } from './database.ts';
+import type { Database, Queryable } from './database.ts';
 
 /** The table that a benchmark's limit is written to: as `feed_items`, and empty. */
 export const RAW_TABLE = 'bench_raw';
@@ -27,4 +27,14 @@ export async function emptyTable(db: Database, table: 'feed_items' | typeof RAW_
 export async function settleAfterLoad(db: Database): Promise<void> {
   await db.query('update events set dispatched_at = now() where dispatched_at is null');
   await db.query('vacuum analyze events, posts, followers, follows, users');
+}
+
+/** A page without a materialized feed: the newest posts of everyone followed. In: user, limit. */
+const JOINED_PAGE = `
+  select p.id as "postId", p.author_id as "authorId", p.body, p.created_at as "createdAt"
+  from follows f join posts p on p.author_id = f.followee_id and p.deleted_at is null
+  where f.follower_id = $1 order by p.id desc limit $2`;
+
+export async function joinedPage(db: Queryable, userId: number, limit: number): Promise<number> {
+  return (await db.query(JOINED_PAGE, [userId, limit])).rows.length;
 }

@@ -12,8 +12,8 @@ function idsOf(bytes: Buffer | null): number[] {
 }
 
 /**
- * The newest rows of a feed, its floor, and who may come into it: one statement, so one snapshot. In: user, limit.
- * A thousand entries come as bytes: as rows they would take the driver three times as long as the server.
+ * The newest rows of a feed, its floor, and who may come into it: one statement, so one snapshot. In: user,
+ * limit, limit of one's own posts. A thousand entries come as bytes: as rows they would take the driver three times as long as the server.
  */
 const LOAD = `
   select u.feed_floor as floor,
@@ -24,21 +24,30 @@ const LOAD = `
          (select string_agg(int8send(followee_id), '' order by followee_id)
           from follows where follower_id = $1) as followees,
          (select string_agg(int8send(f.followee_id), '' order by f.followee_id)
-          from follows f join celebrities c on c.user_id = f.followee_id where f.follower_id = $1) as celebrities
+          from follows f join celebrities c on c.user_id = f.followee_id where f.follower_id = $1) as celebrities,
+         (select string_agg(int8send(id), '' order by id) from (
+            select id from posts where author_id = $1 and deleted_at is null order by id desc limit $3) newest) as own
   from users u where u.id = $1`;
 
 /** Throws USER_NOT_FOUND. */
 export async function loadFeed(
   db: Queryable,
   userId: number,
-  limit: number,
-): Promise<{ floor: number; entries: FeedEntry[]; followees: number[]; celebrities: number[] }> {
+  limits: { entries: number; own: number },
+): Promise<{
+  floor: number;
+  entries: FeedEntry[];
+  followees: number[];
+  celebrities: number[];
+  own: number[];
+}> {
   const { rows } = await db.query<{
     floor: number;
     entries: Buffer | null;
     followees: Buffer | null;
     celebrities: Buffer | null;
-  }>(LOAD, [userId, limit]);
+    own: Buffer | null;
+  }>(LOAD, [userId, limits.entries, limits.own]);
   const row = rows[0];
   if (!row) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${userId}`);
   const flat = idsOf(row.entries);
@@ -51,6 +60,7 @@ export async function loadFeed(
     entries,
     followees: idsOf(row.followees),
     celebrities: idsOf(row.celebrities),
+    own: idsOf(row.own),
   };
 }
 

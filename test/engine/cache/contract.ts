@@ -14,6 +14,7 @@ export const loaded = (...posts: number[]): LoadedFeed => ({
   ...feed(...posts),
   followees: [AUTHOR],
   celebrities: [],
+  own: { authorId: 0, postIds: [], completeAbove: 0 },
 });
 
 /** A load that ends when the test says so. */

@@ -21,7 +21,7 @@ test('a full cache forgets the feeds that were not asked for longest, and still 
   const { cache, db } = await open();
   const entries = Array.from({ length: 1_000 }, (_, i) => ({ postId: 1_000 - i, authorId: 1 }));
   const feed = { entries, completeAbove: 0, floor: 0 };
-  const load = async () => ({ ...feed, followees: [], celebrities: [] });
+  const load = async () => ({ ...loaded(), ...feed });
   for (let user = 1; user <= 1_100; user += 1) await cache.refill(user, load);
   expect(await cache.get(1)).toBeUndefined();
   expect(await cache.get(1_100)).toEqual(feed);

@@ -173,7 +173,8 @@ test('cache, table and truth give the same pages, whatever is materialized', asy
       // As a trim or a backfill leaves it.
       await db.query('update users set feed_floor = $1 where id = 1', [floor]);
       await db.query('delete from feed_items where post_id <= $1', [floor]);
-      const nothing = { entries: [], completeAbove: 0, floor: 0, followees: [], celebrities: [] };
+      const own = { authorId: 0, postIds: [], completeAbove: 0 };
+      const nothing = { entries: [], completeAbove: 0, floor: 0, followees: [], celebrities: [], own };
       await cache.refill(0, async () => nothing);
       await db.query(`select pg_notify('feedctl_feed_changed', $1)`, [
         `b${Buffer.alloc(4096, 255).toString('base64')}`,

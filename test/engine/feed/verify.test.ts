@@ -114,7 +114,8 @@ test('a repeat in the cache is found and repaired', async () => {
   const cache = await openMemoryCache(db);
   onTestFinished(() => cache.close());
   const entries = [7, 4, 4, 1].map((postId) => ({ postId, authorId: 2 }));
-  const load = { entries, completeAbove: 0, floor: 0, followees: [2], celebrities: [] };
+  const own = { authorId: 4, postIds: [], completeAbove: 0 };
+  const load = { entries, completeAbove: 0, floor: 0, followees: [2], celebrities: [], own };
   await cache.refill(4, async () => load);
   const found = { ...SOUND, mismatched: 1, duplicates: 1 };
   expect(await verify(db, 1, { cache })).toEqual({ ...SOUND, checked: 1 });

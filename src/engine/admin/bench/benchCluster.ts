@@ -64,7 +64,10 @@ async function openNamed(config: Config, options: BenchClusterOptions): Promise<
         'CLUSTER_NOT_EMPTY',
         'a worker of the cluster is running and would share the work',
       );
-    resources.add('rows of the benchmark', () => emptyAll(cluster.db));
+    resources.add('rows of the benchmark', async () => {
+      await emptyAll(cluster.db);
+      await cluster.changes.resetting(cluster.db);
+    });
     await startWorkerRole(cluster, resources, options.version, options.onBatch);
     const { gateway, cache } = await startGatewayRole(cluster, resources, { host: '127.0.0.1', port: 0 });
     return { cluster, cache, gateway, stop: () => resources.release() };

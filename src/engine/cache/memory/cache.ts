@@ -98,7 +98,7 @@ export async function openMemoryCache(db: Database): Promise<FeedCache> {
         if (feed) yield [userId, feed];
       }
     },
-    stats: () => ({ hits, misses, refills, refused, postHits: 0, postMisses: 0, failures: 0 }),
+    stats: () => ({ hits, misses, refills, refused, postHits: 0, postMisses: 0, checks: 0, failures: 0 }),
     async close() {
       await listener.close();
       forgetAll();

@@ -6,7 +6,18 @@ import type { Database } from '../../store/database.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { CachedFeed, CacheStats, FeedCache, LoadedFeed } from '../cache.ts';
 import { Slots } from '../slots.ts';
-import { Marks, packDeleted, packFeed, packIds, packPost, packRows, slotOfId, unpackFeed } from './format.ts';
+import { isCacheError } from './connection.ts';
+import {
+  Marks,
+  packDeleted,
+  packFeed,
+  packIds,
+  packPost,
+  packRing,
+  packRows,
+  slotOfId,
+  unpackFeed,
+} from './format.ts';
 import { type Kind, keyOf, marksOf, SECONDS_TO_LIVE } from './keys.ts';
 import { openPages } from './pages.ts';
 import { RedisState, type State } from './state.ts';
@@ -56,20 +67,23 @@ export async function openRedisCache(url: string, db: Database, log: Log): Promi
     const [value] = await state.run((now) => state.connection.getMany(now.runId, [keyOf(now, 'h', userId)]));
     return value ? unpackFeed(value) : undefined;
   };
-  const getOrNothing = (userId: number) => get(userId).catch(() => undefined);
+  const getOrNothing = (userId: number) => get(userId).catch(unlessStore);
 
   /** Under a lease, where one can be had; another's refill is waited for a little while. */
   const refill = async (userId: number, load: () => Promise<LoadedFeed>): Promise<CachedFeed> => {
     const token = randomBytes(8);
-    let leased: State | undefined;
+    let leased: { now: State; own: boolean } | undefined;
     for (let looks = 0; looks < LOOKS && !leased; looks += 1) {
       const got = await state
         .run(async (now) => {
-          const answer = await lease(now, 'h', [userId], token);
-          if (answer === 'L') leased = now;
-          return answer;
+          const [feed, own] = await Promise.all([
+            lease(now, 'h', [userId], token),
+            lease(now, 'a', [userId], token),
+          ]);
+          if (feed === 'L') leased = { now, own: own === 'L' };
+          return feed;
         })
-        .catch(() => undefined);
+        .catch(unlessStore);
       if (got === 'H') {
         const feed = await getOrNothing(userId);
         if (feed) return feed;
@@ -78,17 +92,22 @@ export async function openRedisCache(url: string, db: Database, log: Log): Promi
       await sleep(LOOK_AGAIN_MS);
     }
     counts.refills += 1;
-    const fill = (value: Buffer) =>
-      state
-        .script(leased!, 'FILL', token, SECONDS_TO_LIVE, keyOf(leased!, 'h', userId), value)
-        .catch(() => 0);
+    const fill = async (feed?: LoadedFeed): Promise<void> => {
+      let kept: unknown = 0;
+      if (leased) {
+        const { now, own } = leased;
+        const values = [keyOf(now, 'h', userId), feed ? packFeed(feed) : ''];
+        if (own) values.push(keyOf(now, 'a', userId), feed ? packRing(feed.own) : '');
+        kept = await state.script(now, 'FILL', token, SECONDS_TO_LIVE, ...values).catch(unlessStore);
+      }
+      if (!kept) counts.refused += 1;
+    };
     try {
       const feed = await load();
-      const kept = leased ? await fill(packFeed(feed)) : 0;
-      if (kept === 0) counts.refused += 1;
+      await fill(feed);
       return feed;
     } catch (error) {
-      if (leased) await fill(Buffer.alloc(0));
+      await fill();
       throw error;
     }
   };
@@ -157,9 +176,14 @@ export async function openRedisCache(url: string, db: Database, log: Log): Promi
         if (feed) yield [userId, feed];
       }
     },
-    stats: (): CacheStats => ({ ...counts, failures: state.failures }),
+    stats: (): CacheStats => ({ ...counts, checks: state.epoch.checks, failures: state.failures }),
     close: () => state.close(),
   };
+}
+
+/** For what the cache may fail at without harm. */
+function unlessStore(error: unknown): undefined {
+  if (!isCacheError(error)) throw error;
 }
 
 function packPosts(posts: readonly FeedEntry[]): Buffer {

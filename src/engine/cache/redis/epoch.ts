@@ -31,7 +31,7 @@ export class CacheEpoch {
   #current: Promise<void> = Promise.resolve();
   #next: Promise<void> | undefined;
   #raisedAt = 0;
-  raises = 0;
+  checks = 0;
   onChange: () => void = () => {};
 
   private constructor(db: Database, number: number) {
@@ -92,7 +92,6 @@ export class CacheEpoch {
 
   async #raise(): Promise<void> {
     this.#raisedAt = performance.now();
-    this.raises += 1;
     const { rows } = await this.#db.query<{ epoch: number }>(RAISE, [SETTING]);
     this.#heard(rows[0]!.epoch);
   }
@@ -100,6 +99,7 @@ export class CacheEpoch {
   #confirm(): Promise<void> {
     this.#confirming ??= (async () => {
       const askedAt = performance.now();
+      this.checks += 1;
       this.#listener ??= this.#listen();
       const listener = await this.#listener;
       await listener.barrier();

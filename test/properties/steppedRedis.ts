@@ -1,0 +1,25 @@
+import { openRedisCache } from '../../src/engine/cache/redis/cache.ts';
+import type { Database } from '../../src/engine/store/database.ts';
+import { silentLog } from '../../src/engine/telemetry/log.ts';
+import { currentActor } from './scheduler.ts';
+
+/** The Redis cache, with every command a step of the actor who sends it. */
+export async function openSteppedRedis(url: string, db: Database) {
+  const cache = await openRedisCache(url, db, silentLog);
+  const { connection, epoch } = cache.state;
+  const stepped = <Args extends unknown[], T>(
+    label: string | ((...args: Args) => string),
+    work: (...args: Args) => Promise<T>,
+  ) => {
+    return (...args: Args): Promise<T> => {
+      const actor = currentActor();
+      return actor
+        ? actor.step(typeof label === 'string' ? label : label(...args), () => work(...args))
+        : work(...args);
+    };
+  };
+  connection.script = stepped((name, ..._) => `redis ${name}`, connection.script.bind(connection));
+  connection.getMany = stepped('redis MGET', connection.getMany.bind(connection));
+  epoch.trusted = stepped('the epoch is confirmed', epoch.trusted.bind(epoch));
+  return cache;
+}

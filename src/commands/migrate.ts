@@ -28,9 +28,9 @@ export default class Migrate extends BaseCommand {
     const db = new Database(await resolveDatabaseUrl(config), { maxSessions: 2 });
     try {
       const dryRun = flags['dry-run'];
-      const applied = dryRun ? [] : await migrate(db);
+      const applied = dryRun ? [] : await migrate(db, config.store);
       if (!dryRun) await ensureEventPartitions(db);
-      const { pending } = await schemaState(db);
+      const { pending } = await schemaState(db, config.store);
       if (dryRun) this.log(pending.length > 0 ? `Would apply: ${pending.join(', ')}` : 'Up to date.');
       else this.log(applied.length > 0 ? `Applied: ${applied.join(', ')}` : 'Up to date.');
       if (dryRun || !config.brokerUrl) return { applied, pending, dryRun };

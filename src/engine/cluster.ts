@@ -68,7 +68,7 @@ export async function openCluster(
     const { metrics } = options;
     const db = metrics ? (await import('./store/pools.ts')).openWorkPool(url, metrics) : new Database(url);
     resources.add('database', () => db.close());
-    if (!options.anySchema) await checkSchema(db);
+    if (!options.anySchema) await checkSchema(db, config.store);
     const bus = await openBus(config, url, db, log);
     resources.add('bus', () => bus.close());
     const ids = openIdSource(db);

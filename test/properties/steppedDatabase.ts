@@ -61,6 +61,11 @@ export class SteppedDatabase extends Database {
     }
   }
 
+  /** What is known of the store is no part of a history. */
+  override topology(): ReturnType<Database['topology']> {
+    return this.#shared.topology();
+  }
+
   override listen(channels: string[], handlers: Parameters<Database['listen']>[1]): Promise<Listener> {
     return this.#shared.listen(channels, handlers);
   }

@@ -11,10 +11,15 @@ export interface ServerKind {
   readonly name: string;
   /** The environment variable with the URL of one that runs already. */
   readonly variable: string;
-  readonly debianPackage: string;
+  /** Undefined where Debian has none. */
+  readonly debianPackage: string | undefined;
+  /** It cannot be had everywhere: FEEDCTL_TEST_REQUIRE does not ask for it. */
+  readonly optional?: boolean;
   installed(): boolean;
   /** A private instance on free ports of 127.0.0.1, with its files in `directory`. */
   start(directory: string): Promise<RunningServer>;
+  /** What the suites need on it, one that was given too. Returns how to take it away again. */
+  prepare?(url: string): Promise<() => Promise<void>>;
 }
 
 export interface RunningServer {
@@ -22,7 +27,7 @@ export interface RunningServer {
   stop(): Promise<void>;
 }
 
-export type FoundServer = { url: string } | { missing: string };
+export type FoundServer = { url: string } | { missing: string; optional?: boolean };
 
 /** Answers test files over HTTP: `/<name>`. A server is started when the first file asks for it, and for all of them. */
 export async function serveServers(
@@ -55,15 +60,20 @@ export async function serveServers(
 
 async function find(kind: ServerKind, releases: (() => Promise<void>)[]): Promise<FoundServer> {
   const given = process.env[kind.variable];
-  if (given) return { url: given };
-  if (!kind.installed() && mayInstall()) install(kind.debianPackage);
+  if (given) {
+    if (kind.prepare) releases.push(await kind.prepare(given));
+    return { url: given };
+  }
+  if (!kind.installed() && kind.debianPackage && mayInstall()) install(kind.debianPackage);
   if (!kind.installed()) {
-    return { missing: `install ${kind.debianPackage}, or set ${kind.variable} to the URL of a running one` };
+    const missing = `install ${kind.debianPackage ?? kind.name}, or set ${kind.variable} to the URL of a running one`;
+    return { missing, optional: kind.optional ?? false };
   }
   const directory = await mkdtemp(join(tmpdir(), `feedctl-${kind.name}-`));
   releases.push(() => rm(directory, { recursive: true, force: true }));
   const running = await kind.start(directory);
   releases.push(() => running.stop());
+  if (kind.prepare) releases.push(await kind.prepare(running.url));
   return { url: running.url };
 }
 

@@ -11,9 +11,11 @@ import {
 } from '../store/celebrities.ts';
 import type { Database, Session } from '../store/database.ts';
 import { runOperation } from '../store/operations.ts';
+import { inParallel } from '../store/parallel.ts';
 import { getUser } from '../store/users.ts';
 
 const FOLLOWERS_A_TRANSACTION = 1_000;
+const SHARDS_AT_A_TIME = 4;
 /** By then every cache has heard of the rows that a backfill has added. */
 const READERS_SEE_MS = 500;
 
@@ -106,10 +108,11 @@ async function* followerChunks(
   db: Database,
   authorId: number,
   signal: AbortSignal | undefined,
+  size = FOLLOWERS_A_TRANSACTION,
 ): AsyncGenerator<number[]> {
   for (let after = 0; ; ) {
     signal?.throwIfAborted();
-    const ids = await followersAfter(db, authorId, after, FOLLOWERS_A_TRANSACTION);
+    const ids = await followersAfter(db, authorId, after, size);
     if (ids.length === 0) return;
     yield ids;
     after = ids.at(-1)!;
@@ -124,12 +127,20 @@ async function overFollowers(
 ): Promise<{ followers: number; items: number }> {
   let followers = 0;
   let items = 0;
-  for await (const ids of followerChunks(db, author.id, options.signal)) {
-    items += await db.transaction(async (session) => {
-      const rows = await change(session, author.id, ids);
-      await changes.changing(session, ids);
-      return rows;
-    });
+  const topology = await db.topology();
+  const shards = Math.max(1, topology.shards.length);
+  for await (const ids of followerChunks(db, author.id, options.signal, FOLLOWERS_A_TRANSACTION * shards)) {
+    const counts = await inParallel(
+      topology.group(ids, (id) => id),
+      SHARDS_AT_A_TIME,
+      (group) =>
+        db.transaction(async (session) => {
+          const rows = await change(session, author.id, group);
+          await changes.changing(session, group);
+          return rows;
+        }),
+    );
+    for (const count of counts) items += count;
     await changes.forget(ids);
     followers += ids.length;
     options.onProgress?.(followers, author.followerCount);

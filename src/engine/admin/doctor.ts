@@ -109,8 +109,8 @@ async function checkCluster(cluster: Cluster): Promise<Check[]> {
             (select count(*)::integer from events_default) as unpartitioned,
             coalesce((select extract(epoch from clock_timestamp() - min(occurred_at))::float8
                       from events where dispatched_at is null), 0) as oldest_event_seconds,
-            (select count(*)::integer from users u full join celebrities c on c.user_id = u.id
-             where coalesce(u.push_state, 'push') <> coalesce(c.state, 'push')) as split_states,
+            (select count(*)::integer from users u left join celebrities c on c.user_id = u.id
+             where u.push_state <> coalesce(c.state, 'push')) as split_states,
             (select count(*)::integer from celebrities where state = 'both') as half_done,
             (select count(*)::integer from node_leases where expires_at > clock_timestamp()) as nodes`,
   );

@@ -122,7 +122,9 @@ async function postAll(
   const post = async (batch: NewPost[], before: Promise<void>, rows: number) => {
     const eventIds = await context.ids.take(batch.length);
     const rowsWithEvents = batch.map((row, i) => ({ ...row, eventId: eventIds[i]! }));
-    const within = dispatchWithin(context.bus, run, QUEUE);
+    // With shards the commit is no single one: a post could be there without its message.
+    const { distributed } = await context.db.topology();
+    const within = distributed ? undefined : dispatchWithin(context.bus, run, QUEUE);
     const events = await whenRoom(() => importPosts(context.db, rowsWithEvents, within), signal);
     const header = { run, committedAt: Date.now() };
     if (!within) await whenRoom(() => dispatch(context.db, context.bus, events, header, QUEUE), signal);

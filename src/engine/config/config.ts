@@ -13,6 +13,8 @@ const url = (protocols: string[]) =>
 const settings = z.object({
   dataDir: z.string().min(1, { error: 'must not be empty' }),
   databaseUrl: url(['postgres', 'postgresql']).optional(),
+  /** What the database has to be; detected where it is not said. */
+  store: z.enum(['citus', 'postgres'], { error: 'must be citus or postgres' }).optional(),
   /** One or more URLs of brokers of one RabbitMQ cluster, separated by commas. */
   brokerUrl: z
     .string()
@@ -32,6 +34,7 @@ export type Source = 'flag' | 'environment' | 'context' | 'default';
 const ENVIRONMENT: Record<SettingName, string> = {
   dataDir: 'FEEDCTL_DATA_DIR',
   databaseUrl: 'FEEDCTL_DATABASE_URL',
+  store: 'FEEDCTL_STORE',
   brokerUrl: 'FEEDCTL_BROKER_URL',
   cacheUrl: 'FEEDCTL_CACHE_URL',
   gatewayUrl: 'FEEDCTL_GATEWAY_URL',

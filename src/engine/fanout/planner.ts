@@ -8,6 +8,8 @@ import { decodeEvents, encodeEvents, type MessageHeader, ROW_BYTES } from '../mo
 import { isPassing } from '../resilience/failure.ts';
 import { copyOut } from '../store/copy.ts';
 import type { Database } from '../store/database.ts';
+import { inParallel } from '../store/parallel.ts';
+import type { Topology } from '../store/topology.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { RelationHandlers } from './relations.ts';
@@ -31,6 +33,8 @@ const ROWS_A_QUERY = 200_000;
 const BULK_RECIPIENTS = 20_000;
 /** Messages gathered before they are published while rows still come. */
 const PUBLISH_AT = 8;
+/** Queries at a time: on Citus of so many shards, elsewhere one follows the other only for very many rows. */
+const SESSIONS = 2;
 
 export interface PlannerContext {
   readonly db: Database;
@@ -165,7 +169,8 @@ async function planPosts(
   await context.changes.posted(
     created.map((event) => ({ postId: event.subjectId, authorId: event.aggregateId })),
   );
-  const authors = await authorStates(context.db, [...new Set(created.map((event) => event.aggregateId))]);
+  const topology = await context.db.topology();
+  const authors = await authorStates(context.db, topology, created);
   const pushed: PlannedPost[] = [];
   const forwarded: EventRef[] = [];
   const pulled: PlannedPost[] = [];
@@ -180,8 +185,14 @@ async function planPosts(
   }
   if (forwarded.length > 0)
     await context.bus.publish([{ queue: LANES.bulk.events, body: encodeEvents(header, forwarded) }]);
-  for (const part of inQueries(pushed)) await fanOut(context, lane.rows, part, header);
+  const queries = topology.group(pushed, (post) => post.authorId).flatMap((group) => [...inQueries(group)]);
+  await fanOut(context, lane.rows, queries, header);
   await context.notifier.toFollowers(pulled, header);
+}
+
+interface AuthorState {
+  readonly pushState: PushState;
+  readonly followerCount: number;
 }
 
 /**
@@ -190,13 +201,20 @@ async function planPosts(
  */
 async function authorStates(
   db: Database,
-  ids: readonly number[],
-): Promise<Map<number, { pushState: PushState; followerCount: number }>> {
-  const { rows } = await db.query<{ id: number; pushState: PushState; followerCount: number }>(
-    'select id, push_state as "pushState", follower_count as "followerCount" from users where id = any($1)',
-    [ids],
+  topology: Topology,
+  created: readonly EventRef[],
+): Promise<Map<number, AuthorState>> {
+  const ids = [...new Set(created.map((event) => event.aggregateId))];
+  const states = await inParallel(
+    topology.group(ids, (id) => id),
+    SESSIONS,
+    (group) =>
+      db.query<AuthorState & { id: number }>(
+        'select id, push_state as "pushState", follower_count as "followerCount" from users where id = any($1)',
+        [group],
+      ),
   );
-  return new Map(rows.map((row) => [row.id, row]));
+  return new Map(states.flatMap(({ rows }) => rows.map((row) => [row.id, row])));
 }
 
 function* inQueries(posts: readonly PlannedPost[]): Generator<PlannedPost[]> {
@@ -215,32 +233,45 @@ function* inQueries(posts: readonly PlannedPost[]): Generator<PlannedPost[]> {
 }
 
 /**
- * Reads the followers of many posts in one query and publishes them as rows, partition by partition. A post whose
- * event comes late may be deleted by now, with the cleanup after its deletion done: nobody would remove its rows.
+ * Reads the followers of many posts in few queries, each of one shard, and publishes them as rows, partition by
+ * partition.
  */
 async function fanOut(
   context: PlannerContext,
   queue: QueueName,
-  posts: readonly PlannedPost[],
+  queries: readonly PlannedPost[][],
   header: MessageHeader,
 ): Promise<void> {
-  // COPY takes no parameters. What is put into the statement are ids: numbers of this program's own.
-  const array = (of: (post: PlannedPost) => number) => `'{${posts.map(of).join(',')}}'::bigint[]`;
-  const statement = `
-    copy (select f.follower_id, p.post_id, p.author_id
-          from unnest(${array((post) => post.postId)}, ${array((post) => post.authorId)}) p(post_id, author_id)
-          join posts alive on alive.author_id = p.author_id and alive.id = p.post_id and alive.deleted_at is null
-          join followers f on f.followee_id = p.author_id)
-    to stdout (format binary)`;
   const batches = new RowBatches(await context.bus.partitions(), header);
   const publish = (messages: RowMessage[]) =>
     context.bus.publish(messages.map(({ partition, body }): Outgoing => ({ queue, body, key: partition })));
-  await context.db.withSession((session) =>
-    copyOut(session, statement, (bytes, at, length) => {
-      if (length !== ROW_BYTES) throw new Error(`a row of ${length} bytes, expected ${ROW_BYTES}`);
-      batches.add(bytes, at);
-      return batches.fullCount >= PUBLISH_AT ? publish(batches.takeFull()) : undefined;
-    }),
+  await inParallel(queries, SESSIONS, (posts) =>
+    context.db.withSession((session) =>
+      copyOut(session, followersStatement(posts), (bytes, at, length) => {
+        if (length !== ROW_BYTES) throw new Error(`a row of ${length} bytes, expected ${ROW_BYTES}`);
+        batches.add(bytes, at);
+        return batches.fullCount >= PUBLISH_AT ? publish(batches.takeFull()) : undefined;
+      }),
+    ),
   );
   await publish(batches.takeAll());
+}
+
+/**
+ * Rows for the followers of posts. A post whose event comes late may be deleted by now, with the cleanup after its
+ * deletion done: nobody would remove its rows. COPY takes no parameters; what is put into the statement are ids,
+ * numbers of this program's own. The last condition says nothing new: Citus finds the one shard by it.
+ */
+function followersStatement(posts: readonly PlannedPost[]): string {
+  const array = (ids: Iterable<number>) => `'{${[...ids].join(',')}}'::bigint[]`;
+  const ids = array(posts.map((post) => post.postId));
+  const authors = array(posts.map((post) => post.authorId));
+  const distinct = array(new Set(posts.map((post) => post.authorId)));
+  return `
+    copy (select f.follower_id, p.post_id, p.author_id
+          from unnest(${ids}, ${authors}) p(post_id, author_id)
+          join posts alive on alive.author_id = p.author_id and alive.id = p.post_id and alive.deleted_at is null
+          join followers f on f.followee_id = p.author_id
+          where alive.author_id = any(${distinct}) and f.followee_id = any(${distinct}))
+    to stdout (format binary)`;
 }

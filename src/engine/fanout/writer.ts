@@ -17,9 +17,12 @@ import { DATABASE_WORK } from '../resilience/limits.ts';
 import { copyIn } from '../store/copy.ts';
 import { type Database, isDuplicate, type Session } from '../store/database.ts';
 import { insertFeedRows } from '../store/feeds.ts';
+import { inParallel } from '../store/parallel.ts';
 import { recordRun } from '../store/runs.ts';
+import type { Topology } from '../store/topology.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { type ShardRows, splitByShard } from './shardRows.ts';
 
 /** Rows of one COPY: past some 10,000 a bigger one is not faster, only later. */
 const ROWS_A_BATCH = 16_384;
@@ -30,6 +33,11 @@ const LANES = {
   live: { queue: 'rows.live', prefetch: 32, rowsABatch: ROWS_A_BATCH },
   bulk: { queue: 'rows.bulk', prefetch: 16, rowsABatch: 8_192 },
 } as const;
+/**
+ * On Citus a batch is sorted by shard and written by a COPY for each. A COPY costs the coordinator some milliseconds
+ * of its own, so batches are big, and several shards are written at a time for each batch.
+ */
+const SHARDED = { rowsABatch: 65_536, lanes: 4 } as const;
 /** How long the first message of a batch waits for company. */
 const LINGER_MS = 2;
 
@@ -58,8 +66,9 @@ interface Part {
 
 /** Writes feed rows: coalesces messages into batches, commits, tells caches and sockets, and acks last. */
 export async function startWriter(context: WriterContext): Promise<Consumer> {
-  const live = new Waiting(LANES.live.rowsABatch);
-  const bulk = new Waiting(LANES.bulk.rowsABatch);
+  const { distributed } = await context.db.topology();
+  const live = new Waiting(distributed ? SHARDED.rowsABatch : LANES.live.rowsABatch);
+  const bulk = new Waiting(distributed ? SHARDED.rowsABatch : LANES.bulk.rowsABatch);
   let idle = PARALLEL;
 
   const work = async () => {
@@ -138,7 +147,9 @@ class Waiting {
  */
 async function writeParts(context: WriterContext, parts: Part[]): Promise<void> {
   try {
-    await writeBatch(context, parts);
+    const topology = await context.db.topology();
+    if (topology.distributed) await writeShards(context, parts, topology);
+    else await writeBatch(context, parts);
     const rows = parts.map((part) => part.rows);
     await context.changes.push(rows);
     await context.notifier.toRecipients(rows, parts[0]!.header);
@@ -150,6 +161,52 @@ async function writeParts(context: WriterContext, parts: Part[]): Promise<void> 
       for (const half of halves(parts)) await writeParts(context, half);
     }
   }
+}
+
+/**
+ * On Citus every COPY is a transaction of one shard; nothing spans two. When all of them are committed, the caches
+ * hear of it and the run is counted, and then the messages are acked. Whoever dies before that leaves the messages:
+ * they come again, find their rows there, and the caches hear of them then. Of a run such rows are not counted.
+ */
+async function writeShards(context: WriterContext, parts: Part[], topology: Topology): Promise<void> {
+  const rows = parts.map((part) => part.rows);
+  const startedAt = performance.now();
+  const groups = splitByShard(rows, topology);
+  const written = await inParallel(groups, SHARDED.lanes, (group) => writeShard(context, group));
+  await context.db.transaction(async (session) => {
+    await context.changes.writing(session, rows);
+    await recordRun(
+      session,
+      parts.map((part, i) => ({
+        ...part.header,
+        deliveries: written.reduce((sum, counts) => sum + counts[i]!, 0),
+      })),
+    );
+  }, WITHIN);
+  const fresh = written.flat().reduce((sum, count) => sum + count, 0);
+  context.onWritten?.(fresh);
+  observe(context, parts, { rows: fresh, ms: performance.now() - startedAt });
+}
+
+/** Returns how many rows of each part are new. */
+async function writeShard(context: WriterContext, { rows, counts }: ShardRows): Promise<readonly number[]> {
+  try {
+    await context.db.withSession((session) => copyIn(session, COPY, [rows]), WITHIN);
+    context.onBatch?.([rows]);
+    return counts;
+  } catch (error) {
+    if (!isDuplicate(error)) throw error;
+  }
+  return context.db.transaction(async (session) => {
+    const fresh: number[] = [];
+    let at = 0;
+    for (const count of counts) {
+      const end = at + count * ROW_BYTES;
+      fresh.push(count > 0 ? await insertFeedRows(session, decodeAll(rows.subarray(at, end)), true) : 0);
+      at = end;
+    }
+    return fresh;
+  });
 }
 
 async function writeBatch(context: WriterContext, parts: Part[]): Promise<void> {
@@ -183,7 +240,7 @@ async function writeBatch(context: WriterContext, parts: Part[]): Promise<void> 
   }
   const written = await context.db.transaction(async (session) => {
     const counts: number[] = [];
-    for (const part of parts) counts.push(await insertFeedRows(session, decodeAll(part.rows)));
+    for (const part of parts) counts.push(await insertFeedRows(session, decodeAll(part.rows), false));
     await commit(session, counts);
     return counts;
   }, WITHIN);

@@ -33,9 +33,10 @@ export async function rebuild(
   const { changes = notifiedChanges } = options;
   let users = 0;
   let items = 0;
+  const topology = await db.topology();
   const chunk = async (ids: number[]) => {
     const work = async (session: Session) => {
-      const rows = await rebuildFeeds(session, ids);
+      const rows = await rebuildFeeds(session, ids, topology.distributed);
       await changes.changing(session, ids);
       return rows;
     };
@@ -48,8 +49,9 @@ export async function rebuild(
     await getUser(db, userId);
     await chunk([userId]);
   } else {
+    const usersAtATime = USERS_A_TRANSACTION * Math.max(1, topology.shards.length);
     for (let after = 0; ; ) {
-      const ids = await userIdsAfter(db, after, USERS_A_TRANSACTION);
+      const ids = await userIdsAfter(db, after, usersAtATime);
       if (ids.length === 0) break;
       if (options.signal?.aborted) {
         throw new FeedctlError(
@@ -57,7 +59,7 @@ export async function rebuild(
           `the rebuild was interrupted after ${users} users; their feeds are done`,
         );
       }
-      await chunk(ids);
+      for (const group of topology.group(ids, (id) => id)) await chunk(group);
       after = ids.at(-1)!;
     }
   }

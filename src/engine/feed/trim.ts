@@ -53,12 +53,13 @@ export async function trim(
     await getUser(db, userId);
     await chunk([userId]);
   } else {
+    const topology = await db.topology();
     for (let after = 0; ; ) {
       if (options.signal?.aborted)
         throw new FeedctlError('INTERRUPTED', `the trim was interrupted after ${users} feeds`);
       const ids = await longFeeds(db, options.longerThan ?? keep, after, USERS_A_TRANSACTION);
       if (ids.length === 0) break;
-      await chunk(ids);
+      for (const group of topology.group(ids, (id) => id)) await chunk(group);
       after = ids.at(-1)!;
     }
   }

@@ -10,6 +10,8 @@ import { alignPair } from './alignPair.ts';
 import { rebuild } from './rebuild.ts';
 
 const USERS_A_RANGE = 10_000;
+/** Each range passes over all of `followers`, which is sorted by followee: fewer, as only sums come back. */
+const USERS_A_SHARDED_RANGE = 200_000;
 /** The comparison is the server's work: a range for each of a small machine's cores. */
 const PARALLEL = 2;
 
@@ -45,9 +47,10 @@ export async function verify(
 ): Promise<VerifyResult> {
   const { changes = options.cache ?? notifiedChanges } = options;
   if (userId !== undefined) await getUser(db, userId);
+  const { distributed } = await db.topology();
   const ranges =
     userId === undefined
-      ? await userRanges(db, USERS_A_RANGE)
+      ? await userRanges(db, distributed ? USERS_A_SHARDED_RANGE : USERS_A_RANGE)
       : [{ after: userId - 1, last: userId, users: 1 }];
   const total = ranges.reduce((sum, range) => sum + range.users, 0);
   const faults: FeedFaults[] = [];
@@ -59,8 +62,9 @@ export async function verify(
       for (const range of queue) {
         if (options.signal?.aborted)
           throw new FeedctlError('INTERRUPTED', `stopped after ${checked} of ${total} feeds`);
-        faults.push(...(await compareFeeds(db, range.after, range.last)));
-        asymmetric.push(...(await asymmetricPairs(db, range.after, range.last)));
+        const pairs = await asymmetricPairs(db, range.after, range.last);
+        faults.push(...(await compareFeeds(db, range.after, range.last, pairs)));
+        asymmetric.push(...pairs);
         checked += range.users;
         options.onProgress?.(checked, total, faults.length);
       }

@@ -66,6 +66,10 @@ export const ERRORS = {
     failure: 'passing',
     mend: 'Look at the server it names; calls go on by themselves when it answers again.',
   },
+  CITUS_MISSING: {
+    exit: 1,
+    mend: "On every node: shared_preload_libraries = 'citus', then `create extension citus` in this database; or leave the setting `store` away.",
+  },
   CLUSTER_ALREADY_RUNNING: {
     exit: 1,
     mend: 'Use it as it is, stop it with `feedctl down`, or pick another --data-dir.',
@@ -91,6 +95,10 @@ export const ERRORS = {
   },
   DATA_DIR_UNUSABLE: { exit: 1, mend: 'Pick a directory that can be written with --data-dir.' },
   DEMO_FAILED: { exit: 1, mend: 'This is a fault of feedctl: please report what the demo printed.' },
+  DISTRIBUTION_WRONG: {
+    exit: 1,
+    mend: 'Undo it with `undistribute_table`, then run `feedctl migrate`; `feedctl doctor` names each table.',
+  },
   EMBEDDED_POSTGRES_FAILED: { exit: 1, mend: 'Read postgres.log in the data directory.' },
   FILE_NOT_FOUND: { exit: 1, mend: 'Check the path.' },
   FILE_TRUNCATED: { exit: 1, mend: 'Fetch the file again; nothing was changed.' },

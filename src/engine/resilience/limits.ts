@@ -37,5 +37,8 @@ export const DATABASE_REQUESTS = {
   slowMs: 5_000,
 } as const;
 
-/** A role's own work: no limit on statements, as it backfills, trims and waits for locks; batches have a deadline. */
-export const DATABASE_WORK = { sessions: 10, waiting: 1_000, batchMs: 60_000 } as const;
+/**
+ * A role’s own work: no limit on statements, as it backfills, trims and waits for locks; batches have a deadline. On
+ * Citus a worker writes to eight shards at a time.
+ */
+export const DATABASE_WORK = { sessions: 16, waiting: 1_000, batchMs: 60_000 } as const;

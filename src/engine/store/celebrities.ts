@@ -2,6 +2,7 @@ import type { PushState } from '../model/celebrity.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT } from '../model/feed.ts';
 import type { Database, Queryable, Session } from './database.ts';
+import { newestPostsAbove } from './posts.ts';
 
 /**
  * Whoever fills feeds (a backfill, a rebuild) reads how authors are pushed and writes rows accordingly, in one
@@ -55,7 +56,7 @@ export interface Celebrity {
 export async function listCelebrities(db: Queryable): Promise<Celebrity[]> {
   const { rows } = await db.query<Celebrity>(
     `select c.user_id as "userId", c.state, u.follower_count as followers,
-            (select count(*)::integer from posts p where p.author_id = c.user_id and p.deleted_at is null) as posts
+            (select count(*)::integer from posts p where p.author_id = u.id and p.deleted_at is null) as posts
      from celebrities c join users u on u.id = c.user_id order by u.follower_count desc, c.user_id`,
   );
   return rows;
@@ -75,7 +76,7 @@ export async function followersAfter(
   return rows.map((row) => row.id);
 }
 
-/** Removes an author's rows from some feeds. */
+/** Removes an author's rows from some feeds of one shard. */
 export async function removeAuthorItems(
   session: Session,
   authorId: number,
@@ -88,31 +89,32 @@ export async function removeAuthorItems(
   return rowCount ?? 0;
 }
 
-/**
- * Copies an author's posts above the floors of many feeds, the newest n of them; where there are more, the floor
- * of that feed rises to the first that is not copied. In: author, followers, n. Inside the caller's transaction,
- * which holds the rows of the users.
- */
-const BACKFILL_FOLLOWERS = `
-  with newest as materialized (
-    select id, row_number() over (order by id desc) as nth from posts
-    where author_id = $1 and deleted_at is null order by id desc limit $3 + 1
-  ), raised as (
-    update users u set feed_floor = n.id from newest n
-    where n.nth = $3 + 1 and u.id = any($2) and u.feed_floor < n.id
-  )
+/** In: author, followers of one shard, post ids. */
+const ADD_POSTS = `
   insert into feed_items (user_id, post_id, author_id)
-  select u.id, n.id, $1 from users u join newest n on n.id > u.feed_floor and n.nth <= $3
-  where u.id = any($2)
-    and exists (select from follows f where f.follower_id = u.id and f.followee_id = $1)
+  select u.id, n.id, $1::bigint from users u join unnest($3::bigint[]) n(id) on n.id > u.feed_floor
+  where u.id = any($2) and exists (
+    select from follows f where f.follower_id = u.id and f.follower_id = any($2) and f.followee_id = $1::bigint)
   order by 1, 2 on conflict do nothing`;
 
+/**
+ * Copies an author's posts above the floors of feeds of one shard, the newest n of them; where there are more, the
+ * floor of a feed rises to the first that is not copied. Inside the caller's transaction, which has the push states
+ * locked; the rows of the users are locked here, so the floors stay as they are read.
+ */
 export async function backfillFollowers(
   session: Session,
   authorId: number,
   userIds: readonly number[],
 ): Promise<number> {
   await session.query('select 1 from users where id = any($1) order by id for update', [userIds]);
-  const { rowCount } = await session.query(BACKFILL_FOLLOWERS, [authorId, userIds, FEED_LIMIT]);
+  const newest = await newestPostsAbove(session, authorId, 0, FEED_LIMIT + 1);
+  const floor = newest[FEED_LIMIT];
+  if (floor !== undefined)
+    await session.query('update users set feed_floor = $2 where id = any($1) and feed_floor < $2', [
+      userIds,
+      floor,
+    ]);
+  const { rowCount } = await session.query(ADD_POSTS, [authorId, userIds, newest.slice(0, FEED_LIMIT)]);
   return rowCount ?? 0;
 }

@@ -4,6 +4,7 @@ import { FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
 import type { Guard } from '../resilience/guard.ts';
 import { ONCE, type RetryLimits, repeat } from '../resilience/repeat.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { readTopology, type Topology } from './topology.ts';
 
 /** Ids are 53 bits, so a bigint column is a JS number; counters stay far below that too. */
 const INT8 = 20;
@@ -32,6 +33,8 @@ export interface Listener {
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const PING_MS = 5_000;
+/** Shards move from node to node: what is known of them is asked for again after so long. */
+const TOPOLOGY_AGE_MS = 30_000;
 const UNREACHABLE = new Set([
   'ECONNREFUSED',
   'ENOENT',
@@ -77,7 +80,14 @@ export function databaseError(error: unknown, url: string): FeedctlError {
   return new FeedctlError('DATABASE_ERROR', `the database refused a statement: ${text}`, { cause: error });
 }
 
-export const isDuplicate = (error: unknown): boolean => (error as { code?: string }).code === '23505';
+/**
+ * A row that is there already, or may be: of a COPY that a node refused Citus does not tell the SQLSTATE. Whoever
+ * then inserts row by row learns the true reason.
+ */
+export function isDuplicate(error: unknown): boolean {
+  const { code, routine } = error as { code?: string; routine?: string };
+  return code === '23505' || (code === 'XX000' && routine === 'ReportCopyError');
+}
 
 export interface DatabaseOptions {
   readonly maxSessions?: number;
@@ -108,6 +118,7 @@ export class Database implements Queryable {
   readonly #rolledBack = new WeakSet<Error>();
   readonly #options: DatabaseOptions;
   #unwatch: readonly (() => void)[] = [];
+  #topology: { readonly known: Promise<Topology>; readonly at: number } | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(url: string, options: DatabaseOptions = {}) {
@@ -335,6 +346,15 @@ export class Database implements Queryable {
     };
     this.#listeners.add(listener);
     return listener;
+  }
+
+  /** Where rows are, at most 30 s old. A database that is not distributed stays so while this process runs. */
+  async topology(): Promise<Topology> {
+    const { known, at } = this.#topology ?? {};
+    const topology = await known?.catch(() => undefined);
+    if (topology && (!topology.distributed || Date.now() - at! < TOPOLOGY_AGE_MS)) return topology;
+    if (this.#topology?.known === known) this.#topology = { known: readTopology(this), at: Date.now() };
+    return this.#topology!.known;
   }
 
   close(): Promise<void> {

@@ -1,6 +1,7 @@
 import type { EventRef, EventType, FeedEvent } from '../model/event.ts';
 import { firstIdAt } from '../model/ids.ts';
 import type { Database, Queryable } from './database.ts';
+import { inParallel } from './parallel.ts';
 
 const DAY_MS = 86_400_000;
 const WEEK_MS = 7 * DAY_MS;
@@ -8,14 +9,24 @@ const WEEK_MS = 7 * DAY_MS;
 const MONDAY_MS = 4 * DAY_MS;
 const WEEKS_AHEAD = 4;
 
-/** In: ids and aggregates, as arrays; lowest and highest id, so that only the partitions concerned are looked at. */
+/**
+ * In: ids and aggregates, as arrays; lowest and highest id, so that only the partitions concerned are looked at. The
+ * last condition says nothing new: Citus finds the one shard by it.
+ */
 const MARK_DISPATCHED = `
-  update events e set dispatched_at = clock_timestamp()
+  update events e set dispatched_at = now()
   from unnest($1::bigint[], $2::bigint[]) d(id, aggregate_id)
-  where e.aggregate_id = d.aggregate_id and e.id = d.id and e.id between $3 and $4`;
+  where e.aggregate_id = d.aggregate_id and e.id = d.id and e.id between $3 and $4 and e.aggregate_id = any($2)`;
 
-export async function markDispatched(db: Queryable, events: readonly EventRef[]): Promise<void> {
-  if (events.length === 0) return;
+/** Shards that are written at a time. */
+const MARK_LANES = 4;
+
+export async function markDispatched(db: Database, events: readonly EventRef[]): Promise<void> {
+  const groups = (await db.topology()).group(events, (event) => event.aggregateId);
+  await inParallel(groups, MARK_LANES, (group) => markGroup(db, group));
+}
+
+async function markGroup(db: Queryable, events: readonly EventRef[]): Promise<void> {
   const ids = events.map((event) => event.id);
   let low = Number.MAX_SAFE_INTEGER;
   let high = 0;
@@ -49,12 +60,14 @@ export async function undispatchedEvents(
 }
 
 export async function anyUndispatched(db: Queryable, lastId: number): Promise<boolean> {
-  const { rows } = await db.query<{ found: boolean }>(
-    'select exists (select from events where dispatched_at is null and id <= $1) as found',
+  const { rowCount } = await db.query(
+    'select 1 from events where dispatched_at is null and id <= $1 limit 1',
     [lastId],
   );
-  return rows[0]!.found;
+  return rowCount === 1;
 }
+
+const LOCK_PARTITIONS = `select pg_advisory_xact_lock(hashtext('events partitions'))`;
 
 /** Not by to_regclass: that may answer from before the wait for the lock. */
 const FIND_PARTITION = `
@@ -65,14 +78,16 @@ const FIND_PARTITION = `
  * A cluster that had no worker for weeks has events of this week in the default partition, and the server refuses
  * a partition whose rows are there: they move first. Inserts wait for the lock, and go on in the new partition.
  */
-const attachPartition = (name: string, fromMs: number): string => {
+const attachPartition = (name: string, fromMs: number): string[] => {
   const [low, high] = [firstIdAt(fromMs), firstIdAt(fromMs + WEEK_MS)];
-  return `
-    create table ${name} (like events including all);
-    lock table events_default in access exclusive mode;
-    with moved as (delete from events_default where id >= ${low} and id < ${high} returning *)
-    insert into ${name} select * from moved;
-    alter table events attach partition ${name} for values from (${low}) to (${high})`;
+  // One by one, as Citus sends them on to every node; the attached table is distributed as `events` is.
+  return [
+    `create table ${name} (like events including all)`,
+    'lock table events_default in access exclusive mode',
+    `insert into ${name} select * from events_default where id >= ${low} and id < ${high}`,
+    `delete from events_default where id >= ${low} and id < ${high}`,
+    `alter table events attach partition ${name} for values from (${low}) to (${high})`,
+  ];
 };
 
 /** Creates the weekly partitions from this week to four weeks ahead. Rows without one go to the default partition. */
@@ -84,9 +99,9 @@ export async function ensureEventPartitions(db: Database, nowMs: number = Date.n
     if ((await db.query(FIND_PARTITION, [name])).rowCount) continue;
     // Two processes may get here at once: the second finds it made.
     await db.transaction(async (session) => {
-      await session.query(`select pg_advisory_xact_lock(hashtext('events partitions'))`);
+      await session.query(LOCK_PARTITIONS);
       if ((await session.query(FIND_PARTITION, [name])).rowCount) return;
-      await session.query(attachPartition(name, from));
+      for (const statement of attachPartition(name, from)) await session.query(statement);
     });
   }
 }
@@ -105,7 +120,13 @@ export async function dropOldEventPartitions(
     const [, year, month, day] = /^events_(\d{4})(\d\d)(\d\d)$/.exec(name)!.map(Number);
     return Date.UTC(year!, month! - 1, day!) + WEEK_MS + keepDays * DAY_MS < nowMs;
   });
-  for (const { name } of old) await db.query(`drop table if exists ${name}`);
+  for (const { name } of old) {
+    // One at a time: two drops on several nodes could each wait for the other.
+    await db.transaction(async (session) => {
+      await session.query(LOCK_PARTITIONS);
+      await session.query(`drop table if exists ${name}`);
+    });
+  }
   return old.map(({ name }) => name);
 }
 

@@ -1,8 +1,10 @@
 import { FeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT, type FeedEntry, type FeedSource } from '../model/feed.ts';
 import { readId } from '../model/messages.ts';
-import type { Queryable, Session } from './database.ts';
+import { followersAfter } from './celebrities.ts';
+import type { Database, Queryable, Session } from './database.ts';
 import type { Pair } from './follows.ts';
+import { inParallel } from './parallel.ts';
 
 /** Bytes of an aggregate of ids, eight each. */
 function idsOf(bytes: Buffer | null): number[] {
@@ -173,51 +175,71 @@ export async function pageBelowFloor(db: Queryable, query: PageQuery): Promise<P
   return rows;
 }
 
-/**
- * Copies the followee's posts above the floor of the follower's feed. In: follower, followee, limit. Where there
- * are more than the limit, only the newest are copied and the floor rises to the first that was not. Atomic: the
- * caller's transaction, with the user's row locked against a trim or a rebuild at the same time.
- */
-const BACKFILL = `
-  with newest as (
-    select p.id, row_number() over (order by p.id desc) as nth
-    from users u join users a on a.id = $2 and a.push_state <> 'pull'
-    cross join lateral (select id from posts where author_id = $2 and id > u.feed_floor and deleted_at is null
-                        order by id desc limit $3 + 1) p
-    where u.id = $1
-  ), raised as (
-    update users set feed_floor = greatest(feed_floor, n.id) from newest n where n.nth = $3 + 1 and users.id = $1
-  ), copied as (
-    insert into feed_items (user_id, post_id, author_id)
-    select $1, id, $2 from newest where nth <= $3 on conflict do nothing returning 1
-  )
-  select count(*)::integer as copied from copied`;
+/** In: follower, followee, post ids. One shard's: the join with `users` tells Citus which. */
+const ADD_POSTS = `
+  insert into feed_items (user_id, post_id, author_id)
+  select u.id, n.id, $2::bigint from users u cross join unnest($3::bigint[]) n(id)
+  where u.id = $1 on conflict do nothing`;
+
+/** The newest posts above an id, of an author who is pushed; of another none. In: author, id, limit. */
+const NEWEST_PUSHED = `
+  select p.id from users a cross join lateral (
+    select id from posts where author_id = $1 and author_id = a.id and id > $2 and deleted_at is null
+    order by id desc limit $3) p
+  where a.id = $1 and a.push_state <> 'pull'`;
 
 /**
- * A post that was deleted while the pair was between an unfollow and a follow: its deletion found no follower here,
- * and the unfollow, seeing the new follow, left the rows. In: follower, followee.
+ * Copies the followee's posts above the floor of the follower's feed. Where there are more than the limit, only the
+ * newest are copied and the floor rises to the first that was not. The transaction holds the user's row against a
+ * trim or a rebuild at the same time, so the floor stays as it was read; a post that is made after the newest were
+ * read has been planned with the follower, whose row in `followers` is committed.
  */
-const REMOVE_DELETED = `
-  delete from feed_items i using posts p
-  where i.user_id = $1 and i.author_id = $2
-    and p.author_id = i.author_id and p.id = i.post_id and p.deleted_at is not null`;
-
 export async function backfillPair(session: Session, pair: Pair): Promise<number> {
+  const { followerId, followeeId } = pair;
   await session.query('begin');
   try {
-    await session.query('select 1 from users where id = $1 for update', [pair.followerId]);
-    const { rows } = await session.query<{ copied: number }>(BACKFILL, [
-      pair.followerId,
-      pair.followeeId,
-      FEED_LIMIT,
-    ]);
-    await session.query(REMOVE_DELETED, [pair.followerId, pair.followeeId]);
+    const user = await session.query<{ floor: number }>(
+      'select feed_floor as floor from users where id = $1 for update',
+      [followerId],
+    );
+    const copied = user.rows[0] ? await copyPosts(session, pair, user.rows[0].floor) : 0;
+    await removeDeleted(session, followerId, followeeId);
     await session.query('commit');
-    return rows[0]!.copied;
+    return copied;
   } catch (error) {
     await session.query('rollback').catch(() => {});
     throw error;
   }
+}
+
+async function copyPosts(session: Session, { followerId, followeeId }: Pair, floor: number): Promise<number> {
+  const { rows } = await session.query<{ id: number }>(NEWEST_PUSHED, [followeeId, floor, FEED_LIMIT + 1]);
+  if (rows.length === 0) return 0;
+  if (rows.length > FEED_LIMIT)
+    await session.query('update users set feed_floor = $2 where id = $1', [followerId, rows[FEED_LIMIT]!.id]);
+  const ids = rows.slice(0, FEED_LIMIT).map((row) => row.id);
+  return (await session.query(ADD_POSTS, [followerId, followeeId, ids])).rowCount ?? 0;
+}
+
+/**
+ * Removes rows of posts that were deleted while the pair was between an unfollow and a follow: their deletion found
+ * no follower here, and the unfollow, seeing the new follow, left the rows.
+ */
+async function removeDeleted(session: Session, userId: number, authorId: number): Promise<void> {
+  const rows = await session.query<{ id: number }>(
+    'select post_id as id from feed_items where user_id = $1 and author_id = $2',
+    [userId, authorId],
+  );
+  if (rows.rows.length === 0) return;
+  const deleted = await session.query<{ id: number }>(
+    'select id from posts where author_id = $1 and id = any($2) and deleted_at is not null',
+    [authorId, rows.rows.map((row) => row.id)],
+  );
+  if (deleted.rows.length === 0) return;
+  await session.query('delete from feed_items where user_id = $1 and post_id = any($2)', [
+    userId,
+    deleted.rows.map((row) => row.id),
+  ]);
 }
 
 /** Removes a followee's rows from a feed, unless the pair follows (again) by now. */
@@ -230,29 +252,58 @@ export async function removePairItems(db: Queryable, pair: Pair): Promise<number
   return rowCount ?? 0;
 }
 
+/** Followers whose rows go in one round. */
+const FOLLOWERS_A_ROUND = 20_000;
+/** Shards that are written at a time. */
+const LANES = 4;
+
 /** Removes the rows of a deleted post from the feeds of its author's followers. */
 export async function removePostItems(
-  db: Queryable,
+  db: Database,
   post: { authorId: number; postId: number },
 ): Promise<number> {
   const { rowCount } = await db.query(
-    `delete from feed_items i using followers f
-     where f.followee_id = $1 and i.user_id = f.follower_id and i.post_id = $2
-     and exists (select from posts where author_id = $1 and id = $2 and deleted_at is not null)`,
+    'select 1 from posts where author_id = $1 and id = $2 and deleted_at is not null',
     [post.authorId, post.postId],
   );
-  return rowCount ?? 0;
+  if (rowCount === 0) return 0;
+  const topology = await db.topology();
+  let removed = 0;
+  for (let after = 0; ; ) {
+    const followers = await followersAfter(db, post.authorId, after, FOLLOWERS_A_ROUND);
+    const counts = await inParallel(
+      topology.group(followers, (id) => id),
+      LANES,
+      (group) =>
+        db.query('delete from feed_items where user_id = any($1) and post_id = $2', [group, post.postId]),
+    );
+    for (const { rowCount } of counts) removed += rowCount ?? 0;
+    if (followers.length < FOLLOWERS_A_ROUND) return removed;
+    after = followers.at(-1)!;
+  }
 }
 
-/** Writes rows of which some may be there already, in one order, so that two such batches do not wait for each other. Returns how many were new. */
+const INSERT_ROWS = `
+  insert into feed_items (user_id, post_id, author_id)
+  select * from unnest($1::bigint[], $2::bigint[], $3::bigint[]) order by 1, 2 on conflict do nothing`;
+
+/** The same on Citus, for rows of one shard: the join with `users` tells which, and the shard does it all by itself. */
+const INSERT_SHARD_ROWS = `
+  insert into feed_items (user_id, post_id, author_id)
+  select u.id, r.post_id, r.author_id
+  from users u join unnest($1::bigint[], $2::bigint[], $3::bigint[]) r(user_id, post_id, author_id) on r.user_id = u.id
+  where u.id = any($1) order by 1, 2 on conflict do nothing`;
+
+/**
+ * Writes rows of which some may be there already, on Citus those of one shard. In one order, so that two such batches
+ * do not wait for each other. Returns how many were new.
+ */
 export async function insertFeedRows(
   session: Session,
   rows: { users: readonly number[]; posts: readonly number[]; authors: readonly number[] },
+  distributed: boolean,
 ): Promise<number> {
-  const { rowCount } = await session.query(
-    `insert into feed_items (user_id, post_id, author_id)
-     select * from unnest($1::bigint[], $2::bigint[], $3::bigint[]) order by 1, 2 on conflict do nothing`,
-    [rows.users, rows.posts, rows.authors],
-  );
+  const statement = distributed ? INSERT_SHARD_ROWS : INSERT_ROWS;
+  const { rowCount } = await session.query(statement, [rows.users, rows.posts, rows.authors]);
   return rowCount ?? 0;
 }

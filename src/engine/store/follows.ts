@@ -52,24 +52,29 @@ export async function withPairLock<T>(session: Session, pair: Pair, work: () => 
   }
 }
 
-/**
- * Copies the state that a pair has in `follows` now to `followers`, and keeps the followee's count. In: follower,
- * followee. Atomic: one statement. Returns whether the pair exists.
- */
-const COPY_STATE = `
-  with now_follows as (select 1 from follows where follower_id = $1 and followee_id = $2),
-  added as (insert into followers (followee_id, follower_id)
-            select $2, $1 from now_follows on conflict do nothing returning 1),
-  removed as (delete from followers where followee_id = $2 and follower_id = $1
-              and not exists (select from now_follows) returning 1),
-  counted as (update users set follower_count = follower_count
-                + (select count(*)::integer from added) - (select count(*)::integer from removed)
-              where id = $2 and (exists (select from added) or exists (select from removed)))
-  select exists (select from now_follows) as follows`;
+/** In: follower, followee. Atomic: the row and the count, in the followee's shard. */
+const ADD_FOLLOWER = `
+  with added as (insert into followers (followee_id, follower_id) values ($2, $1)
+                 on conflict do nothing returning followee_id)
+  update users set follower_count = follower_count + 1
+  where id = $2 and exists (select from added where followee_id = $2)`;
 
+const REMOVE_FOLLOWER = `
+  with removed as (delete from followers where followee_id = $2 and follower_id = $1 returning followee_id)
+  update users set follower_count = follower_count - 1
+  where id = $2 and exists (select from removed where followee_id = $2)`;
+
+/**
+ * Copies the state that a pair has in `follows` now to `followers`, and keeps the followee's count. Returns whether
+ * the pair exists. Two statements, as the two sides are in two shards: run it under the pair's lock. A follow or an
+ * unfollow in between has an event of its own, whose handler comes after.
+ */
 export async function copyPairState(db: Queryable, pair: Pair): Promise<boolean> {
-  const { rows } = await db.query<{ follows: boolean }>(COPY_STATE, [pair.followerId, pair.followeeId]);
-  return rows[0]!.follows;
+  const values = [pair.followerId, pair.followeeId];
+  const found = await db.query('select 1 from follows where follower_id = $1 and followee_id = $2', values);
+  const follows = found.rowCount === 1;
+  await db.query(follows ? ADD_FOLLOWER : REMOVE_FOLLOWER, values);
+  return follows;
 }
 
 /** The newest posts that the followee has made since the pair began, oldest first. */
@@ -78,11 +83,16 @@ export async function postsSinceFollow(
   pair: Pair,
   limit: number,
 ): Promise<{ postId: number; authorId: number }[]> {
+  // As text: a Date would cut the microseconds off.
+  const since = await db.query<{ since: string }>(
+    'select created_at::text as since from follows where follower_id = $1 and followee_id = $2',
+    [pair.followerId, pair.followeeId],
+  );
+  if (!since.rows[0]) return [];
   const { rows } = await db.query<{ postId: number; authorId: number }>(
-    `select p.id as "postId", p.author_id as "authorId"
-     from follows f join posts p on p.author_id = f.followee_id and p.created_at >= f.created_at
-     where f.follower_id = $1 and f.followee_id = $2 and p.deleted_at is null order by p.id desc limit $3`,
-    [pair.followerId, pair.followeeId, limit],
+    `select id as "postId", author_id as "authorId" from posts
+     where author_id = $1 and created_at >= $2 and deleted_at is null order by id desc limit $3`,
+    [pair.followeeId, since.rows[0].since, limit],
   );
   return rows.reverse();
 }

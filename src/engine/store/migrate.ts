@@ -1,10 +1,14 @@
 import { readdir } from 'node:fs/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { FeedctlError, messageOf } from '../model/errors.ts';
+import { distribute, pendingTables, type StoreSetting } from './citus.ts';
 import { type Database, databaseError } from './database.ts';
 
 const DIRECTORY = new URL('./migrations/', import.meta.url);
 const TABLE = 'schema_migrations';
+
+/** How the distribution of a table is listed, beside migrations. */
+const distributing = (table: string): string => `distribute ${table}`;
 
 const migrationName = (file: string): string => file.replace(/\.[jt]s$/, '');
 
@@ -28,8 +32,11 @@ export interface SchemaState {
   readonly pending: string[];
 }
 
-/** What `migrate` would do. Throws SCHEMA_NEWER where the database knows migrations that this program does not. */
-export async function schemaState(db: Database): Promise<SchemaState> {
+/**
+ * What `migrate` would do: migrations, and on Citus tables to be distributed. Throws SCHEMA_NEWER where the database
+ * knows migrations that this program does not, CITUS_MISSING or DISTRIBUTION_WRONG.
+ */
+export async function schemaState(db: Database, store?: StoreSetting): Promise<SchemaState> {
   const known = await knownMigrations();
   const applied = await appliedMigrations(db);
   const foreign = applied.filter((name) => !known.includes(name));
@@ -39,12 +46,16 @@ export async function schemaState(db: Database): Promise<SchemaState> {
       `the database schema is newer than this program: it has ${foreign.join(', ')}, this program ends at ${known.at(-1)}`,
     );
   }
-  return { applied, pending: known.filter((name) => !applied.includes(name)) };
+  const tables = await pendingTables(db, store);
+  return {
+    applied,
+    pending: [...known.filter((name) => !applied.includes(name)), ...tables.map(distributing)],
+  };
 }
 
 /** Throws SCHEMA_MISSING or SCHEMA_NEWER unless the database is exactly as this program expects it. */
-export async function checkSchema(db: Database): Promise<void> {
-  const { pending } = await schemaState(db);
+export async function checkSchema(db: Database, store?: StoreSetting): Promise<void> {
+  const { pending } = await schemaState(db, store);
   if (pending.length > 0) {
     throw new FeedctlError(
       'SCHEMA_MISSING',
@@ -53,9 +64,16 @@ export async function checkSchema(db: Database): Promise<void> {
   }
 }
 
-/** Brings the schema up to date in one transaction; several processes may call it at once. Returns what was applied. */
-export async function migrate(db: Database): Promise<string[]> {
-  if ((await schemaState(db)).pending.length === 0) return [];
+/**
+ * Brings the schema up to date in one transaction, and then, on Citus, distributes it; several processes may call it
+ * at once. Returns what was done.
+ */
+export async function migrate(db: Database, store?: StoreSetting): Promise<string[]> {
+  if ((await schemaState(db, store)).pending.length === 0) return [];
+  return [...(await runMigrations(db)), ...(await distribute(db, store)).map(distributing)];
+}
+
+async function runMigrations(db: Database): Promise<string[]> {
   const { runner } = await import('node-pg-migrate');
   try {
     const done = await db.withSession((session) =>

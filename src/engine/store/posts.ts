@@ -4,6 +4,7 @@ import type { FeedEntry } from '../model/feed.ts';
 import type { Post, StoredPost } from '../model/post.ts';
 import { CopyRows, copyIn } from './copy.ts';
 import { type Database, isDuplicate, type Queryable, type Session } from './database.ts';
+import { inParallel } from './parallel.ts';
 
 /**
  * A post and its event, in one statement of the author's shard: both are there or neither. In: post id, author,
@@ -59,7 +60,7 @@ export async function updatePostBody(
 
 /** In: author, post id, event id. */
 const DELETE = `
-  with post as (update posts set deleted_at = clock_timestamp(), version = version + 1
+  with post as (update posts set deleted_at = now(), version = version + 1
                 where author_id = $1 and id = $2 and deleted_at is null returning *),
   event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data)
             select $3, author_id, id, 'post.deleted', deleted_at, '{}' from post)
@@ -89,7 +90,8 @@ export async function storedPosts(db: Queryable, posts: readonly FeedEntry[]): P
   const { rows } = await db.query<StoredPost>(
     `select p.id, p.author_id as "authorId", p.body, p.created_at as "createdAt", p.version,
             p.deleted_at is not null as deleted
-     from unnest($1::bigint[], $2::bigint[]) wanted(author_id, id) join posts p using (author_id, id)`,
+     from unnest($1::bigint[], $2::bigint[]) wanted(author_id, id) join posts p using (author_id, id)
+     where p.author_id = any($1)`,
     [posts.map((post) => post.authorId), posts.map((post) => post.postId)],
   );
   return rows;
@@ -105,7 +107,7 @@ export async function newestPosts(
     `select a.id as "authorId", array(
        select id from (select id from posts where author_id = a.id and deleted_at is null
                        order by id desc limit $2) newest order by id) as ids
-     from unnest($1::bigint[]) a(id)`,
+     from users a where a.id = any($1)`,
     [authorIds, limit],
   );
   return rows.map((row) => ({ authorId: row.authorId, postIds: row.ids.map(Number) }));
@@ -120,6 +122,20 @@ export async function getPost(db: Queryable, id: number): Promise<Post> {
   );
   if (!rows[0]) throw new FeedctlError('POST_NOT_FOUND', `there is no post ${id}`);
   return rows[0];
+}
+
+/** Ids of an author's newest posts above one, newest first. */
+export async function newestPostsAbove(
+  db: Queryable,
+  authorId: number,
+  above: number,
+  limit: number,
+): Promise<number[]> {
+  const { rows } = await db.query<{ id: number }>(
+    'select id from posts where author_id = $1 and id > $2 and deleted_at is null order by id desc limit $3',
+    [authorId, above, limit],
+  );
+  return rows.map((row) => row.id);
 }
 
 export interface ImportedPost {
@@ -137,15 +153,29 @@ const IMPORT = `
   from unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[]) p(id, author_id, body, ms)
   on conflict do nothing returning id`;
 
+type Publish = (session: Session, events: readonly EventRef[]) => Promise<void>;
+
+/** Shards that an import writes at a time. */
+const IMPORT_LANES = 4;
+
 /**
- * Posts with their own time and their events, in one transaction. What is there already is left as it is, and gets
- * no second event. Returns the events that were written. `publish`: publishes them within the transaction, so that
- * they are dispatched from the start.
+ * Posts with their own time and their events, in one transaction for each shard. What is there already is left as it
+ * is, and gets no second event. Returns the events that were written. `publish`: publishes them within the
+ * transaction, so that they are dispatched from the start; where there are no shards, see `dispatchWithin`.
  */
 export async function importPosts(
   db: Database,
   posts: readonly ImportedPost[],
-  publish?: (session: Session, events: readonly EventRef[]) => Promise<void>,
+  publish?: Publish,
+): Promise<EventRef[]> {
+  const groups = (await db.topology()).group(posts, (post) => post.authorId);
+  return (await inParallel(groups, IMPORT_LANES, (group) => importGroup(db, group, publish))).flat();
+}
+
+async function importGroup(
+  db: Database,
+  posts: readonly ImportedPost[],
+  publish: Publish | undefined,
 ): Promise<EventRef[]> {
   const finish = async (session: Session, written: readonly ImportedPost[]) => {
     const events = written.map(eventRef);

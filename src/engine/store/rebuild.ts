@@ -1,6 +1,7 @@
 import { FEED_LIMIT } from '../model/feed.ts';
 import { lockPushStates } from './celebrities.ts';
 import type { Session } from './database.ts';
+import { rebuildShardFeeds } from './shardedRebuild.ts';
 
 /**
  * Adds what is missing, or there with a wrong author, among the newest n posts of a user's followees, for many users. In: users, n. Sets the
@@ -36,10 +37,18 @@ const REMOVE = `
     or not exists (select from posts where author_id = i.author_id and id = i.post_id and deleted_at is null)
     or not exists (select from users a where a.id = i.author_id and a.push_state <> 'pull'))`;
 
-/** Inside the caller's transaction. The users' rows stay locked: a trim or a backfill of the same feed waits. */
-export async function rebuildFeeds(session: Session, userIds: readonly number[]): Promise<number> {
+/**
+ * Inside the caller's transaction, on Citus for users of one shard. The users' rows stay locked: a trim or a backfill
+ * of the same feed waits.
+ */
+export async function rebuildFeeds(
+  session: Session,
+  userIds: readonly number[],
+  distributed: boolean,
+): Promise<number> {
   await lockPushStates(session);
   await session.query('select 1 from users where id = any($1) order by id for update', [userIds]);
+  if (distributed) return rebuildShardFeeds(session, userIds, FEED_LIMIT);
   const { rows } = await session.query<{ items: number }>(ADD, [userIds, FEED_LIMIT]);
   await session.query(REMOVE, [userIds]);
   return rows[0]!.items;

@@ -71,7 +71,8 @@ export async function loadSeed(
   await session.query(INSERT_FOLLOWERS);
   const marked = await session.query(MARK_CELEBRITIES, [options.celebrityThreshold]);
   const backfills = await session.query<{ follower_id: number; followee_id: number }>(
-    `select follower_id, followee_id from seed_added a where exists (select from posts p where p.author_id = a.followee_id)`,
+    `select follower_id, followee_id from seed_added
+     where followee_id in (select author_id from posts where author_id in (select followee_id from seed_added))`,
   );
   const ids = await options.mintIds(backfills.rows.length);
   const events = backfills.rows.map(

@@ -17,18 +17,17 @@ export async function longFeeds(
 
 /** In: users, n. The floor rises to the newest row that is not kept; it never falls. */
 const RAISE = `
-  update users u set feed_floor = greatest(u.feed_floor, cut.post_id)
-  from (select t.id, i.post_id from unnest($1::bigint[]) t(id)
-        cross join lateral (select post_id from feed_items where user_id = t.id
-                            order by post_id desc offset $2 limit 1) i) cut
-  where u.id = cut.id`;
+  update users u set feed_floor = greatest(u.feed_floor, (
+    select post_id from feed_items i where i.user_id = u.id and i.user_id = any($1)
+    order by post_id desc offset $2 limit 1))
+  where u.id = any($1)`;
 
 const REMOVE = `
   delete from feed_items i using users u
-  where u.id = any($1) and i.user_id = u.id and i.post_id <= u.feed_floor`;
+  where u.id = any($1) and i.user_id = u.id and i.user_id = any($1) and i.post_id <= u.feed_floor`;
 
 /**
- * Keeps the newest n rows of some feeds, inside the caller's transaction: the floor is raised before rows go, so a
+ * Keeps the newest n rows of some feeds of one shard, inside the caller's transaction: the floor is raised before rows go, so a
  * reader finds what is gone in the posts themselves. Returns the rows removed.
  */
 export async function trimFeeds(session: Session, userIds: readonly number[], keep: number): Promise<number> {

@@ -40,13 +40,11 @@ export async function getUser(db: Queryable, id: number): Promise<User> {
   return rows[0];
 }
 
-/** Those of `ids` that are no users, in no order. */
+/** Those of `ids` that are no users. */
 export async function missingUsers(db: Queryable, ids: readonly number[]): Promise<number[]> {
-  const { rows } = await db.query<{ id: number }>(
-    'select id from unnest($1::bigint[]) ids(id) where not exists (select from users u where u.id = ids.id)',
-    [ids],
-  );
-  return rows.map((row) => row.id);
+  const { rows } = await db.query<{ id: number }>('select id from users where id = any($1)', [ids]);
+  const found = new Set(rows.map((row) => row.id));
+  return ids.filter((id) => !found.has(id));
 }
 
 /** Ids in rising order, after `after`: for work that goes through all users in chunks. */

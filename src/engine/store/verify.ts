@@ -1,6 +1,7 @@
 import type { QueryResultRow } from 'pg';
 import type { Database, Queryable } from './database.ts';
 import type { Pair } from './follows.ts';
+import { asymmetricShardPairs, compareShardFeeds } from './shardedVerify.ts';
 
 export interface FeedFaults {
   readonly userId: number;
@@ -57,12 +58,20 @@ async function overRange<Row extends QueryResultRow>(
   });
 }
 
-export async function compareFeeds(db: Database, after: number, last: number): Promise<FeedFaults[]> {
+/** `asymmetric`: what `asymmetricPairs` has found in this range. */
+export async function compareFeeds(
+  db: Database,
+  after: number,
+  last: number,
+  asymmetric: readonly Pair[],
+): Promise<FeedFaults[]> {
+  if ((await db.topology()).distributed) return compareShardFeeds(db, after, last, asymmetric);
   return overRange<FeedFaults>(db, COMPARE, [after, last]);
 }
 
 /** Pairs that only one of `follows` and `followers` has, for followers in a range of ids. */
 export async function asymmetricPairs(db: Database, after: number, last: number): Promise<Pair[]> {
+  if ((await db.topology()).distributed) return asymmetricShardPairs(db, after, last);
   return overRange<Pair & QueryResultRow>(
     db,
     `select follower_id as "followerId", followee_id as "followeeId"

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { readId } from '../../../src/engine/model/messages.ts';
 import { CopyRows, copyIn, copyOut } from '../../../src/engine/store/copy.ts';
-import type { Session } from '../../../src/engine/store/database.ts';
+import { isDuplicate, type Session } from '../../../src/engine/store/database.ts';
 import { freshDatabase } from '../../support/cluster.ts';
 
 const series = (last: number) =>
@@ -151,7 +151,8 @@ test('copyIn rejects with the server’s error', async () => {
   await db.withSession(async (session) => {
     const statement = 'copy celebrities from stdin (format binary)';
     const row = () => new CopyRows().row(2).bigint(1).text('pull').bytes;
-    await expect(copyIn(session, statement, [row(), row()])).rejects.toMatchObject({ code: '23505' });
+    const refused = await copyIn(session, statement, [row(), row()]).catch((error) => error);
+    expect(isDuplicate(refused)).toBe(true);
     await stillUsable(session);
     await copyIn(session, statement, [row()]);
     await copyIn(session, statement, []);

@@ -50,7 +50,8 @@ async function partitionOf(db: Database, id: number): Promise<string> {
     [id],
   );
   expect(rows).toHaveLength(1);
-  return rows[0]!.name;
+  // On Citus a row is in a shard of its partition.
+  return rows[0]!.name.replace(/_\d{6}$/, '');
 }
 
 const WEEKS = ['events_20400102', 'events_20400109', 'events_20400116', 'events_20400123', 'events_20400130'];

@@ -1,0 +1,211 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { closeSync, existsSync, openSync, readdirSync } from 'node:fs';
+import { chmod, chown, mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+import { Database } from '../../src/engine/store/database.ts';
+import { ensureEventPartitions } from '../../src/engine/store/events.ts';
+import { migrate } from '../../src/engine/store/migrate.ts';
+import { freePorts, type RunningServer, type ServerKind } from './servers.ts';
+
+/** Few shards: what is tested is that there are several, on more than one node. */
+const SHARDS = 8;
+const START_MS = 60_000;
+const TEMPLATE = 'feedctl_citus_template';
+const SETTINGS = {
+  listen_addresses: '127.0.0.1',
+  unix_socket_directories: '',
+  shared_preload_libraries: 'citus',
+  wal_level: 'logical',
+  max_prepared_transactions: '200',
+  max_connections: '300',
+  max_worker_processes: '64',
+  max_wal_senders: '20',
+  max_replication_slots: '20',
+  shared_buffers: '128MB',
+  'citus.node_conninfo': 'sslmode=disable',
+};
+
+/** The folder of binaries of an installation that has Citus, or undefined. */
+function installation(): string | undefined {
+  const debian = '/usr/lib/postgresql';
+  const folders = existsSync(debian)
+    ? readdirSync(debian).map((version) => join(debian, version, 'bin'))
+    : [];
+  for (const folder of [...folders, '']) {
+    try {
+      const ask = (what: string) =>
+        execFileSync(folder ? join(folder, 'pg_config') : 'pg_config', [what], { encoding: 'utf8' }).trim();
+      if (existsSync(join(ask('--sharedir'), 'extension', 'citus.control'))) return ask('--bindir');
+    } catch {
+      // No pg_config there.
+    }
+  }
+  return undefined;
+}
+
+/**
+ * Citus for the suites: a database of its coordinator, by a role that may create databases on every node, or a
+ * private coordinator with two workers where a PostgreSQL installation on this machine has the extension.
+ */
+export const citus: ServerKind = {
+  name: 'citus',
+  variable: 'FEEDCTL_TEST_CITUS_URL',
+  debianPackage: undefined,
+  optional: true,
+  installed: () => installation() !== undefined,
+  start: (directory) => startPrivate(installation()!, directory),
+  async prepare(url) {
+    await makeTemplate(url);
+    return () => dropCitusDatabase(url, TEMPLATE);
+  },
+};
+
+const withDatabase = (url: string, database: string): string => {
+  const changed = new URL(url);
+  changed.pathname = `/${database}`;
+  return changed.href;
+};
+
+async function run<Row extends pg.QueryResultRow>(url: string, ...statements: string[]): Promise<Row[]> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    let rows: Row[] = [];
+    for (const statement of statements) ({ rows } = await client.query<Row>(statement));
+    return rows;
+  } finally {
+    await client.end();
+  }
+}
+
+/** URLs of the database `postgres` on each node, the coordinator first. */
+async function nodesOf(url: string): Promise<string[]> {
+  const workers = await run<{ nodename: string; nodeport: number }>(
+    url,
+    'select nodename, nodeport from pg_dist_node where groupid <> 0 order by nodeid',
+  );
+  const addresses = workers.map(({ nodename, nodeport }) => {
+    const worker = new URL(url);
+    worker.hostname = nodename;
+    worker.port = String(nodeport);
+    return worker.href;
+  });
+  return [url, ...addresses].map((node) => withDatabase(node, 'postgres'));
+}
+
+/** An empty database with the extension on every node, and the nodes known to the coordinator. */
+export async function emptyCitusDatabase(server: string, name: string): Promise<string> {
+  const nodes = await nodesOf(server);
+  for (const node of nodes) await run(node, `create database ${name}`);
+  await joinNodes(nodes.map((node) => withDatabase(node, name)));
+  return withDatabase(nodes[0]!, name);
+}
+
+/** Makes one distributed database of a database on each node. */
+async function joinNodes(databases: readonly string[]): Promise<void> {
+  for (const database of databases) await run(database, 'create extension citus');
+  const [coordinator, ...workers] = databases.map((database) => new URL(database)) as [URL, ...URL[]];
+  await run(
+    coordinator.href,
+    `select citus_set_coordinator_host('${coordinator.hostname}', ${coordinator.port})`,
+    ...workers.map((worker) => `select citus_add_node('${worker.hostname}', ${worker.port})`),
+    `alter database ${coordinator.pathname.slice(1)} set citus.shard_count = ${SHARDS}`,
+  );
+}
+
+/** Copies of it are made by the servers, a node at a time: shards and their catalog are files like any others. */
+async function makeTemplate(server: string): Promise<void> {
+  await dropCitusDatabase(server, TEMPLATE);
+  const db = new Database(await emptyCitusDatabase(server, TEMPLATE), { maxSessions: 2 });
+  try {
+    await migrate(db, 'citus');
+    await ensureEventPartitions(db);
+  } finally {
+    await db.close();
+  }
+}
+
+export async function freshCitusDatabase(server: string, name: string): Promise<string> {
+  const nodes = await nodesOf(server);
+  for (const node of nodes) {
+    await run(
+      node,
+      // One test file at a time; and Citus's own daemon is connected to the template, and would be for good.
+      `select pg_advisory_lock(hashtext('${TEMPLATE}'))`,
+      `select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '${TEMPLATE}'`,
+      `create database ${name} template ${TEMPLATE}`,
+    );
+  }
+  return withDatabase(nodes[0]!, name);
+}
+
+export async function dropCitusDatabase(server: string, name: string): Promise<void> {
+  for (const node of await nodesOf(server)) {
+    // Citus's daemon of this database may be starting: no session yet that could be ended, and one in a moment.
+    for (let tries = 1; ; tries += 1) {
+      try {
+        await run(node, `drop database if exists ${name} with (force)`);
+        break;
+      } catch (error) {
+        if ((error as { code?: string }).code !== '55006' || tries === 10) throw error;
+        await sleep(100);
+      }
+    }
+  }
+}
+
+/** The server ends with whoever holds the other end of file descriptor 3. */
+const LEASH = `"$@" 3<&- & pid=$!
+{ read -r _ <&3; while kill -INT "$pid"; do sleep 0.1; done; } 2>/dev/null &
+wait "$pid"`;
+
+async function startPrivate(bin: string, directory: string): Promise<RunningServer> {
+  await chmod(directory, 0o711);
+  const id = (flag: string) => Number(execFileSync('id', [flag, 'postgres'], { encoding: 'utf8' }));
+  const owner = process.getuid?.() === 0 ? { uid: id('-u'), gid: id('-g') } : undefined;
+  const children: ChildProcess[] = [];
+  const stop = async () => {
+    const ended = children.map((child) => new Promise((done) => child.once('exit', done)));
+    for (const child of children) child.stdio[3]?.destroy();
+    await Promise.all(ended);
+  };
+  const startNode = async (name: string, port: number): Promise<string> => {
+    const data = join(directory, name);
+    await mkdir(data, { mode: 0o700 });
+    if (owner) await chown(data, owner.uid, owner.gid);
+    const initdb = ['-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync'];
+    execFileSync(join(bin, 'initdb'), initdb, { ...owner, cwd: '/', stdio: 'ignore' });
+    const settings = Object.entries({ ...SETTINGS, port: String(port) });
+    const args = ['-D', data, ...settings.flatMap(([key, value]) => ['-c', `${key}=${value}`])];
+    const log = openSync(join(directory, `${name}.log`), 'a');
+    const child = spawn('/bin/sh', ['-c', LEASH, 'sh', join(bin, 'postgres'), ...args], {
+      ...owner,
+      cwd: '/',
+      detached: true,
+      stdio: ['ignore', log, log, 'pipe'],
+    });
+    closeSync(log);
+    children.push(child);
+    const url = `postgres://postgres@127.0.0.1:${port}/postgres`;
+    for (const until = Date.now() + START_MS; ; await sleep(50)) {
+      try {
+        await run(url, 'select 1');
+        return url;
+      } catch (error) {
+        if (Date.now() > until || child.exitCode !== null) throw error;
+      }
+    }
+  };
+  try {
+    const ports = await freePorts(3);
+    const names = ['coordinator', 'worker1', 'worker2'];
+    const nodes = await Promise.all(names.map((name, i) => startNode(name, ports[i]!)));
+    await joinNodes(nodes);
+    return { url: nodes[0]!, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}

@@ -130,7 +130,11 @@ export abstract class BaseCommand extends Command {
   /** What a role that stops is waiting for. */
   protected stuckAt: () => string | undefined = () => undefined;
 
+  /** A value has been printed with --json: a second one would leave no JSON. */
+  #answered = false;
+
   protected override logJson(json: unknown): void {
+    this.#answered = true;
     process.stdout.write(`${JSON.stringify(json, null, 2)}\n`);
   }
 
@@ -141,7 +145,8 @@ export abstract class BaseCommand extends Command {
   protected override async catch(error: Error & { oclif?: { exit?: number } }): Promise<void> {
     if (error.oclif?.exit === 0) throw error;
     const mapped = toFeedctlError(error, this.argv);
-    printError(mapped, { json: this.jsonEnabled(), debug: Boolean(process.env.DEBUG) });
+    const json = this.jsonEnabled() && !this.#answered;
+    printError(mapped, { json, debug: Boolean(process.env.DEBUG) });
     process.exitCode = mapped.exitStatus;
     throw Object.assign(mapped, { reported: true });
   }

@@ -31,7 +31,7 @@ export default class Up extends BaseCommand {
     const { openLog } = await import('../engine/telemetry/log.ts');
     const { signal } = this;
     const { version } = this.config;
-    const log = await openLog(process.env.FEEDCTL_LOG_LEVEL ?? 'warn');
+    const log = await openLog(process.env.FEEDCTL_LOG_LEVEL || 'warn');
     const cluster = await startEmbeddedCluster(config, {
       host: flags.host,
       port: flags.port,

@@ -35,13 +35,15 @@ export async function resolveDatabaseUrl(config: Config): Promise<string> {
   return state.databaseUrl;
 }
 
-/** A gateway of the cluster. Throws GATEWAY_UNREACHABLE where none is configured or running. */
+/** A gateway of the cluster: that of the freshest heartbeat which answers. Throws GATEWAY_UNREACHABLE where there is none. */
 export async function resolveGatewayUrl(config: Config, db: Database): Promise<string> {
   if (config.gatewayUrl) return config.gatewayUrl;
   const { listGateways } = await import('./store/roles.ts');
-  const gateway = (await listGateways(db)).find((row) => row.heartbeatAgeMs < 15_000);
-  if (!gateway) throw new FeedctlError('GATEWAY_UNREACHABLE', 'no gateway is running');
-  return gateway.url;
+  const { isReady } = await import('./gateway/health.ts');
+  const gateways = (await listGateways(db)).sort((a, b) => a.heartbeatAgeMs - b.heartbeatAgeMs);
+  for (const { url } of gateways) if (await isReady(url)) return url;
+  const why = gateways.length > 0 ? `none of ${gateways.length} gateway(s) answers` : 'no gateway is running';
+  throw new FeedctlError('GATEWAY_UNREACHABLE', why);
 }
 
 /** The broker that is configured, or the queue in the database. The broker's driver is only loaded for one. */

@@ -113,9 +113,10 @@ test('a database that is killed ends `up` with an error, and the next `up` goes 
   await json(['user', 'create', '--id', '7', ...cluster.at]);
   const [pid] = readFileSync(join(directory, 'postgres', 'postmaster.pid'), 'utf8').split('\n');
   process.kill(Number(pid), 'SIGKILL');
-  const { status, stdout } = await cluster.ended;
+  const { status, stdout, stderr } = await cluster.ended;
   expect(status).toBe(1);
-  expect(stdout).toContain('EMBEDDED_POSTGRES_FAILED');
+  expect(stderr).toContain('EMBEDDED_POSTGRES_FAILED');
+  expect(JSON.parse(stdout), 'one JSON value, as it was ready').toMatchObject({ ready: true });
   const again = await up(directory);
   expect(await json(['user', 'show', '7', ...again.at])).toMatchObject({ id: 7 });
   await feedctl(['down', ...again.at]);

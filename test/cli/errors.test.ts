@@ -106,6 +106,13 @@ const CASES: Case[] = [
     env: () => ({ FEEDCTL_DATABASE_URL: inject('serverUrl').replace('/feedctl?', '/not_there?') }),
     says: /not_there/,
   },
+  {
+    name: 'a level of logs that there is not',
+    code: 'CONFIG_INVALID',
+    args: 'up --port 0 --data-dir ~/never',
+    says: /FEEDCTL_LOG_LEVEL.*verbose/,
+    env: () => ({ FEEDCTL_LOG_LEVEL: 'verbose' }),
+  },
   { name: 'an unreadable URL', code: 'CONFIG_INVALID', args: 'user show 1 --database-url postgres://a@[b/c' },
   { name: 'a URL of another kind', code: 'CONFIG_INVALID', args: 'user show 1 --database-url mysql://a/b' },
   {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { emptyDatabase, json, sql, start, waitUntil } from '../support/cli.ts';
+import { emptyDatabase, feedctl, json, sql, start, waitUntil } from '../support/cli.ts';
 
 test('migrate, worker and gateway on a database of somebody else, each a process of its own', async () => {
   const url = await emptyDatabase('cli_external');
@@ -14,12 +14,17 @@ test('migrate, worker and gateway on a database of somebody else, each a process
   expect(both.map(({ applied }) => applied.length).sort()).toEqual([0, planned.pending.length]);
   expect(await json(['migrate'], at)).toEqual({ applied: [], pending: [], dryRun: false });
 
-  const worker = start(['worker', 'start', '--json'], at);
+  const worker = start(['worker', 'start', '--metrics-port', '0', '--json'], at);
   const gateway = start(['gateway', 'start', '--port', '0', '--json'], at);
   await worker.printed(/"ready": true[\s\S]*\}\n/);
   await gateway.printed(/"ready": true[\s\S]*\}\n/);
   const { gatewayUrl } = JSON.parse(gateway.stdout()) as { gatewayUrl: string };
-  expect((await fetch(`${gatewayUrl}/readyz`)).status).toBe(200);
+  const { metricsUrl } = JSON.parse(worker.stdout()) as { metricsUrl: string };
+  expect(metricsUrl).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/);
+  for (const role of [gatewayUrl, metricsUrl]) {
+    for (const path of ['/readyz', '/healthz', '/metrics'])
+      expect((await fetch(role + path)).status, role + path).toBe(200);
+  }
 
   for (const id of ['1', '2']) await json(['user', 'create', '--id', id], at);
   await json(['follow', 'create', '2', '1'], at);
@@ -48,6 +53,10 @@ test('migrate, worker and gateway on a database of somebody else, each a process
     { postId: first.id, source: 'pushed' },
   ]);
   expect(second).toMatchObject({ id: expect.any(String) });
+  const metrics = await (await fetch(`${metricsUrl}/metrics`)).text();
+  expect(metrics).toMatch(/^feedctl_fanout_rows_total 2$/m);
+  expect(metrics).toMatch(/^feedctl_events_planned_total\{type="post.created"\} 2$/m);
+  expect(metrics).toMatch(/^feedctl_dependency_circuit_state\{dependency="database"\} 0$/m);
 
   // A worker that is killed in the middle of its work: the next one finishes it.
   const backlog = 200;
@@ -62,6 +71,8 @@ test('migrate, worker and gateway on a database of somebody else, each a process
   worker.child.kill('SIGKILL');
   const created = (await Promise.all(posts)).filter((reply) => reply.status === 201).length;
   expect((await worker.ended).status).toBe('SIGKILL');
+  const status = JSON.parse((await feedctl(['status', '--json'], at)).stdout) as { workers: unknown[] };
+  expect(status, 'known to be dead at once').toMatchObject({ ready: false, workers: [{ ready: false }] });
   const successor = start(['worker', 'start', '--json'], at);
   await successor.printed(/"ready": true/);
   const pushed = async () =>

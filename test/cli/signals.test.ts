@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -87,3 +88,24 @@ test('down stops the cluster; without one it says so; status tells them apart', 
   expect(await cluster.ended).toMatchObject({ status: 0 });
   expect(postgresOf(dataDir)).toEqual([]);
 });
+
+/** A Node too old to run feedctl: bin/run.js then starts the one it brings along. */
+const OLD_NODE = ['/usr/bin/node', '/usr/local/bin/node'].find((path) => {
+  if (!existsSync(path)) return false;
+  const [major] = execFileSync(path, ['-p', 'process.versions.node'], { encoding: 'utf8' }).split('.');
+  return Number(major) < 22;
+});
+
+test.skipIf(!OLD_NODE)(
+  'a launcher passes on a SIGINT for it alone, and not twice what a terminal sends',
+  async () => {
+    for (const group of [false, true]) {
+      const dataDir = await temporaryDirectory();
+      const cluster = await up(dataDir, { executable: OLD_NODE!, group });
+      process.kill(group ? -cluster.pid : cluster.pid, 'SIGINT');
+      // 130: the second signal, which forces.
+      expect(await cluster.ended).toMatchObject({ status: 0 });
+      expect(postgresOf(dataDir)).toEqual([]);
+    }
+  },
+);

@@ -33,6 +33,8 @@ export interface SpawnOptions {
   readonly env?: Record<string, string>;
   /** Arguments of node itself, before the binary. */
   readonly node?: readonly string[];
+  /** Another node than the one of the tests. */
+  readonly executable?: string;
   /** A process group of its own: what a terminal's Ctrl-C goes to. */
   readonly group?: boolean;
 }
@@ -65,7 +67,7 @@ function environment(extra: Record<string, string> = {}): NodeJS.ProcessEnv {
 }
 
 export function start(args: readonly string[], options: SpawnOptions = {}): Running {
-  const child = spawn(process.execPath, [...(options.node ?? []), BINARY, ...args], {
+  const child = spawn(options.executable ?? process.execPath, [...(options.node ?? []), BINARY, ...args], {
     env: environment(options.env),
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: options.group ?? false,

@@ -1,6 +1,4 @@
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Config } from '../config/config.ts';
@@ -16,6 +14,7 @@ import { createPost } from '../social/posts.ts';
 import { expectedPushes, readersToWatch, topAuthors } from '../store/demo.ts';
 import type { LatencyMs } from '../store/runs.ts';
 import { silentLog } from '../telemetry/log.ts';
+import { temporaryDirectory } from '../temporary.ts';
 import { replay } from './replay.ts';
 import { seedGraph } from './seed.ts';
 
@@ -89,9 +88,7 @@ export async function runDemo(
     update({ step: next, done: { ...snapshot.done, [step]: result } });
   };
 
-  const dataDir = await mkdtemp(join(tmpdir(), 'feedctl-demo-'));
-  // As root the database runs as another user, who has to be able to enter.
-  await chmod(dataDir, 0o711);
+  const dataDir = await temporaryDirectory('demo');
   let embedded: EmbeddedCluster | undefined;
   const watchers: Watcher[] = [];
   try {

@@ -1,6 +1,7 @@
 import { FeedctlError } from '../model/errors.ts';
 import { IMPORTS_PER_SECOND, importedId } from '../model/ids.ts';
 import type { SocialContext } from '../social/context.ts';
+import { checkImport } from '../store/imports.ts';
 import {
   type ImportOptions,
   type ImportResult,
@@ -157,7 +158,11 @@ export async function generate(
   importOptions: ImportOptions,
 ): Promise<{ graph: SeedResult; posts: ImportResult | undefined }> {
   checkGenerateOptions(options);
+  const source = postSource(options);
+  const { key: digest, firstSecond, lastSecond } = source;
+  // Before the follows: they are not worth having without their posts.
+  if (source.rows > 0) await checkImport(context.db, { digest, firstSecond, lastSecond });
   const graph = await seedPairs(context, pairs(options), seedOptions);
-  const posts = seedOptions.dryRun ? undefined : await importAll(context, postSource(options), importOptions);
+  const posts = seedOptions.dryRun ? undefined : await importAll(context, source, importOptions);
   return { graph, posts };
 }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { FeedctlError } from '../model/errors.ts';
 import { IMPORT_SECONDS, IMPORTS_PER_SECOND, importedId } from '../model/ids.ts';
 import type { SocialContext } from '../social/context.ts';
+import { checkImport } from '../store/imports.ts';
 import { missingUsers } from '../store/users.ts';
 import {
   type ImportOptions,
@@ -54,7 +55,9 @@ export async function replayPlan(
   path: string,
   options: ImportOptions = {},
 ): Promise<{ rows: number }> {
-  const { rows } = await checkFile(context, path, options);
+  const source = await checkFile(context, path, options);
+  const { key: digest, rows, firstSecond, lastSecond } = source;
+  if (rows > 0) await checkImport(context.db, { digest, firstSecond, lastSecond });
   return { rows };
 }
 

@@ -1,5 +1,7 @@
+import { hostname } from 'node:os';
 import type { QueueDepth } from '../bus/bus.ts';
 import type { Cluster } from '../cluster.ts';
+import { isReady } from '../gateway/health.ts';
 import { withoutPassword } from '../store/database.ts';
 import { type GatewayRow, listGateways, listWorkers, type WorkerRow } from '../store/roles.ts';
 
@@ -30,15 +32,11 @@ export async function clusterStatus(cluster: Cluster): Promise<ClusterStatus> {
   const server = await db.query<{ version: string; size: string }>(
     `select current_setting('server_version') as version, pg_size_pretty(pg_database_size(current_database())) as size`,
   );
-  const alive = <Row extends { heartbeatAgeMs: number }>(row: Row) => ({
-    ...row,
-    ready: row.heartbeatAgeMs < SILENT_MS,
-  });
-  const workers = (await listWorkers(db)).map(alive);
+  const workers = (await listWorkers(db)).map((row) => ({ ...row, ready: isHeardOf(row) && !isGone(row) }));
   const gateways = await Promise.all(
     (await listGateways(db)).map(async (row) => ({
       ...row,
-      ready: alive(row).ready && (await isReady(row.url)),
+      ready: isHeardOf(row) && (await isReady(row.url)),
     })),
   );
   const queues = await bus.depths();
@@ -88,13 +86,18 @@ export async function clusterStatus(cluster: Cluster): Promise<ClusterStatus> {
   };
 }
 
-const versions = (workers: readonly WorkerRow[]): string =>
-  [...new Set(workers.map((worker) => worker.version))].join(', ');
+const isHeardOf = (row: { heartbeatAgeMs: number }): boolean => row.heartbeatAgeMs < SILENT_MS;
 
-async function isReady(url: string): Promise<boolean> {
+/** Of a process of this machine one need not wait for its silence. */
+function isGone({ host, pid }: WorkerRow): boolean {
+  if (host !== hostname()) return false;
   try {
-    return (await fetch(new URL('/readyz', url), { signal: AbortSignal.timeout(2_000) })).ok;
-  } catch {
+    process.kill(pid, 0);
     return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ESRCH';
   }
 }
+
+const versions = (workers: readonly WorkerRow[]): string =>
+  [...new Set(workers.map((worker) => worker.version))].join(', ');

@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
-import { open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { FeedctlError, messageOf } from '../model/errors.ts';
+import { claim } from './claim.ts';
 
 const stateSchema = z.object({
   /** The process of `feedctl up`. */
@@ -57,6 +58,11 @@ export async function readClusterState(dataDir: string): Promise<ClusterState | 
   } catch {
     return undefined;
   }
+  return liveState(text);
+}
+
+/** What a file says, if whoever wrote it is still there. */
+function liveState(text: string): ClusterState | undefined {
   const parsed = stateSchema.safeParse(safeJson(text));
   return parsed.success && isAlive(parsed.data) ? parsed.data : undefined;
 }
@@ -76,8 +82,8 @@ export interface ClusterLock {
 }
 
 /**
- * Makes this process the one that runs the cluster of `dataDir`. Throws CLUSTER_ALREADY_RUNNING. A file left by a
- * process that is gone is taken over; PostgreSQL's own lock on its directory has the last word.
+ * Makes this process the one that runs the cluster of `dataDir`. Throws CLUSTER_ALREADY_RUNNING. What a process that
+ * is gone has left is taken over; PostgreSQL's own lock on its directory has the last word.
  */
 export async function lockCluster(dataDir: string, version: string): Promise<ClusterLock> {
   const path = statePath(dataDir);
@@ -87,32 +93,25 @@ export async function lockCluster(dataDir: string, version: string): Promise<Clu
     version,
     startedAt: new Date().toISOString(),
   };
-  for (;;) {
-    try {
-      const file = await open(path, 'wx', 0o644);
-      await file.writeFile(`${JSON.stringify(state)}\n`);
-      await file.close();
-      break;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-      const owner = await readClusterState(dataDir);
-      if (owner) {
-        throw new FeedctlError(
-          'CLUSTER_ALREADY_RUNNING',
-          `a cluster runs in ${dataDir} already (process ${owner.pid}, since ${owner.startedAt})`,
-        );
-      }
-      await rm(path, { force: true });
-    }
+  const taken = await claim(dataDir, JSON.stringify(state), (text) => liveState(text) !== undefined);
+  if ('heldBy' in taken) {
+    const owner = liveState(taken.heldBy);
+    throw new FeedctlError(
+      'CLUSTER_ALREADY_RUNNING',
+      `a cluster runs in ${dataDir} already (process ${owner?.pid}, since ${owner?.startedAt})`,
+    );
   }
+  const publish = async (urls: { databaseUrl?: string; gatewayUrl?: string }) => {
+    const next = `${path}.new`;
+    await writeFile(next, `${JSON.stringify({ ...state, ...urls }, null, 2)}\n`, { mode: 0o644 });
+    await rename(next, path);
+  };
+  await publish({});
   return {
-    async publish(urls) {
-      const next = `${path}.new`;
-      await writeFile(next, `${JSON.stringify({ ...state, ...urls }, null, 2)}\n`, { mode: 0o644 });
-      await rename(next, path);
-    },
+    publish,
     async release() {
       await rm(path, { force: true });
+      await taken.release();
     },
   };
 }

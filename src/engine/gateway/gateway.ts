@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import Fastify, { type FastifyError, type FastifyInstance } from 'fastify';
+import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply } from 'fastify';
 import type { FeedCache } from '../cache/cache.ts';
 import { openHub } from '../live/hub.ts';
 import { registerGateway, unregisterGateway } from '../live/presence.ts';
@@ -57,9 +57,7 @@ export async function startGateway(
   let deadline = 5_000;
   try {
     const checkToken = await openTokenCheck(db);
-    const app = Fastify({ bodyLimit: BODY_LIMIT_BYTES, forceCloseConnections: true });
-    resources.add('HTTP server', () => app.close());
-    app.setErrorHandler((error: FastifyError | FeedctlError, _request, reply) => {
+    const answerError = (error: FastifyError | FeedctlError, reply: FastifyReply) => {
       const known = isFeedctlError(error);
       const status =
         (error as FastifyError).statusCode ?? (known ? HTTP_STATUS[error.code] : undefined) ?? 500;
@@ -67,7 +65,17 @@ export async function startGateway(
       const code = known ? error.code : status < 500 ? 'USAGE' : 'INTERNAL';
       const message = status === 500 ? 'the server failed to answer; its log says why' : error.message;
       void reply.code(status).send({ error: { code, message } });
+    };
+    const app = Fastify({
+      bodyLimit: BODY_LIMIT_BYTES,
+      forceCloseConnections: true,
+      // A number is no text: what a client got wrong it should learn.
+      ajv: { customOptions: { coerceTypes: false } },
+      frameworkErrors: (error, _request, reply) => answerError(error, reply),
     });
+    resources.add('HTTP server', () => app.close());
+    app.setErrorHandler((error: FastifyError | FeedctlError, _request, reply) => answerError(error, reply));
+    takeEmptyBodies(app);
     if (metrics) addMetrics(app, metrics);
     addRoutes(app, { ...context, checkToken, checkReady: () => db.ping() });
     let url: string;
@@ -119,4 +127,14 @@ function addMetrics(app: FastifyInstance, metrics: Metrics): void {
     done();
   });
   app.get('/metrics', async (_, reply) => reply.type(metrics.contentType).send(await metrics.text()));
+}
+
+/** Clients that always send the header of JSON send it with an empty body too, where a route takes none. */
+function takeEmptyBodies(app: FastifyInstance): void {
+  const parse = app.getDefaultJsonParser('error', 'error');
+  app.removeContentTypeParser('application/json');
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
+    if (body === '') done(null, undefined);
+    else parse(request, body as string, done);
+  });
 }

@@ -120,14 +120,14 @@ export function addRoutes(app: FastifyInstance, context: RouteContext): void {
     },
   );
 
-  app.get<{ Querystring: { limit: number; before?: string } }>(
+  app.get<{ Querystring: { limit: string; before?: string } }>(
     '/post/feed',
     {
       schema: {
         querystring: {
           type: 'object',
           properties: {
-            limit: { type: 'integer', minimum: 1, maximum: MAX_PAGE, default: DEFAULT_PAGE },
+            limit: { type: 'string', pattern: '^[0-9]{1,4}$', default: String(DEFAULT_PAGE) },
             before: idSchema,
           },
         },
@@ -135,7 +135,10 @@ export function addRoutes(app: FastifyInstance, context: RouteContext): void {
     },
     async (request, reply) => {
       const userId = await caller(request);
-      const { limit, before } = request.query;
+      const { before } = request.query;
+      const limit = Number(request.query.limit);
+      if (limit < 1 || limit > MAX_PAGE)
+        throw new FeedctlError('USAGE', `limit is ${limit}; it may be 1 to ${MAX_PAGE}`);
       const query = { limit, ...(before && { cursor: before }) };
       const page = await context.db.repeat(() => readFeed(context.db, userId, query, context.cache));
       if (page.nextCursor)

@@ -1,12 +1,23 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { existsSync, openSync, readFileSync } from 'node:fs';
-import { chmod, chown, cp, mkdir, readFile, rename, rm, stat } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import {
+  chmod,
+  chown,
+  cp,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  rmdir,
+  stat,
+} from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { FeedctlError, messageOf } from '../model/errors.ts';
+import { temporaryDirectory } from '../temporary.ts';
 
 /** PostgreSQL as a child process, reached through a socket in a directory that nobody else may enter. */
 export interface EmbeddedPostgres {
@@ -120,22 +131,33 @@ async function reachableBinaries(dataDir: string, owner: Owner): Promise<string>
 }
 
 /** Not mkdir's own `recursive`: where the kernel answers ENOENT below a folder that exists (/proc), that never ends. */
-async function makeDirectories(path: string, mode: number): Promise<void> {
+async function makeDirectories(path: string, mode: number, made: string[]): Promise<void> {
   try {
     await mkdir(path, { mode });
+    made.push(path);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'EEXIST' && (await stat(path)).isDirectory()) return;
     if (code !== 'ENOENT' || existsSync(dirname(path))) throw error;
-    await makeDirectories(dirname(path), mode);
-    await makeDirectories(path, mode);
+    await makeDirectories(dirname(path), mode, made);
+    await makeDirectories(path, mode, made);
   }
 }
 
 /** Makes `dataDir`, and makes sure that the user the server runs as can enter it. */
 export async function prepareDataDir(dataDir: string): Promise<void> {
+  const made: string[] = [];
   try {
-    await makeDirectories(dataDir, process.getuid?.() === 0 ? 0o711 : 0o700);
+    await usableDataDir(dataDir, made);
+  } catch (error) {
+    for (const directory of made.reverse()) await rmdir(directory).catch(() => {});
+    throw error;
+  }
+}
+
+async function usableDataDir(dataDir: string, made: string[]): Promise<void> {
+  try {
+    await makeDirectories(dataDir, process.getuid?.() === 0 ? 0o711 : 0o700, made);
     const probe = join(dataDir, `.probe-${process.pid}`);
     await mkdir(probe);
     await rm(probe, { recursive: true });
@@ -157,9 +179,13 @@ export async function prepareDataDir(dataDir: string): Promise<void> {
 }
 
 async function initialise(native: string, pgdata: string, owner: Owner, sync: boolean): Promise<void> {
-  const fresh = `${pgdata}.new`;
-  await rm(fresh, { recursive: true, force: true });
-  await mkdir(fresh, { mode: 0o700 });
+  // After kill -9 the last start's initdb may still be writing: its directory cannot always be removed, nor used.
+  const parent = dirname(pgdata);
+  for (const name of await readdir(parent)) {
+    if (name.startsWith(`${basename(pgdata)}.new`))
+      await rm(join(parent, name), { recursive: true, force: true }).catch(() => {});
+  }
+  const fresh = await mkdtemp(`${pgdata}.new-`);
   if (owner) await chown(fresh, owner.uid, owner.gid);
   const args = [
     '-D',
@@ -224,15 +250,41 @@ async function endOrphan(pgdata: string): Promise<void> {
   }
 }
 
-async function socketDirectory(dataDir: string, owner: Owner): Promise<string> {
+/**
+ * Where the server's socket is, and how to remove what has been made for it outside of `dataDir`. There, in a
+ * place that everybody writes to, the name is new each time: a name that can be guessed is a link by then, to
+ * something that root would give away.
+ */
+async function socketDirectory(
+  dataDir: string,
+  owner: Owner,
+): Promise<{ directory: string; remove(): Promise<void> }> {
+  const fits = (path: string) => Buffer.byteLength(join(path, '.s.PGSQL.5432.lock')) <= MAX_SOCKET_PATH;
   let directory = join(dataDir, 'run');
-  if (Buffer.byteLength(join(directory, '.s.PGSQL.5432.lock')) > MAX_SOCKET_PATH) {
-    directory = join(tmpdir(), `feedctl-${createHash('sha256').update(dataDir).digest('hex').slice(0, 12)}`);
+  let remove = async () => {};
+  if (!fits(directory)) {
+    const outside = await temporaryDirectory('run');
+    directory = join(outside, 'run');
+    remove = () => rm(outside, { recursive: true, force: true });
   }
-  await mkdir(directory, { recursive: true, mode: 0o700 });
-  if (owner) await chown(directory, owner.uid, owner.gid);
-  return directory;
+  try {
+    if (!fits(directory)) {
+      throw new FeedctlError(
+        'DATA_DIR_UNUSABLE',
+        `${dataDir} is too long a path for a socket, and so is ${directory}`,
+      );
+    }
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    if (owner) await chown(directory, owner.uid, owner.gid);
+  } catch (error) {
+    await remove();
+    throw error;
+  }
+  return { directory, remove };
 }
+
+/** A setting that is a list of directories: a comma in one of them ends it but for the quotes. */
+const quoted = (directory: string): string => `"${directory.replaceAll('"', '""')}"`;
 
 /** Connects once; true when the server takes sessions. Creates the database on its first start. */
 async function tryConnect(host: string): Promise<boolean> {
@@ -267,9 +319,9 @@ export async function startEmbeddedPostgres(
   const native = await reachableBinaries(dataDir, owner);
   if (!existsSync(join(pgdata, 'PG_VERSION'))) await initialise(native, pgdata, owner, !options.temporary);
   else await endOrphan(pgdata);
-  const socket = await socketDirectory(dataDir, owner);
+  const { directory: socket, remove: removeSocket } = await socketDirectory(dataDir, owner);
 
-  const flags = { ...SETTINGS, unix_socket_directories: socket };
+  const flags = { ...SETTINGS, unix_socket_directories: quoted(socket) };
   const args = Object.entries(flags).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
   const log = openSync(join(dataDir, 'postgres.log'), 'a');
   const child: ChildProcess = spawn(
@@ -300,7 +352,7 @@ export async function startEmbeddedPostgres(
       if ((await Promise.race([exited, late])) === 'late') process.kill(-child.pid!, 'SIGQUIT');
       timeout.abort();
       await exited;
-      if (!socket.startsWith(dataDir)) await rm(socket, { recursive: true, force: true });
+      await removeSocket();
     })();
     return stopping;
   };

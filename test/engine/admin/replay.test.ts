@@ -107,7 +107,9 @@ test('another file of the same time is refused, one of another time is not', asy
   await cluster.startWorker();
   await replay(cluster, await file(rows(4)));
   const other = await file(rows(6));
-  expect(await rejection(replay(cluster, other))).toMatchObject({ code: 'IMPORT_OVERLAP' });
+  for (const attempt of [replayPlan, replay])
+    expect(await rejection(attempt(cluster, other))).toMatchObject({ code: 'IMPORT_OVERLAP' });
+  expect(await replayPlan(cluster, await file(rows(4)))).toEqual({ rows: 4 });
   expect(await stored(cluster)).toMatchObject({ posts: 4 });
   expect(await replay(cluster, await file(rows(4, START + 2)))).toMatchObject({ posts: 4 });
 });

@@ -128,7 +128,8 @@ export class RedisConnection {
       this.#timeouts = 0;
       return result;
     } catch (error) {
-      if (messageOf(error) === 'STALE') throw new StaleState();
+      // Some versions put ERR ahead of it.
+      if (/\bSTALE$/.test(messageOf(error))) throw new StaleState();
       if (/timed out/i.test(messageOf(error))) this.#timedOut();
       throw this.#explain(error);
     }

@@ -79,11 +79,12 @@ export class RedisState {
   /** Does `work` with the state of now, again where it was another one. Throws CACHE_UNREACHABLE. */
   async run<T>(work: (state: State) => Promise<T>): Promise<T> {
     for (let tries = 0; tries < TRIES; tries += 1) {
+      const now = await this.now();
       try {
-        return await work(await this.now());
+        return await work(now);
       } catch (error) {
         if (!(error instanceof StaleState)) throw error;
-        this.#state = undefined;
+        if (this.#state === now) this.#state = undefined;
       }
     }
     throw this.connection.away();

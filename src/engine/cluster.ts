@@ -71,7 +71,7 @@ export async function openCluster(
     const db = metrics ? (await import('./store/pools.ts')).openWorkPool(url, metrics) : new Database(url);
     resources.add('database', () => db.close());
     if (!options.anySchema) await checkSchema(db, config.store);
-    const bus = await openBus(config, url, db, log);
+    const bus = await guarded(await openBus(config, url, db, log), config, metrics);
     resources.add('bus', () => bus.close());
     const ids = openIdSource(db);
     resources.add('node number', () => ids.release());
@@ -84,6 +84,15 @@ export async function openCluster(
     await resources.release(log);
     throw error;
   }
+}
+
+/** The queue in the database is behind the database's guard already. */
+async function guarded(bus: Bus, config: Config, metrics: Metrics | undefined): Promise<Bus> {
+  if (!config.brokerUrl || !metrics) return bus;
+  const { guardedBus } = await import('./bus/guarded.ts');
+  const { openGuard } = await import('./resilience/guard.ts');
+  const { BROKER } = await import('./resilience/limits.ts');
+  return guardedBus(bus, openGuard({ dependency: 'broker', metrics, ...BROKER }));
 }
 
 /** Where a cache is configured, whoever changes a feed has to tell it: commands too. */

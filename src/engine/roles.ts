@@ -13,7 +13,7 @@ import { ensureEventPartitions } from './store/events.ts';
 import { migrate } from './store/migrate.ts';
 import { openRequestPool } from './store/pools.ts';
 import type { Log } from './telemetry/log.ts';
-import { openMetrics } from './telemetry/metrics.ts';
+import { type Metrics, openMetrics } from './telemetry/metrics.ts';
 import type { MetricsServer } from './telemetry/metricsServer.ts';
 
 const DRAIN_MS = 10_000;
@@ -37,12 +37,28 @@ export async function startGatewayRole(
 ): Promise<{ gateway: Gateway; cache: FeedCache }> {
   const cache = cluster.sharedCache ?? (await openMemoryCache(cluster.db));
   resources.add('cache', () => cache.close());
+  if (cluster.metrics) watchCache(cluster.metrics, cache, resources);
   const requests = openRequestPool(cluster.db.url, cluster.metrics);
   resources.add('sessions of requests', () => requests.close());
   const { startGateway } = await import('./gateway/gateway.ts');
   const gateway = await startGateway({ ...cluster, db: requests, cache }, options);
   resources.add('gateway', () => gateway.stop(DRAIN_MS));
   return { gateway, cache };
+}
+
+function watchCache(metrics: Metrics, cache: FeedCache, resources: Resources): void {
+  const [feed, post] = [{ cache: 'feed' }, { cache: 'post' }];
+  const unwatch = [
+    metrics.watch('feedctl_cache_hits_total', () => cache.stats().hits, feed),
+    metrics.watch('feedctl_cache_misses_total', () => cache.stats().misses, feed),
+    metrics.watch('feedctl_cache_refills_total', () => cache.stats().refills, feed),
+    metrics.watch('feedctl_cache_failures_total', () => cache.stats().failures, feed),
+    metrics.watch('feedctl_cache_hits_total', () => cache.stats().postHits, post),
+    metrics.watch('feedctl_cache_misses_total', () => cache.stats().postMisses, post),
+  ];
+  resources.add('metrics of the cache', () => {
+    for (const stop of unwatch) stop();
+  });
 }
 
 export async function startWorkerRole(

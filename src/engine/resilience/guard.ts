@@ -51,6 +51,7 @@ export interface GuardOptions {
 
 /** Refusals of a dependency, or of this program, that is there and well. */
 const WELL = new Set([
+  'BROKER_UNROUTABLE',
   'CIRCUIT_OPEN',
   'OVERLOADED',
   'QUEUE_FULL',

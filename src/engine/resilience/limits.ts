@@ -42,3 +42,6 @@ export const DATABASE_REQUESTS = {
  * Citus a worker writes to eight shards at a time.
  */
 export const DATABASE_WORK = { sessions: 16, waiting: 1_000, batchMs: 60_000 } as const;
+
+/** Calls of a broker at a time, and those that wait. How long one takes at most its driver knows. */
+export const BROKER = { concurrency: 256, waiting: 2_000 } as const;

@@ -71,12 +71,29 @@ export const METRICS = {
   },
   feedctl_gateway_sockets: { type: 'gauge', labels: [], help: 'Open WebSockets' },
   feedctl_gateway_pushed_total: { type: 'counter', labels: [], help: 'Frames pushed to WebSockets' },
-  feedctl_cache_hits_total: { type: 'counter', labels: ['cache'], help: 'Reads answered by a cache' },
-  feedctl_cache_misses_total: { type: 'counter', labels: ['cache'], help: 'Reads a cache could not answer' },
+  feedctl_cache_hits_total: {
+    type: 'counter',
+    read: true,
+    labels: ['cache'],
+    help: 'Reads answered by a cache',
+  },
+  feedctl_cache_misses_total: {
+    type: 'counter',
+    read: true,
+    labels: ['cache'],
+    help: 'Reads a cache could not answer',
+  },
   feedctl_cache_refills_total: {
     type: 'counter',
+    read: true,
     labels: ['cache'],
     help: 'Entries read from the database into a cache',
+  },
+  feedctl_cache_failures_total: {
+    type: 'counter',
+    read: true,
+    labels: ['cache'],
+    help: 'Changes that a cache could not be told of',
   },
 } as const satisfies Record<string, MetricRow>;
 
@@ -84,14 +101,16 @@ interface MetricRow {
   readonly type: 'counter' | 'gauge' | 'histogram';
   readonly labels: readonly string[];
   readonly help: string;
+  /** Somebody else counts: it is read when asked for, as a gauge is. */
+  readonly read?: true;
   /** Upper bounds, of a histogram. */
   readonly buckets?: readonly number[];
 }
 
 type Table = typeof METRICS;
-type NameOf<Type extends MetricRow['type']> = {
-  [Name in keyof Table]: Table[Name]['type'] extends Type ? Name : never;
-}[keyof Table];
+type NameOf<Row> = { [Name in keyof Table]: Table[Name] extends Row ? Name : never }[keyof Table];
+type Watched = NameOf<{ type: 'gauge' } | { read: true }>;
+type Counted = Exclude<NameOf<{ type: 'counter' }>, Watched>;
 type LabelsOf<Name extends keyof Table> = Record<Table[Name]['labels'][number], string>;
 /** The labels of a metric that has some; nothing for one that has none. */
 type LabelArguments<Name extends keyof Table> = Table[Name]['labels'] extends readonly []
@@ -100,17 +119,28 @@ type LabelArguments<Name extends keyof Table> = Table[Name]['labels'] extends re
 
 /** What the engine tells of its own work. Opened once a process, by the roles, and passed down by hand. */
 export interface Metrics {
-  count<Name extends NameOf<'counter'>>(name: Name, by: number, ...labels: LabelArguments<Name>): void;
-  observe<Name extends NameOf<'histogram'>>(name: Name, value: number, ...labels: LabelArguments<Name>): void;
-  /** Read whenever somebody asks; several of the same labels are added up. Returns how to take it out again. */
-  watch<Name extends NameOf<'gauge'>>(
+  count<Name extends Counted>(name: Name, by: number, ...labels: LabelArguments<Name>): void;
+  observe<Name extends NameOf<{ type: 'histogram' }>>(
     name: Name,
-    read: () => number,
+    value: number,
     ...labels: LabelArguments<Name>
-  ): () => void;
+  ): void;
+  /** Read whenever somebody asks; several of the same labels are added up. Returns how to take it out again. */
+  watch<Name extends Watched>(name: Name, read: () => number, ...labels: LabelArguments<Name>): () => void;
   /** All of them in Prometheus' text format. */
   text(): Promise<string>;
   readonly contentType: string;
+}
+
+interface Reader {
+  readonly read: () => number;
+  readonly labels: Record<string, string>;
+}
+
+/** Of the client library, a gauge or a counter. */
+interface Readable {
+  reset(): void;
+  inc(labels: Record<string, string>, by: number): void;
 }
 
 /** A registry of its own, with the process's default metrics. The client library is only loaded here. */
@@ -121,23 +151,23 @@ export async function openMetrics(): Promise<Metrics> {
   collectDefaultMetrics({ register, eventLoopMonitoringPrecision: 100 });
   const counters = new Map<string, InstanceType<typeof Counter>>();
   const histograms = new Map<string, InstanceType<typeof Histogram>>();
-  const watched = new Map<string, Set<{ read: () => number; labels: Record<string, string> }>>();
+  const watched = new Map<string, Set<Reader>>();
   for (const [name, row] of Object.entries(METRICS) as [string, MetricRow][]) {
     const { help } = row;
     const base = { name, help, labelNames: [...row.labels], registers: [register] };
-    if (row.type === 'counter') counters.set(name, new Counter(base));
-    else if (row.type === 'histogram')
+    if (row.type === 'histogram') {
       histograms.set(name, new Histogram({ ...base, buckets: [...(row.buckets ?? [])] }));
-    else {
-      const readers = new Set<{ read: () => number; labels: Record<string, string> }>();
+    } else if (row.type === 'counter' && !row.read) {
+      counters.set(name, new Counter(base));
+    } else {
+      const readers = new Set<Reader>();
       watched.set(name, readers);
-      new Gauge({
-        ...base,
-        collect() {
-          this.reset();
-          for (const { read, labels } of readers) this.inc(labels, read());
-        },
-      });
+      const collect = function (this: Readable) {
+        this.reset();
+        for (const { read, labels } of readers) this.inc(labels, read());
+      };
+      if (row.type === 'gauge') new Gauge({ ...base, collect });
+      else new Counter({ ...base, collect });
     }
   }
   return {

@@ -53,6 +53,7 @@ async function breakable() {
 test('a post whose commit was not answered is made once, and acknowledged', async () => {
   const { proxy, post, metrics, expectEverywhere } = await breakable();
   const first = await post('before');
+  expect(await metrics.text()).toContain('feedctl_cache_hits_total{cache="feed"} 0');
   const lost = proxy.loseAnswerTo('insert into posts');
   const second = await post('its answer is lost');
   expect(lost()).toBe(true);

@@ -1,0 +1,25 @@
+import type { Guard } from '../resilience/guard.ts';
+import type { Bus } from './bus.ts';
+
+/**
+ * The same bus, whose publishing goes through a guard. A user's post waits for its event to be published: a broker
+ * that is away or blocked holds up a few of them, and the sweeper publishes what all the others leave.
+ */
+export function guardedBus(bus: Bus, guard: Guard): Bus {
+  const publishIn = bus.publishIn?.bind(bus);
+  return {
+    kind: bus.kind,
+    publish: (messages) => guard.run(() => bus.publish(messages)),
+    ...(publishIn && { publishIn }),
+    consume: (options, onDeliveries) => bus.consume(options, onDeliveries),
+    partitions: () => bus.partitions(),
+    mark: (queues) => bus.mark(queues),
+    hasPassed: (mark) => bus.hasPassed(mark),
+    depths: () => bus.depths(),
+    dropQueue: (queue) => bus.dropQueue(queue),
+    async close() {
+      guard.close();
+      await bus.close();
+    },
+  };
+}

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
 import { notifiedChanges } from '../../src/engine/cache/invalidation.ts';
 import { backfillFollowers, removeAuthorItems, setPushState } from '../../src/engine/store/celebrities.ts';
-import type { Database, Queryable } from '../../src/engine/store/database.ts';
+import type { Database, Store } from '../../src/engine/store/database.ts';
 import { backfillPair } from '../../src/engine/store/feeds.ts';
 import { copyPairState, postsSinceFollow, withPairLock } from '../../src/engine/store/follows.ts';
 import { getUser } from '../../src/engine/store/users.ts';
@@ -34,7 +34,8 @@ async function whatFails(planted: Partial<Engine>): Promise<string> {
 }
 
 /** The same statements with a part of one of them changed. */
-const mutated = (db: Queryable, part: RegExp, replacement: string): Queryable => ({
+const mutated = (db: Store, part: RegExp, replacement: string): Store => ({
+  topology: () => db.topology(),
   query: (text, values) => db.query(text.replace(part, replacement), values),
 });
 

@@ -164,15 +164,22 @@ async function writeParts(context: WriterContext, parts: Part[]): Promise<void> 
 }
 
 /**
- * On Citus every COPY is a transaction of one shard; nothing spans two. When all of them are committed, the caches
- * hear of it and the run is counted, and then the messages are acked. Whoever dies before that leaves the messages:
- * they come again, find their rows there, and the caches hear of them then. Of a run such rows are not counted.
+ * On Citus every COPY is a transaction of one shard; nothing spans two. After them the caches hear of what was
+ * committed and the run is counted, and if that was all of it, the messages are acked. Whoever dies before leaves the
+ * messages: they come again, find rows there, and the caches hear of them then; the run does not count those twice,
+ * nor at all.
  */
 async function writeShards(context: WriterContext, parts: Part[], topology: Topology): Promise<void> {
   const rows = parts.map((part) => part.rows);
   const startedAt = performance.now();
   const groups = splitByShard(rows, topology);
-  const written = await inParallel(groups, SHARDED.lanes, (group) => writeShard(context, group));
+  let failure: unknown;
+  const written = await inParallel(groups, SHARDED.lanes, (group) =>
+    writeShard(context, group).catch((error) => {
+      failure ??= error;
+      return parts.map(() => 0);
+    }),
+  );
   await context.db.transaction(async (session) => {
     await context.changes.writing(session, rows);
     await recordRun(
@@ -186,6 +193,7 @@ async function writeShards(context: WriterContext, parts: Part[], topology: Topo
   const fresh = written.flat().reduce((sum, count) => sum + count, 0);
   context.onWritten?.(fresh);
   observe(context, parts, { rows: fresh, ms: performance.now() - startedAt });
+  if (failure) throw failure;
 }
 
 /** Returns how many rows of each part are new. */

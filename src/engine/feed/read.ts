@@ -2,7 +2,7 @@ import type { CachedFeed, FeedCache, LoadedFeed } from '../cache/cache.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT, type FeedEntry } from '../model/feed.ts';
 import { MAX_ID, parseId } from '../model/ids.ts';
-import type { Queryable } from '../store/database.ts';
+import type { Store } from '../store/database.ts';
 import { loadFeed, type PageRow, pageAboveFloor, pageBelowFloor, pageOfCached } from '../store/feeds.ts';
 import { authorPosts, cachedPage, RING } from './cachedPage.ts';
 
@@ -28,7 +28,7 @@ export interface FeedQuery {
  * posts of everyone followed. Without a cache it comes from the table. Throws USER_NOT_FOUND or INVALID_ID.
  */
 export async function readFeed(
-  db: Queryable,
+  db: Store,
   userId: number,
   query: FeedQuery,
   cache?: FeedCache,
@@ -44,7 +44,7 @@ export async function readFeed(
 
 /** undefined where the cache does not reach far enough down. */
 async function pageFromCache(
-  db: Queryable,
+  db: Store,
   userId: number,
   before: number,
   limit: number,
@@ -62,12 +62,7 @@ async function pageFromCache(
   return pageOverCached(db, userId, before, limit, feed);
 }
 
-async function pageFromTable(
-  db: Queryable,
-  userId: number,
-  before: number,
-  limit: number,
-): Promise<PageRow[]> {
+async function pageFromTable(db: Store, userId: number, before: number, limit: number): Promise<PageRow[]> {
   const above = await pageAboveFloor(db, { userId, before, limit });
   if (!above) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${userId}`);
   return withOlder(db, { userId, before, limit, floor: above.floor }, above.rows);
@@ -75,7 +70,7 @@ async function pageFromTable(
 
 /** The entries that are held, and follows and posts as they are now: for caches that are not told of those. */
 async function pageOverCached(
-  db: Queryable,
+  db: Store,
   userId: number,
   before: number,
   limit: number,
@@ -94,7 +89,7 @@ async function pageOverCached(
 
 /** Everything below the floor is older than everything above it, but for celebrities and one's own. */
 async function withOlder(
-  db: Queryable,
+  db: Store,
   query: { userId: number; before: number; limit: number; floor: number },
   above: PageRow[],
 ): Promise<PageRow[]> {

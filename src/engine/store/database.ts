@@ -20,6 +20,11 @@ export interface Queryable {
   query<Row extends pg.QueryResultRow>(text: string, values?: unknown[]): Promise<pg.QueryResult<Row>>;
 }
 
+/** What chooses its statements by where the rows are. */
+export interface Store extends Queryable {
+  topology(): Promise<Topology>;
+}
+
 export type Session = pg.PoolClient;
 
 export interface Listener {
@@ -110,7 +115,7 @@ export interface DatabaseOptions {
 }
 
 /** A pool of sessions on one database. */
-export class Database implements Queryable {
+export class Database implements Store {
   readonly url: string;
   readonly pool: pg.Pool;
   readonly #listeners = new Set<Listener>();

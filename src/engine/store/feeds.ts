@@ -2,9 +2,10 @@ import { FeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT, type FeedEntry, type FeedSource } from '../model/feed.ts';
 import { readId } from '../model/messages.ts';
 import { followersAfter } from './celebrities.ts';
-import type { Database, Queryable, Session } from './database.ts';
+import type { Database, Queryable, Session, Store } from './database.ts';
 import type { Pair } from './follows.ts';
 import { inParallel } from './parallel.ts';
+import { shardedPageAboveFloor, shardedPageBelowFloor, shardedPageOfCached } from './shardedPages.ts';
 
 /** Bytes of an aggregate of ids, eight each. */
 function idsOf(bytes: Buffer | null): number[] {
@@ -119,7 +120,7 @@ export interface PageRow extends FeedEntry {
   readonly createdAt: Date;
 }
 
-interface PageQuery {
+export interface PageQuery {
   readonly userId: number;
   /** Only posts with a smaller id. */
   readonly before: number;
@@ -145,15 +146,21 @@ async function page(
 }
 
 /** The page and the floor it reaches down to, or undefined where there is no such user. */
-export const pageAboveFloor = (db: Queryable, query: Omit<PageQuery, 'floor'>) =>
-  page(db, 'table', [query.userId, query.before, query.limit]);
+export async function pageAboveFloor(
+  db: Store,
+  query: Omit<PageQuery, 'floor'>,
+): Promise<{ floor: number; rows: PageRow[] } | undefined> {
+  if ((await db.topology()).distributed) return shardedPageAboveFloor(db, query);
+  return page(db, 'table', [query.userId, query.before, query.limit]);
+}
 
 /** `cached`: what a cache holds of the feed instead of the table, from its newest entry down to the floor or to `before`. */
 export async function pageOfCached(
-  db: Queryable,
+  db: Store,
   query: PageQuery,
   cached: readonly FeedEntry[],
 ): Promise<PageRow[]> {
+  if ((await db.topology()).distributed) return shardedPageOfCached(db, query, cached);
   const found = await page(db, 'cache', [
     query.userId,
     query.before,
@@ -165,7 +172,8 @@ export async function pageOfCached(
   return found?.rows ?? [];
 }
 
-export async function pageBelowFloor(db: Queryable, query: PageQuery): Promise<PageRow[]> {
+export async function pageBelowFloor(db: Store, query: PageQuery): Promise<PageRow[]> {
+  if ((await db.topology()).distributed) return shardedPageBelowFloor(db, query);
   const { rows } = await db.query<PageRow>(BELOW_FLOOR, [
     query.userId,
     query.before,

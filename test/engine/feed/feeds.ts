@@ -1,10 +1,10 @@
 import type { FeedCache } from '../../../src/engine/cache/cache.ts';
 import { type FeedPage, readFeed } from '../../../src/engine/feed/read.ts';
-import type { Queryable } from '../../../src/engine/store/database.ts';
+import type { Queryable, Store } from '../../../src/engine/store/database.ts';
 
 /** A whole feed, page by page. */
 export async function scroll(
-  db: Queryable,
+  db: Store,
   userId: number,
   limit: number,
   cache?: FeedCache,

@@ -6,7 +6,7 @@ import { rebuild } from '../../../src/engine/feed/rebuild.ts';
 import { verify } from '../../../src/engine/feed/verify.ts';
 import { follow, unfollow } from '../../../src/engine/social/follows.ts';
 import { createPost, deletePost } from '../../../src/engine/social/posts.ts';
-import type { Database, Queryable } from '../../../src/engine/store/database.ts';
+import type { Database, Store } from '../../../src/engine/store/database.ts';
 import { getUser } from '../../../src/engine/store/users.ts';
 import { freshDatabase, testCluster } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
@@ -127,7 +127,8 @@ test('a floor that rises while a page is read costs the page nothing', async () 
   );
   await db.query('insert into feed_items select 1, id, author_id from posts');
   let rebuilt = false;
-  const between: Queryable = {
+  const between: Store = {
+    topology: () => db.topology(),
     query: async (text, values) => {
       const result = await db.query(text, values);
       if (!rebuilt) {

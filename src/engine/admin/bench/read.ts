@@ -5,7 +5,7 @@ import { rebuild } from '../../feed/rebuild.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { createPost } from '../../social/posts.ts';
 import { joinedPage, settleAfterLoad } from '../../store/bench.ts';
-import type { Queryable } from '../../store/database.ts';
+import type { Queryable, Store } from '../../store/database.ts';
 import { importPosts } from '../../store/posts.ts';
 import type { LatencyMs } from '../../store/runs.ts';
 import { randomSource } from '../generate.ts';
@@ -85,12 +85,16 @@ export interface BenchReadResult {
 }
 
 /** Counts what is asked of the database on behalf of reads. */
-class Counted implements Queryable {
-  readonly #db: Queryable;
+class Counted implements Store {
+  readonly #db: Store;
   queries = 0;
 
-  constructor(db: Queryable) {
+  constructor(db: Store) {
     this.#db = db;
+  }
+
+  topology(): ReturnType<Store['topology']> {
+    return this.#db.topology();
   }
 
   query: Queryable['query'] = (text, values) => {
@@ -177,10 +181,10 @@ export async function benchRead(
 /** One way to read, and how long each read of it took. */
 class Kind {
   readonly #counted: Counted;
-  readonly #work: (db: Queryable, reader: number) => Promise<unknown>;
+  readonly #work: (db: Store, reader: number) => Promise<unknown>;
   readonly #ms: number[] = [];
 
-  constructor(db: Queryable, work: (db: Queryable, reader: number) => Promise<unknown>) {
+  constructor(db: Store, work: (db: Store, reader: number) => Promise<unknown>) {
     this.#counted = new Counted(db);
     this.#work = work;
   }

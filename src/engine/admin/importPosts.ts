@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { dispatch, dispatchWithin } from '../fanout/dispatcher.ts';
 import { fanOutSettled } from '../fanout/settled.ts';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
+import type { EventRef } from '../model/event.ts';
 import type { SocialContext } from '../social/context.ts';
 import { claimImport } from '../store/imports.ts';
 import { noteProgress, type Operation, runOperation } from '../store/operations.ts';
@@ -15,6 +16,7 @@ const MAX_BACKLOG = 16;
 const QUEUE_FULL_WAIT_MS = 200;
 const QUEUE = 'events.bulk';
 const REPORT_EVERY_MS = 250;
+const EVENTS_AT_A_TIME = 1_000;
 
 export interface ImportResult {
   /** Posts that are new. */
@@ -124,10 +126,18 @@ async function postAll(
     const rowsWithEvents = batch.map((row, i) => ({ ...row, eventId: eventIds[i]! }));
     // With shards the commit is no single one: a post could be there without its message.
     const { distributed } = await context.db.topology();
-    const within = distributed ? undefined : dispatchWithin(context.bus, run, QUEUE);
-    const events = await whenRoom(() => importPosts(context.db, rowsWithEvents, within), signal);
-    const header = { run, committedAt: Date.now() };
-    if (!within) await whenRoom(() => dispatch(context.db, context.bus, events, header, QUEUE), signal);
+    const publish = distributed ? undefined : dispatchWithin(context.bus, run, QUEUE);
+    const outgoing = new Outgoing(context, run, signal);
+    const events = await whenRoom(
+      () =>
+        importPosts(
+          context.db,
+          rowsWithEvents,
+          publish ? { publish } : { committed: (done) => outgoing.add(done) },
+        ),
+      signal,
+    );
+    await outgoing.flush();
     posts += events.length;
     for (const event of events) if (celebrities.has(event.aggregateId)) merged += 1;
     // Noted in order: what counts as done has no gap that a resumed run would pass over.
@@ -160,6 +170,38 @@ async function postAll(
   }
   if (failure) throw failure;
   return { posts, merged };
+}
+
+/**
+ * Committed events on their way to the bus, some hundreds at a time: shard by shard they would be small messages, and
+ * after two seconds the sweeper would send them, for no run.
+ */
+class Outgoing {
+  readonly #context: SocialContext;
+  readonly #run: number;
+  readonly #signal: AbortSignal | undefined;
+  #events: EventRef[] = [];
+  #committedAt = 0;
+
+  constructor(context: SocialContext, run: number, signal: AbortSignal | undefined) {
+    this.#context = context;
+    this.#run = run;
+    this.#signal = signal;
+  }
+
+  async add(events: readonly EventRef[]): Promise<void> {
+    if (this.#events.length === 0) this.#committedAt = Date.now();
+    this.#events.push(...events);
+    if (this.#events.length >= EVENTS_AT_A_TIME) await this.flush();
+  }
+
+  async flush(): Promise<void> {
+    const { db, bus } = this.#context;
+    const events = this.#events;
+    const header = { run: this.#run, committedAt: this.#committedAt };
+    this.#events = [];
+    await whenRoom(() => dispatch(db, bus, events, header, QUEUE), this.#signal);
+  }
 }
 
 /** A full queue refuses: the import waits, and tries then. */

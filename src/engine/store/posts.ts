@@ -162,14 +162,20 @@ const IMPORT_LANES = 4;
  * Posts with their own time and their events, in one transaction for each shard. What is there already is left as it
  * is, and gets no second event. Returns the events that were written. `publish`: publishes them within the
  * transaction, so that they are dispatched from the start; where there are no shards, see `dispatchWithin`.
+ * `committed`: is told of the events of each transaction after it.
  */
 export async function importPosts(
   db: Database,
   posts: readonly ImportedPost[],
-  publish?: Publish,
+  options: { publish?: Publish | undefined; committed?: (events: readonly EventRef[]) => Promise<void> } = {},
 ): Promise<EventRef[]> {
   const groups = (await db.topology()).group(posts, (post) => post.authorId);
-  return (await inParallel(groups, IMPORT_LANES, (group) => importGroup(db, group, publish))).flat();
+  const written = await inParallel(groups, IMPORT_LANES, async (group) => {
+    const events = await importGroup(db, group, options.publish);
+    await options.committed?.(events);
+    return events;
+  });
+  return written.flat();
 }
 
 async function importGroup(

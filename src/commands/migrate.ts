@@ -34,8 +34,8 @@ export default class Migrate extends BaseCommand {
       if (dryRun) this.log(pending.length > 0 ? `Would apply: ${pending.join(', ')}` : 'Up to date.');
       else this.log(applied.length > 0 ? `Applied: ${applied.join(', ')}` : 'Up to date.');
       if (dryRun || !config.brokerUrl) return { applied, pending, dryRun };
-      const { openRabbitBus } = await import('../engine/bus/rabbitmq/bus.ts');
-      const bus = await openRabbitBus(config.brokerUrl, db);
+      const { RabbitBus } = await import('../engine/bus/rabbitmq/bus.ts');
+      const bus = new RabbitBus(config.brokerUrl, db.url);
       try {
         if (flags.partitions === undefined) await bus.declare();
         else await bus.changePartitions(flags.partitions);

@@ -47,10 +47,10 @@ export async function resolveGatewayUrl(config: Config, db: Database): Promise<s
 }
 
 /** The broker that is configured, or the queue in the database. The broker's driver is only loaded for one. */
-export async function openBus(config: Config, databaseUrl: string, db: Database, log: Log): Promise<Bus> {
+export async function openBus(config: Config, databaseUrl: string, log: Log): Promise<Bus> {
   if (!config.brokerUrl) return openLocalBus(databaseUrl);
-  const { openRabbitBus } = await import('./bus/rabbitmq/bus.ts');
-  return openRabbitBus(config.brokerUrl, db, { log });
+  const { RabbitBus } = await import('./bus/rabbitmq/bus.ts');
+  return new RabbitBus(config.brokerUrl, databaseUrl, { log, managementUrl: config.brokerManagementUrl });
 }
 
 /**
@@ -71,7 +71,7 @@ export async function openCluster(
     const db = metrics ? (await import('./store/pools.ts')).openWorkPool(url, metrics) : new Database(url);
     resources.add('database', () => db.close());
     if (!options.anySchema) await checkSchema(db, config.store);
-    const bus = await guarded(await openBus(config, url, db, log), config, metrics);
+    const bus = await guarded(await openBus(config, url, log), config, metrics);
     resources.add('bus', () => bus.close());
     const ids = openIdSource(db);
     resources.add('node number', () => ids.release());

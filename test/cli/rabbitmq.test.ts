@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { freshVhost } from '../support/broker.ts';
 import {
   DEMO_ACTIVITY,
@@ -10,9 +10,11 @@ import {
   json,
   sql,
   start,
+  temporaryDirectory,
   waitUntil,
 } from '../support/cli.ts';
 import { file } from '../support/files.ts';
+import { management, startRabbit } from '../support/rabbitmq.ts';
 import { findServer } from '../support/server.ts';
 
 const server = await findServer('rabbitmq');
@@ -63,11 +65,27 @@ async function parts(count: number): Promise<string[]> {
 const rowsIn = async (databaseUrl: string): Promise<number> =>
   Number((await sql<{ n: string }>(databaseUrl, 'select count(*) as n from feed_items'))[0]!.n);
 
+interface Status {
+  queues: { queue: string; ready: number; unacked: number; deadLetters: number }[];
+  components: { name: string; kind: string; version: string; ready: boolean }[];
+}
+
+/** `status` exits 1 here, as there is no gateway. */
+async function status(at: At): Promise<Status> {
+  const { stdout } = await feedctl(['status', '--json'], at);
+  return JSON.parse(stdout) as Status;
+}
+
+const undispatched = async (databaseUrl: string): Promise<number> =>
+  Number(
+    (
+      await sql<{ n: string }>(databaseUrl, 'select count(*) as n from events where dispatched_at is null')
+    )[0]!.n,
+  );
+
 async function expectWhole(at: At): Promise<void> {
   expect(await json(['feed', 'verify', '--all'], at)).toMatchObject(NOTHING_WRONG);
-  // `status` exits 1 here, as there is no gateway.
-  const { stdout } = await feedctl(['status', '--json'], at);
-  const { queues } = JSON.parse(stdout) as { queues: { queue: string; deadLetters: number }[] };
+  const { queues } = await status(at);
   expect(queues.filter((queue) => queue.deadLetters > 0)).toEqual([]);
 }
 
@@ -92,5 +110,141 @@ describe.skipIf(!server)('a cluster on RabbitMQ', () => {
       worker.child.kill('SIGTERM');
       expect(await worker.ended).toMatchObject({ status: 0 });
     }
+  });
+
+  test('RabbitMQ is restarted under load: nothing is lost, and it goes on by itself', {
+    timeout: 300_000,
+  }, async () => {
+    const directory = await temporaryDirectory();
+    const rabbit = await startRabbit(directory);
+    onTestFinished(() => rabbit.stop());
+    const { at, databaseUrl } = await seededCluster('rabbit_restart', rabbit.url);
+    const workers = [await startWorker(at), await startWorker(at)];
+    const [{ id: author }] = (await sql<{ id: string }>(
+      databaseUrl,
+      'select followee_id::text as id from followers limit 1',
+    )) as [{ id: string }];
+    const [first, second, third] = (await parts(3)) as [string, string, string];
+    for (const [part, how] of [
+      [first, 'stop'],
+      [second, 'kill'],
+    ] as const) {
+      const before = await rowsIn(databaseUrl);
+      const replay = start(['replay', part, '--json'], at);
+      await waitUntil(async () => (await rowsIn(databaseUrl)) > before);
+      await rabbit.down(how);
+      // A reader needs no broker, and a post is taken without one.
+      expect(await json(['user', 'show', author], at)).toMatchObject({ id: Number(author) });
+      await json(['post', 'create', author, `while the broker is away: ${how}`], at);
+      await rabbit.up();
+      const replayed = await replay.ended;
+      if (replayed.status !== 0) {
+        expect(JSON.parse(replayed.stdout)).toMatchObject({ error: { code: 'BROKER_UNREACHABLE' } });
+        await json(['replay', part], at);
+      }
+    }
+    await json(['replay', third], at);
+    await waitUntil(async () => (await undispatched(databaseUrl)) === 0);
+    await waitUntil(async () => {
+      const { queues } = await status(at);
+      return queues.every((queue) => queue.ready + queue.unacked === 0);
+    });
+    await expectWhole(at);
+    for (const worker of workers) {
+      worker.child.kill('SIGTERM');
+      expect(await worker.ended).toMatchObject({ status: 0 });
+    }
+  });
+
+  test('what is wrong with the broker is said, with its cure, by commands and by doctor', async () => {
+    const { url, managementUrl } = await freshVhost(server!);
+    const databaseUrl = await emptyDatabase('rabbit_errors');
+    const env = (brokerUrl: string) => ({
+      env: {
+        FEEDCTL_DATABASE_URL: databaseUrl,
+        FEEDCTL_BROKER_URL: brokerUrl,
+        FEEDCTL_BROKER_MANAGEMENT_URL: managementUrl,
+      },
+    });
+    await json(['migrate'], env(url));
+    const other = (change: (url: URL) => void) => {
+      const changed = new URL(url);
+      change(changed);
+      return changed.href;
+    };
+    const wrong: [string, string, RegExp][] = [
+      ['BROKER_REFUSED', other((one) => (one.password = 'hunter2')), /user \w+ or the password/],
+      ['BROKER_VHOST_UNKNOWN', other((one) => (one.pathname = '/nowhere')), /nowhere/],
+      ['BROKER_UNREACHABLE', other((one) => (one.port = '1')), /127\.0\.0\.1:1/],
+      ['BROKER_TLS_FAILED', other((one) => (one.protocol = 'amqps')), /TLS/],
+      ['CONFIG_INVALID', other((one) => one.searchParams.set('cacertfile', '/nowhere.pem')), /nowhere\.pem/],
+    ];
+    for (const [code, brokerUrl, says] of wrong) {
+      for (const command of [['migrate'], ['worker', 'start']]) {
+        const failed = await feedctl([...command, '--json'], env(brokerUrl));
+        expect(failed.status, failed.stdout).toBe(code === 'CONFIG_INVALID' ? 2 : 1);
+        const { error } = JSON.parse(failed.stdout) as {
+          error: { code: string; message: string; suggestions: string[] };
+        };
+        expect(error).toMatchObject({ code, message: expect.stringMatching(says) });
+        expect(error.suggestions.length).toBeGreaterThan(0);
+        expect(failed.stdout + failed.stderr).not.toContain('hunter2');
+      }
+      const doctor = await feedctl(['doctor', '--json'], env(brokerUrl));
+      expect(doctor.status).toBe(1);
+      const { checks } = JSON.parse(doctor.stdout) as { checks: { name: string; status: string }[] };
+      expect(checks).toContainEqual(
+        expect.objectContaining({ name: code, status: 'fault', fix: expect.any(String) }),
+      );
+      expect(doctor.stdout + doctor.stderr).not.toContain('hunter2');
+    }
+    const broker = async () => {
+      const { stdout } = await feedctl(['doctor', '--json'], env(url));
+      const { checks } = JSON.parse(stdout) as { checks: { name: string; status: string; detail: string }[] };
+      return checks.filter((check) => check.name.startsWith('broker') || check.name.startsWith('BROKER'));
+    };
+    expect((await broker()).map(({ name, status }) => [name, status])).toEqual([
+      ['broker', 'ok'],
+      ['broker plugin', 'ok'],
+      ['broker queues', 'ok'],
+      ['broker alarms', 'ok'],
+      ['broker policies', 'ok'],
+    ]);
+    const vhost = new URL(url).pathname.slice(1);
+    await management(managementUrl, 'PUT', `policies/${vhost}/careless`, {
+      pattern: '^feed',
+      definition: { 'message-ttl': 60_000 },
+      'apply-to': 'queues',
+    });
+    await management(managementUrl, 'DELETE', `queues/${vhost}/feed.cleanup`);
+    expect(await broker()).toEqual(
+      expect.arrayContaining([
+        expect.objectContaining({
+          name: 'broker policies',
+          status: 'fault',
+          detail: expect.stringContaining('careless'),
+        }),
+        expect.objectContaining({
+          name: 'broker queues',
+          status: 'warning',
+          detail: expect.stringContaining('feed.cleanup'),
+        }),
+      ]),
+    );
+    await management(managementUrl, 'PUT', `queues/${vhost}/feed.cleanup`, { durable: true });
+    expect(await broker()).toContainEqual(
+      expect.objectContaining({ name: 'BROKER_TOPOLOGY_MISMATCH', status: 'fault' }),
+    );
+    const { components } = await status(env(url));
+    expect(components).toContainEqual(
+      expect.objectContaining({
+        name: 'bus',
+        kind: 'RabbitMQ',
+        ready: true,
+        version: expect.stringMatching(/^\d+\.\d+/),
+      }),
+    );
+    const away = await status(env(wrong[2]![1]));
+    expect(away.components).toContainEqual(expect.objectContaining({ name: 'bus', ready: false }));
   });
 });

@@ -50,6 +50,7 @@ export async function diagnose(config: Config): Promise<DoctorReport> {
       check('database', 'ok', withoutPassword(cluster.db.url)),
       check('schema', 'ok', 'up to date'),
     );
+    checks.push(...((await cluster.bus.check?.()) ?? []));
     checks.push(...(await checkCluster(cluster)));
   } catch (error) {
     const fix = isFeedctlError(error) ? error.suggestions[0] : undefined;

@@ -39,7 +39,8 @@ export async function clusterStatus(cluster: Cluster): Promise<ClusterStatus> {
       ready: isHeardOf(row) && (await isReady(row.url)),
     })),
   );
-  const queues = await bus.depths();
+  const broker = await bus.health?.();
+  const queues = (broker?.ready ?? true) ? await bus.depths() : [];
   const dead = queues.reduce((sum, queue) => sum + queue.deadLetters, 0);
   const readyWorkers = workers.filter((worker) => worker.ready).length;
   const readyGateways = gateways.filter((gateway) => gateway.ready);
@@ -55,9 +56,12 @@ export async function clusterStatus(cluster: Cluster): Promise<ClusterStatus> {
     {
       name: 'bus',
       kind: bus.kind,
-      version,
-      ready: true,
-      detail: dead > 0 ? `${dead} dead letter(s)` : 'no dead letters',
+      version: broker?.version ?? version,
+      ready: broker?.ready ?? true,
+      detail: [
+        ...(broker ? [broker.detail] : []),
+        dead > 0 ? `${dead} dead letter(s)` : 'no dead letters',
+      ].join(', '),
     },
     {
       name: 'workers',

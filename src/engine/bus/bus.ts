@@ -77,8 +77,26 @@ export interface BusMark {
   readonly position: number;
 }
 
+/** The server behind the bus, where it has one of its own. */
+export interface BusHealth {
+  readonly version: string;
+  readonly ready: boolean;
+  readonly detail: string;
+}
+
+/** One line of `doctor`. */
+export interface BusCheck {
+  readonly name: string;
+  readonly status: 'ok' | 'warning' | 'fault';
+  readonly detail: string;
+  readonly fix?: string;
+}
+
 export interface Bus {
   readonly kind: string;
+  /** Neither throws for what it finds. */
+  health?(): Promise<BusHealth>;
+  check?(): Promise<BusCheck[]>;
   /** Resolves when all of them are durable; on any error none may be counted on. Throws QUEUE_FULL at the bound. */
   publish(messages: readonly Outgoing[]): Promise<void>;
   /**

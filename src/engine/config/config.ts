@@ -22,6 +22,8 @@ const settings = z.object({
       error: 'must be amqp:// or amqps:// URLs, separated by commas',
     })
     .optional(),
+  /** RabbitMQ's management API, where it is not at its usual port. */
+  brokerManagementUrl: url(['http', 'https']).optional(),
   cacheUrl: url(['redis', 'rediss']).optional(),
   gatewayUrl: url(['http', 'https']).optional(),
   production: z.union([z.stringbool(), z.boolean()], { error: 'must be true or false' }),
@@ -36,6 +38,7 @@ const ENVIRONMENT: Record<SettingName, string> = {
   databaseUrl: 'FEEDCTL_DATABASE_URL',
   store: 'FEEDCTL_STORE',
   brokerUrl: 'FEEDCTL_BROKER_URL',
+  brokerManagementUrl: 'FEEDCTL_BROKER_MANAGEMENT_URL',
   cacheUrl: 'FEEDCTL_CACHE_URL',
   gatewayUrl: 'FEEDCTL_GATEWAY_URL',
   production: 'FEEDCTL_PRODUCTION',

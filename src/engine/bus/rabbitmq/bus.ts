@@ -1,11 +1,12 @@
 import type { Channel } from 'amqplib';
 import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
-import type { Database } from '../../store/database.ts';
+import { Database } from '../../store/database.ts';
 import { type Log, silentLog } from '../../telemetry/log.ts';
-import type { Bus, ConsumeOptions, Delivery, Outgoing, QueueDepth } from '../bus.ts';
+import type { Bus, BusCheck, BusHealth, ConsumeOptions, Delivery, Outgoing, QueueDepth } from '../bus.ts';
+import { checkBroker } from './checks.ts';
 import { RabbitConsumer } from './consumer.ts';
 import { Control } from './control.ts';
-import { parseEndpoints } from './endpoints.ts';
+import { type Endpoint, parseEndpoints } from './endpoints.ts';
 import type { Hand } from './hand.ts';
 import { Link } from './link.ts';
 import { Marks } from './marks.ts';
@@ -39,24 +40,21 @@ export interface RabbitBusOptions {
   /** Of a cluster that has none yet. */
   readonly partitions?: number;
   readonly log?: Log;
+  /** Of the management API, where it is not at the usual port of the first broker. */
+  readonly managementUrl?: string | undefined;
 }
 
 /**
- * The bus over RabbitMQ, 3.10 or newer. What the processes agree on beside it is in the database. Throws
- * BROKER_UNREACHABLE, BROKER_REFUSED, BROKER_VHOST_UNKNOWN, BROKER_TLS_FAILED, BROKER_TOO_OLD or CONFIG_INVALID.
+ * The bus over RabbitMQ, 3.10 or newer. What the processes agree on beside it is in the database. It connects when
+ * it is first used: who only reads feeds needs no broker, and a post is committed without one. Every call that needs
+ * it throws BROKER_UNREACHABLE, BROKER_REFUSED, BROKER_VHOST_UNKNOWN, BROKER_TLS_FAILED or BROKER_TOO_OLD; the
+ * constructor CONFIG_INVALID.
  */
-export async function openRabbitBus(
-  urls: string,
-  db: Database,
-  options: RabbitBusOptions = {},
-): Promise<RabbitBus> {
-  const bus = new RabbitBus(urls, db, options);
-  await bus.open();
-  return bus;
-}
-
 export class RabbitBus implements Bus {
   readonly kind = 'RabbitMQ';
+  readonly #endpoints: readonly Endpoint[];
+  readonly #managementUrl: string | undefined;
+  /** Of its own: members have to be heard of however busy the others are. */
   readonly #db: Database;
   readonly #log: Log;
   readonly #bounds: Bounds;
@@ -72,14 +70,16 @@ export class RabbitBus implements Bus {
   readonly #fullUntil = new Map<string, number>();
   #topology: Topology | undefined;
   #declaring: Promise<void> | undefined;
-  #consumingOpen: Promise<void> | undefined;
   #tidy: NodeJS.Timeout | undefined;
   #tidying: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(urls: string, db: Database, options: RabbitBusOptions) {
+  constructor(urls: string, databaseUrl: string, options: RabbitBusOptions = {}) {
     const endpoints = parseEndpoints(urls);
     const log = options.log ?? silentLog;
+    const db = new Database(databaseUrl, { maxSessions: 4, applicationName: 'feedctl bus' });
+    this.#endpoints = endpoints;
+    this.#managementUrl = options.managementUrl;
     this.#db = db;
     this.#log = log;
     this.#firstPartitions = options.partitions ?? PARTITIONS;
@@ -108,25 +108,29 @@ export class RabbitBus implements Bus {
       db,
       control: this.#control,
       publisher: this.#publisher,
-      declared: async () => {
-        await this.#openConsuming();
-        return (await this.#readTopology()).declared;
-      },
+      declared: async () => (await this.#readTopology()).declared,
       consumedHere: (queue) => [...this.#consumers].some((consumer) => consumer.reads(queue)),
     });
   }
 
-  /** Of the broker, as it tells it. */
-  get version(): string {
-    return this.#publishing.version;
+  async health(): Promise<BusHealth> {
+    try {
+      await this.#publishing.ready(0);
+      const detail = this.#endpoints.map((endpoint) => endpoint.shown).join(', ');
+      return { version: this.#publishing.version, ready: true, detail };
+    } catch (error) {
+      return { version: this.#publishing.version, ready: false, detail: messageOf(error) };
+    }
   }
 
+  async check(): Promise<BusCheck[]> {
+    const { partitions } = await this.#readTopology();
+    return checkBroker(this.#endpoints, { partitions, bounds: this.#bounds }, this.#managementUrl);
+  }
+
+  /** Why the broker takes no messages, where it does not. */
   get blocked(): string | undefined {
     return this.#publishing.blocked;
-  }
-
-  open(): Promise<void> {
-    return this.#publishing.open();
   }
 
   async partitions(): Promise<number> {
@@ -139,38 +143,38 @@ export class RabbitBus implements Bus {
       if ((this.#fullUntil.get(queue) ?? 0) > Date.now())
         throw new FeedctlError('QUEUE_FULL', `the queue ${queue} is at its bound`);
     }
-    const { partitions } = this.#topology ?? (await this.#readTopology());
-    const routed = messages.map((message): Routed => {
-      const { queue, body, key = 0, delayMs = 0 } = message;
-      return {
+    await this.partitions();
+    const unroutable = await this.#publishRouted(messages).catch((error) => {
+      if (!isFeedctlError(error, 'BROKER_UNROUTABLE')) throw error;
+      return messages;
+    });
+    // A gateway that is gone has no sockets either.
+    const left = unroutable.filter((message) => isLasting(message.queue));
+    if (left.length === 0) return;
+    // A broker that was set up anew, or fewer partitions than there were a moment ago.
+    await this.declare();
+    const [lost] = await this.#publishRouted(left);
+    if (lost) throw new FeedctlError('BROKER_UNROUTABLE', `no queue of the broker takes ${lost.queue}`);
+  }
+
+  /** Returns those that no queue took. */
+  async #publishRouted(messages: readonly Outgoing[]): Promise<Outgoing[]> {
+    const routed = messages.map(
+      ({ queue, body, key = 0, delayMs = 0 }): Routed => ({
         queue,
-        ...routeOf(queue, key, partitions),
+        ...routeOf(queue, key, this.#topology!.partitions),
         body,
         ...(delayMs > 0 && { headers: { [NOT_BEFORE]: Date.now() + delayMs } }),
-        // A gateway that is gone has no sockets either.
-        mayBeLost: !isLasting(queue),
-      };
-    });
-    try {
-      await this.#publisher.publish(routed);
-    } catch (error) {
-      if (!isFeedctlError(error, 'BROKER_UNROUTABLE')) throw error;
-      // A broker that was set up anew, or fewer partitions than there were a moment ago.
-      await this.declare();
-      await this.#publisher.publish(
-        messages.map((message, i) => ({
-          ...routed[i]!,
-          ...routeOf(message.queue, message.key ?? 0, this.#topology!.partitions),
-        })),
-      );
-    }
+      }),
+    );
+    const unroutable = new Set(await this.#publisher.publish(routed));
+    return messages.filter((_, i) => unroutable.has(routed[i]!));
   }
 
   async consume(
     options: ConsumeOptions,
     onDeliveries: (deliveries: Delivery[]) => void,
   ): Promise<RabbitConsumer> {
-    await this.#openConsuming();
     await this.declare();
     const consumer = new RabbitConsumer(
       {
@@ -211,7 +215,6 @@ export class RabbitBus implements Bus {
   }
 
   async depths(): Promise<QueueDepth[]> {
-    await this.#openConsuming();
     const { declared } = await this.#readTopology();
     const states = await this.#control.states([
       ...LASTING.flatMap((queue) => partsOf(queue, declared)),
@@ -242,7 +245,6 @@ export class RabbitBus implements Bus {
 
   /** Of a lasting queue what waits in it; a gateway's goes by itself where it is another's. */
   async dropQueue(queue: string): Promise<void> {
-    await this.#openConsuming();
     this.#fullUntil.delete(queue);
     const { declared } = await this.#readTopology();
     await this.#control.run(async (channel: Channel) => {
@@ -254,7 +256,6 @@ export class RabbitBus implements Bus {
   /** Makes what is missing at the broker. Throws BROKER_PLUGIN_MISSING, BROKER_TOPOLOGY_MISMATCH or BROKER_REFUSED. */
   declare(): Promise<void> {
     this.#declaring ??= (async () => {
-      await this.#openConsuming();
       this.#topology = await declare(this.#partitionsContext, this.#firstPartitions);
     })().finally(() => {
       this.#declaring = undefined;
@@ -264,7 +265,6 @@ export class RabbitBus implements Bus {
 
   /** Another number of partitions; nothing is lost, and nobody has to be stopped. Throws CONFIG_INVALID. */
   async changePartitions(partitions: number): Promise<void> {
-    await this.#openConsuming();
     await changePartitions(this.#partitionsContext, partitions);
     await this.#readTopology();
   }
@@ -275,6 +275,7 @@ export class RabbitBus implements Bus {
       await this.#tidying;
       await Promise.all([...this.#consumers].map((consumer) => consumer.stop(0)));
       await Promise.all([this.#publishing.close(), this.#consuming.close()]);
+      await this.#db.close();
     })();
     return this.#closing;
   }
@@ -295,16 +296,8 @@ export class RabbitBus implements Bus {
     if (this.#topology!.declared > this.#topology!.partitions) await endDrained(this.#partitionsContext);
   }
 
-  #openConsuming(): Promise<void> {
-    this.#consumingOpen ??= this.#consuming.open().catch((error) => {
-      this.#consumingOpen = undefined;
-      throw error;
-    });
-    return this.#consumingOpen;
-  }
-
   async #putAside(queue: string, hand: Hand, reason: string): Promise<void> {
-    await this.#publisher.publish([
+    const unroutable = await this.#publisher.publish([
       {
         queue: deadQueueOf(queue),
         exchange: EXCHANGES.dead,
@@ -319,5 +312,7 @@ export class RabbitBus implements Bus {
         },
       },
     ]);
+    if (unroutable.length > 0)
+      throw new FeedctlError('BROKER_UNROUTABLE', 'the queue of dead letters is missing');
   }
 }

@@ -26,9 +26,11 @@ export class Link {
   /** Why the broker does not read what is sent: an alarm of memory or disk. */
   #blocked: string | undefined;
   #lastError: unknown;
+  #version = '';
   #closed = false;
   #retry: NodeJS.Timeout | undefined;
   #changed = Promise.withResolvers<void>();
+  #opening: Promise<void> | undefined;
 
   constructor(endpoints: readonly Endpoint[], name: string, log: Log, events: LinkEvents = {}) {
     this.#endpoints = endpoints;
@@ -39,7 +41,7 @@ export class Link {
   }
 
   get version(): string {
-    return String(this.#connection?.connection.serverProperties.version ?? '');
+    return this.#version;
   }
 
   get blocked(): string | undefined {
@@ -51,8 +53,19 @@ export class Link {
     return brokerFailure(this.#lastError ?? error, this.#endpoint);
   }
 
-  /** Connects for the first time. Throws what the last broker said, the more telling the better. */
-  async open(): Promise<void> {
+  /**
+   * Connects for the first time, and from then on for ever again. Throws what the brokers say, the more telling the
+   * better; the next call tries again.
+   */
+  open(): Promise<void> {
+    this.#opening ??= this.#open().catch((error) => {
+      this.#opening = undefined;
+      throw error;
+    });
+    return this.#opening;
+  }
+
+  async #open(): Promise<void> {
     let failure: FeedctlError | undefined;
     for (const endpoint of this.#endpoints) {
       try {
@@ -66,8 +79,10 @@ export class Link {
     throw failure!;
   }
 
-  /** The connection, when there is one that takes messages. Throws BROKER_UNREACHABLE or BROKER_BLOCKED after the time. */
+  /** The connection, when there is one that takes messages. Throws as `open`, and BROKER_UNREACHABLE or BROKER_BLOCKED after the time. */
   async ready(timeoutMs: number, blockedMs = timeoutMs): Promise<ChannelModel> {
+    if (this.#closed) throw new FeedctlError('BROKER_UNREACHABLE', 'the bus has been closed');
+    await this.open();
     const startedAt = Date.now();
     for (;;) {
       if (this.#closed) throw new FeedctlError('BROKER_UNREACHABLE', 'the bus has been closed');
@@ -110,6 +125,7 @@ export class Link {
       ...endpoint.socket,
       clientProperties: { connection_name: this.#name },
     });
+    this.#version = String(connection.connection.serverProperties.version);
     this.#endpoint = endpoint;
     this.#lastError = undefined;
     let down = false;
@@ -132,7 +148,7 @@ export class Link {
       this.#change();
     });
     try {
-      checkVersion(String(connection.connection.serverProperties.version), endpoint);
+      checkVersion(this.#version, endpoint);
       await this.#events.onUp?.(connection, endpoint);
       if (down) throw this.#lastError ?? new Error('the connection is lost');
     } catch (error) {

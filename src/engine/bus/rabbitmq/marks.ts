@@ -83,7 +83,6 @@ export class Marks {
       body: Buffer.alloc(0),
       type: MARKER,
       correlationId: String(id),
-      mayBeLost: true,
     }));
     for (;;) {
       try {

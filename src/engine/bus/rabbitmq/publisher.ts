@@ -20,8 +20,6 @@ export interface Routed {
   readonly type?: string;
   readonly correlationId?: string;
   readonly headers?: Record<string, unknown>;
-  /** Whether nobody there to take it is no failure. */
-  readonly mayBeLost?: boolean;
 }
 
 /** Publishes persistently, mandatory and confirmed, in windows over one channel. */
@@ -49,13 +47,14 @@ export class Publisher {
   }
 
   /**
-   * Resolves when all are confirmed. Throws QUEUE_FULL, BROKER_UNROUTABLE, BROKER_UNREACHABLE or BROKER_BLOCKED, and
-   * then any of them may have been published. Returns those that may be lost and were: nobody was there to take them.
+   * Resolves when all are confirmed, and returns those that no queue took: the broker confirms them all the same.
+   * Throws QUEUE_FULL, BROKER_UNROUTABLE (an exchange is missing), BROKER_UNREACHABLE or BROKER_BLOCKED, and then any
+   * of them may have been published.
    */
   async publish(messages: readonly Routed[]): Promise<Routed[]> {
-    const lost: Routed[] = [];
+    const unroutable: Routed[] = [];
     let left = messages.length;
-    if (left === 0) return lost;
+    if (left === 0) return unroutable;
     const channel = await this.#open();
     const confirmed = Promise.withResolvers<void>();
     // Whoever waits for room below may be told first.
@@ -77,10 +76,8 @@ export class Publisher {
         failure ??= new FeedctlError('QUEUE_FULL', `the queue ${message.queue} is at its bound`);
       } else if (error) {
         failure ??= this.#explain(error);
-      } else if (returned && message.mayBeLost) {
-        lost.push(message);
       } else if (returned) {
-        failure ??= new FeedctlError('BROKER_UNROUTABLE', `no queue of the broker takes ${message.queue}`);
+        unroutable.push(message);
       }
       left -= 1;
       if (left === 0) {
@@ -115,7 +112,7 @@ export class Publisher {
         this.#bytes += message.body.length;
       }
       await confirmed.promise;
-      return lost;
+      return unroutable;
     } catch (error) {
       throw this.#explain(error);
     } finally {

@@ -1,5 +1,5 @@
 import { onTestFinished } from 'vitest';
-import { openRabbitBus } from '../../../../src/engine/bus/rabbitmq/bus.ts';
+import { RabbitBus } from '../../../../src/engine/bus/rabbitmq/bus.ts';
 import { freshVhost } from '../../../support/broker.ts';
 import { freshDatabase } from '../../../support/cluster.ts';
 import { findServer } from '../../../support/server.ts';
@@ -11,11 +11,11 @@ busContract(
   'RabbitMQ',
   async () => {
     const { url } = await freshVhost(server!);
-    const { url: databaseUrl, db } = await freshDatabase();
+    const { url: databaseUrl } = await freshDatabase();
     return {
       taker: [url, databaseUrl],
       async open(options) {
-        const bus = await openRabbitBus(url, db, { partitions: 2, ...options });
+        const bus = new RabbitBus(url, databaseUrl, { partitions: 2, ...options });
         onTestFinished(() => bus.close());
         return bus;
       },

@@ -5,12 +5,7 @@ import { join } from 'node:path';
 import { connect } from 'amqplib';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Bus } from '../../../../src/engine/bus/bus.ts';
-import {
-  openRabbitBus,
-  type RabbitBus,
-  type RabbitBusOptions,
-} from '../../../../src/engine/bus/rabbitmq/bus.ts';
-import type { Database } from '../../../../src/engine/store/database.ts';
+import { RabbitBus, type RabbitBusOptions } from '../../../../src/engine/bus/rabbitmq/bus.ts';
 import { freshVhost } from '../../../support/broker.ts';
 import { freshDatabase } from '../../../support/cluster.ts';
 import { rejection } from '../../../support/codes.ts';
@@ -22,8 +17,8 @@ const server = await findServer('rabbitmq');
 
 const message = (text: string, key = 0) => ({ queue: 'events' as const, body: Buffer.from(text), key });
 
-async function opened(url: string, db: Database, options: RabbitBusOptions = {}): Promise<RabbitBus> {
-  const bus = await openRabbitBus(url, db, { partitions: 2, ...options });
+function opened(url: string, databaseUrl: string, options: RabbitBusOptions = {}): RabbitBus {
+  const bus = new RabbitBus(url, databaseUrl, { partitions: 2, ...options });
   onTestFinished(() => bus.close());
   return bus;
 }
@@ -112,8 +107,8 @@ describe.skipIf(!server)('connections', () => {
   test('that break lose nothing that was confirmed', async () => {
     const { url } = await freshVhost(server!);
     const proxy = await openProxy(Number(new URL(url).port));
-    const { db } = await freshDatabase();
-    const bus = await opened(through(url, proxy.port), db);
+    const db = (await freshDatabase()).url;
+    const bus = opened(through(url, proxy.port), db);
     const seen = await keepConsuming(bus);
     const publishing = keepPublishing(bus);
     for (let round = 0; round < 8; round += 1) {
@@ -137,9 +132,9 @@ describe.skipIf(!server)('connections', () => {
   test('what is settled after its connection has gone is delivered again, and no mark passes it', async () => {
     const { url } = await freshVhost(server!);
     const proxy = await openProxy(Number(new URL(url).port));
-    const { db } = await freshDatabase();
-    const bus = await opened(through(url, proxy.port), db);
-    const direct = await opened(url, db);
+    const db = (await freshDatabase()).url;
+    const bus = opened(through(url, proxy.port), db);
+    const direct = opened(url, db);
     await direct.publish(['acked', 'tried', 'dead'].map((text) => message(text)));
     const inbox = await openInbox(bus, { queues: ['events'], prefetch: 10 });
     const [acked, tried, dead] = await inbox.take(3);
@@ -161,9 +156,9 @@ describe.skipIf(!server)('connections', () => {
 
   test('move on to the next broker of several', async () => {
     const { url } = await freshVhost(server!);
-    const { db } = await freshDatabase();
+    const db = (await freshDatabase()).url;
     const proxy = await openProxy(Number(new URL(url).port));
-    const bus = await opened(`${through(url, 1)},${through(url, proxy.port)}, ${url}`, db);
+    const bus = opened(`${through(url, 1)},${through(url, proxy.port)}, ${url}`, db);
     const seen = await keepConsuming(bus);
     await bus.publish([message('first')]);
     proxy.cut();
@@ -182,9 +177,9 @@ describe.skipIf(!server)('connections', () => {
 describe.skipIf(!server)('a broker', () => {
   test('that restarts under load, in order and by kill -9, loses nothing', { timeout: 180_000 }, async () => {
     const rabbit = await privateRabbit();
-    const { db } = await freshDatabase();
-    const publisher = await opened(rabbit.url, db);
-    const consumer = await opened(rabbit.url, db);
+    const db = (await freshDatabase()).url;
+    const publisher = opened(rabbit.url, db);
+    const consumer = opened(rabbit.url, db);
     const seen = await keepConsuming(consumer);
     const publishing = keepPublishing(publisher);
     for (const how of ['stop', 'kill'] as const) {
@@ -203,8 +198,8 @@ describe.skipIf(!server)('a broker', () => {
 
   test('with an alarm holds producers up, and consumers go on', { timeout: 120_000 }, async () => {
     const rabbit = await privateRabbit();
-    const { db } = await freshDatabase();
-    const bus = await opened(rabbit.url, db);
+    const db = (await freshDatabase()).url;
+    const bus = opened(rabbit.url, db);
     await bus.publish([message('before')]);
     // A limit that is below what it uses already.
     await rabbit.evaluate('vm_memory_monitor:set_vm_memory_high_watermark(0.00001)');
@@ -231,8 +226,8 @@ describe.skipIf(!server)('a broker', () => {
 
   test('without the plugin is told so', { timeout: 120_000 }, async () => {
     const rabbit = await privateRabbit({ plugins: [] });
-    const { db } = await freshDatabase();
-    const bus = await opened(rabbit.url, db);
+    const db = (await freshDatabase()).url;
+    const bus = opened(rabbit.url, db);
     expect(await rejection(bus.publish([message('a')]))).toMatchObject({ code: 'BROKER_PLUGIN_MISSING' });
   });
 
@@ -249,8 +244,8 @@ describe.skipIf(!server)('a broker', () => {
       if (at >= 0) bytes.write('3.9.99999'.slice(0, version.length), at);
       return bytes;
     });
-    const { db } = await freshDatabase();
-    expect(await rejection(openRabbitBus(through(url, proxy.port), db))).toMatchObject({
+    const db = (await freshDatabase()).url;
+    expect(await rejection(opened(through(url, proxy.port), db).publish([message('a')]))).toMatchObject({
       code: 'BROKER_TOO_OLD',
       message: expect.stringContaining('3.9.'),
     });
@@ -258,8 +253,8 @@ describe.skipIf(!server)('a broker', () => {
 
   test('that was emptied is set up again by whoever publishes', async () => {
     const { url, managementUrl } = await freshVhost(server!);
-    const { db } = await freshDatabase();
-    const bus = await opened(url, db);
+    const db = (await freshDatabase()).url;
+    const bus = opened(url, db);
     await bus.publish([message('a')]);
     const vhost = new URL(url).pathname.slice(1);
     await management(managementUrl, 'DELETE', `queues/${vhost}/feed.events.0`);
@@ -277,8 +272,8 @@ describe.skipIf(!server)('a broker', () => {
   ] as const)('with %s declared in another way is told so', async ([, kind, name, how]) => {
     const { url, managementUrl } = await freshVhost(server!);
     await management(managementUrl, 'PUT', `${kind}/${new URL(url).pathname.slice(1)}/${name}`, how);
-    const { db } = await freshDatabase();
-    const bus = await opened(url, db);
+    const db = (await freshDatabase()).url;
+    const bus = opened(url, db);
     expect(await rejection(bus.declare())).toMatchObject({
       code: 'BROKER_TOPOLOGY_MISMATCH',
       message: expect.stringContaining(name),
@@ -290,8 +285,8 @@ test.skipIf(!server)(
   'a message that takes its consumer down every time is put aside by the broker',
   async () => {
     const { url } = await freshVhost(server!);
-    const { db } = await freshDatabase();
-    const bus = await opened(url, db, { partitions: 1 });
+    const db = (await freshDatabase()).url;
+    const bus = opened(url, db, { partitions: 1 });
     await bus.publish([message('deadly')]);
     // Consumers that go down as a process does that is killed: without a word, the message in hand.
     const connection = await connect(url);

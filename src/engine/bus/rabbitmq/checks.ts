@@ -1,0 +1,168 @@
+import { type Channel, connect } from 'amqplib';
+import { messageOf } from '../../model/errors.ts';
+import { withoutPassword } from '../../store/database.ts';
+import type { BusCheck } from '../bus.ts';
+import type { Endpoint } from './endpoints.ts';
+import { brokerFailure } from './failure.ts';
+import { type Bounds, DEAD, declareTopology, EXCHANGES, LASTING, partsOf } from './topology.ts';
+
+const PROBE = 'feed.probe';
+const MANAGEMENT_MS = 3_000;
+/** What a policy may not do to the queues: let messages expire or fall out, or refuse them below the bound. */
+const HARMFUL = ['message-ttl', 'expires', 'overflow', 'max-length', 'max-length-bytes'];
+
+const fault = (error: unknown, endpoint: Endpoint): BusCheck => {
+  const { code, message, suggestions } = brokerFailure(error, endpoint);
+  return { name: code, status: 'fault', detail: message, ...(suggestions[0] && { fix: suggestions[0] }) };
+};
+
+/** Looks at every broker, and at what the cluster has there. Changes nothing; never throws for what it finds. */
+export async function checkBroker(
+  endpoints: readonly Endpoint[],
+  topology: { partitions: number; bounds: Bounds },
+  managementUrl: string | undefined,
+): Promise<BusCheck[]> {
+  const checks: BusCheck[] = [];
+  let reached: Endpoint | undefined;
+  for (const endpoint of endpoints) {
+    try {
+      const version = await onBroker(endpoint, async (_, found) => found);
+      checks.push({ name: 'broker', status: 'ok', detail: `RabbitMQ ${version}, ${endpoint.shown}` });
+      reached ??= endpoint;
+    } catch (error) {
+      checks.push(fault(error, endpoint));
+    }
+  }
+  if (!reached) return checks;
+  checks.push(await checkPlugin(reached), await checkQueues(reached, topology));
+  checks.push(...(await checkManagement(reached, managementUrl)));
+  return checks;
+}
+
+/** A channel on a connection of its own: a question that is refused closes either. */
+async function onBroker<T>(
+  endpoint: Endpoint,
+  work: (channel: Channel, version: string) => Promise<T>,
+): Promise<T> {
+  const connection = await connect(endpoint.connect, endpoint.socket);
+  let refused: unknown;
+  connection.on('error', (error) => {
+    refused = error;
+  });
+  try {
+    const channel = await connection.createChannel();
+    channel.on('error', (error) => {
+      refused ??= error;
+    });
+    return await work(channel, String(connection.connection.serverProperties.version));
+  } catch (error) {
+    await new Promise((done) => setImmediate(done));
+    throw refused ?? error;
+  } finally {
+    await connection.close().catch(() => {});
+  }
+}
+
+async function checkPlugin(endpoint: Endpoint): Promise<BusCheck> {
+  try {
+    await onBroker(endpoint, async (channel) => {
+      await channel.assertExchange(PROBE, 'x-consistent-hash', { durable: false, autoDelete: true });
+      await channel.deleteExchange(PROBE);
+    });
+    return { name: 'broker plugin', status: 'ok', detail: 'rabbitmq_consistent_hash_exchange is enabled' };
+  } catch (error) {
+    return fault(error, endpoint);
+  }
+}
+
+async function checkQueues(
+  endpoint: Endpoint,
+  { partitions, bounds }: { partitions: number; bounds: Bounds },
+): Promise<BusCheck> {
+  const queues = [...LASTING.flatMap((queue) => partsOf(queue, partitions)), ...DEAD];
+  try {
+    await onBroker(endpoint, async (channel) => {
+      for (const exchange of Object.values(EXCHANGES)) await channel.checkExchange(exchange);
+      for (const queue of queues) await channel.checkQueue(queue);
+      // Nothing is missing, so nothing is made: what is there is only compared.
+      await declareTopology(channel, partitions, bounds);
+    });
+    const detail = `${queues.length} as they should be, ${partitions} partitions`;
+    return { name: 'broker queues', status: 'ok', detail };
+  } catch (error) {
+    if (!/NOT_FOUND/.test(messageOf(error))) return fault(error, endpoint);
+    const what = /NOT_FOUND - no (\w+ '[^']*')/.exec(messageOf(error))?.[1] ?? messageOf(error);
+    return {
+      name: 'broker queues',
+      status: 'warning',
+      detail: `the broker lacks ${what}`,
+      fix: 'Run `feedctl migrate`; a worker makes them too when it starts.',
+    };
+  }
+}
+
+interface Policy {
+  readonly name: string;
+  readonly pattern: string;
+  readonly 'apply-to': string;
+  readonly definition: Record<string, unknown>;
+}
+
+/** Alarms and policies are only told by the management API, which need not be there. */
+async function checkManagement(endpoint: Endpoint, given: string | undefined): Promise<BusCheck[]> {
+  const { protocol, hostname, username, password } = endpoint.connect;
+  const base = new URL(
+    given ?? (protocol === 'amqps' ? `https://${hostname}:15671` : `http://${hostname}:15672`),
+  );
+  const user = decodeURIComponent(base.username) || username;
+  const secret = base.username ? decodeURIComponent(base.password) : password;
+  const ask = (path: string) =>
+    fetch(`${base.origin}/api/${path}`, {
+      headers: { authorization: `Basic ${Buffer.from(`${user}:${secret}`).toString('base64')}` },
+      signal: AbortSignal.timeout(MANAGEMENT_MS),
+    });
+  try {
+    const alarms = await ask('health/checks/alarms');
+    const policies: Policy[] = [];
+    for (const kind of ['policies', 'operator-policies']) {
+      const answer = await ask(`${kind}/${encodeURIComponent(endpoint.vhost)}`);
+      if (!answer.ok) throw new Error(`it answers ${answer.status}`);
+      policies.push(...((await answer.json()) as Policy[]));
+    }
+    const harmful = policies.filter(
+      (policy) =>
+        policy['apply-to'] !== 'exchanges' &&
+        HARMFUL.some((key) => key in policy.definition) &&
+        ['feed.events.0', 'feed.rows.live.0', 'feed.cleanup'].some((queue) =>
+          new RegExp(policy.pattern).test(queue),
+        ),
+    );
+    return [
+      {
+        name: 'broker alarms',
+        status: alarms.status === 503 ? 'fault' : 'ok',
+        detail: alarms.status === 503 ? 'an alarm of memory or disk blocks whoever publishes' : 'none',
+        ...(alarms.status === 503 && {
+          fix: 'See `rabbitmq-diagnostics alarms`; make room, or start workers.',
+        }),
+      },
+      {
+        name: 'broker policies',
+        status: harmful.length > 0 ? 'fault' : 'ok',
+        detail:
+          harmful.length > 0
+            ? `${harmful.map((policy) => policy.name).join(', ')} would drop or refuse messages of the cluster`
+            : 'none that drops messages',
+        ...(harmful.length > 0 && { fix: 'Narrow the pattern of that policy, or clear it.' }),
+      },
+    ];
+  } catch (error) {
+    return [
+      {
+        name: 'broker management',
+        status: 'ok',
+        detail: `not asked about alarms and policies: ${withoutPassword(base.origin)}: ${messageOf(error)}`,
+      },
+    ];
+  }
+}

@@ -7,8 +7,12 @@ import type { Bus } from './bus.ts';
  */
 export function guardedBus(bus: Bus, guard: Guard): Bus {
   const publishIn = bus.publishIn?.bind(bus);
+  const health = bus.health?.bind(bus);
+  const check = bus.check?.bind(bus);
   return {
     kind: bus.kind,
+    ...(health && { health }),
+    ...(check && { check }),
     publish: (messages) => guard.run(() => bus.publish(messages)),
     ...(publishIn && { publishIn }),
     consume: (options, onDeliveries) => bus.consume(options, onDeliveries),

@@ -1,5 +1,5 @@
 import { FEED_LIMIT, type FeedEntry } from '../../model/feed.ts';
-import { ROW_BYTES, readId, writeId } from '../../model/messages.ts';
+import { ROW_BYTES, readId, rowPost, writeId } from '../../model/messages.ts';
 import type { Post, StoredPost } from '../../model/post.ts';
 import type { AuthorPosts, CachedFeed, LoadedFeed } from '../cache.ts';
 
@@ -137,19 +137,26 @@ export class Marks {
   }
 }
 
-/** Of rows in COPY format those whose user may be held, as PUSH takes them: user, post, author. */
+/**
+ * Of rows in COPY format those whose user may be held, as PUSH takes them: user, post, author. In the order of the
+ * posts: what is newer than all that is held is appended, anything else costs three times as much.
+ */
 export function packRows(rows: readonly Buffer[], marks: Marks): Buffer {
-  const all = rows.reduce((sum, part) => sum + part.length / ROW_BYTES, 0);
-  const packed = Buffer.allocUnsafe(24 * all);
-  let to = 0;
+  const held: { postId: number; part: Buffer; at: number }[] = [];
   for (const part of rows) {
     for (let at = 0; at < part.length; at += ROW_BYTES) {
-      if (!marks.has(slotOf(part.readUInt32BE(at + 6), part.readUInt32BE(at + 10)))) continue;
-      part.copy(packed, to, at + 6, at + 14);
-      part.copy(packed, to + 8, at + 18, at + 26);
-      part.copy(packed, to + 16, at + 30, at + 38);
-      to += 24;
+      if (marks.has(slotOf(part.readUInt32BE(at + 6), part.readUInt32BE(at + 10))))
+        held.push({ postId: rowPost(part, at), part, at });
     }
   }
-  return packed.subarray(0, to);
+  held.sort((a, b) => a.postId - b.postId);
+  const packed = Buffer.allocUnsafe(24 * held.length);
+  let to = 0;
+  for (const { part, at } of held) {
+    part.copy(packed, to, at + 6, at + 14);
+    part.copy(packed, to + 8, at + 18, at + 26);
+    part.copy(packed, to + 16, at + 30, at + 38);
+    to += 24;
+  }
+  return packed;
 }

@@ -46,7 +46,7 @@ export async function startRedis(options: readonly string[] = []): Promise<Priva
     down,
     freeze: (frozen) => process.kill(pid, frozen ? 'SIGSTOP' : 'SIGCONT'),
     stop: async () => {
-      if (server) process.kill(pid, 'SIGCONT');
+      if (server && pid > 0) process.kill(pid, 'SIGCONT');
       await down('stop');
     },
   };

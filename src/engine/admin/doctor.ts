@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import { type Cluster, openCluster } from '../cluster.ts';
 import { readClusterState } from '../config/clusterState.ts';
 import type { Config, SettingName, Source } from '../config/config.ts';
-import { isFeedctlError, messageOf } from '../model/errors.ts';
+import { ERRORS, isFeedctlError, messageOf } from '../model/errors.ts';
 import { withoutPassword } from '../store/database.ts';
 import { clusterStatus } from './status.ts';
 
@@ -131,6 +131,7 @@ async function checkCluster(cluster: Cluster): Promise<Check[]> {
           `Start one with \`feedctl up\` or \`feedctl ${part.kind} start\`.`,
         ),
       ),
+    ...checkCache(cluster),
     check(
       'clock',
       warnIf(skew > CLOCK_SKEW_MS),
@@ -178,6 +179,21 @@ async function checkCluster(cluster: Cluster): Promise<Check[]> {
       warnIf(found.half_done! > 0),
       `${found.half_done} on the way between push and pull`,
       'A change that was cut off: run `feedctl celebrity mark` or `unmark` again.',
+    ),
+  ];
+}
+
+function checkCache({ sharedCache }: Cluster): Check[] {
+  if (!sharedCache) return [];
+  const { ready, version, detail, warning } = sharedCache.health();
+  if (!ready) return [check('cache', 'warning', detail, ERRORS.CACHE_UNREACHABLE.mend)];
+  return [
+    check('cache', 'ok', `Redis ${version} at ${detail}`),
+    check(
+      'cache memory',
+      warning ? 'warning' : 'ok',
+      warning?.text ?? 'gives way when it is full',
+      warning?.fix,
     ),
   ];
 }

@@ -37,6 +37,7 @@ export interface FeedCache extends FeedChanges {
   /** What is held of some feeds, or of all that this process knows, for proving it: user and feed. */
   entries(userIds?: readonly number[]): AsyncIterable<[number, CachedFeed]>;
   stats(): CacheStats;
+  health(): CacheHealth;
   close(): Promise<void>;
 }
 
@@ -76,6 +77,16 @@ export interface PageCache {
     entries: readonly FeedEntry[],
     load: (missing: readonly FeedEntry[]) => Promise<StoredPost[]>,
   ): Promise<Map<number, Post> | undefined>;
+}
+
+export interface CacheHealth {
+  /** Of the server; empty where there is none. */
+  readonly version: string;
+  /** False while feeds come from the database. */
+  readonly ready: boolean;
+  readonly detail: string;
+  /** What will go wrong, and how to mend it. */
+  readonly warning?: { readonly text: string; readonly fix: string };
 }
 
 /** Counts since the start of this process. */

@@ -99,6 +99,7 @@ export async function openMemoryCache(db: Database): Promise<FeedCache> {
       }
     },
     stats: () => ({ hits, misses, refills, refused, postHits: 0, postMisses: 0, checks: 0, failures: 0 }),
+    health: () => ({ version: '', ready: listening, detail: 'in the memory of this process' }),
     async close() {
       await listener.close();
       forgetAll();

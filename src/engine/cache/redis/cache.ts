@@ -177,6 +177,7 @@ export async function openRedisCache(url: string, db: Database, log: Log): Promi
       }
     },
     stats: (): CacheStats => ({ ...counts, checks: state.epoch.checks, failures: state.failures }),
+    health: () => state.health(),
     close: () => state.close(),
   };
 }

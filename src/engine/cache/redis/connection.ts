@@ -85,6 +85,11 @@ export class RedisConnection {
     return this.#server;
   }
 
+  /** Without its password. */
+  get shownUrl(): string {
+    return withoutPassword(this.#url);
+  }
+
   /** Why there is no server. */
   away(): FeedctlError {
     return (

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../../store/database.ts';
 import type { Log } from '../../telemetry/log.ts';
+import type { CacheHealth } from '../cache.ts';
 import { isCacheError, RedisConnection, StaleState } from './connection.ts';
 import { CacheEpoch, databaseName, READERS_KNOW_MS } from './epoch.ts';
 import type { ScriptName } from './scripts.ts';
@@ -104,6 +105,22 @@ export class RedisState {
       await this.epoch.raise();
       if (options.seen) await sleep(READERS_KNOW_MS);
     }
+  }
+
+  health(): CacheHealth {
+    const { server } = this.connection;
+    if (!server) return { version: '', ready: false, detail: this.connection.away().message };
+    return {
+      version: server.version,
+      ready: true,
+      detail: `${this.connection.shownUrl}, epoch ${this.epoch.number}`,
+      ...(server.refusesWhenFull && {
+        warning: {
+          text: 'maxmemory is set with the policy noeviction: full, Redis takes no more, and what it holds is given up over and over',
+          fix: 'Set maxmemory-policy to allkeys-lru.',
+        },
+      }),
+    };
   }
 
   async close(): Promise<void> {

@@ -19,7 +19,7 @@ Without --database-url the database is a temporary embedded one; the cache is th
     followees: count('authors that each reader follows', 400, 10_000),
     posts: count('posts of each author', 20, 1_000),
     reads: count('pages of each kind', 1_000),
-    mix: count('pages of the mix, readers by Zipf’s law', 20_000, 10_000_000),
+    mix: count('pages of the mix, readers by Zipf’s law', 40_000, 10_000_000),
     'reads-a-post': count('pages of the mix for each post that is made meanwhile', 100),
   };
   static override examples = [

@@ -66,10 +66,11 @@ export interface PageEntries {
 export interface PageCache {
   /**
    * What may be on a page: up to `count` entries of each kind. `load`: the posts of authors who are not held.
-   * `missing` where the feed is not held, `away` where the cache cannot be used.
+   * `missing` where the feed is not held, `away` where the cache cannot be used. `again`: the same reader looks once
+   * more, which counts as nothing.
    */
   page(
-    query: { userId: number; before: number; count: number },
+    query: { userId: number; before: number; count: number; again?: boolean },
     load: (authorIds: readonly number[]) => Promise<AuthorPosts[]>,
   ): Promise<PageEntries | 'missing' | 'away'>;
   /** The posts that are not deleted, by id. `load`: those that are not held. undefined where the cache is away. */

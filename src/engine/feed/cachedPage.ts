@@ -23,11 +23,11 @@ export async function cachedPage(
   const load = (authorIds: readonly number[]) => loadRings(db, authorIds);
   let refilled = false;
   for (let count = limit + SPARE; ; count = FEED_LIMIT) {
-    let found = await pages.page({ userId, before, count }, load);
+    let found = await pages.page({ userId, before, count, again: count === FEED_LIMIT }, load);
     if (found === 'missing' && !refilled) {
       refilled = true;
       await refill();
-      found = await pages.page({ userId, before, count }, load);
+      found = await pages.page({ userId, before, count, again: true }, load);
     }
     if (found === 'missing' || found === 'away') return undefined;
     const { completeAbove } = found;

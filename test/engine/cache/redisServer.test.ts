@@ -8,6 +8,7 @@ import { freshDatabase } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
 import { file } from '../../support/files.ts';
 import { redis, startRedis } from '../../support/redis.ts';
+import { freePorts } from '../../support/servers.ts';
 import { loaded } from './contract.ts';
 
 async function server(...options: string[]) {
@@ -39,7 +40,10 @@ describe.skipIf(!redis.installed())('servers', () => {
     ['a node of a cluster', ['--cluster-enabled', 'yes'], /Cluster/],
   ])('%s is refused', async (_, options, why) => {
     const directory = dirname(await file(''));
-    const { url } = await server(...options, '--dir', directory);
+    // Its bus would be 10,000 above its port, which may be no port.
+    const [busPort] = await freePorts(1);
+    const bus = options.includes('--cluster-enabled') ? ['--cluster-port', String(busPort)] : [];
+    const { url } = await server(...options, ...bus, '--dir', directory);
     const refused = await rejection(open(url));
     expect(refused).toMatchObject({ code: 'CACHE_UNSUITABLE' });
     expect(refused.message).toMatch(why);

@@ -21,6 +21,7 @@ interface PageQuery {
   readonly userId: number;
   readonly before: number;
   readonly count: number;
+  readonly again?: boolean;
 }
 
 type Slice = ReturnType<typeof unpackSlice>;
@@ -89,7 +90,7 @@ export function openPages({ state, counts, loads, lease }: Parts): PageCache {
             const again = waited ? await held(query) : found;
             return again && withRings(again, query, load);
           });
-        counts[found ? 'hits' : 'misses'] += 1;
+        if (!query.again) counts[found ? 'hits' : 'misses'] += 1;
         return found ? merge(found, query.count) : 'missing';
       } catch (error) {
         if (isCacheError(error)) return 'away';

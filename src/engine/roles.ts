@@ -4,6 +4,7 @@ import { type Cluster, openCluster } from './cluster.ts';
 import { type ClusterLock, lockCluster } from './config/clusterState.ts';
 import type { Config } from './config/config.ts';
 import { startWorker, type Worker } from './fanout/worker.ts';
+import { keepWarm } from './feed/keepWarm.ts';
 import type { Gateway } from './gateway/gateway.ts';
 import { FeedctlError, isFeedctlError } from './model/errors.ts';
 import { Resources } from './resources.ts';
@@ -40,6 +41,7 @@ export async function startGatewayRole(
   if (cluster.metrics) watchCache(cluster.metrics, cache, resources);
   const requests = openRequestPool(cluster.db.url, cluster.metrics);
   resources.add('sessions of requests', () => requests.close());
+  resources.add('warm-up', keepWarm(requests, cache));
   const { startGateway } = await import('./gateway/gateway.ts');
   const gateway = await startGateway({ ...cluster, db: requests, cache }, options);
   resources.add('gateway', () => gateway.stop(DRAIN_MS));

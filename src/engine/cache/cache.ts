@@ -64,6 +64,8 @@ export interface PageEntries {
 }
 
 export interface PageCache {
+  /** Called when everything that was held is gone, with those who read most. */
+  onCold: (readers: readonly number[]) => void;
   /**
    * What may be on a page: up to `count` entries of each kind. `load`: the posts of authors who are not held.
    * `missing` where the feed is not held, `away` where the cache cannot be used. `again`: the same reader looks once

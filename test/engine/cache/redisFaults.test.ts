@@ -3,6 +3,7 @@ import { Redis } from 'ioredis';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { markCelebrity } from '../../../src/engine/admin/celebrity.ts';
 import { openRedisCache } from '../../../src/engine/cache/redis/cache.ts';
+import { keepWarm } from '../../../src/engine/feed/keepWarm.ts';
 import { readFeed } from '../../../src/engine/feed/read.ts';
 import { follow, unfollow } from '../../../src/engine/social/follows.ts';
 import { createPost, deletePost, updatePost } from '../../../src/engine/social/posts.ts';
@@ -11,6 +12,7 @@ import { silentLog } from '../../../src/engine/telemetry/log.ts';
 import { testCluster } from '../../support/cluster.ts';
 import { type PrivateRedis, redis, startRedis } from '../../support/redis.ts';
 import { ids, truth } from '../feed/feeds.ts';
+import { heldFeeds } from './contract.ts';
 
 const url = redis.installed();
 
@@ -205,6 +207,19 @@ describe.skipIf(!url)('with a Redis of its own', () => {
     queries = 0;
     await readAll();
     expect(queries).toBe(0);
+  });
+
+  test('after a flush the feeds of those who read most are read again before they ask', async () => {
+    const server = await privateRedis();
+    const { cluster, reading } = await clusterOn(server);
+    const users = await cluster.users(4);
+    onTestFinished(keepWarm(cluster.db, reading));
+    const read = (user: number) => readFeed(cluster.db, user, { limit: 10 }, reading);
+    for (let i = 0; i < 10; i += 1) for (const user of users.slice(1)) await read(user);
+    await flush(server);
+    // Somebody has to notice.
+    await read(users[0]!);
+    await expect.poll(async () => (await heldFeeds(reading, users)).length).toBe(users.length);
   });
 
   test('a change that Redis was not told of is in no page, whoever reads', async () => {

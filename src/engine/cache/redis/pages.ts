@@ -3,11 +3,16 @@ import type { FeedEntry } from '../../model/feed.ts';
 import { MAX_ID } from '../../model/ids.ts';
 import type { Post } from '../../model/post.ts';
 import type { AuthorPosts, PageCache, PageEntries, PageEntry } from '../cache.ts';
+import { HotReaders } from '../hotReaders.ts';
 import type { Slots } from '../slots.ts';
 import { isCacheError } from './connection.ts';
 import { packIds, packRing, packStored, unpackIds, unpackPost, unpackSlice } from './format.ts';
 import { type Kind, keyOf, SECONDS_TO_LIVE } from './keys.ts';
 import type { RedisState, State } from './state.ts';
+
+/** Readers who are counted; the feeds of the first of them are read again when everything is gone. */
+const HOT_READERS = 1_000;
+const WARMED = 500;
 
 interface Parts {
   readonly state: RedisState;
@@ -80,8 +85,11 @@ export function openPages({ state, counts, loads, lease }: Parts): PageCache {
     return { now, feed, owners, rings: complete };
   };
 
-  return {
+  const hot = new HotReaders(HOT_READERS);
+  const pages: PageCache = {
+    onCold: () => {},
     async page(query, load) {
+      if (!query.again) hot.saw(query.userId);
       if (!(await state.epoch.trusted())) return 'away';
       try {
         let found = await held(query);
@@ -132,6 +140,8 @@ export function openPages({ state, counts, loads, lease }: Parts): PageCache {
       return found;
     },
   };
+  state.onCold = () => pages.onCold(hot.top(WARMED));
+  return pages;
 }
 
 function sliceOf(ring: AuthorPosts | undefined, { before, count }: PageQuery): Slice {

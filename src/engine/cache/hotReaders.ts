@@ -1,0 +1,47 @@
+/** All counts are halved after so many reads for each place. */
+const HALVE_AFTER = 100;
+
+/**
+ * Who reads most, in bounded memory: the Space-Saving counters of Metwally, Agrawal and El Abbadi (2005). A newcomer
+ * takes the place of the one who was seen least and inherits the count: whoever makes up more than 1/size of all
+ * reads is among them for certain.
+ */
+export class HotReaders {
+  readonly #size: number;
+  readonly #counts = new Map<number, number>();
+  #seen = 0;
+
+  constructor(size: number) {
+    this.#size = size;
+  }
+
+  saw(userId: number): void {
+    this.#seen += 1;
+    if (this.#seen % (HALVE_AFTER * this.#size) === 0) this.#halve();
+    const known = this.#counts.get(userId);
+    if (known !== undefined || this.#counts.size < this.#size) {
+      this.#counts.set(userId, (known ?? 0) + 1);
+      return;
+    }
+    let least: [number, number] = [0, Number.POSITIVE_INFINITY];
+    for (const entry of this.#counts) {
+      if (entry[1] < least[1]) least = entry;
+      if (least[1] <= 1) break;
+    }
+    this.#counts.delete(least[0]);
+    this.#counts.set(userId, least[1] + 1);
+  }
+
+  /** Those of last week are not those of today. */
+  #halve(): void {
+    for (const [userId, count] of this.#counts) this.#counts.set(userId, count >> 1);
+  }
+
+  /** The most frequent first. */
+  top(count: number): number[] {
+    return [...this.#counts]
+      .sort((a, b) => b[1] - a[1])
+      .slice(0, count)
+      .map(([userId]) => userId);
+  }
+}

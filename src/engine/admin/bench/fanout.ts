@@ -17,8 +17,8 @@ import { type BenchCluster, openBenchCluster } from './benchCluster.ts';
 import { type Measured, measure, rawCopy, round, rowsPerSecond } from './limit.ts';
 import { type Mix, mixPairs } from './mixes.ts';
 
-/** As many connections as the writer has. */
-const RAW_CONNECTIONS = 2;
+/** As many connections as the writer has, elsewhere and on Citus. */
+const RAW_CONNECTIONS = { plain: 2, distributed: 8 } as const;
 const POSTS_A_BATCH = 4_000;
 /** Readers whose feeds are cached, and readers with an open socket, while the path runs. */
 const CACHED_READERS = 1_000;
@@ -100,6 +100,7 @@ export async function benchFanout(
     const { db } = cluster;
     report('making posts');
     const { events, small } = await prepare(bench, mix, options.smallPosts ?? false);
+    const connections = RAW_CONNECTIONS[(await db.topology()).distributed ? 'distributed' : 'plain'];
     const pairs: { path: Measured; raw: Measured }[] = [];
     let latencyMs: LatencyMs = { p50: 0, p95: 0, p99: 0 };
     let smallLatency: (LatencyMs & { posts: number }) | null = null;
@@ -126,7 +127,7 @@ export async function benchFanout(
         throw new FeedctlError('INTERNAL', `${path.rows} rows were written, expected ${mix.deliveries}`);
       report(`run ${run} of ${runs}: COPY alone`);
       await emptyTable(db, RAW_TABLE);
-      pairs.push({ path, raw: await measure(() => rawCopy(db.url, RAW_TABLE, batches, RAW_CONNECTIONS)) });
+      pairs.push({ path, raw: await measure(() => rawCopy(db.url, RAW_TABLE, batches, connections)) });
     }
     const middle = [...pairs].sort((a, b) => ratioOf(a) - ratioOf(b))[pairs.length >> 1]!;
     let baseline: BenchFanoutResult['baseline'] = null;

@@ -4,6 +4,7 @@ import { type Cluster, openCluster } from '../cluster.ts';
 import { readClusterState } from '../config/clusterState.ts';
 import type { Config, SettingName, Source } from '../config/config.ts';
 import { ERRORS, isFeedctlError, messageOf } from '../model/errors.ts';
+import { citusNodes } from '../store/citusNodes.ts';
 import { withoutPassword } from '../store/database.ts';
 import { clusterStatus } from './status.ts';
 
@@ -51,7 +52,7 @@ export async function diagnose(config: Config): Promise<DoctorReport> {
       check('schema', 'ok', 'up to date'),
     );
     checks.push(...((await cluster.bus.check?.()) ?? []));
-    checks.push(...(await checkCluster(cluster)));
+    checks.push(...(await checkCitus(cluster)), ...(await checkCluster(cluster)));
   } catch (error) {
     const fix = isFeedctlError(error) ? error.suggestions[0] : undefined;
     checks.push(check(isFeedctlError(error) ? error.code : 'database', 'fault', messageOf(error), fix));
@@ -59,6 +60,53 @@ export async function diagnose(config: Config): Promise<DoctorReport> {
     await cluster?.close();
   }
   return { context: config.context, ok: checks.every((one) => one.status !== 'fault'), settings, checks };
+}
+
+/** Nothing on plain PostgreSQL. That the tables are distributed and colocated is part of the schema's check. */
+async function checkCitus({ db }: Cluster): Promise<Check[]> {
+  const { citusVersion, distributed, shards } = await db.topology();
+  if (!distributed) return [];
+  const nodes = await citusNodes(db);
+  const silent = nodes.filter((node) => !node.active || node.walLevel === null).map((node) => node.name);
+  const answering = nodes.filter((node) => node.walLevel !== null);
+  const physical = answering.filter((node) => node.walLevel !== 'logical').map((node) => node.name);
+  const unprepared = answering.filter((node) => node.preparedTransactions === 0).map((node) => node.name);
+  const fewest = Math.min(...answering.map((node) => node.connections!));
+  const coordinator = nodes.find((node) => node.coordinator);
+  const listed = (names: string[]) => names.join(', ');
+  return [
+    check('citus', 'ok', `${citusVersion}, ${shards.length} shards, every table by its key, colocated`),
+    check(
+      'citus nodes',
+      silent.length > 0 ? 'fault' : 'ok',
+      silent.length > 0 ? `no answer, or not active: ${listed(silent)}` : `${nodes.length} active`,
+      'Start them; `select citus_activate_node(host, port)` for one that was disabled.',
+    ),
+    check(
+      'citus coordinator',
+      coordinator ? 'ok' : 'warning',
+      coordinator ? coordinator.name : 'the nodes do not know it',
+      'Run `select citus_set_coordinator_host(host, port)`: shards cannot be rebalanced without.',
+    ),
+    check(
+      'citus wal_level',
+      physical.length > 0 ? 'warning' : 'ok',
+      physical.length > 0 ? `not logical on ${listed(physical)}` : 'logical',
+      'Set wal_level = logical and restart: shards cannot move while they are written to.',
+    ),
+    check(
+      'citus transactions',
+      unprepared.length > 0 ? 'fault' : 'ok',
+      unprepared.length > 0 ? `max_prepared_transactions is 0 on ${listed(unprepared)}` : 'two-phase commit',
+      'Set max_prepared_transactions to max_connections or more, and restart.',
+    ),
+    check(
+      'citus sessions',
+      fewest < (coordinator?.connections ?? 0) ? 'warning' : 'ok',
+      `max_connections: ${coordinator?.connections ?? '?'} at the coordinator, ${fewest} at the smallest node`,
+      'Give every node as many connections as the coordinator: each session there opens one at every node.',
+    ),
+  ];
 }
 
 async function checkDataDir(dataDir: string): Promise<Check[]> {

@@ -32,6 +32,8 @@ export async function clusterStatus(cluster: Cluster): Promise<ClusterStatus> {
   const server = await db.query<{ version: string; size: string }>(
     `select current_setting('server_version') as version, pg_size_pretty(pg_database_size(current_database())) as size`,
   );
+  const { citusVersion, shards } = await db.topology();
+  const nodes = new Set(shards.map(({ node }) => `${node.host}:${node.port}`)).size;
   const workers = (await listWorkers(db)).map((row) => ({ ...row, ready: isHeardOf(row) && !isGone(row) }));
   const gateways = await Promise.all(
     (await listGateways(db)).map(async (row) => ({
@@ -48,10 +50,10 @@ export async function clusterStatus(cluster: Cluster): Promise<ClusterStatus> {
   const components: Component[] = [
     {
       name: 'database',
-      kind: config.embedded ? 'embedded PostgreSQL' : 'PostgreSQL',
-      version,
+      kind: config.embedded ? 'embedded PostgreSQL' : citusVersion ? 'Citus' : 'PostgreSQL',
+      version: citusVersion ? `${citusVersion} on ${version}` : version,
       ready: true,
-      detail: `${server.rows[0]!.size}, ${withoutPassword(db.url)}`,
+      detail: `${server.rows[0]!.size}, ${citusVersion ? `${nodes} node(s), ${shards.length} shards, ` : ''}${withoutPassword(db.url)}`,
     },
     {
       name: 'bus',

@@ -9,6 +9,7 @@ import { isPassing } from '../resilience/failure.ts';
 import { copyOut } from '../store/copy.ts';
 import type { Database } from '../store/database.ts';
 import { inParallel } from '../store/parallel.ts';
+import { ShardReaders } from '../store/shardReaders.ts';
 import type { Topology } from '../store/topology.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -33,8 +34,8 @@ const ROWS_A_QUERY = 200_000;
 const BULK_RECIPIENTS = 20_000;
 /** Messages gathered before they are published while rows still come. */
 const PUBLISH_AT = 8;
-/** Queries at a time: on Citus of so many shards, elsewhere one follows the other only for very many rows. */
-const SESSIONS = 2;
+/** Queries at a time, each of a shard of its own; without shards there is one, or one after the other. */
+const SESSIONS = { plain: 1, distributed: 4 } as const;
 
 export interface PlannerContext {
   readonly db: Database;
@@ -46,6 +47,12 @@ export interface PlannerContext {
   readonly metrics?: Metrics | undefined;
 }
 
+const sessionsOf = (topology: Topology): number => SESSIONS[topology.distributed ? 'distributed' : 'plain'];
+
+interface Planning extends PlannerContext {
+  readonly readers: ShardReaders;
+}
+
 interface PlannedPost {
   readonly postId: number;
   readonly authorId: number;
@@ -54,15 +61,17 @@ interface PlannedPost {
 
 /** Turns events into messages of feed rows, and keeps `followers` and feeds true to the follows. */
 export async function startPlanner(context: PlannerContext): Promise<Consumer> {
-  const lanes = await Promise.all([planLane(context, LANES.live), planLane(context, LANES.bulk)]);
+  const planning: Planning = { ...context, readers: new ShardReaders(context.db) };
+  const lanes = await Promise.all([planLane(planning, LANES.live), planLane(planning, LANES.bulk)]);
   return {
     async stop(deadlineMs) {
       await Promise.all(lanes.map((lane) => lane.stop(deadlineMs)));
+      await planning.readers.close();
     },
   };
 }
 
-async function planLane(context: PlannerContext, lane: Lane): Promise<Consumer> {
+async function planLane(context: Planning, lane: Lane): Promise<Consumer> {
   let waiting: Delivery[] = [];
   let running = false;
   const run = async () => {
@@ -87,11 +96,7 @@ interface Planned {
 }
 
 /** Messages of one batch and one run are planned together. */
-async function handleBatch(
-  context: PlannerContext,
-  lane: Lane,
-  deliveries: readonly Delivery[],
-): Promise<void> {
+async function handleBatch(context: Planning, lane: Lane, deliveries: readonly Delivery[]): Promise<void> {
   const decoded: Planned[] = [];
   for (const delivery of deliveries) {
     try {
@@ -106,7 +111,7 @@ async function handleBatch(
 }
 
 /** Where that fails for a reason that stays, the group is halved until the message that is at fault is alone. */
-async function planTogether(context: PlannerContext, lane: Lane, group: readonly Planned[]): Promise<void> {
+async function planTogether(context: Planning, lane: Lane, group: readonly Planned[]): Promise<void> {
   try {
     const committedAt = Math.min(...group.map(({ header }) => header.committedAt));
     await handleEvents(
@@ -135,7 +140,7 @@ function countPlanned({ metrics }: PlannerContext, group: readonly Planned[]): v
 }
 
 async function handleEvents(
-  context: PlannerContext,
+  context: Planning,
   lane: Lane,
   events: readonly EventRef[],
   header: MessageHeader,
@@ -159,7 +164,7 @@ async function handleEvents(
 }
 
 async function planPosts(
-  context: PlannerContext,
+  context: Planning,
   lane: Lane,
   created: readonly EventRef[],
   header: MessageHeader,
@@ -207,7 +212,7 @@ async function authorStates(
   const ids = [...new Set(created.map((event) => event.aggregateId))];
   const states = await inParallel(
     topology.group(ids, (id) => id),
-    SESSIONS,
+    sessionsOf(topology),
     (group) =>
       db.query<AuthorState & { id: number }>(
         'select id, push_state as "pushState", follower_count as "followerCount" from users where id = any($1)',
@@ -237,7 +242,7 @@ function* inQueries(posts: readonly PlannedPost[]): Generator<PlannedPost[]> {
  * partition.
  */
 async function fanOut(
-  context: PlannerContext,
+  context: Planning,
   queue: QueueName,
   queries: readonly PlannedPost[][],
   header: MessageHeader,
@@ -245,8 +250,9 @@ async function fanOut(
   const batches = new RowBatches(await context.bus.partitions(), header);
   const publish = (messages: RowMessage[]) =>
     context.bus.publish(messages.map(({ partition, body }): Outgoing => ({ queue, body, key: partition })));
-  await inParallel(queries, SESSIONS, (posts) =>
-    context.db.withSession((session) =>
+  const sessions = sessionsOf(await context.db.topology());
+  await inParallel(queries, sessions, (posts) =>
+    context.readers.withSession(posts[0]!.authorId, (session) =>
       copyOut(session, followersStatement(posts), (bytes, at, length) => {
         if (length !== ROW_BYTES) throw new Error(`a row of ${length} bytes, expected ${ROW_BYTES}`);
         batches.add(bytes, at);

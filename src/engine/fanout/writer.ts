@@ -37,7 +37,7 @@ const LANES = {
  * On Citus a batch is sorted by shard and written by a COPY for each. A COPY costs the coordinator some milliseconds
  * of its own, so batches are big, and several shards are written at a time for each batch.
  */
-const SHARDED = { rowsABatch: 65_536, lanes: 4 } as const;
+const SHARDED = { rowsABatch: 65_536, lanes: 4, prefetch: 64 } as const;
 /** How long the first message of a batch waits for company. */
 const LINGER_MS = 2;
 
@@ -98,7 +98,7 @@ export async function startWriter(context: WriterContext): Promise<Consumer> {
       }
     });
   const consumers = await Promise.all([
-    consume(LANES.live.queue, LANES.live.prefetch, live),
+    consume(LANES.live.queue, distributed ? SHARDED.prefetch : LANES.live.prefetch, live),
     consume(LANES.bulk.queue, LANES.bulk.prefetch, bulk),
   ]);
   return {

@@ -1,10 +1,11 @@
 import { hashInt8 } from '../model/hash.ts';
 import type { Queryable } from './database.ts';
 
-/** A node of the store that takes queries. */
 export interface StoreNode {
   readonly host: string;
   readonly port: number;
+  /** It knows where everything is, as the coordinator does. */
+  readonly takesQueries: boolean;
 }
 
 /** Where the rows of one shard are: of every distributed table, as all are colocated. */
@@ -70,7 +71,8 @@ const PLAIN = new Topology();
 
 /** In: nothing. The shards of one table stand for those of all: they are colocated. */
 const SHARDS = `
-  select s.shardminvalue::integer as low, n.nodename as host, n.nodeport as port
+  select s.shardminvalue::integer as low, n.nodename as host, n.nodeport as port,
+         n.hasmetadata and n.metadatasynced as "takesQueries"
   from pg_dist_shard s
   join pg_dist_placement p on p.shardid = s.shardid
   join pg_dist_node n on n.groupid = p.groupid and n.noderole = 'primary'
@@ -87,9 +89,9 @@ export async function citusVersion(db: Queryable): Promise<string | undefined> {
 export async function readTopology(db: Queryable): Promise<Topology> {
   const version = await citusVersion(db);
   if (version === undefined) return PLAIN;
-  const { rows } = await db.query<{ low: number; host: string; port: number }>(SHARDS);
+  const { rows } = await db.query<StoreNode & { low: number }>(SHARDS);
   return new Topology(
     version,
-    rows.map(({ low, host, port }) => ({ low, node: { host, port } })),
+    rows.map(({ low, ...node }) => ({ low, node })),
   );
 }

@@ -26,4 +26,54 @@ describe.skipIf(!url)('with a Redis', () => {
     await other.forget([1]);
     expect(await cache.get(1)).toBeUndefined();
   });
+
+  test('a text that was loaded before an edit or a deletion is not kept after it', async () => {
+    const { cache } = await open();
+    const entry = { postId: 5, authorId: 1 };
+    const version = (n: number) => ({
+      id: 5,
+      authorId: 1,
+      body: `text ${n}`,
+      createdAt: new Date(0),
+      version: n,
+      deleted: false,
+    });
+    const nothing = async () => [];
+    const read = async () => (await cache.pages!.posts([entry], nothing))?.get(5)?.body;
+    const late = (meanwhile: () => Promise<unknown>) =>
+      cache.pages!.posts([entry], async () => {
+        await meanwhile();
+        return [version(1)];
+      });
+    await late(() => cache.edited(entry, async () => version(2)));
+    expect(await read()).toBe('text 2');
+    await cache.edited(entry, async () => version(1));
+    expect(await read()).toBe('text 2');
+    await cache.deleted(entry);
+    await cache.edited(entry, async () => version(3));
+    expect(await read()).toBeUndefined();
+  });
+
+  test('a post that is made while its author’s posts are loaded is among them', async () => {
+    const { cache } = await open();
+    await cache.refill(1, async () => ({
+      ...loaded(),
+      own: { authorId: 1, postIds: [1], completeAbove: 0 },
+    }));
+    const query = { userId: 1, before: Number.MAX_SAFE_INTEGER, count: 9 };
+    const own = async () => {
+      const page = await cache.pages!.page(query, async () => []);
+      return typeof page === 'string' ? page : page.entries.map((entry) => entry.postId);
+    };
+    expect(await own()).toEqual([1]);
+    await cache.posted([{ postId: 3, authorId: 1 }]);
+    await cache.posted([3, 2].map((postId) => ({ postId, authorId: 1 })));
+    expect(await own()).toEqual([3, 2, 1]);
+    await cache.refill(2, async () => {
+      await cache.posted([{ postId: 7, authorId: 2 }]);
+      return { ...loaded(), own: { authorId: 2, postIds: [6], completeAbove: 0 } };
+    });
+    const page = await cache.pages!.page({ ...query, userId: 2 }, async () => []);
+    expect(page).toMatchObject({ entries: [{ postId: 7, source: 'own' }, { postId: 6 }] });
+  });
 });

@@ -248,8 +248,16 @@ async function fanOut(
   header: MessageHeader,
 ): Promise<void> {
   const batches = new RowBatches(await context.bus.partitions(), header);
-  const publish = (messages: RowMessage[]) =>
-    context.bus.publish(messages.map(({ partition, body }): Outgoing => ({ queue, body, key: partition })));
+  // Rows are read on while the messages before are being confirmed; further ahead than that they are not.
+  let last: Promise<void> = Promise.resolve();
+  const publish = (messages: RowMessage[]): Promise<void> => {
+    const before = last;
+    last = before.then(() =>
+      context.bus.publish(messages.map(({ partition, body }): Outgoing => ({ queue, body, key: partition }))),
+    );
+    last.catch(() => {}); // Thrown to whoever waits for it next.
+    return before;
+  };
   const sessions = sessionsOf(await context.db.topology());
   await inParallel(queries, sessions, (posts) =>
     context.readers.withSession(posts[0]!.authorId, (session) =>
@@ -261,6 +269,7 @@ async function fanOut(
     ),
   );
   await publish(batches.takeAll());
+  await last;
 }
 
 /**

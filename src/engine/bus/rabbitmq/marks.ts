@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isFeedctlError } from '../../model/errors.ts';
 import type { Database } from '../../store/database.ts';
@@ -74,8 +75,8 @@ export class Marks {
     const names: string[] = [];
     for (const queue of queues) names.push(...(await this.#notEmpty(queue, partsOf(queue, declared))));
     if (names.length === 0) return { queues, position: PASSED };
-    const { rows } = await this.#db.query<{ id: number }>(MAKE_MARK, [names]);
-    const id = rows[0]!.id;
+    const id = randomInt(1, 2 ** 48 - 1);
+    await this.#db.query(MAKE_MARK, [id, names]);
     const markers = names.map((name) => ({
       queue: name,
       exchange: '',

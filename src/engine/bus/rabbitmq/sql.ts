@@ -25,8 +25,8 @@ export const END_DRAINED = `
     and not exists (select from bus.marks where waiting && $2::text[])
   returning 1`;
 
-/** In: names of queues. Out: the mark's id. */
-export const MAKE_MARK = 'insert into bus.marks (waiting) values ($1) returning id';
+/** In: id, names of queues. */
+export const MAKE_MARK = 'insert into bus.marks (id, waiting) values ($1, $2)';
 
 /** Taken by whoever declares (shared) or changes the topology; sessions' own, so that a crash releases it. */
 const TOPOLOGY_LOCK = `hashtext('feedctl broker topology')`;

@@ -3,9 +3,10 @@ import type { MigrationBuilder } from 'node-pg-migrate';
 /** What the processes on a RabbitMQ broker have to agree on: see bus/rabbitmq. */
 export function up(pgm: MigrationBuilder): void {
   pgm.sql(`
-    -- A point in the life of some queues: those that have not come to it yet. None left: it is passed.
+    -- A point in the life of some queues: those that have not come to it yet. None left: it is passed. The id is
+    -- random: markers of another database may still be in a virtual host that was used before.
     create table bus.marks (
-      id      bigint generated always as identity primary key,
+      id      bigint primary key,
       waiting text[] not null,
       made_at timestamptz not null default now()
     );

@@ -307,3 +307,21 @@ test.skipIf(!server)(
     expect((await inbox.next()).body.toString()).toBe('good');
   },
 );
+
+test.skipIf(!server)('markers that another database has left in the virtual host pass no mark', async () => {
+  const { url } = await freshVhost(server!);
+  const before = opened(url, (await freshDatabase()).url);
+  const after = opened(url, (await freshDatabase()).url);
+  await before.publish([message('a')]);
+  for (let i = 0; i < 3; i += 1) await before.mark(['events']);
+  await before.close();
+  await after.declare();
+  await after.publish([message('b')]);
+  const marks = await Promise.all([after.mark(['events']), after.mark(['events'])]);
+  const inbox = await openInbox(after, { queues: ['events'], prefetch: 10 });
+  const [a] = await inbox.take(2);
+  a!.ack();
+  await expect.poll(async () => (await after.depths())[0]).toMatchObject({ ready: 0, unacked: 1 });
+  await new Promise((done) => setTimeout(done, 500));
+  expect(await Promise.all(marks.map((mark) => after.hasPassed(mark)))).toEqual([false, false]);
+});

@@ -29,6 +29,7 @@ export default class FeedVerify extends BaseCommand {
       verify(cluster.db, user, {
         signal,
         changes: cluster.changes,
+        ...(cluster.sharedCache && { cache: cluster.sharedCache }),
         repair: flags.repair,
         onProgress: (done, total, bad) =>
           progress.update({ done, total, unit: 'feeds', note: `${formatCount(bad)} differ` }),

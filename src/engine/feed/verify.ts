@@ -4,10 +4,11 @@ import { notifiedChanges } from '../cache/invalidation.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { Database } from '../store/database.ts';
 import type { Pair } from '../store/follows.ts';
-import { getUser } from '../store/users.ts';
+import { getUser, userIdsAfter } from '../store/users.ts';
 import { asymmetricPairs, compareFeeds, type FeedFaults, userRanges } from '../store/verify.ts';
 import { alignPair } from './alignPair.ts';
 import { rebuild } from './rebuild.ts';
+import { type CacheFaults, compareCache } from './verifyCache.ts';
 
 const USERS_A_RANGE = 10_000;
 /** Each range passes over all of `followers`, which is sorted by followee: fewer, as only sums come back. */
@@ -22,7 +23,7 @@ export interface VerifyResult {
   readonly missing: number;
   readonly strangers: number;
   readonly orphans: number;
-  /** Posts that a cached feed holds twice or that the table does not know. */
+  /** Posts that a cached feed holds twice. */
   readonly duplicates: number;
   /** Follows without their mirror in `followers`, or the other way round. */
   readonly asymmetric: number;
@@ -55,6 +56,7 @@ export async function verify(
   const total = ranges.reduce((sum, range) => sum + range.users, 0);
   const faults: FeedFaults[] = [];
   let checked = 0;
+  const inCache: CacheFaults[] = [];
   const asymmetric: Pair[] = [];
   const queue = ranges.values();
   await Promise.all(
@@ -65,13 +67,18 @@ export async function verify(
         const pairs = await asymmetricPairs(db, range.after, range.last);
         faults.push(...(await compareFeeds(db, range.after, range.last, pairs)));
         asymmetric.push(...pairs);
+        if (options.cache?.pages) {
+          const ids = await userIdsAfter(db, range.after, range.users);
+          inCache.push(...(await compareCache(db, options.cache, ids)));
+        }
         checked += range.users;
         options.onProgress?.(checked, total, faults.length);
       }
     }),
   );
-  const repeats = options.cache ? await repeatsInCache(options.cache, userId) : new Map<number, number>();
-  const mismatched = new Set([...faults.map((fault) => fault.userId), ...repeats.keys()]);
+  if (options.cache && !options.cache.pages)
+    inCache.push(...(await compareCache(db, options.cache, userId === undefined ? undefined : [userId])));
+  const mismatched = new Set([...faults, ...inCache].map((fault) => fault.userId));
   let repaired = 0;
   if (options.repair) {
     // Pairs first: a feed is rebuilt from the follows, but filled from then on by `followers`.
@@ -79,24 +86,16 @@ export async function verify(
     for (const id of mismatched) await rebuild(db, id, { changes });
     repaired = asymmetric.length + mismatched.size;
   }
-  const sum = (of: (fault: FeedFaults) => number) => faults.reduce((total, fault) => total + of(fault), 0);
+  const sum = (of: (fault: FeedFaults) => number) =>
+    [...faults, ...inCache].reduce((total, fault) => total + of(fault), 0);
   return {
     checked,
     mismatched: mismatched.size,
     missing: sum((fault) => fault.missing),
     strangers: sum((fault) => fault.strangers),
     orphans: sum((fault) => fault.orphans),
-    duplicates: [...repeats.values()].reduce((total, count) => total + count, 0),
+    duplicates: inCache.reduce((total, fault) => total + fault.duplicates, 0),
     asymmetric: asymmetric.length,
     repaired,
   };
-}
-
-async function repeatsInCache(cache: FeedCache, userId: number | undefined): Promise<Map<number, number>> {
-  const repeats = new Map<number, number>();
-  for await (const [id, feed] of cache.entries(userId === undefined ? undefined : [userId])) {
-    const distinct = new Set(feed.entries.map((entry) => entry.postId)).size;
-    if (distinct < feed.entries.length) repeats.set(id, feed.entries.length - distinct);
-  }
-  return repeats;
 }

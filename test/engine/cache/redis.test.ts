@@ -1,8 +1,12 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { openRedisCache } from '../../../src/engine/cache/redis/cache.ts';
+import { readFeed } from '../../../src/engine/feed/read.ts';
+import { rebuild } from '../../../src/engine/feed/rebuild.ts';
+import { verify } from '../../../src/engine/feed/verify.ts';
 import { silentLog } from '../../../src/engine/telemetry/log.ts';
 import { freshDatabase } from '../../support/cluster.ts';
 import { findServer } from '../../support/server.ts';
+import { plantFollows, plantPosts, plantUsers } from '../feed/feeds.ts';
 import { cacheContract, loaded } from './contract.ts';
 
 const url = await findServer('redis');
@@ -75,5 +79,26 @@ describe.skipIf(!url)('with a Redis', () => {
     });
     const page = await cache.pages!.page({ ...query, userId: 2 }, async () => []);
     expect(page).toMatchObject({ entries: [{ postId: 7, source: 'own' }, { postId: 6 }] });
+  });
+
+  test('verify finds what is held and should not be, and what should be and is not', async () => {
+    const { cache, db } = await open();
+    await plantUsers(db, 3);
+    await plantFollows(db, [[1, 2]]);
+    await plantPosts(
+      db,
+      [1, 2, 3].map((id) => ({ id, authorId: 2 })),
+    );
+    await rebuild(db, undefined);
+    await readFeed(db, 1, { limit: 9 }, cache);
+    expect(await verify(db, undefined, { cache })).toMatchObject({ mismatched: 0, missing: 0 });
+    await cache.forget([1]);
+    const entries = [2, 1].map((postId) => ({ postId, authorId: 2 }));
+    const stranger = { postId: 9, authorId: 3 };
+    await cache.refill(1, async () => ({ ...loaded(), entries: [stranger, ...entries] }));
+    const found = { mismatched: 1, missing: 1, strangers: 1, duplicates: 0 };
+    expect(await verify(db, 1, { cache })).toMatchObject(found);
+    expect(await verify(db, undefined, { cache, repair: true })).toMatchObject({ ...found, repaired: 1 });
+    expect(await verify(db, undefined, { cache })).toMatchObject({ mismatched: 0 });
   });
 });

@@ -8,7 +8,7 @@ const AVOID_MS = 300_000;
 
 /**
  * Sessions for reading much of one shard: on Citus at the node that has it, so that the rows do not pass through the
- * coordinator, which halves the rate. They are asked for by their logical table, so that a shard that has moved
+ * coordinator, which nearly halves the rate. They are asked for by their logical table, so that a shard that has moved
  * since is found all the same. Where a node cannot be reached from here, the coordinator answers.
  */
 export class ShardReaders {

@@ -16,7 +16,7 @@ import { Database } from '../../../src/engine/store/database.ts';
 import { checkSchema, migrate, schemaState } from '../../../src/engine/store/migrate.ts';
 import { ShardReaders } from '../../../src/engine/store/shardReaders.ts';
 import { dropCitusDatabase, emptyCitusDatabase } from '../../support/citus.ts';
-import { DEMO_ACTIVITY, DEMO_GRAPH } from '../../support/cli.ts';
+import { DEMO_ACTIVITY, DEMO_GRAPH, start, waitUntil } from '../../support/cli.ts';
 import {
   citusDatabase,
   emptyDatabase,
@@ -244,5 +244,31 @@ describe.skipIf(!server)('Citus', () => {
     expect(await verify(db, undefined)).toMatchObject({ mismatched: 0, asymmetric: 0 });
     const dead = await db.query('select 1 from bus.dead_letters');
     expect(dead.rowCount).toBe(0);
+  });
+
+  test('a worker process is killed in mid-batch: nothing is lost, and nothing good is put aside', async () => {
+    const cluster = await testCluster(undefined, citusDatabase(server!));
+    const { db } = cluster;
+    await seedGraph(cluster, [DEMO_GRAPH], { celebrityThreshold: 1_000 });
+    const startProcess = async () => {
+      const worker = start(['worker', 'start', '--json'], { env: { FEEDCTL_DATABASE_URL: cluster.url } });
+      await worker.printed(/"ready": true/);
+      return worker;
+    };
+    const rows = async () =>
+      (await db.query<{ count: number }>('select count(*) as count from feed_items')).rows[0]!.count;
+    const killed = await startProcess();
+    const replayed = replay(cluster, DEMO_ACTIVITY);
+    await waitUntil(async () => (await rows()) > 0);
+    killed.child.kill('SIGKILL');
+    await killed.ended;
+    const before = await rows();
+    const successor = await startProcess();
+    await replayed;
+    expect(await rows()).toBeGreaterThan(before);
+    expect(await verify(db, undefined)).toMatchObject({ mismatched: 0, asymmetric: 0 });
+    expect((await db.query('select 1 from bus.dead_letters')).rowCount).toBe(0);
+    successor.child.kill('SIGTERM');
+    expect(await successor.ended).toMatchObject({ status: 0 });
   });
 });

@@ -85,8 +85,9 @@ export async function perFollowerMessages(
         const channel = await connection.createChannel();
         await channel.prefetch(PREFETCH);
         await channel.consume(queue, (message) => {
-          pool.query(INSERT(table), JSON.parse(message!.content.toString()) as FeedRow).then(() => {
-            channel.ack(message!);
+          if (!message) return; // The queue is deleted: it was the last one.
+          pool.query(INSERT(table), JSON.parse(message.content.toString()) as FeedRow).then(() => {
+            channel.ack(message);
             inserted += 1;
             if (inserted === rows.length) done.resolve();
           }, done.reject);

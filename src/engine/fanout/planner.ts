@@ -4,10 +4,10 @@ import type { FeedChanges } from '../cache/changes.ts';
 import type { Notifier } from '../live/notifier.ts';
 import type { PushState } from '../model/celebrity.ts';
 import type { EventRef, EventType } from '../model/event.ts';
-import { decodeEvents, encodeEvents, type MessageHeader, ROW_BYTES } from '../model/messages.ts';
+import { decodeEvents, encodeEvents, type MessageHeader, readId, rowTemplate } from '../model/messages.ts';
 import { isPassing } from '../resilience/failure.ts';
 import { copyOut } from '../store/copy.ts';
-import type { Database } from '../store/database.ts';
+import type { Database, Session } from '../store/database.ts';
 import { inParallel } from '../store/parallel.ts';
 import { ShardReaders } from '../store/shardReaders.ts';
 import type { Topology } from '../store/topology.ts';
@@ -239,7 +239,7 @@ function* inQueries(posts: readonly PlannedPost[]): Generator<PlannedPost[]> {
 
 /**
  * Reads the followers of many posts in few queries, each of one shard, and publishes them as rows, partition by
- * partition.
+ * partition. An author's followers are read once, however many of the posts are theirs.
  */
 async function fanOut(
   context: Planning,
@@ -258,35 +258,67 @@ async function fanOut(
     last.catch(() => {}); // Thrown to whoever waits for it next.
     return before;
   };
-  const sessions = sessionsOf(await context.db.topology());
-  await inParallel(queries, sessions, (posts) =>
-    context.readers.withSession(posts[0]!.authorId, (session) =>
-      copyOut(session, followersStatement(posts), (bytes, at, length) => {
-        if (length !== ROW_BYTES) throw new Error(`a row of ${length} bytes, expected ${ROW_BYTES}`);
-        batches.add(bytes, at);
+  const topology = await context.db.topology();
+  await inParallel(queries, sessionsOf(topology), (posts) =>
+    context.readers.withSession(posts[0]!.authorId, async (session) => {
+      const byAuthor = await alivePosts(session, posts, topology.distributed);
+      await readFollowers(session, [...byAuthor.keys()], (authorId, high, low) => {
+        batches.add(high, low, byAuthor.get(authorId)!);
         return batches.fullCount >= PUBLISH_AT ? publish(batches.takeFull()) : undefined;
-      }),
-    ),
+      });
+    }),
   );
   await publish(batches.takeAll());
   await last;
 }
 
+// COPY takes no parameters. What is put into the statements are ids: numbers of this program's own.
+const idArray = (ids: Iterable<number>) => `'{${[...ids].join(',')}}'::bigint[]`;
+
+/** Of a row with two ids, as COPY sends it: field count, then each behind its length. */
+const TWO_IDS = { first: 6, second: 18, length: 26 };
+
 /**
- * Rows for the followers of posts. A post whose event comes late may be deleted by now, with the cleanup after its
- * deletion done: nobody would remove its rows. COPY takes no parameters; what is put into the statement are ids,
- * numbers of this program's own. The last condition says nothing new: Citus finds the one shard by it.
+ * Rows to be filled in for the posts that are not deleted, by author. One whose event comes late may be deleted by
+ * now, with the cleanup after its deletion done: nobody would remove its rows. Citus finds the one shard by the last
+ * condition, which says nothing new; plain PostgreSQL would look for every post's author in that list, for seconds.
  */
-function followersStatement(posts: readonly PlannedPost[]): string {
-  const array = (ids: Iterable<number>) => `'{${[...ids].join(',')}}'::bigint[]`;
-  const ids = array(posts.map((post) => post.postId));
-  const authors = array(posts.map((post) => post.authorId));
-  const distinct = array(new Set(posts.map((post) => post.authorId)));
-  return `
-    copy (select f.follower_id, p.post_id, p.author_id
-          from unnest(${ids}, ${authors}) p(post_id, author_id)
-          join posts alive on alive.author_id = p.author_id and alive.id = p.post_id and alive.deleted_at is null
-          join followers f on f.followee_id = p.author_id
-          where alive.author_id = any(${distinct}) and f.followee_id = any(${distinct}))
+async function alivePosts(
+  session: Session,
+  posts: readonly PlannedPost[],
+  distributed: boolean,
+): Promise<Map<number, Buffer[]>> {
+  const byAuthor = new Map<number, Buffer[]>();
+  const authors = idArray(posts.map((post) => post.authorId));
+  const statement = `
+    copy (select p.author_id, p.id from unnest(${idArray(posts.map((post) => post.postId))}, ${authors}) asked(id, author_id)
+          join posts p on p.author_id = asked.author_id and p.id = asked.id and p.deleted_at is null
+          ${distributed ? `where p.author_id = any(${authors})` : ''}) to stdout (format binary)`;
+  await copyOut(session, statement, (bytes, at) => {
+    const authorId = readId(bytes, at + TWO_IDS.first);
+    const row = rowTemplate(readId(bytes, at + TWO_IDS.second), authorId);
+    const rows = byAuthor.get(authorId);
+    if (rows) rows.push(row);
+    else byAuthor.set(authorId, [row]);
+    return undefined;
+  });
+  return byAuthor;
+}
+
+/** Hands over each follower of each author, as the high and the low 32 bits of its id. */
+async function readFollowers(
+  session: Session,
+  authors: readonly number[],
+  onFollower: (authorId: number, high: number, low: number) => Promise<void> | undefined,
+): Promise<void> {
+  if (authors.length === 0) return;
+  const statement = `
+    copy (select followee_id, follower_id from followers where followee_id = any(${idArray(authors)}))
     to stdout (format binary)`;
+  await copyOut(session, statement, (bytes, at, length) => {
+    if (length !== TWO_IDS.length) throw new Error(`a row of ${length} bytes, expected ${TWO_IDS.length}`);
+    const high = bytes.readUInt32BE(at + TWO_IDS.second);
+    const low = bytes.readUInt32BE(at + TWO_IDS.second + 4);
+    return onFollower(readId(bytes, at + TWO_IDS.first), high, low);
+  });
 }

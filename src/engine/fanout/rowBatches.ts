@@ -1,5 +1,5 @@
 import { partitionOf } from '../model/hash.ts';
-import { HEADER_BYTES, type MessageHeader, ROW_BYTES, sealRows } from '../model/messages.ts';
+import { HEADER_BYTES, type MessageHeader, ROW_BYTES, ROW_USER, sealRows } from '../model/messages.ts';
 
 /** Rows of one message, 300 KB: big enough to cost little each, small enough that two writers share the work. */
 const ROWS_A_MESSAGE = 8_192;
@@ -9,7 +9,7 @@ export interface RowMessage {
   readonly body: Buffer;
 }
 
-/** Sorts binary rows into one growing message a partition. Rows are copied as bytes, never decoded. */
+/** Sorts binary rows into one growing message a partition. */
 export class RowBatches {
   readonly #partitions: number;
   readonly #header: MessageHeader;
@@ -22,11 +22,25 @@ export class RowBatches {
     this.#header = header;
   }
 
-  /** A row as COPY sends it, at `at`: field count, then user, post and author. */
-  add(source: Buffer, at: number): void {
-    const high = source.readUInt32BE(at + 6);
-    const low = source.readUInt32BE(at + 10);
+  /** A row of each of some posts for one user, who is given by the high and the low 32 bits of the id. */
+  add(high: number, low: number, posts: readonly Buffer[]): void {
     const partition = partitionOf(high, low, this.#partitions);
+    for (const row of posts) {
+      const open = this.#room(partition);
+      const { bytes, length } = open;
+      row.copy(bytes, length);
+      bytes.writeUInt32BE(high, length + ROW_USER);
+      bytes.writeUInt32BE(low, length + ROW_USER + 4);
+      open.length = length + ROW_BYTES;
+      this.rows += 1;
+      if (open.length === HEADER_BYTES + ROWS_A_MESSAGE * ROW_BYTES) {
+        this.#sealed.push({ partition, body: sealRows(bytes, this.#header) });
+        delete this.#open[partition];
+      }
+    }
+  }
+
+  #room(partition: number): { bytes: Buffer; length: number } {
     let open = this.#open[partition];
     if (!open) {
       open = { bytes: Buffer.allocUnsafe(HEADER_BYTES + 64 * ROW_BYTES), length: HEADER_BYTES };
@@ -38,13 +52,7 @@ export class RowBatches {
       open.bytes.copy(grown, 0, 0, open.length);
       open.bytes = grown;
     }
-    source.copy(open.bytes, open.length, at, at + ROW_BYTES);
-    open.length += ROW_BYTES;
-    this.rows += 1;
-    if (open.length === HEADER_BYTES + ROWS_A_MESSAGE * ROW_BYTES) {
-      this.#sealed.push({ partition, body: sealRows(open.bytes, this.#header) });
-      delete this.#open[partition];
-    }
+    return open;
   }
 
   /** Messages that are full, taken out. */

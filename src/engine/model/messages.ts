@@ -50,9 +50,21 @@ export function writeId(bytes: Buffer, at: number, id: number): void {
   bytes.writeUInt32BE(id % 2 ** 32, at + 4);
 }
 
-export const rowUser = (rows: Buffer, at: number): number => readId(rows, at + 6);
+/** Where the user stands in a row. */
+export const ROW_USER = 6;
+export const rowUser = (rows: Buffer, at: number): number => readId(rows, at + ROW_USER);
 export const rowPost = (rows: Buffer, at: number): number => readId(rows, at + 18);
 export const rowAuthor = (rows: Buffer, at: number): number => readId(rows, at + 30);
+
+/** A row of a post, with room for the user. */
+export function rowTemplate(postId: number, authorId: number): Buffer {
+  const row = Buffer.alloc(ROW_BYTES);
+  row.writeInt16BE(3, 0);
+  for (const at of [2, 14, 26]) row.writeInt32BE(8, at);
+  writeId(row, 18, postId);
+  writeId(row, 30, authorId);
+  return row;
+}
 
 /** Fills in the header of a message whose records are in place. */
 function seal(bytes: Buffer, kind: Kind, header: MessageHeader): Buffer {

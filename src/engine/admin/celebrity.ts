@@ -12,6 +12,7 @@ import {
 import type { Database, Session } from '../store/database.ts';
 import { runOperation } from '../store/operations.ts';
 import { inParallel } from '../store/parallel.ts';
+import { repeatedTransaction } from '../store/steps.ts';
 import { getUser } from '../store/users.ts';
 
 const FOLLOWERS_A_TRANSACTION = 1_000;
@@ -134,7 +135,7 @@ async function overFollowers(
       topology.group(ids, (id) => id),
       SHARDS_AT_A_TIME,
       (group) =>
-        db.transaction(async (session) => {
+        repeatedTransaction(db, async (session) => {
           const rows = await change(session, author.id, group);
           await changes.changing(session, group);
           return rows;

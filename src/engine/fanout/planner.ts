@@ -4,7 +4,8 @@ import type { FeedChanges } from '../cache/changes.ts';
 import type { Notifier } from '../live/notifier.ts';
 import type { PushState } from '../model/celebrity.ts';
 import type { EventRef, EventType } from '../model/event.ts';
-import { decodeEvents, encodeEvents, type MessageHeader, readId, rowTemplate } from '../model/messages.ts';
+import { decodeEvents, encodeEvents, type MessageHeader, readId } from '../model/messages.ts';
+import { type AuthorPosts, MOST_POSTS } from '../model/rowsMessage.ts';
 import { isPassing } from '../resilience/failure.ts';
 import { copyOut } from '../store/copy.ts';
 import type { Database, Session } from '../store/database.ts';
@@ -14,7 +15,7 @@ import type { Topology } from '../store/topology.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { RelationHandlers } from './relations.ts';
-import { RowBatches, type RowMessage } from './rowBatches.ts';
+import { type PlannedMessage, RowBatches } from './rowBatches.ts';
 
 interface Lane {
   readonly events: QueueName & `events${string}`;
@@ -226,7 +227,7 @@ function* inQueries(posts: readonly PlannedPost[]): Generator<PlannedPost[]> {
   let part: PlannedPost[] = [];
   let rows = 0;
   for (const post of posts) {
-    if (part.length > 0 && rows + post.recipients > ROWS_A_QUERY) {
+    if (part.length > 0 && (rows + post.recipients > ROWS_A_QUERY || part.length === MOST_POSTS)) {
       yield part;
       part = [];
       rows = 0;
@@ -250,7 +251,7 @@ async function fanOut(
   const batches = new RowBatches(await context.bus.partitions(), header);
   // Rows are read on while the messages before are being confirmed; further ahead than that they are not.
   let last: Promise<void> = Promise.resolve();
-  const publish = (messages: RowMessage[]): Promise<void> => {
+  const publish = (messages: PlannedMessage[]): Promise<void> => {
     const before = last;
     last = before.then(() =>
       context.bus.publish(messages.map(({ partition, body }): Outgoing => ({ queue, body, key: partition }))),
@@ -279,7 +280,7 @@ const idArray = (ids: Iterable<number>) => `'{${[...ids].join(',')}}'::bigint[]`
 const TWO_IDS = { first: 6, second: 18, length: 26 };
 
 /**
- * Rows to be filled in for the posts that are not deleted, by author. One whose event comes late may be deleted by
+ * The posts that are not deleted, by author. One whose event comes late may be deleted by
  * now, with the cleanup after its deletion done: nobody would remove its rows. Citus finds the one shard by the last
  * condition, which says nothing new; plain PostgreSQL would look for every post's author in that list, for seconds.
  */
@@ -287,8 +288,8 @@ async function alivePosts(
   session: Session,
   posts: readonly PlannedPost[],
   distributed: boolean,
-): Promise<Map<number, Buffer[]>> {
-  const byAuthor = new Map<number, Buffer[]>();
+): Promise<Map<number, AuthorPosts>> {
+  const byAuthor = new Map<number, { authorId: number; postIds: number[] }>();
   const authors = idArray(posts.map((post) => post.authorId));
   const statement = `
     copy (select p.author_id, p.id from unnest(${idArray(posts.map((post) => post.postId))}, ${authors}) asked(id, author_id)
@@ -296,10 +297,10 @@ async function alivePosts(
           ${distributed ? `where p.author_id = any(${authors})` : ''}) to stdout (format binary)`;
   await copyOut(session, statement, (bytes, at) => {
     const authorId = readId(bytes, at + TWO_IDS.first);
-    const row = rowTemplate(readId(bytes, at + TWO_IDS.second), authorId);
-    const rows = byAuthor.get(authorId);
-    if (rows) rows.push(row);
-    else byAuthor.set(authorId, [row]);
+    const postId = readId(bytes, at + TWO_IDS.second);
+    const known = byAuthor.get(authorId);
+    if (known) known.postIds.push(postId);
+    else byAuthor.set(authorId, { authorId, postIds: [postId] });
     return undefined;
   });
   return byAuthor;

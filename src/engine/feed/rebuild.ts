@@ -3,6 +3,7 @@ import { notifiedChanges } from '../cache/invalidation.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { Database, Session } from '../store/database.ts';
 import { rebuildFeeds } from '../store/rebuild.ts';
+import { repeatedTransaction } from '../store/steps.ts';
 import { getUser, userIdsAfter } from '../store/users.ts';
 
 const USERS_A_TRANSACTION = 200;
@@ -40,7 +41,7 @@ export async function rebuild(
       await changes.changing(session, ids);
       return rows;
     };
-    items += await (options.dryRun ? db.rehearse(work) : db.transaction(work));
+    items += await (options.dryRun ? db.rehearse(work) : repeatedTransaction(db, work));
     if (!options.dryRun) await changes.forget(ids);
     users += ids.length;
     options.onProgress?.(users, items);

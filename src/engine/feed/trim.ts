@@ -3,6 +3,7 @@ import { notifiedChanges } from '../cache/invalidation.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT } from '../model/feed.ts';
 import type { Database, Session } from '../store/database.ts';
+import { repeatedTransaction } from '../store/steps.ts';
 import { longFeeds, trimFeeds } from '../store/trim.ts';
 import { getUser } from '../store/users.ts';
 
@@ -43,7 +44,7 @@ export async function trim(
       await changes.changing(session, ids);
       return removed;
     };
-    const removed = await (options.dryRun ? db.rehearse(work) : db.transaction(work));
+    const removed = await (options.dryRun ? db.rehearse(work) : repeatedTransaction(db, work));
     // What is held of a feed in a shared cache stays true: rows go, and no post with them.
     items += removed;
     users += userId === undefined || removed > 0 ? ids.length : 0;

@@ -8,25 +8,25 @@ import { EVENT_TYPES, type EventRef } from './event.ts';
  *     header (26 bytes)  u8 kind, u8 version, u32 CRC-32 of all that follows it, f64 run, f64 committed at (unix ms),
  *                        u32 records
  *     EVENTS   records of 25 bytes  u8 type, i64 event, i64 aggregate, i64 subject
- *     ROWS     records of 38 bytes  one feed row in PostgreSQL's binary COPY format
+ *     ROWS     blocks of posts and users, see rowsMessage.ts; the records are the rows they stand for
  *     LIVE     records of 24 bytes  i64 recipient (0: every follower who is online), i64 author, i64 post
  *     CLEANUP  records of one byte  UTF-8 of a JSON value
  *
- * The checksum costs 62 us a full message of 311 KB, whose rows take 20 ms to write; without it one flipped bit puts
- * a post into a stranger's feed.
+ * The checksum costs 62 us for 311 KB; without it one flipped bit puts a post into a stranger's feed.
  */
 export const KIND = { EVENTS: 1, ROWS: 2, LIVE: 3, CLEANUP: 4 } as const;
 type Kind = (typeof KIND)[keyof typeof KIND];
 
-/** 1 had no checksum. */
-const VERSION = 2;
+/** 1 had no checksum, 2 had rows as COPY takes them. */
+const VERSION = 3;
 const CHECKED_FROM = 6;
 export const HEADER_BYTES = 26;
 const EVENT_BYTES = 25;
-/** i16 field count, then three times i32 length and i64 value: user, post, author. */
+/** A feed row as COPY takes it: i16 field count, then three times i32 length and i64 value: user, post, author. */
 export const ROW_BYTES = 38;
 const LIVE_BYTES = 24;
-const RECORD_BYTES: Record<Kind, number> = { 1: EVENT_BYTES, 2: ROW_BYTES, 3: LIVE_BYTES, 4: 1 };
+/** Of records that all have the same size. */
+const RECORD_BYTES: Partial<Record<Kind, number>> = { 1: EVENT_BYTES, 3: LIVE_BYTES, 4: 1 };
 
 export interface MessageHeader {
   /** The bulk run (a replay, a benchmark) these records are counted for; 0 for none. */
@@ -56,46 +56,38 @@ export const rowUser = (rows: Buffer, at: number): number => readId(rows, at + R
 export const rowPost = (rows: Buffer, at: number): number => readId(rows, at + 18);
 export const rowAuthor = (rows: Buffer, at: number): number => readId(rows, at + 30);
 
-/** A row of a post, with room for the user. */
-export function rowTemplate(postId: number, authorId: number): Buffer {
-  const row = Buffer.alloc(ROW_BYTES);
-  row.writeInt16BE(3, 0);
-  for (const at of [2, 14, 26]) row.writeInt32BE(8, at);
-  writeId(row, 18, postId);
-  writeId(row, 30, authorId);
-  return row;
-}
-
 /** Fills in the header of a message whose records are in place. */
-function seal(bytes: Buffer, kind: Kind, header: MessageHeader): Buffer {
+export function seal(bytes: Buffer, kind: Kind, header: MessageHeader, records: number): Buffer {
   bytes.writeUInt8(kind, 0);
   bytes.writeUInt8(VERSION, 1);
   bytes.writeDoubleBE(header.run, 6);
   bytes.writeDoubleBE(header.committedAt, 14);
-  bytes.writeUInt32BE((bytes.length - HEADER_BYTES) / RECORD_BYTES[kind], 22);
+  bytes.writeUInt32BE(records, 22);
   bytes.writeUInt32BE(crc32(bytes.subarray(CHECKED_FROM)), 2);
   return bytes;
 }
 
-const invalid = (why: string) => new FeedctlError('BUS_MESSAGE_INVALID', `the message ${why}`);
+export const invalidMessage = (why: string) => new FeedctlError('BUS_MESSAGE_INVALID', `the message ${why}`);
 
 /** Reads and checks a header. Throws BUS_MESSAGE_INVALID for anything but a whole message of that kind. */
 export function readHeader(bytes: Buffer, kind: Kind): MessageHeader & { records: number } {
   if (bytes.length < HEADER_BYTES)
-    throw invalid(`has ${bytes.length} bytes, a header alone has ${HEADER_BYTES}`);
-  if (bytes[0] !== kind) throw invalid(`is of kind ${bytes[0]}, expected ${kind}`);
-  if (bytes[1] !== VERSION) throw invalid(`has format version ${bytes[1]}, this program reads ${VERSION}`);
+    throw invalidMessage(`has ${bytes.length} bytes, a header alone has ${HEADER_BYTES}`);
+  if (bytes[0] !== kind) throw invalidMessage(`is of kind ${bytes[0]}, expected ${kind}`);
+  if (bytes[1] !== VERSION)
+    throw invalidMessage(`has format version ${bytes[1]}, this program reads ${VERSION}`);
   const records = bytes.readUInt32BE(22);
-  const expected = HEADER_BYTES + records * RECORD_BYTES[kind];
+  const size = RECORD_BYTES[kind];
+  const expected = size === undefined ? bytes.length : HEADER_BYTES + records * size;
   if (bytes.length !== expected)
-    throw invalid(`has ${bytes.length} bytes, ${records} records need ${expected}`);
+    throw invalidMessage(`has ${bytes.length} bytes, ${records} records need ${expected}`);
   if (bytes.readUInt32BE(2) !== crc32(bytes.subarray(CHECKED_FROM)))
-    throw invalid('is damaged: its checksum is another');
+    throw invalidMessage('is damaged: its checksum is another');
   const run = bytes.readDoubleBE(6);
   const committedAt = bytes.readDoubleBE(14);
   // A batch notes both in the database: one number out of range would fail every message it is written with.
-  if (!Number.isSafeInteger(run) || run < 0) throw invalid('has no number of a run');
-  if (!Number.isFinite(committedAt)) throw invalid('has no time');
+  if (!Number.isSafeInteger(run) || run < 0) throw invalidMessage('has no number of a run');
+  if (!Number.isFinite(committedAt)) throw invalidMessage('has no time');
   return { run, committedAt, records };
 }
 
@@ -109,7 +101,7 @@ export function encodeEvents(header: MessageHeader, events: readonly EventRef[])
     writeId(bytes, at + 17, event.subjectId);
     at += EVENT_BYTES;
   }
-  return seal(bytes, KIND.EVENTS, header);
+  return seal(bytes, KIND.EVENTS, header, events.length);
 }
 
 export function decodeEvents(bytes: Buffer): MessageHeader & { events: EventRef[] } {
@@ -117,7 +109,7 @@ export function decodeEvents(bytes: Buffer): MessageHeader & { events: EventRef[
   const events: EventRef[] = [];
   for (let at = HEADER_BYTES; at < bytes.length; at += EVENT_BYTES) {
     const type = EVENT_TYPES[bytes[at]!];
-    if (!type) throw invalid(`has an event of unknown type ${bytes[at]}`);
+    if (!type) throw invalidMessage(`has an event of unknown type ${bytes[at]}`);
     events.push({
       type,
       id: readId(bytes, at + 1),
@@ -126,25 +118,6 @@ export function decodeEvents(bytes: Buffer): MessageHeader & { events: EventRef[
     });
   }
   return { ...header, events };
-}
-
-/** `bytes` holds HEADER_BYTES of room, then whole rows; fills the room in and returns it. */
-export const sealRows = (bytes: Buffer, header: MessageHeader): Buffer => seal(bytes, KIND.ROWS, header);
-
-/** Checks a message of feed rows field by field: one bad row would fail the whole COPY it is part of. */
-export function decodeRows(bytes: Buffer): MessageHeader & { records: number } {
-  const header = readHeader(bytes, KIND.ROWS);
-  for (let at = HEADER_BYTES; at < bytes.length; at += ROW_BYTES) {
-    if (
-      bytes.readInt16BE(at) !== 3 ||
-      bytes.readInt32BE(at + 2) !== 8 ||
-      bytes.readInt32BE(at + 14) !== 8 ||
-      bytes.readInt32BE(at + 26) !== 8
-    ) {
-      throw invalid(`has a malformed row at byte ${at}`);
-    }
-  }
-  return header;
 }
 
 export function encodeLive(header: MessageHeader, records: readonly LiveRecord[]): Buffer {
@@ -156,7 +129,7 @@ export function encodeLive(header: MessageHeader, records: readonly LiveRecord[]
     writeId(bytes, at + 16, record.postId);
     at += LIVE_BYTES;
   }
-  return seal(bytes, KIND.LIVE, header);
+  return seal(bytes, KIND.LIVE, header, records.length);
 }
 
 export function decodeLive(bytes: Buffer): MessageHeader & { live: LiveRecord[] } {
@@ -170,7 +143,8 @@ export function decodeLive(bytes: Buffer): MessageHeader & { live: LiveRecord[] 
 
 export function encodeCleanup(cleanup: unknown): Buffer {
   const text = Buffer.from(JSON.stringify(cleanup));
-  return seal(Buffer.concat([Buffer.alloc(HEADER_BYTES), text]), KIND.CLEANUP, { run: 0, committedAt: 0 });
+  const bytes = Buffer.concat([Buffer.alloc(HEADER_BYTES), text]);
+  return seal(bytes, KIND.CLEANUP, { run: 0, committedAt: 0 }, text.length);
 }
 
 /** The JSON value of a cleanup; what is in it is checked by whoever cleans up. */
@@ -179,6 +153,6 @@ export function decodeCleanup(bytes: Buffer): unknown {
   try {
     return JSON.parse(bytes.toString('utf8', HEADER_BYTES));
   } catch {
-    throw invalid('is no JSON');
+    throw invalidMessage('is no JSON');
   }
 }

@@ -8,6 +8,9 @@
  */
 export const REQUEST_TRIES = { tries: 5, withinMs: 3_000 } as const;
 
+/** Of one step of long work, which may be done twice: a deadlock with fan-out passes, and so does a restart. */
+export const STEP_TRIES = { tries: 10, withinMs: 30_000 } as const;
+
 /** A circuit breaker looks at the last 30 s, opens at the first of these, and lets one call probe after a while. */
 export const BREAKER = {
   windowMs: 30_000,

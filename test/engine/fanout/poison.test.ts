@@ -1,20 +1,18 @@
 import { expect, test } from 'vitest';
 import type { Outgoing } from '../../../src/engine/bus/bus.ts';
-import { encodeEvents, HEADER_BYTES, sealRows } from '../../../src/engine/model/messages.ts';
+import { encodeEvents } from '../../../src/engine/model/messages.ts';
+import { RowsMessage } from '../../../src/engine/model/rowsMessage.ts';
 import { follow } from '../../../src/engine/social/follows.ts';
 import { createPost } from '../../../src/engine/social/posts.ts';
-import { CopyRows } from '../../../src/engine/store/copy.ts';
 import { testCluster } from '../../support/cluster.ts';
 
 const HEADER = { run: 0, committedAt: 0 };
 const MESSAGES = 24;
 
 const rowsOf = (userId: number, postId: number, authorId: number): Outgoing => {
-  const row = new CopyRows().row(3).bigint(userId).bigint(postId).bigint(authorId);
-  return {
-    queue: 'rows.live',
-    body: sealRows(Buffer.concat([Buffer.alloc(HEADER_BYTES), row.bytes]), HEADER),
-  };
+  const message = new RowsMessage();
+  message.add(0, userId, { authorId, postIds: [postId] });
+  return { queue: 'rows.live', body: message.seal(HEADER) };
 };
 
 const deadLetters = async (cluster: Awaited<ReturnType<typeof testCluster>>) =>

@@ -7,19 +7,18 @@ import {
   decodeCleanup,
   decodeEvents,
   decodeLive,
-  decodeRows,
   encodeCleanup,
   encodeEvents,
   encodeLive,
   HEADER_BYTES,
   type LiveRecord,
   type MessageHeader,
+  ROW_BYTES,
   rowAuthor,
   rowPost,
   rowUser,
-  sealRows,
 } from '../../../src/engine/model/messages.ts';
-import { CopyRows } from '../../../src/engine/store/copy.ts';
+import { decodeRows, RowsMessage } from '../../../src/engine/model/rowsMessage.ts';
 import { codeOf } from '../../support/codes.ts';
 
 const id = fc.maxSafeNat();
@@ -32,10 +31,25 @@ const events: fc.Arbitrary<EventRef[]> = fc.array(
 );
 const live: fc.Arbitrary<LiveRecord[]> = fc.array(fc.record({ userId: id, authorId: id, postId: id }));
 
-function rowsMessage(from: MessageHeader, records: LiveRecord[]): Buffer {
-  const rows = new CopyRows();
-  for (const row of records) rows.row(3).bigint(row.userId).bigint(row.postId).bigint(row.authorId);
-  return sealRows(Buffer.concat([Buffer.alloc(HEADER_BYTES), rows.bytes]), from);
+/** Posts of one author for some users, as a planner adds them. */
+interface Planned {
+  readonly authorId: number;
+  readonly postIds: number[];
+  readonly users: number[];
+}
+const planned: fc.Arbitrary<Planned[]> = fc.array(
+  fc.record({
+    authorId: id,
+    postIds: fc.array(id, { minLength: 1, maxLength: 5 }),
+    users: fc.array(id, { minLength: 1 }),
+  }),
+);
+
+function rowsMessage(from: MessageHeader, blocks: readonly Planned[]): Buffer {
+  const message = new RowsMessage();
+  for (const { users, ...posts } of blocks)
+    for (const user of users) message.add(Math.floor(user / 2 ** 32), user % 2 ** 32, posts);
+  return message.seal(from);
 }
 
 const FORMATS = [
@@ -44,7 +58,11 @@ const FORMATS = [
     message: fc.tuple(header, events).map((args) => encodeEvents(...args)),
     decode: decodeEvents,
   },
-  { name: 'rows', message: fc.tuple(header, live).map((args) => rowsMessage(...args)), decode: decodeRows },
+  {
+    name: 'rows',
+    message: fc.tuple(header, planned).map((args) => rowsMessage(...args)),
+    decode: decodeRows,
+  },
   { name: 'live', message: fc.tuple(header, live).map((args) => encodeLive(...args)), decode: decodeLive },
   { name: 'cleanup', message: fc.jsonValue().map(encodeCleanup), decode: decodeCleanup },
 ];
@@ -68,17 +86,29 @@ describe('a message comes back as it was written', () => {
 
   test('rows', () => {
     fc.assert(
-      fc.property(header, live, (from, list) => {
-        const bytes = rowsMessage(from, list);
-        expect(decodeRows(bytes)).toEqual({ ...from, records: list.length });
-        const rowBytes = (bytes.length - HEADER_BYTES) / Math.max(1, list.length);
-        const read = list.map((_, i) => {
-          const at = HEADER_BYTES + i * rowBytes;
-          return { userId: rowUser(bytes, at), authorId: rowAuthor(bytes, at), postId: rowPost(bytes, at) };
+      fc.property(header, planned, (from, blocks) => {
+        const expected = blocks.flatMap(({ authorId, postIds, users }) =>
+          users.flatMap((userId) => postIds.map((postId) => ({ userId, authorId, postId }))),
+        );
+        const { rows, ...read } = decodeRows(rowsMessage(from, blocks));
+        expect(read).toEqual({ ...from, records: expected.length });
+        expect(rows).toHaveLength(expected.length * ROW_BYTES);
+        const found = expected.map((_, i) => {
+          const at = i * ROW_BYTES;
+          expect([0, 2, 14, 26].map((field) => rows.readInt16BE(at + field))).toEqual([3, 0, 0, 0]);
+          expect([2, 14, 26].map((field) => rows.readInt32BE(at + field))).toEqual([8, 8, 8]);
+          return { userId: rowUser(rows, at), authorId: rowAuthor(rows, at), postId: rowPost(rows, at) };
         });
-        expect(read).toEqual(list);
+        expect(found).toEqual(expected);
       }),
     );
+  });
+
+  test('rows, if they are not more than memory should be taken for', () => {
+    const postIds = Array.from({ length: 1_000 }, (_, i) => i);
+    const users = Array.from({ length: 200 }, (_, i) => i);
+    const bytes = rowsMessage({ run: 0, committedAt: 0 }, [{ authorId: 1, postIds, users }]);
+    expect(codeOf(() => decodeRows(bytes))).toBe('BUS_MESSAGE_INVALID');
   });
 });
 

@@ -1,0 +1,144 @@
+import {
+  HEADER_BYTES,
+  invalidMessage,
+  KIND,
+  type MessageHeader,
+  ROW_BYTES,
+  ROW_USER,
+  readHeader,
+  seal,
+  writeId,
+} from './messages.ts';
+
+/**
+ * A message of feed rows: the bus's header, whose records are the rows, then blocks. A block stands for a row of each
+ * of its posts for each of its users:
+ *
+ *     u16 posts, u32 users, i64 author, i64 for each post, i64 for each user
+ *
+ * 8 bytes a row and less, where the row itself has 38: what is not sent is neither copied nor checked nor synced to
+ * the broker's disk. The writer fills the rows in as COPY takes them.
+ */
+const BLOCK_BYTES = 14;
+const USERS_AT = 2;
+/** More than any planner puts into one: a message that says so is none of ours, and no memory is taken for it. */
+const MOST_ROWS = 131_072;
+export const MOST_POSTS = 65_535;
+
+/** Posts of one author that go to the same users. */
+export interface AuthorPosts {
+  readonly authorId: number;
+  /** At most 65,535. */
+  readonly postIds: readonly number[];
+}
+
+/** Gathers rows until the message is big enough. */
+export class RowsMessage {
+  #bytes = Buffer.allocUnsafe(1_024);
+  #length = HEADER_BYTES;
+  #posts: AuthorPosts | undefined;
+  #blockAt = 0;
+  #users = 0;
+  rows = 0;
+
+  /** The user is given by the high and the low 32 bits of the id. Users of the same posts share a block where they come together. */
+  add(high: number, low: number, posts: AuthorPosts): void {
+    if (posts !== this.#posts) this.#begin(posts);
+    this.#room(8);
+    this.#bytes.writeUInt32BE(high, this.#length);
+    this.#bytes.writeUInt32BE(low, this.#length + 4);
+    this.#length += 8;
+    this.#users += 1;
+    this.rows += posts.postIds.length;
+  }
+
+  seal(header: MessageHeader): Buffer {
+    this.#end();
+    return seal(this.#bytes.subarray(0, this.#length), KIND.ROWS, header, this.rows);
+  }
+
+  #begin(posts: AuthorPosts): void {
+    this.#end();
+    this.#posts = posts;
+    this.#blockAt = this.#length;
+    this.#users = 0;
+    this.#room(BLOCK_BYTES + 8 * posts.postIds.length);
+    this.#bytes.writeUInt16BE(posts.postIds.length, this.#length);
+    writeId(this.#bytes, this.#length + 6, posts.authorId);
+    this.#length += BLOCK_BYTES;
+    for (const postId of posts.postIds) {
+      writeId(this.#bytes, this.#length, postId);
+      this.#length += 8;
+    }
+  }
+
+  #end(): void {
+    if (this.#posts) this.#bytes.writeUInt32BE(this.#users, this.#blockAt + USERS_AT);
+    this.#posts = undefined;
+  }
+
+  #room(bytes: number): void {
+    if (this.#length + bytes <= this.#bytes.length) return;
+    const grown = Buffer.allocUnsafe(Math.max(this.#bytes.length * 2, this.#length + bytes));
+    this.#bytes.copy(grown, 0, 0, this.#length);
+    this.#bytes = grown;
+  }
+}
+
+interface Block {
+  /** Where it begins. */
+  readonly at: number;
+  readonly posts: number;
+  readonly users: number;
+}
+
+function* blocksOf(bytes: Buffer): Generator<Block> {
+  for (let at = HEADER_BYTES; at < bytes.length; ) {
+    if (at + BLOCK_BYTES > bytes.length) throw invalidMessage(`ends within the block at byte ${at}`);
+    const posts = bytes.readUInt16BE(at);
+    const users = bytes.readUInt32BE(at + USERS_AT);
+    const next = at + BLOCK_BYTES + 8 * (posts + users);
+    if (next > bytes.length) throw invalidMessage(`ends within the block at byte ${at}`);
+    yield { at, posts, users };
+    at = next;
+  }
+}
+
+/** The rows of a message in PostgreSQL's binary COPY format, 38 bytes each. Throws BUS_MESSAGE_INVALID. */
+export function decodeRows(bytes: Buffer): MessageHeader & { records: number; rows: Buffer } {
+  const header = readHeader(bytes, KIND.ROWS);
+  let count = 0;
+  for (const { posts, users } of blocksOf(bytes)) count += posts * users;
+  if (count !== header.records)
+    throw invalidMessage(`counts ${header.records} rows, and its blocks have ${count}`);
+  if (count > MOST_ROWS) throw invalidMessage(`has ${count} rows, more than ${MOST_ROWS}`);
+  const rows = Buffer.allocUnsafe(count * ROW_BYTES);
+  let to = 0;
+  for (const { at, posts, users } of blocksOf(bytes)) {
+    const templates = rowsWithoutUser(bytes, at, posts);
+    const usersAt = at + BLOCK_BYTES + 8 * posts;
+    for (let user = usersAt; user < usersAt + 8 * users; user += 8) {
+      const high = bytes.readUInt32BE(user);
+      const low = bytes.readUInt32BE(user + 4);
+      templates.copy(rows, to);
+      for (const end = to + templates.length; to < end; to += ROW_BYTES) {
+        rows.writeUInt32BE(high, to + ROW_USER);
+        rows.writeUInt32BE(low, to + ROW_USER + 4);
+      }
+    }
+  }
+  return { ...header, rows };
+}
+
+/** One row of each post of a block, with room for the user. */
+function rowsWithoutUser(bytes: Buffer, at: number, posts: number): Buffer {
+  const rows = Buffer.alloc(posts * ROW_BYTES);
+  for (let post = 0; post < posts; post += 1) {
+    const row = post * ROW_BYTES;
+    rows.writeInt16BE(3, row);
+    for (const field of [2, 14, 26]) rows.writeInt32BE(8, row + field);
+    bytes.copy(rows, row + 18, at + BLOCK_BYTES + 8 * post, at + BLOCK_BYTES + 8 * post + 8);
+    bytes.copy(rows, row + 30, at + 6, at + 14);
+  }
+  return rows;
+}

@@ -6,6 +6,7 @@ import {
   DEMO_GRAPH,
   feedctl,
   json,
+  NOTHING_WRONG,
   postgresOf,
   type Running,
   sql,
@@ -17,14 +18,6 @@ import {
 } from '../support/cli.ts';
 
 const ROWS = 20_000;
-const NOTHING_WRONG = {
-  mismatched: 0,
-  missing: 0,
-  strangers: 0,
-  orphans: 0,
-  duplicates: 0,
-  asymmetric: 0,
-};
 
 let whole: { deliveries: number; merged: number };
 

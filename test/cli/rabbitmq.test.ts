@@ -8,6 +8,7 @@ import {
   emptyDatabase,
   feedctl,
   json,
+  NOTHING_WRONG,
   sql,
   start,
   temporaryDirectory,
@@ -20,14 +21,6 @@ import { findServer } from '../support/server.ts';
 const server = await findServer('rabbitmq');
 /** Twenty and more by hand: FEEDCTL_ROUNDS=20. */
 const ROUNDS = Number(process.env.FEEDCTL_ROUNDS ?? 3);
-const NOTHING_WRONG = {
-  mismatched: 0,
-  missing: 0,
-  strangers: 0,
-  orphans: 0,
-  duplicates: 0,
-  asymmetric: 0,
-};
 
 interface At {
   readonly env: Record<string, string>;

@@ -178,6 +178,16 @@ export interface Counts {
   events: string;
 }
 
+/** What `feed verify` says of feeds that are as they should be. */
+export const NOTHING_WRONG = {
+  mismatched: 0,
+  missing: 0,
+  strangers: 0,
+  orphans: 0,
+  duplicates: 0,
+  asymmetric: 0,
+};
+
 /** What a command that failed, or only rehearsed, must leave as it was. */
 export async function counts(url: string): Promise<Counts> {
   const tables = ['users', 'posts', 'follows', 'followers', 'feed_items', 'events', 'celebrities'];

@@ -9,8 +9,13 @@ const MAX_LOOK_MS = 200;
 /** Ids may run ahead of the clock a little. */
 const AHEAD_MS = 1_000;
 
-async function until(done: () => Promise<boolean>, signal: AbortSignal | undefined): Promise<void> {
-  for (let waitMs = FIRST_LOOK_MS; !(await done()); waitMs = Math.min(MAX_LOOK_MS, waitMs * 1.5)) {
+/** Polls with growing pauses, `maxWaitMs` at most. Throws when the signal aborts. */
+export async function until(
+  done: () => Promise<boolean>,
+  signal?: AbortSignal,
+  maxWaitMs = MAX_LOOK_MS,
+): Promise<void> {
+  for (let waitMs = FIRST_LOOK_MS; !(await done()); waitMs = Math.min(maxWaitMs, waitMs * 1.5)) {
     await sleep(waitMs, undefined, signal ? { signal } : {});
   }
 }

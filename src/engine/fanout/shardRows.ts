@@ -1,4 +1,4 @@
-import { ROW_BYTES } from '../model/messages.ts';
+import { ROW_BYTES, ROW_USER } from '../model/messages.ts';
 import type { Topology } from '../store/topology.ts';
 
 /** Rows of one shard, and how many of them are of each part they came from. */
@@ -16,7 +16,7 @@ export function splitByShard(parts: readonly Buffer[], topology: Topology): Shar
   let nth = 0;
   for (const [part, rows] of parts.entries()) {
     for (let at = 0; at < rows.length; at += ROW_BYTES) {
-      const shard = topology.shardOf(rows.readUInt32BE(at + 6), rows.readUInt32BE(at + 10));
+      const shard = topology.shardOf(rows.readUInt32BE(at + ROW_USER), rows.readUInt32BE(at + ROW_USER + 4));
       shards[nth] = shard;
       counts[shard]![part]! += 1;
       nth += 1;

@@ -45,6 +45,13 @@ export interface LiveRecord {
 export const readId = (bytes: Buffer, at: number): number =>
   bytes.readUInt32BE(at) * 2 ** 32 + bytes.readUInt32BE(at + 4);
 
+/** Ids, eight bytes each and nothing else. */
+export function readIds(bytes: Buffer): number[] {
+  const ids: number[] = [];
+  for (let at = 0; at < bytes.length; at += 8) ids.push(readId(bytes, at));
+  return ids;
+}
+
 export function writeId(bytes: Buffer, at: number, id: number): void {
   bytes.writeUInt32BE(Math.floor(id / 2 ** 32), at);
   bytes.writeUInt32BE(id % 2 ** 32, at + 4);

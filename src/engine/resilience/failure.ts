@@ -36,7 +36,7 @@ const AMQP: Record<number, Failure> = {
   505: 'passing', // unexpected frame: the same
   506: 'passing', // resource error
   530: 'unknown', // not allowed
-  540: 'final', // not implemented
+  540: 'final', // a method that the broker does not have
   541: 'passing', // internal error
 };
 

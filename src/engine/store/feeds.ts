@@ -1,18 +1,14 @@
 import { FeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT, type FeedEntry, type FeedSource } from '../model/feed.ts';
-import { readId } from '../model/messages.ts';
+import { readIds } from '../model/messages.ts';
 import { followersAfter } from './celebrities.ts';
 import type { Database, Queryable, Session, Store } from './database.ts';
 import type { Pair } from './follows.ts';
 import { inParallel } from './parallel.ts';
 import { shardedPageAboveFloor, shardedPageBelowFloor, shardedPageOfCached } from './shardedPages.ts';
 
-/** Bytes of an aggregate of ids, eight each. */
-function idsOf(bytes: Buffer | null): number[] {
-  const ids: number[] = [];
-  for (let at = 0; at < (bytes?.length ?? 0); at += 8) ids.push(readId(bytes!, at));
-  return ids;
-}
+/** Of an aggregate, which is null where there is nothing. */
+const idsOf = (bytes: Buffer | null): number[] => (bytes ? readIds(bytes) : []);
 
 /**
  * The newest rows of a feed, its floor, and who may come into it: one statement, so one snapshot. In: user,

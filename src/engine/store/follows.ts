@@ -20,6 +20,16 @@ export interface Pair {
   readonly followeeId: number;
 }
 
+/** Those of the pairs that follow now. On Citus pairs of any number of shards. */
+export async function followingPairs<P extends Pair>(db: Queryable, pairs: readonly P[]): Promise<P[]> {
+  const { rows } = await db.query<{ nth: number }>(
+    `select r.nth::integer as nth from unnest($1::bigint[], $2::bigint[]) with ordinality r(user_id, author_id, nth)
+     join follows f on f.follower_id = r.user_id and f.followee_id = r.author_id where f.follower_id = any($1)`,
+    [pairs.map((pair) => pair.followerId), pairs.map((pair) => pair.followeeId)],
+  );
+  return rows.map(({ nth }) => pairs[nth - 1]!);
+}
+
 /** Both return false where nothing had to change. */
 export async function insertFollow(db: Queryable, pair: Pair, eventId: number): Promise<boolean> {
   const { rowCount } = await db.query(CREATE, [pair.followerId, pair.followeeId, eventId]);

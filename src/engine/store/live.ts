@@ -1,5 +1,7 @@
 import type { Post } from '../model/post.ts';
 import type { Queryable } from './database.ts';
+import { followingPairs } from './follows.ts';
+import { storedPosts } from './posts.ts';
 
 /**
  * Follows are in the shard of the follower and posts in that of the author: two statements, at the same time. Each
@@ -9,23 +11,14 @@ export interface AddressedPost extends Post {
   readonly userId: number;
 }
 
-/** In: authors, posts. Those that are not deleted. */
-const POSTS = `
-  select p.id, p.author_id as "authorId", p.body, p.created_at as "createdAt", p.version
-  from unnest($1::bigint[], $2::bigint[]) r(author_id, post_id)
-  join posts p on p.author_id = r.author_id and p.id = r.post_id and p.deleted_at is null
-  where p.author_id = any($1)`;
-
-async function posts(
+/** Those that are not deleted, by id. */
+async function alivePosts(
   db: Queryable,
   records: readonly { authorId: number; postId: number }[],
 ): Promise<Map<number, Post>> {
-  const distinct = [...new Map(records.map((record) => [record.postId, record.authorId]))];
-  const { rows } = await db.query<Post>(POSTS, [
-    distinct.map(([, author]) => author),
-    distinct.map(([id]) => id),
-  ]);
-  return new Map(rows.map((row) => [row.id, row]));
+  const distinct = new Map(records.map((record) => [record.postId, record]));
+  const stored = await storedPosts(db, [...distinct.values()]);
+  return new Map(stored.flatMap(({ deleted, ...post }) => (deleted ? [] : [[post.id, post]])));
 }
 
 /** The posts, for those of the recipients who follow their authors now; without the deleted ones. */
@@ -33,18 +26,13 @@ export async function postsForUsers(
   db: Queryable,
   records: readonly { userId: number; authorId: number; postId: number }[],
 ): Promise<AddressedPost[]> {
-  const [alive, follows] = await Promise.all([
-    posts(db, records),
-    db.query<{ nth: number }>(
-      `select r.nth::integer as nth from unnest($1::bigint[], $2::bigint[]) with ordinality r(user_id, author_id, nth)
-       join follows f on f.follower_id = r.user_id and f.followee_id = r.author_id where f.follower_id = any($1)`,
-      [records.map((r) => r.userId), records.map((r) => r.authorId)],
-    ),
-  ]);
-  return follows.rows.flatMap(({ nth }) => {
-    const { userId, postId } = records[nth - 1]!;
+  const pairs = records.map(({ userId, authorId, postId }) => {
+    return { followerId: userId, followeeId: authorId, postId };
+  });
+  const [alive, following] = await Promise.all([alivePosts(db, records), followingPairs(db, pairs)]);
+  return following.flatMap(({ followerId, postId }) => {
     const post = alive.get(postId);
-    return post ? [{ ...post, userId }] : [];
+    return post ? [{ ...post, userId: followerId }] : [];
   });
 }
 
@@ -55,7 +43,7 @@ export async function postsForFollowers(
   userIds: readonly number[],
 ): Promise<AddressedPost[]> {
   const [alive, follows] = await Promise.all([
-    posts(db, records),
+    alivePosts(db, records),
     db.query<{ userId: number; authorId: number }>(
       `select follower_id as "userId", followee_id as "authorId" from follows
        where follower_id = any($1) and followee_id = any($2)`,

@@ -27,6 +27,10 @@ const POSTS = `
         where p.author_id = any($1) and a.push_state = any($2) and p.deleted_at is null and p.id > $3) newest
   where nth <= $4 group by author_id`;
 
+/** Of an array that was selected as text: `{1,2}`. */
+export const idsOfArray = (array: string): number[] =>
+  array === '{}' ? [] : array.slice(1, -1).split(',').map(Number);
+
 /** Ids of each author's newest posts, newest first. */
 async function postsOf(
   db: Queryable,
@@ -39,7 +43,7 @@ async function postsOf(
     query.above,
     query.limit,
   ]);
-  return new Map(rows.map((row) => [row.author, row.ids.slice(1, -1).split(',').map(Number)]));
+  return new Map(rows.map((row) => [row.author, idsOfArray(row.ids)]));
 }
 
 /** What each user is to see of those they follow, newest first: at most `limit` entries of a feed. */

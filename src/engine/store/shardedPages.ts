@@ -1,6 +1,7 @@
 import type { FeedEntry } from '../model/feed.ts';
 import type { Queryable } from './database.ts';
 import type { PageQuery, PageRow } from './feeds.ts';
+import { idsOfArray } from './shardedFeeds.ts';
 
 /**
  * Pages of feeds on Citus, in two steps: what the reader's own shard knows, in one statement and so one snapshot of
@@ -40,8 +41,6 @@ const POSTS = `
 const NEWEST = `
   select ${POST} from posts p
   where p.author_id = any($1) and p.id < $2 and p.id <= $4 and p.deleted_at is null order by p.id desc limit $3`;
-
-const idsOf = (array: string): number[] => (array === '{}' ? [] : array.slice(1, -1).split(',').map(Number));
 
 type Found = Omit<PageRow, 'source'>;
 
@@ -95,7 +94,7 @@ export async function shardedPageAboveFloor(
     const first = rows[0];
     if (!first) return undefined;
     const entries = rows.flatMap(({ postId, authorId }) => (postId === null ? [] : [{ postId, authorId }]));
-    const page = await merged(db, query, entries, idsOf(first.celebrities));
+    const page = await merged(db, query, entries, idsOfArray(first.celebrities));
     // Below the last row that was looked at, what is merged may have rows in between.
     const last = entries.length === count ? entries.at(-1)!.postId : 0;
     if (last === 0 || (page.length === query.limit && page.at(-1)!.postId >= last))
@@ -116,11 +115,11 @@ export async function shardedPageOfCached(
   ]);
   const first = rows[0];
   if (!first) return [];
-  const followed = new Set(idsOf(first.authors));
+  const followed = new Set(idsOfArray(first.authors));
   const pushed = cached.filter(
     (entry) => entry.postId > query.floor && entry.postId < query.before && followed.has(entry.authorId),
   );
-  return merged(db, query, pushed, idsOf(first.celebrities));
+  return merged(db, query, pushed, idsOfArray(first.celebrities));
 }
 
 /** As `pageBelowFloor`. */

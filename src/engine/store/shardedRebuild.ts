@@ -1,6 +1,7 @@
 import type { FeedEntry } from '../model/feed.ts';
 import type { Queryable, Session } from './database.ts';
 import { insertFeedRows } from './feeds.ts';
+import { followingPairs } from './follows.ts';
 import { itemsOf, truthOf } from './shardedFeeds.ts';
 
 /** In: users of one shard, floors. */
@@ -82,12 +83,9 @@ async function unwanted(
     above.map((row) => row.postId),
   ]);
   const ids = new Set(alive.rows.map((row) => row.id));
-  const followed = await session.query<{ nth: number }>(
-    `select r.nth::integer as nth from unnest($1::bigint[], $2::bigint[]) with ordinality r(user_id, author_id, nth)
-     join follows f on f.follower_id = r.user_id and f.followee_id = r.author_id where f.follower_id = any($1)`,
-    [above.map((row) => row.userId), above.map((row) => row.authorId)],
-  );
-  const kept = new Set(followed.rows.map(({ nth }) => above[nth - 1]!).filter((row) => ids.has(row.postId)));
+  const pairs = above.map((row) => ({ followerId: row.userId, followeeId: row.authorId, row }));
+  const followed = await followingPairs(session, pairs);
+  const kept = new Set(followed.map(({ row }) => row).filter((row) => ids.has(row.postId)));
   return extra.filter((row) => !kept.has(row));
 }
 

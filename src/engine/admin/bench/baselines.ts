@@ -2,7 +2,8 @@ import { randomUUID } from 'node:crypto';
 import amqp from 'amqplib';
 import { ROW_BYTES, rowAuthor, rowPost, rowUser } from '../../model/messages.ts';
 import { Database } from '../../store/database.ts';
-import { type Measured, measure, shareOut } from './limit.ts';
+import { inParallel } from '../../store/parallel.ts';
+import { type Measured, measure } from './limit.ts';
 
 /** A part of the rows is enough to tell: these ways are dozens of times slower. */
 const ROWS = 20_000;
@@ -41,9 +42,7 @@ export async function oneInsertEach(
   const pool = new Database(databaseUrl, { maxSessions: CONNECTIONS, applicationName: 'feedctl bench' });
   try {
     return await measure(async () => {
-      await shareOut(rows, CONNECTIONS, async (next) => {
-        for (const row of next) await pool.query(INSERT(table), row);
-      });
+      await inParallel(rows, CONNECTIONS, (row) => pool.query(INSERT(table), row));
       return rows.length;
     });
   } finally {

@@ -1,29 +1,30 @@
-import { availableParallelism, cpus, totalmem } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../../config/config.ts';
 import { dispatch } from '../../fanout/dispatcher.ts';
-import { fanOutSettled } from '../../fanout/settled.ts';
+import { fanOutSettled, until } from '../../fanout/settled.ts';
 import { readFeed } from '../../feed/read.ts';
 import { signToken } from '../../gateway/auth.ts';
 import { followFeed } from '../../live/client.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import type { EventRef } from '../../model/event.ts';
 import { emptyTable, RAW_TABLE, settleAfterLoad } from '../../store/bench.ts';
-import { importPosts } from '../../store/posts.ts';
 import { forgetRun, type LatencyMs, runDeliveries, runLatency } from '../../store/runs.ts';
 import { seedPairs } from '../seed.ts';
 import { BASELINES, type BaselineName, oneInsertEach, perFollowerMessages } from './baselines.ts';
 import { type BenchCluster, openBenchCluster } from './benchCluster.ts';
 import { type Measured, measure, rawCopy, round, rowsPerSecond } from './limit.ts';
+import { describeMachine, type Machine } from './machine.ts';
 import { type Mix, mixPairs } from './mixes.ts';
+import { makePosts } from './posts.ts';
 
 /** As many connections as the writer has, elsewhere and on Citus. */
 const RAW_CONNECTIONS = { plain: 2, distributed: 8 } as const;
-const POSTS_A_BATCH = 4_000;
 /** Readers whose feeds are cached, and readers with an open socket, while the path runs. */
 const CACHED_READERS = 1_000;
 const SOCKETS = 50;
 const PAGE = 20;
+/** The end of a run is seen so precisely. */
+const LOOK_EVERY_MS = 20;
 const NO_CELEBRITIES = 2 ** 31 - 1;
 /** Of the small posts that are made while one post goes to very many. */
 const SMALL_FOLLOWERS = 8;
@@ -64,15 +65,7 @@ export interface BenchFanoutResult {
   /** Frames that arrived on sockets, and feeds that were cached. */
   readonly pushed: number;
   readonly cachedFeeds: number;
-  readonly machine: {
-    cpu: string;
-    cores: number;
-    memoryGiB: number;
-    node: string;
-    postgres: string;
-    bus: string;
-    cache: string;
-  };
+  readonly machine: Machine;
 }
 
 /**
@@ -115,7 +108,8 @@ export async function benchFanout(
       const smallRun = small && (await startSmallPosts(bench, small));
       const path = await measure(async () => {
         await dispatch(db, cluster.bus, events, { run: id, committedAt: Date.now() });
-        if (small) await until(async () => (await runDeliveries(db, id)) === mix.deliveries, signal);
+        if (small)
+          await until(async () => (await runDeliveries(db, id)) === mix.deliveries, signal, LOOK_EVERY_MS);
         else await fanOutSettled(cluster, signal);
         return runDeliveries(db, id);
       });
@@ -144,7 +138,6 @@ export async function benchFanout(
         speedup: round(rowsPerSecond(middle.path) / rowsPerSecond(measured)),
       };
     }
-    const server = await db.query<{ v: string }>(`select current_setting('server_version') as v`);
     return {
       mix: mix.name,
       posts: mix.posts.length,
@@ -156,15 +149,7 @@ export async function benchFanout(
       smallPosts: smallLatency,
       pushed,
       cachedFeeds: Math.min(CACHED_READERS, mix.readers),
-      machine: {
-        cpu: cpus()[0]?.model ?? 'unknown',
-        cores: availableParallelism(),
-        memoryGiB: Math.round(totalmem() / 2 ** 30),
-        node: process.version,
-        postgres: server.rows[0]!.v,
-        bus: cluster.bus.kind,
-        cache: bench.cache.kind,
-      },
+      machine: await describeMachine(bench),
     };
   } finally {
     await bench.stop();
@@ -180,10 +165,6 @@ const figures = (pair: { path: Measured; raw: Measured }) => ({
   rawCopyPerSecond: Math.round(rowsPerSecond(pair.raw)),
   ratio: round(ratioOf(pair)),
 });
-
-async function until(done: () => Promise<boolean>, signal: AbortSignal | undefined): Promise<void> {
-  while (!(await done())) await sleep(20, undefined, signal ? { signal } : {});
-}
 
 /** Users, authors with exactly so many followers each, and their posts, committed and not to be swept. */
 async function prepare(
@@ -201,25 +182,13 @@ async function prepare(
     await seedPairs(cluster, once(pairs), { celebrityThreshold: NO_CELEBRITIES });
     small = author;
   }
-  const events: EventRef[] = [];
-  for (let from = 0; from < mix.posts.length; from += POSTS_A_BATCH)
-    events.push(...(await makePosts(bench, mix.posts.slice(from, from + POSTS_A_BATCH))));
+  const events = await makePosts(bench, mix.posts);
   await settleAfterLoad(cluster.db);
   return { events, small };
 }
 
 async function* once<T>(value: T): AsyncGenerator<T> {
   yield value;
-}
-
-async function makePosts({ cluster }: BenchCluster, authors: readonly number[]): Promise<EventRef[]> {
-  const ids = await cluster.ids.take(authors.length);
-  const eventIds = await cluster.ids.take(authors.length);
-  const createdAtMs = Date.now();
-  const rows = authors.map((authorId, i) => {
-    return { id: ids[i]!, authorId, body: 'a post of the benchmark', createdAtMs, eventId: eventIds[i]! };
-  });
-  return importPosts(cluster.db, rows);
 }
 
 /** Feeds that are cached and sockets that are open while posts come: what readers cost is part of the path. */

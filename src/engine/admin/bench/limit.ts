@@ -1,6 +1,7 @@
 import { ROW_BYTES } from '../../model/messages.ts';
 import { copyIn } from '../../store/copy.ts';
 import { Database } from '../../store/database.ts';
+import { inParallel } from '../../store/parallel.ts';
 
 export interface Measured {
   readonly rows: number;
@@ -17,17 +18,6 @@ export const rowsPerSecond = (measured: Measured): number => measured.rows / mea
 
 export const round = (value: number): number => Math.round(value * 1000) / 1000;
 
-/** As many workers as connections share the items. Throws what the first of them throws. */
-export async function shareOut<Item>(
-  items: Iterable<Item>,
-  workers: number,
-  work: (next: Iterable<Item>) => Promise<void>,
-): Promise<void> {
-  const queue = items[Symbol.iterator]();
-  const shared: Iterable<Item> = { [Symbol.iterator]: () => ({ next: () => queue.next() }) };
-  await Promise.all(Array.from({ length: workers }, () => work(shared)));
-}
-
 /** The limit: COPY of the same rows, in the same batches and order, over as many connections as the writer has. */
 export async function rawCopy(
   url: string,
@@ -36,20 +26,13 @@ export async function rawCopy(
   connections: number,
 ): Promise<number> {
   const db = new Database(url, { maxSessions: connections, applicationName: 'feedctl bench' });
+  const copy = `copy ${table} (user_id, post_id, author_id) from stdin (format binary)`;
   let bytes = 0;
   try {
-    await shareOut(batches, connections, (next) =>
-      db.withSession(async (session) => {
-        for (const rows of next) {
-          await copyIn(
-            session,
-            `copy ${table} (user_id, post_id, author_id) from stdin (format binary)`,
-            rows,
-          );
-          bytes += rows.reduce((sum, part) => sum + part.length, 0);
-        }
-      }),
-    );
+    await inParallel(batches, connections, async (rows) => {
+      await db.withSession((session) => copyIn(session, copy, rows));
+      bytes += rows.reduce((sum, part) => sum + part.length, 0);
+    });
   } finally {
     await db.close();
   }

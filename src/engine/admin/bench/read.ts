@@ -1,4 +1,3 @@
-import { availableParallelism, cpus, totalmem } from 'node:os';
 import type { Config } from '../../config/config.ts';
 import { readFeed } from '../../feed/read.ts';
 import { rebuild } from '../../feed/rebuild.ts';
@@ -6,19 +5,20 @@ import { FeedctlError } from '../../model/errors.ts';
 import { createPost } from '../../social/posts.ts';
 import { joinedPage, settleAfterLoad } from '../../store/bench.ts';
 import type { Queryable, Store } from '../../store/database.ts';
-import { importPosts } from '../../store/posts.ts';
+import { inParallel } from '../../store/parallel.ts';
 import type { LatencyMs } from '../../store/runs.ts';
 import { randomSource } from '../generate.ts';
 import { type Pair, seedPairs } from '../seed.ts';
 import { type BenchCluster, openBenchCluster } from './benchCluster.ts';
-import { round, shareOut } from './limit.ts';
+import { round } from './limit.ts';
+import { describeMachine, type Machine } from './machine.ts';
+import { makePosts } from './posts.ts';
 
 const PAGE = 20;
 /** Celebrities, how many of them a reader of the second kind follows, and how many posts each has. */
 const CELEBRITIES = 20;
 const CELEBRITIES_FOLLOWED = 10;
 const CELEBRITY_POSTS = 50;
-const POSTS_A_BATCH = 4_000;
 /** Reads of one kind in a row, before the next kind has its turn. */
 const READS_A_TURN = 20;
 const MIX_READERS_AT_A_TIME = 8;
@@ -74,14 +74,7 @@ export interface BenchReadResult {
     readonly saved: number;
     readonly readsPerSecond: number;
   };
-  readonly machine: {
-    cpu: string;
-    cores: number;
-    memoryGiB: number;
-    node: string;
-    postgres: string;
-    cache: string;
-  };
+  readonly machine: Machine;
 }
 
 /** Counts what is asked of the database on behalf of reads. */
@@ -149,7 +142,6 @@ export async function benchRead(
     }
     report('reading as readers come');
     const mix = await readMix(bench, [...plain, ...fans], authors, options);
-    const server = await db.query<{ v: string }>(`select current_setting('server_version') as v`);
     const result = {
       join: kinds.join.result(),
       uncached: kinds.uncached.result(),
@@ -164,14 +156,7 @@ export async function benchRead(
       speedup: round(result.join.p50 / result.cached.p50),
       celebritySpeedup: round(result.join.p50 / result.celebrityCached.p50),
       mix,
-      machine: {
-        cpu: cpus()[0]?.model ?? 'unknown',
-        cores: availableParallelism(),
-        memoryGiB: Math.round(totalmem() / 2 ** 30),
-        node: process.version,
-        postgres: server.rows[0]!.v,
-        cache: cache.kind,
-      },
+      machine: await describeMachine(bench),
     };
   } finally {
     await bench.stop();
@@ -231,23 +216,19 @@ async function readMix(
   const ms: number[] = [];
   let posts = 0;
   const startedAt = performance.now();
-  await shareOut(sequence, MIX_READERS_AT_A_TIME, async (part) => {
-    for (const reader of part) {
-      options.signal?.throwIfAborted();
-      const readAt = performance.now();
-      await readFeed(counted, reader, { limit: PAGE }, cache);
-      ms.push(performance.now() - readAt);
-      if (ms.length % options.readsAPost === 0) {
-        posts += 1;
-        await createPost(cluster, 1 + Math.floor(random() * authors), 'a post of the benchmark');
-      }
+  await inParallel(sequence, MIX_READERS_AT_A_TIME, async (reader) => {
+    options.signal?.throwIfAborted();
+    const readAt = performance.now();
+    await readFeed(counted, reader, { limit: PAGE }, cache);
+    ms.push(performance.now() - readAt);
+    if (ms.length % options.readsAPost === 0) {
+      posts += 1;
+      await createPost(cluster, 1 + Math.floor(random() * authors), 'a post of the benchmark');
     }
   });
   const seconds = (performance.now() - startedAt) / 1000;
   const after = cache.stats();
-  await shareOut(sequence, MIX_READERS_AT_A_TIME, async (part) => {
-    for (const reader of part) await readFeed(uncached, reader, { limit: PAGE });
-  });
+  await inParallel(sequence, MIX_READERS_AT_A_TIME, (reader) => readFeed(uncached, reader, { limit: PAGE }));
   const queries = counted.queries + after.checks - before.checks;
   return {
     ...latency(ms),
@@ -266,9 +247,10 @@ async function readMix(
 
 /** Authors are users 1 to n, then come the celebrities, the readers, and the readers who follow celebrities. */
 async function prepare(
-  { cluster }: BenchCluster,
+  bench: BenchCluster,
   options: BenchReadOptions,
 ): Promise<{ plain: number[]; fans: number[]; authors: number }> {
+  const { cluster } = bench;
   const { authors, readers, followees } = options;
   if (followees > authors)
     throw new FeedctlError('USAGE', `nobody can follow ${followees} of ${authors} authors`);
@@ -297,15 +279,7 @@ async function prepare(
   const posted = Array.from({ length: authors * options.posts }, (_, i) => 1 + (i % authors));
   for (let i = 0; i < CELEBRITIES * CELEBRITY_POSTS; i += 1)
     posted.splice(Math.floor(random() * posted.length), 0, celebrities[i % CELEBRITIES]!);
-  for (let from = 0; from < posted.length; from += POSTS_A_BATCH) {
-    const part = posted.slice(from, from + POSTS_A_BATCH);
-    const [ids, eventIds] = [await cluster.ids.take(part.length), await cluster.ids.take(part.length)];
-    const createdAtMs = Date.now();
-    const rows = part.map((authorId, i) => {
-      return { id: ids[i]!, authorId, body: 'a post of the benchmark', createdAtMs, eventId: eventIds[i]! };
-    });
-    await importPosts(cluster.db, rows);
-  }
+  await makePosts(bench, posted);
   await settleAfterLoad(cluster.db);
   await rebuild(cluster.db, undefined, { changes: cluster.changes });
   await cluster.db.query('vacuum analyze feed_items');

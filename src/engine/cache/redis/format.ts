@@ -17,12 +17,6 @@ export function packIds(ids: readonly number[]): Buffer {
   return bytes;
 }
 
-export function unpackIds(bytes: Buffer): number[] {
-  const ids: number[] = [];
-  for (let at = 0; at < bytes.length; at += 8) ids.push(readId(bytes, at));
-  return ids;
-}
-
 function packValue(
   kind: number,
   lists: readonly (readonly number[])[],

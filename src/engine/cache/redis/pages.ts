@@ -1,12 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import type { FeedEntry } from '../../model/feed.ts';
 import { MAX_ID } from '../../model/ids.ts';
+import { readIds } from '../../model/messages.ts';
 import type { Post } from '../../model/post.ts';
 import type { AuthorPosts, PageCache, PageEntries, PageEntry } from '../cache.ts';
 import { HotReaders } from '../hotReaders.ts';
 import type { Slots } from '../slots.ts';
 import { isCacheError } from './connection.ts';
-import { packIds, packRing, packStored, unpackIds, unpackPost, unpackSlice } from './format.ts';
+import { packIds, packRing, packStored, unpackPost, unpackSlice } from './format.ts';
 import { type Kind, keyOf, SECONDS_TO_LIVE } from './keys.ts';
 import type { RedisState, State } from './state.ts';
 
@@ -61,7 +62,7 @@ export function openPages({ state, counts, loads, lease }: Parts): PageCache {
       return {
         now,
         feed: unpackSlice(feed),
-        owners: [query.userId, ...unpackIds(celebrities)],
+        owners: [query.userId, ...readIds(celebrities)],
         rings: rings.map((ring) => (ring ? unpackSlice(ring) : undefined)),
       };
     });

@@ -1,12 +1,9 @@
 import { hostname } from 'node:os';
 import type { QueueDepth } from '../bus/bus.ts';
 import type { Cluster } from '../cluster.ts';
-import { isReady } from '../gateway/health.ts';
 import { withoutPassword } from '../store/database.ts';
-import { type GatewayRow, listGateways, listWorkers, type WorkerRow } from '../store/roles.ts';
-
-/** A role that has not been heard of for this long is not counted on. */
-const SILENT_MS = 15_000;
+import { listWorkers, type WorkerRow } from '../store/roles.ts';
+import { type GatewayState, gatewayStates, isHeardOf } from './gateways.ts';
 
 export interface Component {
   readonly name: string;
@@ -23,7 +20,7 @@ export interface ClusterStatus {
   readonly components: readonly Component[];
   readonly queues: readonly QueueDepth[];
   readonly workers: readonly (WorkerRow & { ready: boolean })[];
-  readonly gateways: readonly (GatewayRow & { ready: boolean })[];
+  readonly gateways: readonly GatewayState[];
 }
 
 /** What runs and how it is, from a few cheap queries. */
@@ -35,12 +32,7 @@ export async function clusterStatus(cluster: Cluster): Promise<ClusterStatus> {
   const { citusVersion, shards } = await db.topology();
   const nodes = new Set(shards.map(({ node }) => `${node.host}:${node.port}`)).size;
   const workers = (await listWorkers(db)).map((row) => ({ ...row, ready: isHeardOf(row) && !isGone(row) }));
-  const gateways = await Promise.all(
-    (await listGateways(db)).map(async (row) => ({
-      ...row,
-      ready: isHeardOf(row) && (await isReady(row.url)),
-    })),
-  );
+  const gateways = await gatewayStates(db);
   const broker = await bus.health?.();
   const queues = (broker?.ready ?? true) ? await bus.depths() : [];
   const dead = queues.reduce((sum, queue) => sum + queue.deadLetters, 0);
@@ -101,8 +93,6 @@ export async function clusterStatus(cluster: Cluster): Promise<ClusterStatus> {
     gateways,
   };
 }
-
-const isHeardOf = (row: { heartbeatAgeMs: number }): boolean => row.heartbeatAgeMs < SILENT_MS;
 
 /** Of a process of this machine one need not wait for its silence. */
 function isGone({ host, pid }: WorkerRow): boolean {

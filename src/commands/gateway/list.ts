@@ -1,0 +1,31 @@
+import { BaseCommand } from '../../baseCommand.ts';
+import type { GatewayState } from '../../engine/admin/gateways.ts';
+import { formatDuration } from '../../ui/format.ts';
+import { renderTable } from '../../ui/table.ts';
+
+export default class GatewayList extends BaseCommand {
+  static override summary = 'List the gateways, and whether each takes requests';
+  static override examples = ['<%= config.bin %> gateway list', '<%= config.bin %> gateway list --json'];
+
+  async run(): Promise<{ gateways: GatewayState[] }> {
+    const { flags } = await this.parse(GatewayList);
+    const { gatewayStates } = await import('../../engine/admin/gateways.ts');
+    const gateways = await this.withCluster(flags, ({ db }) => gatewayStates(db));
+    const rows = gateways.map((gateway) => [
+      gateway.id,
+      gateway.url,
+      gateway.ready ? 'yes' : 'NO',
+      gateway.online,
+      gateway.startedAt.toISOString(),
+      `${formatDuration(gateway.heartbeatAgeMs / 1000)} ago`,
+    ]);
+    this.log(
+      rows.length === 0
+        ? 'No gateways.'
+        : renderTable(['gateway', 'url', 'ready', 'users online', 'since', 'last heard of'], rows, {
+            borders: Boolean(process.stdout.isTTY),
+          }),
+    );
+    return { gateways };
+  }
+}

@@ -1,0 +1,48 @@
+import { Flags } from '@oclif/core';
+import { BaseCommand } from '../baseCommand.ts';
+import type { ProbeResult } from '../engine/admin/probe.ts';
+import { renderTable } from '../ui/table.ts';
+
+export default class Probe extends BaseCommand {
+  static override summary = 'Send one post through the whole live path and time each leg of it';
+  static override description =
+    `Creates a post over HTTP as a user made for it, and waits for it on the WebSocket of another one who follows them. Nobody else sees it, and both users are erased again; their events stay in the log. Exits 1 where the post does not arrive, or is late, and names the leg it is stuck at.`;
+  static override flags = {
+    'gateway-url': Flags.string({ description: 'gateway to probe; one that is running by default' }),
+    'max-ms': Flags.integer({ description: 'a post that takes longer is late', default: 1_000, min: 1 }),
+    timeout: Flags.integer({
+      description: 'seconds until the post is given up',
+      default: 10,
+      min: 1,
+      max: 300,
+    }),
+  };
+  static override examples = [
+    '<%= config.bin %> probe',
+    '<%= config.bin %> probe --max-ms 200 --json',
+    '<%= config.bin %> probe --gateway-url http://gateway-2.example:7070',
+  ];
+
+  async run(): Promise<ProbeResult> {
+    const { flags } = await this.parse(Probe);
+    const { probe } = await import('../engine/admin/probe.ts');
+    const { signal } = this;
+    const result = await this.withCluster(flags, (cluster) =>
+      probe(cluster, { maxMs: flags['max-ms'], timeoutMs: flags.timeout * 1_000, signal }),
+    );
+    const ms = (value: number | null) => (value === null ? '-' : `${value} ms`);
+    this.log(
+      renderTable(
+        ['leg', 'after', 'took'],
+        result.legs.map(({ leg, atMs, tookMs }) => [leg, ms(atMs), ms(tookMs)]),
+        { borders: Boolean(process.stdout.isTTY) },
+      ),
+    );
+    const stuck = result.stuckAt ? `STUCK, not ${result.stuckAt}` : `seen in ${result.totalMs} ms`;
+    this.log(`${result.gatewayUrl}: ${stuck}${result.reason ? ` (${result.reason})` : ''}`);
+    if (!result.cleanedUp)
+      this.logToStderr('The path is stuck: the probe’s users are left for the next probe to erase.');
+    if (!result.ok) process.exitCode = 1;
+    return result;
+  }
+}

@@ -1,0 +1,21 @@
+import { isReady } from '../gateway/health.ts';
+import type { Queryable } from '../store/database.ts';
+import { type GatewayRow, listGateways } from '../store/roles.ts';
+
+/** A role that has not been heard of for this long is not counted on. */
+const SILENT_MS = 15_000;
+
+export const isHeardOf = (row: { heartbeatAgeMs: number }): boolean => row.heartbeatAgeMs < SILENT_MS;
+
+/** `ready`: it has been heard of, and takes requests now. */
+export type GatewayState = GatewayRow & { readonly ready: boolean };
+
+/** Every gateway that has registered and not left, each asked whether it is ready. */
+export async function gatewayStates(db: Queryable): Promise<GatewayState[]> {
+  return Promise.all(
+    (await listGateways(db)).map(async (row) => ({
+      ...row,
+      ready: isHeardOf(row) && (await isReady(row.url)),
+    })),
+  );
+}

@@ -2,6 +2,7 @@ import { ROW_BYTES } from '../../model/messages.ts';
 import { copyIn } from '../../store/copy.ts';
 import { Database } from '../../store/database.ts';
 import { inParallel } from '../../store/parallel.ts';
+import type { LatencyMs } from '../../store/runs.ts';
 
 export interface Measured {
   readonly rows: number;
@@ -17,6 +18,13 @@ export async function measure(work: () => Promise<number>): Promise<Measured> {
 export const rowsPerSecond = (measured: Measured): number => measured.rows / measured.seconds;
 
 export const round = (value: number): number => Math.round(value * 1000) / 1000;
+
+export function percentiles(times: readonly number[]): LatencyMs {
+  const sorted = times.toSorted((a, b) => a - b);
+  const at = (share: number) =>
+    round(sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0);
+  return { p50: at(0.5), p95: at(0.95), p99: at(0.99) };
+}
 
 /** The limit: COPY of the same rows, in the same batches and order, over as many connections as the writer has. */
 export async function rawCopy(

@@ -10,7 +10,7 @@ import type { LatencyMs } from '../../store/runs.ts';
 import { randomSource } from '../generate.ts';
 import { type Pair, seedPairs } from '../seed.ts';
 import { type BenchCluster, openBenchCluster } from './benchCluster.ts';
-import { round } from './limit.ts';
+import { percentiles, round } from './limit.ts';
 import { describeMachine, type Machine } from './machine.ts';
 import { makePosts } from './posts.ts';
 
@@ -183,18 +183,11 @@ class Kind {
   }
 
   result(): Measured {
-    return { ...latency(this.#ms), ...perRead(this.#counted.queries, this.#ms.length) };
+    return { ...percentiles(this.#ms), ...perRead(this.#counted.queries, this.#ms.length) };
   }
 }
 
 const perRead = (queries: number, reads: number) => ({ reads, queriesPerRead: round(queries / reads) });
-
-function latency(times: readonly number[]): LatencyMs {
-  const sorted = times.toSorted((a, b) => a - b);
-  const at = (share: number) =>
-    round(sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))]!);
-  return { p50: at(0.5), p95: at(0.95), p99: at(0.99) };
-}
 
 /** Readers by Zipf's law with exponent 1, cold at first, while posts are made and fanned out. */
 async function readMix(
@@ -231,7 +224,7 @@ async function readMix(
   await inParallel(sequence, MIX_READERS_AT_A_TIME, (reader) => readFeed(uncached, reader, { limit: PAGE }));
   const queries = counted.queries + after.checks - before.checks;
   return {
-    ...latency(ms),
+    ...percentiles(ms),
     ...perRead(queries, ms.length),
     posts,
     hits: after.hits - before.hits,

@@ -1,0 +1,69 @@
+import { Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import type { BenchPushResult } from '../../engine/admin/bench/push/push.ts';
+import { formatCount } from '../../ui/format.ts';
+import { renderTable } from '../../ui/table.ts';
+
+const count = (description: string, value: number, max: number) =>
+  Flags.integer({ description, default: value, min: 1, max });
+
+export default class BenchPush extends BaseCommand {
+  static override summary = 'Measure pushing to open sockets against a bare WebSocket server';
+  static override description =
+    `Read the ratios, not the figures: a gateway and a server of nothing but \`ws\` take turns within one run on one machine, each in a process of its own with as many sockets open, and the clients in further ones.
+
+Without --database-url the database is a temporary embedded one; broker and cache are those that are configured. With it, that cluster has to be empty, and is empty again afterwards.`;
+  static override flags = {
+    // All come from one address, which has fewer ports than this for one server.
+    sockets: Flags.integer({
+      description: 'open sockets at each server',
+      default: 10_000,
+      min: 100,
+      max: 25_000,
+    }),
+    runs: count('posts to all sockets, of each kind', 3, 100),
+    rate: count('deliveries a second while latency is measured', 1_000, 100_000),
+    seconds: count('for how long', 20, 3_600),
+  };
+  static override examples = [
+    '<%= config.bin %> bench push',
+    '<%= config.bin %> bench push --sockets 2000 --runs 1 --seconds 5 --json',
+  ];
+
+  async run(): Promise<BenchPushResult> {
+    const { flags } = await this.parse(BenchPush);
+    const config = await this.loadConfig(flags);
+    const { benchPush } = await import('../../engine/admin/bench/push/push.ts');
+    const { signal } = this;
+    const result = await benchPush(config, this.config.version, {
+      ...flags,
+      signal,
+      onProgress: (text) => process.stderr.write(`${text}\n`),
+    });
+    const { memory, broadcast, latency, machine } = result;
+    const row = (name: string, one: BenchPushResult['broadcast']['bare'], ratio?: number): string[] => [
+      name,
+      `${formatCount(one.framesPerSecond)}/s`,
+      ratio === undefined ? '' : String(ratio),
+      `${one.allMs} ms`,
+      `${one.cpuMicrosPerFrame} µs`,
+    ];
+    this.log(
+      renderTable(
+        [`one post to ${formatCount(result.sockets)} sockets`, 'frames', 'ratio', 'all after', 'CPU a frame'],
+        [
+          row('bare ws', broadcast.bare),
+          row('a celebrity’s', broadcast.celebrity, broadcast.celebrity.ratio),
+          row('fanned out', broadcast.fannedOut, broadcast.fannedOut.ratio),
+        ],
+        { borders: Boolean(process.stdout.isTTY) },
+      ),
+    );
+    this.log(`
+Memory a socket: ${formatCount(memory.gatewayBytesPerSocket)} bytes, of a bare server ${formatCount(memory.bareBytesPerSocket)}; ratio ${memory.ratio}.
+Request to socket at ${formatCount(latency.deliveriesPerSecond)} deliveries/s: p50 ${latency.ms.p50} ms, p95 ${latency.ms.p95} ms, p99 ${latency.ms.p99} ms, at most ${latency.ms.max} ms; ${formatCount(latency.deliveries)} frames of ${formatCount(latency.posts)} posts, ${formatCount(latency.missing)} missing, ${formatCount(latency.errors)} errors.
+${machine.cores} cores, ${machine.cpu}, ${machine.memoryGiB} GiB, Node ${machine.node}, PostgreSQL ${machine.postgres}, bus ${machine.bus}, cache ${machine.cache}.`);
+    if (latency.missing > 0 || latency.errors > 0) process.exitCode = 1;
+    return result;
+  }
+}

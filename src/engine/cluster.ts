@@ -54,14 +54,14 @@ export async function openBus(config: Config, databaseUrl: string, log: Log): Pr
 }
 
 /**
- * Opens the cluster. Throws DATABASE_UNREACHABLE, CLUSTER_NOT_RUNNING, SCHEMA_MISSING, SCHEMA_NEWER, CACHE_REFUSED or
- * CACHE_UNSUITABLE.
+ * Opens the cluster. Throws DATABASE_UNREACHABLE or another DATABASE_ code, CLUSTER_NOT_RUNNING, SCHEMA_MISSING,
+ * SCHEMA_NEWER, CACHE_REFUSED, CACHE_TLS_FAILED, CACHE_UNSUITABLE or CONFIG_INVALID.
  * `databaseUrl`: where it is known already, as in the process that started the server. `metrics`: for roles, whose
  * calls are guarded; a command fails at once instead.
  */
 export async function openCluster(
   config: Config,
-  options: { databaseUrl?: string; log?: Log; anySchema?: boolean; metrics?: Metrics } = {},
+  options: { databaseUrl?: string; log?: Log; metrics?: Metrics } = {},
 ): Promise<Cluster> {
   const resources = new Resources();
   const log = options.log ?? silentLog;
@@ -70,12 +70,12 @@ export async function openCluster(
     const { metrics } = options;
     const db = metrics ? (await import('./store/pools.ts')).openWorkPool(url, metrics) : new Database(url);
     resources.add('database', () => db.close());
-    if (!options.anySchema) await checkSchema(db, config.store);
+    await checkSchema(db, config.store);
     const bus = await guarded(await openBus(config, url, log), config, metrics);
     resources.add('bus', () => bus.close());
     const ids = openIdSource(db);
     resources.add('node number', () => ids.release());
-    const sharedCache = options.anySchema ? undefined : await openSharedCache(config, db, log);
+    const sharedCache = await openSharedCache(config, db, log);
     resources.add('cache', () => sharedCache?.close());
     const changes = sharedCache ?? notifiedChanges;
     const close = () => resources.release(log);
@@ -96,7 +96,11 @@ async function guarded(bus: Bus, config: Config, metrics: Metrics | undefined): 
 }
 
 /** Where a cache is configured, whoever changes a feed has to tell it: commands too. */
-async function openSharedCache(config: Config, db: Database, log: Log): Promise<FeedCache | undefined> {
+export async function openSharedCache(
+  config: Config,
+  db: Database,
+  log: Log,
+): Promise<FeedCache | undefined> {
   if (!config.cacheUrl) return undefined;
   const { openRedisCache } = await import('./cache/redis/cache.ts');
   return openRedisCache(config.cacheUrl, db, log);

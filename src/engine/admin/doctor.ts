@@ -1,12 +1,17 @@
 import { access, constants, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { type Cluster, openCluster } from '../cluster.ts';
+import type { Bus } from '../bus/bus.ts';
+import type { FeedCache } from '../cache/cache.ts';
+import { openBus, openSharedCache, resolveDatabaseUrl } from '../cluster.ts';
 import { readClusterState } from '../config/clusterState.ts';
 import type { Config, SettingName, Source } from '../config/config.ts';
 import { ERRORS, isFeedctlError, messageOf } from '../model/errors.ts';
+import { Resources } from '../resources.ts';
 import { citusNodes } from '../store/citusNodes.ts';
-import { withoutPassword } from '../store/database.ts';
-import { clusterStatus } from './status.ts';
+import { Database, withoutPassword } from '../store/database.ts';
+import { checkSchema } from '../store/migrate.ts';
+import { silentLog } from '../telemetry/log.ts';
+import { type ClusterParts, clusterStatus } from './status.ts';
 
 export interface Check {
   readonly name: string;
@@ -44,26 +49,56 @@ export async function diagnose(config: Config): Promise<DoctorReport> {
   }));
   const checks: Check[] = [check('node', 'ok', process.version)];
   if (config.embedded) checks.push(...(await checkDataDir(config.dataDir)));
-  let cluster: Cluster | undefined;
-  try {
-    cluster = await openCluster(config);
-    checks.push(
-      check('database', 'ok', withoutPassword(cluster.db.url)),
-      check('schema', 'ok', 'up to date'),
-    );
-    checks.push(...((await cluster.bus.check?.()) ?? []));
-    checks.push(...(await checkCitus(cluster)), ...(await checkCluster(cluster)));
-  } catch (error) {
-    const fix = isFeedctlError(error) ? error.suggestions[0] : undefined;
-    checks.push(check(isFeedctlError(error) ? error.code : 'database', 'fault', messageOf(error), fix));
-  } finally {
-    await cluster?.close();
+  /** What keeps a part from being looked at is a fault of its own; the other parts are looked at all the same. */
+  const part = async (name: string, look: () => Promise<readonly Check[]>): Promise<void> => {
+    try {
+      checks.push(...(await look()));
+    } catch (error) {
+      const fix = isFeedctlError(error) ? error.suggestions[0] : undefined;
+      checks.push(check(isFeedctlError(error) ? error.code : name, 'fault', messageOf(error), fix));
+    }
+  };
+  const resources = new Resources();
+  let url: string | undefined;
+  let db: Database | undefined;
+  let bus: Bus | undefined;
+  let sharedCache: FeedCache | undefined;
+  await part('database', async () => {
+    url = await resolveDatabaseUrl(config);
+    const opened = new Database(url);
+    resources.add('database', () => opened.close());
+    await opened.ping();
+    checks.push(check('database', 'ok', withoutPassword(url)));
+    await checkSchema(opened, config.store);
+    db = opened;
+    return [check('schema', 'ok', 'up to date')];
+  });
+  // What the broker and the cache are to hold is written in the database.
+  if (db && url) {
+    const [database, databaseUrl] = [db, url];
+    await part('broker', async () => {
+      const opened = await openBus(config, databaseUrl, silentLog);
+      resources.add('bus', () => opened.close());
+      bus = opened;
+      return (await opened.check?.()) ?? [];
+    });
+    await part('cache', async () => {
+      sharedCache = await openSharedCache(config, database, silentLog);
+      resources.add('cache', () => sharedCache?.close());
+      return checkCache(sharedCache);
+    });
+    await part('citus', () => checkCitus(database));
   }
+  if (db && bus) {
+    const parts = { config, db, bus, sharedCache };
+    await part('cluster', () => checkCluster(parts));
+  }
+  await resources.release();
   return { context: config.context, ok: checks.every((one) => one.status !== 'fault'), settings, checks };
 }
 
 /** Nothing on plain PostgreSQL. That the tables are distributed and colocated is part of the schema's check. */
-async function checkCitus({ db }: Cluster): Promise<Check[]> {
+async function checkCitus(db: Database): Promise<Check[]> {
   const { citusVersion, distributed, shards } = await db.topology();
   if (!distributed) return [];
   const nodes = await citusNodes(db);
@@ -149,7 +184,7 @@ async function checkDataDir(dataDir: string): Promise<Check[]> {
   }
 }
 
-async function checkCluster(cluster: Cluster): Promise<Check[]> {
+async function checkCluster(cluster: ClusterParts): Promise<Check[]> {
   const { db } = cluster;
   const askedAt = Date.now();
   const { rows } = await db.query<Record<string, number>>(
@@ -179,7 +214,6 @@ async function checkCluster(cluster: Cluster): Promise<Check[]> {
           `Start one with \`feedctl up\` or \`feedctl ${part.kind} start\`.`,
         ),
       ),
-    ...checkCache(cluster),
     check(
       'clock',
       warnIf(skew > CLOCK_SKEW_MS),
@@ -231,7 +265,7 @@ async function checkCluster(cluster: Cluster): Promise<Check[]> {
   ];
 }
 
-function checkCache({ sharedCache }: Cluster): Check[] {
+function checkCache(sharedCache: FeedCache | undefined): Check[] {
   if (!sharedCache) return [];
   const { ready, version, detail, warning } = sharedCache.health();
   if (!ready) return [check('cache', 'warning', detail, ERRORS.CACHE_UNREACHABLE.mend)];

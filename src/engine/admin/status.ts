@@ -23,8 +23,10 @@ export interface ClusterStatus {
   readonly gateways: readonly GatewayState[];
 }
 
+export type ClusterParts = Pick<Cluster, 'config' | 'db' | 'bus' | 'sharedCache'>;
+
 /** What runs and how it is, from a few cheap queries. */
-export async function clusterStatus(cluster: Cluster): Promise<ClusterStatus> {
+export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatus> {
   const { db, bus, config } = cluster;
   const server = await db.query<{ version: string; size: string }>(
     `select current_setting('server_version') as version, pg_size_pretty(pg_database_size(current_database())) as size`,

@@ -77,7 +77,7 @@ export async function loadConfig(flags: ConfigFlags, env: NodeJS.ProcessEnv = pr
     ['--broker-url', flags.brokerUrl],
     ['--cache-url', flags.cacheUrl],
   ]) {
-    if (value?.split(',').some((one) => /^\s*[a-z]+:\/\/[^/@]*:[^/]+@|[?&]password=/i.test(one)))
+    if (value?.split(',').some((one) => /^\s*[a-z]+:\/\/[^/@]*:.+@|[?&]password=/i.test(one)))
       throw new FeedctlError('SECRET_IN_FLAG', `${flag} contains a password`);
   }
   const name = flags.context ?? env.FEEDCTL_CONTEXT ?? 'local';

@@ -12,7 +12,8 @@ export type Failure = 'passing' | 'final' | 'unknown';
  * to mend it. `docs/errors.md` has a heading for each code; a test compares the two.
  *
  * Exit status: 1 failed, 2 wrong usage, 3 partly done. `failure` is what the code means for trying again; without
- * it, that is what the error's cause means (`resilience/failure.ts`).
+ * it, that is what the error's cause means (`resilience/failure.ts`). A server that lets nobody in is passing: an
+ * operator mends it, and no message was at fault.
  */
 export const ERRORS = {
   BAD_LINE: { exit: 1, mend: 'Correct or remove that line; nothing was changed.' },
@@ -23,16 +24,23 @@ export const ERRORS = {
   },
   BROKER_PLUGIN_MISSING: {
     exit: 1,
+    failure: 'passing',
     mend: 'Enable it on every broker: `rabbitmq-plugins enable rabbitmq_consistent_hash_exchange`.',
   },
-  BROKER_REFUSED: { exit: 1, mend: 'Correct the user or the password in the broker’s URL.' },
+  BROKER_REFUSED: {
+    exit: 1,
+    failure: 'passing',
+    mend: 'Correct the user or the password in the broker’s URL.',
+  },
   BROKER_TLS_FAILED: {
     exit: 1,
+    failure: 'passing',
     mend: 'Check the port, and the files that cacertfile, certfile and keyfile in the URL name.',
   },
-  BROKER_TOO_OLD: { exit: 1, mend: 'Upgrade RabbitMQ to 3.10 or newer.' },
+  BROKER_TOO_OLD: { exit: 1, failure: 'passing', mend: 'Upgrade RabbitMQ to 3.10 or newer.' },
   BROKER_TOPOLOGY_MISMATCH: {
     exit: 1,
+    failure: 'passing',
     mend: 'Give feedctl a virtual host of its own, or delete what is in the way when it is empty; `feedctl migrate` makes it anew.',
   },
   BROKER_UNREACHABLE: {
@@ -45,7 +53,11 @@ export const ERRORS = {
     failure: 'passing',
     mend: 'Run `feedctl migrate`: it makes the queues that are missing.',
   },
-  BROKER_VHOST_UNKNOWN: { exit: 1, mend: 'Create the virtual host, or correct the broker’s URL.' },
+  BROKER_VHOST_UNKNOWN: {
+    exit: 1,
+    failure: 'passing',
+    mend: 'Create the virtual host, or correct the broker’s URL.',
+  },
   BUS_MESSAGE_INVALID: {
     exit: 1,
     failure: 'final',
@@ -54,6 +66,10 @@ export const ERRORS = {
   CACHE_REFUSED: {
     exit: 1,
     mend: 'Correct the user and password in FEEDCTL_CACHE_URL, and what Redis allows them.',
+  },
+  CACHE_TLS_FAILED: {
+    exit: 1,
+    mend: 'Check the port, and the files that cacertfile, certfile and keyfile in the URL name.',
   },
   CACHE_UNREACHABLE: {
     exit: 1,
@@ -88,6 +104,16 @@ export const ERRORS = {
   CONFIRMATION_REQUIRED: { exit: 2, mend: 'Pass --yes to confirm without being asked.' },
   DATABASE_ERROR: { exit: 1, mend: 'Look at the database server’s log; the command may be run again.' },
   DATABASE_NOT_FOUND: { exit: 1, mend: 'Create the database first, or correct its name in the URL.' },
+  DATABASE_REFUSED: {
+    exit: 1,
+    failure: 'passing',
+    mend: 'Correct the user and the password in FEEDCTL_DATABASE_URL, and what pg_hba.conf and grants allow that user.',
+  },
+  DATABASE_TLS_FAILED: {
+    exit: 1,
+    failure: 'passing',
+    mend: 'Check sslmode in the URL, and the files that sslrootcert, sslcert and sslkey name.',
+  },
   DATABASE_UNREACHABLE: {
     exit: 1,
     failure: 'passing',

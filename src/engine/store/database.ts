@@ -1,6 +1,8 @@
+import type { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import pg from 'pg';
 import { FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
+import { isTlsError } from '../net/tls.ts';
 import type { Guard } from '../resilience/guard.ts';
 import { ONCE, type RetryLimits, repeat } from '../resilience/repeat.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -51,10 +53,22 @@ const UNREACHABLE = new Set([
   'EACCES',
 ]);
 
-/** The URL as it may be shown: without its password. */
-export function withoutPassword(url: string): string {
-  return url.replace(/(:\/\/[^:/@]*):[^/]*@/, '$1:***@').replace(/([?&]password=)[^&]*/g, '$1***');
+/** A URL, or several separated by commas, as they may be shown: without passwords, those that were not encoded included. */
+export function withoutPassword(urls: string): string {
+  return urls
+    .split(/,(?=\s*\w+:\/\/)/)
+    .map((url) => url.replace(/(:\/\/[^:/@]*):.*@/, '$1:***@').replace(/([?&]password=)[^&]*/g, '$1***'))
+    .join(',');
 }
+
+/**
+ * The URL as the driver takes it. `prefer`, `require` and `verify-ca` are `verify-full` to it, with a warning on stderr
+ * that its next version will take them as libpq does, and then no longer look at who answers.
+ */
+const forDriver = (url: string): string =>
+  /[?&]uselibpqcompat=/.test(url)
+    ? url
+    : url.replace(/([?&]sslmode=)(prefer|require|verify-ca)(?=&|$)/, '$1verify-full');
 
 /** Says of a driver's or the server's error what it means to the user; passes FeedctlErrors through. */
 export function databaseError(error: unknown, url: string): FeedctlError {
@@ -65,6 +79,15 @@ export function databaseError(error: unknown, url: string): FeedctlError {
   if (code === 'ERR_INVALID_URL') {
     return new FeedctlError('CONFIG_INVALID', `the database URL cannot be read: ${at}`, { cause: error });
   }
+  if ((error as { syscall?: string }).syscall === 'open') {
+    return new FeedctlError(
+      'CONFIG_INVALID',
+      `the database URL ${at} names a file that cannot be read: ${text}`,
+      {
+        cause: error,
+      },
+    );
+  }
   if (code === '3D000') return new FeedctlError('DATABASE_NOT_FOUND', `${text} (${at})`, { cause: error });
   if (code === '42P01' || code === '3F000') {
     return new FeedctlError(
@@ -73,6 +96,13 @@ export function databaseError(error: unknown, url: string): FeedctlError {
       { cause: error },
     );
   }
+  // What the driver says of passwords by itself begins with SASL.
+  if (code.startsWith('28') || code === '42501' || text.startsWith('SASL'))
+    return new FeedctlError('DATABASE_REFUSED', `the database ${at} refuses: ${text}`, { cause: error });
+  if (isTlsError(error) || /does not support SSL|establishing an SSL connection/.test(text))
+    return new FeedctlError('DATABASE_TLS_FAILED', `no TLS with the database ${at}: ${text.trim()}`, {
+      cause: error,
+    });
   // 57014 is an operator's cancellation too.
   if (code === '55P03' || (code === '57014' && /timeout/i.test(text)))
     return new FeedctlError('TIMED_OUT', `the database did not answer in time: ${text}`, { cause: error });
@@ -114,6 +144,20 @@ export interface DatabaseOptions {
   readonly name?: string;
 }
 
+/** The driver leaves the socket open where it gives up by itself, as for want of a password: no process would end. */
+class SessionClient extends pg.Client {
+  constructor(config?: pg.ClientConfig) {
+    super(config);
+    (this as unknown as Wired).connection.on('error', () => socketOf(this).destroy());
+  }
+}
+
+interface Wired {
+  readonly connection: EventEmitter & { readonly stream: Socket };
+}
+
+const socketOf = (session: pg.ClientBase): Socket => (session as unknown as Wired).connection.stream;
+
 /** A pool of sessions on one database. */
 export class Database implements Store {
   readonly url: string;
@@ -130,7 +174,8 @@ export class Database implements Store {
     this.url = url;
     this.#options = options;
     this.pool = new pg.Pool({
-      connectionString: url,
+      Client: SessionClient,
+      connectionString: forDriver(url),
       max: options.maxSessions ?? 10,
       connectionTimeoutMillis: options.connectMs ?? CONNECT_TIMEOUT_MS,
       idleTimeoutMillis: 30_000,
@@ -196,7 +241,7 @@ export class Database implements Store {
       deadlineMs &&
       setTimeout(() => {
         late = true;
-        (session as unknown as { connection: { stream: Socket } }).connection.stream.destroy();
+        socketOf(session).destroy();
       }, deadlineMs);
     try {
       return await work(session);
@@ -283,7 +328,7 @@ export class Database implements Store {
     let retry: NodeJS.Timeout | undefined;
     const connect = async (): Promise<void> => {
       const next = new pg.Client({
-        connectionString: this.url,
+        connectionString: forDriver(this.url),
         connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
         application_name: 'feedctl listener',
         keepAlive: true,

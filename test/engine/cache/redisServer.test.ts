@@ -65,6 +65,8 @@ describe.skipIf(!redis.installed())('servers', () => {
     expect((await open(url)).health().warning?.fix).toMatch(/allkeys-lru/);
     const other = await server('--maxmemory', '10mb', '--maxmemory-policy', 'allkeys-lru');
     expect((await open(other.url)).health()).not.toHaveProperty('warning');
+    const unlimited = await server('--maxmemory', '0');
+    expect((await open(unlimited.url)).health().warning?.fix).toMatch(/maxmemory/);
   });
 
   test('one that is away at first is used when it is there', async () => {

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
 import { Database, withoutPassword } from '../../../src/engine/store/database.ts';
@@ -57,6 +57,8 @@ test('a URL is shown without its password', () => {
     'postgres:///db?host=/tmp&password=***&x=1',
   );
   expect(withoutPassword('postgres://me@host/db')).toBe('postgres://me@host/db');
+  expect(withoutPassword('amqp://a:one@x/v, amqps://b:two@y/v')).toBe('amqp://a:***@x/v, amqps://b:***@y/v');
+  expect(withoutPassword('amqp://a:not/enc@oded,@x/v')).toBe('amqp://a:***@x/v');
 });
 
 test('a transaction is rolled back when its work throws, and a rehearsal always', async () => {
@@ -198,4 +200,24 @@ test('so many calls may wait for a session, and the next is refused to its face'
   gate.resolve();
   await Promise.all([busy, ...waiting]);
   expect((await db.query('select 3')).rowCount).toBe(1);
+});
+
+test('a session that the driver gives up itself leaves nothing open', async () => {
+  // A server that asks for a password; there is none.
+  const says = (code: number, text: string) =>
+    Buffer.concat([Buffer.from([0x52, 0, 0, 0, 8 + text.length, 0, 0, 0, code]), Buffer.from(text)]);
+  const closed = Promise.withResolvers<void>();
+  const server = createServer((socket) => {
+    socket.once('data', () => {
+      socket.write(says(10, 'SCRAM-SHA-256\0\0'));
+      socket.once('data', () => socket.write(says(11, 'r=nonce,s=c2FsdA==,i=4096')));
+    });
+    socket.on('error', () => {}).once('close', () => closed.resolve());
+  });
+  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+  onTestFinished(() => void server.close());
+  const db = new Database(`postgres://me@127.0.0.1:${(server.address() as AddressInfo).port}/db`);
+  onTestFinished(() => db.close());
+  expect(await rejection(db.ping())).toMatchObject({ code: 'DATABASE_REFUSED' });
+  await closed.promise;
 });

@@ -1,13 +1,16 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Channel, connect } from 'amqplib';
 import { messageOf } from '../../model/errors.ts';
 import { withoutPassword } from '../../store/database.ts';
 import type { BusCheck } from '../bus.ts';
 import type { Endpoint } from './endpoints.ts';
 import { brokerFailure } from './failure.ts';
+import { checkVersion } from './link.ts';
 import { type Bounds, DEAD, declareTopology, EXCHANGES, LASTING, partsOf } from './topology.ts';
 
 const PROBE = 'feed.probe';
 const MANAGEMENT_MS = 3_000;
+const ALARM_MS = 3_000;
 /** What a policy may not do to the queues: let messages expire or fall out, or refuse them below the bound. */
 const HARMFUL = ['message-ttl', 'expires', 'overflow', 'max-length', 'max-length-bytes'];
 
@@ -27,6 +30,7 @@ export async function checkBroker(
   for (const endpoint of endpoints) {
     try {
       const version = await onBroker(endpoint, async (_, found) => found);
+      checkVersion(version, endpoint);
       checks.push({ name: 'broker', status: 'ok', detail: `RabbitMQ ${version}, ${endpoint.shown}` });
       reached ??= endpoint;
     } catch (error) {
@@ -34,7 +38,7 @@ export async function checkBroker(
     }
   }
   if (!reached) return checks;
-  checks.push(await checkPlugin(reached), await checkQueues(reached, topology));
+  checks.push(await checkPlugin(reached), await checkQueues(reached, topology), await checkAlarms(reached));
   checks.push(...(await checkManagement(reached, managementUrl)));
   return checks;
 }
@@ -101,6 +105,37 @@ async function checkQueues(
   }
 }
 
+/** The broker says that it is blocked to whoever publishes: a message that no queue takes. */
+async function checkAlarms(endpoint: Endpoint): Promise<BusCheck> {
+  const connection = await connect(endpoint.connect, endpoint.socket);
+  connection.on('error', () => {});
+  try {
+    const blocked = new Promise<string>((done) => connection.once('blocked', done));
+    const channel = await connection.createConfirmChannel();
+    channel.on('error', () => {});
+    const confirmed = new Promise<void>((done) =>
+      channel.publish('', PROBE, Buffer.alloc(0), {}, () => done()),
+    );
+    const reason = await Promise.race([
+      blocked,
+      confirmed,
+      sleep(ALARM_MS, 'it confirms nothing', { ref: false }),
+    ]);
+    return reason === undefined
+      ? { name: 'broker alarms', status: 'ok', detail: 'none: it takes messages' }
+      : {
+          name: 'broker alarms',
+          status: 'fault',
+          detail: `the broker takes no messages: ${reason}`,
+          fix: 'See `rabbitmq-diagnostics alarms`; make room, or start workers.',
+        };
+  } catch (error) {
+    return fault(error, endpoint);
+  } finally {
+    await connection.close().catch(() => {});
+  }
+}
+
 interface Policy {
   readonly name: string;
   readonly pattern: string;
@@ -108,7 +143,7 @@ interface Policy {
   readonly definition: Record<string, unknown>;
 }
 
-/** Alarms and policies are only told by the management API, which need not be there. */
+/** Policies are only told by the management API, which need not be there. */
 async function checkManagement(endpoint: Endpoint, given: string | undefined): Promise<BusCheck[]> {
   const { protocol, hostname, username, password } = endpoint.connect;
   const base = new URL(
@@ -122,7 +157,6 @@ async function checkManagement(endpoint: Endpoint, given: string | undefined): P
       signal: AbortSignal.timeout(MANAGEMENT_MS),
     });
   try {
-    const alarms = await ask('health/checks/alarms');
     const policies: Policy[] = [];
     for (const kind of ['policies', 'operator-policies']) {
       const answer = await ask(`${kind}/${encodeURIComponent(endpoint.vhost)}`);
@@ -139,14 +173,6 @@ async function checkManagement(endpoint: Endpoint, given: string | undefined): P
     );
     return [
       {
-        name: 'broker alarms',
-        status: alarms.status === 503 ? 'fault' : 'ok',
-        detail: alarms.status === 503 ? 'an alarm of memory or disk blocks whoever publishes' : 'none',
-        ...(alarms.status === 503 && {
-          fix: 'See `rabbitmq-diagnostics alarms`; make room, or start workers.',
-        }),
-      },
-      {
         name: 'broker policies',
         status: harmful.length > 0 ? 'fault' : 'ok',
         detail:
@@ -161,7 +187,7 @@ async function checkManagement(endpoint: Endpoint, given: string | undefined): P
       {
         name: 'broker management',
         status: 'ok',
-        detail: `not asked about alarms and policies: ${withoutPassword(base.origin)}: ${messageOf(error)}`,
+        detail: `not asked about policies: ${withoutPassword(base.origin)}: ${messageOf(error)}`,
       },
     ];
   }

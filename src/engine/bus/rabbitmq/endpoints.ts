@@ -1,6 +1,6 @@
-import { readFileSync } from 'node:fs';
 import type { Options, SocketOptions } from 'amqplib';
-import { FeedctlError, messageOf } from '../../model/errors.ts';
+import { FeedctlError } from '../../model/errors.ts';
+import { tlsOptions } from '../../net/tls.ts';
 import { withoutPassword } from '../../store/database.ts';
 
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -19,8 +19,7 @@ export interface Endpoint {
 
 /**
  * Reads `amqp(s)://user:password@host:port/vhost?cacertfile=&certfile=&keyfile=&heartbeat=`, or several of them
- * separated by commas. The names in the query are those of RabbitMQ's own clients
- * (https://www.rabbitmq.com/docs/uri-query-parameters). Throws CONFIG_INVALID.
+ * separated by commas. The TLS files: `net/tls.ts`. Throws CONFIG_INVALID.
  */
 export function parseEndpoints(urls: string): Endpoint[] {
   return urls.split(',').map((text) => parseEndpoint(text.trim()));
@@ -42,23 +41,12 @@ function parseEndpoint(text: string): Endpoint {
   } catch (error) {
     throw bad('cannot be read', error);
   }
-  const file = (name: string): Buffer | undefined => {
-    const path = url.searchParams.get(name);
-    if (path === null) return undefined;
-    try {
-      return readFileSync(path);
-    } catch (error) {
-      throw bad(`names a file for ${name} that cannot be read: ${messageOf(error)}`, error);
-    }
-  };
   const heartbeat = Number(url.searchParams.get('heartbeat') ?? HEARTBEAT_SECONDS);
   if (!Number.isInteger(heartbeat) || heartbeat < 0)
     throw bad('has a heartbeat that is no number of seconds');
   const secure = url.protocol === 'amqps:';
   const hostname = url.hostname.replace(/^\[|\]$/g, '');
-  const ca = file('cacertfile');
-  const cert = file('certfile');
-  const key = file('keyfile');
+  const tls = tlsOptions(url.searchParams, bad);
   return {
     shown,
     user,
@@ -77,12 +65,7 @@ function parseEndpoint(text: string): Endpoint {
       noDelay: true,
       keepAlive: true,
       timeout: CONNECT_TIMEOUT_MS,
-      ...(secure && {
-        ...(ca && { ca: [ca] }),
-        ...(cert && { cert }),
-        ...(key && { key }),
-        rejectUnauthorized: url.searchParams.get('verify') !== 'verify_none',
-      }),
+      ...(secure && tls),
     },
   };
 }

@@ -1,13 +1,11 @@
 import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
+import { isTlsError } from '../../net/tls.ts';
 import type { Endpoint } from './endpoints.ts';
-
-const TLS = /^(ERR_SSL|ERR_TLS|CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_)|^EPROTO$/;
 
 /** What an error of a connection or a channel to this broker means to the user; passes FeedctlErrors through. */
 export function brokerFailure(error: unknown, { shown, user, vhost }: Endpoint): FeedctlError {
   if (isFeedctlError(error)) return error;
   const text = messageOf(error);
-  const code = String((error as { code?: unknown }).code ?? '');
   const options = (...suggestions: string[]) => ({ cause: error, suggestions });
   if (/ACCESS_REFUSED - Login|no_login|mechanism .* is not provided/i.test(text)) {
     return new FeedctlError('BROKER_REFUSED', `the broker ${shown} refuses user ${user} or the password`, {
@@ -47,7 +45,7 @@ export function brokerFailure(error: unknown, { shown, user, vhost }: Endpoint):
       ),
     });
   }
-  if (TLS.test(code)) {
+  if (isTlsError(error)) {
     return new FeedctlError('BROKER_TLS_FAILED', `no TLS with the broker ${shown}: ${text.trim()}`, {
       cause: error,
     });

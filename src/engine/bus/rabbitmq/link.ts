@@ -193,7 +193,8 @@ export class Link {
   }
 }
 
-function checkVersion(version: string, endpoint: Endpoint): void {
+/** Throws BROKER_TOO_OLD. */
+export function checkVersion(version: string, endpoint: Endpoint): void {
   const [major, minor] = version.split('.').map(Number) as [number, number];
   if (major > OLDEST[0] || (major === OLDEST[0] && minor >= OLDEST[1])) return;
   throw new FeedctlError(

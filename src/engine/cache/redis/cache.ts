@@ -39,8 +39,8 @@ export interface RedisFeedCache extends FeedCache {
 }
 
 /**
- * Feeds, posts and authors' rings in Redis, told of every change before it is acknowledged. Throws CACHE_REFUSED or
- * CACHE_UNSUITABLE; a Redis that is away is gone without until it is back.
+ * Feeds, posts and authors' rings in Redis, told of every change before it is acknowledged. Throws CACHE_REFUSED,
+ * CACHE_TLS_FAILED, CACHE_UNSUITABLE or CONFIG_INVALID; a Redis that is away is gone without until it is back.
  */
 export async function openRedisCache(url: string, db: Database, log: Log): Promise<RedisFeedCache> {
   const state = await RedisState.open(url, db, log);

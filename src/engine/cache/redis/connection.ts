@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Redis } from 'ioredis';
+import { Redis, type RedisOptions } from 'ioredis';
 import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
+import { isTlsError, tlsOptions } from '../../net/tls.ts';
 import { withoutPassword } from '../../store/database.ts';
 import type { Log } from '../../telemetry/log.ts';
 import { SCRIPTS, type ScriptName } from './scripts.ts';
@@ -24,6 +25,8 @@ export interface ServerInfo {
   readonly version: string;
   /** Its memory is limited and nothing gives way: full, it takes no more. */
   readonly refusesWhenFull: boolean;
+  /** Its memory has no limit: it holds what was read within an hour, however much that is. */
+  readonly unlimited: boolean;
 }
 
 /** One connection that is made again for ever, and that is either known to work or fails at once. */
@@ -40,7 +43,8 @@ export class RedisConnection {
   private constructor(url: string, log: Log) {
     this.#url = url;
     this.#log = log;
-    this.#redis = new Redis(url, {
+    this.#redis = new Redis({
+      ...serverOf(url),
       lazyConnect: true,
       connectTimeout: CONNECT_TIMEOUT_MS,
       commandTimeout: COMMAND_TIMEOUT_MS,
@@ -63,7 +67,7 @@ export class RedisConnection {
 
   /**
    * Connects. A server that is away is no error: it is tried again for ever, and until then every call fails at
-   * once. Throws CACHE_REFUSED or CACHE_UNSUITABLE for what no waiting mends.
+   * once. Throws CACHE_REFUSED, CACHE_TLS_FAILED or CACHE_UNSUITABLE for what no waiting mends, and CONFIG_INVALID.
    */
   static async open(url: string, log: Log): Promise<RedisConnection> {
     const connection = new RedisConnection(url, log);
@@ -174,7 +178,13 @@ export class RedisConnection {
     if (isFeedctlError(error)) return error;
     const text = messageOf(error);
     const at = withoutPassword(this.#url);
-    if (/^(WRONGPASS|NOAUTH|NOPERM)|invalid password|without any password configured/i.test(text))
+    if (text.startsWith('NOAUTH'))
+      return new FeedctlError('CACHE_REFUSED', `the cache ${at} asks for a password`, { cause: error });
+    if (isTlsError(error))
+      return new FeedctlError('CACHE_TLS_FAILED', `no TLS with the cache ${at}: ${text.trim()}`, {
+        cause: error,
+      });
+    if (/^(WRONGPASS|NOPERM|DENIED)|invalid password|without any password configured/i.test(text))
       return new FeedctlError('CACHE_REFUSED', `the cache ${at} refused this user: ${text}`, {
         cause: error,
       });
@@ -183,6 +193,30 @@ export class RedisConnection {
         cause: error,
       });
     return new FeedctlError('CACHE_UNREACHABLE', `the cache ${at} fails: ${text}`, { cause: error });
+  }
+}
+
+/**
+ * Reads `redis(s)://user:password@host:port/number?cacertfile=&certfile=&keyfile=`, and nothing else of the query: the
+ * driver would take any option of its own from there. Throws CONFIG_INVALID.
+ */
+function serverOf(text: string): RedisOptions {
+  const bad = (why: string, cause?: unknown) =>
+    new FeedctlError('CONFIG_INVALID', `the cache URL ${withoutPassword(text)} ${why}`, { cause });
+  try {
+    const url = new URL(text);
+    const db = url.pathname.slice(1);
+    if (!/^\d*$/.test(db)) throw bad(`names a database that is no number: ${db}`);
+    return {
+      host: url.hostname.replace(/^\[|\]$/g, ''),
+      port: Number(url.port) || 6379,
+      db: Number(db),
+      ...(url.username && { username: decodeURIComponent(url.username) }),
+      ...(url.password && { password: decodeURIComponent(url.password) }),
+      ...(url.protocol === 'rediss:' && { tls: tlsOptions(url.searchParams, bad) }),
+    };
+  } catch (error) {
+    throw isFeedctlError(error) ? error : bad('cannot be read', error);
   }
 }
 
@@ -206,6 +240,7 @@ function checkServer(info: Map<string, string>): ServerInfo {
   // It is loading what it saved: it answers in a moment.
   if (info.get('loading') === '1')
     throw new FeedctlError('CACHE_UNREACHABLE', 'the cache is loading its data');
-  const refusesWhenFull = info.get('maxmemory') !== '0' && info.get('maxmemory_policy') === 'noeviction';
-  return { runId, version, refusesWhenFull };
+  const unlimited = info.get('maxmemory') === '0';
+  const refusesWhenFull = !unlimited && info.get('maxmemory_policy') === 'noeviction';
+  return { runId, version, refusesWhenFull, unlimited };
 }

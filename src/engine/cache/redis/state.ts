@@ -39,7 +39,7 @@ export class RedisState {
     this.#database = database;
   }
 
-  /** Throws CACHE_REFUSED or CACHE_UNSUITABLE; a Redis that is away is gone without. */
+  /** Throws as `RedisConnection.open`; a Redis that is away is gone without. */
   static async open(url: string, db: Database, log: Log): Promise<RedisState> {
     const connection = await RedisConnection.open(url, log);
     try {
@@ -118,6 +118,12 @@ export class RedisState {
         warning: {
           text: 'maxmemory is set with the policy noeviction: full, Redis takes no more, and what it holds is given up over and over',
           fix: 'Set maxmemory-policy to allkeys-lru.',
+        },
+      }),
+      ...(server.unlimited && {
+        warning: {
+          text: 'maxmemory is not set: Redis grows with the feeds that are read within an hour',
+          fix: 'Set maxmemory to what the machine can spare, and maxmemory-policy to allkeys-lru.',
         },
       }),
     };

@@ -205,6 +205,14 @@ describe.skipIf(!server)('a broker', () => {
     await rabbit.evaluate('vm_memory_monitor:set_vm_memory_high_watermark(0.00001)');
     const noticing = bus.publish([message('notices')]).catch(() => {});
     await expect.poll(() => bus.blocked).toBeDefined();
+    expect(await bus.check()).toContainEqual(
+      expect.objectContaining({ name: 'broker alarms', status: 'fault', fix: expect.any(String) }),
+    );
+    // Whoever stops meanwhile is not held up.
+    const stopping = opened(rabbit.url, db);
+    void stopping.publish([message('never')]).catch(() => {});
+    await expect.poll(() => stopping.blocked).toBeDefined();
+    await stopping.close();
     const held = bus.publish([message('held up')]);
     const inbox = await openInbox(bus, { queues: ['events'], prefetch: 10 });
     const first = await inbox.next();
@@ -249,6 +257,9 @@ describe.skipIf(!server)('a broker', () => {
       code: 'BROKER_TOO_OLD',
       message: expect.stringContaining('3.9.'),
     });
+    expect(await opened(through(url, proxy.port), db).check()).toMatchObject([
+      { name: 'BROKER_TOO_OLD', status: 'fault' },
+    ]);
   });
 
   test('that was emptied is set up again by whoever publishes', async () => {

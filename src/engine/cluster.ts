@@ -4,6 +4,7 @@ import type { FeedCache } from './cache/cache.ts';
 import { notifiedChanges } from './cache/invalidation.ts';
 import { readClusterState } from './config/clusterState.ts';
 import type { Config } from './config/config.ts';
+import { openUnfollows } from './live/unfollows.ts';
 import { FeedctlError } from './model/errors.ts';
 import { Resources } from './resources.ts';
 import type { SocialContext } from './social/context.ts';
@@ -75,11 +76,13 @@ export async function openCluster(
     resources.add('bus', () => bus.close());
     const ids = openIdSource(db);
     resources.add('node number', () => ids.release());
+    const unfollows = openUnfollows(db);
+    resources.add('unfollows', () => unfollows.close());
     const sharedCache = await openSharedCache(config, db, log);
     resources.add('cache', () => sharedCache?.close());
     const changes = sharedCache ?? notifiedChanges;
     const close = () => resources.release(log);
-    return { config, db, bus, sharedCache, changes, ids, log, metrics, resources, close };
+    return { config, db, bus, sharedCache, changes, ids, unfollows, log, metrics, resources, close };
   } catch (error) {
     await resources.release(log);
     throw error;

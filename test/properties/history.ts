@@ -16,6 +16,7 @@ import { createPost, deletePost, updatePost } from '../../src/engine/social/post
 import { createUser } from '../../src/engine/social/users.ts';
 import type { Pair } from '../../src/engine/store/follows.ts';
 import { silentLog } from '../../src/engine/telemetry/log.ts';
+import { inProcessSocket } from '../support/liveSocket.ts';
 import { insertSettled } from './beginning.ts';
 import { compareFeedsWithModel } from './comparison.ts';
 import { type Engine, engine as realEngine } from './engine.ts';
@@ -234,6 +235,8 @@ export class HistoryRun {
         }),
         ids,
         changes: this.#lane.changes,
+        // A frame is sent in the step of its check: there is nothing under way to wait for.
+        unfollows: { confirm: async () => {}, close: async () => {} },
         log: silentLog,
       };
       return { actor, context };
@@ -385,9 +388,13 @@ export class HistoryRun {
     };
     const actor = this.scheduler.actor('connect', 'client');
     this.#launch(actor, async () => {
-      session.disconnect = await gateway.run(() =>
-        this.#hub!.connect({ userId, send: (post) => send(post.id) }),
-      );
+      const hub = this.#hub!;
+      const socket = inProcessSocket(({ messageId, payload }) => {
+        if (messageId === 'post') send(Number(payload.postId));
+      });
+      const open = hub.open(socket, userId);
+      session.disconnect = () => hub.disconnect(open);
+      await gateway.run(() => hub.connect(open));
       session.connectedAt = this.model.clock;
     });
   }

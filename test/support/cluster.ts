@@ -7,6 +7,7 @@ import type { FeedChanges } from '../../src/engine/cache/changes.ts';
 import { notifiedChanges } from '../../src/engine/cache/invalidation.ts';
 import { fanOutSettled } from '../../src/engine/fanout/settled.ts';
 import { startWorker } from '../../src/engine/fanout/worker.ts';
+import { openUnfollows } from '../../src/engine/live/unfollows.ts';
 import type { SocialContext } from '../../src/engine/social/context.ts';
 import { createUser } from '../../src/engine/social/users.ts';
 import { Database } from '../../src/engine/store/database.ts';
@@ -79,7 +80,9 @@ export async function testCluster(
   onTestFinished(() => bus.close());
   const ids = openIdSource(db);
   onTestFinished(() => ids.release());
-  const context = { db, bus, ids, changes: await openChanges(db), log: silentLog };
+  const unfollows = openUnfollows(db);
+  onTestFinished(() => unfollows.close());
+  const context = { db, bus, ids, unfollows, changes: await openChanges(db), log: silentLog };
   return {
     ...context,
     url,

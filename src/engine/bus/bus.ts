@@ -54,6 +54,11 @@ export interface ConsumeOptions {
   readonly queues: readonly QueueName[];
   /** Messages in this consumer's hands at a time. */
   readonly prefetch: number;
+  /**
+   * Of a gateway's queue: told whether it is consumed, at the start and whenever that changes. When it is again, what
+   * was published meanwhile may be lost.
+   */
+  readonly onConsumed?: (consumed: boolean) => void;
 }
 
 export interface Consumer {

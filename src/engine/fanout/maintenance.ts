@@ -24,8 +24,9 @@ export async function maintain(db: Database, bus: Bus, log: Log): Promise<void> 
   await trimLongFeeds(db, log);
   await removeDeadWorkers(db, SILENT_SECONDS);
   for (const gateway of await silentGateways(db, SILENT_SECONDS)) {
+    // If it comes back, it registers anew, with another queue.
+    if (!(await unregisterGateway(db, gateway, SILENT_SECONDS))) continue;
     log.warn({ gateway }, 'gateway is gone: its queue is dropped');
-    await unregisterGateway(db, gateway);
     await bus.dropQueue(liveQueue(gateway));
   }
 }

@@ -22,8 +22,8 @@ export interface RelationContext {
   readonly metrics?: Metrics | undefined;
 }
 
-/** What a follow needs more than its cleanup does: word to the follower's sockets. */
-export interface FollowContext extends RelationContext {
+/** What a follow or a deletion needs more than its cleanup does: word to sockets. */
+export interface LiveContext extends RelationContext {
   readonly notifier: Notifier;
 }
 
@@ -39,7 +39,7 @@ const PREFETCH = 50;
 const LOOK_AGAIN_MS = 250;
 
 /** A follow or an unfollow: the feed and `followers` follow it, then the sockets. */
-async function followChanged(context: FollowContext, pair: Pair): Promise<void> {
+async function followChanged(context: LiveContext, pair: Pair): Promise<void> {
   const follows = await alignPair(context, pair);
   if (!follows) {
     await cleanUpLater(context, { pair });
@@ -51,8 +51,9 @@ async function followChanged(context: FollowContext, pair: Pair): Promise<void> 
   await context.notifier.toUser(pair.followerId, posts, { run: 0, committedAt: Date.now() });
 }
 
-async function postDeleted(context: RelationContext, post: FeedEntry): Promise<void> {
+async function postDeleted(context: LiveContext, post: FeedEntry): Promise<void> {
   await context.changes.deleted(post);
+  await context.notifier.withdrawn(post, { run: 0, committedAt: Date.now() });
   await removePostItems(context.db, post);
   await cleanUpLater(context, { post });
 }
@@ -63,8 +64,8 @@ async function postUpdated(context: RelationContext, post: FeedEntry): Promise<v
 
 /** What the planner does with events that are no new posts. */
 export interface RelationHandlers {
-  followChanged(context: FollowContext, pair: Pair): Promise<void>;
-  postDeleted(context: RelationContext, post: FeedEntry): Promise<void>;
+  followChanged(context: LiveContext, pair: Pair): Promise<void>;
+  postDeleted(context: LiveContext, post: FeedEntry): Promise<void>;
   postUpdated(context: RelationContext, post: FeedEntry): Promise<void>;
 }
 

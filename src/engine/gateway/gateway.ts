@@ -1,18 +1,20 @@
 import { randomUUID } from 'node:crypto';
 import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply } from 'fastify';
 import type { FeedCache } from '../cache/cache.ts';
-import { openHub } from '../live/hub.ts';
-import { registerGateway, unregisterGateway } from '../live/presence.ts';
-import { type ErrorCode, type FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
+import { type Connection, openHub } from '../live/hub.ts';
+import { joinCluster } from '../live/membership.ts';
+import { confirmUnfollows } from '../live/unfollows.ts';
+import { type ErrorCode, FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
 import { Resources } from '../resources.ts';
 import type { SocialContext } from '../social/context.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { listenError } from '../telemetry/metricsServer.ts';
 import { openTokenCheck } from './auth.ts';
 import { addRoutes } from './routes.ts';
-import { serveSockets } from './sockets.ts';
+import { type SocketOptions, serveSockets } from './sockets.ts';
 
-const HEARTBEAT_MS = 5_000;
+/** Of the time for stopping, what closing the sockets may take: their clients come back one after the other. */
+const DRAIN_SHARE = 0.5;
 const BODY_LIMIT_BYTES = 64 * 1024;
 
 /** Everything else is the server's fault, 500, or a dependency's, 503. */
@@ -23,6 +25,7 @@ const HTTP_STATUS: Partial<Record<ErrorCode, number>> = {
   INVALID_ID: 400,
   INVALID_TOKEN: 401,
   NODE_NUMBERS_EXHAUSTED: 503,
+  NOT_LIVE: 503,
   OVERLOADED: 503,
   POST_EMPTY: 422,
   POST_NOT_FOUND: 404,
@@ -43,16 +46,18 @@ export interface Gateway {
   readonly url: string;
   readonly sockets: number;
   readonly pushed: number;
+  /** Its open sockets, or those of one user. */
+  connections(userId?: number): Iterable<Connection>;
+  /** Takes no more sockets, and closes those that are open over half of that time; then everything else. */
   stop(deadlineMs: number): Promise<void>;
 }
 
 /** HTTP and WebSockets on one port. Throws PORT_TAKEN. */
 export async function startGateway(
   context: SocialContext & { cache: FeedCache; metrics?: Metrics | undefined },
-  options: { host: string; port: number },
+  options: { host: string; port: number; sockets?: SocketOptions | undefined },
 ): Promise<Gateway> {
-  const { db, bus, log, metrics } = context;
-  const id = randomUUID();
+  const { db, log, metrics } = context;
   const resources = new Resources();
   let deadline = 5_000;
   try {
@@ -77,26 +82,43 @@ export async function startGateway(
     app.setErrorHandler((error: FastifyError | FeedctlError, _request, reply) => answerError(error, reply));
     takeEmptyBodies(app);
     if (metrics) addMetrics(app, metrics);
-    addRoutes(app, { ...context, checkToken, checkReady: () => db.ping() });
+    const hub = await openHub({ ...context, gatewayId: randomUUID() });
+    resources.add('live queue', () => hub.stop(deadline));
+    let isLive = () => false;
+    const checkReady = async () => {
+      if (!isLive()) throw new FeedctlError('NOT_LIVE', 'live updates are lost, or being caught up with');
+      await db.ping();
+    };
+    addRoutes(app, { ...context, checkToken, checkReady });
+    const sockets = serveSockets(app.server, { hub, checkToken, log, metrics }, options.sockets);
+    resources.add('sockets', () => sockets.stop());
     let url: string;
     try {
       url = await app.listen({ host: options.host, port: options.port });
     } catch (error) {
       throw listenError(error, options);
     }
-    await registerGateway(db, { id, url });
-    resources.add('registration', () => unregisterGateway(db, id));
-    const hub = await openHub({ db, bus, log, metrics, gatewayId: id });
-    resources.add('live queue', () => hub.stop(deadline));
-    const unwatch = metrics?.watch('feedctl_gateway_sockets', () => hub.sockets);
-    if (unwatch) resources.add('metrics', unwatch);
-    resources.add('sockets', serveSockets(app.server, { hub, checkToken, log }));
-    const heartbeat = setInterval(() => {
-      db.query('update gateways set heartbeat_at = now() where id = $1', [id]).catch(() => {});
-    }, HEARTBEAT_MS);
-    resources.add('heartbeat', () => clearInterval(heartbeat));
+    const membership = await joinCluster({ db, log, url }, hub);
+    resources.add('registration', () => membership.stop());
+    isLive = () => membership.live;
+    const confirming = await confirmUnfollows({ db, log }, hub);
+    resources.add('unfollows', () => confirming.close());
+    const unwatch = metrics && [
+      metrics.watch('feedctl_gateway_sockets', () => hub.sockets),
+      metrics.watch('feedctl_gateway_pushed_total', () => hub.pushed),
+      metrics.watch('feedctl_gateway_live', () => (membership.live ? 1 : 0)),
+    ];
+    resources.add('metrics', () => {
+      for (const stop of unwatch ?? []) stop();
+    });
+    resources.add('open sockets', async () => {
+      isLive = () => false;
+      await sockets.drain(deadline * DRAIN_SHARE);
+    });
     return {
-      id,
+      get id() {
+        return hub.gatewayId;
+      },
       url,
       get sockets() {
         return hub.sockets;
@@ -104,6 +126,7 @@ export async function startGateway(
       get pushed() {
         return hub.pushed;
       },
+      connections: (userId) => hub.connections(userId),
       async stop(deadlineMs) {
         deadline = deadlineMs;
         await resources.release(log);

@@ -1,103 +1,217 @@
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { WebSocket, WebSocketServer } from 'ws';
+import { type RawData, WebSocket, WebSocketServer } from 'ws';
+import { type Cursor, parseCursor } from '../live/cursor.ts';
 import type { Hub } from '../live/hub.ts';
-import { isFeedctlError } from '../model/errors.ts';
-import type { Post } from '../model/post.ts';
+import { CLOSE_CODES, type LiveSocket, type Session } from '../live/session.ts';
+import { isFeedctlError, messageOf } from '../model/errors.ts';
+import { SOCKETS } from '../resilience/limits.ts';
 import type { Log } from '../telemetry/log.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
 
 const PATH = '/post/feed/posted';
+/** A client that has not answered a ping by the next one is gone: at most twice this time after it went. */
 const PING_EVERY_MS = 30_000;
-/** What one slow client may keep in this process's memory. */
-const MAX_BUFFERED_BYTES = 1024 ** 2;
-/** Clients have nothing to say but pongs. */
-const MAX_PAYLOAD_BYTES = 4096;
-export const CLOSE_CODES = { shutdown: 1001, internal: 1011, tooSlow: 4008 } as const;
+/** Pings are spread over that time in so many turns. */
+const TURNS = 30;
+/** After the close frame a client has so long to close its side. */
+const CLOSE_WITHIN_MS = 2_000;
 
-const postFrame = (post: Post): string =>
-  JSON.stringify({
-    messageId: 'post',
-    payload: {
-      postId: String(post.id),
-      postText: post.body,
-      author_user_id: String(post.authorId),
-      createdAt: post.createdAt.toISOString(),
-    },
-    cursor: String(post.id),
-  });
+export interface SocketLimits {
+  /** Open at a time, at this gateway; 0: any number. */
+  readonly perUser: number;
+  readonly perIp: number;
+}
 
-/** Serves WebSockets on an HTTP server: `GET /post/feed/posted?token=…`. Returns how to close them all. */
+export interface SocketOptions {
+  readonly limits?: SocketLimits | undefined;
+  /** `Origin` headers that are let in, as browsers send them; all where there are none. Other clients send none. */
+  readonly origins?: readonly string[] | undefined;
+}
+
+export interface Sockets {
+  /** Closes them one after the other over `ms`, and lets no more in. */
+  drain(ms: number): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** A socket of the server's, with what the hub needs of it: nothing is kept for a socket beside this object. */
+class FeedSocket extends WebSocket implements LiveSocket {
+  address = '';
+  stream!: Duplex;
+  metrics: Metrics | undefined;
+  session: Session | undefined;
+  /** It has answered the last ping. */
+  alive = true;
+  /** In which turn it is pinged. */
+  turn = 0;
+  /** Frames that have come since the last ping. */
+  inbound = 0;
+
+  get bufferedBytes(): number {
+    return this.bufferedAmount;
+  }
+
+  /**
+   * The frame is whole, and many sockets share it, so it goes to the connection as it is. `ws` itself writes there
+   * synchronously, as nothing is compressed.
+   */
+  write(frame: Buffer): void {
+    if (this.readyState !== WebSocket.OPEN) return;
+    if (this.bufferedAmount > SOCKETS.bufferedBytes)
+      this.close(CLOSE_CODES.tooSlow, 'too slow: reconnect with your cursor');
+    else this.stream.write(frame);
+  }
+
+  override close(code?: number, reason?: string | Buffer): void {
+    if (this.readyState === WebSocket.OPEN)
+      this.metrics?.count('feedctl_gateway_closed_total', 1, { code: String(code) });
+    super.close(code, reason);
+  }
+}
+
+/** Clients have nothing to say: what they send is bounded, and not looked at. */
+function heard(socket: FeedSocket): boolean {
+  socket.inbound += 1;
+  if (socket.inbound <= SOCKETS.inbound) return true;
+  socket.close(CLOSE_CODES.policy, 'too many messages');
+  return false;
+}
+
+/** One function of each kind for all sockets: a closure for every socket would take memory. */
+const LISTENERS = {
+  pong(this: WebSocket): void {
+    (this as FeedSocket).alive = true;
+  },
+  ping(this: WebSocket, data: Buffer): void {
+    if (heard(this as FeedSocket) && this.readyState === WebSocket.OPEN) this.pong(data);
+  },
+  message(this: WebSocket, _data: RawData, isBinary: boolean): void {
+    if (isBinary) this.close(CLOSE_CODES.unsupported, 'no binary messages');
+    else heard(this as FeedSocket);
+  },
+  /** A frame that breaks the protocol: `ws` closes with 1002, 1007 or 1009. */
+  error(): void {},
+};
+
+/**
+ * Serves WebSockets on an HTTP server: `GET /post/feed/posted?token=…&after=…`. Frames, close codes and what is refused
+ * are in docs/asyncapi.yaml.
+ */
 export function serveSockets(
   server: Server,
-  context: { hub: Hub; checkToken: (token: string) => Promise<number>; log: Log },
-): () => Promise<void> {
-  const { hub, log } = context;
+  context: {
+    hub: Hub;
+    checkToken: (token: string) => Promise<number>;
+    log: Log;
+    metrics?: Metrics | undefined;
+  },
+  options: SocketOptions = {},
+): Sockets {
+  const { hub, log, metrics } = context;
+  const { limits = SOCKETS, origins = [] } = options;
   // Deflate costs 241 KB a connection against 7.7 KB without, for frames of a few hundred bytes.
-  const sockets = new WebSocketServer({
+  const settings = {
     noServer: true,
-    maxPayload: MAX_PAYLOAD_BYTES,
+    WebSocket: FeedSocket,
+    maxPayload: SOCKETS.payloadBytes,
     perMessageDeflate: false,
-  });
-  const alive = new WeakSet<WebSocket>();
-
-  const refuse = (stream: Duplex, status: string) => {
-    stream.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+    autoPong: false,
+    // Missing in the types.
+    closeTimeout: CLOSE_WITHIN_MS,
   };
+  const webSockets = new WebSocketServer<typeof FeedSocket>(settings);
+  const byAddress = new Map<string, number>();
+  let draining = false;
+  let lastTurn = 0;
+
+  const refuse = (stream: Duplex, status: string, retryAfter?: number) => {
+    metrics?.count('feedctl_gateway_refused_total', 1, { status: status.slice(0, 3) });
+    const retry = retryAfter === undefined ? '' : `Retry-After: ${retryAfter}\r\n`;
+    stream.end(`HTTP/1.1 ${status}\r\nConnection: close\r\n${retry}Content-Length: 0\r\n\r\n`);
+  };
+  const isFull = (count: number, limit: number) => limit > 0 && count >= limit;
+
   const onUpgrade = async (request: IncomingMessage, stream: Duplex, head: Buffer) => {
     stream.on('error', () => stream.destroy());
     const url = URL.parse(`http://gateway${request.url ?? '/'}`);
     if (!url) return refuse(stream, '400 Bad Request');
     if (url.pathname !== PATH) return refuse(stream, '404 Not Found');
+    if (draining) return refuse(stream, '503 Service Unavailable', 1);
+    const { origin } = request.headers;
+    if (origin !== undefined && origins.length > 0 && !origins.includes(origin))
+      return refuse(stream, '403 Forbidden');
+    const address = request.socket.remoteAddress ?? '';
+    let after: Cursor | undefined;
     let userId: number;
     try {
+      const text = url.searchParams.get('after');
+      if (text) after = parseCursor(text);
       userId = await context.checkToken(url.searchParams.get('token') ?? '');
     } catch (error) {
-      return refuse(
-        stream,
-        isFeedctlError(error, 'INVALID_TOKEN') ? '401 Unauthorized' : '503 Service Unavailable',
-      );
+      if (isFeedctlError(error, 'INVALID_TOKEN')) return refuse(stream, '401 Unauthorized');
+      if (isFeedctlError(error, 'INVALID_CURSOR') || isFeedctlError(error, 'INVALID_ID'))
+        return refuse(stream, '400 Bad Request');
+      log.warn({ reason: messageOf(error) }, 'socket refused');
+      return refuse(stream, '503 Service Unavailable', 1);
     }
-    sockets.handleUpgrade(request, stream, head, (socket) => void open(socket, userId));
+    if (isFull(byAddress.get(address) ?? 0, limits.perIp) || isFull(hub.socketsOf(userId), limits.perUser))
+      return refuse(stream, '429 Too Many Requests', 5);
+    webSockets.handleUpgrade(request, stream, head, (socket) => {
+      socket.stream = stream;
+      socket.address = address;
+      void open(socket, userId, after);
+    });
   };
-  const open = async (socket: WebSocket, userId: number) => {
-    alive.add(socket);
-    socket.on('pong', () => alive.add(socket)).on('error', () => socket.terminate());
-    const live = {
-      userId,
-      send(post: Post) {
-        if (socket.readyState !== WebSocket.OPEN) return;
-        if (socket.bufferedAmount > MAX_BUFFERED_BYTES)
-          socket.close(CLOSE_CODES.tooSlow, 'too slow: reconnect and read the feed');
-        else socket.send(postFrame(post));
-      },
-    };
+  const open = async (socket: FeedSocket, userId: number, after: Cursor | undefined) => {
+    socket.metrics = metrics;
+    socket.turn = lastTurn = (lastTurn + 1) % TURNS;
+    byAddress.set(socket.address, (byAddress.get(socket.address) ?? 0) + 1);
+    socket.on('pong', LISTENERS.pong).on('ping', LISTENERS.ping).on('message', LISTENERS.message);
+    socket.on('error', LISTENERS.error).on('close', onClose);
     try {
-      const disconnect = await hub.connect(live);
-      socket.once('close', disconnect);
-      if (socket.readyState !== WebSocket.OPEN) disconnect();
-      else socket.send(JSON.stringify({ messageId: 'hello', payload: { userId: String(userId) } }));
+      socket.session = hub.open(socket, userId, after);
+      await hub.connect(socket.session);
     } catch (error) {
-      log.warn({ userId, reason: String(error) }, 'socket refused');
-      socket.close(CLOSE_CODES.internal, 'try again');
+      log.warn({ userId, reason: messageOf(error) }, 'socket not connected');
+      socket.close(CLOSE_CODES.tryAgain, 'try again');
     }
   };
+  function onClose(this: WebSocket): void {
+    const { session, address } = this as FeedSocket;
+    if (session) hub.disconnect(session);
+    const left = byAddress.get(address)! - 1;
+    if (left > 0) byAddress.set(address, left);
+    else byAddress.delete(address);
+  }
   server.on('upgrade', onUpgrade);
-  const pings = setInterval(() => {
-    for (const socket of sockets.clients) {
-      if (!alive.delete(socket)) socket.terminate();
-      else socket.ping();
-    }
-  }, PING_EVERY_MS);
 
-  return async () => {
-    clearInterval(pings);
-    server.off('upgrade', onUpgrade);
-    for (const socket of sockets.clients) socket.close(CLOSE_CODES.shutdown, 'the gateway is going away');
-    // A client that does not answer the close is not waited for.
-    const cut = setTimeout(() => {
-      for (const socket of sockets.clients) socket.terminate();
-    }, 1_000);
-    await new Promise((done) => sockets.close(done));
-    clearTimeout(cut);
+  let tick = 0;
+  const pings = setInterval(() => {
+    tick = (tick + 1) % TURNS;
+    for (const socket of webSockets.clients) {
+      if (socket.turn !== tick || socket.readyState !== WebSocket.OPEN) continue;
+      if (!socket.alive) {
+        socket.terminate();
+        continue;
+      }
+      socket.alive = false;
+      socket.inbound = 0;
+      socket.ping();
+    }
+  }, PING_EVERY_MS / TURNS);
+
+  return {
+    async drain(ms) {
+      draining = true;
+      await hub.drain(ms);
+    },
+    async stop() {
+      clearInterval(pings);
+      server.off('upgrade', onUpgrade);
+      for (const socket of webSockets.clients) socket.close(CLOSE_CODES.restart, 'the gateway stops');
+      // `ws` cuts whoever does not answer.
+      await new Promise((done) => webSockets.close(done));
+    },
   };
 }

@@ -1,147 +1,510 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { bulkhead } from 'cockatiel';
 import type { Bus, Consumer, Delivery } from '../bus/bus.ts';
 import { giveBack } from '../bus/giveBack.ts';
-import { decodeLive, type LiveRecord } from '../model/messages.ts';
-import type { Post } from '../model/post.ts';
+import type { FeedCache } from '../cache/cache.ts';
+import { type FeedPage, type FeedQuery, readFeed } from '../feed/read.ts';
+import { FeedctlError } from '../model/errors.ts';
+import { FEED_LIMIT } from '../model/feed.ts';
+import { firstIdAt } from '../model/ids.ts';
+import { decodeLive, EVERY_FOLLOWER, type LiveRecord, WITHDRAWN } from '../model/messages.ts';
+import { isPassing } from '../resilience/failure.ts';
 import type { Database } from '../store/database.ts';
-import { type AddressedPost, postsForFollowers, postsForUsers } from '../store/live.ts';
+import { type AddressedPost, followersAmong, postsForFollowers, postsForUsers } from '../store/live.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { type Cursor, REORDER_MS } from './cursor.ts';
+import { deletedFrames, type Frames, helloFrame, postFrames } from './frames.ts';
 import { liveQueue } from './notifier.ts';
-import { announce } from './presence.ts';
+import { Roster } from './roster.ts';
+import { CLOSE_CODES, type LiveSocket, Session } from './session.ts';
 
-/** Posts a session remembers having sent: a redelivery comes within seconds, not thousands of posts later. */
-const REMEMBERED = 10_000;
 const PREFETCH = 50;
+/**
+ * No frame is sent on a check of follows that is older than this by the monotonic clock: an unfollow that this
+ * gateway has not confirmed is answered after 500 ms (`unfollows.ts`), and no frame follows it. A process that was
+ * stopped in between checks again.
+ */
+const FRESH_MS = 400;
+/** Frames of one check: so many are sent in a fraction of that time. */
+const CHECKED_TOGETHER = 4_000;
+const FEWEST_CHECKED = 50;
+/** Checks that were too slow, one after the other: then the message is tried again later. */
+const SLOW_CHECKS = 8;
+/** A client that was away for longer than so many posts reads its feed instead. */
+export const RESUME_LIMIT = FEED_LIMIT;
+/** Feeds that are read at a time to find what a socket has missed. */
+const FILLS = 8;
+const FIRST_PAGE = 50;
+const NEXT_PAGES = 500;
+/** Replayed posts are sent in parts, each when the client has taken most of the part before. */
+const REPLAYED_TOGETHER = 100;
+const REPLAY_BUFFERED_BYTES = 64 * 1024;
+const REPLAY_WAIT_MS = 10_000;
+/** Posts that came while a session was being brought up to date: past this it is behind once more. */
+const MOST_PENDING = 1_000;
 
-/** One open socket of one user. */
-export interface LiveSocket {
+export interface HubContext {
+  readonly db: Database;
+  readonly bus: Bus;
+  /** Used where it is told of every change before that is acknowledged. */
+  readonly cache?: FeedCache | undefined;
+  readonly log: Log;
+  readonly metrics?: Metrics | undefined;
+}
+
+/** One open socket, as operators see it. */
+export interface Connection {
   readonly userId: number;
-  send(post: Post): void;
+  readonly address: string;
+  readonly since: Date;
+  /** Frames that wait in this process, in bytes. */
+  readonly bufferedBytes: number;
+  /** Posts sent in this session. */
+  readonly delivered: number;
 }
 
 /** The sockets of one gateway, and the posts that come for them. */
-export interface Hub {
-  /** Resolves when every post committed from now on will reach this socket. Returns how to take it out again. */
-  connect(socket: LiveSocket): Promise<() => void>;
-  readonly sockets: number;
+export class Hub {
+  readonly #context: HubContext;
+  readonly #online = new Map<number, Set<Session>>();
+  readonly #fills = bulkhead(FILLS, Number.POSITIVE_INFINITY);
+  /** When each of these users was last known to have unfollowed somebody, by the monotonic clock. */
+  readonly #unfollowed = new Map<number, number>();
+  #gatewayId: string;
+  #roster: Roster;
+  #consumer: Consumer | undefined;
+  #waiting: Delivery[] = [];
+  #running = false;
+  #consumed = false;
+  /** Told when the queue is no longer consumed, and when it is again: what came meanwhile may be lost. */
+  onConsumed: ((consumed: boolean) => void) | undefined;
+  #sockets = 0;
+  #pushed = 0;
+  /** Cursors' marks do not pass this id. */
+  #hold = Number.POSITIVE_INFINITY;
+
+  constructor(context: HubContext, gatewayId: string) {
+    this.#context = context;
+    this.#gatewayId = gatewayId;
+    this.#roster = this.#newRoster();
+  }
+
+  /** Whether what comes to the gateway's queue is taken. */
+  get consumed(): boolean {
+    return this.#consumed;
+  }
+
+  get gatewayId(): string {
+    return this.#gatewayId;
+  }
+
+  get sockets(): number {
+    return this.#sockets;
+  }
+
   /** Frames sent since the start. */
-  readonly pushed: number;
-  stop(deadlineMs: number): Promise<void>;
-}
+  get pushed(): number {
+    return this.#pushed;
+  }
 
-interface Online {
-  readonly sockets: Map<LiveSocket, Set<number>>;
-  /** Changes of presence, one after the other. */
-  changes: Promise<void>;
-  announced: boolean;
-}
+  /** Users who are announced as online; undefined while that changes. */
+  get announced(): number | undefined {
+    return this.#roster.size;
+  }
 
-export async function openHub(context: {
-  db: Database;
-  bus: Bus;
-  log: Log;
-  metrics?: Metrics | undefined;
-  gatewayId: string;
-}): Promise<Hub> {
-  const { db, bus, log, metrics, gatewayId } = context;
-  const online = new Map<number, Online>();
-  let pushed = 0;
-  let sockets = 0;
+  socketsOf(userId: number): number {
+    return this.#online.get(userId)?.size ?? 0;
+  }
 
-  const sync = (userId: number, user: Online): Promise<void> => {
-    user.changes = user.changes
-      .catch(() => {})
-      .then(async () => {
-        const wanted = user.sockets.size > 0;
-        if (wanted !== user.announced) await announce(db, gatewayId, userId, wanted);
-        user.announced = wanted;
-        if (user.sockets.size === 0 && online.get(userId) === user) online.delete(userId);
-      });
-    return user.changes;
-  };
-
-  /** What every socket may see is decided here and now: follows and deletions as they are, not as they were. */
-  const push = async (records: readonly LiveRecord[]) => {
-    const single = records.filter((record) => record.userId !== 0 && online.has(record.userId));
-    const broadcast = records.filter((record) => record.userId === 0);
-    const posts: AddressedPost[] = [
-      ...(single.length > 0 ? await postsForUsers(db, single) : []),
-      ...(broadcast.length > 0 && online.size > 0
-        ? await postsForFollowers(db, broadcast, [...online.keys()])
-        : []),
-    ];
-    for (const { userId, ...post } of posts.sort((a, b) => a.id - b.id)) {
-      for (const [socket, sent] of online.get(userId)?.sockets ?? []) {
-        if (sent.has(post.id)) continue;
-        sent.add(post.id);
-        if (sent.size > REMEMBERED) sent.delete(sent.values().next().value!);
-        socket.send(post);
-        pushed += 1;
-        metrics?.count('feedctl_gateway_pushed_total', 1);
+  *connections(userId?: number): Generator<Connection> {
+    const sets = userId === undefined ? this.#online.values() : [this.#online.get(userId) ?? []];
+    for (const sessions of sets) {
+      for (const { userId, socket, since, delivered } of sessions) {
+        const { address, bufferedBytes } = socket;
+        yield { userId, address, since: new Date(since), bufferedBytes, delivered };
       }
     }
-  };
+  }
 
-  const handle = async (deliveries: Delivery[]) => {
+  #newRoster(): Roster {
+    return new Roster(this.#context.db, this.#gatewayId, (userId) => this.#online.has(userId));
+  }
+
+  /** Makes the queue of this gateway and takes what comes. */
+  async start(): Promise<void> {
+    const gatewayId = this.#gatewayId;
+    const onConsumed = (consumed: boolean) => {
+      if (gatewayId !== this.#gatewayId) return;
+      this.#consumed = consumed;
+      this.onConsumed?.(consumed);
+    };
+    this.#consumed = false;
+    this.#consumer = await this.#context.bus.consume(
+      { queues: [liveQueue(gatewayId)], prefetch: PREFETCH, onConsumed },
+      (deliveries) => {
+        this.#waiting.push(...deliveries);
+        if (!this.#running) void this.#run();
+      },
+    );
+  }
+
+  /**
+   * Under another name, with another queue: whoever held this gateway to be dead may still be putting away what it
+   * had. Everyone has to be announced and caught up after that.
+   */
+  async move(gatewayId: string): Promise<void> {
+    const before = this.#consumer;
+    this.#gatewayId = gatewayId;
+    this.#roster = this.#newRoster();
+    await this.start();
+    await before?.stop(0);
+  }
+
+  /** Announces everyone who is not, or no longer. */
+  async announce(): Promise<void> {
+    await this.#roster.update(this.#online.keys());
+  }
+
+  /** From now on cursors reach back to what came before this moment; `undefined`: they need not. */
+  hold(sinceMs: number | undefined): void {
+    this.#hold = sinceMs === undefined ? Number.POSITIVE_INFINITY : firstIdAt(sinceMs - REORDER_MS);
+  }
+
+  /** `after`: the client goes on where it was. Nothing comes before `connect`. */
+  open(socket: LiveSocket, userId: number, after?: Cursor): Session {
+    // A post that was made just before may come after: clocks differ, and so do the ways of posts.
+    const session = new Session(socket, userId, after ?? this.#newestCursor(), after !== undefined);
+    const sessions = this.#online.get(userId) ?? new Set();
+    this.#online.set(userId, sessions.add(session));
+    this.#sockets += 1;
+    session.behind = session.resumes;
+    return session;
+  }
+
+  /** Resolves when every post committed from now on will reach this session, and what it has missed has. */
+  async connect(session: Session): Promise<void> {
+    try {
+      await this.#roster.update([session.userId]);
+      session.announced = true;
+      await this.#bringUp(session);
+    } catch (error) {
+      this.disconnect(session);
+      throw error;
+    }
+  }
+
+  disconnect(session: Session): void {
+    const sessions = this.#online.get(session.userId);
+    if (!sessions?.delete(session)) return;
+    this.#sockets -= 1;
+    session.pending = undefined;
+    if (sessions.size > 0) return;
+    this.#online.delete(session.userId);
+    // What cannot be said now is said with the next heartbeat.
+    this.#roster.update([session.userId]).catch(() => {});
+  }
+
+  /** What could not be announced is tried again. */
+  retryAnnouncing(): Promise<void> {
+    return this.#roster.retry();
+  }
+
+  /** Sends every socket what its feed has and it has not got. Resolves when all of them are up to date. */
+  async catchUp(): Promise<void> {
+    const sessions = this.#all();
+    for (const session of sessions) {
+      session.pending ??= [];
+      session.behind = true;
+    }
+    let failure: unknown;
+    await Promise.all(
+      // One that is not announced yet looks at its feed after that.
+      sessions
+        .filter((session) => session.announced)
+        .map((session) =>
+          this.#bringUp(session).catch((error) => {
+            if (isPassing(error)) failure ??= error;
+            else session.socket.close(CLOSE_CODES.internal, 'the feed could not be read');
+          }),
+        ),
+    );
+    if (failure) throw failure;
+  }
+
+  /**
+   * The user has unfollowed somebody. Resolves when no frame that was checked before is on its way any more: those
+   * that were not sent are checked again, those that wait for a slow client are waited for, or the socket is cut.
+   */
+  async unfollowed(userId: number, withinMs: number): Promise<void> {
+    const sessions = this.#online.get(userId);
+    if (!sessions) return;
+    const now = performance.now();
+    for (const [user, at] of this.#unfollowed) {
+      if (now - at < FRESH_MS) break;
+      this.#unfollowed.delete(user);
+    }
+    this.#unfollowed.delete(userId);
+    this.#unfollowed.set(userId, now);
+    await Promise.all(
+      [...sessions].map(async ({ socket }) => {
+        if (!(await drained(socket, 0, withinMs))) socket.terminate();
+      }),
+    );
+  }
+
+  /** Closes every socket, spread over `ms`; what comes meanwhile still goes to those that are open. */
+  async drain(ms: number): Promise<void> {
+    const sessions = this.#all();
+    const startedAt = performance.now();
+    for (const [i, session] of sessions.entries()) {
+      session.socket.close(CLOSE_CODES.restart, 'the gateway stops: reconnect with your cursor');
+      const ahead = startedAt + (ms * (i + 1)) / sessions.length - performance.now();
+      if (ahead > 5) await sleep(ahead);
+    }
+  }
+
+  async stop(deadlineMs: number): Promise<void> {
+    await this.#consumer?.stop(deadlineMs);
+    await this.#context.bus.dropQueue(liveQueue(this.#gatewayId));
+  }
+
+  #newestCursor(): Cursor {
+    return { low: firstIdAt(Date.now() - REORDER_MS), ids: [] };
+  }
+
+  #hello(session: Session, recovered = true): void {
+    const { userId, low, ids, from, resumes } = session;
+    const hello = { userId, gatewayId: this.#gatewayId, ...((resumes || !recovered) && { recovered }) };
+    session.socket.write(helloFrame(hello, { low, ids: ids.slice(from) }));
+    session.greeted = true;
+  }
+
+  #all(): Session[] {
+    return [...this.#online.values()].flatMap((set) => [...set]);
+  }
+
+  #isOpen(session: Session): boolean {
+    return this.#online.get(session.userId)?.has(session) ?? false;
+  }
+
+  /** One run at a time for each session: whoever asks meanwhile has set `behind`, and the run sees that. */
+  #bringUp(session: Session): Promise<void> {
+    session.running ??= this.#fill(session).finally(() => {
+      session.running = undefined;
+    });
+    return session.running;
+  }
+
+  /** Says hello, sends what the session has missed and what has come meanwhile, and then it is live. */
+  async #fill(session: Session): Promise<void> {
+    while (this.#isOpen(session)) {
+      if (session.behind) {
+        session.behind = false;
+        const missed = await this.#fills
+          .execute(() => this.#missed(session))
+          .catch((error) => {
+            session.behind = true;
+            throw error;
+          });
+        if (!missed) session.reset(this.#newestCursor());
+        if (!session.greeted || !missed) this.#hello(session, missed !== undefined);
+        await this.#replay(session, missed ?? []);
+      } else if (!session.greeted) {
+        this.#hello(session);
+      }
+      const pending = session.pending ?? [];
+      if (pending.length === 0 && !session.behind) break;
+      session.pending = [];
+      await this.#replay(session, pending);
+    }
+    session.pending = undefined;
+  }
+
+  async #replay(session: Session, records: readonly LiveRecord[]): Promise<void> {
+    for (let at = 0; at < records.length && this.#isOpen(session); at += REPLAYED_TOGETHER) {
+      if (!(await drained(session.socket, REPLAY_BUFFERED_BYTES, REPLAY_WAIT_MS))) {
+        session.socket.close(CLOSE_CODES.tooSlow, 'too slow');
+        return;
+      }
+      await this.#push(records.slice(at, at + REPLAYED_TOGETHER), session);
+    }
+  }
+
+  /** What the user's feed has and the session has not got, oldest first; undefined where that is too much. */
+  async #missed(session: Session): Promise<LiveRecord[] | undefined> {
+    const { db, cache } = this.#context;
+    const { userId, low } = session;
+    const missed: LiveRecord[] = [];
+    let cursor: string | null = null;
+    do {
+      const query: FeedQuery = cursor === null ? { limit: FIRST_PAGE } : { limit: NEXT_PAGES, cursor };
+      // A cache that hears of changes by and by may not know yet what was committed before the socket was announced.
+      const page: FeedPage = await db.repeat(() => readFeed(db, userId, query, cache?.pages && cache));
+      for (const { postId, authorId, source } of page.items) {
+        if (postId <= low) return missed.reverse();
+        if (source !== 'own' && !session.has(postId)) missed.push({ userId, authorId, postId });
+      }
+      if (missed.length > RESUME_LIMIT) return undefined;
+      cursor = page.nextCursor;
+    } while (cursor !== null);
+    return missed.reverse();
+  }
+
+  async #run(): Promise<void> {
+    this.#running = true;
+    while (this.#waiting.length > 0) await this.#handle(this.#waiting.splice(0));
+    this.#running = false;
+  }
+
+  async #handle(deliveries: readonly Delivery[]): Promise<void> {
+    const { metrics } = this.#context;
     const records: LiveRecord[] = [];
-    const good: Delivery[] = [];
+    const good: { delivery: Delivery; committedAt: number }[] = [];
     for (const delivery of deliveries) {
       try {
-        records.push(...decodeLive(delivery.body).live);
-        good.push(delivery);
+        const { live, committedAt } = decodeLive(delivery.body);
+        for (const record of live) records.push(record);
+        good.push({ delivery, committedAt });
       } catch (error) {
-        giveBack(delivery, error, context);
+        giveBack(delivery, error, this.#context);
       }
     }
     try {
-      await push(records);
-      for (const delivery of good) delivery.ack();
-    } catch (error) {
-      for (const delivery of good) giveBack(delivery, error, context);
-    }
-  };
-  let work = Promise.resolve();
-  const consumer: Consumer = await bus.consume(
-    { queues: [liveQueue(gatewayId)], prefetch: PREFETCH },
-    (deliveries) => {
-      work = work.then(() => handle(deliveries));
-    },
-  );
-
-  return {
-    get sockets() {
-      return sockets;
-    },
-    get pushed() {
-      return pushed;
-    },
-    async connect(socket) {
-      const user: Online = online.get(socket.userId) ?? {
-        sockets: new Map(),
-        changes: Promise.resolve(),
-        announced: false,
-      };
-      online.set(socket.userId, user);
-      user.sockets.set(socket, new Set());
-      sockets += 1;
-      const disconnect = () => {
-        if (!user.sockets.delete(socket)) return;
-        sockets -= 1;
-        sync(socket.userId, user).catch((error) =>
-          log.warn({ userId: socket.userId, reason: String(error) }, 'still announced'),
-        );
-      };
-      try {
-        await sync(socket.userId, user);
-      } catch (error) {
-        disconnect();
-        throw error;
+      await this.#push(records);
+      for (const { delivery, committedAt } of good) {
+        delivery.ack();
+        metrics?.observe('feedctl_gateway_push_seconds', Math.max(0, Date.now() - committedAt) / 1000);
       }
-      return disconnect;
-    },
-    async stop(deadlineMs) {
-      await consumer.stop(deadlineMs);
-      await bus.dropQueue(liveQueue(gatewayId));
-    },
-  };
+    } catch (error) {
+      for (const { delivery } of good) giveBack(delivery, error, this.#context);
+    }
+  }
+
+  /** To every session of their users, or to `only` one of them. */
+  async #push(records: readonly LiveRecord[], only?: Session): Promise<void> {
+    const { db } = this.#context;
+    const single: LiveRecord[] = [];
+    const toAll: LiveRecord[] = [];
+    const withdrawn: LiveRecord[] = [];
+    for (const record of records) {
+      if (record.userId === EVERY_FOLLOWER) toAll.push(record);
+      else if (record.userId === WITHDRAWN) withdrawn.push(record);
+      else if (this.#online.has(record.userId)) single.push(record);
+    }
+    const frames = new Map<number, Frames>();
+    if (toAll.length > 0 && this.#online.size > 0)
+      await this.#sendChecked([...this.#online.keys()], frames, undefined, (users) =>
+        postsForFollowers(db, toAll, users),
+      );
+    single.sort((a, b) => a.postId - b.postId);
+    await this.#sendChecked(single, frames, only, (part) => postsForUsers(db, part));
+    if (withdrawn.length > 0 && this.#online.size > 0) await this.#withdraw(withdrawn);
+  }
+
+  /**
+   * What every socket may see is decided here and now: follows and deletions as they are, not as they were. `check`
+   * asks for some of `wanted`; what it found is sent at once, or asked again.
+   */
+  async #sendChecked<T>(
+    wanted: readonly T[],
+    frames: Map<number, Frames>,
+    only: Session | undefined,
+    check: (part: readonly T[]) => Promise<AddressedPost[]>,
+  ): Promise<void> {
+    let together = CHECKED_TOGETHER;
+    let slow = 0;
+    for (let at = 0; at < wanted.length; ) {
+      const part = wanted.slice(at, at + together);
+      const checkedAt = performance.now();
+      const posts = await check(part);
+      posts.sort((a, b) => a.post.id - b.post.id);
+      if (this.#send(posts, checkedAt, frames, only)) {
+        at += part.length;
+        slow = 0;
+        continue;
+      }
+      // Whoever has got it is not sent it again.
+      together = Math.max(FEWEST_CHECKED, together >> 1);
+      slow += 1;
+      if (slow === SLOW_CHECKS)
+        throw new FeedctlError('TIMED_OUT', `follows could not be checked within ${FRESH_MS} ms`);
+    }
+  }
+
+  /** Returns false where some were not sent, as the check had become too old for them. */
+  #send(
+    posts: readonly AddressedPost[],
+    checkedAt: number,
+    frames: Map<number, Frames>,
+    only: Session | undefined,
+  ): boolean {
+    let all = true;
+    for (const { userId, post } of posts) {
+      const unfollowedAt = this.#unfollowed.get(userId);
+      if (unfollowedAt !== undefined && unfollowedAt >= checkedAt) {
+        all = false;
+        continue;
+      }
+      for (const session of only ? [only] : (this.#online.get(userId) ?? [])) {
+        if (session.has(post.id)) continue;
+        if (session !== only && session.pending) {
+          this.#keep(session, { userId, authorId: post.authorId, postId: post.id });
+          continue;
+        }
+        let shared = frames.get(post.id);
+        if (!shared) {
+          shared = postFrames(post);
+          frames.set(post.id, shared);
+        }
+        // The last look at the clock before the bytes go.
+        if (performance.now() - checkedAt > FRESH_MS) return false;
+        session.add(post.id, this.#hold);
+        session.socket.write(shared.for(session));
+        session.delivered += 1;
+        this.#pushed += 1;
+      }
+    }
+    return all;
+  }
+
+  #keep(session: Session, record: LiveRecord): void {
+    if (session.pending!.length < MOST_PENDING) session.pending!.push(record);
+    else session.behind = true;
+  }
+
+  /** Every follower who is online is told, and whoever is known to have got the post. */
+  async #withdraw(records: readonly LiveRecord[]): Promise<void> {
+    const authors = [...new Set(records.map((record) => record.authorId))];
+    const followers = await followersAmong(this.#context.db, authors, [...this.#online.keys()]);
+    const byAuthor = Map.groupBy(followers, ({ authorId }) => authorId);
+    for (const { postId, authorId } of records) {
+      const told = new Set(byAuthor.get(authorId)?.map(({ userId }) => userId));
+      const frames = deletedFrames({ postId, authorId });
+      for (const [userId, sessions] of this.#online) {
+        for (const session of sessions) {
+          if (!told.has(userId) && !session.knows(postId)) continue;
+          // A replay that read the feed before the deletion does not send it any more.
+          if (!session.has(postId)) session.add(postId, session.pending ? session.low : this.#hold);
+          if (session.greeted) session.socket.write(frames.for(session));
+        }
+      }
+    }
+  }
+}
+
+/** Opens the hub of a gateway, whose queue is there from then on. */
+export async function openHub(context: HubContext & { gatewayId: string }): Promise<Hub> {
+  const hub = new Hub(context, context.gatewayId);
+  await hub.start();
+  return hub;
+}
+
+const LOOK_EVERY_MS = 10;
+
+/** Waits until no more than so many bytes wait for the client. Returns false where they still do. */
+async function drained(socket: LiveSocket, bytes: number, withinMs: number): Promise<boolean> {
+  for (const until = performance.now() + withinMs; socket.bufferedBytes > bytes; await sleep(LOOK_EVERY_MS))
+    if (performance.now() > until) return false;
+  return true;
 }

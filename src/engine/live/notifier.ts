@@ -1,5 +1,6 @@
 import type { Bus, Outgoing, QueueName } from '../bus/bus.ts';
 import {
+  EVERY_FOLLOWER,
   encodeLive,
   type LiveRecord,
   type MessageHeader,
@@ -7,11 +8,10 @@ import {
   rowAuthor,
   rowPost,
   rowUser,
+  WITHDRAWN,
 } from '../model/messages.ts';
 import type { Presence } from './presence.ts';
 
-/** Recipient 0: the gateway finds the followers among its own sockets. */
-const EVERY_FOLLOWER = 0;
 const RECORDS_A_MESSAGE = 5_000;
 
 export const liveQueue = (gatewayId: string): QueueName => `live.${gatewayId}`;
@@ -28,6 +28,8 @@ export interface Notifier {
   ): Promise<void>;
   /** Posts that are not fanned out: once to every gateway. */
   toFollowers(posts: readonly { postId: number; authorId: number }[], header: MessageHeader): Promise<void>;
+  /** A post that is there no more: once to every gateway. */
+  withdrawn(post: { postId: number; authorId: number }, header: MessageHeader): Promise<void>;
 }
 
 export function openNotifier(bus: Bus, presence: Presence): Notifier {
@@ -41,15 +43,20 @@ export function openNotifier(bus: Bus, presence: Presence): Notifier {
     }
     await bus.publish(messages);
   };
-  const toFollowers: Notifier['toFollowers'] = async (posts, header) => {
-    if (posts.length === 0) return;
+  const toAll = async (records: LiveRecord[], header: MessageHeader) => {
+    if (records.length === 0) return;
     await presence.settle();
     if (presence.known && presence.count === 0) return;
-    const records = posts.map((post) => ({ userId: EVERY_FOLLOWER, ...post }));
     await publish(new Map([...presence.gateways()].map((gateway) => [gateway, records])), header);
   };
+  const toFollowers: Notifier['toFollowers'] = (posts, header) =>
+    toAll(
+      posts.map((post) => ({ userId: EVERY_FOLLOWER, ...post })),
+      header,
+    );
   return {
     toFollowers,
+    withdrawn: (post, header) => toAll([{ userId: WITHDRAWN, ...post }], header),
     async toUser(userId, posts, header) {
       if (posts.length === 0) return;
       await presence.settle();

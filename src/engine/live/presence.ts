@@ -1,34 +1,68 @@
-import type { Database } from '../store/database.ts';
+import type { Database, Queryable } from '../store/database.ts';
 
 /** Who is online, and at which gateway. */
 const CHANNEL = 'feedctl_presence';
 
-/** The gateway's side: it says who has come and gone. */
+/** Bounds a notification: 8,000 bytes, and an id has 16 digits. */
+const USERS_A_NOTIFICATION = 400;
+
+/**
+ * The gateway's side: who has come and who has gone, any number of users in one statement. In: gateway, users who
+ * came, users who went, notifications.
+ */
+const ANNOUNCE = `
+  with came as (insert into presence (user_id, gateway_id) select unnest($2::bigint[]), $1 on conflict do nothing),
+  went as (delete from presence where gateway_id = $1 and user_id = any($3))
+  select pg_notify('${CHANNEL}', word) from unnest($4::text[]) word`;
+
 export async function announce(
-  db: Database,
+  db: Queryable,
   gatewayId: string,
-  userId: number,
-  online: boolean,
+  change: { came: readonly number[]; went: readonly number[] },
 ): Promise<void> {
-  const change = online
-    ? 'insert into presence (user_id, gateway_id) values ($1, $2) on conflict do nothing returning 1'
-    : 'delete from presence where user_id = $1 and gateway_id = $2 returning 1';
-  await db.query(`with change as (${change}) select pg_notify('${CHANNEL}', $3) from change`, [
-    userId,
+  const words = (sign: '+' | '-', users: readonly number[]): string[] =>
+    Array.from({ length: Math.ceil(users.length / USERS_A_NOTIFICATION) }, (_, i) => {
+      const part = users.slice(i * USERS_A_NOTIFICATION, (i + 1) * USERS_A_NOTIFICATION);
+      return `${sign} ${gatewayId} ${part.join(',')}`;
+    });
+  await db.query(ANNOUNCE, [
     gatewayId,
-    `${online ? '+' : '-'} ${gatewayId} ${userId}`,
+    change.came,
+    change.went,
+    [...words('+', change.came), ...words('-', change.went)],
   ]);
 }
 
-export async function registerGateway(db: Database, gateway: { id: string; url: string }): Promise<void> {
-  await db.query('insert into gateways (id, url) values ($1, $2)', [gateway.id, gateway.url]);
-  await db.query(`select pg_notify('${CHANNEL}', $1)`, [`g ${gateway.id}`]);
+/** In: gateway, URL. */
+const REGISTER = `
+  with registered as (insert into gateways (id, url) values ($1, $2))
+  select pg_notify('${CHANNEL}', 'g ' || $1::text)`;
+
+/** From then on posts that are not fanned out are published to it too: its queue has to be there. */
+export async function registerGateway(db: Queryable, gateway: { id: string; url: string }): Promise<void> {
+  await db.query(REGISTER, [gateway.id, gateway.url]);
 }
 
-export async function unregisterGateway(db: Database, gatewayId: string): Promise<void> {
-  await db.query('delete from presence where gateway_id = $1', [gatewayId]);
-  await db.query('delete from gateways where id = $1', [gatewayId]);
-  await db.query(`select pg_notify('${CHANNEL}', $1)`, [`x ${gatewayId}`]);
+/** In: gateway, seconds. One that is heard of again meanwhile stays. */
+const UNREGISTER = `
+  with gone as (delete from gateways where id = $1 and heartbeat_at <= now() - $2 * interval '1 s' returning id),
+  went as (delete from presence where gateway_id in (select id from gone))
+  select pg_notify('${CHANNEL}', 'x ' || id::text) from gone`;
+
+/** Returns whether it was registered, and silent for so long. It learns of it with its next heartbeat. */
+export async function unregisterGateway(db: Queryable, id: string, silentSeconds = 0): Promise<boolean> {
+  const { rowCount } = await db.query(UNREGISTER, [id, silentSeconds]);
+  return rowCount === 1;
+}
+
+/** Returns how many users are announced; undefined where the gateway was declared dead. */
+export async function gatewayHeartbeat(db: Queryable, id: string): Promise<number | undefined> {
+  const { rows } = await db.query<{ online: number }>(
+    `update gateways set heartbeat_at = now() where id = $1
+     returning (select count(*) from presence where gateway_id = $1)::integer as online`,
+    [id],
+  );
+  return rows[0]?.online;
 }
 
 /** The workers' side: everyone who is online, in memory, kept up to date by notifications. */
@@ -63,9 +97,9 @@ export async function openPresence(db: Database): Promise<Presence> {
   };
   const listener = await db.listen([CHANNEL], {
     onNotify: (_, payload) => {
-      const [what, gateway = '', user = '0'] = payload.split(' ');
-      if (what === '+') add(gateway, Number(user));
-      else if (what === '-') remove(gateway, Number(user));
+      const [what, gateway = '', list = ''] = payload.split(' ');
+      if (what === '+') for (const user of list.split(',')) add(gateway, Number(user));
+      else if (what === '-') for (const user of list.split(',')) remove(gateway, Number(user));
       else if (what === 'g') gateways.add(gateway);
       else if (what === 'x') {
         gateways.delete(gateway);

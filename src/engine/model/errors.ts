@@ -139,12 +139,18 @@ export const ERRORS = {
     mend: 'This is a fault of feedctl: run again with DEBUG=* and report what it prints.',
   },
   INTERRUPTED: { exit: 3, mend: 'Run the same command again: it goes on where it stopped.' },
+  INVALID_CURSOR: { exit: 1, mend: 'Connect without `after`, and read the feed.' },
   INVALID_ID: { exit: 2, mend: 'An id is a whole number from 1 to 9007199254740991.' },
   INVALID_TOKEN: { exit: 1, mend: 'Get a fresh one with `feedctl user token <id>`.' },
   NODE_NUMBERS_EXHAUSTED: {
     exit: 1,
     failure: 'passing',
     mend: 'At most 63 processes mint ids at a time: stop one, or try again in a moment.',
+  },
+  NOT_LIVE: {
+    exit: 1,
+    failure: 'passing',
+    mend: 'Wait: the gateway is well again by itself when its broker and its database are.',
   },
   OPERATION_RUNNING: { exit: 1, mend: 'Wait for it to end, or stop the other run first.' },
   OVERLOADED: {

@@ -10,7 +10,8 @@ import { FeedctlError } from './errors.ts';
 const EPOCH_MS = Date.UTC(2010, 0, 1);
 const SEQUENCES = 64;
 const NODES = 64;
-const SLOTS = NODES * SEQUENCES;
+/** Ids of one millisecond. */
+export const IDS_PER_MS = NODES * SEQUENCES;
 
 export const IMPORT_NODE = NODES - 1;
 /** Also the floor of a feed that is not materialized at all: nothing is above it. */
@@ -21,10 +22,13 @@ export const IMPORTS_PER_SECOND = 1000 * SEQUENCES;
 const MAX_AHEAD_MS = 50;
 
 const idOf = (ms: number, node: number, sequence: number): number =>
-  (ms - EPOCH_MS) * SLOTS + node * SEQUENCES + sequence;
+  (ms - EPOCH_MS) * IDS_PER_MS + node * SEQUENCES + sequence;
 
 /** Unix milliseconds at which `id` was minted. */
-export const timeOfId = (id: number): number => Math.floor(id / SLOTS) + EPOCH_MS;
+export const timeOfId = (id: number): number => Math.floor(id / IDS_PER_MS) + EPOCH_MS;
+
+/** Whether the post was imported: its id is of its own time, and says nothing about when it came. */
+export const isImported = (id: number): boolean => Math.floor(id / SEQUENCES) % NODES === IMPORT_NODE;
 
 /** The smallest id of that millisecond. */
 export const firstIdAt = (unixMs: number): number => idOf(unixMs, 0, 0);

@@ -1,6 +1,7 @@
 import { crc32 } from 'node:zlib';
 import { FeedctlError } from './errors.ts';
 import { EVENT_TYPES, type EventRef } from './event.ts';
+import { MAX_ID } from './ids.ts';
 
 /**
  * The binary messages of the bus. Each starts with a kind and a version byte; all numbers are big-endian.
@@ -9,7 +10,8 @@ import { EVENT_TYPES, type EventRef } from './event.ts';
  *                        u32 records
  *     EVENTS   records of 25 bytes  u8 type, i64 event, i64 aggregate, i64 subject
  *     ROWS     blocks of posts and users, see rowsMessage.ts; the records are the rows they stand for
- *     LIVE     records of 24 bytes  i64 recipient (0: every follower who is online), i64 author, i64 post
+ *     LIVE     records of 24 bytes  i64 recipient (0: every follower who is online; 2^53-1: the same, of a deletion), i64 author,
+ *                                   i64 post
  *     CLEANUP  records of one byte  UTF-8 of a JSON value
  *
  * The checksum costs 62 us for 311 KB; without it one flipped bit puts a post into a stranger's feed.
@@ -35,7 +37,12 @@ export interface MessageHeader {
   readonly committedAt: number;
 }
 
-/** One post on its way to one socket. Recipient 0 stands for every follower who is online. */
+/** Recipients that are no user. The gateway finds the followers among its own sockets. */
+export const EVERY_FOLLOWER = 0;
+/** The post has been deleted: every follower who is online is told. */
+export const WITHDRAWN = MAX_ID;
+
+/** One post on its way to one user's sockets. */
 export interface LiveRecord {
   readonly userId: number;
   readonly authorId: number;

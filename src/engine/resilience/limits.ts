@@ -48,3 +48,16 @@ export const DATABASE_WORK = { sessions: 16, waiting: 1_000, batchMs: 60_000 } a
 
 /** Calls of a broker at a time, and those that wait. How long one takes at most its driver knows. */
 export const BROKER = { concurrency: 256, waiting: 2_000 } as const;
+
+/** Of the WebSockets of one gateway. */
+export const SOCKETS = {
+  /** Open at a time; 0: any number. */
+  perUser: 20,
+  perIp: 1_000,
+  /** What one slow client may keep in this process's memory: more than any post, and 1,000 posts of usual length. */
+  bufferedBytes: 1024 ** 2,
+  /** Of a message that a client sends; they have nothing to say. */
+  payloadBytes: 4096,
+  /** Messages and pings of a client between two heartbeats, 30 s. */
+  inbound: 100,
+} as const;

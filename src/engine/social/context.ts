@@ -1,6 +1,7 @@
 import type { Bus } from '../bus/bus.ts';
 import type { FeedChanges } from '../cache/changes.ts';
 import { dispatch } from '../fanout/dispatcher.ts';
+import type { Unfollows } from '../live/unfollows.ts';
 import { messageOf } from '../model/errors.ts';
 import type { EventRef } from '../model/event.ts';
 import type { Database } from '../store/database.ts';
@@ -13,6 +14,8 @@ export interface SocialContext {
   readonly bus: Bus;
   readonly changes: FeedChanges;
   readonly ids: IdSource;
+  /** How gateways are told of an unfollow before it is acknowledged. */
+  readonly unfollows: Unfollows;
   readonly log: Log;
 }
 

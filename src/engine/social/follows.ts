@@ -11,6 +11,7 @@ export const follow = (
   options: { dryRun?: boolean } = {},
 ): Promise<boolean> => change(context, pair, insertFollow, 'follow.created', options);
 
+/** When it resolves no socket gets a post of the followee any more. */
 export const unfollow = (
   context: SocialContext,
   pair: Pair,
@@ -37,6 +38,7 @@ async function change(
     changed && dispatchCommitted(context, [event]),
     // Whether it was this call that changed it or one that died: once it is acknowledged no feed says otherwise.
     context.changes.forget([pair.followerId]),
+    type === 'follow.deleted' && context.unfollows.confirm(pair.followerId),
   ]);
   return changed;
 }

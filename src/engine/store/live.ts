@@ -7,8 +7,9 @@ import { storedPosts } from './posts.ts';
  * Follows are in the shard of the follower and posts in that of the author: two statements, at the same time. Each
  * says what is true when it is asked, and a post that either refuses is not sent.
  */
-export interface AddressedPost extends Post {
+export interface AddressedPost {
   readonly userId: number;
+  readonly post: Post;
 }
 
 /** Those that are not deleted, by id. */
@@ -32,8 +33,22 @@ export async function postsForUsers(
   const [alive, following] = await Promise.all([alivePosts(db, records), followingPairs(db, pairs)]);
   return following.flatMap(({ followerId, postId }) => {
     const post = alive.get(postId);
-    return post ? [{ ...post, userId: followerId }] : [];
+    return post ? [{ post, userId: followerId }] : [];
   });
+}
+
+/** Who of `userIds` follows which of the authors now. */
+export async function followersAmong(
+  db: Queryable,
+  authorIds: readonly number[],
+  userIds: readonly number[],
+): Promise<{ userId: number; authorId: number }[]> {
+  const { rows } = await db.query<{ userId: number; authorId: number }>(
+    `select follower_id as "userId", followee_id as "authorId" from follows
+     where follower_id = any($1) and followee_id = any($2)`,
+    [userIds, authorIds],
+  );
+  return rows;
 }
 
 /** The posts, for those of `userIds` who follow their authors now; without the deleted ones. */
@@ -42,16 +57,10 @@ export async function postsForFollowers(
   records: readonly { authorId: number; postId: number }[],
   userIds: readonly number[],
 ): Promise<AddressedPost[]> {
-  const [alive, follows] = await Promise.all([
-    alivePosts(db, records),
-    db.query<{ userId: number; authorId: number }>(
-      `select follower_id as "userId", followee_id as "authorId" from follows
-       where follower_id = any($1) and followee_id = any($2)`,
-      [userIds, [...new Set(records.map((record) => record.authorId))]],
-    ),
-  ]);
+  const authors = [...new Set(records.map((record) => record.authorId))];
+  const [alive, follows] = await Promise.all([alivePosts(db, records), followersAmong(db, authors, userIds)]);
   const byAuthor = Map.groupBy(alive.values(), (post) => post.authorId);
-  return follows.rows.flatMap(({ userId, authorId }) =>
-    (byAuthor.get(authorId) ?? []).map((post) => ({ ...post, userId })),
+  return follows.flatMap(({ userId, authorId }) =>
+    (byAuthor.get(authorId) ?? []).map((post) => ({ post, userId })),
   );
 }

@@ -70,7 +70,33 @@ export const METRICS = {
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
   },
   feedctl_gateway_sockets: { type: 'gauge', labels: [], help: 'Open WebSockets' },
-  feedctl_gateway_pushed_total: { type: 'counter', labels: [], help: 'Frames pushed to WebSockets' },
+  feedctl_gateway_pushed_total: {
+    type: 'counter',
+    read: true,
+    labels: [],
+    help: 'Posts pushed to WebSockets',
+  },
+  feedctl_gateway_push_seconds: {
+    type: 'histogram',
+    labels: [],
+    help: 'From the commit of a post to its last socket at this gateway, observed once a message',
+    buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10, 30, 60],
+  },
+  feedctl_gateway_closed_total: {
+    type: 'counter',
+    labels: ['code'],
+    help: 'WebSockets closed by the gateway, by close code',
+  },
+  feedctl_gateway_refused_total: {
+    type: 'counter',
+    labels: ['status'],
+    help: 'WebSockets refused at the handshake, by HTTP status',
+  },
+  feedctl_gateway_live: {
+    type: 'gauge',
+    labels: [],
+    help: '1 while posts come in live, 0 until every socket has been caught up',
+  },
   feedctl_cache_hits_total: {
     type: 'counter',
     read: true,

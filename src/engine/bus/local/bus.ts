@@ -150,6 +150,8 @@ export async function openLocalBus(url: string, options: LocalBusOptions = {}): 
       );
       consumers.add(consumer);
       consumer.start();
+      // From then on it is: what is in the database is lost with the database.
+      consumeOptions.onConsumed?.(true);
       return consumer;
     },
     partitions: () => Promise.resolve(PARTITIONS),

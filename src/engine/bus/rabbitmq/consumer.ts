@@ -32,6 +32,7 @@ export class RabbitConsumer implements Consumer {
   readonly #context: ConsumerContext;
   readonly #prefetch: number;
   readonly #onDeliveries: (deliveries: Delivery[]) => void;
+  readonly #onConsumed: ConsumeOptions['onConsumed'];
   readonly #onStopped: () => Promise<void>;
   readonly #log: Log;
   /** By name at the broker, in the order of the queues. */
@@ -56,6 +57,7 @@ export class RabbitConsumer implements Consumer {
     this.queues = options.queues;
     this.#prefetch = options.prefetch;
     this.#onDeliveries = onDeliveries;
+    this.#onConsumed = options.onConsumed;
     this.#onStopped = onStopped;
   }
 
@@ -147,6 +149,9 @@ export class RabbitConsumer implements Consumer {
       deadLetter: this.#context.deadLetter,
       passMarks: this.#context.passMarks,
       onReady: () => this.#pumpSoon(),
+      onConsumed: (consumed) => {
+        if (!this.#stopped && !isLasting(queue)) this.#onConsumed?.(consumed);
+      },
       onDone: () => {
         this.#handed -= 1;
         this.#pumpSoon();

@@ -7,6 +7,8 @@ export interface ReaderContext {
   readonly log: Log;
   /** Messages of the broker's in this process, handed out or not. */
   readonly prefetch: number;
+  /** Messages come from now on, or no longer. */
+  onConsumed(consumed: boolean): void;
   /** There is something to hand out. */
   onReady(): void;
   /** A message has been settled for good. */
@@ -116,6 +118,7 @@ export class Reader {
       if (this.#channel === channel) this.#lost();
       throw error;
     }
+    if (this.#channel === channel) this.#context.onConsumed(true);
   }
 
   /** The next message for a consumer; undefined where there is none, or where this process is to let the queue go. */
@@ -239,6 +242,7 @@ export class Reader {
   /** The channel is gone, and with it every claim on what came over it. */
   #lost(): void {
     this.#channel = undefined;
+    this.#context.onConsumed(false);
     for (const hand of this.#hands.values()) {
       clearTimeout(hand.timer);
       hand.stale = true;

@@ -1,0 +1,52 @@
+import type { LiveRecord } from '../model/messages.ts';
+import type { Cursor } from './cursor.ts';
+import { Delivered } from './delivered.ts';
+
+/** Why a gateway closes a socket. docs/asyncapi.yaml has a row for each. */
+export const CLOSE_CODES = {
+  policy: 1008,
+  unsupported: 1003,
+  internal: 1011,
+  restart: 1012,
+  tryAgain: 1013,
+  tooSlow: 4008,
+} as const;
+
+/** What the hub needs of an open socket. */
+export interface LiveSocket {
+  readonly address: string;
+  /** Bytes that wait in this process for the client to take them. */
+  readonly bufferedBytes: number;
+  /** A whole frame. Nothing is sent on a socket that is closing. */
+  write(frame: Buffer): void;
+  close(code: number, reason: string): void;
+  /** At once, with what still waits. */
+  terminate(): void;
+}
+
+/** One open socket of one user, and what it has been sent. */
+export class Session extends Delivered {
+  readonly socket: LiveSocket;
+  readonly userId: number;
+  /** Unix milliseconds. */
+  readonly since = Date.now();
+  /** Posts sent. */
+  delivered = 0;
+  /** The client has asked to go on where it was. */
+  readonly resumes: boolean;
+  greeted = false;
+  /** Whoever commits a post from now on knows that the user is online. */
+  announced = false;
+  /** What has come since it is being brought up to date; undefined while it is live. */
+  pending: LiveRecord[] | undefined = [];
+  /** Its feed has to be looked at. */
+  behind = false;
+  running: Promise<void> | undefined;
+
+  constructor(socket: LiveSocket, userId: number, cursor: Cursor, resumes: boolean) {
+    super(cursor);
+    this.resumes = resumes;
+    this.socket = socket;
+    this.userId = userId;
+  }
+}

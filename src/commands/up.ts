@@ -1,7 +1,7 @@
 import { Flags } from '@oclif/core';
 import { aborted, BaseCommand } from '../baseCommand.ts';
 import { FeedctlError } from '../engine/model/errors.ts';
-import { portFlag } from '../flags.ts';
+import { portFlag, socketFlags, socketOptions } from '../flags.ts';
 
 export default class Up extends BaseCommand {
   static override summary = 'Run a whole cluster in one process: database, queue, worker, gateway';
@@ -14,6 +14,7 @@ export default class Up extends BaseCommand {
   static override flags = {
     port: portFlag,
     host: Flags.string({ description: 'address the gateway listens on', default: '127.0.0.1' }),
+    ...socketFlags,
   };
 
   async run(): Promise<void> {
@@ -35,6 +36,7 @@ export default class Up extends BaseCommand {
     const cluster = await startEmbeddedCluster(config, {
       host: flags.host,
       port: flags.port,
+      sockets: socketOptions(flags),
       log,
       version,
       signal,

@@ -5,7 +5,7 @@ import { type ClusterLock, lockCluster } from './config/clusterState.ts';
 import type { Config } from './config/config.ts';
 import { startWorker, type Worker } from './fanout/worker.ts';
 import { keepWarm } from './feed/keepWarm.ts';
-import type { Gateway } from './gateway/gateway.ts';
+import type { Gateway, GatewayOptions } from './gateway/gateway.ts';
 import { FeedctlError, isFeedctlError } from './model/errors.ts';
 import { Resources } from './resources.ts';
 import { Database } from './store/database.ts';
@@ -34,7 +34,7 @@ export interface EmbeddedCluster {
 export async function startGatewayRole(
   cluster: Cluster,
   resources: Resources,
-  options: { host: string; port: number },
+  options: GatewayOptions,
 ): Promise<{ gateway: Gateway; cache: FeedCache }> {
   const cache = cluster.sharedCache ?? (await openMemoryCache(cluster.db));
   resources.add('cache', () => cache.close());
@@ -79,7 +79,7 @@ export async function startWorkerRole(
 export async function startMetricsRole(
   cluster: Cluster,
   resources: Resources,
-  options: { host: string; port: number },
+  options: GatewayOptions,
 ): Promise<MetricsServer> {
   const { startMetricsServer } = await import('./telemetry/metricsServer.ts');
   const metrics = cluster.metrics ?? (await openMetrics());
@@ -94,9 +94,7 @@ export async function startMetricsRole(
  */
 export async function startEmbeddedCluster(
   config: Config,
-  options: {
-    host: string;
-    port: number;
+  options: GatewayOptions & {
     log: Log;
     version: string;
     temporary?: boolean;

@@ -40,6 +40,12 @@ const HTTP_STATUS: Partial<Record<ErrorCode, number>> = {
   VERSION_CONFLICT: 409,
 };
 
+export interface GatewayOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly sockets?: SocketOptions | undefined;
+}
+
 export interface Gateway {
   readonly id: string;
   /** Where it listens, e.g. http://127.0.0.1:8080. */
@@ -55,7 +61,7 @@ export interface Gateway {
 /** HTTP and WebSockets on one port. Throws PORT_TAKEN. */
 export async function startGateway(
   context: SocialContext & { cache: FeedCache; metrics?: Metrics | undefined },
-  options: { host: string; port: number; sockets?: SocketOptions | undefined },
+  options: GatewayOptions,
 ): Promise<Gateway> {
   const { db, log, metrics } = context;
   const resources = new Resources();

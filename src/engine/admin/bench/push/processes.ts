@@ -65,6 +65,7 @@ export async function startGatewayProcess(config: Config, databaseUrl: string): 
       ...(config.brokerUrl && { FEEDCTL_BROKER_URL: config.brokerUrl }),
       ...(config.cacheUrl && { FEEDCTL_CACHE_URL: config.cacheUrl }),
       FEEDCTL_LOG_LEVEL: 'warn',
+      FEEDCTL_SOCKETS_PER_IP: '0',
       // As a child of the launcher: it ends with this process, however that ends.
       FEEDCTL_REEXEC: '1',
     },

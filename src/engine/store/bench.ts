@@ -43,3 +43,28 @@ const JOINED_PAGE = `
 export async function joinedPage(db: Queryable, userId: number, limit: number): Promise<number> {
   return (await db.query(JOINED_PAGE, [userId, limit])).rows.length;
 }
+
+export interface StageTruth {
+  readonly posts: number;
+  /** Followers of their authors. */
+  readonly deliveries: number;
+  /** Of those followers, the listeners. */
+  readonly expected: number;
+}
+
+/** What posts with ids from `first` on mean, by the tables of posts and follows alone. */
+export async function stageTruth(
+  db: Queryable,
+  first: number,
+  listeners: readonly number[],
+): Promise<StageTruth> {
+  const { rows } = await db.query<StageTruth>(
+    `with made as (select author_id, count(*) as posts from posts where id >= $1 group by author_id)
+     select (select coalesce(sum(posts), 0)::bigint from made) as posts,
+            (select coalesce(sum(posts), 0)::bigint from made join follows on followee_id = author_id) as deliveries,
+            (select coalesce(sum(posts), 0)::bigint from made join follows on followee_id = author_id
+             where follower_id = any($2)) as expected`,
+    [first, listeners],
+  );
+  return rows[0]!;
+}

@@ -66,9 +66,10 @@ class SocketSet {
     }
     const counted = this.#counted;
     this.#counted = this.#nothing();
-    return { ...counted, closed: this.#closed };
+    return counted;
   }
 
+  /** Resolves with how many the server had closed before. */
   async close(): Promise<number> {
     this.#closing = true;
     const open = this.sockets.filter((socket) => socket.readyState !== WebSocket.CLOSED);
@@ -79,7 +80,7 @@ class SocketSet {
         return closed;
       }),
     );
-    return open.length;
+    return this.#closed;
   }
 }
 

@@ -37,8 +37,6 @@ export interface Frames {
   readonly lastAt: number;
   /** From the stamp in each frame to its arrival. */
   readonly latencyMs: readonly number[];
-  /** Sockets closed by the server since they were opened. */
-  readonly closed: number;
   /** A frame as it came. */
   readonly sample: string | null;
 }
@@ -47,6 +45,7 @@ export interface Frames {
 export interface ClientCalls {
   /** Resolves when every one of them has been said hello. */
   open(args: { set: string; url: string; tokens: readonly string[] }): { opened: number };
+  /** Answers how many the server had closed before. */
   close(args: { set: string }): { closed: number };
   /** Frames since the last call, once there are so many or the time is over. */
   frames(args: { set: string; count: number; timeoutMs: number }): Frames;

@@ -10,18 +10,16 @@ import { type Pair, seedPairs } from '../../seed.ts';
 import { type BenchCluster, openBenchCluster } from '../benchCluster.ts';
 import { percentiles, round } from '../limit.ts';
 import { describeMachine, type Machine } from '../machine.ts';
+import { type Clients, gather, openSockets, startClients } from './clientProcesses.ts';
 import { checkOpenFiles, startChild, startGatewayProcess } from './processes.ts';
-import type { BareServerCalls, ClientCalls, Frames, Usage } from './protocol.ts';
+import type { BareServerCalls, Usage } from './protocol.ts';
 
-/** Processes with clients: one alone takes frames no faster than one server sends them. */
-const CLIENT_PROCESSES = 2;
 /** Opened and closed before anything is counted: what the first sockets need, the code and its caches, is no socket's. */
 const WARM_UP = 500;
 /** Until the garbage of opening sockets has been collected, as far as it will be. */
 const SETTLE_MS = 3_000;
 /** Online followers of each author whose posts' latency is measured. */
 const FOLLOWERS = 10;
-const FRAMES_MS = 60_000;
 const NO_CELEBRITIES = 2 ** 31 - 1;
 
 export interface BenchPushOptions {
@@ -75,8 +73,6 @@ export interface BenchPushResult {
   readonly machine: Machine;
 }
 
-type Clients = ReturnType<typeof startChild<ClientCalls>>;
-
 /**
  * What pushing costs against the least that a WebSocket server can be: both are processes of their own, with as many
  * sockets open at the same time, and take turns. Clients are in further processes. The caller's database is used as
@@ -107,8 +103,7 @@ export async function benchPush(
     resources.add('bare server', () => bare.stop());
     const gateway = await startGatewayProcess(config, db.url);
     resources.add('gateway', () => gateway.stop());
-    const clients = Array.from({ length: CLIENT_PROCESSES }, () => startChild<ClientCalls>('clients'));
-    for (const one of clients) resources.add('clients', () => one.stop());
+    const clients = startClients(resources);
     const { url: bareUrl } = await bare.listen({
       hello: JSON.stringify({ messageId: 'hello', payload: { userId: '1' } }),
     });
@@ -235,11 +230,7 @@ async function memoryOf(
   await clients[0]!.close({ set });
   await sleep(SETTLE_MS);
   const before = await usage();
-  await Promise.all(
-    clients.map((one, n) =>
-      one.open({ set, url, tokens: tokens.filter((_, i) => i % clients.length === n) }),
-    ),
-  );
+  await openSockets(clients, set, url, tokens);
   await sleep(SETTLE_MS);
   const after = await usage();
   return Math.round((after.rssBytes - before.rssBytes) / tokens.length);
@@ -272,20 +263,4 @@ async function broadcast(
     },
     frames.find((one) => one.sample !== null)!.sample!,
   ];
-}
-
-/** Frames of all clients, when as many as expected have come or a minute is over. */
-async function gather(clients: readonly Clients[], set: string, expected: number): Promise<Frames[]> {
-  const counts = clients.map(() => 0);
-  const all: Frames[] = [];
-  const end = performance.now() + FRAMES_MS;
-  // Nobody knows which client's sockets they come on: those that have something say so, until it adds up.
-  while (counts.reduce((a, b) => a + b, 0) < expected && performance.now() < end) {
-    const parts = await Promise.all(clients.map((one) => one.frames({ set, count: 1, timeoutMs: 50 })));
-    for (const [n, part] of parts.entries()) {
-      counts[n]! += part.frames;
-      if (part.frames > 0) all.push(part);
-    }
-  }
-  return all;
 }

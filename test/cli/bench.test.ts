@@ -35,3 +35,40 @@ test('more sockets than files may be open are refused before anything is started
     error: { code: 'USAGE', suggestions: [expect.stringContaining('ulimit -n 1200'), expect.any(String)] },
   });
 });
+
+test('bench crowd: every frame that follows and posts promise, in stages', async () => {
+  const size = [
+    '--users',
+    '300',
+    '--friends',
+    '5-50',
+    '--stages',
+    '1,40',
+    '--seconds',
+    '3',
+    '--think-ms',
+    '500',
+  ];
+  const result = await json<{ stages: { pushes: number; expected: number }[] }>(['bench', 'crowd', ...size]);
+  expect(result).toMatchObject({
+    users: 300,
+    stages: [
+      { people: 1, errors: 0 },
+      { people: 40, errors: 0 },
+    ],
+  });
+  for (const { pushes, expected } of result.stages) expect(pushes).toBe(expected);
+  expect(result.stages[1]).toMatchObject({ posts: positive, pushes: positive, requestMs: { p99: positive } });
+});
+
+test('impossible crowds are refused', async () => {
+  for (const flags of [
+    ['--stages', '1,x'],
+    ['--stages', '0'],
+    ['--users', '50', '--stages', '51'],
+  ]) {
+    const refused = await feedctl(['bench', 'crowd', ...flags, '--json']);
+    expect(refused.status, flags.join(' ')).toBe(2);
+    expect(JSON.parse(refused.stdout)).toMatchObject({ error: { code: 'USAGE' } });
+  }
+});

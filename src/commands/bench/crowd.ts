@@ -1,0 +1,95 @@
+import { Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import type { BenchCrowdResult } from '../../engine/admin/bench/push/crowd.ts';
+import { FeedctlError } from '../../engine/model/errors.ts';
+import { rangeFlag } from '../../flags.ts';
+import { formatCount } from '../../ui/format.ts';
+import { renderTable } from '../../ui/table.ts';
+
+const stagesFlag = Flags.custom<number[]>({
+  helpValue: '<n,n,…>',
+  parse: async (text) => {
+    const stages = text.split(',').map(Number);
+    if (!stages.every((people) => Number.isInteger(people) && people >= 1 && people <= 25_000))
+      throw new FeedctlError('USAGE', `${JSON.stringify(text)} are no stages such as 1,10,100`);
+    return stages;
+  },
+});
+
+export default class BenchCrowd extends BaseCommand {
+  static override summary = 'Measure people who post and listen at the same time, in stages';
+  static override description =
+    `Each of them has a WebSocket, posts, thinks and posts again. Every frame is compared with what follows and posts say. The gateway is a process of its own, and so are the people. Exits 1 where there were errors.
+
+Without --database-url the database is a temporary embedded one; broker and cache are those that are configured. With it, that cluster has to be empty, and is empty again afterwards.`;
+  static override flags = {
+    users: Flags.integer({ description: 'users there are', default: 100_000, min: 2, max: 1_000_000 }),
+    friends: rangeFlag({ description: 'accounts that each follows', default: [20, 1_000] }),
+    stages: stagesFlag({ description: 'people who post and listen', default: [1, 10, 100, 1_000] }),
+    seconds: Flags.integer({ description: 'of each stage', default: 30, min: 1, max: 3_600 }),
+    'think-ms': Flags.integer({
+      description: 'between two posts of one of them, on average',
+      default: 2_000,
+      min: 0,
+      max: 600_000,
+    }),
+    seed: Flags.integer({ description: 'the same seed makes the same users', default: 1, min: 0 }),
+  };
+  static override examples = [
+    '<%= config.bin %> bench crowd',
+    '<%= config.bin %> bench crowd --users 2000 --friends 5-50 --stages 1,50 --seconds 5 --json',
+  ];
+
+  async run(): Promise<BenchCrowdResult> {
+    const { flags } = await this.parse(BenchCrowd);
+    const config = await this.loadConfig(flags);
+    const most = Math.max(...flags.stages);
+    if (most > flags.users)
+      throw new FeedctlError('USAGE', `${most} people cannot be chosen among ${flags.users} users`);
+    const { benchCrowd } = await import('../../engine/admin/bench/push/crowd.ts');
+    const { signal } = this;
+    const result = await benchCrowd(config, this.config.version, {
+      ...flags,
+      thinkMs: flags['think-ms'],
+      signal,
+      onProgress: (text) => process.stderr.write(`${text}\n`),
+    });
+    const { machine, stages } = result;
+    this.log(
+      renderTable(
+        [
+          'people',
+          'posts',
+          'posts/s',
+          'request p50',
+          'p99',
+          'pushes',
+          'expected',
+          'push p50',
+          'p99',
+          'errors',
+        ],
+        stages.map((stage) => [
+          stage.people,
+          stage.posts,
+          String(stage.postsPerSecond),
+          `${stage.requestMs.p50} ms`,
+          `${stage.requestMs.p99} ms`,
+          stage.pushes,
+          stage.expected,
+          `${stage.pushMs.p50} ms`,
+          `${stage.pushMs.p99} ms`,
+          stage.errors,
+        ]),
+        { borders: Boolean(process.stdout.isTTY) },
+      ),
+    );
+    for (const { people, firstError } of stages)
+      if (firstError) this.logToStderr(`With ${people} people: ${firstError}`);
+    this.log(`
+${formatCount(result.users)} users, ${formatCount(result.follows)} follows.
+${machine.cores} cores, ${machine.cpu}, ${machine.memoryGiB} GiB, Node ${machine.node}, PostgreSQL ${machine.postgres}, bus ${machine.bus}, cache ${machine.cache}.`);
+    if (stages.some((stage) => stage.errors > 0 || stage.pushes !== stage.expected)) process.exitCode = 1;
+    return result;
+  }
+}

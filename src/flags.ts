@@ -2,7 +2,6 @@ import { Args, Flags } from '@oclif/core';
 import { DEFAULT_CELEBRITY_THRESHOLD } from './engine/model/celebrity.ts';
 import { FeedctlError } from './engine/model/errors.ts';
 import { parseId } from './engine/model/ids.ts';
-import { SOCKETS } from './engine/resilience/limits.ts';
 
 const idArg = (what: string) => Args.custom<number>({ parse: async (text) => parseId(text, what) });
 
@@ -48,36 +47,4 @@ export const celebrityThresholdFlag = Flags.integer({
   description: 'authors with more followers are merged when a feed is read instead of fanned out',
   default: DEFAULT_CELEBRITY_THRESHOLD,
   min: 0,
-});
-
-/** Of the gateway's WebSockets. */
-export const socketFlags = {
-  origin: Flags.string({
-    description:
-      'let browsers in from pages of this origin only, e.g. https://app.example; may be given several times',
-    env: 'FEEDCTL_ORIGIN',
-    multiple: true,
-    delimiter: ',',
-  }),
-  'sockets-per-user': Flags.integer({
-    description: 'open sockets of one user; 0: any number',
-    env: 'FEEDCTL_SOCKETS_PER_USER',
-    default: SOCKETS.perUser,
-    min: 0,
-  }),
-  'sockets-per-ip': Flags.integer({
-    description: 'open sockets of one address; 0: any number',
-    env: 'FEEDCTL_SOCKETS_PER_IP',
-    default: SOCKETS.perIp,
-    min: 0,
-  }),
-} as const;
-
-export const socketOptions = (flags: {
-  origin?: string[] | undefined;
-  'sockets-per-user': number;
-  'sockets-per-ip': number;
-}) => ({
-  origins: flags.origin,
-  limits: { perUser: flags['sockets-per-user'], perIp: flags['sockets-per-ip'] },
 });

@@ -1,7 +1,6 @@
-import { Flags } from '@oclif/core';
 import { aborted, BaseCommand } from '../baseCommand.ts';
 import { FeedctlError } from '../engine/model/errors.ts';
-import { portFlag, socketFlags, socketOptions } from '../flags.ts';
+import { gatewayFlags, gatewayOptions } from '../gatewayFlags.ts';
 
 export default class Up extends BaseCommand {
   static override summary = 'Run a whole cluster in one process: database, queue, worker, gateway';
@@ -11,11 +10,7 @@ export default class Up extends BaseCommand {
     '<%= config.bin %> up',
     '<%= config.bin %> up --data-dir /tmp/feeds --port 0 --json',
   ];
-  static override flags = {
-    port: portFlag,
-    host: Flags.string({ description: 'address the gateway listens on', default: '127.0.0.1' }),
-    ...socketFlags,
-  };
+  static override flags = gatewayFlags;
 
   async run(): Promise<void> {
     const { flags } = await this.parse(Up);
@@ -34,9 +29,7 @@ export default class Up extends BaseCommand {
     const { version } = this.config;
     const log = await openLog(process.env.FEEDCTL_LOG_LEVEL || 'warn');
     const cluster = await startEmbeddedCluster(config, {
-      host: flags.host,
-      port: flags.port,
-      sockets: socketOptions(flags),
+      ...gatewayOptions(flags),
       log,
       version,
       signal,

@@ -43,7 +43,10 @@ export async function startGatewayRole(
   resources.add('sessions of requests', () => requests.close());
   resources.add('warm-up', keepWarm(requests, cache));
   const { startGateway } = await import('./gateway/gateway.ts');
-  const gateway = await startGateway({ ...cluster, db: requests, cache }, options);
+  const gateway = await startGateway(
+    { ...cluster, db: requests, cache },
+    { ...options, limitsUrl: cluster.config.cacheUrl },
+  );
   resources.add('gateway', () => gateway.stop(DRAIN_MS));
   return { gateway, cache };
 }
@@ -79,7 +82,7 @@ export async function startWorkerRole(
 export async function startMetricsRole(
   cluster: Cluster,
   resources: Resources,
-  options: GatewayOptions,
+  options: { host: string; port: number },
 ): Promise<MetricsServer> {
   const { startMetricsServer } = await import('./telemetry/metricsServer.ts');
   const metrics = cluster.metrics ?? (await openMetrics());

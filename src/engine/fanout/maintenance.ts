@@ -5,13 +5,15 @@ import { unregisterGateway } from '../live/presence.ts';
 import { FEED_LIMIT } from '../model/feed.ts';
 import type { Database } from '../store/database.ts';
 import { dropOldEventPartitions, ensureEventPartitions } from '../store/events.ts';
+import { forgetOldIdempotencyKeys } from '../store/idempotency.ts';
 import { removeDeadWorkers, silentGateways } from '../store/roles.ts';
 import { forgetOldRuns } from '../store/runs.ts';
+import { forgetOldTickets } from '../store/tickets.ts';
 import type { Log } from '../telemetry/log.ts';
 
 const KEEP_EVENTS_DAYS = 30;
 const SILENT_SECONDS = 30;
-const TRIM_EVERY_SECONDS = 600;
+const SELDOM_SECONDS = 600;
 /** Half as much again as is kept: a feed is not trimmed with every post. */
 const TRIM_LONGER_THAN = FEED_LIMIT * 1.5;
 
@@ -21,7 +23,11 @@ export async function maintain(db: Database, bus: Bus, log: Log): Promise<void> 
   const dropped = await dropOldEventPartitions(db, KEEP_EVENTS_DAYS);
   if (dropped.length > 0) log.info({ partitions: dropped }, 'old events dropped');
   await forgetOldRuns(db);
-  await trimLongFeeds(db, log);
+  await forgetOldTickets(db);
+  if (await seldom(db)) {
+    await trimLongFeeds(db, log);
+    await forgetOldIdempotencyKeys(db);
+  }
   await removeDeadWorkers(db, SILENT_SECONDS);
   for (const gateway of await silentGateways(db, SILENT_SECONDS)) {
     // If it comes back, it registers anew, with another queue.
@@ -31,15 +37,18 @@ export async function maintain(db: Database, bus: Bus, log: Log): Promise<void> 
   }
 }
 
-/** Looking for long feeds is a pass over an index: now and then, by one worker. */
-async function trimLongFeeds(db: Database, log: Log): Promise<void> {
+/** Whether it is time for what goes through whole tables: now and then, by one worker. */
+async function seldom(db: Database): Promise<boolean> {
   const claimed = await db.query(
     `insert into settings (name, value) values ('maintenance.trimmedAt', to_jsonb(now()))
      on conflict (name) do update set value = excluded.value
      where (settings.value #>> '{}')::timestamptz < now() - $1 * interval '1 s'`,
-    [TRIM_EVERY_SECONDS],
+    [SELDOM_SECONDS],
   );
-  if (claimed.rowCount === 0) return;
+  return claimed.rowCount === 1;
+}
+
+async function trimLongFeeds(db: Database, log: Log): Promise<void> {
   const { users, items } = await trim(db, undefined, { longerThan: TRIM_LONGER_THAN });
   if (users > 0) log.info({ feeds: users, rows: items }, 'long feeds trimmed');
 }

@@ -1,46 +1,143 @@
+import { createSecretKey, type KeyObject, randomBytes } from 'node:crypto';
 import { jwtVerify, SignJWT } from 'jose';
-import { FeedctlError } from '../model/errors.ts';
-import type { Queryable } from '../store/database.ts';
+import { LRUCache } from 'lru-cache';
+import { FeedctlError, isFeedctlError } from '../model/errors.ts';
+import type { Database, Queryable } from '../store/database.ts';
+import { changeTokenKeys, readTokenKeys, type TokenKey } from '../store/tokenKeys.ts';
 import { getUser } from '../store/users.ts';
 
-const TOKEN_LIFETIME = '12h';
+const TOKEN_SECONDS = 12 * 60 * 60;
 const ALGORITHM = 'HS256';
+/** A token that says nothing of its key is from before keys had ids. */
+const FIRST_KEY = '0';
+/** Made-up key ids do not make the database read the keys more often than this. */
+const READ_AGAIN_MS = 1_000;
+const KNOWN_TOKENS = 20_000;
 
-async function tokenKey(db: Queryable): Promise<Uint8Array> {
-  const { rows } = await db.query<{ value: string }>(
-    `select value from settings where name = 'gateway.tokenKey'`,
-  );
-  if (!rows[0]) throw new FeedctlError('SCHEMA_MISSING', 'the database holds no token key');
-  return Buffer.from(rows[0].value, 'hex');
+/** The tokens of a cluster, at one gateway. */
+export interface Tokens {
+  /** The user a token stands for. Needs no database, but for a key id it has not heard of. Throws INVALID_TOKEN. */
+  check(token: string): Promise<number>;
+  sign(userId: number): Promise<string>;
+  /** Learns of keys that were added, and of those that were revoked. */
+  refresh(): Promise<void>;
 }
+
+export async function openTokens(db: Queryable): Promise<Tokens> {
+  let stored: TokenKey[] = [];
+  let keys = new Map<string, { key: KeyObject; until: number }>();
+  let readAt = 0;
+  let reading: Promise<void> | undefined;
+  // The signature of a token that is used again and again is checked once.
+  const known = new LRUCache<string, { userId: number; until: number }>({ max: KNOWN_TOKENS });
+  const read = async () => {
+    const found = await readTokenKeys(db);
+    readAt = performance.now();
+    if (JSON.stringify(found) === JSON.stringify(stored)) return;
+    stored = found;
+    keys = new Map(
+      found.map(({ id, secret, until }) => [
+        id,
+        { key: secretKey(secret), until: until ? Date.parse(until) : Number.POSITIVE_INFINITY },
+      ]),
+    );
+    known.clear();
+  };
+  const refresh = () => {
+    reading ??= read().finally(() => {
+      reading = undefined;
+    });
+    return reading;
+  };
+  const keyOf = async (kid = FIRST_KEY) => {
+    if (!keys.has(kid) && performance.now() - readAt > READ_AGAIN_MS) await refresh();
+    const found = keys.get(kid);
+    if (!found || found.until < Date.now()) throw new Error('no such key');
+    return found;
+  };
+  await refresh();
+  return {
+    async check(token) {
+      const before = known.get(token);
+      if (before && before.until > Date.now()) return before.userId;
+      try {
+        let keyUntil = 0;
+        const { payload } = await jwtVerify(
+          token,
+          async ({ kid }) => {
+            const { key, until } = await keyOf(kid);
+            keyUntil = until;
+            return key;
+          },
+          { algorithms: [ALGORITHM], requiredClaims: ['exp', 'sub'] },
+        );
+        const userId = Number(payload.sub);
+        if (Number.isSafeInteger(userId) && userId > 0) {
+          known.set(token, { userId, until: Math.min(payload.exp! * 1000, keyUntil) });
+          return userId;
+        }
+      } catch (error) {
+        // The keys could not be read: that says nothing about the token.
+        if (isFeedctlError(error)) throw error;
+        // Else why a token is no good is nothing its bearer should learn.
+      }
+      throw new FeedctlError('INVALID_TOKEN', 'the token is missing, malformed or expired');
+    },
+    sign: (userId) => sign(stored.at(-1)!, userId),
+    refresh,
+  };
+}
+
+const secretKey = (secret: string): KeyObject => createSecretKey(Buffer.from(secret, 'hex'));
+
+const sign = ({ id, secret }: TokenKey, userId: number): Promise<string> =>
+  new SignJWT()
+    .setProtectedHeader({ alg: ALGORITHM, kid: id })
+    .setSubject(String(userId))
+    .setIssuedAt()
+    .setExpirationTime(`${TOKEN_SECONDS}s`)
+    .sign(secretKey(secret));
 
 /** A JWT that lets its bearer act as that user at any gateway of the cluster for 12 hours. */
 export async function signToken(db: Queryable, userId: number): Promise<string> {
-  return new SignJWT()
-    .setProtectedHeader({ alg: ALGORITHM })
-    .setSubject(String(userId))
-    .setIssuedAt()
-    .setExpirationTime(TOKEN_LIFETIME)
-    .sign(await tokenKey(db));
-}
-
-/** Returns a function that gives the user a token stands for, or throws INVALID_TOKEN. */
-export async function openTokenCheck(db: Queryable): Promise<(token: string) => Promise<number>> {
-  const key = await tokenKey(db);
-  return async (token) => {
-    try {
-      const { payload } = await jwtVerify(token, key, { algorithms: [ALGORITHM] });
-      const userId = Number(payload.sub);
-      if (Number.isSafeInteger(userId) && userId > 0) return userId;
-    } catch {
-      // Falls through: why a token is no good is nothing its bearer should learn.
-    }
-    throw new FeedctlError('INVALID_TOKEN', 'the token is missing, malformed or expired');
-  };
+  return sign((await readTokenKeys(db)).at(-1)!, userId);
 }
 
 /** For operators: a token of a user who exists. Throws USER_NOT_FOUND. */
 export async function issueToken(db: Queryable, userId: number): Promise<string> {
   await getUser(db, userId);
   return signToken(db, userId);
+}
+
+export interface KeyRotation {
+  /** Of the key that signs from now on; null where nothing was changed. */
+  readonly keyId: string | null;
+  /** Keys whose tokens are still taken, and until when. */
+  readonly accepted: readonly { readonly keyId: string; readonly until: string }[];
+  readonly revoked: readonly string[];
+}
+
+/**
+ * A new key signs tokens from now on. Those signed before are taken until the last of them has expired; with `revoke`
+ * no longer, as soon as each gateway has heard of it.
+ */
+export async function rotateTokenKey(
+  db: Database,
+  options: { revoke: boolean; dryRun: boolean },
+): Promise<KeyRotation> {
+  const next = { id: randomBytes(6).toString('base64url'), secret: randomBytes(32).toString('hex') };
+  const until = new Date(Date.now() + TOKEN_SECONDS * 1000).toISOString();
+  const rotated = (keys: readonly TokenKey[]): TokenKey[] => {
+    const kept = keys
+      .map((key) => ({ ...key, until: key.until ?? until }))
+      .filter((key) => Date.parse(key.until) > Date.now());
+    return [...(options.revoke ? [] : kept), next];
+  };
+  const before = await readTokenKeys(db);
+  const after = options.dryRun ? rotated(before) : await changeTokenKeys(db, rotated);
+  return {
+    keyId: options.dryRun ? null : next.id,
+    accepted: after.flatMap(({ id, until }) => (until ? [{ keyId: id, until }] : [])),
+    revoked: before.filter(({ id }) => !after.some((key) => key.id === id)).map(({ id }) => id),
+  };
 }

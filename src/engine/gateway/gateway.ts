@@ -1,49 +1,38 @@
 import { randomUUID } from 'node:crypto';
-import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply } from 'fastify';
 import type { FeedCache } from '../cache/cache.ts';
+import { databaseName } from '../cache/redis/epoch.ts';
 import { type Connection, openHub } from '../live/hub.ts';
 import { joinCluster } from '../live/membership.ts';
 import { confirmUnfollows } from '../live/unfollows.ts';
-import { type ErrorCode, FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
+import { FeedctlError } from '../model/errors.ts';
+import { REQUESTS_A_MINUTE } from '../resilience/limits.ts';
 import { Resources } from '../resources.ts';
 import type { SocialContext } from '../social/context.ts';
+import { Passwords } from '../social/passwords.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { listenError } from '../telemetry/metricsServer.ts';
-import { openTokenCheck } from './auth.ts';
-import { addRoutes } from './routes.ts';
+import { openAddresses } from './address.ts';
+import { openApp } from './app.ts';
+import { openTokens } from './auth.ts';
+import { openLimiter, type RequestLimits } from './limits.ts';
 import { type SocketOptions, serveSockets } from './sockets.ts';
+import { takeTicket } from './tickets.ts';
 
 /** Of the time for stopping, what closing the sockets may take: their clients come back one after the other. */
 const DRAIN_SHARE = 0.5;
-const BODY_LIMIT_BYTES = 64 * 1024;
-
-/** Everything else is the server's fault, 500, or a dependency's, 503. */
-const HTTP_STATUS: Partial<Record<ErrorCode, number>> = {
-  CIRCUIT_OPEN: 503,
-  CONFIG_INVALID: 400,
-  DATABASE_UNREACHABLE: 503,
-  INVALID_ID: 400,
-  INVALID_TOKEN: 401,
-  NODE_NUMBERS_EXHAUSTED: 503,
-  NOT_LIVE: 503,
-  OVERLOADED: 503,
-  POST_EMPTY: 422,
-  POST_NOT_FOUND: 404,
-  POST_TOO_LONG: 422,
-  QUEUE_FULL: 503,
-  SELF_FOLLOW: 422,
-  TEXT_INVALID: 422,
-  TIMED_OUT: 503,
-  USAGE: 400,
-  USER_EXISTS: 409,
-  USER_NOT_FOUND: 404,
-  VERSION_CONFLICT: 409,
-};
+/** A key that was revoked is honoured no longer. */
+const READ_KEYS_EVERY_MS = 5_000;
 
 export interface GatewayOptions {
   readonly host: string;
   readonly port: number;
   readonly sockets?: SocketOptions | undefined;
+  /** Those of the mission unless given. */
+  readonly limits?: RequestLimits | undefined;
+  /** A Redis in which all gateways count requests together. */
+  readonly limitsUrl?: string | undefined;
+  /** Addresses or networks whose `X-Forwarded-For` is believed. */
+  readonly trustedProxies?: readonly string[] | undefined;
 }
 
 export interface Gateway {
@@ -58,36 +47,25 @@ export interface Gateway {
   stop(deadlineMs: number): Promise<void>;
 }
 
-/** HTTP and WebSockets on one port. Throws PORT_TAKEN. */
+/** HTTP and WebSockets on one port. Throws PORT_TAKEN or CONFIG_INVALID. */
 export async function startGateway(
   context: SocialContext & { cache: FeedCache; metrics?: Metrics | undefined },
   options: GatewayOptions,
 ): Promise<Gateway> {
   const { db, log, metrics } = context;
+  const { limits = REQUESTS_A_MINUTE, limitsUrl } = options;
   const resources = new Resources();
   let deadline = 5_000;
   try {
-    const checkToken = await openTokenCheck(db);
-    const answerError = (error: FastifyError | FeedctlError, reply: FastifyReply) => {
-      const known = isFeedctlError(error);
-      const status =
-        (error as FastifyError).statusCode ?? (known ? HTTP_STATUS[error.code] : undefined) ?? 500;
-      if (status >= 500) log.error({ reason: messageOf(error) }, 'request failed');
-      const code = known ? error.code : status < 500 ? 'USAGE' : 'INTERNAL';
-      const message = status === 500 ? 'the server failed to answer; its log says why' : error.message;
-      void reply.code(status).send({ error: { code, message } });
-    };
-    const app = Fastify({
-      bodyLimit: BODY_LIMIT_BYTES,
-      forceCloseConnections: true,
-      // A number is no text: what a client got wrong it should learn.
-      ajv: { customOptions: { coerceTypes: false } },
-      frameworkErrors: (error, _request, reply) => answerError(error, reply),
-    });
-    resources.add('HTTP server', () => app.close());
-    app.setErrorHandler((error: FastifyError | FeedctlError, _request, reply) => answerError(error, reply));
-    takeEmptyBodies(app);
-    if (metrics) addMetrics(app, metrics);
+    const addressOf = openAddresses(options.trustedProxies ?? []);
+    const tokens = await openTokens(db);
+    const refreshing = setInterval(() => void tokens.refresh().catch(() => {}), READ_KEYS_EVERY_MS);
+    resources.add('token keys', () => clearInterval(refreshing));
+    const limiter = openLimiter(
+      limits,
+      limitsUrl ? { url: limitsUrl, name: await databaseName(db) } : undefined,
+    );
+    resources.add('limits', () => limiter.close());
     const hub = await openHub({ ...context, gatewayId: randomUUID() });
     resources.add('live queue', () => hub.stop(deadline));
     let isLive = () => false;
@@ -95,8 +73,19 @@ export async function startGateway(
       if (!isLive()) throw new FeedctlError('NOT_LIVE', 'live updates are lost, or being caught up with');
       await db.ping();
     };
-    addRoutes(app, { ...context, checkToken, checkReady });
-    const sockets = serveSockets(app.server, { hub, checkToken, log, metrics }, options.sockets);
+    const passwords = new Passwords();
+    const app = await openApp({ ...context, tokens, limiter, passwords, addressOf, checkReady });
+    resources.add('HTTP server', () => app.close());
+    const ofTicket = async (ticket: string, ip: string) => {
+      // Nobody makes the database look for tickets that were made up.
+      await limiter.admit({ ip, userId: undefined, writes: false });
+      return takeTicket(db, ticket);
+    };
+    const sockets = serveSockets(
+      app.server,
+      { hub, checkToken: tokens.check, takeTicket: ofTicket, addressOf, log, metrics },
+      options.sockets,
+    );
     resources.add('sockets', () => sockets.stop());
     let url: string;
     try {
@@ -142,28 +131,4 @@ export async function startGateway(
     await resources.release(log);
     throw error;
   }
-}
-
-/** `/metrics`, and how long each request took. Routes by their pattern: a path has as many values as there are ids. */
-function addMetrics(app: FastifyInstance, metrics: Metrics): void {
-  app.addHook('onResponse', (request, reply, done) => {
-    const labels = {
-      method: request.method,
-      route: request.routeOptions.url ?? 'none',
-      status: String(reply.statusCode),
-    };
-    metrics.observe('feedctl_gateway_request_seconds', reply.elapsedTime / 1000, labels);
-    done();
-  });
-  app.get('/metrics', async (_, reply) => reply.type(metrics.contentType).send(await metrics.text()));
-}
-
-/** Clients that always send the header of JSON send it with an empty body too, where a route takes none. */
-function takeEmptyBodies(app: FastifyInstance): void {
-  const parse = app.getDefaultJsonParser('error', 'error');
-  app.removeContentTypeParser('application/json');
-  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
-    if (body === '') done(null, undefined);
-    else parse(request, body as string, done);
-  });
 }

@@ -8,6 +8,7 @@ import { isFeedctlError, messageOf } from '../model/errors.ts';
 import { SOCKETS } from '../resilience/limits.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import type { RetryLater } from './problems.ts';
 
 const PATH = '/post/feed/posted';
 /** A client that has not answered a ping by the next one is gone: at most twice this time after it went. */
@@ -95,7 +96,7 @@ const LISTENERS = {
 };
 
 /**
- * Serves WebSockets on an HTTP server: `GET /post/feed/posted?token=…&after=…`. Frames, close codes and what is refused
+ * Serves WebSockets on an HTTP server: `GET /post/feed/posted?token=…&after=…`, or `?ticket=…`. Frames, close codes and what is refused
  * are in docs/asyncapi.yaml.
  */
 export function serveSockets(
@@ -103,6 +104,10 @@ export function serveSockets(
   context: {
     hub: Hub;
     checkToken: (token: string) => Promise<number>;
+    /** Of a client at that address. */
+    takeTicket: (ticket: string, address: string) => Promise<number>;
+    /** Who sent a request, as limits count. */
+    addressOf: (request: IncomingMessage) => string;
     log: Log;
     metrics?: Metrics | undefined;
   },
@@ -141,17 +146,22 @@ export function serveSockets(
     const { origin } = request.headers;
     if (origin !== undefined && origins.length > 0 && !origins.includes(origin))
       return refuse(stream, '403 Forbidden');
-    const address = request.socket.remoteAddress ?? '';
+    const address = context.addressOf(request);
     let after: Cursor | undefined;
     let userId: number;
     try {
       const text = url.searchParams.get('after');
       if (text) after = parseCursor(text);
-      userId = await context.checkToken(url.searchParams.get('token') ?? '');
+      const ticket = url.searchParams.get('ticket');
+      userId = await (ticket === null
+        ? context.checkToken(url.searchParams.get('token') ?? '')
+        : context.takeTicket(ticket, address));
     } catch (error) {
       if (isFeedctlError(error, 'INVALID_TOKEN')) return refuse(stream, '401 Unauthorized');
       if (isFeedctlError(error, 'INVALID_CURSOR') || isFeedctlError(error, 'INVALID_ID'))
         return refuse(stream, '400 Bad Request');
+      if (isFeedctlError(error, 'RATE_LIMITED'))
+        return refuse(stream, '429 Too Many Requests', (error as RetryLater).retryAfterSeconds);
       log.warn({ reason: messageOf(error) }, 'socket refused');
       return refuse(stream, '503 Service Unavailable', 1);
     }

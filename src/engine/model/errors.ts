@@ -133,6 +133,10 @@ export const ERRORS = {
     exit: 1,
     mend: 'Start one with `feedctl up` or `feedctl gateway start`, or correct --gateway-url.',
   },
+  IDEMPOTENCY_KEY_REUSED: {
+    exit: 1,
+    mend: 'Use a new key for each post, and the same one only to repeat a request.',
+  },
   IMPORT_OVERLAP: { exit: 1, mend: 'Replay the same file again, or use another cluster for this one.' },
   INTERNAL: {
     exit: 1,
@@ -167,6 +171,11 @@ export const ERRORS = {
     failure: 'passing',
     mend: 'Start more workers, or wait until the backlog is smaller.',
   },
+  RATE_LIMITED: {
+    exit: 1,
+    failure: 'passing',
+    mend: 'Wait for as long as Retry-After says; the limits are settings of the gateway.',
+  },
   SCHEMA_MISSING: { exit: 1, mend: 'Run `feedctl migrate` first.' },
   SCHEMA_NEWER: {
     exit: 1,
@@ -188,6 +197,7 @@ export const ERRORS = {
   USER_EXISTS: { exit: 1, mend: 'Pick another id, or leave --id away.' },
   USER_NOT_FOUND: { exit: 1, mend: 'Check the id, or create the user with `feedctl user create`.' },
   VERSION_CONFLICT: { exit: 1, mend: 'Read the post again and repeat the change on its newest version.' },
+  WRONG_PASSWORD: { exit: 1, mend: 'Correct the password; a user made by a command has none.' },
 } as const satisfies Record<string, { exit: 1 | 2 | 3; mend: string; failure?: Failure }>;
 
 export type ErrorCode = keyof typeof ERRORS;

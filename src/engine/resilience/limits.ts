@@ -61,3 +61,14 @@ export const SOCKETS = {
   /** Messages and pings of a client between two heartbeats, 30 s. */
   inbound: 100,
 } as const;
+
+/** Requests a minute that a gateway answers; 0: any number. `burstPercent` more, once in ten minutes. */
+export const REQUESTS_A_MINUTE = {
+  user: 100,
+  /** Of those, posts and follows. */
+  userWrites: 50,
+  ip: 1_000,
+  /** Of those, without a valid token. */
+  ipUnauthenticated: 500,
+  burstPercent: 20,
+} as const;

@@ -1,24 +1,29 @@
 import { FeedctlError } from '../model/errors.ts';
 import { checkPostText, type Post } from '../model/post.ts';
-import { getPost, insertPost, markPostDeleted, updatePostBody } from '../store/posts.ts';
+import { getPost, insertPost, insertPostOnce, markPostDeleted, updatePostBody } from '../store/posts.ts';
 import { dispatchCommitted, type SocialContext } from './context.ts';
 
 /**
  * Commits the post and its event and returns; feeds and sockets follow. Takes as long for an author with 20,000
- * followers as for one with none. Throws POST_EMPTY, POST_TOO_LONG, TEXT_INVALID or USER_NOT_FOUND.
+ * followers as for one with none. `key`: an idempotency key; a post that was made with it before is returned instead.
+ * Throws POST_EMPTY, POST_TOO_LONG, TEXT_INVALID, USER_NOT_FOUND or IDEMPOTENCY_KEY_REUSED.
  */
 export async function createPost(
   context: SocialContext,
   authorId: number,
   text: string,
-  options: { dryRun?: boolean } = {},
+  options: { dryRun?: boolean; key?: string | undefined } = {},
 ): Promise<Post> {
   checkPostText(text);
+  const { key } = options;
   const [id, eventId] = await context.db.repeat(() => context.ids.take(2));
   const post = { id: id!, authorId, body: text, eventId: eventId! };
   if (options.dryRun) return context.db.rehearse((session) => insertPost(session, post));
   // The ids are the same at every try: a post that was committed, and its answer lost, is found and not made twice.
-  const created = await context.db.repeat((again) => insertPost(context.db, post, again));
+  const created = await context.db.repeat((again) =>
+    key === undefined ? insertPost(context.db, post, again) : insertPostOnce(context.db, { ...post, key }),
+  );
+  if (created.id !== post.id) return created;
   const event = { id: eventId!, type: 'post.created', aggregateId: authorId, subjectId: post.id } as const;
   await Promise.all([
     dispatchCommitted(context, [event]),

@@ -1,17 +1,31 @@
 import { FeedctlError } from '../model/errors.ts';
 import { checkText } from '../model/post.ts';
 import type { Queryable } from '../store/database.ts';
-import { insertUser, type User } from '../store/users.ts';
+import { insertUser, passwordHashOf, type User } from '../store/users.ts';
 import type { SocialContext } from './context.ts';
+import type { Passwords } from './passwords.ts';
 
-const MAX_NAME_CHARACTERS = 100;
+export const MAX_NAME_CHARACTERS = 100;
 
-/** `id` undefined: a new one. Throws USER_EXISTS, USAGE or TEXT_INVALID. */
-export async function createUser(
-  context: Pick<SocialContext, 'db' | 'ids'>,
-  user: { id?: number; firstName?: string; secondName?: string; dryRun?: boolean },
-): Promise<User> {
-  const { firstName = '', secondName = '' } = user;
+interface Profile {
+  readonly firstName?: string;
+  readonly secondName?: string;
+  /** YYYY-MM-DD. */
+  readonly birthdate?: string | undefined;
+  readonly biography?: string;
+  readonly city?: string;
+}
+
+const FIRST_BIRTHDATE = '1900-01-01';
+
+/** Throws USAGE or TEXT_INVALID. */
+function checkProfile({
+  firstName = '',
+  secondName = '',
+  birthdate,
+  biography = '',
+  city = '',
+}: Profile): void {
   for (const name of [firstName, secondName]) {
     checkText(name, 'name');
     if (name.length > MAX_NAME_CHARACTERS) {
@@ -21,7 +35,56 @@ export async function createUser(
       );
     }
   }
-  const id = user.id ?? (await context.ids.next());
-  const write = (db: Queryable) => insertUser(db, { id, firstName, secondName });
-  return user.dryRun ? context.db.rehearse(write) : write(context.db);
+  checkText(biography, 'biography');
+  checkText(city, 'city');
+  const today = new Date().toISOString().slice(0, 10);
+  if (birthdate !== undefined && (birthdate < FIRST_BIRTHDATE || birthdate > today))
+    throw new FeedctlError('USAGE', `nobody was born on ${birthdate}`);
+}
+
+/** The birthdate (YYYY-MM-DD) of somebody who turns so many years old today. */
+export function birthdateOfAge(age: number): string {
+  const day = new Date();
+  day.setUTCFullYear(day.getUTCFullYear() - age);
+  return day.toISOString().slice(0, 10);
+}
+
+/**
+ * `id` undefined: a new one. Without a `passwordHash` nobody can log in as this user. Throws USER_EXISTS, USAGE or
+ * TEXT_INVALID.
+ */
+export async function createUser(
+  context: Pick<SocialContext, 'db' | 'ids'>,
+  user: Profile & { id?: number; passwordHash?: string; dryRun?: boolean },
+): Promise<User> {
+  checkProfile(user);
+  const { db, ids } = context;
+  const id = user.id ?? (await db.repeat(() => ids.next()));
+  const { firstName = '', secondName = '', biography = '', city = '' } = user;
+  const { birthdate = null, passwordHash = null } = user;
+  const row = { id, firstName, secondName, birthdate, biography, city, passwordHash };
+  if (user.dryRun) return db.rehearse((session: Queryable) => insertUser(session, row));
+  // A new id is nobody else's: who is there with it was written by a try whose answer was lost.
+  return db.repeat((again) => insertUser(db, row, again && user.id === undefined));
+}
+
+/** A user who can log in. Throws OVERLOADED, or as `createUser`. */
+export async function registerUser(
+  context: Pick<SocialContext, 'db' | 'ids'> & { passwords: Passwords },
+  user: Profile & { password: string },
+): Promise<User> {
+  const { password, ...profile } = user;
+  checkProfile(profile);
+  return createUser(context, { ...profile, passwordHash: await context.passwords.hash(password) });
+}
+
+/** Throws USER_NOT_FOUND, WRONG_PASSWORD (for a user without one too) or OVERLOADED. */
+export async function checkPassword(
+  context: Pick<SocialContext, 'db'> & { passwords: Passwords },
+  userId: number,
+  password: string,
+): Promise<void> {
+  const hash = await context.db.repeat(() => passwordHashOf(context.db, userId));
+  if (hash === null || !(await context.passwords.matches(password, hash)))
+    throw new FeedctlError('WRONG_PASSWORD', `that is not the password of user ${userId}`);
 }

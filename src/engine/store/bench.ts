@@ -3,7 +3,8 @@ import type { Database, Queryable } from './database.ts';
 /** The table that a benchmark's limit is written to: as `feed_items`, and empty. */
 export const RAW_TABLE = 'bench_raw';
 
-const TABLES = 'users, posts, follows, followers, feed_items, events, celebrities, run_batches';
+const TABLES =
+  'users, posts, follows, followers, feed_items, events, celebrities, run_batches, idempotency_keys';
 
 export async function emptyAll(db: Database): Promise<void> {
   await db.query(`drop table if exists ${RAW_TABLE}`);

@@ -16,6 +16,7 @@ const DISTRIBUTED = {
   followers: 'followee_id',
   feed_items: 'user_id',
   events: 'aggregate_id',
+  idempotency_keys: 'author_id',
 } as const;
 /** A copy on every node: feeds join it locally. */
 const REFERENCE = 'celebrities';

@@ -10,11 +10,13 @@ import { readTopology, type Topology } from './topology.ts';
 
 /** Ids are 53 bits, so a bigint column is a JS number; counters stay far below that too. */
 const INT8 = 20;
+/** A day is no moment: it stays the text that it is. */
+const DATE = 1082;
+const asText: Record<number, (text: string) => unknown> = { [INT8]: Number, [DATE]: String };
 const types: pg.CustomTypesConfig = {
   getTypeParser: ((oid: number, format?: 'text' | 'binary') =>
-    oid === INT8 && format !== 'binary'
-      ? Number
-      : pg.types.getTypeParser(oid, format as 'text')) as typeof pg.types.getTypeParser,
+    (format !== 'binary' && asText[oid]) ||
+    pg.types.getTypeParser(oid, format as 'text')) as typeof pg.types.getTypeParser,
 };
 
 /** Anything that runs a statement: the pool, or one session inside a transaction. */

@@ -1,9 +1,11 @@
+import { createHash } from 'node:crypto';
 import { FeedctlError } from '../model/errors.ts';
 import type { EventRef } from '../model/event.ts';
 import type { FeedEntry } from '../model/feed.ts';
 import type { Post, StoredPost } from '../model/post.ts';
 import { CopyRows, copyIn } from './copy.ts';
 import { type Database, isDuplicate, type Queryable, type Session } from './database.ts';
+import { postOfKey } from './idempotency.ts';
 import { inParallel } from './parallel.ts';
 
 /**
@@ -17,6 +19,50 @@ const CREATE = `
   event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data)
             select $4, author_id, id, 'post.created', created_at, jsonb_build_object('text', body) from post)
   select id, author_id as "authorId", body, created_at as "createdAt", version from post`;
+
+/**
+ * The same for a key that its author may use once, whichever of several such statements comes first. In besides: key,
+ * hash of the text. No row comes back where the key is taken.
+ */
+const CREATE_ONCE = `
+  with author as (select id from users where id = $2),
+  claim as (insert into idempotency_keys (author_id, key, post_id, text_hash)
+            select id, $5, $1, $6 from author on conflict do nothing returning author_id),
+  post as (insert into posts (author_id, id, body, created_at)
+           select author_id, $1, $3, clock_timestamp() from claim returning *),
+  event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data)
+            select $4, author_id, id, 'post.created', created_at, jsonb_build_object('text', body) from post)
+  select id, author_id as "authorId", body, created_at as "createdAt", version from post`;
+
+/**
+ * The post that is made with this key: this one, or the one that was made with it before. Throws USER_NOT_FOUND, or
+ * IDEMPOTENCY_KEY_REUSED where that one had another text.
+ */
+export async function insertPostOnce(
+  db: Queryable,
+  post: { id: number; authorId: number; body: string; eventId: number; key: string },
+): Promise<Post> {
+  const textHash = createHash('sha256').update(post.body).digest();
+  const { rows } = await db.query<Post>(CREATE_ONCE, [
+    post.id,
+    post.authorId,
+    post.body,
+    post.eventId,
+    post.key,
+    textHash,
+  ]);
+  if (rows[0]) return rows[0];
+  const before = await postOfKey(db, post.authorId, post.key);
+  if (!before) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${post.authorId}`);
+  if (!before.textHash.equals(textHash)) {
+    throw new FeedctlError(
+      'IDEMPOTENCY_KEY_REUSED',
+      'a post with another text was created with this idempotency key',
+    );
+  }
+  // As it was answered then, whatever has become of the post.
+  return { id: before.id, authorId: post.authorId, body: post.body, createdAt: before.createdAt, version: 1 };
+}
 
 /** `again`: a try before may have written this post, and only its answer been lost. Throws USER_NOT_FOUND. */
 export async function insertPost(

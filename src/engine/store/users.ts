@@ -6,6 +6,10 @@ export interface User {
   readonly id: number;
   readonly firstName: string;
   readonly secondName: string;
+  /** YYYY-MM-DD; null where it is not known. */
+  readonly birthdate: string | null;
+  readonly biography: string;
+  readonly city: string;
   readonly pushState: PushState;
   readonly followerCount: number;
   /** Above this post id the materialized feed is complete. */
@@ -13,21 +17,35 @@ export interface User {
   readonly createdAt: Date;
 }
 
-const COLUMNS = `id, first_name as "firstName", second_name as "secondName", push_state as "pushState",
+const COLUMNS = `id, first_name as "firstName", second_name as "secondName", birthdate, biography, city,
+  push_state as "pushState",
   follower_count as "followerCount", feed_floor as "feedFloor", created_at as "createdAt"`;
 
-/** Throws USER_EXISTS. */
-export async function insertUser(
-  db: Queryable,
-  user: Pick<User, 'id' | 'firstName' | 'secondName'>,
-): Promise<User> {
+export type NewUser = Pick<User, 'id' | 'firstName' | 'secondName'> &
+  Partial<Pick<User, 'birthdate' | 'biography' | 'city'>> & {
+    /** Without one nobody can log in as this user. */
+    readonly passwordHash?: string | null;
+  };
+
+/** `again`: a try before may have written this user, and only its answer been lost. Throws USER_EXISTS. */
+export async function insertUser(db: Queryable, user: NewUser, again = false): Promise<User> {
   try {
     const { rows } = await db.query<User>(
-      `insert into users (id, first_name, second_name) values ($1, $2, $3) returning ${COLUMNS}`,
-      [user.id, user.firstName, user.secondName],
+      `insert into users (id, first_name, second_name, birthdate, biography, city, password_hash)
+       values ($1, $2, $3, $4, $5, $6, $7) returning ${COLUMNS}`,
+      [
+        user.id,
+        user.firstName,
+        user.secondName,
+        user.birthdate ?? null,
+        user.biography ?? '',
+        user.city ?? '',
+        user.passwordHash ?? null,
+      ],
     );
     return rows[0]!;
   } catch (error) {
+    if (again && isDuplicate(error)) return getUser(db, user.id);
     if (isDuplicate(error)) throw new FeedctlError('USER_EXISTS', `there is a user ${user.id} already`);
     throw error;
   }
@@ -38,6 +56,40 @@ export async function getUser(db: Queryable, id: number): Promise<User> {
   const { rows } = await db.query<User>(`select ${COLUMNS} from users where id = $1`, [id]);
   if (!rows[0]) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${id}`);
   return rows[0];
+}
+
+/** The password as it is stored, null where the user has none. Throws USER_NOT_FOUND. */
+export async function passwordHashOf(db: Queryable, id: number): Promise<string | null> {
+  const { rows } = await db.query<{ hash: string | null }>(
+    'select password_hash as hash from users where id = $1',
+    [id],
+  );
+  if (!rows[0]) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${id}`);
+  return rows[0].hash;
+}
+
+/**
+ * Users whose names begin so, upper and lower case told apart, by id. Of a prefix that is empty the condition is left
+ * out, as the index of the other one then serves.
+ */
+export async function searchUsers(
+  db: Queryable,
+  query: { firstName: string; secondName: string; after: number; limit: number },
+): Promise<User[]> {
+  const values: unknown[] = [query.after, query.limit];
+  const conditions = [
+    ['first_name', query.firstName],
+    ['second_name', query.secondName],
+  ].flatMap(([column, prefix]) => {
+    if (!prefix) return [];
+    values.push(`${prefix.replace(/[\\%_]/g, '\\$&')}%`);
+    return [`${column} <> '' and ${column} like $${values.length}`];
+  });
+  const { rows } = await db.query<User>(
+    `select ${COLUMNS} from users where ${[...conditions, 'id > $1'].join(' and ')} order by id limit $2`,
+    values,
+  );
+  return rows;
 }
 
 /** Those of `ids` that are no users. */

@@ -33,9 +33,15 @@ test('what is no text, no number and no URL is refused, always in the same shape
   const ask = async (method: string, path: string, body?: string) => {
     const init = { method, headers: { ...headers, ...JSON_TYPE }, ...(body !== undefined && { body }) };
     const response = await fetch(url + path, init);
-    return { status: response.status, body: await response.json() };
+    const type = response.headers.get('content-type');
+    return { status: response.status, type, body: await response.json() };
   };
-  const refused = { status: 400, body: { error: { code: 'USAGE', message: expect.any(String) } } };
+  const problem = (status: number, title: string) => ({
+    status,
+    type: 'application/problem+json',
+    body: { type: 'urn:feedctl:error:USAGE', title, status, detail: expect.any(String), code: 'USAGE' },
+  });
+  const refused = problem(400, 'Bad Request');
   for (const text of ['5', 'true', 'null', '["a"]', '{}'])
     expect(await ask('POST', '/post/create', `{"text":${text}}`), text).toEqual(refused);
   for (const body of ['', '{"text":', '"text"', '[]'])
@@ -47,14 +53,14 @@ test('what is no text, no number and no URL is refused, always in the same shape
   expect(await ask('GET', '/post/feed?limit=1000')).toMatchObject({ status: 200, body: [] });
   expect(await ask('GET', '/post/feed')).toMatchObject({ status: 200, body: [] });
   expect(await ask('GET', '/%zz')).toEqual(refused);
-  expect(await ask('GET', '/nothing')).toEqual({ ...refused, status: 404 });
+  expect(await ask('GET', '/nothing')).toEqual(problem(404, 'Not Found'));
 });
 
 test('a request without a body may say that it is JSON', async () => {
   const { url, headers } = await served();
   const { hostname, port } = new URL(url);
   const other = await (await fetch(`${url}/user/get/1`)).json();
-  expect(other).toMatchObject({ error: { code: 'USER_NOT_FOUND' } });
+  expect(other).toMatchObject({ code: 'USER_NOT_FOUND' });
   const status = await new Promise((resolve, reject) => {
     const path = '/friend/set/1';
     request({ hostname, port, method: 'PUT', path, headers: { ...headers, ...JSON_TYPE } }, (answer) => {

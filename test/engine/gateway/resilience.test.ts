@@ -27,8 +27,8 @@ async function breakable() {
     const headers = { authorization, ...(body && { 'content-type': 'application/json' }) };
     const init = { method, headers, ...(body && { body: JSON.stringify(body) }) };
     const response = await fetch(gateway.url + path, init);
-    const answer = (await response.json()) as { id?: string; error?: { code: string } };
-    return { status: response.status, id: Number(answer.id), code: answer.error?.code };
+    const answer = (await response.json()) as { id?: string; code?: string };
+    return { status: response.status, id: Number(answer.id), code: answer.code };
   };
   const post = (text: string) => call('POST', '/post/create', { text });
   const expectEverywhere = async (ids: number[]) => {

@@ -1,0 +1,31 @@
+import { Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import type { KeyRotation } from '../../engine/gateway/auth.ts';
+import { dryRunFlag, yesFlag } from '../../flags.ts';
+
+export default class GatewayRotateKey extends BaseCommand {
+  static override summary = 'Sign tokens with a new key from now on';
+  static override description =
+    'Tokens that are in use stay valid until they expire. With --revoke they end at every gateway within 5 seconds and everyone has to log in again: for a key that has leaked. Open WebSockets stay open.';
+  static override flags = {
+    revoke: Flags.boolean({ description: 'accept no token that was signed before', default: false }),
+    'dry-run': dryRunFlag,
+    yes: yesFlag,
+  };
+  static override examples = [
+    '<%= config.bin %> gateway rotate-key',
+    '<%= config.bin %> gateway rotate-key --revoke --yes --json',
+  ];
+
+  async run(): Promise<KeyRotation> {
+    const { flags } = await this.parse(GatewayRotateKey);
+    const { revoke, 'dry-run': dryRun } = flags;
+    if (revoke && !dryRun) await this.confirm('Every user has to log in again. Go on?', flags.yes ?? false);
+    const { rotateTokenKey } = await import('../../engine/gateway/auth.ts');
+    const rotation = await this.withCluster(flags, ({ db }) => rotateTokenKey(db, { revoke, dryRun }));
+    this.log(dryRun ? 'Would sign with a new key.' : `Tokens are signed with key ${rotation.keyId}.`);
+    for (const { keyId, until } of rotation.accepted) this.log(`Key ${keyId} is accepted until ${until}.`);
+    for (const keyId of rotation.revoked) this.log(`Key ${keyId} is revoked.`);
+    return rotation;
+  }
+}

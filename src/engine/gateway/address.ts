@@ -1,0 +1,26 @@
+import type { IncomingMessage } from 'node:http';
+import proxyAddr from '@fastify/proxy-addr';
+import ipaddr from 'ipaddr.js';
+import { FeedctlError, messageOf } from '../model/errors.ts';
+
+/**
+ * Who sent a request, as limits count: an IPv4 address, or the network of an IPv6 address, of which one subscriber has
+ * 2^64. `X-Forwarded-For` is believed as far as the `proxies` (addresses, networks, or names such as `loopback`) wrote it,
+ * and not at all where there are none. Throws CONFIG_INVALID.
+ */
+export function openAddresses(proxies: readonly string[]): (request: IncomingMessage) => string {
+  let trust: ReturnType<typeof proxyAddr.compile>;
+  try {
+    trust = proxyAddr.compile([...proxies]);
+  } catch (error) {
+    throw new FeedctlError('CONFIG_INVALID', `a trusted proxy is no address or network: ${messageOf(error)}`);
+  }
+  return (request) =>
+    networkOf(proxies.length > 0 ? proxyAddr(request, trust) : (request.socket.remoteAddress ?? ''));
+}
+
+function networkOf(address: string): string {
+  if (!ipaddr.isValid(address)) return address;
+  const parsed = ipaddr.process(address);
+  return parsed instanceof ipaddr.IPv6 ? parsed.parts.slice(0, 4).join(':') : parsed.toString();
+}

@@ -1,0 +1,138 @@
+import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
+import swagger from '@fastify/swagger';
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import { Ajv } from 'ajv';
+import ajvFormats from 'ajv-formats';
+import Fastify, { type ConnectionError, type FastifyReply } from 'fastify';
+import type { Metrics } from '../telemetry/metrics.ts';
+import type { Limiter } from './limits.ts';
+import { PROBLEM_TYPE, problem, problemOf } from './problems.ts';
+import { type App, addRoutes, type RouteContext } from './routes.ts';
+import { Problem } from './schemas.ts';
+
+/** A text of 5,000 characters, each escaped, and room for the rest. */
+const BODY_LIMIT_BYTES = 64 * 1024;
+/** Clients that send a header or a body a byte at a time are cut off, and looked for so often. Milliseconds. */
+const PATIENCE = {
+  headersTimeout: 10_000,
+  requestTimeout: 20_000,
+  connectionsCheckingInterval: 2_000,
+} as const;
+const MAX_HEADER_BYTES = 16 * 1024;
+
+export interface AppContext extends RouteContext {
+  readonly limiter: Limiter;
+  /** Who sent a request, as limits count. */
+  readonly addressOf: (request: IncomingMessage) => string;
+  readonly metrics?: Metrics | undefined;
+}
+
+/** All routes, not listening yet. */
+export async function openApp(context: AppContext): Promise<App> {
+  const { log, metrics } = context;
+  const answerError = (error: unknown, reply: FastifyReply) => {
+    const { problem, headers } = problemOf(error, log);
+    void reply.code(problem.status).headers(headers).serializer(JSON.stringify).send(problem);
+  };
+  const app: App = Fastify({
+    bodyLimit: BODY_LIMIT_BYTES,
+    forceCloseConnections: true,
+    http: { ...PATIENCE, maxHeaderSize: MAX_HEADER_BYTES },
+    frameworkErrors: (error, _request, reply) => answerError(error, reply),
+    clientErrorHandler: refuseConnection,
+  }).withTypeProvider<TypeBoxTypeProvider>();
+  app.setErrorHandler((error, _request, reply) => answerError(error, reply));
+  validate(app);
+  takeEmptyBodies(app);
+  app.addSchema(Problem);
+  await app.register(swagger, {
+    refResolver: { buildLocalReference: (schema) => String(schema.$id) },
+    openapi: {
+      openapi: '3.1.0',
+      info: { title: 'feedctl gateway', version: '1', license: { name: 'MIT', identifier: 'MIT' } },
+      components: {
+        securitySchemes: { bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } },
+      },
+    },
+  });
+  admitRequests(app, context);
+  if (metrics) addMetrics(app, metrics);
+  addRoutes(app, context);
+  return app;
+}
+
+/** Query strings hold numbers as text; in a body a number is no text, and what a client got wrong it should learn. */
+function validate(app: App): void {
+  const [query, rest] = [true, false].map((coerceTypes) => {
+    const ajv = new Ajv({ coerceTypes, useDefaults: true, allErrors: false });
+    ajvFormats.default(ajv);
+    return ajv;
+  });
+  app.setValidatorCompiler(({ schema, httpPart }) =>
+    (httpPart === 'querystring' ? query! : rest!).compile(schema),
+  );
+}
+
+/** Who asks, and whether they may ask now: before a body is read. */
+function admitRequests(app: App, { tokens, limiter, addressOf }: AppContext): void {
+  app.decorateRequest('userId', 0);
+  app.addHook('onRequest', async (request) => {
+    const { config, schema } = request.routeOptions;
+    if (config?.unlimited) return;
+    const [scheme, token = ''] = (request.headers.authorization ?? '').split(' ');
+    let refusal: unknown;
+    const userId = await tokens.check(scheme?.toLowerCase() === 'bearer' ? token : '').catch((error) => {
+      refusal = error;
+      return undefined;
+    });
+    await limiter.admit({ ip: addressOf(request.raw), userId, writes: config?.writes === true });
+    if (userId !== undefined) request.userId = userId;
+    else if (schema?.security) throw refusal;
+  });
+}
+
+/** `/metrics`, and how long each request took. Routes by their pattern: a path has as many values as there are ids. */
+function addMetrics(app: App, metrics: Metrics): void {
+  app.addHook('onResponse', (request, reply, done) => {
+    const labels = {
+      method: request.method,
+      route: request.routeOptions.url ?? 'none',
+      status: String(reply.statusCode),
+    };
+    metrics.observe('feedctl_gateway_request_seconds', reply.elapsedTime / 1000, labels);
+    done();
+  });
+  app.get(
+    '/metrics',
+    { config: { unlimited: true }, schema: { summary: 'In the text format of Prometheus' } },
+    async (_, reply) => reply.type(metrics.contentType).send(await metrics.text()),
+  );
+}
+
+/** Clients that always send the header of JSON send it with an empty body too, where a route takes none. */
+function takeEmptyBodies(app: App): void {
+  const parse = app.getDefaultJsonParser('error', 'error');
+  app.removeContentTypeParser('application/json');
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
+    if (body === '') done(null, undefined);
+    else parse(request, body as string, done);
+  });
+}
+
+/** What Node says of a connection on which no request came about; whoever reset it is not answered. */
+const CLIENT_ERRORS: Record<string, number> = { HPE_HEADER_OVERFLOW: 431, ERR_HTTP_REQUEST_TIMEOUT: 408 };
+
+function refuseConnection(error: ConnectionError, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const status = CLIENT_ERRORS[error.code] ?? 400;
+  const details = problem(status, 'USAGE', 'this is no request that can be answered');
+  const body = JSON.stringify(details);
+  socket.end(
+    `HTTP/1.1 ${status} ${details.title}\r\nContent-Type: ${PROBLEM_TYPE}\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
+    () => socket.destroy(),
+  );
+}

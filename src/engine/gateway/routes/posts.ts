@@ -1,0 +1,110 @@
+import { pageAtOffset } from '../../feed/offset.ts';
+import { readFeed } from '../../feed/read.ts';
+import { parseId } from '../../model/ids.ts';
+import type { Post } from '../../model/post.ts';
+import { createPost, deletePost, updatePost } from '../../social/posts.ts';
+import { getPost } from '../../store/posts.ts';
+import type { App, RouteContext } from '../routes.ts';
+import * as schemas from '../schemas.ts';
+
+const postJson = (post: Omit<Post, 'version'>) => ({
+  id: String(post.id),
+  text: post.body,
+  author_user_id: String(post.authorId),
+  createdAt: post.createdAt.toISOString(),
+});
+const versionedJson = (post: Post) => ({ ...postJson(post), version: post.version });
+
+export function addPostRoutes(app: App, context: RouteContext): void {
+  const { db } = context;
+  app.post(
+    '/post/create',
+    {
+      config: { writes: true },
+      schema: {
+        summary: 'Post a text',
+        security: schemas.BEARER,
+        headers: schemas.IdempotencyHeader,
+        body: schemas.NewPost,
+        response: schemas.answers({ 201: schemas.Post }),
+      },
+    },
+    async (request, reply) => {
+      const key = request.headers['idempotency-key'];
+      const post = await createPost(context, request.userId, request.body.text, { key });
+      return reply.code(201).send(versionedJson(post));
+    },
+  );
+
+  app.put(
+    '/post/update',
+    {
+      config: { writes: true },
+      schema: {
+        summary: 'Change the text of a post of mine',
+        security: schemas.BEARER,
+        body: schemas.PostUpdate,
+        response: schemas.answers({ 200: schemas.Post }),
+      },
+    },
+    async (request) => {
+      const { id, text, version } = request.body;
+      const options = { authorId: request.userId, ...(version !== undefined && { version }) };
+      return versionedJson(await updatePost(context, parseId(id, 'post'), text, options));
+    },
+  );
+
+  app.put(
+    '/post/delete/:id',
+    {
+      config: { writes: true },
+      schema: {
+        summary: 'Delete a post of mine',
+        security: schemas.BEARER,
+        params: schemas.IdParam,
+        response: schemas.answers({ 200: schemas.Deleted }),
+      },
+    },
+    async (request) => {
+      await deletePost(context, parseId(request.params.id, 'post'), { authorId: request.userId });
+      return { deleted: true as const };
+    },
+  );
+
+  app.get(
+    '/post/get/:id',
+    {
+      schema: {
+        summary: 'A post',
+        params: schemas.IdParam,
+        response: schemas.answers({ 200: schemas.Post }),
+      },
+    },
+    async (request) => {
+      const id = parseId(request.params.id, 'post');
+      return versionedJson(await db.repeat(() => getPost(db, id)));
+    },
+  );
+
+  app.get(
+    '/post/feed',
+    {
+      schema: {
+        summary: 'My feed, newest first; `Link` leads to the next page',
+        security: schemas.BEARER,
+        querystring: schemas.FeedQuery,
+        response: schemas.answers({ 200: schemas.FeedPage }),
+      },
+    },
+    async (request, reply) => {
+      const { limit = schemas.DEFAULT_PAGE, offset = 0, before } = request.query;
+      const query = { limit, ...(before && { cursor: before }) };
+      const read = (query: { limit: number; cursor?: string }) =>
+        db.repeat(() => readFeed(db, request.userId, query, context.cache));
+      const page = offset === 0 ? await read(query) : await pageAtOffset(read, query, offset);
+      if (page.nextCursor)
+        void reply.header('link', `</post/feed?limit=${limit}&before=${page.nextCursor}>; rel="next"`);
+      return page.items.map((item) => postJson({ ...item, id: item.postId }));
+    },
+  );
+}

@@ -1,0 +1,38 @@
+import type { App, RouteContext } from '../routes.ts';
+import * as schemas from '../schemas.ts';
+import { issueTicket } from '../tickets.ts';
+
+export function addServiceRoutes(app: App, { db, checkReady }: RouteContext): void {
+  app.post(
+    '/ticket',
+    {
+      schema: {
+        summary: 'A ticket for /post/feed/posted: for one WebSocket, within seconds',
+        security: schemas.BEARER,
+        response: schemas.answers({ 201: schemas.Ticket }),
+      },
+    },
+    async (request, reply) => reply.code(201).send(await issueTicket(db, request.userId)),
+  );
+
+  app.get(
+    '/healthz',
+    {
+      config: { unlimited: true },
+      schema: { summary: 'The process runs', response: schemas.answers({ 200: schemas.Status }) },
+    },
+    async () => ({ status: 'ok' }),
+  );
+  app.get(
+    '/readyz',
+    {
+      config: { unlimited: true },
+      schema: { summary: 'Requests may come', response: schemas.answers({ 200: schemas.Status }) },
+    },
+    async () => {
+      await checkReady();
+      return { status: 'ready' };
+    },
+  );
+  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
+}

@@ -1,0 +1,102 @@
+import { FeedctlError } from '../../model/errors.ts';
+import { parseId } from '../../model/ids.ts';
+import { checkText } from '../../model/post.ts';
+import { birthdateOfAge, checkPassword, registerUser } from '../../social/users.ts';
+import { getUser, searchUsers, type User } from '../../store/users.ts';
+import type { App, RouteContext } from '../routes.ts';
+import * as schemas from '../schemas.ts';
+
+const userJson = (user: User) => ({
+  id: String(user.id),
+  first_name: user.firstName,
+  second_name: user.secondName,
+  birthdate: user.birthdate,
+  biography: user.biography,
+  city: user.city,
+});
+
+export function addUserRoutes(app: App, context: RouteContext): void {
+  const { db, tokens } = context;
+  app.post(
+    '/user/register',
+    {
+      schema: {
+        summary: 'Register a user',
+        body: schemas.Registration,
+        response: schemas.answers({ 201: schemas.Registered }),
+      },
+    },
+    async (request, reply) => {
+      const { first_name, second_name, birthdate, age, ...rest } = request.body;
+      if (birthdate !== undefined && age !== undefined)
+        throw new FeedctlError('USAGE', 'a birthdate or an age, not both');
+      const user = await registerUser(context, {
+        ...rest,
+        firstName: first_name,
+        secondName: second_name,
+        birthdate: age === undefined ? birthdate : birthdateOfAge(age),
+      });
+      return reply.code(201).send({ user_id: String(user.id) });
+    },
+  );
+
+  app.post(
+    '/login',
+    {
+      schema: {
+        summary: 'Get a token',
+        body: schemas.Credentials,
+        response: schemas.answers({ 200: schemas.Token }),
+      },
+    },
+    async (request) => {
+      const id = parseId(request.body.id, 'user');
+      await checkPassword(context, id, request.body.password);
+      return { token: await tokens.sign(id) };
+    },
+  );
+
+  app.get(
+    '/user/get/:id',
+    {
+      schema: {
+        summary: 'Who a user is',
+        params: schemas.IdParam,
+        response: schemas.answers({ 200: schemas.User }),
+      },
+    },
+    async (request) => {
+      const id = parseId(request.params.id, 'user');
+      return userJson(await db.repeat(() => getUser(db, id)));
+    },
+  );
+
+  app.get(
+    '/user/search',
+    {
+      schema: {
+        summary: 'Users whose names begin so, upper and lower case told apart, by id',
+        querystring: schemas.UserSearch,
+        response: schemas.answers({ 200: schemas.Users }),
+      },
+    },
+    async (request, reply) => {
+      const { first_name = '', last_name = '', after = '0', limit = schemas.DEFAULT_SEARCH } = request.query;
+      if (first_name === '' && last_name === '')
+        throw new FeedctlError('USAGE', 'search for the beginning of first_name, last_name or both');
+      for (const prefix of [first_name, last_name]) checkText(prefix, 'name');
+      const query = { firstName: first_name, secondName: last_name, after: Number(after), limit };
+      const users = await db.repeat(() => searchUsers(db, query));
+      if (users.length === limit) {
+        const next = new URLSearchParams({
+          first_name,
+          last_name,
+          limit: String(limit),
+          after: String(users.at(-1)!.id),
+        });
+        void reply.header('link', `</user/search?${next}>; rel="next"`);
+      }
+      return users.map(userJson);
+    },
+  );
+}

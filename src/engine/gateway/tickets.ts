@@ -1,0 +1,27 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { FeedctlError } from '../model/errors.ts';
+import type { Queryable } from '../store/database.ts';
+import { insertTicket, removeTicket } from '../store/tickets.ts';
+
+/** From the answer to the opening of a WebSocket, at any gateway. */
+const TICKET_SECONDS = 30;
+
+/** What is stored opens nothing. */
+const hashOf = (ticket: string): Buffer => createHash('sha256').update(ticket).digest();
+
+/** A ticket that opens one WebSocket as that user: unlike a token it may be seen in a log. */
+export async function issueTicket(
+  db: Queryable,
+  userId: number,
+): Promise<{ ticket: string; expiresIn: number }> {
+  const ticket = randomBytes(24).toString('base64url');
+  await insertTicket(db, { hash: hashOf(ticket), userId, seconds: TICKET_SECONDS });
+  return { ticket, expiresIn: TICKET_SECONDS };
+}
+
+/** The user a ticket was issued to; the ticket is worth nothing after that. Throws INVALID_TOKEN. */
+export async function takeTicket(db: Queryable, ticket: string): Promise<number> {
+  const userId = await removeTicket(db, hashOf(ticket));
+  if (userId === undefined) throw new FeedctlError('INVALID_TOKEN', 'the ticket is unknown, used or expired');
+  return userId;
+}

@@ -1,0 +1,36 @@
+import { FeedctlError } from '../model/errors.ts';
+import type { Database, Queryable } from './database.ts';
+
+const SETTING = 'gateway.tokenKeys';
+
+/** A key that tokens are signed with; the last of the list signs. */
+export interface TokenKey {
+  readonly id: string;
+  /** Hexadecimal. */
+  readonly secret: string;
+  /** ISO 8601. Tokens signed with it are taken until then; without it, for as long as they last. */
+  readonly until?: string;
+}
+
+/** Throws SCHEMA_MISSING. */
+export async function readTokenKeys(db: Queryable): Promise<TokenKey[]> {
+  return read(db, `select value from settings where name = $1`);
+}
+
+async function read(db: Queryable, statement: string): Promise<TokenKey[]> {
+  const { rows } = await db.query<{ value: TokenKey[] }>(statement, [SETTING]);
+  if (!rows[0]?.value.length) throw new FeedctlError('SCHEMA_MISSING', 'the database holds no token key');
+  return rows[0].value;
+}
+
+/** Replaces the list by what `change` makes of it, one caller at a time. */
+export async function changeTokenKeys(
+  db: Database,
+  change: (keys: readonly TokenKey[]) => TokenKey[],
+): Promise<TokenKey[]> {
+  return db.transaction(async (session) => {
+    const changed = change(await read(session, `select value from settings where name = $1 for update`));
+    await session.query('update settings set value = $2 where name = $1', [SETTING, JSON.stringify(changed)]);
+    return changed;
+  });
+}

@@ -1,0 +1,65 @@
+import { onTestFinished } from 'vitest';
+import type { FeedCache } from '../../../src/engine/cache/cache.ts';
+import { openMemoryCache } from '../../../src/engine/cache/memory/cache.ts';
+import { signToken } from '../../../src/engine/gateway/auth.ts';
+import { type Gateway, type GatewayOptions, startGateway } from '../../../src/engine/gateway/gateway.ts';
+import { openMetrics } from '../../../src/engine/telemetry/metrics.ts';
+import { type TestCluster, testCluster } from '../../support/cluster.ts';
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  // biome-ignore lint/suspicious/noExplicitAny: whatever the route answers
+  readonly body: any;
+}
+
+interface Request {
+  readonly token?: string | undefined;
+  readonly body?: unknown;
+  readonly headers?: Record<string, string>;
+}
+
+/** One request with a JSON body, or none. */
+export async function ask(url: string, method: string, path: string, request: Request = {}): Promise<Answer> {
+  const { token, body } = request;
+  const headers = {
+    ...(token && { authorization: `Bearer ${token}` }),
+    ...(body !== undefined && { 'content-type': 'application/json' }),
+    ...request.headers,
+  };
+  const init = { method, headers, ...(body !== undefined && { body: JSON.stringify(body) }) };
+  const response = await fetch(url + path, init);
+  const text = await response.text();
+  const json = /json/.test(response.headers.get('content-type') ?? '');
+  return { status: response.status, headers: response.headers, body: json ? JSON.parse(text) : text };
+}
+
+export interface Served {
+  readonly cluster: TestCluster;
+  readonly cache: FeedCache;
+  readonly gateway: Gateway;
+  readonly url: string;
+  tokenOf(userId: number): Promise<string>;
+  ask(method: string, path: string, request?: Request): Promise<Answer>;
+}
+
+/** A gateway on a database of the test's own, or on that of another gateway. */
+export async function served(options: Partial<GatewayOptions> = {}, cluster?: TestCluster): Promise<Served> {
+  const on = cluster ?? (await testCluster());
+  const cache = await openMemoryCache(on.db);
+  onTestFinished(() => cache.close());
+  const metrics = await openMetrics();
+  const gateway = await startGateway({ ...on, cache, metrics }, { host: '127.0.0.1', port: 0, ...options });
+  onTestFinished(() => gateway.stop(1_000));
+  return {
+    cluster: on,
+    cache,
+    gateway,
+    url: gateway.url,
+    tokenOf: (userId) => signToken(on.db, userId),
+    ask: (method, path, request) => ask(gateway.url, method, path, request),
+  };
+}
+
+/** No limit on requests. */
+export const UNLIMITED = { user: 0, userWrites: 0, ip: 0, ipUnauthenticated: 0, burstPercent: 0 };

@@ -5,6 +5,7 @@ import {
   RateLimiterRedis,
   RateLimiterRes,
 } from 'rate-limiter-flexible';
+import { redisServer } from '../cache/redis/connection.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { REQUESTS_A_MINUTE } from '../resilience/limits.ts';
 import type { RetryLater } from './problems.ts';
@@ -83,7 +84,8 @@ export function openLimiter(
 }
 
 function connect(url: string): Redis {
-  const redis = new Redis(url, {
+  const redis = new Redis({
+    ...redisServer(url),
     connectionName: 'feedctl limits',
     commandTimeout: REDIS_MS,
     enableOfflineQueue: false,

@@ -9,6 +9,8 @@ export const PROBLEM_TYPE = 'application/problem+json';
 const HTTP_STATUS: Partial<Record<ErrorCode, number>> = {
   CIRCUIT_OPEN: 503,
   CONFIG_INVALID: 400,
+  DATABASE_REFUSED: 503,
+  DATABASE_TLS_FAILED: 503,
   DATABASE_UNREACHABLE: 503,
   IDEMPOTENCY_KEY_REUSED: 422,
   INVALID_ID: 400,

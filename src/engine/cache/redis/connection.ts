@@ -44,7 +44,7 @@ export class RedisConnection {
     this.#url = url;
     this.#log = log;
     this.#redis = new Redis({
-      ...serverOf(url),
+      ...redisServer(url),
       lazyConnect: true,
       connectTimeout: CONNECT_TIMEOUT_MS,
       commandTimeout: COMMAND_TIMEOUT_MS,
@@ -200,7 +200,7 @@ export class RedisConnection {
  * Reads `redis(s)://user:password@host:port/number?cacertfile=&certfile=&keyfile=`, and nothing else of the query: the
  * driver would take any option of its own from there. Throws CONFIG_INVALID.
  */
-function serverOf(text: string): RedisOptions {
+export function redisServer(text: string): RedisOptions {
   const bad = (why: string, cause?: unknown) =>
     new FeedctlError('CONFIG_INVALID', `the cache URL ${withoutPassword(text)} ${why}`, { cause });
   try {

@@ -56,6 +56,15 @@ export interface GatewayProcess {
   stop(): Promise<void>;
 }
 
+/** All clients of a benchmark have one address, and a few users may make all of its requests. */
+const NO_LIMITS = {
+  FEEDCTL_USER_LIMIT: '0',
+  FEEDCTL_USER_WRITE_LIMIT: '0',
+  FEEDCTL_IP_LIMIT: '0',
+  FEEDCTL_IP_UNAUTHENTICATED_LIMIT: '0',
+  FEEDCTL_SOCKETS_PER_IP: '0',
+};
+
 /** `feedctl gateway start` in a process of its own, on the database of the benchmark. */
 export async function startGatewayProcess(config: Config, databaseUrl: string): Promise<GatewayProcess> {
   const child = spawn(process.execPath, [BINARY, 'gateway', 'start', '--port', '0', '--json'], {
@@ -65,7 +74,7 @@ export async function startGatewayProcess(config: Config, databaseUrl: string): 
       ...(config.brokerUrl && { FEEDCTL_BROKER_URL: config.brokerUrl }),
       ...(config.cacheUrl && { FEEDCTL_CACHE_URL: config.cacheUrl }),
       FEEDCTL_LOG_LEVEL: 'warn',
-      FEEDCTL_SOCKETS_PER_IP: '0',
+      ...NO_LIMITS,
       // As a child of the launcher: it ends with this process, however that ends.
       FEEDCTL_REEXEC: '1',
     },

@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import type { Config } from '../../../config/config.ts';
 import { FeedctlError } from '../../../model/errors.ts';
+import { INSPECTED, openInspector } from './inspected.ts';
 import type { Usage } from './protocol.ts';
 
 const BINARY = fileURLToPath(new URL('../../../../../bin/run.js', import.meta.url));
@@ -13,15 +14,17 @@ export type Child<C> = {
   readonly [Name in keyof C]: C[Name] extends (args: infer Args) => infer Answer
     ? (args: Args) => Promise<Answer>
     : never;
-} & { stop(): Promise<void> };
+} & { stop(): Promise<void>; collectGarbage(): Promise<void> };
 
 /** `program`: a file beside this one, compiled as this one is. */
 export function startChild<C>(program: 'bareServer' | 'clients'): Child<C> {
   const extension = import.meta.url.slice(import.meta.url.lastIndexOf('.'));
   const child = fork(new URL(`./${program}${extension}`, import.meta.url), {
     serialization: 'advanced',
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    execArgv: [INSPECTED],
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   });
+  const { collectGarbage } = openInspector(child.stderr!);
   const waiting = new Map<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>();
   child.on('message', ({ id, answer, error }: { id: number; answer: never; error?: string }) => {
     const call = waiting.get(id);
@@ -44,15 +47,21 @@ export function startChild<C>(program: 'bareServer' | 'clients'): Child<C> {
     if (child.connected) child.disconnect();
     await ended;
   };
+  // Not thenable: an await must not take it for a promise.
+  const own = new Map<unknown, unknown>([
+    ['stop', stop],
+    ['collectGarbage', collectGarbage],
+    ['then', undefined],
+  ]);
   return new Proxy({} as Child<C>, {
-    // Not thenable: an await must not take it for a promise.
-    get: (_, name) => (name === 'stop' ? stop : name === 'then' ? undefined : ask(String(name))),
+    get: (_, name) => (own.has(name) ? own.get(name) : ask(String(name))),
   });
 }
 
 export interface GatewayProcess {
   readonly url: string;
   usage(): Promise<Usage>;
+  collectGarbage(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -67,7 +76,7 @@ const NO_LIMITS = {
 
 /** `feedctl gateway start` in a process of its own, on the database of the benchmark. */
 export async function startGatewayProcess(config: Config, databaseUrl: string): Promise<GatewayProcess> {
-  const child = spawn(process.execPath, [BINARY, 'gateway', 'start', '--port', '0', '--json'], {
+  const child = spawn(process.execPath, [INSPECTED, BINARY, 'gateway', 'start', '--port', '0', '--json'], {
     env: {
       ...process.env,
       FEEDCTL_DATABASE_URL: databaseUrl,
@@ -78,13 +87,15 @@ export async function startGatewayProcess(config: Config, databaseUrl: string): 
       // As a child of the launcher: it ends with this process, however that ends.
       FEEDCTL_REEXEC: '1',
     },
-    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     // Ctrl-C goes to the whole group, and the gateway would be gone before the benchmark is.
     detached: true,
   });
+  const { collectGarbage } = openInspector(child.stderr!);
   const url = await readyUrl(child);
   return {
     url,
+    collectGarbage,
     async usage() {
       const text = await (await fetch(`${url}/metrics`)).text();
       const value = (name: string) => Number(new RegExp(`^${name} (.+)$`, 'm').exec(text)?.[1]);

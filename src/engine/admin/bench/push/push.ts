@@ -11,12 +11,12 @@ import { type BenchCluster, openBenchCluster } from '../benchCluster.ts';
 import { percentiles, round } from '../limit.ts';
 import { describeMachine, type Machine } from '../machine.ts';
 import { type Clients, gather, openSockets, startClients } from './clientProcesses.ts';
-import { checkOpenFiles, startChild, startGatewayProcess } from './processes.ts';
+import { checkOpenFiles, type GatewayProcess, startChild, startGatewayProcess } from './processes.ts';
 import type { BareServerCalls, Usage } from './protocol.ts';
 
 /** Opened and closed before anything is counted: what the first sockets need, the code and its caches, is no socket's. */
 const WARM_UP = 500;
-/** Until the garbage of opening sockets has been collected, as far as it will be. */
+/** Until what opening sockets has begun has ended. */
 const SETTLE_MS = 3_000;
 /** Online followers of each author whose posts' latency is measured. */
 const FOLLOWERS = 10;
@@ -46,7 +46,10 @@ interface Broadcast {
 export interface BenchPushResult {
   readonly sockets: number;
   readonly memory: {
-    /** Resident memory that the sockets added to the process, over their number. */
+    /**
+     * Resident memory that the sockets added to the process, over their number, with garbage collected before and after:
+     * what waits for the collector has a bound that has nothing to do with their number, and would decide the figures.
+     */
     readonly bareBytesPerSocket: number;
     readonly gatewayBytesPerSocket: number;
     readonly ratio: number;
@@ -110,9 +113,10 @@ export async function benchPush(
     const bareUsage = () => bare.usage({});
 
     report(`opening ${sockets} sockets at a bare server`);
-    const bareBytesPerSocket = await memoryOf(clients, 'bare', bareUrl, tokens, bareUsage);
+    const bareServer = { url: bareUrl, usage: bareUsage, collectGarbage: bare.collectGarbage };
+    const bareBytesPerSocket = await memoryOf(clients, 'bare', bareServer, tokens);
     report(`opening ${sockets} sockets at the gateway`);
-    const gatewayBytesPerSocket = await memoryOf(clients, 'gateway', gateway.url, tokens, gateway.usage);
+    const gatewayBytesPerSocket = await memoryOf(clients, 'gateway', gateway, tokens);
 
     const celebrityToken = await token(celebrity);
     const fannedOutToken = await token(fannedOut);
@@ -222,18 +226,19 @@ async function prepare(
 async function memoryOf(
   clients: readonly Clients[],
   set: string,
-  url: string,
+  { url, usage, collectGarbage }: Pick<GatewayProcess, 'url' | 'usage' | 'collectGarbage'>,
   tokens: readonly string[],
-  usage: () => Promise<Usage>,
 ): Promise<number> {
+  const settled = async () => {
+    await sleep(SETTLE_MS);
+    await collectGarbage();
+    return (await usage()).rssBytes;
+  };
   await clients[0]!.open({ set, url, tokens: tokens.slice(0, WARM_UP) });
   await clients[0]!.close({ set });
-  await sleep(SETTLE_MS);
-  const before = await usage();
+  const before = await settled();
   await openSockets(clients, set, url, tokens);
-  await sleep(SETTLE_MS);
-  const after = await usage();
-  return Math.round((after.rssBytes - before.rssBytes) / tokens.length);
+  return Math.round(((await settled()) - before) / tokens.length);
 }
 
 /** Sends one post to every socket. Returns what came of it and a frame as it came. */

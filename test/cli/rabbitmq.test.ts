@@ -105,6 +105,42 @@ describe.skipIf(!server)('a cluster on RabbitMQ', () => {
     }
   });
 
+  test('a worker is killed while many unfollow: no row of those they followed is left', {
+    timeout: 180_000,
+  }, async () => {
+    const { url } = await freshVhost(server!);
+    const { at, databaseUrl } = await seededCluster('rabbit_unfollow', url);
+    const victim = await startWorker(at);
+    const worker = await startWorker(at);
+    const [first, second] = (await parts(2)) as [string, string];
+    await json(['replay', first], at);
+    // Plans with those who unfollow are under way meanwhile.
+    const replay = start(['replay', second, '--json'], at);
+    await sql(
+      databaseUrl,
+      `with gone as (delete from follows where (follower_id, followee_id) in
+                       (select follower_id, followee_id from follows order by md5(follower_id::text || followee_id) limit 3000)
+                     returning *)
+       insert into events (id, aggregate_id, subject_id, type, occurred_at, data)
+       select (select max(id) from events) + row_number() over (), follower_id, followee_id, 'follow.deleted',
+              now() - interval '3 s', '{}' from gone`,
+    );
+    const inHand = async () => {
+      const { queues } = await status(at);
+      return queues.some(({ queue, unacked }) => queue === 'cleanup' && unacked > 0);
+    };
+    await waitUntil(inHand);
+    victim.child.kill('SIGKILL');
+    await replay.ended;
+    await waitUntil(async () => (await undispatched(databaseUrl)) === 0);
+    await waitUntil(async () =>
+      (await status(at)).queues.every(({ ready, unacked }) => ready + unacked === 0),
+    );
+    await expectWhole(at);
+    worker.child.kill('SIGTERM');
+    expect(await worker.ended).toMatchObject({ status: 0 });
+  });
+
   test('RabbitMQ is restarted under load: nothing is lost, and it goes on by itself', {
     timeout: 300_000,
   }, async () => {

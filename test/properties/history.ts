@@ -1,6 +1,6 @@
 import type { Consumer, Outgoing } from '../../src/engine/bus/bus.ts';
+import { startCleaner } from '../../src/engine/fanout/cleaner.ts';
 import { startPlanner } from '../../src/engine/fanout/planner.ts';
-import { startCleaner } from '../../src/engine/fanout/relations.ts';
 import { sweep } from '../../src/engine/fanout/sweeper.ts';
 import { startWriter } from '../../src/engine/fanout/writer.ts';
 import type { FeedPage } from '../../src/engine/feed/read.ts';

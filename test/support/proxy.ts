@@ -10,6 +10,8 @@ export interface Proxy {
   /** Holds back all answers, without a word. */
   stall(): void;
   open(): void;
+  /** Who is on it now hears nothing any more, for good, and is not dropped; whoever comes later gets through. */
+  strand(): void;
   /** The next statement with this text is done, and its answer lost with its session. Returns whether that happened. */
   loseAnswerTo(text: string): () => boolean;
 }
@@ -21,6 +23,7 @@ export async function openProxy(url: string): Promise<Proxy> {
   let state: 'open' | 'cut' | 'stalled' = 'open';
   let losing: string | undefined;
   const pairs = new Map<Socket, Socket>();
+  const stranded = new Set<Socket>();
   const server = createServer((client) => {
     const drop = () => {
       client.destroy();
@@ -34,6 +37,7 @@ export async function openProxy(url: string): Promise<Proxy> {
     client.on('error', drop).on('close', drop);
     upstream.on('error', drop).on('close', drop);
     client.on('data', (chunk) => {
+      if (stranded.has(client)) return;
       if (losing && chunk.includes(losing)) {
         losing = undefined;
         doomed = true;
@@ -43,7 +47,7 @@ export async function openProxy(url: string): Promise<Proxy> {
     // The server says nothing before its statement has ended: what is dropped here is the word that it was committed.
     upstream.on('data', (chunk) => {
       if (doomed) drop();
-      else if (state === 'open') client.write(chunk);
+      else if (state === 'open' && !stranded.has(client)) client.write(chunk);
     });
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -70,6 +74,9 @@ export async function openProxy(url: string): Promise<Proxy> {
     open() {
       if (state === 'stalled') dropAll();
       state = 'open';
+    },
+    strand() {
+      for (const client of pairs.keys()) stranded.add(client);
     },
     loseAnswerTo(text) {
       losing = text;

@@ -14,6 +14,7 @@ import { ShardReaders } from '../store/shardReaders.ts';
 import type { Topology } from '../store/topology.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { cleanUpLater, type Leftover } from './cleaner.ts';
 import type { RelationHandlers } from './relations.ts';
 import { type PlannedMessage, RowBatches } from './rowBatches.ts';
 
@@ -33,6 +34,8 @@ const LANES = {
 const ROWS_A_QUERY = 200_000;
 /** A post with more recipients than this goes to the bulk lane. */
 const BULK_RECIPIENTS = 20_000;
+/** Follows and unfollows handled side by side, each on a session of its own. */
+const PAIRS_AT_A_TIME = 4;
 /** Messages gathered before they are published while rows still come. */
 const PUBLISH_AT = 8;
 /** Queries at a time, each of a shard of its own; without shards there is one, or one after the other. */
@@ -148,20 +151,24 @@ async function handleEvents(
 ): Promise<void> {
   const created = events.filter((event) => event.type === 'post.created');
   await planPosts(context, lane, created, header);
+  const leftovers: (Leftover | undefined)[] = [];
   for (const event of events) {
     const post = { authorId: event.aggregateId, postId: event.subjectId };
-    if (event.type === 'post.deleted') {
-      await context.relations.postDeleted(context, post);
-    } else if (event.type === 'post.updated') {
-      // It changes no feed: texts are joined when a feed is read.
-      await context.relations.postUpdated(context, post);
-    } else if (event.type === 'follow.created' || event.type === 'follow.deleted') {
-      await context.relations.followChanged(context, {
-        followerId: event.aggregateId,
-        followeeId: event.subjectId,
-      });
-    }
+    // An update changes no feed: texts are joined when a feed is read.
+    if (event.type === 'post.deleted') leftovers.push(await context.relations.postDeleted(context, post));
+    else if (event.type === 'post.updated') await context.relations.postUpdated(context, post);
   }
+  // In any order: each makes the pair what it is now, and holds its lock meanwhile.
+  const pairs = events
+    .filter(({ type }) => type === 'follow.created' || type === 'follow.deleted')
+    .map((event) => ({ followerId: event.aggregateId, followeeId: event.subjectId }));
+  leftovers.push(
+    ...(await inParallel(pairs, PAIRS_AT_A_TIME, (pair) => context.relations.followChanged(context, pair))),
+  );
+  await cleanUpLater(
+    context.bus,
+    leftovers.filter((one) => one !== undefined),
+  );
 }
 
 async function planPosts(

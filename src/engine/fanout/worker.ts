@@ -10,9 +10,10 @@ import type { Database } from '../store/database.ts';
 import { registerWorker, unregisterWorker, workerHeartbeat } from '../store/roles.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { startCleaner } from './cleaner.ts';
 import { maintain } from './maintenance.ts';
 import { startPlanner } from './planner.ts';
-import { relationHandlers, startCleaner } from './relations.ts';
+import { relationHandlers } from './relations.ts';
 import { sweep } from './sweeper.ts';
 import { startWriter } from './writer.ts';
 
@@ -63,7 +64,7 @@ export async function startWorker(context: {
       onBatch: context.onBatch,
     });
     resources.add('writer', () => writer.stop(deadline));
-    const cleaner = await startCleaner({ db, bus, changes, log, metrics });
+    const cleaner = await startCleaner({ db, bus, log, metrics });
     resources.add('cleaner', () => cleaner.stop(deadline));
     const planner = await startPlanner({
       db,

@@ -7,10 +7,11 @@ const SOCKET =
 /**
  * SQLSTATE classes (https://www.postgresql.org/docs/current/errcodes-appendix.html): 08 connection, 40 rolled back
  * for another transaction's sake, 53 out of resources, 55P03 lock not available, 57 operator intervention, 58 system
- * (disk) errors, 25006 a server that has just become a standby. 28 a password and 42501 a grant are for an operator to
+ * (disk) errors, 25006 a server that has just become a standby, 25P03 a
+ * transaction that was left open for too long. 28 a password and 42501 a grant are for an operator to
  * mend: no message was at fault.
  */
-const PASSING_SQLSTATE = /^(08|28|40|53|57|58|42501|55P03|55006|25006)/;
+const PASSING_SQLSTATE = /^(08|28|40|53|57|58|42501|55P03|55006|25006|25P03)/;
 /** 22 data that no column takes, 23502 and 23514 rows that no table takes, 42601 syntax. */
 const FINAL_SQLSTATE = /^(22|23502|23514|42601)/;
 const SQLSTATE = /^[0-9A-Z]{5}$/;

@@ -42,9 +42,17 @@ export const DATABASE_REQUESTS = {
 
 /**
  * A role’s own work: no limit on statements, as it backfills, trims and waits for locks; batches have a deadline. On
- * Citus a worker writes to eight shards at a time.
+ * Citus a worker writes to eight shards at a time. A transaction whose process says nothing any more, stopped or swapped
+ * out, holds up whoever writes the same rows: the server ends it after `idleTransactionMs`. `deadlineMs`: of any work,
+ * as nobody else would notice that its network says nothing any more.
  */
-export const DATABASE_WORK = { sessions: 16, waiting: 1_000, batchMs: 60_000 } as const;
+export const DATABASE_WORK = {
+  sessions: 16,
+  waiting: 1_000,
+  batchMs: 60_000,
+  idleTransactionMs: 60_000,
+  deadlineMs: 600_000,
+} as const;
 
 /** Calls of a broker at a time, and those that wait. How long one takes at most its driver knows. */
 export const BROKER = { concurrency: 256, waiting: 2_000 } as const;

@@ -34,7 +34,7 @@ export type Session = pg.PoolClient;
 export interface Listener {
   /**
    * Returns after every notification that was sent before this call has been handled: a round trip on the
-   * listening session, whose notifications arrive ahead of the answer.
+   * listening session, whose notifications arrive ahead of the answer. Rejects where that takes longer than 5 s.
    */
   barrier(): Promise<void>;
   close(): Promise<void>;
@@ -42,6 +42,20 @@ export interface Listener {
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const PING_MS = 5_000;
+/** A listening session has nothing to do: it answers at once, and is asked so often. */
+const ANSWER_MS = 5_000;
+const ASK_EVERY_MS = 10_000;
+/**
+ * A network that drops what is sent, without a word, would be noticed after two hours: by the server, which keeps the
+ * locks of whoever was there for so long, and by whoever listens.
+ */
+const KEEP_ALIVE = { keepAlive: true, keepAliveInitialDelayMillis: 10_000 } as const;
+const SERVER_KEEPS_ALIVE = {
+  tcp_keepalives_idle: '10',
+  tcp_keepalives_interval: '5',
+  tcp_keepalives_count: '4',
+  tcp_user_timeout: '30000',
+} as const;
 /** Shards move from node to node: what is known of them is asked for again after so long. */
 const TOPOLOGY_AGE_MS = 30_000;
 const UNREACHABLE = new Set([
@@ -108,7 +122,12 @@ export function databaseError(error: unknown, url: string): FeedctlError {
   // 57014 is an operator's cancellation too.
   if (code === '55P03' || (code === '57014' && /timeout/i.test(text)))
     return new FeedctlError('TIMED_OUT', `the database did not answer in time: ${text}`, { cause: error });
-  const lost = UNREACHABLE.has(code) || code.startsWith('08') || code.startsWith('57P') || code === '53300';
+  const lost =
+    UNREACHABLE.has(code) ||
+    code.startsWith('08') ||
+    code.startsWith('57P') ||
+    code === '53300' ||
+    code === '25P03';
   if (lost || /timeout|terminated|Connection ended|not queryable/i.test(text)) {
     return new FeedctlError('DATABASE_UNREACHABLE', `cannot reach the database ${at}: ${text}`, {
       cause: error,
@@ -181,10 +200,10 @@ export class Database implements Store {
       max: options.maxSessions ?? 10,
       connectionTimeoutMillis: options.connectMs ?? CONNECT_TIMEOUT_MS,
       idleTimeoutMillis: 30_000,
-      keepAlive: true,
+      ...KEEP_ALIVE,
       application_name: options.applicationName ?? 'feedctl',
       types,
-      options: Object.entries(options.sessionSettings ?? {})
+      options: Object.entries({ ...SERVER_KEEPS_ALIVE, ...options.sessionSettings })
         .map(([name, value]) => `-c ${name}=${value}`)
         .join(' '),
     });
@@ -313,7 +332,7 @@ export class Database implements Store {
   }
 
   /**
-   * Listens on channels with a session of its own, which is replaced when it breaks. What is notified between
+   * Listens on channels with a session of its own, which is replaced when it breaks or says nothing any more. What is notified between
    * `onLost` and the next `onListening` is not heard.
    */
   async listen(
@@ -333,7 +352,7 @@ export class Database implements Store {
         connectionString: forDriver(this.url),
         connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
         application_name: 'feedctl listener',
-        keepAlive: true,
+        ...KEEP_ALIVE,
         types,
       });
       connecting = next;
@@ -350,6 +369,7 @@ export class Database implements Store {
       next.on('error', lost);
       next.on('end', lost);
       next.on('notification', (message) => handlers.onNotify(message.channel, message.payload ?? ''));
+      const late = setTimeout(() => socketOf(next).destroy(), CONNECT_TIMEOUT_MS);
       try {
         await next.connect();
         await next.query(channels.map((channel) => `listen ${pg.escapeIdentifier(channel)}`).join('; '));
@@ -362,6 +382,7 @@ export class Database implements Store {
         await next.end().catch(() => {});
         throw this.#explain(error);
       } finally {
+        clearTimeout(late);
         connecting = undefined;
       }
     };
@@ -372,11 +393,18 @@ export class Database implements Store {
     };
     await connect();
     const roundTrip = async (): Promise<void> => {
-      if (!client) throw new FeedctlError('DATABASE_UNREACHABLE', 'the listening session is being replaced');
-      await client.query('select 1');
+      const session = client;
+      if (!session) throw new FeedctlError('DATABASE_UNREACHABLE', 'the listening session is being replaced');
+      const late = setTimeout(() => socketOf(session).destroy(), ANSWER_MS);
+      try {
+        await session.query('select 1');
+      } finally {
+        clearTimeout(late);
+      }
     };
     let current: Promise<void> = Promise.resolve();
     let waiting: Promise<void> | undefined;
+    const asking = setInterval(() => void listener.barrier().catch(() => {}), ASK_EVERY_MS);
     const listener: Listener = {
       barrier: () => {
         // A session takes one statement at a time. Whoever comes while one is under way shares the one after it.
@@ -392,6 +420,7 @@ export class Database implements Store {
       close: async () => {
         closed = true;
         clearTimeout(retry);
+        clearInterval(asking);
         this.#listeners.delete(listener);
         await Promise.all([client?.end(), connecting?.end()]).catch(() => {});
       },

@@ -5,9 +5,17 @@ import { Database } from './database.ts';
 
 /** Sessions for a role's own work: what fails there is given back to its queue, or done at the next turn. */
 export function openWorkPool(url: string, metrics?: Metrics): Database {
-  const { sessions, waiting } = DATABASE_WORK;
+  const { sessions, waiting, idleTransactionMs, deadlineMs } = DATABASE_WORK;
   const guard = openGuard({ dependency: 'database', metrics, probe: () => db.ping() });
-  const db: Database = new Database(url, { maxSessions: sessions, waiting, guard, metrics, name: 'work' });
+  const db: Database = new Database(url, {
+    maxSessions: sessions,
+    sessionSettings: { idle_in_transaction_session_timeout: String(idleTransactionMs) },
+    waiting,
+    deadlineMs,
+    guard,
+    metrics,
+    name: 'work',
+  });
   return db;
 }
 

@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { readCleanup } from '../../../src/engine/fanout/relations.ts';
+import { readCleanup } from '../../../src/engine/fanout/cleaner.ts';
 import { EVENT_TYPES, type EventRef } from '../../../src/engine/model/event.ts';
 import {
   decodeCleanup,
@@ -204,7 +204,11 @@ describe.each(FORMATS)('a damaged message of $name', ({ message, decode }) => {
 test('what is sealed as a cleanup and is none is refused', () => {
   const mark = { queues: ['events'], position: 7 };
   for (const what of [{ pair: { followerId: 1, followeeId: 2 } }, { post: { authorId: 1, postId: 2 } }])
-    expect(readCleanup(encodeCleanup({ what, mark, step: 2 }))).toEqual({ what, mark, step: 2 });
+    expect(readCleanup(encodeCleanup({ what: [what], mark, step: 2 }))).toEqual({
+      what: [what],
+      mark,
+      step: 2,
+    });
   const refused = (value: unknown) => {
     expect(codeOf(() => readCleanup(encodeCleanup(value)))).toBe('BUS_MESSAGE_INVALID');
   };
@@ -212,13 +216,15 @@ test('what is sealed as a cleanup and is none is refused', () => {
     undefined,
     {},
     'pair',
-    { pair: { followerId: 1 } },
-    { post: { authorId: 1, postId: -2 } },
+    [],
+    { pair: { followerId: 1, followeeId: 2 } },
+    [{ pair: { followerId: 1, followeeId: 2 } }, { pair: { followerId: 1 } }],
+    [{ post: { authorId: 1, postId: -2 } }],
   ])
     refused({ what, mark, step: 0 });
   const pair = { followerId: 1, followeeId: 2 };
-  refused({ what: { pair }, mark: { position: 7 }, step: 0 });
-  for (const step of [undefined, -1, 3, 0.5, '0']) refused({ what: { pair }, mark, step });
+  refused({ what: [{ pair }], mark: { position: 7 }, step: 0 });
+  for (const step of [undefined, -1, 3, 0.5, '0']) refused({ what: [{ pair }], mark, step });
   fc.assert(fc.property(fc.jsonValue(), refused));
   fc.assert(
     fc.property(fc.uint8Array(), (noise) => {

@@ -15,6 +15,7 @@ test.each([
   ['53300', 'passing'],
   ['08006', 'passing'],
   ['25006', 'passing'],
+  ['25P03', 'passing'],
   ['22012', 'final'],
   ['23514', 'final'],
   ['42601', 'final'],

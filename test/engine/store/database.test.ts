@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
+import { isPassing } from '../../../src/engine/resilience/failure.ts';
 import { Database, withoutPassword } from '../../../src/engine/store/database.ts';
 import { emptyDatabase, freshDatabase } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
@@ -120,7 +121,7 @@ test('a barrier rejects while the session is being replaced', async () => {
   const listener = await opened(url).listen(['one'], { onNotify: () => {}, onLost: () => lost() });
   await endOthers(db);
   await gone;
-  expect(await rejection(listener.barrier())).toMatchObject({ code: 'DATABASE_UNREACHABLE' });
+  await expect(listener.barrier()).rejects.toThrow('terminated');
 });
 
 test('a listener that could not connect at first leaves nothing behind that tries again', async () => {
@@ -220,4 +221,54 @@ test('a session that the driver gives up itself leaves nothing open', async () =
   onTestFinished(() => db.close());
   expect(await rejection(db.ping())).toMatchObject({ code: 'DATABASE_REFUSED' });
   await closed.promise;
+});
+
+test('a listener whose network says nothing any more is replaced, asked or not', {
+  timeout: 40_000,
+}, async () => {
+  const proxy = await openProxy((await freshDatabase()).url);
+  const db = opened(proxy.url);
+  const heard: string[] = [];
+  let losses = 0;
+  const listener = await db.listen(['news'], {
+    onNotify: (_, payload) => heard.push(payload),
+    onLost: () => {
+      losses += 1;
+    },
+  });
+  const heardAgain = (text: string) =>
+    expect
+      .poll(
+        async () => {
+          await db.query(`select pg_notify('news', $1)`, [text]);
+          return heard.includes(text);
+        },
+        { timeout: 20_000 },
+      )
+      .toBe(true);
+  proxy.strand();
+  await expect(listener.barrier()).rejects.toThrow('terminated');
+  await heardAgain('after being asked');
+  proxy.strand();
+  await expect.poll(() => losses, { timeout: 20_000 }).toBe(2);
+});
+
+test('a transaction that was left open is ended by the server, and what it locked is free', async () => {
+  const { db } = await freshDatabase();
+  const left = new Database(db.url, { sessionSettings: { idle_in_transaction_session_timeout: '200' } });
+  onTestFinished(() => left.close());
+  const stopped = Promise.withResolvers<void>();
+  const transaction = left.transaction(async (session) => {
+    await session.query(`select pg_advisory_xact_lock(7)`);
+    await stopped.promise;
+    await session.query('select 1');
+  });
+  await expect
+    .poll(
+      async () => (await db.query(`select from pg_locks where locktype = 'advisory' and objid = 7`)).rowCount,
+    )
+    .toBe(1);
+  await db.transaction((session) => session.query('select pg_advisory_xact_lock(7)'));
+  stopped.resolve();
+  expect(isPassing(await rejection(transaction))).toBe(true);
 });

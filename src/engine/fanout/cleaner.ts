@@ -1,0 +1,186 @@
+import { type Bus, type BusMark, type Consumer, type Delivery, STEPS } from '../bus/bus.ts';
+import { giveBack, halves } from '../bus/giveBack.ts';
+import { FeedctlError } from '../model/errors.ts';
+import { decodeCleanup, encodeCleanup } from '../model/messages.ts';
+import { isPassing } from '../resilience/failure.ts';
+import { fillsEnded } from '../store/celebrities.ts';
+import type { Database } from '../store/database.ts';
+import { removePairItems, removePostItems } from '../store/feeds.ts';
+import { type Pair, withPairLock } from '../store/follows.ts';
+import { inParallel } from '../store/parallel.ts';
+import type { Log } from '../telemetry/log.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+
+export interface CleanerContext {
+  readonly db: Database;
+  readonly bus: Bus;
+  readonly log: Log;
+  readonly metrics?: Metrics | undefined;
+}
+
+/** What rows plans made earlier may still write: those of a pair that no longer follows, or of a deleted post. */
+export type Leftover = { pair: Pair } | { post: { authorId: number; postId: number } };
+
+interface Cleanup {
+  readonly what: readonly Leftover[];
+  readonly mark: BusMark;
+  /** The step of the bus that the mark is in. */
+  readonly step: number;
+}
+
+interface Taken extends Cleanup {
+  readonly delivery: Delivery;
+}
+
+const PREFETCH = 50;
+const LOOK_AGAIN_MS = 250;
+/** Of one message: 60 KB. */
+const MOST_LEFTOVERS = 1_000;
+/** Removed at a time, each on a session of its own. */
+const LANES = 4;
+
+/** Has rows removed, once more, when every plan made until now has been written. One mark for all of them. */
+export async function cleanUpLater(bus: Bus, what: readonly Leftover[]): Promise<void> {
+  if (what.length > 0) await publishCleanups(bus, what, await bus.mark(STEPS[0]!), 0);
+}
+
+async function publishCleanups(
+  bus: Bus,
+  what: readonly Leftover[],
+  mark: BusMark,
+  step: number,
+): Promise<void> {
+  const parts = Array.from({ length: Math.ceil(what.length / MOST_LEFTOVERS) }, (_, i) =>
+    what.slice(i * MOST_LEFTOVERS, (i + 1) * MOST_LEFTOVERS),
+  );
+  await bus.publish(
+    parts.map((part) => ({ queue: 'cleanup', body: encodeCleanup({ what: part, mark, step }) })),
+  );
+}
+
+/**
+ * Removes rows that were written by plans older than an unfollow or a deletion. First every step of
+ * the bus has to be past what was in it, then every rebuild and backfill committed that had begun. Cleanups that
+ * are due together go on as one, behind one mark that is younger than all of theirs: a mark costs some 50 ms.
+ */
+export async function startCleaner(context: CleanerContext): Promise<Consumer> {
+  let waiting: Delivery[] = [];
+  let running = false;
+  const run = async () => {
+    running = true;
+    while (waiting.length > 0) {
+      const batch = waiting;
+      waiting = [];
+      await cleanUp(context, batch);
+    }
+    running = false;
+  };
+  return context.bus.consume({ queues: ['cleanup'], prefetch: PREFETCH }, (deliveries) => {
+    waiting.push(...deliveries);
+    if (!running) void run();
+  });
+}
+
+async function cleanUp(context: CleanerContext, deliveries: readonly Delivery[]): Promise<void> {
+  const due: Taken[] = [];
+  for (const delivery of deliveries) {
+    try {
+      const cleanup = readCleanup(delivery.body);
+      if (await context.bus.hasPassed(cleanup.mark)) due.push({ ...cleanup, delivery });
+      else delivery.retry(LOOK_AGAIN_MS, { counts: false });
+    } catch (error) {
+      giveBack(delivery, error, context);
+    }
+  }
+  for (const [step, group] of Map.groupBy(due, (one) => one.step)) {
+    if (STEPS[step + 1]) await goOn(context, group, step + 1);
+    else await remove(context, group);
+  }
+}
+
+/** On to the next step of the bus. */
+async function goOn(context: CleanerContext, group: readonly Taken[], step: number): Promise<void> {
+  try {
+    const mark = await context.bus.mark(STEPS[step]!);
+    await publishCleanups(
+      context.bus,
+      group.flatMap((one) => one.what),
+      mark,
+      step,
+    );
+    for (const { delivery } of group) delivery.ack();
+  } catch (error) {
+    for (const { delivery } of group) giveBack(delivery, error, context);
+  }
+}
+
+/** Where that fails for a reason that stays, the messages, and then what is in them, are halved until one is alone. */
+async function remove(context: CleanerContext, group: readonly Taken[]): Promise<void> {
+  try {
+    await fillsEnded(context.db);
+    await inParallel(
+      group.flatMap((one) => one.what),
+      LANES,
+      (leftover) => removeLeftover(context.db, leftover),
+    );
+    for (const { delivery } of group) delivery.ack();
+  } catch (error) {
+    const [first] = group;
+    if (isPassing(error)) {
+      for (const { delivery } of group) giveBack(delivery, error, context);
+    } else if (group.length > 1) {
+      for (const half of halves(group)) await remove(context, half);
+    } else if (first!.what.length > 1) {
+      await split(context, first!, error);
+    } else {
+      giveBack(first!.delivery, error, context);
+    }
+  }
+}
+
+async function split(context: CleanerContext, taken: Taken, reason: unknown): Promise<void> {
+  try {
+    for (const half of halves(taken.what)) await publishCleanups(context.bus, half, taken.mark, taken.step);
+    taken.delivery.ack();
+  } catch {
+    giveBack(taken.delivery, reason, context);
+  }
+}
+
+async function removeLeftover(db: Database, leftover: Leftover): Promise<void> {
+  if ('post' in leftover) {
+    await removePostItems(db, leftover.post);
+    return;
+  }
+  const { pair } = leftover;
+  await db.withSession((session) => withPairLock(session, pair, () => removePairItems(session, pair)));
+}
+
+const hasIds = (value: unknown, names: readonly string[]): boolean =>
+  typeof value === 'object' &&
+  value !== null &&
+  names.every((name) => {
+    const id = (value as Record<string, unknown>)[name];
+    return Number.isSafeInteger(id) && (id as number) > 0;
+  });
+
+const isLeftover = (value: unknown): value is Leftover => {
+  const leftover = value as Record<string, unknown> | null | undefined;
+  return (
+    hasIds(leftover?.pair, ['followerId', 'followeeId']) || hasIds(leftover?.post, ['authorId', 'postId'])
+  );
+};
+
+/** Throws BUS_MESSAGE_INVALID. What a mark holds besides its queues is the bus's own business. */
+export function readCleanup(body: Buffer): Cleanup {
+  const cleanup = decodeCleanup(body) as {
+    what?: unknown;
+    mark?: { queues?: unknown };
+    step?: unknown;
+  } | null;
+  const { what, mark, step } = cleanup ?? {};
+  const known = Array.isArray(what) && what.length > 0 && what.every(isLeftover);
+  if (!known || !Array.isArray(mark?.queues) || !STEPS.some((_, known) => known === step))
+    throw new FeedctlError('BUS_MESSAGE_INVALID', 'the message is no cleanup');
+  return cleanup as unknown as Cleanup;
+}

@@ -6,6 +6,7 @@ import { Database } from '../../src/engine/store/database.ts';
 import { prepareDataDir, startEmbeddedPostgres } from '../../src/engine/store/embedded.ts';
 import { ensureEventPartitions } from '../../src/engine/store/events.ts';
 import { migrate } from '../../src/engine/store/migrate.ts';
+import { chromium } from './chromium.ts';
 import { citus } from './citus.ts';
 import { rabbitmq } from './rabbitmq.ts';
 import { redis } from './redis.ts';
@@ -31,7 +32,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   await ensureEventPartitions(template);
   await template.close();
   project.provide('serverUrl', postgres.databaseUrl);
-  const servers = await serveServers([rabbitmq, redis, citus]);
+  const servers = await serveServers([rabbitmq, redis, citus, chromium]);
   project.provide('servers', servers.url);
   return async () => {
     await servers.stop();

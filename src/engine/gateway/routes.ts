@@ -7,6 +7,7 @@ import type { SocialContext } from '../social/context.ts';
 import type { Passwords } from '../social/passwords.ts';
 import type { Tokens } from './auth.ts';
 import { addFriendRoutes } from './routes/friends.ts';
+import { addPage } from './routes/page.ts';
 import { addPostRoutes } from './routes/posts.ts';
 import { addServiceRoutes } from './routes/service.ts';
 import { addUserRoutes } from './routes/users.ts';
@@ -45,6 +46,7 @@ export function addRoutes(app: App, context: RouteContext): void {
   addFriendRoutes(app, context);
   addPostRoutes(app, context);
   addServiceRoutes(app, context);
+  addPage(app);
   app.setNotFoundHandler((request) => {
     throw Object.assign(
       new FeedctlError('USAGE', `there is no ${request.method} ${request.url.split('?')[0]}`),

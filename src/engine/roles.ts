@@ -3,6 +3,7 @@ import { openMemoryCache } from './cache/memory/cache.ts';
 import { type Cluster, openCluster } from './cluster.ts';
 import { type ClusterLock, lockCluster } from './config/clusterState.ts';
 import type { Config } from './config/config.ts';
+import type { CheckedMessage } from './fanout/batchRows.ts';
 import { startWorker, type Worker } from './fanout/worker.ts';
 import { keepWarm } from './feed/keepWarm.ts';
 import type { Gateway, GatewayOptions } from './gateway/gateway.ts';
@@ -70,7 +71,7 @@ export async function startWorkerRole(
   cluster: Cluster,
   resources: Resources,
   version: string,
-  onBatch?: (rows: Buffer[]) => void,
+  onBatch?: (messages: CheckedMessage[]) => void,
 ): Promise<Worker> {
   await ensureEventPartitions(cluster.db);
   const worker = await startWorker({ ...cluster, version, onBatch });
@@ -102,7 +103,7 @@ export async function startEmbeddedCluster(
     version: string;
     temporary?: boolean;
     signal?: AbortSignal;
-    onBatch?: (rows: Buffer[]) => void;
+    onBatch?: (messages: CheckedMessage[]) => void;
   },
 ): Promise<EmbeddedCluster> {
   const { log, version, signal } = options;

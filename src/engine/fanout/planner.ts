@@ -198,7 +198,9 @@ async function planPosts(
   }
   if (forwarded.length > 0)
     await context.bus.publish([{ queue: LANES.bulk.events, body: encodeEvents(header, forwarded) }]);
-  const queries = topology.group(pushed, (post) => post.authorId).flatMap((group) => [...inQueries(group)]);
+  // An author's posts side by side: their followers are read once, and each of them gets all those posts in one block.
+  const byAuthor = [...Map.groupBy(pushed, (post) => post.authorId).values()].flat();
+  const queries = topology.group(byAuthor, (post) => post.authorId).flatMap((group) => [...inQueries(group)]);
   await fanOut(context, lane.rows, queries, header);
   await context.notifier.toFollowers(pulled, header);
 }

@@ -10,6 +10,7 @@ import type { Database } from '../store/database.ts';
 import { registerWorker, unregisterWorker, workerHeartbeat } from '../store/roles.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import type { CheckedMessage } from './batchRows.ts';
 import { startCleaner } from './cleaner.ts';
 import { maintain } from './maintenance.ts';
 import { startPlanner } from './planner.ts';
@@ -36,7 +37,7 @@ export async function startWorker(context: {
   log: Log;
   metrics?: Metrics | undefined;
   version: string;
-  onBatch?: ((rows: Buffer[]) => void) | undefined;
+  onBatch?: ((messages: CheckedMessage[]) => void) | undefined;
 }): Promise<Worker> {
   const { db, bus, changes, log, metrics, version } = context;
   const id = randomUUID();

@@ -4,7 +4,7 @@ import { giveBack, halves } from '../bus/giveBack.ts';
 import type { FeedChanges } from '../cache/changes.ts';
 import type { Notifier } from '../live/notifier.ts';
 import { type MessageHeader, ROW_BYTES, rowAuthor, rowPost, rowUser } from '../model/messages.ts';
-import { decodeRows } from '../model/rowsMessage.ts';
+import { readRows } from '../model/rowsMessage.ts';
 import { isPassing } from '../resilience/failure.ts';
 import { DATABASE_WORK } from '../resilience/limits.ts';
 import { copyIn } from '../store/copy.ts';
@@ -12,10 +12,9 @@ import { type Database, isDuplicate, type Session } from '../store/database.ts';
 import { insertFeedRows } from '../store/feeds.ts';
 import { inParallel } from '../store/parallel.ts';
 import { recordRun } from '../store/runs.ts';
-import type { Topology } from '../store/topology.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import { type ShardRows, splitByShard } from './shardRows.ts';
+import { BatchRows, type CheckedMessage, type ShardRows } from './batchRows.ts';
 
 /** Rows of one COPY, some 60 ms of writing: half as many gave a tenth less, twice as many no more. */
 const ROWS_A_BATCH = 32_768;
@@ -46,15 +45,13 @@ export interface WriterContext {
   readonly log: Log;
   readonly metrics?: Metrics | undefined;
   readonly onWritten?: (rows: number) => void;
-  /** Sees each batch as it was given to COPY: a benchmark gives the same to COPY alone. */
-  readonly onBatch?: ((rows: Buffer[]) => void) | undefined;
+  /** Sees the messages of each batch that is written: a benchmark gives the same rows to COPY alone. */
+  readonly onBatch?: ((messages: CheckedMessage[]) => void) | undefined;
 }
 
-interface Part {
+interface Part extends CheckedMessage {
   readonly delivery: Delivery;
   readonly header: MessageHeader;
-  readonly count: number;
-  readonly rows: Buffer;
 }
 
 /** Writes feed rows: coalesces messages into batches, commits, tells caches and sockets, and acks last. */
@@ -62,30 +59,29 @@ export async function startWriter(context: WriterContext): Promise<Consumer> {
   const { distributed } = await context.db.topology();
   const live = new Waiting(distributed ? SHARDED.rowsABatch : LANES.live.rowsABatch);
   const bulk = new Waiting(distributed ? SHARDED.rowsABatch : LANES.bulk.rowsABatch);
-  let idle = PARALLEL;
+  const idle = Array.from({ length: PARALLEL }, () => new BatchRows());
 
-  const work = async () => {
+  const work = async (rows: BatchRows) => {
     while (!live.isEmpty || !bulk.isEmpty) {
       const lane = live.isEmpty ? bulk : live;
       if (lane.rows < lane.rowsABatch) await sleep(LINGER_MS);
       const batch = lane.take();
-      if (batch.length > 0) await writeParts(context, batch);
+      if (batch.length > 0) await writeParts(context, batch, rows);
     }
-    idle += 1;
+    idle.push(rows);
   };
   const consume = (queue: QueueName, prefetch: number, lane: Waiting) =>
     context.bus.consume({ queues: [queue], prefetch }, (deliveries) => {
       for (const delivery of deliveries) {
         try {
-          const { records, rows, ...header } = decodeRows(delivery.body);
-          lane.add({ delivery, header, count: records, rows });
+          const { records, ...header } = readRows(delivery.body);
+          lane.add({ delivery, header, count: records, body: delivery.body });
         } catch (error) {
           giveBack(delivery, error, context);
         }
       }
-      while (idle > 0 && !lane.isEmpty) {
-        idle -= 1;
-        void work();
+      while (idle.length > 0 && !lane.isEmpty) {
+        void work(idle.pop()!);
         if (lane.rows < lane.rowsABatch) break;
       }
     });
@@ -119,12 +115,12 @@ class Waiting {
     this.rows += part.count;
   }
 
-  /** The oldest messages that fit into one batch, one at least. */
+  /** The oldest messages, until they are a batch. */
   take(): Part[] {
     let rows = 0;
     let count = 0;
     for (const part of this.#parts) {
-      if (count > 0 && rows + part.count > this.rowsABatch) break;
+      if (rows >= this.rowsABatch) break;
       rows += part.count;
       count += 1;
     }
@@ -137,20 +133,21 @@ class Waiting {
  * A batch that cannot be written for a reason that stays is halved until the message that is at fault is alone: one in
  * n costs some 2 log n more tries, and everything else is written.
  */
-async function writeParts(context: WriterContext, parts: Part[]): Promise<void> {
+async function writeParts(context: WriterContext, parts: Part[], batchRows: BatchRows): Promise<void> {
   try {
     const topology = await context.db.topology();
-    if (topology.distributed) await writeShards(context, parts, topology);
-    else await writeBatch(context, parts);
-    const rows = parts.map((part) => part.rows);
+    const rows = topology.distributed
+      ? await writeShards(context, parts, batchRows.expandByShard(parts, topology))
+      : await writeBatch(context, parts, batchRows.expand(parts));
     await context.changes.push(rows);
     await context.notifier.toRecipients(rows, parts[0]!.header);
+    context.onBatch?.(parts);
     for (const part of parts) part.delivery.ack();
   } catch (error) {
     if (parts.length === 1 || isPassing(error)) {
       for (const part of parts) giveBack(part.delivery, error, context);
     } else {
-      for (const half of halves(parts)) await writeParts(context, half);
+      for (const half of halves(parts)) await writeParts(context, half, batchRows);
     }
   }
 }
@@ -159,12 +156,11 @@ async function writeParts(context: WriterContext, parts: Part[]): Promise<void> 
  * On Citus every COPY is a transaction of one shard; nothing spans two. After them the caches hear of what was
  * committed and the run is counted, and if that was all of it, the messages are acked. Whoever dies before leaves the
  * messages: they come again, find rows there, and the caches hear of them then; the run does not count those twice,
- * nor at all.
+ * nor at all. Returns the rows.
  */
-async function writeShards(context: WriterContext, parts: Part[], topology: Topology): Promise<void> {
-  const rows = parts.map((part) => part.rows);
+async function writeShards(context: WriterContext, parts: Part[], groups: ShardRows[]): Promise<Buffer[]> {
+  const rows = groups.map((group) => group.rows);
   const startedAt = performance.now();
-  const groups = splitByShard(rows, topology);
   let failure: unknown;
   const written = await inParallel(groups, SHARDED.lanes, (group) =>
     writeShard(context, group).catch((error) => {
@@ -186,13 +182,13 @@ async function writeShards(context: WriterContext, parts: Part[], topology: Topo
   context.onWritten?.(fresh);
   observe(context, parts, { rows: fresh, ms: performance.now() - startedAt });
   if (failure) throw failure;
+  return rows;
 }
 
 /** Returns how many rows of each part are new. */
 async function writeShard(context: WriterContext, { rows, counts }: ShardRows): Promise<readonly number[]> {
   try {
     await context.db.withSession((session) => copyIn(session, COPY, [rows]), WITHIN);
-    context.onBatch?.([rows]);
     return counts;
   } catch (error) {
     if (!isDuplicate(error)) throw error;
@@ -209,8 +205,8 @@ async function writeShard(context: WriterContext, { rows, counts }: ShardRows): 
   });
 }
 
-async function writeBatch(context: WriterContext, parts: Part[]): Promise<void> {
-  const rows = parts.map((part) => part.rows);
+/** `rows`: those of each part. Returns them. */
+async function writeBatch(context: WriterContext, parts: Part[], rows: Buffer[]): Promise<Buffer[]> {
   const startedAt = performance.now();
   const done = (rows: number) => {
     context.onWritten?.(rows);
@@ -231,20 +227,20 @@ async function writeBatch(context: WriterContext, parts: Part[]): Promise<void> 
         parts.map((part) => part.count),
       );
     }, WITHIN);
-    context.onBatch?.(rows);
     done(parts.reduce((sum, part) => sum + part.count, 0));
-    return;
+    return rows;
   } catch (error) {
     // Delivered twice, or backfilled meanwhile: this batch, and only this one, goes the slow way.
     if (!isDuplicate(error)) throw error;
   }
   const written = await context.db.transaction(async (session) => {
     const counts: number[] = [];
-    for (const part of parts) counts.push(await insertFeedRows(session, decodeAll(part.rows), false));
+    for (const part of rows) counts.push(await insertFeedRows(session, decodeAll(part), false));
     await commit(session, counts);
     return counts;
   }, WITHIN);
   done(written.reduce((sum, count) => sum + count, 0));
+  return rows;
 }
 
 function observe({ metrics }: WriterContext, parts: Part[], batch: { rows: number; ms: number }): void {

@@ -78,10 +78,15 @@ export function openNotifier(bus: Bus, presence: Presence): Notifier {
         return;
       }
       const byGateway = new Map<string, LiveRecord[]>();
+      let last = 0;
+      let gateways: Iterable<string> | undefined;
       for (const part of rows) {
         for (let at = 0; at < part.length; at += ROW_BYTES) {
           const userId = rowUser(part, at);
-          for (const gateway of presence.gatewaysOf(userId) ?? []) {
+          // A user's rows come side by side.
+          if (userId !== last) gateways = presence.gatewaysOf(userId);
+          last = userId;
+          for (const gateway of gateways ?? []) {
             const records = byGateway.get(gateway) ?? [];
             records.push({ userId, authorId: rowAuthor(part, at), postId: rowPost(part, at) });
             byGateway.set(gateway, records);

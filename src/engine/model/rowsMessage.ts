@@ -104,30 +104,51 @@ function* blocksOf(bytes: Buffer): Generator<Block> {
   }
 }
 
-/** The rows of a message in PostgreSQL's binary COPY format, 38 bytes each. Throws BUS_MESSAGE_INVALID. */
-export function decodeRows(bytes: Buffer): MessageHeader & { records: number; rows: Buffer } {
+/** Checks a message. `records` are its rows. Throws BUS_MESSAGE_INVALID. */
+export function readRows(bytes: Buffer): MessageHeader & { records: number } {
   const header = readHeader(bytes, KIND.ROWS);
   let count = 0;
   for (const { posts, users } of blocksOf(bytes)) count += posts * users;
   if (count !== header.records)
     throw invalidMessage(`counts ${header.records} rows, and its blocks have ${count}`);
   if (count > MOST_ROWS) throw invalidMessage(`has ${count} rows, more than ${MOST_ROWS}`);
-  const rows = Buffer.allocUnsafe(count * ROW_BYTES);
-  let to = 0;
+  return header;
+}
+
+/** Where the rows of a user go: PostgreSQL's binary COPY format, 38 bytes each. */
+export interface RowSink {
+  /** What `place` tells a place in. */
+  rows: Buffer;
+  /** Where the rows of this user begin, so many bytes. The user is given by the high and the low 32 bits of the id. */
+  place(high: number, low: number, length: number): number;
+}
+
+/** Fills in the rows of a message that `readRows` has checked. */
+export function expandRows(bytes: Buffer, sink: RowSink): void {
   for (const { at, posts, users } of blocksOf(bytes)) {
     const templates = rowsWithoutUser(bytes, at, posts);
     const usersAt = at + BLOCK_BYTES + 8 * posts;
     for (let user = usersAt; user < usersAt + 8 * users; user += 8) {
       const high = bytes.readUInt32BE(user);
       const low = bytes.readUInt32BE(user + 4);
-      templates.copy(rows, to);
+      let to = sink.place(high, low, templates.length);
+      const { rows } = sink;
+      rows.set(templates, to);
       for (const end = to + templates.length; to < end; to += ROW_BYTES) {
         rows.writeUInt32BE(high, to + ROW_USER);
         rows.writeUInt32BE(low, to + ROW_USER + 4);
       }
     }
   }
-  return { ...header, rows };
+}
+
+/** Calls back for each user of each block, with the number of rows that they get. */
+export function eachUser(bytes: Buffer, onUser: (high: number, low: number, rows: number) => void): void {
+  for (const { at, posts, users } of blocksOf(bytes)) {
+    const usersAt = at + BLOCK_BYTES + 8 * posts;
+    for (let user = usersAt; user < usersAt + 8 * users; user += 8)
+      onUser(bytes.readUInt32BE(user), bytes.readUInt32BE(user + 4), posts);
+  }
 }
 
 /** One row of each post of a block, with room for the user. */

@@ -18,7 +18,7 @@ import {
   rowPost,
   rowUser,
 } from '../../../src/engine/model/messages.ts';
-import { decodeRows, RowsMessage } from '../../../src/engine/model/rowsMessage.ts';
+import { eachUser, expandRows, RowsMessage, readRows } from '../../../src/engine/model/rowsMessage.ts';
 import { codeOf } from '../../support/codes.ts';
 
 const id = fc.maxSafeNat();
@@ -61,7 +61,7 @@ const FORMATS = [
   {
     name: 'rows',
     message: fc.tuple(header, planned).map((args) => rowsMessage(...args)),
-    decode: decodeRows,
+    decode: readRows,
   },
   { name: 'live', message: fc.tuple(header, live).map((args) => encodeLive(...args)), decode: decodeLive },
   { name: 'cleanup', message: fc.jsonValue().map(encodeCleanup), decode: decodeCleanup },
@@ -90,9 +90,21 @@ describe('a message comes back as it was written', () => {
         const expected = blocks.flatMap(({ authorId, postIds, users }) =>
           users.flatMap((userId) => postIds.map((postId) => ({ userId, authorId, postId }))),
         );
-        const { rows, ...read } = decodeRows(rowsMessage(from, blocks));
-        expect(read).toEqual({ ...from, records: expected.length });
-        expect(rows).toHaveLength(expected.length * ROW_BYTES);
+        const bytes = rowsMessage(from, blocks);
+        expect(readRows(bytes)).toEqual({ ...from, records: expected.length });
+        const rows = Buffer.alloc(expected.length * ROW_BYTES);
+        let end = 0;
+        expandRows(bytes, {
+          rows,
+          place(_high, _low, length) {
+            end += length;
+            return end - length;
+          },
+        });
+        expect(end).toBe(rows.length);
+        const counts: number[] = [];
+        eachUser(bytes, (_high, _low, count) => counts.push(count));
+        expect(counts).toEqual(blocks.flatMap(({ postIds, users }) => users.map(() => postIds.length)));
         const found = expected.map((_, i) => {
           const at = i * ROW_BYTES;
           expect([0, 2, 14, 26].map((field) => rows.readInt16BE(at + field))).toEqual([3, 0, 0, 0]);
@@ -108,7 +120,7 @@ describe('a message comes back as it was written', () => {
     const postIds = Array.from({ length: 1_000 }, (_, i) => i);
     const users = Array.from({ length: 200 }, (_, i) => i);
     const bytes = rowsMessage({ run: 0, committedAt: 0 }, [{ authorId: 1, postIds, users }]);
-    expect(codeOf(() => decodeRows(bytes))).toBe('BUS_MESSAGE_INVALID');
+    expect(codeOf(() => readRows(bytes))).toBe('BUS_MESSAGE_INVALID');
   });
 });
 

@@ -3,15 +3,15 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { markCelebrity, unmarkCelebrity } from '../../../src/engine/admin/celebrity.ts';
 import { replay } from '../../../src/engine/admin/replay.ts';
 import { seedGraph } from '../../../src/engine/admin/seed.ts';
-import { splitByShard } from '../../../src/engine/fanout/shardRows.ts';
+import { BatchRows } from '../../../src/engine/fanout/batchRows.ts';
 import { sweep } from '../../../src/engine/fanout/sweeper.ts';
 import { rebuild } from '../../../src/engine/feed/rebuild.ts';
 import { trim } from '../../../src/engine/feed/trim.ts';
 import { verify } from '../../../src/engine/feed/verify.ts';
 import { ROW_BYTES, rowUser } from '../../../src/engine/model/messages.ts';
+import { RowsMessage } from '../../../src/engine/model/rowsMessage.ts';
 import { follow, unfollow } from '../../../src/engine/social/follows.ts';
 import { createPost, deletePost } from '../../../src/engine/social/posts.ts';
-import { CopyRows } from '../../../src/engine/store/copy.ts';
 import { Database } from '../../../src/engine/store/database.ts';
 import { checkSchema, migrate, schemaState } from '../../../src/engine/store/migrate.ts';
 import { ShardReaders } from '../../../src/engine/store/shardReaders.ts';
@@ -158,12 +158,13 @@ describe.skipIf(!server)('Citus', () => {
     expect(nth).toHaveLength(topology.shards.length);
     for (const { id, shard } of shards.rows) expect(nth[topology.shardOfId(id)]).toBe(shard);
     const parts = [users.slice(0, 100), users.slice(100)].map((part) => {
-      const rows = new CopyRows();
-      for (const user of part) rows.row(3).bigint(user).bigint(1).bigint(2);
-      return rows.bytes;
+      const message = new RowsMessage();
+      const posts = { authorId: 2, postIds: [1] };
+      for (const user of part) message.add(Math.floor(user / 2 ** 32), user % 2 ** 32, posts);
+      return { body: message.seal({ run: 0, committedAt: 0 }), count: part.length };
     });
     const seen: number[] = [];
-    for (const { rows, counts } of splitByShard(parts, topology)) {
+    for (const { rows, counts } of new BatchRows().expandByShard(parts, topology)) {
       const of = Array.from({ length: rows.length / ROW_BYTES }, (_, i) => rowUser(rows, i * ROW_BYTES));
       expect(new Set(of.map((user) => topology.shardOfId(user))).size).toBe(1);
       expect(

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { FeedCache } from '../../cache/cache.ts';
 import { type Cluster, openCluster } from '../../cluster.ts';
 import type { Config } from '../../config/config.ts';
+import type { CheckedMessage } from '../../fanout/batchRows.ts';
 import type { Gateway } from '../../gateway/gateway.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { Resources } from '../../resources.ts';
@@ -23,8 +24,8 @@ export interface BenchCluster {
 interface BenchClusterOptions {
   readonly version: string;
   readonly signal?: AbortSignal;
-  /** Sees each batch as the writer gives it to COPY. */
-  readonly onBatch: (rows: Buffer[]) => void;
+  /** Sees the messages of each batch that is written. */
+  readonly onBatch: (messages: CheckedMessage[]) => void;
 }
 
 /**

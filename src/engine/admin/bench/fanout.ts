@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../../config/config.ts';
+import type { CheckedMessage } from '../../fanout/batchRows.ts';
 import { dispatch } from '../../fanout/dispatcher.ts';
 import { fanOutSettled, until } from '../../fanout/settled.ts';
 import { readFeed } from '../../feed/read.ts';
@@ -12,7 +13,7 @@ import { forgetRun, type LatencyMs, runDeliveries, runLatency } from '../../stor
 import { seedPairs } from '../seed.ts';
 import { BASELINES, type BaselineName, oneInsertEach, perFollowerMessages } from './baselines.ts';
 import { type BenchCluster, openBenchCluster } from './benchCluster.ts';
-import { type Measured, measure, rawCopy, round, rowsPerSecond } from './limit.ts';
+import { type Measured, measure, rawCopy, round, rowsOfBatches, rowsPerSecond } from './limit.ts';
 import { describeMachine, type Machine } from './machine.ts';
 import { type Mix, mixPairs } from './mixes.ts';
 import { makePosts } from './posts.ts';
@@ -82,18 +83,20 @@ export async function benchFanout(
   const report = options.onProgress ?? (() => {});
   if (options.baseline === 'per-follower' && !config.brokerUrl)
     throw new FeedctlError('USAGE', 'the baseline per-follower needs a broker: pass --broker-url');
-  let batches: Buffer[][] = [];
+  let batches: CheckedMessage[][] = [];
   const bench = await openBenchCluster(config, {
     version,
     ...(signal && { signal }),
-    onBatch: (rows) => batches.push(rows),
+    onBatch: (messages) => batches.push(messages.map(({ body, count }) => ({ body, count }))),
   });
   try {
     const { cluster } = bench;
     const { db } = cluster;
     report('making posts');
     const { events, small } = await prepare(bench, mix, options.smallPosts ?? false);
-    const connections = RAW_CONNECTIONS[(await db.topology()).distributed ? 'distributed' : 'plain'];
+    const topology = await db.topology();
+    const connections = RAW_CONNECTIONS[topology.distributed ? 'distributed' : 'plain'];
+    let rows: Buffer[][] = [];
     const pairs: { path: Measured; raw: Measured }[] = [];
     let latencyMs: LatencyMs = { p50: 0, p95: 0, p99: 0 };
     let smallLatency: (LatencyMs & { posts: number }) | null = null;
@@ -104,15 +107,23 @@ export async function benchFanout(
       await emptyTable(db, 'feed_items');
       const readers = await openReaders(bench, mix);
       batches = [];
+      rows = [];
       const id = await cluster.ids.next();
       const smallRun = small && (await startSmallPosts(bench, small));
+      let settled = false;
+      let settling = Promise.resolve();
       const path = await measure(async () => {
         await dispatch(db, cluster.bus, events, { run: id, committedAt: Date.now() });
-        if (small)
-          await until(async () => (await runDeliveries(db, id)) === mix.deliveries, signal, LOOK_EVERY_MS);
-        else await fanOutSettled(cluster, signal);
+        settling = fanOutSettled(cluster, signal).finally(() => {
+          settled = true;
+        });
+        settling.catch(() => {}); // Thrown where it is waited for.
+        // Rows that are missing when all is settled will not come: the check below says so.
+        const counted = async () => settled || (await runDeliveries(db, id)) >= mix.deliveries;
+        await until(counted, signal, LOOK_EVERY_MS);
         return runDeliveries(db, id);
       });
+      await settling;
       if (smallRun) smallLatency = await smallRun.stop();
       pushed += await readers.close();
       latencyMs = await runLatency(db, id);
@@ -121,7 +132,8 @@ export async function benchFanout(
         throw new FeedctlError('INTERNAL', `${path.rows} rows were written, expected ${mix.deliveries}`);
       report(`run ${run} of ${runs}: COPY alone`);
       await emptyTable(db, RAW_TABLE);
-      pairs.push({ path, raw: await measure(() => rawCopy(db.url, RAW_TABLE, batches, connections)) });
+      rows = rowsOfBatches(batches, topology);
+      pairs.push({ path, raw: await measure(() => rawCopy(db.url, RAW_TABLE, rows, connections)) });
     }
     const middle = [...pairs].sort((a, b) => ratioOf(a) - ratioOf(b))[pairs.length >> 1]!;
     let baseline: BenchFanoutResult['baseline'] = null;
@@ -130,8 +142,8 @@ export async function benchFanout(
       await emptyTable(db, RAW_TABLE);
       const measured =
         options.baseline === 'per-follower'
-          ? await perFollowerMessages(config.brokerUrl!, db.url, RAW_TABLE, batches)
-          : await oneInsertEach(db.url, RAW_TABLE, batches);
+          ? await perFollowerMessages(config.brokerUrl!, db.url, RAW_TABLE, rows)
+          : await oneInsertEach(db.url, RAW_TABLE, rows);
       baseline = {
         name: BASELINES[options.baseline],
         deliveriesPerSecond: Math.round(rowsPerSecond(measured)),

@@ -1,8 +1,10 @@
+import { BatchRows, type CheckedMessage } from '../../fanout/batchRows.ts';
 import { ROW_BYTES } from '../../model/messages.ts';
 import { copyIn } from '../../store/copy.ts';
 import { Database } from '../../store/database.ts';
 import { inParallel } from '../../store/parallel.ts';
 import type { LatencyMs } from '../../store/runs.ts';
+import type { Topology } from '../../store/topology.ts';
 
 export interface Measured {
   readonly rows: number;
@@ -24,6 +26,15 @@ export function percentiles(times: readonly number[]): LatencyMs {
   const at = (share: number) =>
     round(sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0);
   return { p50: at(0.5), p95: at(0.95), p99: at(0.99) };
+}
+
+/** The rows of batches as the writer gave them to COPY, in one part for each message or, on Citus, for each shard. */
+export function rowsOfBatches(batches: readonly CheckedMessage[][], topology: Topology): Buffer[][] {
+  return batches.flatMap((messages) => {
+    const batchRows = new BatchRows();
+    if (!topology.distributed) return [batchRows.expand(messages)];
+    return batchRows.expandByShard(messages, topology).map(({ rows }) => [rows]);
+  });
 }
 
 /** The limit: COPY of the same rows, in the same batches and order, over as many connections as the writer has. */

@@ -1,7 +1,5 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { FeedEntry } from '../../model/feed.ts';
-import { writeId } from '../../model/messages.ts';
 import type { Database } from '../../store/database.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { CachedFeed, CacheStats, FeedCache, LoadedFeed } from '../cache.ts';
@@ -13,6 +11,7 @@ import {
   packFeed,
   packIds,
   packPost,
+  packPosts,
   packRing,
   packRows,
   slotOfId,
@@ -22,8 +21,6 @@ import { type Kind, keyOf, marksOf, SECONDS_TO_LIVE } from './keys.ts';
 import { openPages } from './pages.ts';
 import { RedisState, type State } from './state.ts';
 
-/** Rows of one PUSH, a few milliseconds: pages are read in between. */
-const ROWS_A_PUSH = 1_000;
 /** Feeds of one MGET where all are looked at: some 2 MB. */
 const FEEDS_A_LOOK = 100;
 /** Posts told one by one; for more, the marks are asked first. */
@@ -50,11 +47,8 @@ export async function openRedisCache(url: string, db: Database, log: Log): Promi
 
   const marks = async (now: State, kind: Kind): Promise<Marks> =>
     new Marks((await state.script(now, 'MARKS', marksOf(now, kind))) as (Buffer | null)[]);
-  const pushRows = async (now: State, kind: Kind, rows: Buffer) => {
-    const parts: Promise<unknown>[] = [];
-    for (let at = 0; at < rows.length; at += 24 * ROWS_A_PUSH)
-      parts.push(state.script(now, 'PUSH', now.prefix + kind, rows.subarray(at, at + 24 * ROWS_A_PUSH)));
-    await Promise.all(parts);
+  const push = async (now: State, kind: Kind, parts: readonly Buffer[]) => {
+    await Promise.all(parts.map((part) => state.script(now, 'PUSH', now.prefix + kind, part)));
   };
   const lease = async (now: State, kind: Kind, ids: readonly number[], token: Buffer): Promise<string> => {
     const slots = Buffer.alloc(4 * ids.length);
@@ -144,7 +138,7 @@ export async function openRedisCache(url: string, db: Database, log: Log): Promi
         async (now) => {
           // Asked after the commit: whoever marks their slot later will load what was committed.
           const held = await marks(now, 'h');
-          if (!held.empty) await pushRows(now, 'h', packRows(rows, held));
+          if (!held.empty) await push(now, 'h', packRows(rows, held));
         },
         { seen: false },
       );
@@ -154,7 +148,7 @@ export async function openRedisCache(url: string, db: Database, log: Log): Promi
         async (now) => {
           const held = posts.length > POSTS_UNASKED ? await marks(now, 'a') : undefined;
           const told = held ? posts.filter((post) => held.has(slotOfId(post.authorId))) : posts;
-          await pushRows(now, 'a', packPosts(told));
+          await push(now, 'a', packPosts(told));
         },
         { seen: false },
       );
@@ -198,14 +192,4 @@ export async function openRedisCache(url: string, db: Database, log: Log): Promi
 /** For what the cache may fail at without harm. */
 function unlessStore(error: unknown): undefined {
   if (!isCacheError(error)) throw error;
-}
-
-function packPosts(posts: readonly FeedEntry[]): Buffer {
-  const bytes = Buffer.allocUnsafe(24 * posts.length);
-  for (const [i, { postId, authorId }] of posts.entries()) {
-    writeId(bytes, 24 * i, authorId);
-    writeId(bytes, 24 * i + 8, postId);
-    writeId(bytes, 24 * i + 16, authorId);
-  }
-  return bytes;
 }

@@ -1,5 +1,5 @@
 import { FEED_LIMIT, type FeedEntry } from '../../model/feed.ts';
-import { ROW_BYTES, readId, rowPost, writeId } from '../../model/messages.ts';
+import { ROW_BYTES, ROW_USER, readId, rowAuthor, rowPost, rowUser, writeId } from '../../model/messages.ts';
 import type { Post, StoredPost } from '../../model/post.ts';
 import type { AuthorPosts, CachedFeed, LoadedFeed } from '../cache.ts';
 
@@ -131,26 +131,60 @@ export class Marks {
   }
 }
 
-/**
- * Of rows in COPY format those whose user may be held, as PUSH takes them: user, post, author. In the order of the
- * posts: what is newer than all that is held is appended, anything else costs three times as much.
- */
-export function packRows(rows: readonly Buffer[], marks: Marks): Buffer {
-  const held: { postId: number; part: Buffer; at: number }[] = [];
+/** Entries of one PUSH, a few milliseconds: pages are read in between. */
+const ENTRIES_A_PUSH = 1_000;
+
+/** An entry, and whose feed or ring it is for. */
+interface Addressed extends FeedEntry {
+  readonly owner: number;
+}
+
+/** As PUSH takes them, in parts: what one feed gets together comes in one piece, newest last. */
+function packPushes(entries: Addressed[]): Buffer[] {
+  entries.sort((a, b) => a.owner - b.owner || a.postId - b.postId);
+  const parts: Buffer[] = [];
+  let part = Buffer.allocUnsafe(0);
+  let to = 0;
+  let countAt = 0;
+  for (const [i, { owner, postId, authorId }] of entries.entries()) {
+    if (i % ENTRIES_A_PUSH === 0) {
+      if (i > 0) parts.push(part.subarray(0, to));
+      part = Buffer.allocUnsafe(28 * Math.min(ENTRIES_A_PUSH, entries.length - i));
+      to = 0;
+    }
+    if (to === 0 || owner !== entries[i - 1]!.owner) {
+      writeId(part, to, owner);
+      countAt = to + 8;
+      part.writeUInt32BE(0, countAt);
+      to += 12;
+    }
+    part.writeUInt32BE(part.readUInt32BE(countAt) + 1, countAt);
+    writeId(part, to, postId);
+    writeId(part, to + 8, authorId);
+    to += 16;
+  }
+  if (to > 0) parts.push(part.subarray(0, to));
+  return parts;
+}
+
+/** Of rows in COPY format those whose user may be held. */
+export function packRows(rows: readonly Buffer[], marks: Marks): Buffer[] {
+  const held: Addressed[] = [];
+  let last = -1;
+  let isHeld = false;
   for (const part of rows) {
     for (let at = 0; at < part.length; at += ROW_BYTES) {
-      if (marks.has(slotOf(part.readUInt32BE(at + 6), part.readUInt32BE(at + 10))))
-        held.push({ postId: rowPost(part, at), part, at });
+      const low = part.readUInt32BE(at + ROW_USER + 4);
+      const slot = slotOf(part.readUInt32BE(at + ROW_USER), low);
+      // A user's rows come side by side.
+      if (slot !== last) isHeld = marks.has(slot);
+      last = slot;
+      if (isHeld)
+        held.push({ owner: rowUser(part, at), postId: rowPost(part, at), authorId: rowAuthor(part, at) });
     }
   }
-  held.sort((a, b) => a.postId - b.postId);
-  const packed = Buffer.allocUnsafe(24 * held.length);
-  let to = 0;
-  for (const { part, at } of held) {
-    part.copy(packed, to, at + 6, at + 14);
-    part.copy(packed, to + 8, at + 18, at + 26);
-    part.copy(packed, to + 16, at + 30, at + 38);
-    to += 24;
-  }
-  return packed;
+  return packPushes(held);
 }
+
+export const packPosts = (posts: readonly FeedEntry[]): Buffer[] =>
+  packPushes(posts.map((post) => ({ ...post, owner: post.authorId })));

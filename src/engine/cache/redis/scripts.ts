@@ -27,52 +27,87 @@ end
 `;
 
 /**
- * `add(key, entry)`: puts an entry where it belongs in a feed or an author's ring that is held, or to what waits
- * for a refill. Nothing for a feed that is not held, a post that is there, one below what is held, or an author
- * who is not followed: a plan that is older than an unfollow may still be on its way.
+ * `add(key, entries)`: puts entries where they belong in a feed or an author's ring that is held, or behind what waits
+ * for a refill. Nothing for a feed that is not held, a post that is there, one below what is held, or an author who is
+ * not followed: a plan that is older than an unfollow may still be on its way.
  */
 const ADD = `
 local LIMIT, SLACK = 1000, 250
-local function follows(key, top, base, celebrities, followees, author)
-  local from = 10 + 8 * celebrities
-  local list = top
-  if base > #top then
-    list = redis.call('GETRANGE', key, from - 1, base - 1)
-    from = 1
+-- How many of the rising ids, each \`step\` bytes behind the other, are not above the id; \`low\` of them are known not to be.
+local function upto(ids, from, step, low, count, id)
+  local high, stride = low, 1
+  while high < count and id_at(ids, from + step * high) <= id do
+    low = high + 1
+    high = low + stride
+    stride = 2 * stride
   end
-  local low, high = 0, followees - 1
-  while low <= high do
-    local middle = math.floor((low + high) / 2)
-    local id = id_at(list, from + 8 * middle)
-    if id == author then return true end
-    if id < author then low = middle + 1 else high = middle - 1 end
+  if high > count then high = count end
+  while low < high do
+    local middle = math.ceil((low + high) / 2)
+    if id_at(ids, from + step * (middle - 1)) <= id then low = middle else high = middle - 1 end
   end
-  return false
+  return low
 end
-local function add(key, entry)
+-- Those of followed authors; of all where there are no followees. In rising order, each once.
+local function wanted(key, entries, top, base, celebrities, followees)
+  local list, from = top, 10 + 8 * celebrities
+  if followees and base > #top then list, from = redis.call('GETRANGE', key, from - 1, base - 1), 1 end
+  local found, rising, newest, author, follows = {}, true, 0, false, true
+  for at = 1, #entries, 16 do
+    local by = followees and string.sub(entries, at + 8, at + 15)
+    if by ~= author then
+      author = by
+      local id = id_at(by, 1)
+      local place = upto(list, from, 8, 0, followees, id)
+      follows = place > 0 and id_at(list, from + 8 * (place - 1)) == id
+    end
+    if follows then
+      local id = id_at(entries, at)
+      rising = rising and id > newest
+      newest = id
+      found[#found + 1] = { id, string.sub(entries, at, at + 15) }
+    end
+  end
+  if rising then return found end
+  table.sort(found, function(a, b) return a[1] < b[1] end)
+  local distinct = {}
+  for i, entry in ipairs(found) do
+    if i == 1 or entry[1] ~= found[i - 1][1] then distinct[#distinct + 1] = entry end
+  end
+  return distinct
+end
+local function add(key, entries)
   local top, base, celebrities, followees = open(key)
   if top == '' then return end
   if not base then
-    if redis.call('APPEND', key, entry) > 9 + 16 * LIMIT then redis.call('DEL', key) end
+    if redis.call('APPEND', key, entries) > 9 + 16 * LIMIT then redis.call('DEL', key) end
     return
   end
-  if string.byte(top) == 72 and not follows(key, top, base, celebrities, followees, id_at(entry, 9)) then return end
-  local id = id_at(entry, 1)
-  if id > id_at(redis.call('GETRANGE', key, -16, -1), 1) then
-    if redis.call('APPEND', key, entry) - base > 16 * (LIMIT + SLACK) then
-      local kept = redis.call('GETRANGE', key, 0, base - 1) .. redis.call('GETRANGE', key, -16 * (LIMIT + 1), -1)
-      redis.call('SET', key, kept, 'KEEPTTL')
+  local found = wanted(key, entries, top, base, celebrities, string.byte(top) == 72 and followees or false)
+  if #found == 0 then return end
+  local parts = {}
+  if found[1][1] > id_at(redis.call('GETRANGE', key, -16, -1), 1) then
+    for i, entry in ipairs(found) do parts[i] = entry[2] end
+    redis.call('APPEND', key, table.concat(parts))
+  else
+    local held = redis.call('GETRANGE', key, base, -1)
+    local first, from, to = nil, 0, 0
+    for _, entry in ipairs(found) do
+      to = upto(held, 1, 16, to, #held / 16, entry[1])
+      if to > 0 and id_at(held, 16 * to - 15) ~= entry[1] then
+        if first then parts[#parts + 1] = string.sub(held, 16 * from + 1, 16 * to) else first = to end
+        parts[#parts + 1] = entry[2]
+        from = to
+      end
     end
-    return
+    if not first then return end
+    parts[#parts + 1] = string.sub(held, 16 * from + 1)
+    redis.call('SETRANGE', key, base + 16 * first, table.concat(parts))
   end
-  local entries = redis.call('GETRANGE', key, base, -1)
-  local low, high = 0, #entries / 16 - 1
-  while low < high do
-    local middle = math.floor((low + high) / 2)
-    if id_at(entries, 1 + 16 * middle) < id then low = middle + 1 else high = middle end
+  if redis.call('STRLEN', key) - base > 16 * (LIMIT + SLACK) then
+    local kept = redis.call('GETRANGE', key, 0, base - 1) .. redis.call('GETRANGE', key, -16 * (LIMIT + 1), -1)
+    redis.call('SET', key, kept, 'KEEPTTL')
   end
-  if low == 0 or id_at(entries, 1 + 16 * low) == id then return end
-  redis.call('SETRANGE', key, base + 16 * low, entry .. string.sub(entries, 1 + 16 * low))
 end
 `;
 
@@ -85,10 +120,14 @@ redis.call('SET', KEYS[1], state, 'EX', 604800)
 return state
 `;
 
-/** In: prefix of the keys, rows of 24 bytes: whose feed or ring, post, author. */
+/** In: prefix of the keys, then for each feed or ring: whose, u32 entries, the entries. */
 const PUSH = `${STATE}${ADD}
-local prefix, rows = ARGV[2], ARGV[3]
-for at = 1, #rows, 24 do add(prefix .. string.sub(rows, at, at + 7), string.sub(rows, at + 8, at + 23)) end
+local prefix, all, at = ARGV[2], ARGV[3], 1
+while at <= #all do
+  local next = at + 12 + 16 * struct.unpack('>I4', all, at + 8)
+  add(prefix .. string.sub(all, at, at + 7), string.sub(all, at + 12, next - 1))
+  at = next
+end
 return 0
 `;
 
@@ -139,7 +178,7 @@ for i = 4, #ARGV, 2 do
       redis.call('DEL', key)
     else
       redis.call('SET', key, value, 'EX', ARGV[3])
-      for at = 10, #held, 16 do add(key, string.sub(held, at, at + 15)) end
+      add(key, string.sub(held, 10))
       kept = kept + 1
     end
   end

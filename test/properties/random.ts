@@ -28,6 +28,14 @@ export class Random {
     return items[this.below(items.length)]!;
   }
 
+  /** In place (Fisher and Yates). */
+  shuffle(items: unknown[]): void {
+    for (let i = items.length - 1; i > 0; i -= 1) {
+      const j = this.below(i + 1);
+      [items[i], items[j]] = [items[j], items[i]];
+    }
+  }
+
   weighted<T extends { weight: number }>(items: readonly T[]): T {
     let at = this.next() * items.reduce((sum, item) => sum + item.weight, 0);
     for (const item of items) {

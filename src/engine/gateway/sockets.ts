@@ -12,7 +12,7 @@ import type { RetryLater } from './problems.ts';
 
 const PATH = '/post/feed/posted';
 /** A client that has not answered a ping by the next one is gone: at most twice this time after it went. */
-const PING_EVERY_MS = 30_000;
+const HEARTBEAT_MS = 30_000;
 /** Pings are spread over that time in so many turns. */
 const TURNS = 30;
 /** After the close frame a client has so long to close its side. */
@@ -28,6 +28,8 @@ export interface SocketOptions {
   readonly limits?: SocketLimits | undefined;
   /** `Origin` headers that are let in, as browsers send them; all where there are none. Other clients send none. */
   readonly origins?: readonly string[] | undefined;
+  /** From one ping to the next. */
+  readonly heartbeatMs?: number | undefined;
 }
 
 export interface Sockets {
@@ -114,7 +116,7 @@ export function serveSockets(
   options: SocketOptions = {},
 ): Sockets {
   const { hub, log, metrics } = context;
-  const { limits = SOCKETS, origins = [] } = options;
+  const { limits = SOCKETS, origins = [], heartbeatMs = HEARTBEAT_MS } = options;
   // Deflate costs 241 KB a connection against 7.7 KB without, for frames of a few hundred bytes.
   const settings = {
     noServer: true,
@@ -209,7 +211,7 @@ export function serveSockets(
       socket.inbound = 0;
       socket.ping();
     }
-  }, PING_EVERY_MS / TURNS);
+  }, heartbeatMs / TURNS);
 
   return {
     async drain(ms) {

@@ -1,0 +1,118 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { encodeCursor, parseCursor, REMEMBERED, REORDER_MS } from '../../../src/engine/live/cursor.ts';
+import { Delivered } from '../../../src/engine/live/delivered.ts';
+import { firstIdAt, IDS_PER_MS, importedId } from '../../../src/engine/model/ids.ts';
+import { codeOf } from '../../support/codes.ts';
+
+const NOW = Date.UTC(2026, 0, 1);
+const refused = (text: string) => codeOf(() => parseCursor(text, NOW));
+const ids = fc.uniqueArray(fc.integer({ min: firstIdAt(NOW - 600_000), max: firstIdAt(NOW) }), {
+  maxLength: REMEMBERED,
+});
+
+test('a cursor says what it was made of', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 0, max: firstIdAt(NOW - 600_000) - 1 }), ids, (low, some) => {
+      const rising = some.toSorted((a, b) => a - b);
+      expect(parseCursor(encodeCursor(low, rising), NOW)).toEqual({ low, ids: rising });
+    }),
+  );
+});
+
+test('the id of a post starts one reorder window earlier', () => {
+  const id = firstIdAt(NOW);
+  expect(parseCursor(String(id), NOW)).toEqual({ low: firstIdAt(NOW - REORDER_MS), ids: [] });
+  expect(parseCursor('7', NOW)).toEqual({ low: 0, ids: [] });
+});
+
+test('anything else is refused', () => {
+  const good = encodeCursor(firstIdAt(NOW - 1_000), [firstIdAt(NOW)]);
+  for (const text of [
+    `${good}A`,
+    `${good}=`,
+    `${good}!`,
+    good.slice(0, -1),
+    `B${good.slice(1)}`,
+    ' ',
+    'AQ',
+    '-',
+    'x'.repeat(5_000),
+  ])
+    expect(refused(text), text).toBe('INVALID_CURSOR');
+  const ahead = firstIdAt(NOW + 120_000);
+  expect(refused(encodeCursor(ahead, []))).toBe('INVALID_CURSOR');
+  expect(refused(encodeCursor(1, [ahead]))).toBe('INVALID_CURSOR');
+  expect(refused(encodeCursor(1, [5, 5]))).toBe('INVALID_CURSOR');
+  expect(
+    refused(
+      encodeCursor(
+        1,
+        Array.from({ length: REMEMBERED + 1 }, (_, i) => i + 2),
+      ),
+    ),
+  ).toBe('INVALID_CURSOR');
+  expect(refused(String(ahead))).toBe('INVALID_CURSOR');
+  expect(refused('9'.repeat(17))).toBe('INVALID_ID');
+});
+
+test('whatever text a client sends, it is a cursor or refused', () => {
+  fc.assert(
+    fc.property(
+      fc.oneof(fc.string(), fc.base64String(), fc.string({ unit: fc.constantFrom(...'AQEBgICA_-09') })),
+      (text) => {
+        expect([undefined, 'INVALID_CURSOR', 'INVALID_ID']).toContain(refused(text));
+      },
+    ),
+  );
+});
+
+test('what comes a little out of order is sent once, over any number of resumptions', () => {
+  const arrivals = fc.array(
+    fc.record({
+      after: fc.integer({ min: 0, max: 3_000 }),
+      late: fc.integer({ min: 0, max: REORDER_MS - 1 }),
+      resume: fc.boolean(),
+    }),
+    { maxLength: 200 },
+  );
+  fc.assert(
+    fc.property(arrivals, (steps) => {
+      let at = NOW;
+      let session = new Delivered({ low: firstIdAt(NOW - REORDER_MS), ids: [] });
+      const sent = new Set<number>();
+      for (const [i, { after, late, resume }] of steps.entries()) {
+        at += after;
+        const id = firstIdAt(at - late) + (i % IDS_PER_MS);
+        expect(session.has(id)).toBe(sent.has(id));
+        session.add(id, Number.POSITIVE_INFINITY);
+        sent.add(id);
+        if (resume)
+          session = new Delivered(parseCursor(encodeCursor(session.low, session.ids, session.from), at));
+        for (const one of sent) expect(session.has(one)).toBe(true);
+      }
+    }),
+  );
+});
+
+test('a session remembers a bounded number of posts, and holds its mark when it is told to', () => {
+  const session = new Delivered({ low: 0, ids: [] });
+  const hold = firstIdAt(NOW);
+  for (let i = 0; i < 400; i += 1) session.add(firstIdAt(NOW + 60_000 + i * 1_000), hold);
+  expect(session.low).toBe(hold);
+  for (let i = 400; i < 2_000; i += 1) session.add(firstIdAt(NOW + 60_000 + i * 1_000), hold);
+  expect(session.ids.length).toBe(REMEMBERED);
+  expect(session.has(firstIdAt(NOW + 61_000))).toBe(true);
+  session.add(firstIdAt(NOW + 3_600_000), Number.POSITIVE_INFINITY);
+  expect(session.low).toBeGreaterThan(hold);
+  expect(encodeCursor(session.low, session.ids, session.from).length).toBeLessThan(200);
+});
+
+test('an imported post is sent whatever its time', () => {
+  const session = new Delivered({ low: firstIdAt(NOW), ids: [] });
+  const id = importedId(Date.UTC(2012, 0, 1) / 1000, 0);
+  expect(session.has(id)).toBe(false);
+  session.add(id, Number.POSITIVE_INFINITY);
+  expect(session.has(id)).toBe(true);
+  expect(session.low).toBe(firstIdAt(NOW));
+});

@@ -1,0 +1,190 @@
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { SignJWT } from 'jose';
+import { expect, onTestFinished, test } from 'vitest';
+import { WebSocket } from 'ws';
+import { signToken } from '../../../src/engine/gateway/auth.ts';
+import { SOCKETS } from '../../../src/engine/resilience/limits.ts';
+import { follow } from '../../../src/engine/social/follows.ts';
+import { createPost } from '../../../src/engine/social/posts.ts';
+import { testCluster } from '../../support/cluster.ts';
+import { testClient, testGateway } from '../../support/gateways.ts';
+
+/** The status of a handshake: 101 where it is let in. */
+function handshake(url: string, query: string, headers: Record<string, string> = {}): Promise<number> {
+  const socket = new WebSocket(`${url.replace(/^http/, 'ws')}/post/feed/posted${query}`, { headers });
+  onTestFinished(() => socket.terminate());
+  return new Promise((resolve, reject) => {
+    socket.on('open', () => resolve(101));
+    socket.on('unexpected-response', (_, response) => resolve(response.statusCode!));
+    socket.on('error', reject);
+  });
+}
+
+test('nobody gets in without a token of this cluster that is good', async () => {
+  const cluster = await testCluster();
+  const gateway = await testGateway(cluster);
+  const [user] = (await cluster.users(1)) as [number];
+  const good = await signToken(cluster.db, user);
+  const [header, payload, signature] = good.split('.') as [string, string, string];
+  const none = Buffer.from('{"alg":"none"}').toString('base64url');
+  const signed = (key: Uint8Array, until: string) =>
+    new SignJWT()
+      .setProtectedHeader({ alg: 'HS256' })
+      .setSubject(String(user))
+      .setExpirationTime(until)
+      .sign(key);
+  const bad = {
+    missing: '',
+    empty: '?token=',
+    rubbish: '?token=rubbish',
+    'without a signature': `?token=${header}.${payload}.`,
+    'alg none': `?token=${none}.${payload}.`,
+    'alg none, signed': `?token=${none}.${payload}.${signature}`,
+    'with another key': `?token=${await signed(new Uint8Array(32), '1h')}`,
+  };
+  for (const [what, query] of Object.entries(bad))
+    expect(await handshake(gateway.url, query), what).toBe(401);
+  expect(await handshake(gateway.url, `?token=${good}&after=rubbish`)).toBe(400);
+  expect(await handshake(gateway.url, `?token=${good}`)).toBe(101);
+});
+
+test('origins that are not allowed are refused, clients that are no browsers are not', async () => {
+  const cluster = await testCluster();
+  const gateway = await testGateway(cluster, { origins: ['https://app.example'] });
+  const [user] = (await cluster.users(1)) as [number];
+  const query = `?token=${await signToken(cluster.db, user)}`;
+  expect(await handshake(gateway.url, query, { origin: 'https://evil.example' })).toBe(403);
+  expect(await handshake(gateway.url, query, { origin: 'https://app.example' })).toBe(101);
+  expect(await handshake(gateway.url, query)).toBe(101);
+});
+
+test('a user has 20 sockets, and an address 1,000, unless it is set otherwise', async () => {
+  expect(SOCKETS).toMatchObject({ perUser: 20, perIp: 1_000 });
+  const cluster = await testCluster();
+  const gateway = await testGateway(cluster);
+  const [user, other] = (await cluster.users(2)) as [number, number];
+  const query = `?token=${await signToken(cluster.db, user)}`;
+  const statuses = await Promise.all(Array.from({ length: 25 }, () => handshake(gateway.url, query)));
+  expect(statuses.filter((status) => status === 101).length).toBe(20);
+  expect(statuses.filter((status) => status === 429).length).toBe(5);
+  const narrow = await testGateway(cluster, { limits: { perUser: 0, perIp: 3 } });
+  const client = await testClient(cluster, other);
+  for (let i = 0; i < 3; i += 1) expect(await handshake(narrow.url, query)).toBe(101);
+  await expect(client.open(narrow.url)).rejects.toThrow('HTTP 429');
+});
+
+test('what clients may not send closes their socket with a code, and nobody else’s', async () => {
+  const cluster = await testCluster();
+  await cluster.startWorker();
+  const gateway = await testGateway(cluster);
+  const [author, reader] = (await cluster.users(2)) as [number, number];
+  await follow(cluster, { followerId: reader, followeeId: author });
+  await cluster.settled();
+  const bystander = await testClient(cluster, reader);
+  await bystander.open(gateway.url);
+  const closedBy = async (act: (socket: WebSocket) => void): Promise<number> => {
+    const client = await testClient(cluster, reader);
+    await client.open(gateway.url);
+    const closed = once(client.socket, 'close');
+    act(client.socket);
+    return (await closed)[0] as number;
+  };
+  const raw = (socket: WebSocket) => (socket as unknown as { _socket: Socket })._socket;
+  expect(await closedBy((socket) => socket.send('x'.repeat(1024 ** 2)))).toBe(1009);
+  expect(await closedBy((socket) => socket.send(Buffer.alloc(10)))).toBe(1003);
+  // A masked text frame of two bytes that are no UTF-8.
+  expect(
+    await closedBy((socket) => raw(socket).write(Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0xc3, 0x28]))),
+  ).toBe(1007);
+  // One that is not masked, as every client's has to be.
+  expect(await closedBy((socket) => raw(socket).write(Buffer.from([0x81, 0x01, 0x41])))).toBe(1002);
+  const flood = (socket: WebSocket) => {
+    for (let i = 0; i <= SOCKETS.inbound; i += 1) socket.ping();
+  };
+  expect(await closedBy(flood)).toBe(1008);
+  bystander.socket.send('hello');
+  const { id } = await createPost(cluster, author, 'all the same');
+  await expect.poll(() => bystander.posts).toEqual([id]);
+  expect(gateway.sockets).toBe(1);
+});
+
+test('a client that does not read is closed at the bound, and gets the rest when it comes back', async () => {
+  const cluster = await testCluster();
+  await cluster.startWorker();
+  const gateway = await testGateway(cluster);
+  const [author, reader] = (await cluster.users(2)) as [number, number];
+  await follow(cluster, { followerId: reader, followeeId: author });
+  await cluster.settled();
+  const client = await testClient(cluster, reader);
+  await client.open(gateway.url);
+  client.socket.pause();
+  const ids: number[] = [];
+  let most = 0;
+  // The kernel takes some megabytes before anything waits in the gateway.
+  while (gateway.sockets > 0) {
+    const batch = await Promise.all(
+      Array.from({ length: 20 }, () => createPost(cluster, author, 'ü'.repeat(4_900))),
+    );
+    ids.push(...batch.map(({ id }) => id));
+    await cluster.settled();
+    for (const { bufferedBytes } of gateway.connections()) most = Math.max(most, bufferedBytes);
+    expect(ids.length).toBeLessThan(5_000);
+  }
+  expect(most).toBeGreaterThan(0);
+  expect(most).toBeLessThan(SOCKETS.bufferedBytes + 64 * 1024);
+  const closed = once(client.socket, 'close');
+  client.socket.resume();
+  await closed;
+  await client.open(gateway.url);
+  await expect.poll(() => new Set(client.posts).size).toBe(ids.length);
+  expect(client.posts.length).toBe(ids.length);
+});
+
+test('a client whose network has gone is let go after two heartbeats, one that answers is not', async () => {
+  const cluster = await testCluster();
+  const gateway = await testGateway(cluster, { heartbeatMs: 300 });
+  const [silent, answering] = (await cluster.users(2)) as [number, number];
+  const client = await testClient(cluster, answering);
+  await client.open(gateway.url);
+  const { hostname, port } = new URL(gateway.url);
+  const socket = connect(Number(port), hostname);
+  onTestFinished(() => void socket.destroy());
+  socket.write(
+    `GET /post/feed/posted?token=${await signToken(cluster.db, silent)} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n` +
+      'Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n',
+  );
+  await expect.poll(() => gateway.sockets).toBe(2);
+  await expect.poll(() => [...gateway.connections()].map(({ userId }) => userId)).toEqual([answering]);
+  const announced = () => cluster.db.query('select 1 from presence where user_id = $1', [silent]);
+  await expect.poll(async () => (await announced()).rowCount).toBe(0);
+  expect(client.isOpen).toBe(true);
+});
+
+test('a gateway that stops closes its sockets with 1012, and they go on at another without a gap', async () => {
+  const cluster = await testCluster();
+  await cluster.startWorker();
+  const [first, second] = [await testGateway(cluster), await testGateway(cluster)];
+  const [author, ...readers] = (await cluster.users(41)) as [number, ...number[]];
+  const clients = await Promise.all(readers.map((reader) => testClient(cluster, reader)));
+  for (const reader of readers) await follow(cluster, { followerId: reader, followeeId: author });
+  await cluster.settled();
+  let urls = [first.url];
+  await Promise.all(clients.map((client) => client.stay(() => urls)));
+  urls = [second.url];
+  const ids: number[] = [];
+  let stopped = false;
+  const posting = (async () => {
+    while (!stopped) ids.push((await createPost(cluster, author, 'on and on')).id);
+  })();
+  await expect.poll(() => clients.every((client) => client.posts.length > 3)).toBe(true);
+  await first.stop(5_000);
+  await expect.poll(() => second.sockets).toBe(40);
+  stopped = true;
+  await posting;
+  for (const client of clients) {
+    await expect.poll(() => client.posts.length).toBe(ids.length);
+    expect(client.posts.toSorted((a, b) => a - b)).toEqual(ids);
+    expect(client.closes[0]).toBe(1012);
+  }
+});

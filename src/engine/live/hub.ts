@@ -13,7 +13,7 @@ import type { Database } from '../store/database.ts';
 import { type AddressedPost, followersAmong, postsForFollowers, postsForUsers } from '../store/live.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import { type Cursor, REORDER_MS } from './cursor.ts';
+import { type Cursor, REMEMBERED, REORDER_MS } from './cursor.ts';
 import { deletedFrames, type Frames, helloFrame, postFrames } from './frames.ts';
 import { liveQueue } from './notifier.ts';
 import { Roster } from './roster.ts';
@@ -277,6 +277,13 @@ export class Hub {
     return { low: firstIdAt(Date.now() - REORDER_MS), ids: [] };
   }
 
+  /** Of a client that will read these posts in its feed. */
+  #cursorPast(posts: readonly LiveRecord[]): Cursor {
+    const { low } = this.#newestCursor();
+    const recent = posts.map(({ postId }) => postId).filter((id) => id > low);
+    return { low: recent.at(-1 - REMEMBERED) ?? low, ids: recent.slice(-REMEMBERED) };
+  }
+
   #hello(session: Session, recovered = true): void {
     const { userId, low, ids, from, resumes } = session;
     const hello = { userId, gatewayId: this.#gatewayId, ...((resumes || !recovered) && { recovered }) };
@@ -311,9 +318,10 @@ export class Hub {
             session.behind = true;
             throw error;
           });
-        if (!missed) session.reset(this.#newestCursor());
-        if (!session.greeted || !missed) this.#hello(session, missed !== undefined);
-        await this.#replay(session, missed ?? []);
+        const recovered = missed.length <= RESUME_LIMIT;
+        if (!recovered) session.reset(this.#cursorPast(missed));
+        if (!session.greeted || !recovered) this.#hello(session, recovered);
+        if (recovered) await this.#replay(session, missed);
       } else if (!session.greeted) {
         this.#hello(session);
       }
@@ -335,8 +343,8 @@ export class Hub {
     }
   }
 
-  /** What the user's feed has and the session has not got, oldest first; undefined where that is too much. */
-  async #missed(session: Session): Promise<LiveRecord[] | undefined> {
+  /** What the user's feed has and the session has not got, oldest first; of more than the limit only the newest. */
+  async #missed(session: Session): Promise<LiveRecord[]> {
     const { db, cache } = this.#context;
     const { userId, low } = session;
     const missed: LiveRecord[] = [];
@@ -349,9 +357,8 @@ export class Hub {
         if (postId <= low) return missed.reverse();
         if (source !== 'own' && !session.has(postId)) missed.push({ userId, authorId, postId });
       }
-      if (missed.length > RESUME_LIMIT) return undefined;
       cursor = page.nextCursor;
-    } while (cursor !== null);
+    } while (cursor !== null && missed.length <= RESUME_LIMIT);
     return missed.reverse();
   }
 

@@ -18,7 +18,7 @@ import { inParallel } from '../../../src/engine/store/parallel.ts';
 import { silentLog } from '../../../src/engine/telemetry/log.ts';
 import { openMetrics } from '../../../src/engine/telemetry/metrics.ts';
 import { FeedClient } from '../../support/feedClient.ts';
-import { rabbitmq, startRabbit } from '../../support/rabbitmq.ts';
+import { management, rabbitmq, startRabbit } from '../../support/rabbitmq.ts';
 import { redis, startRedis } from '../../support/redis.ts';
 
 const SOCKETS = 60;
@@ -41,8 +41,10 @@ async function everything() {
   onTestFinished(() => rabbit.stop());
   const cache = await startRedis();
   onTestFinished(() => cache.stop());
-  const brokerUrl = rabbit.url.replace(/\?.*/, '');
-  const config = await loadConfig({ databaseUrl, brokerUrl, cacheUrl: cache.url }, {});
+  const config = await loadConfig(
+    { databaseUrl, cacheUrl: cache.url },
+    { FEEDCTL_BROKER_URL: rabbit.url.replace(/\?.*/, '') },
+  );
   const open = async (): Promise<Cluster> => {
     const cluster = await openCluster(config, { log: silentLog, metrics: await openMetrics() });
     onTestFinished(() => cluster.close());
@@ -73,14 +75,14 @@ async function everything() {
     postgres = await startEmbeddedPostgres(dataDir);
     expect(postgres.databaseUrl).toBe(databaseUrl);
   };
-  return { worker, urls, authors, clients, rabbit, cache, restartPostgres };
+  return { worker, gateways, authors, clients, rabbit, cache, restartPostgres };
 }
 
 describe.skipIf(!rabbitmq.installed() || !redis.installed())('with servers of its own', () => {
-  test('Redis, RabbitMQ and PostgreSQL are each restarted under load, and no socket misses a post', {
+  test('Redis, RabbitMQ and PostgreSQL are each restarted under load, queues deleted, and no socket misses a post', {
     timeout: 300_000,
   }, async () => {
-    const { worker, urls, authors, clients, rabbit, cache, restartPostgres } = await everything();
+    const { worker, gateways, authors, clients, rabbit, cache, restartPostgres } = await everything();
     const made = new Map(authors.map((author) => [author, [] as number[]]));
     let posting = true;
     let refused = 0;
@@ -97,7 +99,7 @@ describe.skipIf(!rabbitmq.installed() || !redis.installed())('with servers of it
     });
     const count = () => clients.reduce((sum, { posts }) => sum + posts.length, 0);
     const flowing = async () => {
-      for (const url of urls)
+      for (const { url } of gateways)
         await expect.poll(async () => (await fetch(`${url}/readyz`)).status, { timeout: 90_000 }).toBe(200);
       const before = count();
       await expect.poll(count, { timeout: 90_000 }).toBeGreaterThan(before + 10 * SOCKETS);
@@ -113,6 +115,9 @@ describe.skipIf(!rabbitmq.installed() || !redis.installed())('with servers of it
       await rabbit.up();
       await flowing();
     }
+    for (const { id } of gateways)
+      await management(rabbit.managementUrl, 'DELETE', `queues/%2F/feed.live.${id}`);
+    await flowing();
     await restartPostgres();
     await flowing();
     posting = false;

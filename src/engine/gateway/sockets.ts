@@ -5,6 +5,7 @@ import { type Cursor, parseCursor } from '../live/cursor.ts';
 import type { Hub } from '../live/hub.ts';
 import { CLOSE_CODES, type LiveSocket, type Session } from '../live/session.ts';
 import { isFeedctlError, messageOf } from '../model/errors.ts';
+import { isPassing } from '../resilience/failure.ts';
 import { SOCKETS } from '../resilience/limits.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -99,7 +100,7 @@ const LISTENERS = {
 
 /**
  * Serves WebSockets on an HTTP server: `GET /post/feed/posted?token=…&after=…`, or `?ticket=…`. Frames, close codes and what is refused
- * are in docs/asyncapi.yaml.
+ * are in docs/asyncapi.json.
  */
 export function serveSockets(
   server: Server,
@@ -135,6 +136,8 @@ export function serveSockets(
   const refuse = (stream: Duplex, status: string, retryAfter?: number) => {
     metrics?.count('feedctl_gateway_refused_total', 1, { status: status.slice(0, 3) });
     const retry = retryAfter === undefined ? '' : `Retry-After: ${retryAfter}\r\n`;
+    // A client that does not close its side is not waited for.
+    stream.once('finish', () => stream.destroy());
     stream.end(`HTTP/1.1 ${status}\r\nConnection: close\r\n${retry}Content-Length: 0\r\n\r\n`);
   };
   const isFull = (count: number, limit: number) => limit > 0 && count >= limit;
@@ -186,7 +189,8 @@ export function serveSockets(
       await hub.connect(socket.session);
     } catch (error) {
       log.warn({ userId, reason: messageOf(error) }, 'socket not connected');
-      socket.close(CLOSE_CODES.tryAgain, 'try again');
+      if (isPassing(error)) socket.close(CLOSE_CODES.tryAgain, 'try again');
+      else socket.close(CLOSE_CODES.internal, 'the feed could not be read');
     }
   };
   function onClose(this: WebSocket): void {

@@ -2,7 +2,7 @@ import type { LiveRecord } from '../model/messages.ts';
 import type { Cursor } from './cursor.ts';
 import { Delivered } from './delivered.ts';
 
-/** Why a gateway closes a socket. docs/asyncapi.yaml has a row for each. */
+/** Why a gateway closes a socket. docs/asyncapi.json says it to clients. */
 export const CLOSE_CODES = {
   policy: 1008,
   unsupported: 1003,

@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import type { FastifyReply } from 'fastify';
 import type { App } from '../routes.ts';
 
 /** Plain files that are part of the package: the same path from src and from dist. */
@@ -25,11 +26,11 @@ export function addPage(app: App): void {
     const content = readFile(new URL(file, FILES));
     // Told to whoever asks for it.
     content.catch(() => {});
-    app.get(path, async (_, reply) =>
+    const send = async (_: unknown, reply: FastifyReply) =>
       reply
         .headers(HEADERS)
         .type(type)
-        .send(await content),
-    );
+        .send(await content);
+    app.get(path, { schema: { hide: true } }, send);
   }
 }

@@ -1,12 +1,19 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Flags } from '@oclif/core';
 import { aborted, BaseCommand } from '../../baseCommand.ts';
-import { FeedctlError } from '../../engine/model/errors.ts';
+import type { PushedPost } from '../../engine/live/client.ts';
+import { isFeedctlError } from '../../engine/model/errors.ts';
+import { backoffMs } from '../../engine/resilience/backoff.ts';
 import { userArg } from '../../flags.ts';
 import { oneLine } from '../../ui/format.ts';
 
+/** Another gateway is found, or the same is back. */
+const TRIES = 6;
+
 export default class FeedWatch extends BaseCommand {
   static override summary = 'Open a WebSocket as a user and print each post as it is pushed';
-  static override description = 'With --json every post is one line of JSON. Ctrl-C ends it.';
+  static override description =
+    'With --json every post is one line of JSON. It goes on where it was when the gateway is gone and another one is there. Ctrl-C ends it.';
   static override args = { user: userArg({ description: 'whose feed', required: true }) };
   static override flags = {
     'gateway-url': Flags.string({ description: 'gateway to connect to; one that is running by default' }),
@@ -23,26 +30,49 @@ export default class FeedWatch extends BaseCommand {
     const { resolveGatewayUrl } = await import('../../engine/cluster.ts');
     const { issueToken } = await import('../../engine/gateway/auth.ts');
     const { followFeed } = await import('../../engine/live/client.ts');
-    const { gatewayUrl, token } = await this.withCluster(flags, async ({ db }) => ({
-      gatewayUrl: await resolveGatewayUrl(config, db),
-      token: await issueToken(db, args.user),
-    }));
     const enough = new AbortController();
     const end = AbortSignal.any([this.signal, enough.signal]);
     process.stdout.once('error', () => enough.abort());
     let seen = 0;
-    const socket = await followFeed(gatewayUrl, token, (post) => {
-      if (end.aborted) return;
-      const line = `${post.createdAt}  ${post.author_user_id}: ${oneLine(post.postText, 200)}`;
-      process.stdout.write(`${this.jsonEnabled() ? JSON.stringify(post) : line}\n`);
-      seen += 1;
-      if (seen === flags.count) enough.abort();
-    });
-    // Not logToStderr, which is silent with --json: a script has to know from when on posts come.
-    process.stderr.write(`Watching the feed of user ${args.user} at ${gatewayUrl}.\n`);
-    const lost = await aborted(end, socket.closed);
-    socket.close();
-    if (lost !== undefined)
-      throw new FeedctlError('GATEWAY_UNREACHABLE', `the gateway closed the socket (${lost})`);
+    const connect = async (after?: string) => {
+      const { gatewayUrl, token } = await this.withCluster(flags, async ({ db }) => ({
+        gatewayUrl: await resolveGatewayUrl(config, db),
+        token: await issueToken(db, args.user),
+      }));
+      const onPost = (post: PushedPost) => {
+        if (end.aborted) return;
+        const line = `${post.createdAt}  ${post.author_user_id}: ${oneLine(post.postText, 200)}`;
+        process.stdout.write(`${this.jsonEnabled() ? JSON.stringify(post) : line}\n`);
+        seen += 1;
+        if (seen === flags.count) enough.abort();
+      };
+      const socket = await followFeed(gatewayUrl, token, onPost, after);
+      // Not logToStderr, which is silent with --json: a script has to know from when on posts come.
+      process.stderr.write(`Watching the feed of user ${args.user} at ${gatewayUrl}.\n`);
+      if (!socket.recovered) process.stderr.write('Posts were missed: read the feed.\n');
+      return socket;
+    };
+    for (let socket = await connect(); ; ) {
+      const lost = await aborted(end, socket.closed);
+      socket.close();
+      if (lost === undefined) return;
+      process.stderr.write(`The gateway closed the socket (${lost}).\n`);
+      const next = await connectAgain(() => connect(socket.cursor), end);
+      if (!next) return;
+      socket = next;
+    }
+  }
+}
+
+/** With growing pauses; undefined where that was aborted. */
+async function connectAgain<T>(connect: () => Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+  for (let failures = 1; ; failures += 1) {
+    await sleep(backoffMs(failures), undefined, { signal }).catch(() => {});
+    if (signal.aborted) return undefined;
+    try {
+      return await connect();
+    } catch (error) {
+      if (failures === TRIES || !isFeedctlError(error, 'GATEWAY_UNREACHABLE')) throw error;
+    }
   }
 }

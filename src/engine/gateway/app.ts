@@ -37,7 +37,8 @@ export async function openApp(context: AppContext): Promise<App> {
   };
   const app: App = Fastify({
     bodyLimit: BODY_LIMIT_BYTES,
-    forceCloseConnections: true,
+    // A request that is being answered is finished; whoever closes the app bounds the time.
+    forceCloseConnections: 'idle',
     http: { ...PATIENCE, maxHeaderSize: MAX_HEADER_BYTES },
     frameworkErrors: (error, _request, reply) => answerError(error, reply),
     clientErrorHandler: refuseConnection,

@@ -75,7 +75,13 @@ export async function startGateway(
     };
     const passwords = new Passwords();
     const app = await openApp({ ...context, tokens, limiter, passwords, addressOf, checkReady });
-    resources.add('HTTP server', () => app.close());
+    // Takes no more connections; what is being answered has until then.
+    const closeApp = async (withinMs: number) => {
+      const late = setTimeout(() => app.server.closeAllConnections(), withinMs);
+      await app.close();
+      clearTimeout(late);
+    };
+    resources.add('HTTP server', () => closeApp(0));
     const ofTicket = async (ticket: string, ip: string) => {
       // Nobody makes the database look for tickets that were made up.
       await limiter.admit({ ip, userId: undefined, writes: false });
@@ -108,7 +114,10 @@ export async function startGateway(
     });
     resources.add('open sockets', async () => {
       isLive = () => false;
+      const closed = closeApp(deadline * DRAIN_SHARE);
       await sockets.drain(deadline * DRAIN_SHARE);
+      await sockets.stop();
+      await closed;
     });
     return {
       get id() {

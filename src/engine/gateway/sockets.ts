@@ -226,7 +226,7 @@ export function serveSockets(
       clearInterval(pings);
       server.off('upgrade', onUpgrade);
       for (const socket of webSockets.clients) socket.close(CLOSE_CODES.restart, 'the gateway stops');
-      // `ws` cuts whoever does not answer.
+      // `ws` cuts whoever does not answer. Closed a second time it only says so.
       await new Promise((done) => webSockets.close(done));
     },
   };

@@ -9,26 +9,36 @@ export interface PushedPost {
 }
 
 export interface FeedFollower {
+  /** Where it is: pass it as `after` to go on there. */
+  readonly cursor: string;
+  /** Whether nothing was missed since `after`. */
+  readonly recovered: boolean;
   /** Resolves when the socket has been closed, with the reason. */
   readonly closed: Promise<string>;
   close(): void;
 }
 
+type Frame = { readonly cursor: string } & (
+  | { readonly messageId: 'post'; readonly payload: PushedPost }
+  | { readonly messageId: 'hello'; readonly payload: { readonly recovered?: boolean } }
+  | { readonly messageId: 'deleted' }
+);
+
 const HELLO_TIMEOUT_MS = 10_000;
 
 /**
  * Opens a WebSocket on a gateway as a user and hands over each post as it is pushed. Resolves when the gateway
- * has said hello: every post made from then on comes. Throws GATEWAY_UNREACHABLE or INVALID_TOKEN.
+ * has said hello: every post made from then on comes. `after`: those first that came since that cursor. Throws GATEWAY_UNREACHABLE or INVALID_TOKEN.
  */
 export function followFeed(
   gatewayUrl: string,
   token: string,
   onPost: (post: PushedPost) => void,
+  after?: string,
 ): Promise<FeedFollower> {
-  const url = new URL(
-    `/post/feed/posted?token=${encodeURIComponent(token)}`,
-    gatewayUrl.replace(/^http/, 'ws'),
-  );
+  const url = new URL('/post/feed/posted', gatewayUrl.replace(/^http/, 'ws'));
+  url.searchParams.set('token', token);
+  if (after !== undefined) url.searchParams.set('after', after);
   const socket = new WebSocket(url, { perMessageDeflate: false, handshakeTimeout: HELLO_TIMEOUT_MS });
   return new Promise((resolve, reject) => {
     const unreachable = (why: string) =>
@@ -44,10 +54,21 @@ export function followFeed(
       else reject(unreachable(`HTTP ${response.statusCode}`));
     });
     socket.on('error', (error) => reject(unreachable(messageOf(error))));
+    let cursor = '';
     socket.on('message', (data) => {
-      const frame = JSON.parse(String(data)) as { messageId: string; payload: PushedPost };
-      if (frame.messageId === 'hello') resolve({ closed, close: () => socket.close() });
-      else if (frame.messageId === 'post') onPost(frame.payload);
+      const frame = JSON.parse(String(data)) as Frame;
+      ({ cursor } = frame);
+      if (frame.messageId === 'post') onPost(frame.payload);
+      if (frame.messageId !== 'hello') return;
+      const { recovered = true } = frame.payload;
+      resolve({
+        get cursor() {
+          return cursor;
+        },
+        recovered,
+        closed,
+        close: () => socket.close(),
+      });
     });
   });
 }

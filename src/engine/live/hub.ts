@@ -75,7 +75,7 @@ export class Hub {
   #roster: Roster;
   #consumer: Consumer | undefined;
   #waiting: Delivery[] = [];
-  #running = false;
+  #working = false;
   #consumed = false;
   /** Told when the queue is no longer consumed, and when it is again: what came meanwhile may be lost. */
   onConsumed: ((consumed: boolean) => void) | undefined;
@@ -144,7 +144,7 @@ export class Hub {
       { queues: [liveQueue(gatewayId)], prefetch: PREFETCH, onConsumed },
       (deliveries) => {
         this.#waiting.push(...deliveries);
-        if (!this.#running) void this.#run();
+        if (!this.#working) void this.#work();
       },
     );
   }
@@ -154,11 +154,12 @@ export class Hub {
    * had. Everyone has to be announced and caught up after that.
    */
   async move(gatewayId: string): Promise<void> {
-    const before = this.#consumer;
+    const [consumer, roster] = [this.#consumer, this.#roster];
     this.#gatewayId = gatewayId;
     this.#roster = this.#newRoster();
+    await roster.close();
     await this.start();
-    await before?.stop(0);
+    await consumer?.stop(0);
   }
 
   /** Announces everyone who is not, or no longer. */
@@ -301,23 +302,29 @@ export class Hub {
 
   /** One run at a time for each session: whoever asks meanwhile has set `behind`, and the run sees that. */
   #bringUp(session: Session): Promise<void> {
-    session.running ??= this.#fill(session).finally(() => {
-      session.running = undefined;
-    });
+    session.running ??= this.#run(session);
     return session.running;
   }
 
-  /** Says hello, sends what the session has missed and what has come meanwhile, and then it is live. */
+  async #run(session: Session): Promise<void> {
+    // Not before `running` is set.
+    await undefined;
+    try {
+      await this.#fill(session);
+    } catch (error) {
+      // What was not sent is in the feed.
+      session.behind = true;
+      session.running = undefined;
+      throw error;
+    }
+  }
+
+  /** Says hello, sends what the session has missed and what has come meanwhile; with nothing left it is live. */
   async #fill(session: Session): Promise<void> {
     while (this.#isOpen(session)) {
       if (session.behind) {
         session.behind = false;
-        const missed = await this.#fills
-          .execute(() => this.#missed(session))
-          .catch((error) => {
-            session.behind = true;
-            throw error;
-          });
+        const missed = await this.#fills.execute(() => this.#missed(session));
         const recovered = missed.length <= RESUME_LIMIT;
         if (!recovered) session.reset(this.#cursorPast(missed));
         if (!session.greeted || !recovered) this.#hello(session, recovered);
@@ -330,7 +337,9 @@ export class Hub {
       session.pending = [];
       await this.#replay(session, pending);
     }
+    // Both in the turn in which nothing was left: what comes in the next is sent, or begins another run.
     session.pending = undefined;
+    session.running = undefined;
   }
 
   async #replay(session: Session, records: readonly LiveRecord[]): Promise<void> {
@@ -362,10 +371,10 @@ export class Hub {
     return missed.reverse();
   }
 
-  async #run(): Promise<void> {
-    this.#running = true;
+  async #work(): Promise<void> {
+    this.#working = true;
     while (this.#waiting.length > 0) await this.#handle(this.#waiting.splice(0));
-    this.#running = false;
+    this.#working = false;
   }
 
   async #handle(deliveries: readonly Delivery[]): Promise<void> {

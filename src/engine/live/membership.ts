@@ -40,10 +40,10 @@ export async function joinCluster(
   let recovering: Promise<void> | undefined;
   let release: NodeJS.Timeout | undefined;
 
-  const lost = (why: string) => {
+  const lost = (why: string, sinceMs = HEARTBEAT_MS) => {
     losses += 1;
     if (wellUntil !== undefined) return;
-    wellUntil = Date.now() - HEARTBEAT_MS;
+    wellUntil = Date.now() - sinceMs;
     clearTimeout(release);
     hub.hold(wellUntil);
     log.warn({ gateway: hub.gatewayId, why }, 'live updates are lost: sockets will be caught up');
@@ -82,7 +82,7 @@ export async function joinCluster(
     const known = await gatewayHeartbeat(db, hub.gatewayId);
     const silent = performance.now() - beatAt;
     beatAt = performance.now();
-    if (silent > SILENT_MS) lost(`no heartbeat for ${Math.round(silent / 1000)} s`);
+    if (silent > SILENT_MS) lost(`no heartbeat for ${Math.round(silent / 1000)} s`, silent);
     if (recovering) return;
     // Twice: users come and go while it is counted.
     const differs = known !== undefined && announced !== undefined && hub.announced === announced;
@@ -102,8 +102,13 @@ export async function joinCluster(
   };
   await registerGateway(db, { id: hub.gatewayId, url });
   if (hub.consumed) await recover();
+  let beating: Promise<void> | undefined;
   const heartbeat = setInterval(() => {
-    beat().catch((error) => log.warn({ reason: messageOf(error) }, 'no heartbeat'));
+    beating ??= beat()
+      .catch((error) => log.warn({ reason: messageOf(error) }, 'no heartbeat'))
+      .finally(() => {
+        beating = undefined;
+      });
   }, HEARTBEAT_MS);
   return {
     get live() {
@@ -113,6 +118,7 @@ export async function joinCluster(
       stopped = true;
       clearInterval(heartbeat);
       clearTimeout(release);
+      await beating;
       await recovering;
       await unregisterGateway(db, hub.gatewayId);
     },

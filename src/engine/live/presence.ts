@@ -43,13 +43,15 @@ export async function registerGateway(db: Queryable, gateway: { id: string; url:
   await db.query(REGISTER, [gateway.id, gateway.url]);
 }
 
-/** In: gateway, seconds. One that is heard of again meanwhile stays. */
+/** In: gateway, seconds. One that was heard of since then stays. */
 const UNREGISTER = `
-  with gone as (delete from gateways where id = $1 and heartbeat_at <= now() - $2 * interval '1 s' returning id),
-  went as (delete from presence where gateway_id in (select id from gone))
-  select pg_notify('${CHANNEL}', 'x ' || id::text) from gone`;
+  with dead as (select $1::uuid as id where not exists (
+                  select from gateways where id = $1 and heartbeat_at > now() - $2 * interval '1 s')),
+  gone as (delete from gateways where id in (select id from dead)),
+  went as (delete from presence where gateway_id in (select id from dead))
+  select pg_notify('${CHANNEL}', 'x ' || id::text) from dead`;
 
-/** Returns whether it was registered, and silent for so long. It learns of it with its next heartbeat. */
+/** Returns false where it was heard of since. A gateway that lives all the same learns of it with its next heartbeat. */
 export async function unregisterGateway(db: Queryable, id: string, silentSeconds = 0): Promise<boolean> {
   const { rowCount } = await db.query(UNREGISTER, [id, silentSeconds]);
   return rowCount === 1;

@@ -16,6 +16,7 @@ export class Roster {
   #changed = new Set<number>();
   #last: Promise<void> = Promise.resolve();
   #next: Promise<void> | undefined;
+  #closed = false;
 
   constructor(db: Queryable, gatewayId: string, wanted: (userId: number) => boolean) {
     this.#db = db;
@@ -41,12 +42,19 @@ export class Roster {
     return this.#next;
   }
 
+  /** Announces nothing more; resolves when nothing is under way. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.allSettled([this.#last, this.#next]);
+  }
+
   /** What failed before is tried again. */
   async retry(): Promise<void> {
     if (this.#changed.size > 0) await this.update([]);
   }
 
   async #flush(): Promise<void> {
+    if (this.#closed) return;
     const changed = this.#changed;
     this.#changed = new Set();
     const came: number[] = [];

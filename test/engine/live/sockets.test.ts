@@ -7,6 +7,7 @@ import { signToken } from '../../../src/engine/gateway/auth.ts';
 import { SOCKETS } from '../../../src/engine/resilience/limits.ts';
 import { follow } from '../../../src/engine/social/follows.ts';
 import { createPost } from '../../../src/engine/social/posts.ts';
+import { readTokenKeys, type TokenKey } from '../../../src/engine/store/tokenKeys.ts';
 import { testCluster } from '../../support/cluster.ts';
 import { testClient, testGateway } from '../../support/gateways.ts';
 
@@ -28,12 +29,14 @@ test('nobody gets in without a token of this cluster that is good', async () => 
   const good = await signToken(cluster.db, user);
   const [header, payload, signature] = good.split('.') as [string, string, string];
   const none = Buffer.from('{"alg":"none"}').toString('base64url');
-  const signed = (key: Uint8Array, until: string) =>
+  const [key] = (await readTokenKeys(cluster.db)) as [TokenKey];
+  const secret = Buffer.from(key.secret, 'hex');
+  const signed = (by: Uint8Array, until: string) =>
     new SignJWT()
-      .setProtectedHeader({ alg: 'HS256' })
+      .setProtectedHeader({ alg: 'HS256', kid: key.id })
       .setSubject(String(user))
       .setExpirationTime(until)
-      .sign(key);
+      .sign(by);
   const bad = {
     missing: '',
     empty: '?token=',
@@ -42,11 +45,13 @@ test('nobody gets in without a token of this cluster that is good', async () => 
     'alg none': `?token=${none}.${payload}.`,
     'alg none, signed': `?token=${none}.${payload}.${signature}`,
     'with another key': `?token=${await signed(new Uint8Array(32), '1h')}`,
+    expired: `?token=${await signed(secret, '-1s')}`,
   };
   for (const [what, query] of Object.entries(bad))
     expect(await handshake(gateway.url, query), what).toBe(401);
   expect(await handshake(gateway.url, `?token=${good}&after=rubbish`)).toBe(400);
   expect(await handshake(gateway.url, `?token=${good}`)).toBe(101);
+  expect(await handshake(gateway.url, `?token=${await signed(secret, '1h')}`)).toBe(101);
 });
 
 test('origins that are not allowed are refused, clients that are no browsers are not', async () => {
@@ -187,4 +192,37 @@ test('a gateway that stops closes its sockets with 1012, and they go on at anoth
     expect(client.posts.toSorted((a, b) => a - b)).toEqual(ids);
     expect(client.closes[0]).toBe(1012);
   }
+});
+
+test('a request that is being made when the gateway stops is answered, and no other is taken', async () => {
+  const cluster = await testCluster();
+  const gateway = await testGateway(cluster);
+  const [user] = (await cluster.users(1)) as [number];
+  const token = await signToken(cluster.db, user);
+  const { hostname, port } = new URL(gateway.url);
+  const body = '{"text":"at the last moment"}';
+  /** Has sent all but the last part of a request; what came before it has been answered. */
+  const asking = async () => {
+    const socket = connect(Number(port), hostname);
+    onTestFinished(() => void socket.destroy());
+    socket.write(
+      `GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nPOST /post/create HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\n` +
+        `Content-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body.slice(0, 8)}`,
+    );
+    await once(socket, 'data');
+    return socket;
+  };
+  const [one] = [await asking(), await asking()];
+  const stopped = gateway.stop(4_000);
+  const taken = () =>
+    fetch(gateway.url).then(
+      () => true,
+      () => false,
+    );
+  await expect.poll(taken).toBe(false);
+  one.write(body.slice(8));
+  const [answer] = (await once(one, 'data')) as [Buffer];
+  expect(String(answer)).toMatch(/^HTTP\/1.1 201 /);
+  // The other is cut at the deadline.
+  await stopped;
 });

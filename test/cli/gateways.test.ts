@@ -4,58 +4,77 @@ import { follow, unfollow } from '../../src/engine/social/follows.ts';
 import { createPost } from '../../src/engine/social/posts.ts';
 import { inParallel } from '../../src/engine/store/parallel.ts';
 import { Random } from '../properties/random.ts';
-import { start } from '../support/cli.ts';
+import { start, waitUntil } from '../support/cli.ts';
 import { type TestCluster, testCluster } from '../support/cluster.ts';
 import { testClient } from '../support/gateways.ts';
+import { openProxy } from '../support/proxy.ts';
 
 /** 5,000 for the whole size. */
 const SOCKETS = Number(process.env.FEEDCTL_TEST_FAILOVER_SOCKETS || 300);
 const SEED = Number(process.env.FEEDCTL_SEED || Date.now() % 2 ** 31);
 
-async function gatewayProcess(cluster: TestCluster) {
+async function gatewayProcess(cluster: TestCluster, databaseUrl = cluster.url) {
   const process = start(['gateway', 'start', '--port', '0', '--sockets-per-ip', '0', '--json'], {
-    env: { FEEDCTL_DATABASE_URL: cluster.url, FEEDCTL_LOG_LEVEL: 'warn' },
+    env: { FEEDCTL_DATABASE_URL: databaseUrl, FEEDCTL_LOG_LEVEL: 'warn' },
   });
   const { gatewayUrl } = JSON.parse(await process.printed(/^\{[\s\S]*\n\}\n/)) as { gatewayUrl: string };
   return { ...process, gatewayUrl };
 }
 
-test(`no post comes after an unfollow was answered, wherever its gateway was stopped (FEEDCTL_SEED=${SEED})`, {
+test(`no post comes after an unfollow was answered, whatever holds up the gateway (FEEDCTL_SEED=${SEED})`, {
   timeout: 180_000,
 }, async () => {
   const random = new Random(SEED);
   const cluster = await testCluster();
   await cluster.startWorker();
-  const gateway = await gatewayProcess(cluster);
+  const proxy = await openProxy(cluster.url);
+  const gateway = await gatewayProcess(cluster, proxy.url);
   const [author, other, reader] = (await cluster.users(3)) as [number, number, number];
   const client = await testClient(cluster, reader);
+  let received = 0;
+  client.onFrame = ({ messageId, payload }) => {
+    if (messageId === 'post' && payload.author_user_id === String(author)) received += 1;
+  };
   const pair = { followerId: reader, followeeId: author };
   await follow(cluster, { followerId: reader, followeeId: other });
   await client.open(gateway.gatewayUrl);
-  const byAuthor = new Set<number>();
-  const received = () => client.posts.filter((id) => byAuthor.has(id)).length;
-  for (let round = 0; round < 24; round += 1) {
-    const stopped = round % 2 === 0;
+  const post = () => createPost(cluster, author, 'a post');
+  // What is held up at the beginning of a round, or in the middle of its posts; and how it goes on.
+  const stop = () => {
+    gateway.child.kill('SIGSTOP');
+    return () => gateway.child.kill('SIGCONT');
+  };
+  const ways = [
+    { before: stop, within: () => () => {} },
+    // An answer of the database that was true is there when it is not any more.
+    { before: () => () => {}, within: () => proxy.hold() },
+    { before: () => () => {}, within: () => () => {} },
+  ];
+  for (let round = 0; round < 27; round += 1) {
+    const { before, within } = ways[round % ways.length]!;
     await follow(cluster, pair);
     await cluster.settled();
-    const posting = inParallel(Array.from({ length: 40 }), 8, async () => {
-      byAuthor.add((await createPost(cluster, author, 'a post')).id);
-    });
+    const goOn = before();
+    const posting = inParallel(Array.from({ length: 40 }), 8, post);
     await sleep(random.below(80));
-    if (stopped) gateway.child.kill('SIGSTOP');
+    const release = within();
     await unfollow(cluster, pair);
     // What had come by then is read.
     for (let i = 0; i < 3; i += 1) await turn();
-    const before = received();
-    if (stopped) gateway.child.kill('SIGCONT');
+    const atAnswer = received;
+    goOn();
+    release();
     await posting;
     await cluster.settled();
     const { id } = await createPost(cluster, other, 'after all of them');
     await expect.poll(() => client.posts.at(-1)).toBe(id);
-    expect(received(), `frames after the answer, round ${round}`).toBe(before);
+    expect(received, `frames after the answer, round ${round}`).toBe(atAnswer);
   }
+  expect(received, 'posts that came before an answer').toBeGreaterThan(0);
   expect(client.closes).toEqual([]);
-  expect(received(), 'rounds in which posts came before the answer').toBeGreaterThan(0);
+  gateway.child.kill('SIGTERM');
+  expect(await gateway.ended).toMatchObject({ status: 0 });
+  expect(client.closes).toEqual([1012]);
 });
 
 test(`${SOCKETS} sockets of a gateway that is killed go on at another, and miss nothing`, {
@@ -110,4 +129,31 @@ test(`${SOCKETS} sockets of a gateway that is killed go on at another, and miss 
     expect(client.posts.toSorted((a, b) => a - b)).toEqual(expected(i));
     expect(client.hellos.at(-1)!.payload.recovered).toBe(true);
   }
+});
+
+test('feed watch goes on at another gateway when its own stops', async () => {
+  const cluster = await testCluster();
+  await cluster.startWorker();
+  const first = await gatewayProcess(cluster);
+  const [author, reader] = (await cluster.users(2)) as [number, number];
+  await follow(cluster, { followerId: reader, followeeId: author });
+  await cluster.settled();
+  const watch = start(['feed', 'watch', String(reader), '--count', '3', '--json'], {
+    env: { FEEDCTL_DATABASE_URL: cluster.url },
+  });
+  await waitUntil(() => watch.stderr().includes(first.gatewayUrl));
+  await createPost(cluster, author, 'at the first');
+  await watch.printed(/at the first/);
+  const second = await gatewayProcess(cluster);
+  first.child.kill('SIGTERM');
+  await createPost(cluster, author, 'in between');
+  await waitUntil(() => watch.stderr().includes(second.gatewayUrl));
+  await createPost(cluster, author, 'at the second');
+  const { stdout, status } = await watch.ended;
+  expect(status).toBe(0);
+  const texts = stdout
+    .trim()
+    .split('\n')
+    .map((line) => (JSON.parse(line) as { postText: string }).postText);
+  expect(texts).toEqual(['at the first', 'in between', 'at the second']);
 });

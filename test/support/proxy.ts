@@ -10,6 +10,8 @@ export interface Proxy {
   /** Holds back all answers, without a word. */
   stall(): void;
   open(): void;
+  /** Keeps all answers until the function that is returned is called, and then passes them on. */
+  hold(): () => void;
   /** Who is on it now hears nothing any more, for good, and is not dropped; whoever comes later gets through. */
   strand(): void;
   /** The next statement with this text is done, and its answer lost with its session. Returns whether that happened. */
@@ -22,6 +24,7 @@ export async function openProxy(url: string): Promise<Proxy> {
   const target = `${decodeURIComponent(directory!)}/.s.PGSQL.5432`;
   let state: 'open' | 'cut' | 'stalled' = 'open';
   let losing: string | undefined;
+  let held: (() => void)[] | undefined;
   const pairs = new Map<Socket, Socket>();
   const stranded = new Set<Socket>();
   const server = createServer((client) => {
@@ -47,6 +50,7 @@ export async function openProxy(url: string): Promise<Proxy> {
     // The server says nothing before its statement has ended: what is dropped here is the word that it was committed.
     upstream.on('data', (chunk) => {
       if (doomed) drop();
+      else if (held) held.push(() => client.write(chunk));
       else if (state === 'open' && !stranded.has(client)) client.write(chunk);
     });
   }).listen(0, '127.0.0.1');
@@ -77,6 +81,14 @@ export async function openProxy(url: string): Promise<Proxy> {
     },
     strand() {
       for (const client of pairs.keys()) stranded.add(client);
+    },
+    hold() {
+      const kept: (() => void)[] = [];
+      held = kept;
+      return () => {
+        held = undefined;
+        for (const passOn of kept) passOn();
+      };
     },
     loseAnswerTo(text) {
       losing = text;

@@ -73,10 +73,10 @@ export abstract class BaseCommand extends Command {
     }
   }
 
-  /** Runs a role of the cluster until a signal, then drains it. */
+  /** Runs a role of the cluster until a signal, or until what `start` waits for, then drains it. */
   protected async runRole(
     flags: Record<string, unknown>,
-    start: (cluster: Cluster) => Promise<void>,
+    start: (cluster: Cluster) => Promise<{ ended?: Promise<void> }>,
   ): Promise<void> {
     const config = await this.loadConfig(flags);
     const { openCluster } = await import('./engine/cluster.ts');
@@ -86,8 +86,8 @@ export abstract class BaseCommand extends Command {
     const cluster = await openCluster(config, { log: await openLog(), metrics: await openMetrics() });
     this.stuckAt = () => cluster.resources.current;
     try {
-      await start(cluster);
-      await aborted(signal);
+      const { ended } = await start(cluster);
+      await aborted(signal, ended);
     } finally {
       await cluster.close();
     }

@@ -48,7 +48,8 @@ test('a probe tells each leg, and leaves nothing but its events', async () => {
   const { events: _, ...before } = await counts(url);
   const result = await json<Probed & { gatewayUrl: string; postId: number }>(['probe'], at);
   expect(result).toMatchObject({ ok: true, gatewayUrl, stuckAt: null, reason: null, cleanedUp: true });
-  expect(result.legs.map(({ leg }) => leg)).toEqual(['created', 'dispatched', 'planned', 'written', 'seen']);
+  const legs = ['created', 'dispatched', 'planned', 'written', 'pushed', 'seen'];
+  expect(result.legs.map(({ leg }) => leg)).toEqual(legs);
   for (const leg of result.legs) {
     expect(leg).toMatchObject({ atMs: expect.any(Number), tookMs: expect.any(Number) });
     expect(leg.atMs).toBeLessThanOrEqual(result.totalMs!);
@@ -78,7 +79,7 @@ test('without a worker the post is stuck before it is planned; the next probe er
   await worker.ended;
   const result = await failedProbe('--timeout', '1');
   expect(result).toMatchObject({ ok: false, totalMs: null, stuckAt: 'planned', cleanedUp: false });
-  expect(result.legs.map(({ atMs }) => atMs !== null)).toEqual([true, true, false, false, false]);
+  expect(result.legs.map(({ atMs }) => atMs !== null)).toEqual([true, true, false, false, false, false]);
   const left = () => sql(url, `select 1 from users where second_name like 'probe%'`);
   expect(await left()).toHaveLength(2);
 

@@ -13,9 +13,12 @@ export default class GatewayStart extends BaseCommand {
     const { flags } = await this.parse(GatewayStart);
     const { startGatewayRole } = await import('../../engine/roles.ts');
     await this.runRole(flags, async (cluster) => {
-      const { gateway } = await startGatewayRole(cluster, cluster.resources, gatewayOptions(flags));
+      const drain = Promise.withResolvers<void>();
+      const options = { ...gatewayOptions(flags), onDrain: drain.resolve };
+      const { gateway } = await startGatewayRole(cluster, cluster.resources, options);
       if (this.jsonEnabled()) this.logJson({ ready: true, gatewayId: gateway.id, gatewayUrl: gateway.url });
       this.log(`Gateway ${gateway.id} listens at ${gateway.url}.`);
+      return { ended: drain.promise };
     });
   }
 }

@@ -37,6 +37,7 @@ export default class WorkerStart extends BaseCommand {
       if (this.jsonEnabled())
         this.logJson({ ready: true, workerId: worker.id, ...(metrics && { metricsUrl: metrics.url }) });
       this.log(`Worker ${worker.id} is ready${metrics ? `; metrics at ${metrics.url}/metrics` : ''}.`);
+      return {};
     });
   }
 }

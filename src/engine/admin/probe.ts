@@ -2,7 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { BusMark } from '../bus/bus.ts';
 import { type Cluster, resolveGatewayUrl } from '../cluster.ts';
 import { until } from '../fanout/settled.ts';
-import { signToken } from '../gateway/auth.ts';
+import { signOperatorToken, signToken } from '../gateway/auth.ts';
+import type { ConnectionsAnswer } from '../gateway/routes/admin.ts';
 import { type FeedFollower, followFeed } from '../live/client.ts';
 import { FeedctlError, messageOf } from '../model/errors.ts';
 import { deletePost } from '../social/posts.ts';
@@ -15,9 +16,10 @@ import {
   probeDispatched,
   traceProbe,
 } from '../store/probe.ts';
+import { askGateway } from './connections.ts';
 
 /** In the order in which a post takes them. */
-export const PROBE_LEGS = ['created', 'dispatched', 'planned', 'written', 'seen'] as const;
+export const PROBE_LEGS = ['created', 'dispatched', 'planned', 'written', 'pushed', 'seen'] as const;
 export type ProbeLeg = (typeof PROBE_LEGS)[number];
 
 const LOOK_EVERY_MS = 1;
@@ -44,7 +46,7 @@ export interface ProbeResult {
   readonly maxMs: number;
   /**
    * `atMs`: milliseconds after the request, null where the post has not come so far; `tookMs`: since the latest leg before.
-   * Created and dispatched are told by the database; planned and written are looked for every few milliseconds, and no later
+   * Created and dispatched are told by the database, pushed by the gateway; planned and written are looked for every few milliseconds, and no later
    * than seen.
    */
   readonly legs: readonly { leg: ProbeLeg; atMs: number | null; tookMs: number | null }[];
@@ -111,7 +113,11 @@ async function run(
       },
     );
     await watch(cluster, pair, { at, reach, since, end, failed: () => reason !== null });
-    await Promise.race([posting, sleep(LOOK_EVERY_MS)]);
+    // Its answer comes before the frame, and may be read after it.
+    await posting;
+    const [session] = await sessionsOf(cluster, gatewayUrl, pair.readerId).catch(() => []);
+    if (session?.lastDeliveredMsAgo != null)
+      reach('pushed', Math.min(since() - session.lastDeliveredMsAgo, at.seen ?? Number.POSITIVE_INFINITY));
   } finally {
     socket.close();
   }
@@ -162,6 +168,17 @@ async function watch(
     if (at.seen !== undefined && at.written !== undefined && at.dispatched !== undefined) return;
     await sleep(LOOK_EVERY_MS);
   }
+}
+
+/** The reader's sockets, as the gateway that was probed lists them. */
+async function sessionsOf(
+  { db }: Cluster,
+  gatewayUrl: string,
+  readerId: number,
+): Promise<ConnectionsAnswer['connections']> {
+  const path = `/admin/connections?user=${readerId}`;
+  const token = await signOperatorToken(db);
+  return (await askGateway<ConnectionsAnswer>(gatewayUrl, token, path)).connections;
 }
 
 async function post(gatewayUrl: string, token: string, signal: AbortSignal): Promise<number> {

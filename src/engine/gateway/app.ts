@@ -6,6 +6,7 @@ import { Ajv } from 'ajv';
 import ajvFormats from 'ajv-formats';
 import Fastify, { type ConnectionError, type FastifyReply } from 'fastify';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { bearerOf } from './bearer.ts';
 import type { Limiter } from './limits.ts';
 import { PROBLEM_TYPE, problem, problemOf } from './problems.ts';
 import { type App, addRoutes, type RouteContext } from './routes.ts';
@@ -81,9 +82,8 @@ function admitRequests(app: App, { tokens, limiter, addressOf }: AppContext): vo
   app.addHook('onRequest', async (request) => {
     const { config, schema } = request.routeOptions;
     if (config?.unlimited) return;
-    const [scheme, token = ''] = (request.headers.authorization ?? '').split(' ');
     let refusal: unknown;
-    const userId = await tokens.check(scheme?.toLowerCase() === 'bearer' ? token : '').catch((error) => {
+    const userId = await tokens.check(bearerOf(request)).catch((error) => {
       refusal = error;
       return undefined;
     });

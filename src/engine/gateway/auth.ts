@@ -8,6 +8,9 @@ import { getUser } from '../store/users.ts';
 
 const TOKEN_SECONDS = 12 * 60 * 60;
 const ALGORITHM = 'HS256';
+const OPERATOR = 'operator';
+/** For one command. */
+const OPERATOR_SECONDS = 60;
 /** A token that says nothing of its key is from before keys had ids. */
 const FIRST_KEY = '0';
 /** Made-up key ids do not make the database read the keys more often than this. */
@@ -18,6 +21,8 @@ const KNOWN_TOKENS = 20_000;
 export interface Tokens {
   /** The user a token stands for. Needs no database, but for a key id it has not heard of. Throws INVALID_TOKEN. */
   check(token: string): Promise<number>;
+  /** Throws INVALID_TOKEN for anything but a token of an operator: that of a user is none. */
+  checkOperator(token: string): Promise<void>;
   sign(userId: number): Promise<string>;
   /** Learns of keys that were added, and of those that were revoked. */
   refresh(): Promise<void>;
@@ -55,38 +60,48 @@ export async function openTokens(db: Queryable): Promise<Tokens> {
     if (!found || found.until < Date.now()) throw new Error('no such key');
     return found;
   };
+  /** What a token says, and until when it may be believed. */
+  const verify = async (token: string, requiredClaims: string[]) => {
+    try {
+      let keyUntil = 0;
+      const { payload } = await jwtVerify(
+        token,
+        async ({ kid }) => {
+          const { key, until } = await keyOf(kid);
+          keyUntil = until;
+          return key;
+        },
+        { algorithms: [ALGORITHM], requiredClaims: ['exp', ...requiredClaims] },
+      );
+      return { payload, until: Math.min(payload.exp! * 1000, keyUntil) };
+    } catch (error) {
+      // The keys could not be read: that says nothing about the token.
+      if (isFeedctlError(error)) throw error;
+      // Else why a token is no good is nothing its bearer should learn.
+      throw invalidToken();
+    }
+  };
   await refresh();
   return {
     async check(token) {
       const before = known.get(token);
       if (before && before.until > Date.now()) return before.userId;
-      try {
-        let keyUntil = 0;
-        const { payload } = await jwtVerify(
-          token,
-          async ({ kid }) => {
-            const { key, until } = await keyOf(kid);
-            keyUntil = until;
-            return key;
-          },
-          { algorithms: [ALGORITHM], requiredClaims: ['exp', 'sub'] },
-        );
-        const userId = Number(payload.sub);
-        if (Number.isSafeInteger(userId) && userId > 0) {
-          known.set(token, { userId, until: Math.min(payload.exp! * 1000, keyUntil) });
-          return userId;
-        }
-      } catch (error) {
-        // The keys could not be read: that says nothing about the token.
-        if (isFeedctlError(error)) throw error;
-        // Else why a token is no good is nothing its bearer should learn.
-      }
-      throw new FeedctlError('INVALID_TOKEN', 'the token is missing, malformed or expired');
+      const { payload, until } = await verify(token, ['sub']);
+      const userId = Number(payload.sub);
+      if (!Number.isSafeInteger(userId) || userId <= 0) throw invalidToken();
+      known.set(token, { userId, until });
+      return userId;
+    },
+    async checkOperator(token) {
+      const { payload } = await verify(token, ['role']);
+      if (payload.role !== OPERATOR) throw invalidToken();
     },
     sign: (userId) => sign(stored.at(-1)!, userId),
     refresh,
   };
 }
+
+const invalidToken = () => new FeedctlError('INVALID_TOKEN', 'the token is missing, malformed or expired');
 
 const secretKey = (secret: string): KeyObject => createSecretKey(Buffer.from(secret, 'hex'));
 
@@ -101,6 +116,16 @@ const sign = ({ id, secret }: TokenKey, userId: number): Promise<string> =>
 /** A JWT that lets its bearer act as that user at any gateway of the cluster for 12 hours. */
 export async function signToken(db: Queryable, userId: number): Promise<string> {
   return sign((await readTokenKeys(db)).at(-1)!, userId);
+}
+
+/** A JWT without a user, for the `/admin` routes of every gateway: whoever may read the database may ask them. */
+export async function signOperatorToken(db: Queryable): Promise<string> {
+  const { id, secret } = (await readTokenKeys(db)).at(-1)!;
+  return new SignJWT({ role: OPERATOR })
+    .setProtectedHeader({ alg: ALGORITHM, kid: id })
+    .setIssuedAt()
+    .setExpirationTime(`${OPERATOR_SECONDS}s`)
+    .sign(secretKey(secret));
 }
 
 /** For operators: a token of a user who exists. Throws USER_NOT_FOUND. */

@@ -15,6 +15,7 @@ import { openAddresses } from './address.ts';
 import { openApp } from './app.ts';
 import { openTokens } from './auth.ts';
 import { openLimiter, type RequestLimits } from './limits.ts';
+import type { GatewayAdmin } from './routes/admin.ts';
 import { type SocketOptions, serveSockets } from './sockets.ts';
 import { takeTicket } from './tickets.ts';
 
@@ -33,6 +34,8 @@ export interface GatewayOptions {
   readonly limitsUrl?: string | undefined;
   /** Addresses or networks whose `X-Forwarded-For` is believed. */
   readonly trustedProxies?: readonly string[] | undefined;
+  /** An operator wants this process to stop as a signal would stop it. Without it that is refused. */
+  readonly onDrain?: (() => void) | undefined;
 }
 
 export interface Gateway {
@@ -74,7 +77,17 @@ export async function startGateway(
       await db.ping();
     };
     const passwords = new Passwords();
-    const app = await openApp({ ...context, tokens, limiter, passwords, addressOf, checkReady });
+    const admin: GatewayAdmin = {
+      get id() {
+        return hub.gatewayId;
+      },
+      get sockets() {
+        return hub.sockets;
+      },
+      connections: (userId) => hub.connections(userId),
+      drain: options.onDrain,
+    };
+    const app = await openApp({ ...context, tokens, limiter, passwords, addressOf, checkReady, admin });
     // Takes no more connections; what is being answered has until then.
     const closeApp = async (withinMs: number) => {
       const late = setTimeout(() => app.server.closeAllConnections(), withinMs);

@@ -6,6 +6,7 @@ import { FeedctlError } from '../model/errors.ts';
 import type { SocialContext } from '../social/context.ts';
 import type { Passwords } from '../social/passwords.ts';
 import type { Tokens } from './auth.ts';
+import { addAdminRoutes, type GatewayAdmin } from './routes/admin.ts';
 import { addFriendRoutes } from './routes/friends.ts';
 import { addPage } from './routes/page.ts';
 import { addPostRoutes } from './routes/posts.ts';
@@ -18,6 +19,7 @@ export interface RouteContext extends SocialContext {
   readonly passwords: Passwords;
   /** Throws where the gateway should get no traffic. */
   readonly checkReady: () => Promise<void>;
+  readonly admin: GatewayAdmin;
 }
 
 export type App = FastifyInstance<
@@ -46,6 +48,7 @@ export function addRoutes(app: App, context: RouteContext): void {
   addFriendRoutes(app, context);
   addPostRoutes(app, context);
   addServiceRoutes(app, context);
+  addAdminRoutes(app, context);
   addPage(app);
   app.setNotFoundHandler((request) => {
     throw Object.assign(

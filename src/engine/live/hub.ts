@@ -62,6 +62,8 @@ export interface Connection {
   readonly bufferedBytes: number;
   /** Posts sent in this session. */
   readonly delivered: number;
+  /** Since the last of them; null where there was none. */
+  readonly lastDeliveredMsAgo: number | null;
 }
 
 /** The sockets of one gateway, and the posts that come for them. */
@@ -120,9 +122,10 @@ export class Hub {
   *connections(userId?: number): Generator<Connection> {
     const sets = userId === undefined ? this.#online.values() : [this.#online.get(userId) ?? []];
     for (const sessions of sets) {
-      for (const { userId, socket, since, delivered } of sessions) {
+      for (const { userId, socket, since, delivered, deliveredAt } of sessions) {
         const { address, bufferedBytes } = socket;
-        yield { userId, address, since: new Date(since), bufferedBytes, delivered };
+        const lastDeliveredMsAgo = delivered > 0 ? performance.now() - deliveredAt : null;
+        yield { userId, address, since: new Date(since), bufferedBytes, delivered, lastDeliveredMsAgo };
       }
     }
   }
@@ -478,10 +481,12 @@ export class Hub {
           frames.set(post.id, shared);
         }
         // The last look at the clock before the bytes go.
-        if (performance.now() - checkedAt > FRESH_MS) return false;
+        const now = performance.now();
+        if (now - checkedAt > FRESH_MS) return false;
         session.add(post.id, this.#hold);
         session.socket.write(shared.for(session));
         session.delivered += 1;
+        session.deliveredAt = now;
         this.#pushed += 1;
       }
     }

@@ -32,6 +32,8 @@ export class Session extends Delivered {
   readonly since = Date.now();
   /** Posts sent. */
   delivered = 0;
+  /** The last of them, by the monotonic clock. */
+  deliveredAt = 0;
   /** The client has asked to go on where it was. */
   readonly resumes: boolean;
   greeted = false;

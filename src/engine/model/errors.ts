@@ -129,6 +129,7 @@ export const ERRORS = {
   FILE_NOT_FOUND: { exit: 1, mend: 'Check the path.' },
   FILE_TRUNCATED: { exit: 1, mend: 'Fetch the file again; nothing was changed.' },
   FILE_UNREADABLE: { exit: 1, mend: 'Check the file and its permissions.' },
+  GATEWAY_NOT_FOUND: { exit: 1, mend: 'See `feedctl gateway list` for the ids.' },
   GATEWAY_UNREACHABLE: {
     exit: 1,
     mend: 'Start one with `feedctl up` or `feedctl gateway start`, or correct --gateway-url.',

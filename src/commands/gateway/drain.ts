@@ -1,0 +1,53 @@
+import { Args, Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import { dryRunFlag, yesFlag } from '../../flags.ts';
+import { formatCount } from '../../ui/format.ts';
+
+interface DrainResult {
+  gatewayId: string;
+  url: string;
+  /** Open when it began; with --dry-run users online. */
+  sockets: number;
+  seconds: number;
+  drained: boolean;
+  dryRun: boolean;
+}
+
+export default class GatewayDrain extends BaseCommand {
+  static override summary = 'Let a gateway close its sockets one after the other and exit';
+  static override description =
+    'As a SIGTERM to its process: no more sockets, those that are open are closed with 1012 and come back elsewhere with their cursors, requests are finished, and the process exits with 0. Waits until the gateway has left the cluster. Whatever supervises the process may start it again.';
+  static override args = { gateway: Args.string({ description: 'id of the gateway', required: true }) };
+  static override flags = {
+    timeout: Flags.integer({ description: 'seconds to wait until it has left', default: 30, min: 1 }),
+    'dry-run': dryRunFlag,
+    yes: yesFlag,
+  };
+  static override examples = [
+    '<%= config.bin %> gateway drain 943e8033-dc64-43be-a622-b3ac83f15c68',
+    '<%= config.bin %> gateway drain 943e8033-dc64-43be-a622-b3ac83f15c68 --yes --json',
+  ];
+
+  async run(): Promise<DrainResult> {
+    const { args, flags } = await this.parse(GatewayDrain);
+    const { drainGateway, planDrain } = await import('../../engine/admin/drainGateway.ts');
+    const { signal } = this;
+    return this.withCluster(flags, async ({ db }) => {
+      const { gateway, others } = await planDrain(db, args.gateway);
+      const { id: gatewayId, url, online } = gateway;
+      const what = `the gateway at ${url} with ${formatCount(online)} user(s) online`;
+      const elsewhere =
+        others > 0 ? `${formatCount(others)} other gateway(s) are ready.` : 'No other gateway is ready.';
+      const dryRun = flags['dry-run'];
+      if (dryRun) {
+        this.log(`Would drain ${what}. ${elsewhere}`);
+        return { gatewayId, url, sockets: online, seconds: 0, drained: false, dryRun };
+      }
+      await this.confirm(`${elsewhere} Drain ${what}?`, flags.yes ?? false);
+      const options = { timeoutMs: flags.timeout * 1_000, signal };
+      const { sockets, seconds } = await drainGateway(db, gateway, options);
+      this.log(`Drained ${url}: ${formatCount(sockets)} socket(s) closed in ${seconds} s.`);
+      return { gatewayId, url, sockets, seconds, drained: true, dryRun };
+    });
+  }
+}

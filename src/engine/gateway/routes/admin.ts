@@ -1,0 +1,65 @@
+import type { FastifyRequest } from 'fastify';
+import { Type } from 'typebox';
+import type { Connection } from '../../live/hub.ts';
+import { FeedctlError } from '../../model/errors.ts';
+import { bearerOf } from '../bearer.ts';
+import type { App, RouteContext } from '../routes.ts';
+import { Id } from '../schemas.ts';
+
+/** What operators may do with one gateway. */
+export interface GatewayAdmin {
+  readonly id: string;
+  readonly sockets: number;
+  connections(userId?: number): Iterable<Connection>;
+  /** Begins to stop this gateway's process; undefined where the process is more than a gateway. */
+  readonly drain: (() => void) | undefined;
+}
+
+/** Answers of `/admin/connections`: ids are strings and times are ISO 8601 on the wire. */
+export interface ConnectionsAnswer {
+  readonly gatewayId: string;
+  /** Of the user asked for, or of all. */
+  readonly total: number;
+  readonly connections: readonly (Omit<Connection, 'userId' | 'since'> & {
+    readonly userId: string;
+    readonly since: string;
+  })[];
+}
+
+const MOST_CONNECTIONS = 10_000;
+const Query = Type.Object({
+  user: Type.Optional(Id),
+  limit: Type.Optional(Type.Integer({ minimum: 0, maximum: MOST_CONNECTIONS, default: MOST_CONNECTIONS })),
+});
+
+/** For commands, with a token of an operator. No part of the API: not described, and not limited. */
+export function addAdminRoutes(app: App, { tokens, admin }: RouteContext): void {
+  const onRequest = (request: FastifyRequest) => tokens.checkOperator(bearerOf(request));
+  const config = { unlimited: true };
+
+  app.get(
+    '/admin/connections',
+    { onRequest, config, schema: { hide: true, querystring: Query } },
+    async (request): Promise<ConnectionsAnswer> => {
+      const { user, limit = MOST_CONNECTIONS } = request.query;
+      const connections: ConnectionsAnswer['connections'][number][] = [];
+      let total = 0;
+      for (const { userId, since, ...rest } of admin.connections(
+        user === undefined ? undefined : Number(user),
+      )) {
+        total += 1;
+        if (connections.length < limit)
+          connections.push({ userId: String(userId), since: since.toISOString(), ...rest });
+      }
+      return { gatewayId: admin.id, total, connections };
+    },
+  );
+
+  app.post('/admin/drain', { onRequest, config, schema: { hide: true } }, async (_, reply) => {
+    const { id, sockets, drain } = admin;
+    if (!drain)
+      throw new FeedctlError('USAGE', 'this gateway is part of `feedctl up`, which `feedctl down` stops');
+    drain();
+    return reply.code(202).send({ gatewayId: id, sockets });
+  });
+}

@@ -42,6 +42,8 @@ export interface CrowdStage {
   readonly deliveries: number;
   /** Of those, the ones whose follower was listening: so many frames had to come, and none more. */
   readonly expected: number;
+  /** `expected` over `deliveries`: so many of the pushes would find a listener if every delivery were pushed. */
+  readonly listening: number;
   readonly pushes: number;
   readonly pushesPerSecond: number;
   /** From the request for a post to its frame. */
@@ -129,6 +131,7 @@ async function runStage(
     requestMs: percentiles(posted.flatMap(({ requestMs }) => requestMs)),
     deliveries,
     expected,
+    listening: deliveries === 0 ? 0 : round(expected / deliveries),
     pushes: latencies.length,
     pushesPerSecond: round(latencies.length / seconds),
     pushMs: percentiles(latencies),

@@ -239,9 +239,9 @@ async function readMix(
 }
 
 /** Authors are users 1 to n, then come the celebrities, the readers, and the readers who follow celebrities. */
-async function prepare(
+export async function prepare(
   bench: BenchCluster,
-  options: BenchReadOptions,
+  options: Pick<BenchReadOptions, 'readers' | 'authors' | 'followees' | 'posts'>,
 ): Promise<{ plain: number[]; fans: number[]; authors: number }> {
   const { cluster } = bench;
   const { authors, readers, followees } = options;

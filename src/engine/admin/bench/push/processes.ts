@@ -16,8 +16,10 @@ export type Child<C> = {
     : never;
 } & { stop(): Promise<void>; collectGarbage(): Promise<void> };
 
+type Program = 'bareServer' | 'clients' | '../http/bareHttp' | '../http/load';
+
 /** `program`: a file beside this one, compiled as this one is. */
-export function startChild<C>(program: 'bareServer' | 'clients'): Child<C> {
+export function startChild<C>(program: Program): Child<C> {
   const extension = import.meta.url.slice(import.meta.url.lastIndexOf('.'));
   const child = fork(new URL(`./${program}${extension}`, import.meta.url), {
     serialization: 'advanced',

@@ -1,0 +1,56 @@
+import { Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import type { BenchHttpResult } from '../../engine/admin/bench/http/http.ts';
+import { formatCount } from '../../ui/format.ts';
+import { renderTable } from '../../ui/table.ts';
+
+const count = (description: string, value: number, max: number) =>
+  Flags.integer({ description, default: value, min: 1, max });
+
+export default class BenchHttp extends BaseCommand {
+  static override summary = 'Measure a feed over HTTP against a bare route with the same bytes';
+  static override description =
+    `Read the ratio, not the figures: a gateway and a bare route of fastify take turns within one run on one machine, each in a process of its own, and the clients in a third. Limits on requests are off.
+
+Without --database-url the database is a temporary embedded one; the cache is the one that is configured. With it, that cluster has to be empty, and is empty again afterwards.`;
+  static override flags = {
+    readers: count('users who read in turn', 500, 100_000),
+    connections: count('connections', 64, 1_000),
+    runs: count('runs of each kind', 5, 100),
+    seconds: count('of each run', 5, 3_600),
+  };
+  static override examples = [
+    '<%= config.bin %> bench http --cache-url redis://localhost',
+    '<%= config.bin %> bench http --runs 1 --seconds 2 --json',
+  ];
+
+  async run(): Promise<BenchHttpResult> {
+    const { flags } = await this.parse(BenchHttp);
+    const config = await this.loadConfig(flags);
+    const { benchHttp } = await import('../../engine/admin/bench/http/http.ts');
+    const { signal } = this;
+    const result = await benchHttp(config, this.config.version, {
+      ...flags,
+      signal,
+      onProgress: (text) => process.stderr.write(`${text}\n`),
+    });
+    const { machine } = result;
+    const row = (name: string, rate: BenchHttpResult['feed']): string[] => [
+      name,
+      `${formatCount(rate.requestsPerSecond)}/s`,
+      `${formatCount(rate.bytesPerResponse)} B`,
+      ...[rate.ms.p50, rate.ms.p95, rate.ms.p99].map((ms) => `${ms} ms`),
+    ];
+    this.log(
+      renderTable(
+        [`${result.connections} connections`, 'requests', 'body', 'p50', 'p95', 'p99'],
+        [row('bare route', result.bare), row('GET /post/feed', result.feed)],
+        { borders: Boolean(process.stdout.isTTY) },
+      ),
+    );
+    this.log(`
+Ratio ${result.ratio} (each run: ${result.ratios.join(', ')}).
+${machine.cores} cores, ${machine.cpu}, ${machine.memoryGiB} GiB, Node ${machine.node}, PostgreSQL ${machine.postgres}, cache ${machine.cache}.`);
+    return result;
+  }
+}

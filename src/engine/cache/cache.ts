@@ -61,6 +61,14 @@ export interface PageEntries {
   readonly completeAbove: number;
   /** More than was asked for is held. */
   readonly more: boolean;
+  /** Digest of all that a page out of these is made of, texts too. undefined where some of it had to be loaded. */
+  readonly seal: string | undefined;
+}
+
+/** A page as it was read. */
+export interface SealedPage {
+  readonly seal: string;
+  readonly rows: readonly (PageEntry & { readonly body: string; readonly createdAt: Date })[];
 }
 
 export interface PageCache {
@@ -69,12 +77,25 @@ export interface PageCache {
   /**
    * What may be on a page: up to `count` entries of each kind. `load`: the posts of authors who are not held.
    * `missing` where the feed is not held, `away` where the cache cannot be used. `again`: the same reader looks once
-   * more, which counts as nothing.
+   * more, which counts as nothing. `same` where all has the seal that is passed. `unconfirmed`: the database is away, so
+   * a change that the cache could not be told of may be missing.
    */
   page(
-    query: { userId: number; before: number; count: number; again?: boolean },
+    query: {
+      userId: number;
+      before: number;
+      count: number;
+      again?: boolean;
+      seal?: string | undefined;
+      unconfirmed?: boolean | undefined;
+    },
     load: (authorIds: readonly number[]) => Promise<AuthorPosts[]>,
-  ): Promise<PageEntries | 'missing' | 'away'>;
+  ): Promise<PageEntries | 'missing' | 'away' | 'same'>;
+  /** Pages that this process has read, by whatever the reader calls them. */
+  readonly sealed: {
+    get(name: string): SealedPage | undefined;
+    set(name: string, page: SealedPage): unknown;
+  };
   /** The posts that are not deleted, by id. `load`: those that are not held. undefined where the cache is away. */
   posts(
     entries: readonly FeedEntry[],

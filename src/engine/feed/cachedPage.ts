@@ -16,25 +16,35 @@ const SPARE = 10;
 export async function cachedPage(
   db: Queryable,
   pages: PageCache,
-  query: { userId: number; before: number; limit: number },
+  query: { userId: number; before: number; limit: number; unconfirmed?: boolean },
   refill: () => Promise<unknown>,
-): Promise<PageRow[] | undefined> {
-  const { userId, before, limit } = query;
+): Promise<readonly PageRow[] | undefined> {
+  const { userId, before, limit, unconfirmed } = query;
+  const name = `${userId}:${before}:${limit}`;
+  const known = pages.sealed.get(name);
   const load = (authorIds: readonly number[]) => loadRings(db, authorIds);
   let refilled = false;
   for (let count = limit + SPARE; ; count = FEED_LIMIT) {
-    let found = await pages.page({ userId, before, count, again: count === FEED_LIMIT }, load);
+    const seal = count === FEED_LIMIT ? undefined : known?.seal;
+    let found = await pages.page(
+      { userId, before, count, again: count === FEED_LIMIT, seal, unconfirmed },
+      load,
+    );
+    if (found === 'same') return known?.rows;
     if (found === 'missing' && !refilled) {
       refilled = true;
       await refill();
-      found = await pages.page({ userId, before, count, again: true }, load);
+      found = await pages.page({ userId, before, count, again: true, unconfirmed }, load);
     }
-    if (found === 'missing' || found === 'away') return undefined;
+    if (found === 'missing' || found === 'away' || found === 'same') return undefined;
     const { completeAbove } = found;
     const complete = found.entries.filter((entry) => entry.postId > completeAbove);
     const page = await withTexts(db, pages, complete, limit);
     if (!page) return undefined;
-    if (page.length === limit || completeAbove === 0) return page;
+    if (page.length === limit || completeAbove === 0) {
+      if (found.seal && count < FEED_LIMIT) pages.sealed.set(name, { seal: found.seal, rows: page });
+      return page;
+    }
     if (!found.more || count >= FEED_LIMIT) return undefined;
   }
 }

@@ -2,6 +2,7 @@ import type { CachedFeed, FeedCache, LoadedFeed } from '../cache/cache.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT, type FeedEntry } from '../model/feed.ts';
 import { MAX_ID, parseId } from '../model/ids.ts';
+import { isPassing } from '../resilience/failure.ts';
 import type { Store } from '../store/database.ts';
 import { loadFeed, type PageRow, pageAboveFloor, pageBelowFloor, pageOfCached } from '../store/feeds.ts';
 import { authorPosts, cachedPage, RING } from './cachedPage.ts';
@@ -38,9 +39,38 @@ export async function readFeed(
   const items =
     (cache && (await pageFromCache(db, userId, before, limit, cache))) ??
     (await pageFromTable(db, userId, before, limit));
-  const nextCursor = items.length === limit ? String(items.at(-1)!.postId) : null;
-  return { userId, items, nextCursor };
+  return pageOf(userId, items, limit);
 }
+
+/**
+ * The same while the database is away, out of the cache alone: what others changed since, and could not tell the cache,
+ * is missing. undefined where the cache is no such cache, or does not hold all of the page.
+ */
+export async function readFeedUnconfirmed(
+  db: Store,
+  userId: number,
+  query: FeedQuery,
+  cache: FeedCache,
+): Promise<FeedPage | undefined> {
+  if (!cache.pages) return undefined;
+  const before = query.cursor === undefined ? MAX_ID : parseId(query.cursor, 'post');
+  const { limit } = query;
+  const missing = async () => {
+    throw new FeedctlError('DATABASE_UNREACHABLE', 'the feed is not in the cache');
+  };
+  const page = { userId, before, limit, unconfirmed: true };
+  const items = await cachedPage(db, cache.pages, page, missing).catch((error) => {
+    if (isPassing(error)) return undefined;
+    throw error;
+  });
+  return items && pageOf(userId, items, limit);
+}
+
+const pageOf = (userId: number, items: FeedPage['items'], limit: number): FeedPage => ({
+  userId,
+  items,
+  nextCursor: items.length === limit ? String(items.at(-1)!.postId) : null,
+});
 
 /** undefined where the cache does not reach far enough down. */
 async function pageFromCache(
@@ -49,7 +79,7 @@ async function pageFromCache(
   before: number,
   limit: number,
   cache: FeedCache,
-): Promise<PageRow[] | undefined> {
+): Promise<readonly PageRow[] | undefined> {
   const load = async (): Promise<LoadedFeed> => {
     const { own, ...feed } = await loadFeed(db, userId, { entries: FEED_LIMIT, own: RING });
     const full = feed.entries.length === FEED_LIMIT;

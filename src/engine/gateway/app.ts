@@ -15,11 +15,8 @@ import { Problem } from './schemas.ts';
 /** A text of 5,000 characters, each escaped, and room for the rest. */
 const BODY_LIMIT_BYTES = 64 * 1024;
 /** Clients that send a header or a body a byte at a time are cut off, and looked for so often. Milliseconds. */
-const PATIENCE = {
-  headersTimeout: 10_000,
-  requestTimeout: 20_000,
-  connectionsCheckingInterval: 2_000,
-} as const;
+const PATIENCE = { headersTimeout: 10_000, connectionsCheckingInterval: 2_000 } as const;
+const REQUEST_TIMEOUT_MS = 20_000;
 const MAX_HEADER_BYTES = 16 * 1024;
 
 export interface AppContext extends RouteContext {
@@ -40,6 +37,8 @@ export async function openApp(context: AppContext): Promise<App> {
     bodyLimit: BODY_LIMIT_BYTES,
     // A request that is being answered is finished; whoever closes the app bounds the time.
     forceCloseConnections: 'idle',
+    // Fastify sets this one itself, to none where it is left out.
+    requestTimeout: REQUEST_TIMEOUT_MS,
     http: { ...PATIENCE, maxHeaderSize: MAX_HEADER_BYTES },
     frameworkErrors: (error, _request, reply) => answerError(error, reply),
     clientErrorHandler: refuseConnection,

@@ -50,7 +50,7 @@ export function openLimiter(
     return new RateLimiterRedis({ ...options, storeClient: redis });
   };
   const limit = (name: string, what: string, perMinute: number) => {
-    if (perMinute === 0) return async () => {};
+    if (perMinute === 0) return undefined;
     const burst = Math.floor((perMinute * limits.burstPercent) / 100);
     const steady = counter(name, perMinute, MINUTE_SECONDS);
     const bursty =
@@ -75,8 +75,8 @@ export function openLimiter(
       const user = String(userId);
       await Promise.all(
         userId === undefined
-          ? [byIp(ip), byStranger(ip)]
-          : [byIp(ip), byUser(user), ...(writes ? [byWriter(user)] : [])],
+          ? [byIp?.(ip), byStranger?.(ip)]
+          : [byIp?.(ip), byUser?.(user), writes && byWriter?.(user)],
       );
     },
     close: () => redis?.disconnect(),

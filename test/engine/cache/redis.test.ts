@@ -81,6 +81,48 @@ describe.skipIf(!url)('with a Redis', () => {
     expect(page).toMatchObject({ entries: [{ postId: 7, source: 'own' }, { postId: 6 }] });
   });
 
+  test('a page that is the same is read once; whoever changes it, in another process, it is read anew', async () => {
+    const { cache, db } = await open();
+    const other = await openRedisCache(url!, db, silentLog);
+    onTestFinished(() => other.close());
+    await plantUsers(db, 3);
+    await plantFollows(db, [
+      [1, 2],
+      [1, 3],
+    ]);
+    await plantPosts(
+      db,
+      [1, 2, 3].map((id) => ({ id, authorId: 2 })),
+    );
+    await rebuild(db, undefined);
+    const read = async () => (await readFeed(db, 1, { limit: 9 }, cache)).items;
+    const texts = async () => (await read()).map((item) => item.body);
+    await read();
+    const page = await read();
+    expect(await read()).toBe(page);
+    const entry = { postId: 3, authorId: 2 };
+    await db.query(`update posts set body = 'edited', version = 2 where id = 3`);
+    expect(await read(), 'nobody was told yet').toBe(page);
+    await other.edited(entry, async () => {
+      return { id: 3, authorId: 2, body: 'edited', createdAt: new Date(0), version: 2 };
+    });
+    expect((await texts())[0]).toBe('edited');
+    await db.query('update posts set deleted_at = now() where id = 3');
+    await other.deleted(entry);
+    expect(await texts()).toHaveLength(2);
+    await db.query('delete from follows where followee_id = 2');
+    await other.forget([1]);
+    expect(await texts()).toEqual([]);
+    await db.query('insert into follows values (1, 2)');
+    await other.forget([1]);
+    expect(await texts()).toHaveLength(2);
+    const again = await read();
+    expect(again).not.toBe(page);
+    expect(await read()).toBe(again);
+    await db.transaction((session) => other.resetting(session));
+    expect(await texts(), 'in a new epoch').toHaveLength(2);
+  });
+
   test('verify finds what is held and should not be, and what should be and is not', async () => {
     const { cache, db } = await open();
     await plantUsers(db, 3);

@@ -17,7 +17,7 @@ import {
   slotOfId,
   unpackFeed,
 } from './format.ts';
-import { type Kind, keyOf, marksOf, SECONDS_TO_LIVE } from './keys.ts';
+import { editOf, type Kind, keyOf, marksOf, SECONDS_TO_LIVE } from './keys.ts';
 import { openPages } from './pages.ts';
 import { RedisState, type State } from './state.ts';
 
@@ -57,6 +57,9 @@ export async function openRedisCache(url: string, db: Database, log: Log): Promi
       await state.script(now, 'LEASE', now.prefix + kind, packIds(ids), token, marksOf(now, kind), slots),
     );
   };
+
+  const edit = (now: State, postId: number, value: Buffer) =>
+    state.script(now, 'EDIT', editOf(now), randomBytes(8), SECONDS_TO_LIVE, keyOf(now, 'p', postId), value);
 
   const get = async (userId: number): Promise<CachedFeed | undefined> => {
     if (!(await state.epoch.trusted())) return undefined;
@@ -156,15 +159,12 @@ export async function openRedisCache(url: string, db: Database, log: Log): Promi
     async edited({ postId }, load) {
       const post = await load();
       const value = post ? packPost(post) : packDeleted();
-      await state.tell((now) => state.script(now, 'POSTS', SECONDS_TO_LIVE, keyOf(now, 'p', postId), value), {
+      await state.tell((now) => edit(now, postId, value), {
         seen: true,
       });
     },
     async deleted({ postId }) {
-      await state.tell(
-        (now) => state.script(now, 'POSTS', SECONDS_TO_LIVE, keyOf(now, 'p', postId), packDeleted()),
-        { seen: true },
-      );
+      await state.tell((now) => edit(now, postId, packDeleted()), { seen: true });
     },
     async *entries(userIds = []) {
       for (let from = 0; from < userIds.length; from += FEEDS_A_LOOK) {

@@ -5,6 +5,8 @@ const CHANNEL = 'feedctl_cache_epoch';
 const SETTING = 'cache.epoch';
 /** A reader who has heard from the database within this time uses the cache. */
 const TRUST_MS = 250;
+/** A database that says nothing any more is waited for no longer: the cache is not used then. */
+const CONFIRM_MS = 1_000;
 /** Beyond it a reader either knows of a new epoch or does not use the cache. */
 export const READERS_KNOW_MS = TRUST_MS + 50;
 /** A cache that cannot be told of changes is given up so often, for all changes of that time together. */
@@ -102,7 +104,7 @@ export class CacheEpoch {
       this.checks += 1;
       this.#listener ??= this.#listen();
       const listener = await this.#listener;
-      await listener.barrier();
+      await within(CONFIRM_MS, listener.barrier());
       this.#confirmedAt = askedAt;
     })().finally(() => {
       this.#confirming = undefined;
@@ -128,6 +130,15 @@ export class CacheEpoch {
     if (number <= this.#number) return;
     this.#number = number;
     this.onChange();
+  }
+}
+
+async function within(ms: number, work: Promise<void>): Promise<void> {
+  const over = new AbortController();
+  try {
+    await Promise.race([work, sleep(ms, undefined, over).then(() => Promise.reject(new Error('no answer')))]);
+  } finally {
+    over.abort();
   }
 }
 

@@ -9,5 +9,8 @@ export const keyOf = (state: State, kind: Kind, id: number): Buffer =>
 
 export const marksOf = (state: State, kind: Kind): string => `${state.prefix}${kind}m`;
 
+/** Which edit of a post was the last: a nonce of its own. */
+export const editOf = (state: State): string => `${state.prefix}e`;
+
 /** Less than the hour that marks are kept for after this one: what is held is marked. */
 export const SECONDS_TO_LIVE = 3_500;

@@ -1,19 +1,26 @@
 import { randomBytes } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
 import type { FeedEntry } from '../../model/feed.ts';
 import { MAX_ID } from '../../model/ids.ts';
 import { readIds } from '../../model/messages.ts';
 import type { Post } from '../../model/post.ts';
-import type { AuthorPosts, PageCache, PageEntries, PageEntry } from '../cache.ts';
+import { batched } from '../batched.ts';
+import type { AuthorPosts, PageCache, PageEntries, PageEntry, SealedPage } from '../cache.ts';
 import { HotReaders } from '../hotReaders.ts';
 import type { Slots } from '../slots.ts';
 import { isCacheError } from './connection.ts';
 import { packIds, packRing, packStored, unpackPost, unpackSlice } from './format.ts';
-import { type Kind, keyOf, SECONDS_TO_LIVE } from './keys.ts';
+import { editOf, type Kind, keyOf, SECONDS_TO_LIVE } from './keys.ts';
 import type { RedisState, State } from './state.ts';
 
 /** Readers who are counted; the feeds of the first of them are read again when everything is gone. */
 const HOT_READERS = 1_000;
 const WARMED = 500;
+/** Readers of one call: a millisecond of Redis at most. */
+const PAGES_A_CALL = 64;
+/** Of pages that were read. */
+const SEALED_BYTES = 64 * 1024 ** 2;
+const ROW_BYTES = 200;
 
 interface Parts {
   readonly state: RedisState;
@@ -28,7 +35,12 @@ interface PageQuery {
   readonly before: number;
   readonly count: number;
   readonly again?: boolean;
+  readonly seal?: string | undefined;
+  readonly unconfirmed?: boolean | undefined;
 }
+
+/** A reply of PAGE for one user. */
+type Reply = (Buffer | null)[] | number;
 
 type Slice = ReturnType<typeof unpackSlice>;
 
@@ -38,6 +50,7 @@ interface Held {
   readonly feed: Slice;
   readonly owners: readonly number[];
   readonly rings: readonly (Slice | undefined)[];
+  readonly seal: string | undefined;
 }
 
 /**
@@ -46,35 +59,47 @@ interface Held {
  * was acknowledged since.
  */
 export function openPages({ state, counts, loads, lease }: Parts): PageCache {
-  const held = (query: PageQuery): Promise<Held | undefined> =>
+  const ask = batched(PAGES_A_CALL, (queries: readonly PageQuery[]) =>
     state.run(async (now) => {
-      const before = query.before >= MAX_ID ? '' : packIds([query.before]);
-      const [celebrities, feed, ...rings] = (await state.script(
+      const { before, count } = queries[0]!;
+      const replies = (await state.script(
         now,
         'PAGE',
         `${now.prefix}h`,
         `${now.prefix}a`,
-        packIds([query.userId]),
-        before,
-        query.count,
-      )) as (Buffer | null)[];
-      if (!celebrities || !feed) return undefined;
-      return {
-        now,
-        feed: unpackSlice(feed),
-        owners: [query.userId, ...readIds(celebrities)],
-        rings: rings.map((ring) => (ring ? unpackSlice(ring) : undefined)),
-      };
-    });
+        packIds(queries.map((query) => query.userId)),
+        before >= MAX_ID ? '' : packIds([before]),
+        count,
+        editOf(now),
+        SECONDS_TO_LIVE,
+        randomBytes(8),
+        ...queries.map((query) => query.seal ?? ''),
+      )) as Reply[];
+      return replies.map((reply) => ({ now, reply }));
+    }),
+  );
+  const held = async (query: PageQuery): Promise<Held | 'same' | undefined> => {
+    const { now, reply } = await ask(`${query.before}:${query.count}`, query);
+    if (typeof reply === 'number') return 'same';
+    const [seal, celebrities, feed, ...rings] = reply;
+    if (!celebrities || !feed) return undefined;
+    return {
+      now,
+      feed: unpackSlice(feed),
+      owners: [query.userId, ...readIds(celebrities)],
+      rings: rings.map((ring) => (ring ? unpackSlice(ring) : undefined)),
+      seal: seal?.toString('latin1'),
+    };
+  };
 
   /** Loads the rings that are not held, and keeps those that nobody else is loading. */
   const withRings = async (
-    { now, feed, owners, rings }: Held,
+    { now, feed, owners, rings, seal }: Held,
     query: PageQuery,
     load: (authorIds: readonly number[]) => Promise<AuthorPosts[]>,
   ): Promise<Held> => {
     const missing = owners.filter((_, i) => !rings[i]);
-    if (missing.length === 0) return { now, feed, owners, rings };
+    if (missing.length === 0) return { now, feed, owners, rings, seal };
     const token = randomBytes(8);
     const leased = await lease(now, 'a', missing, token).catch(() => '');
     const found = new Map((await load(missing)).map((ring) => [ring.authorId, ring]));
@@ -83,23 +108,25 @@ export function openPages({ state, counts, loads, lease }: Parts): PageCache {
     );
     if (values.length > 0) await state.script(now, 'FILL', token, SECONDS_TO_LIVE, ...values).catch(() => {});
     const complete = rings.map((ring, i) => ring ?? sliceOf(found.get(owners[i]!), query));
-    return { now, feed, owners, rings: complete };
+    return { now, feed, owners, rings: complete, seal: undefined };
   };
 
   const hot = new HotReaders(HOT_READERS);
   const pages: PageCache = {
     onCold: () => {},
+    sealed: new LRUCache<string, SealedPage>({ maxSize: SEALED_BYTES, sizeCalculation: bytesOf }),
     async page(query, load) {
       if (!query.again) hot.saw(query.userId);
-      if (!(await state.epoch.trusted())) return 'away';
+      if (!query.unconfirmed && !(await state.epoch.trusted())) return 'away';
       try {
         let found = await held(query);
-        if (found?.rings.includes(undefined))
+        if (found !== 'same' && found?.rings.includes(undefined))
           found = await loads.run(async (waited) => {
             const again = waited ? await held(query) : found;
-            return again && withRings(again, query, load);
+            return again && again !== 'same' ? withRings(again, query, load) : again;
           });
         if (!query.again) counts[found ? 'hits' : 'misses'] += 1;
+        if (found === 'same') return found;
         return found ? merge(found, query.count) : 'missing';
       } catch (error) {
         if (isCacheError(error)) return 'away';
@@ -145,6 +172,9 @@ export function openPages({ state, counts, loads, lease }: Parts): PageCache {
   return pages;
 }
 
+const bytesOf = ({ rows }: SealedPage): number =>
+  rows.reduce((sum, row) => sum + ROW_BYTES + 2 * row.body.length, ROW_BYTES);
+
 function sliceOf(ring: AuthorPosts | undefined, { before, count }: PageQuery): Slice {
   if (!ring) return { completeAbove: 0, entries: [] };
   const below = ring.postIds.filter((id) => id < before);
@@ -158,7 +188,7 @@ function sliceOf(ring: AuthorPosts | undefined, { before, count }: PageQuery): S
   };
 }
 
-function merge({ feed, rings }: Held, count: number): PageEntries {
+function merge({ feed, rings, seal }: Held, count: number): PageEntries {
   const parts: (Slice & { source: PageEntry['source'] })[] = [{ ...feed, source: 'pushed' }];
   for (const [i, ring] of rings.entries()) parts.push({ ...ring!, source: i === 0 ? 'own' : 'pulled' });
   const byId = new Map<number, PageEntry>();
@@ -168,5 +198,6 @@ function merge({ feed, rings }: Held, count: number): PageEntries {
     entries: [...byId.values()].sort((a, b) => b.postId - a.postId),
     completeAbove: Math.max(...parts.map((part) => part.completeAbove)),
     more: parts.some((part) => part.entries.length === count),
+    seal,
   };
 }

@@ -187,9 +187,12 @@ return kept
 `;
 
 /**
- * In: prefix of feeds, prefix of authors, user, before (an id, or '' for the newest), count. Out: nothing where the
- * feed is not held; else its celebrities, then up to count entries below \`before\` of the feed, of one's own posts
- * and of each celebrity's, each behind the entry above which it is complete; false where a ring is not held.
+ * In: prefix of feeds, prefix of authors, users, before (an id, or '' for the newest), count, key of the last edit, its
+ * seconds to live, a nonce, then for each user a seal or ''. Out for each user: nothing where the feed is not held; the
+ * number 1 where the page has that seal; else its seal, its celebrities, then up to count entries below \`before\` of the
+ * feed, of one's own posts and of each celebrity's, each behind the entry above which it is complete; false where a ring
+ * is not held, and for the seal then. A seal is the digest of all that a page is made of, and of which edit of a post was
+ * the last: with the same seal it is the same page.
  */
 const PAGE = `${STATE}
 local before = ARGV[5] ~= '' and id_at(ARGV[5], 1)
@@ -212,26 +215,60 @@ local function ring(id)
   local _, base = open(key)
   return base and slice(key, base) or false
 end
-local key = ARGV[2] .. ARGV[4]
-local top, base, celebrities = open(key)
-if not base then return {} end
-local list = string.sub(top, 10, 9 + 8 * celebrities)
-if #list < 8 * celebrities then list = redis.call('GETRANGE', key, 9, 8 + 8 * celebrities) end
-local out = { list, slice(key, base), ring(ARGV[4]) }
-for at = 1, #list, 8 do out[#out + 1] = ring(string.sub(list, at, at + 7)) end
-return out
+local edit = redis.call('GET', ARGV[7])
+if not edit then
+  edit = ARGV[9]
+  redis.call('SET', ARGV[7], edit, 'EX', ARGV[8])
+end
+local function page(user, seal)
+  local key = ARGV[2] .. user
+  local top, base, celebrities = open(key)
+  if not base then return {} end
+  local list = string.sub(top, 10, 9 + 8 * celebrities)
+  if #list < 8 * celebrities then list = redis.call('GETRANGE', key, 9, 8 + 8 * celebrities) end
+  local out = { edit, list, slice(key, base), ring(user) }
+  for at = 1, #list, 8 do out[#out + 1] = ring(string.sub(list, at, at + 7)) end
+  for i = 4, #out do
+    if not out[i] then
+      out[1] = false
+      return out
+    end
+  end
+  -- The list of celebrities says how many slices there are; each begins with its bound, and ends where its entries do.
+  local sizes = {}
+  for i = 2, #out do sizes[i - 1] = #out[i] end
+  out[1] = redis.sha1hex(table.concat(sizes, ' ') .. table.concat(out))
+  return out[1] == seal and 1 or out
+end
+local pages = {}
+for i = 1, #ARGV[4] / 8 do pages[i] = page(string.sub(ARGV[4], 8 * i - 7, 8 * i), ARGV[9 + i]) end
+return pages
 `;
 
-/** In: seconds to live, then key and value of posts in turns. Keeps those that are newer than what is there. */
-const POSTS = `${STATE}
-for i = 3, #ARGV, 2 do
-  local held = redis.call('GETRANGE', ARGV[i], 1, 4)
-  if held == '' or struct.unpack('>I4', held) < struct.unpack('>I4', ARGV[i + 1], 2) then
-    redis.call('SET', ARGV[i], ARGV[i + 1], 'EX', ARGV[2])
+/** Keeps posts that are newer than what is there: from argument \`first\` on key and value in turns. */
+const KEEP_POSTS = `
+local function keep(first, seconds)
+  for i = first, #ARGV, 2 do
+    local held = redis.call('GETRANGE', ARGV[i], 1, 4)
+    if held == '' or struct.unpack('>I4', held) < struct.unpack('>I4', ARGV[i + 1], 2) then
+      redis.call('SET', ARGV[i], ARGV[i + 1], 'EX', seconds)
+    end
   end
 end
+`;
+
+/** In: seconds to live, then key and value of posts in turns. */
+const POSTS = `${STATE}${KEEP_POSTS}
+keep(3, ARGV[2])
 return 0
 `;
 
-export const SCRIPTS = { ADOPT, PUSH, FORGET, LEASE, MARKS, FILL, PAGE, POSTS } as const;
+/** In: key of the last edit, a nonce, then as POSTS: what follows was edited or deleted, and seals of before are no more. */
+const EDIT = `${STATE}${KEEP_POSTS}
+redis.call('SET', ARGV[2], ARGV[3], 'EX', ARGV[4])
+keep(5, ARGV[4])
+return 0
+`;
+
+export const SCRIPTS = { ADOPT, PUSH, FORGET, LEASE, MARKS, FILL, PAGE, POSTS, EDIT } as const;
 export type ScriptName = keyof typeof SCRIPTS;

@@ -1,7 +1,9 @@
 import { pageAtOffset } from '../../feed/offset.ts';
-import { readFeed } from '../../feed/read.ts';
+import { type FeedPage, readFeed, readFeedUnconfirmed } from '../../feed/read.ts';
+import { isFeedctlError } from '../../model/errors.ts';
 import { parseId } from '../../model/ids.ts';
 import type { Post } from '../../model/post.ts';
+import { saysAway } from '../../resilience/guard.ts';
 import { createPost, deletePost, updatePost } from '../../social/posts.ts';
 import { getPost } from '../../store/posts.ts';
 import type { App, RouteContext } from '../routes.ts';
@@ -13,10 +15,13 @@ const postJson = (post: Omit<Post, 'version'>) => ({
   author_user_id: String(post.authorId),
   createdAt: post.createdAt.toISOString(),
 });
+/** What a circuit is open for is away too. */
+const isAway = (error: unknown) => saysAway(error) || isFeedctlError(error, 'CIRCUIT_OPEN');
+
 const versionedJson = (post: Post) => ({ ...postJson(post), version: post.version });
 
 export function addPostRoutes(app: App, context: RouteContext): void {
-  const { db } = context;
+  const { db, cache } = context;
   app.post(
     '/post/create',
     {
@@ -86,6 +91,8 @@ export function addPostRoutes(app: App, context: RouteContext): void {
     },
   );
 
+  // A page that is known to be the same as before is the same object, and was made JSON once.
+  const rendered = new WeakMap<FeedPage['items'], string>();
   app.get(
     '/post/feed',
     {
@@ -99,12 +106,27 @@ export function addPostRoutes(app: App, context: RouteContext): void {
     async (request, reply) => {
       const { limit = schemas.DEFAULT_PAGE, offset = 0, before } = request.query;
       const query = { limit, ...(before && { cursor: before }) };
+      const { userId } = request;
       const read = (query: { limit: number; cursor?: string }) =>
-        db.repeat(() => readFeed(db, request.userId, query, context.cache));
+        db.repeat(async () => {
+          try {
+            return await readFeed(db, userId, query, cache);
+          } catch (error) {
+            const page = isAway(error) && (await readFeedUnconfirmed(db, userId, query, cache));
+            if (!page) throw error;
+            void reply.header('cache-status', 'feedctl; hit; detail="the database is away"');
+            return page;
+          }
+        });
       const page = offset === 0 ? await read(query) : await pageAtOffset(read, query, offset);
       if (page.nextCursor)
         void reply.header('link', `</post/feed?limit=${limit}&before=${page.nextCursor}>; rel="next"`);
-      return page.items.map((item) => postJson({ ...item, id: item.postId }));
+      let json = rendered.get(page.items);
+      if (json === undefined) {
+        json = JSON.stringify(page.items.map((item) => postJson({ ...item, id: item.postId })));
+        rendered.set(page.items, json);
+      }
+      return reply.type('application/json; charset=utf-8').send(json);
     },
   );
 }

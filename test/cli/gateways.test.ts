@@ -39,24 +39,27 @@ test(`no post comes after an unfollow was answered, whatever holds up the gatewa
   await follow(cluster, { followerId: reader, followeeId: other });
   await client.open(gateway.gatewayUrl);
   const post = () => createPost(cluster, author, 'a post');
-  // What is held up at the beginning of a round, or in the middle of its posts; and how it goes on.
+  // What is held up at the beginning of a round, or when its posts have begun to come; and how it goes on.
   const stop = () => {
     gateway.child.kill('SIGSTOP');
     return () => gateway.child.kill('SIGCONT');
   };
+  const nothing = () => () => {};
   const ways = [
-    { before: stop, within: () => () => {} },
+    { before: stop, within: nothing },
     // An answer of the database that was true is there when it is not any more.
-    { before: () => () => {}, within: () => proxy.hold() },
-    { before: () => () => {}, within: () => () => {} },
+    { before: nothing, within: () => proxy.hold() },
+    { before: nothing, within: nothing },
   ];
   for (let round = 0; round < 27; round += 1) {
     const { before, within } = ways[round % ways.length]!;
     await follow(cluster, pair);
     await cluster.settled();
+    const atStart = received;
     const goOn = before();
     const posting = inParallel(Array.from({ length: 40 }), 8, post);
-    await sleep(random.below(80));
+    if (before === nothing) await waitUntil(() => received > atStart);
+    await sleep(random.below(30));
     const release = within();
     await unfollow(cluster, pair);
     // What had come by then is read.
@@ -70,7 +73,6 @@ test(`no post comes after an unfollow was answered, whatever holds up the gatewa
     await expect.poll(() => client.posts.at(-1)).toBe(id);
     expect(received, `frames after the answer, round ${round}`).toBe(atAnswer);
   }
-  expect(received, 'posts that came before an answer').toBeGreaterThan(0);
   expect(client.closes).toEqual([]);
   gateway.child.kill('SIGTERM');
   expect(await gateway.ended).toMatchObject({ status: 0 });

@@ -78,7 +78,7 @@ export async function openCluster(
     resources.add('node number', () => ids.release());
     const unfollows = openUnfollows(db);
     resources.add('unfollows', () => unfollows.close());
-    const sharedCache = await openSharedCache(config, db, log);
+    const sharedCache = await openSharedCache(config, db, log, metrics);
     resources.add('cache', () => sharedCache?.close());
     const changes = sharedCache ?? notifiedChanges;
     const close = () => resources.release(log);
@@ -103,8 +103,9 @@ export async function openSharedCache(
   config: Config,
   db: Database,
   log: Log,
+  metrics?: Metrics,
 ): Promise<FeedCache | undefined> {
   if (!config.cacheUrl) return undefined;
   const { openRedisCache } = await import('./cache/redis/cache.ts');
-  return openRedisCache(config.cacheUrl, db, log);
+  return openRedisCache(config.cacheUrl, db, log, metrics);
 }

@@ -4,6 +4,7 @@ import { dirname } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { openRedisCache } from '../../../src/engine/cache/redis/cache.ts';
 import { silentLog } from '../../../src/engine/telemetry/log.ts';
+import { openMetrics } from '../../../src/engine/telemetry/metrics.ts';
 import { freshDatabase } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
 import { file } from '../../support/files.ts';
@@ -67,6 +68,29 @@ describe.skipIf(!redis.installed())('servers', () => {
     expect((await open(other.url)).health()).not.toHaveProperty('warning');
     const unlimited = await server('--maxmemory', '0');
     expect((await open(unlimited.url)).health().warning?.fix).toMatch(/maxmemory/);
+  });
+
+  test('one that hangs opens the circuit, and metrics say so', async () => {
+    const running = await server();
+    const { db } = await freshDatabase();
+    const metrics = await openMetrics();
+    const cache = await openRedisCache(running.url, db, silentLog, metrics);
+    onTestFinished(() => cache.close());
+    const value = async (name: string) =>
+      Number(
+        new RegExp(`^feedctl_dependency_${name}{dependency="cache"} (\\d+)$`, 'm').exec(
+          await metrics.text(),
+        )?.[1],
+      );
+    expect(await value('circuit_state')).toBe(0);
+    running.freeze(true);
+    await Promise.all([cache.get(1), cache.get(2)]);
+    expect(await value('circuit_state')).toBe(2);
+    expect(await value('circuit_openings_total')).toBe(1);
+    expect(await value('timeouts_total')).toBeGreaterThanOrEqual(2);
+    running.freeze(false);
+    await expect.poll(() => value('circuit_state')).toBe(0);
+    expect(await value('circuit_openings_total')).toBe(1);
   });
 
   test('one that is away at first is used when it is there', async () => {

@@ -2,6 +2,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { openMemoryCache } from '../../../src/engine/cache/memory/cache.ts';
 import { rebuild } from '../../../src/engine/feed/rebuild.ts';
 import { verify } from '../../../src/engine/feed/verify.ts';
+import { setPushState } from '../../../src/engine/store/celebrities.ts';
 import type { Database } from '../../../src/engine/store/database.ts';
 import { freshDatabase } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
@@ -90,7 +91,7 @@ test('rows of a celebrity are orphans, of one on the way to or from it either is
   expect(await verify(db, undefined)).toEqual({ ...SOUND, checked: 4 });
   await db.query('delete from feed_items where author_id = 3 and post_id = 2');
   expect(await verify(db, undefined)).toEqual({ ...SOUND, checked: 4 });
-  await db.query(`update users set push_state = 'pull' where id = 3`);
+  await setPushState(db, 3, 'pull');
   expect(await verify(db, undefined)).toEqual({ ...SOUND, checked: 4, mismatched: 1, orphans: 3 });
 });
 

@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Channel, connect } from 'amqplib';
+import type { Channel } from 'amqplib';
 import { messageOf } from '../../model/errors.ts';
 import { withoutPassword } from '../../store/database.ts';
 import type { BusCheck } from '../bus.ts';
+import { connectTo } from './connect.ts';
 import type { Endpoint } from './endpoints.ts';
 import { brokerFailure } from './failure.ts';
 import { checkVersion } from './link.ts';
@@ -38,6 +39,9 @@ export async function checkBroker(
     }
   }
   if (!reached) return checks;
+  // The cluster goes on with those that are there.
+  for (const [i, one] of checks.entries())
+    if (one.status === 'fault') checks[i] = { ...one, status: 'warning' };
   checks.push(await checkPlugin(reached), await checkQueues(reached, topology), await checkAlarms(reached));
   checks.push(...(await checkManagement(reached, managementUrl)));
   return checks;
@@ -48,7 +52,7 @@ async function onBroker<T>(
   endpoint: Endpoint,
   work: (channel: Channel, version: string) => Promise<T>,
 ): Promise<T> {
-  const connection = await connect(endpoint.connect, endpoint.socket);
+  const connection = await connectTo(endpoint);
   let refused: unknown;
   connection.on('error', (error) => {
     refused = error;
@@ -107,7 +111,7 @@ async function checkQueues(
 
 /** The broker says that it is blocked to whoever publishes: a message that no queue takes. */
 async function checkAlarms(endpoint: Endpoint): Promise<BusCheck> {
-  const connection = await connect(endpoint.connect, endpoint.socket);
+  const connection = await connectTo(endpoint);
   connection.on('error', () => {});
   try {
     const blocked = new Promise<string>((done) => connection.once('blocked', done));

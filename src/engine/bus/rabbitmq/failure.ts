@@ -12,14 +12,27 @@ export function brokerFailure(error: unknown, { shown, user, vhost }: Endpoint):
       cause: error,
     });
   }
-  // amqplib does not pass on why the opening of a vhost was refused; the broker has these two reasons.
-  if (/Expected ConnectionOpenOk; got <ConnectionClose/.test(text)) {
+  if (/NOT_ALLOWED - vhost .* not found/.test(text)) {
     return new FeedctlError(
       'BROKER_VHOST_UNKNOWN',
-      `the broker ${shown} has no virtual host ${vhost}, or user ${user} may not use it`,
+      `the broker ${shown} has no virtual host ${vhost}`,
+      options(`Create it with \`rabbitmqctl add_vhost ${vhost}\`, or correct the URL.`),
+    );
+  }
+  if (/NOT_ALLOWED - access to vhost .* refused for user '[^']*'$/.test(text)) {
+    return new FeedctlError(
+      'BROKER_REFUSED',
+      `user ${user} may not use the virtual host ${vhost} of the broker ${shown}: ${text}`,
+      options(`Give access with \`rabbitmqctl set_permissions -p ${vhost} ${user} ".*" ".*" ".*"\`.`),
+    );
+  }
+  // A limit of connections, or a virtual host that is down.
+  if (/NOT_ALLOWED/.test(text)) {
+    return new FeedctlError(
+      'BROKER_REFUSED',
+      `the broker ${shown} refuses user ${user}: ${text}`,
       options(
-        `Create it with \`rabbitmqctl add_vhost ${vhost}\`, or correct the URL.`,
-        `Give access with \`rabbitmqctl set_permissions -p ${vhost} ${user} ".*" ".*" ".*"\`.`,
+        'See `rabbitmqctl list_vhost_limits`, `list_user_limits` and `list_vhosts name cluster_state`.',
       ),
     );
   }

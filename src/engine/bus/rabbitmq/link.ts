@@ -1,7 +1,8 @@
-import { type ChannelModel, connect } from 'amqplib';
+import type { ChannelModel } from 'amqplib';
 import { FeedctlError, messageOf } from '../../model/errors.ts';
 import { backoffMs } from '../../resilience/backoff.ts';
 import type { Log } from '../../telemetry/log.ts';
+import { connectTo } from './connect.ts';
 import type { Endpoint } from './endpoints.ts';
 import { brokerFailure } from './failure.ts';
 
@@ -121,10 +122,7 @@ export class Link {
   }
 
   async #connect(endpoint: Endpoint): Promise<void> {
-    const connection = await connect(endpoint.connect, {
-      ...endpoint.socket,
-      clientProperties: { connection_name: this.#name },
-    });
+    const connection = await connectTo(endpoint, { connection_name: this.#name });
     this.#version = String(connection.connection.serverProperties.version);
     this.#endpoint = endpoint;
     this.#lastError = undefined;

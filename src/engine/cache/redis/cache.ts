@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../../store/database.ts';
 import type { Log } from '../../telemetry/log.ts';
+import type { Metrics } from '../../telemetry/metrics.ts';
 import type { CachedFeed, CacheStats, FeedCache, LoadedFeed } from '../cache.ts';
 import { Slots } from '../slots.ts';
 import { isCacheError } from './connection.ts';
@@ -39,8 +40,13 @@ export interface RedisFeedCache extends FeedCache {
  * Feeds, posts and authors' rings in Redis, told of every change before it is acknowledged. Throws CACHE_REFUSED,
  * CACHE_TLS_FAILED, CACHE_UNSUITABLE or CONFIG_INVALID; a Redis that is away is gone without until it is back.
  */
-export async function openRedisCache(url: string, db: Database, log: Log): Promise<RedisFeedCache> {
-  const state = await RedisState.open(url, db, log);
+export async function openRedisCache(
+  url: string,
+  db: Database,
+  log: Log,
+  metrics?: Metrics,
+): Promise<RedisFeedCache> {
+  const state = await RedisState.open(url, db, log, metrics);
   const loads = new Slots(LOADS);
   const running = new Map<number, Promise<CachedFeed>>();
   const counts = { hits: 0, misses: 0, refills: 0, refused: 0, postHits: 0, postMisses: 0 };

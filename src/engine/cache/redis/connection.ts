@@ -5,6 +5,7 @@ import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
 import { isTlsError, tlsOptions } from '../../net/tls.ts';
 import { withoutPassword } from '../../store/database.ts';
 import type { Log } from '../../telemetry/log.ts';
+import type { Metrics } from '../../telemetry/metrics.ts';
 import { SCRIPTS, type ScriptName } from './scripts.ts';
 
 /** A page waits no longer for Redis than it would take from the database on a bad day. */
@@ -13,6 +14,8 @@ const CONNECT_TIMEOUT_MS = 2_000;
 const MAX_RETRY_MS = 2_000;
 /** So many timeouts in a row, and the connection is replaced: it is used again when the server has answered on it. */
 const TIMEOUTS_TO_TRIP = 2;
+/** In metrics. */
+const CACHE = { dependency: 'cache' } as const;
 const OLDEST_VERSION = [6, 2] as const;
 
 const SHA = Object.fromEntries(
@@ -29,7 +32,11 @@ export interface ServerInfo {
   readonly unlimited: boolean;
 }
 
-/** One connection that is made again for ever, and that is either known to work or fails at once. */
+/**
+ * One connection that is made again for ever, and that is either known to work or fails at once: its own circuit
+ * breaker, open from the second timeout in a row, or the end of the connection, until the server has said who it is. The
+ * deadline of commands bounds how many are under way; nothing is tried twice, as the database answers instead.
+ */
 export class RedisConnection {
   readonly #redis: Redis;
   readonly #log: Log;
@@ -38,11 +45,15 @@ export class RedisConnection {
   #timeouts = 0;
   #closed = false;
   #fault: FeedctlError | undefined;
+  readonly #metrics: Metrics | undefined;
+  readonly #unwatch: (() => void) | undefined;
   onReady: () => void = () => {};
 
-  private constructor(url: string, log: Log) {
+  private constructor(url: string, log: Log, metrics: Metrics | undefined) {
     this.#url = url;
     this.#log = log;
+    this.#metrics = metrics;
+    this.#unwatch = metrics?.watch('feedctl_dependency_circuit_state', () => (this.#server ? 0 : 2), CACHE);
     this.#redis = new Redis({
       ...redisServer(url),
       lazyConnect: true,
@@ -69,8 +80,8 @@ export class RedisConnection {
    * Connects. A server that is away is no error: it is tried again for ever, and until then every call fails at
    * once. Throws CACHE_REFUSED, CACHE_TLS_FAILED or CACHE_UNSUITABLE for what no waiting mends, and CONFIG_INVALID.
    */
-  static async open(url: string, log: Log): Promise<RedisConnection> {
-    const connection = new RedisConnection(url, log);
+  static async open(url: string, log: Log, metrics?: Metrics): Promise<RedisConnection> {
+    const connection = new RedisConnection(url, log, metrics);
     connection.#redis.connect().catch(() => {});
     const until = Date.now() + CONNECT_TIMEOUT_MS;
     while (!connection.#server && !connection.#fault && Date.now() < until) await sleep(5);
@@ -127,6 +138,7 @@ export class RedisConnection {
   async close(): Promise<void> {
     this.#closed = true;
     this.#server = undefined;
+    this.#unwatch?.();
     this.#redis.disconnect();
   }
 
@@ -145,6 +157,7 @@ export class RedisConnection {
   }
 
   #timedOut(): void {
+    this.#metrics?.count('feedctl_dependency_timeouts_total', 1, CACHE);
     this.#timeouts += 1;
     if (this.#timeouts < TIMEOUTS_TO_TRIP || !this.#server) return;
     this.#lost();
@@ -152,7 +165,10 @@ export class RedisConnection {
   }
 
   #lost(): void {
-    if (this.#server && !this.#closed) this.#log.warn({}, 'the cache is away: going on without it');
+    if (this.#server && !this.#closed) {
+      this.#log.warn({}, 'the cache is away: going on without it');
+      this.#metrics?.count('feedctl_dependency_circuit_openings_total', 1, CACHE);
+    }
     this.#server = undefined;
     this.#timeouts = 0;
   }

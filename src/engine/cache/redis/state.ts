@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../../store/database.ts';
 import type { Log } from '../../telemetry/log.ts';
+import type { Metrics } from '../../telemetry/metrics.ts';
 import type { CacheHealth } from '../cache.ts';
 import { isCacheError, RedisConnection, StaleState } from './connection.ts';
 import { CacheEpoch, databaseName, READERS_KNOW_MS } from './epoch.ts';
@@ -40,8 +41,8 @@ export class RedisState {
   }
 
   /** Throws as `RedisConnection.open`; a Redis that is away is gone without. */
-  static async open(url: string, db: Database, log: Log): Promise<RedisState> {
-    const connection = await RedisConnection.open(url, log);
+  static async open(url: string, db: Database, log: Log, metrics?: Metrics): Promise<RedisState> {
+    const connection = await RedisConnection.open(url, log, metrics);
     try {
       return new RedisState(connection, await CacheEpoch.open(db), await databaseName(db));
     } catch (error) {

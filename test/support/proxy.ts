@@ -18,10 +18,12 @@ export interface Proxy {
   loseAnswerTo(text: string): () => boolean;
 }
 
-/** Before the server of `url`, which listens on a socket in a directory. */
+/** Before the server of `url`, which listens on a socket in a directory, or on a port. */
 export async function openProxy(url: string): Promise<Proxy> {
-  const [, user, database, directory] = /^postgres:\/\/(\w+)@\/(\w+)\?host=(.+)$/.exec(url)!;
-  const target = `${decodeURIComponent(directory!)}/.s.PGSQL.5432`;
+  const { hostname, port: at, username: user, pathname, searchParams } = new URL(url.replace('@/', '@none/'));
+  const database = pathname.slice(1);
+  const directory = searchParams.get('host');
+  const target = directory ? { path: `${directory}/.s.PGSQL.5432` } : { host: hostname, port: Number(at) };
   let state: 'open' | 'cut' | 'stalled' = 'open';
   let losing: string | undefined;
   let held: (() => void)[] | undefined;

@@ -5,6 +5,7 @@ import { RowsMessage } from '../../../src/engine/model/rowsMessage.ts';
 import { follow } from '../../../src/engine/social/follows.ts';
 import { createPost } from '../../../src/engine/social/posts.ts';
 import { testCluster } from '../../support/cluster.ts';
+import { plantUsers } from '../feed/feeds.ts';
 
 const HEADER = { run: 0, committedAt: 0 };
 const MESSAGES = 24;
@@ -23,6 +24,7 @@ test('of a batch of rows that cannot be written, only the message at fault is pu
   const cluster = await testCluster();
   const { db, bus } = cluster;
   await db.query('alter table feed_items add constraint poison check (author_id <> 666)');
+  await plantUsers(db, 99);
   const good = Array.from({ length: MESSAGES }, (_, i) => rowsOf(i + 1, 1000 + i, 7));
   await bus.publish(good.toSpliced(5, 0, rowsOf(99, 99, 666)).toSpliced(17, 0, rowsOf(98, 98, 666)));
   await cluster.startWorker();

@@ -52,7 +52,7 @@ test('work that failed goes on from its progress, and work that is done starts a
   expect((await states(db)).map((row) => row.state)).toEqual(['done', 'done']);
 });
 
-test('work whose session was ended can be resumed at once', async () => {
+test('work whose session was ended can be resumed when the server has let its lock go', async () => {
   const { db } = await freshDatabase();
   const killed = runOperation<Progress, void>(db, WORK, async ({ id }) => {
     await noteProgress(db, id, { rows: 3 });
@@ -62,6 +62,9 @@ test('work whose session was ended can be resumed at once', async () => {
     );
   });
   await expect(killed).rejects.toThrow();
+  const held = `select from pg_locks where locktype = 'advisory'
+                  and database = (select oid from pg_database where datname = current_database())`;
+  await expect.poll(async () => (await db.query(held)).rowCount).toBe(0);
   const progress = await runOperation<Progress, Progress | undefined>(db, WORK, async (o) => o.progress);
   expect(progress).toEqual({ rows: 3 });
 });

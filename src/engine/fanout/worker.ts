@@ -7,7 +7,7 @@ import { openPresence } from '../live/presence.ts';
 import { messageOf } from '../model/errors.ts';
 import { Resources } from '../resources.ts';
 import type { Database } from '../store/database.ts';
-import { registerWorker, unregisterWorker, workerHeartbeat } from '../store/roles.ts';
+import { unregisterWorker, workerHeartbeat } from '../store/roles.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { CheckedMessage } from './batchRows.ts';
@@ -41,11 +41,12 @@ export async function startWorker(context: {
 }): Promise<Worker> {
   const { db, bus, changes, log, metrics, version } = context;
   const id = randomUUID();
+  const identity = { id, host: hostname(), pid: process.pid, version, startedAt: new Date() };
   const resources = new Resources();
   let rowsWritten = 0;
   let deadline = 10_000;
   try {
-    await registerWorker(db, { id, host: hostname(), pid: process.pid, version });
+    await workerHeartbeat(db, identity, rowsWritten);
     resources.add('registration', () => unregisterWorker(db, id));
     const presence = await openPresence(db);
     resources.add('presence', () => presence.close());
@@ -83,7 +84,7 @@ export async function startWorker(context: {
         metrics?.count('feedctl_events_swept_total', swept);
         if (swept > 0) log.info({ events: swept }, 'undispatched events published');
       }),
-      every(HEARTBEAT_MS, 'heartbeat', log, () => workerHeartbeat(db, id, rowsWritten)),
+      every(HEARTBEAT_MS, 'heartbeat', log, () => workerHeartbeat(db, identity, rowsWritten)),
       every(MAINTAIN_EVERY_MS, 'maintenance', log, () => maintain(db, bus, log)),
     ];
     resources.add('timers', async () => {

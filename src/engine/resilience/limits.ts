@@ -50,7 +50,7 @@ export const DATABASE_WORK = {
   sessions: 16,
   waiting: 1_000,
   batchMs: 60_000,
-  idleTransactionMs: 60_000,
+  idleTransactionMs: 30_000,
   deadlineMs: 600_000,
 } as const;
 

@@ -18,23 +18,19 @@ export interface GatewayRow {
   readonly online: number;
 }
 
-export async function registerWorker(
-  db: Queryable,
-  worker: { id: string; host: string; pid: number; version: string },
-): Promise<void> {
-  await db.query('insert into workers (id, host, pid, version) values ($1, $2, $3, $4)', [
-    worker.id,
-    worker.host,
-    worker.pid,
-    worker.version,
-  ]);
-}
+export type WorkerIdentity = Pick<WorkerRow, 'id' | 'host' | 'pid' | 'version' | 'startedAt'>;
 
-export async function workerHeartbeat(db: Queryable, id: string, rowsWritten: number): Promise<void> {
-  await db.query('update workers set heartbeat_at = now(), rows_written = $2 where id = $1', [
-    id,
-    rowsWritten,
-  ]);
+/** A worker is there, or there again: one that was stopped for a while has been taken for dead meanwhile. */
+export async function workerHeartbeat(
+  db: Queryable,
+  { id, host, pid, version, startedAt }: WorkerIdentity,
+  rowsWritten: number,
+): Promise<void> {
+  await db.query(
+    `insert into workers (id, host, pid, version, started_at, rows_written) values ($1, $2, $3, $4, $5, $6)
+     on conflict (id) do update set heartbeat_at = now(), rows_written = excluded.rows_written`,
+    [id, host, pid, version, startedAt, rowsWritten],
+  );
 }
 
 export async function unregisterWorker(db: Queryable, id: string): Promise<void> {

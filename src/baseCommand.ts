@@ -101,13 +101,33 @@ export abstract class BaseCommand extends Command {
   /** Throws CONFIRMATION_REQUIRED where nobody can be asked, or where the answer is no. */
   protected async confirm(question: string, yes: boolean): Promise<void> {
     if (yes) return;
-    if (!process.stdin.isTTY || this.jsonEnabled())
-      throw new FeedctlError('CONFIRMATION_REQUIRED', `${question} Nobody is there to ask.`);
-    const prompt = createInterface({ input: process.stdin, output: process.stderr });
-    const answer = await prompt.question(`${question} [y/N] `);
-    prompt.close();
-    if (!/^y(es)?$/i.test(answer.trim()))
+    const answer = await this.#ask(`${question} [y/N] `, question);
+    if (!/^y(es)?$/i.test(answer))
       throw new FeedctlError('CONFIRMATION_REQUIRED', 'not confirmed: nothing was changed');
+  }
+
+  /**
+   * For what is severe: the name of what is changed has to be typed, or passed with --yes. Throws
+   * CONFIRMATION_REQUIRED where it is another, or where nobody can be asked.
+   */
+  protected async confirmName(question: string, name: string, given: string | undefined): Promise<void> {
+    const pass = { suggestions: [`Pass --yes ${name} to confirm without being asked.`] };
+    const typed = given ?? (await this.#ask(`${question} Type ${name} to confirm: `, question, pass));
+    if (typed !== name)
+      throw new FeedctlError(
+        'CONFIRMATION_REQUIRED',
+        `${JSON.stringify(typed)} is not ${name}: nothing was changed`,
+        pass,
+      );
+  }
+
+  async #ask(prompt: string, question: string, options?: { suggestions: string[] }): Promise<string> {
+    if (!process.stdin.isTTY || this.jsonEnabled())
+      throw new FeedctlError('CONFIRMATION_REQUIRED', `${question} Nobody is there to ask.`, options);
+    const terminal = createInterface({ input: process.stdin, output: process.stderr });
+    const answer = await terminal.question(prompt);
+    terminal.close();
+    return answer.trim();
   }
 
   #listenForSignals(): AbortController {

@@ -1,6 +1,7 @@
 import type { PushState } from '../model/celebrity.ts';
 import { FeedctlError } from '../model/errors.ts';
-import { isDuplicate, type Queryable } from './database.ts';
+import { isDuplicate, type Queryable, type Store } from './database.ts';
+import { inParallel } from './parallel.ts';
 
 export interface User {
   readonly id: number;
@@ -92,10 +93,17 @@ export async function searchUsers(
   return rows;
 }
 
+/** On Citus. */
+const SHARDS_AT_A_TIME = 4;
+
 /** Those of `ids` that are no users. */
-export async function missingUsers(db: Queryable, ids: readonly number[]): Promise<number[]> {
-  const { rows } = await db.query<{ id: number }>('select id from users where id = any($1)', [ids]);
-  const found = new Set(rows.map((row) => row.id));
+export async function missingUsers(db: Store, ids: readonly number[]): Promise<number[]> {
+  const groups = (await db.topology()).group(ids, (id) => id);
+  const found = new Set<number>();
+  await inParallel(groups, SHARDS_AT_A_TIME, async (group) => {
+    const { rows } = await db.query<{ id: number }>('select id from users where id = any($1)', [group]);
+    for (const { id } of rows) found.add(id);
+  });
   return ids.filter((id) => !found.has(id));
 }
 

@@ -54,6 +54,8 @@ const CASES: Case[] = [
   { name: 'watching an unknown user', code: 'USER_NOT_FOUND', args: 'feed watch 99 @' },
   { name: 'a token of an unknown user', code: 'USER_NOT_FOUND', args: 'user token 99 @' },
   { name: 'verifying an unknown user', code: 'USER_NOT_FOUND', args: 'feed verify 99 @' },
+  { name: 'explaining for an unknown user', code: 'USER_NOT_FOUND', args: 'feed explain 99 1 @' },
+  { name: 'explaining an unknown post', code: 'POST_NOT_FOUND', args: 'feed explain 1 99 @' },
   { name: 'rebuilding an unknown user', code: 'USER_NOT_FOUND', args: 'feed rebuild 99 @' },
   { name: 'a post by an unknown user', code: 'USER_NOT_FOUND', args: 'post create 99 hello @' },
   { name: 'following an unknown user', code: 'USER_NOT_FOUND', args: 'follow create 1 99 @' },

@@ -32,6 +32,7 @@ const reads = (): string[][] => [
   ['user', 'token', '1'],
   ['feed', 'show', '1'],
   ['feed', 'show', '4'],
+  ['feed', 'explain', '1', String(post)],
   ['feed', 'verify', '1'],
   ['feed', 'verify', '--all'],
 ];

@@ -76,6 +76,14 @@ export interface QueueDepth {
   readonly deadLetters: number;
 }
 
+/** A message that was put aside. */
+export interface DeadLetter {
+  readonly queue: string;
+  readonly body: Buffer;
+  readonly reason: string;
+  readonly diedAt: Date;
+}
+
 /** A point in the life of some queues: everything published to them before it. */
 export interface BusMark {
   readonly queues: readonly MarkedQueue[];
@@ -116,6 +124,8 @@ export interface Bus {
   /** Whether everything before the mark has been acked or dead-lettered. */
   hasPassed(mark: BusMark): Promise<boolean>;
   depths(): Promise<QueueDepth[]>;
+  /** Those whose bodies hold these bytes, newest first, at most 100. Only where looking at them leaves them as they are. */
+  deadLetters?(holding: Buffer): Promise<DeadLetter[]>;
   /** Drops what waits in a queue, and the queue of a gateway that is gone. */
   dropQueue(queue: QueueName): Promise<void>;
   close(): Promise<void>;

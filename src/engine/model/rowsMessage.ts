@@ -6,6 +6,7 @@ import {
   ROW_BYTES,
   ROW_USER,
   readHeader,
+  readId,
   seal,
   writeId,
 } from './messages.ts';
@@ -149,6 +150,18 @@ export function eachUser(bytes: Buffer, onUser: (high: number, low: number, rows
     for (let user = usersAt; user < usersAt + 8 * users; user += 8)
       onUser(bytes.readUInt32BE(user), bytes.readUInt32BE(user + 4), posts);
   }
+}
+
+/** Whether a message has this row. Throws BUS_MESSAGE_INVALID. */
+export function hasRow(bytes: Buffer, userId: number, postId: number): boolean {
+  readRows(bytes);
+  for (const { at, posts, users } of blocksOf(bytes)) {
+    const from = at + BLOCK_BYTES;
+    const holds = (id: number, start: number, count: number) =>
+      Array.from({ length: count }, (_, i) => readId(bytes, start + 8 * i)).includes(id);
+    if (holds(postId, from, posts) && holds(userId, from + 8 * posts, users)) return true;
+  }
+  return false;
 }
 
 /** One row of each post of a block, with room for the user. */

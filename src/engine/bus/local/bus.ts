@@ -8,6 +8,7 @@ import type {
   BusMark,
   ConsumeOptions,
   Consumer,
+  DeadLetter,
   Delivery,
   MarkedQueue,
   Outgoing,
@@ -19,6 +20,7 @@ import {
   ANY_BEFORE,
   CONSUMER_LOCK,
   DEAD_LETTER,
+  DEAD_LETTERS,
   DEPTHS,
   DROP,
   GIVE_BACK,
@@ -161,6 +163,9 @@ export async function openLocalBus(url: string, options: LocalBusOptions = {}): 
     },
     hasPassed,
     depths: readDepths,
+    async deadLetters(holding) {
+      return (await relaxed.query<DeadLetter>(DEAD_LETTERS, [holding])).rows;
+    },
     async dropQueue(queue) {
       await db.query(DROP, [queue]);
     },

@@ -1,0 +1,44 @@
+import { BaseCommand } from '../../baseCommand.ts';
+import type { Explanation } from '../../engine/feed/explain.ts';
+import { postArg, userArg } from '../../flags.ts';
+import { formatCount, formatDuration } from '../../ui/format.ts';
+import { renderTable } from '../../ui/table.ts';
+
+export default class FeedExplain extends BaseCommand {
+  static override summary = 'Say why a post is in a home feed, or is not';
+  static override description =
+    'Shows the way of the post towards that feed, with the times that are recorded. Exits 1 where the post is missing or was put aside.';
+  static override args = {
+    user: userArg({ description: 'whose feed', required: true }),
+    post: postArg({ description: 'id of the post', required: true }),
+  };
+  static override examples = [
+    '<%= config.bin %> feed explain 42 2184639875481600',
+    '<%= config.bin %> feed explain 42 2184639875481600 --json',
+  ];
+
+  async run(): Promise<Explanation> {
+    const { args, flags } = await this.parse(FeedExplain);
+    const { explain } = await import('../../engine/feed/explain.ts');
+    const { signal } = this;
+    const result = await this.withCluster(flags, (cluster) =>
+      explain(cluster, args.user, args.post, { signal }),
+    );
+    this.log(`${result.verdict}: ${result.reason}`);
+    if (result.pending) {
+      const { behind, etaSeconds } = result.pending;
+      const eta = etaSeconds === null ? 'not known' : formatDuration(etaSeconds);
+      this.log(`behind at most ${formatCount(behind)} message(s) or event(s), there in: ${eta}`);
+    }
+    if (result.mend) this.log(`Try: ${result.mend}`);
+    this.log(
+      renderTable(
+        ['step', 'state', 'at', 'note'],
+        result.steps.map(({ step, state, at, detail }) => [step, state, at?.toISOString() ?? '', detail]),
+        { borders: Boolean(process.stdout.isTTY) },
+      ),
+    );
+    if (!result.ok) process.exitCode = 1;
+    return result;
+  }
+}

@@ -1,7 +1,7 @@
 import { createInterface } from 'node:readline/promises';
 import { Command, Flags } from '@oclif/core';
 import type { Cluster } from './engine/cluster.ts';
-import type { Config } from './engine/config/config.ts';
+import type { Config, ConfigFlags } from './engine/config/config.ts';
 import { FeedctlError } from './engine/model/errors.ts';
 import { errorJson, printError, toFeedctlError } from './errorOutput.ts';
 import { openProgress, type ProgressLine } from './ui/progress.ts';
@@ -20,6 +20,10 @@ export abstract class BaseCommand extends Command {
     context: Flags.string({
       description: 'the cluster to work on',
       env: 'FEEDCTL_CONTEXT',
+      helpGroup: 'GLOBAL',
+    }),
+    'context-name': Flags.string({
+      description: 'name of the context once more, to confirm a change of a production cluster',
       helpGroup: 'GLOBAL',
     }),
     'data-dir': Flags.string({ description: 'directory of the embedded cluster', helpGroup: 'GLOBAL' }),
@@ -47,15 +51,15 @@ export abstract class BaseCommand extends Command {
 
   protected async loadConfig(flags: Record<string, unknown>): Promise<Config> {
     const { loadConfig } = await import('./engine/config/config.ts');
-    const text = (name: string) => flags[name] as string | undefined;
-    return loadConfig({
-      ...(text('context') !== undefined && { context: text('context')! }),
-      ...(text('data-dir') !== undefined && { dataDir: text('data-dir')! }),
-      ...(text('database-url') !== undefined && { databaseUrl: text('database-url')! }),
-      ...(text('broker-url') !== undefined && { brokerUrl: text('broker-url')! }),
-      ...(text('cache-url') !== undefined && { cacheUrl: text('cache-url')! }),
-      ...(text('gateway-url') !== undefined && { gatewayUrl: text('gateway-url')! }),
-    });
+    const config = await loadConfig(settingsOf(flags));
+    if (config.production && changes(flags))
+      await this.confirmName(
+        `${config.context} is a production cluster.`,
+        config.context,
+        flags['context-name'] as string | undefined,
+        '--context-name',
+      );
+    return config;
   }
 
   /** Opens the cluster the flags name, for as long as `work` takes. */
@@ -107,11 +111,16 @@ export abstract class BaseCommand extends Command {
   }
 
   /**
-   * For what is severe: the name of what is changed has to be typed, or passed with --yes. Throws
+   * For what is severe: the name of what is changed has to be typed, or passed with the flag. Throws
    * CONFIRMATION_REQUIRED where it is another, or where nobody can be asked.
    */
-  protected async confirmName(question: string, name: string, given: string | undefined): Promise<void> {
-    const pass = { suggestions: [`Pass --yes ${name} to confirm without being asked.`] };
+  protected async confirmName(
+    question: string,
+    name: string,
+    given: string | undefined,
+    flag = '--yes',
+  ): Promise<void> {
+    const pass = { suggestions: [`Pass ${flag} ${name} to confirm without being asked.`] };
     const typed = given ?? (await this.#ask(`${question} Type ${name} to confirm: `, question, pass));
     if (typed !== name)
       throw new FeedctlError(
@@ -170,6 +179,24 @@ export abstract class BaseCommand extends Command {
     process.exitCode = mapped.exitStatus;
     throw Object.assign(mapped, { reported: true });
   }
+}
+
+/** Every command that changes data can be rehearsed, by --dry-run; verifying changes where it repairs. */
+const changes = (flags: Record<string, unknown>): boolean =>
+  flags['dry-run'] === false || flags.repair === true;
+
+/** The settings that flags name. */
+export function settingsOf(flags: Record<string, unknown>): ConfigFlags {
+  const names = {
+    context: 'context',
+    dataDir: 'data-dir',
+    databaseUrl: 'database-url',
+    brokerUrl: 'broker-url',
+    cacheUrl: 'cache-url',
+    gatewayUrl: 'gateway-url',
+  };
+  const given = Object.entries(names).filter(([, flag]) => flags[flag] !== undefined);
+  return Object.fromEntries(given.map(([name, flag]) => [name, flags[flag]]));
 }
 
 /** Waits for the signal, or for `other` if that comes first, and keeps the process alive as long. */

@@ -2,7 +2,8 @@ import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { FeedctlError } from '../model/errors.ts';
-import { readContexts } from './contexts.ts';
+import { readContext } from './contexts.ts';
+import { readSecret, type Secret } from './secrets.ts';
 
 const url = (protocols: string[]) =>
   z.string().refine((text) => protocols.some((protocol) => text.startsWith(`${protocol}://`)), {
@@ -67,11 +68,16 @@ function defaultDataDir(env: NodeJS.ProcessEnv): string {
   return join(env.XDG_DATA_HOME || join(homedir(), '.local', 'share'), 'feedctl');
 }
 
-/**
- * One validated configuration out of flags, environment, context file and defaults, in this order.
- * Throws CONFIG_INVALID, CONTEXT_NOT_FOUND or SECRET_IN_FLAG.
- */
-export async function loadConfig(flags: ConfigFlags, env: NodeJS.ProcessEnv = process.env): Promise<Config> {
+/** Throws CONFIG_INVALID for a value that no command would take. */
+export function checkSettings(values: Partial<Record<SettingName, unknown>>): void {
+  const parsed = settings.partial().safeParse(values);
+  if (parsed.success) return;
+  const issue = parsed.error.issues[0]!;
+  throw new FeedctlError('CONFIG_INVALID', `${String(issue.path[0])} ${issue.message}`);
+}
+
+/** Flags are visible to every user of the machine. Throws SECRET_IN_FLAG. */
+export function refuseSecrets(flags: ConfigFlags): void {
   for (const [flag, value] of [
     ['--database-url', flags.databaseUrl],
     ['--broker-url', flags.brokerUrl],
@@ -80,8 +86,16 @@ export async function loadConfig(flags: ConfigFlags, env: NodeJS.ProcessEnv = pr
     if (value?.split(',').some((one) => /^\s*[a-z]+:\/\/[^/@]*:.+@|[?&]password=/i.test(one)))
       throw new FeedctlError('SECRET_IN_FLAG', `${flag} contains a password`);
   }
-  const name = flags.context ?? env.FEEDCTL_CONTEXT ?? 'local';
-  const context: Record<string, unknown> = await readContexts(env, name);
+}
+
+/**
+ * One validated configuration out of flags, environment, context file and defaults, in this order.
+ * Throws CONFIG_INVALID, CONTEXT_NOT_FOUND or SECRET_IN_FLAG.
+ */
+export async function loadConfig(flags: ConfigFlags, env: NodeJS.ProcessEnv = process.env): Promise<Config> {
+  refuseSecrets(flags);
+  const { name, context } = await readContext(env, flags.context);
+  const held: Record<string, unknown> = context;
 
   const values: Record<string, unknown> = {};
   const sources = {} as Record<SettingName, Source>;
@@ -89,14 +103,16 @@ export async function loadConfig(flags: ConfigFlags, env: NodeJS.ProcessEnv = pr
     const candidates: [Source, unknown][] = [
       ['flag', (flags as Record<string, unknown>)[key]],
       ['environment', env[ENVIRONMENT[key]] || undefined],
-      ['context', context[key]],
+      ['context', held[key] ?? held[`${key}From`]],
       ['default', { dataDir: defaultDataDir(env), production: false }[key as string]],
     ];
     const [source, value] = candidates.find(([, candidate]) => candidate !== undefined) ?? [
       'default',
       undefined,
     ];
-    values[key] = value;
+    // Only of a value that counts: a command is not run for one that a flag names.
+    const secret = source === 'context' && held[key] === undefined;
+    values[key] = secret ? await readSecret(key, value as Secret, env) : value;
     sources[key] = source;
   }
   const parsed = settings.safeParse(values);

@@ -1,40 +1,183 @@
-import { readFile } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { FeedctlError, messageOf } from '../model/errors.ts';
+import { secretSchema } from './secrets.ts';
 
-const contextFile = z.object({ contexts: z.record(z.string(), z.record(z.string(), z.unknown())) });
+const text = z.string().min(1);
 
-const contextFilePath = (env: NodeJS.ProcessEnv): string =>
+/** What a context may hold; the values themselves are checked with those from elsewhere, in config.ts. */
+const contextSchema = z.strictObject({
+  dataDir: text.optional(),
+  databaseUrl: text.optional(),
+  databaseUrlFrom: secretSchema.optional(),
+  store: text.optional(),
+  brokerUrl: text.optional(),
+  brokerUrlFrom: secretSchema.optional(),
+  brokerManagementUrl: text.optional(),
+  brokerManagementUrlFrom: secretSchema.optional(),
+  cacheUrl: text.optional(),
+  cacheUrlFrom: secretSchema.optional(),
+  gatewayUrl: text.optional(),
+  production: z.union([z.boolean(), text]).optional(),
+});
+export type Context = z.infer<typeof contextSchema>;
+
+const fileSchema = z.object({
+  /** Used where neither a flag nor the environment names one. */
+  current: z.string().optional(),
+  contexts: z.record(z.string(), z.unknown()).default({}),
+});
+type ContextFile = z.infer<typeof fileSchema>;
+
+/** The embedded cluster, which needs no entry. */
+const BUILT_IN = 'local';
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+
+type Environment = NodeJS.ProcessEnv;
+
+export const contextFilePath = (env: Environment): string =>
   join(env.XDG_CONFIG_HOME || join(homedir(), '.config'), 'feedctl', 'contexts.json');
 
-/**
- * The settings of one context. The built-in `local` needs no file and has no settings: it is the embedded cluster.
- * Throws CONTEXT_NOT_FOUND, or CONFIG_INVALID for a file that cannot be read.
- */
-export async function readContexts(env: NodeJS.ProcessEnv, name: string): Promise<Record<string, unknown>> {
+async function readFileOfContexts(env: Environment): Promise<ContextFile> {
   const path = contextFilePath(env);
-  let text: string;
+  let content: string;
   try {
-    text = await readFile(path, 'utf8');
+    content = await readFile(path, 'utf8');
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
-      throw new FeedctlError('CONFIG_INVALID', `cannot read ${path}: ${messageOf(error)}`, { cause: error });
-    }
-    text = '{"contexts":{}}';
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { contexts: {} };
+    throw new FeedctlError('CONFIG_INVALID', `cannot read ${path}: ${messageOf(error)}`, { cause: error });
   }
-  let contexts: Record<string, Record<string, unknown>>;
   try {
-    contexts = contextFile.parse(JSON.parse(text)).contexts;
+    return fileSchema.parse(JSON.parse(content));
   } catch (error) {
     throw new FeedctlError('CONFIG_INVALID', `${path} is not a context file: ${messageOf(error)}`, {
       cause: error,
     });
   }
-  const context = contexts[name];
-  if (context) return context;
-  if (name === 'local') return {};
-  const known = ['local', ...Object.keys(contexts)].join(', ');
-  throw new FeedctlError('CONTEXT_NOT_FOUND', `there is no context ${JSON.stringify(name)}; known: ${known}`);
+}
+
+/** Replaces the file in one step, readable by its owner alone: it may name secrets. */
+async function writeFileOfContexts(env: Environment, file: ContextFile): Promise<void> {
+  const path = contextFilePath(env);
+  const next = `${path}.${randomBytes(6).toString('hex')}`;
+  try {
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    await writeFile(next, `${JSON.stringify(file, null, 2)}\n`, { mode: 0o600, flag: 'wx' });
+    await rename(next, path);
+  } catch (error) {
+    await rm(next, { force: true }).catch(() => {});
+    throw new FeedctlError('CONFIG_INVALID', `cannot write ${path}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+function contextOf(file: ContextFile, name: string, env: Environment): Context {
+  if (!Object.hasOwn(file.contexts, name)) {
+    if (name === BUILT_IN) return {};
+    const known = [...new Set([BUILT_IN, ...Object.keys(file.contexts)])].join(', ');
+    throw new FeedctlError(
+      'CONTEXT_NOT_FOUND',
+      `there is no context ${JSON.stringify(name)}; known: ${known}`,
+    );
+  }
+  return checkContext(file.contexts[name], `context ${name} in ${contextFilePath(env)}`);
+}
+
+function checkContext(value: unknown, where: string): Context {
+  const parsed = contextSchema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  const at = issue.path.length > 0 ? `${issue.path.join('.')}: ` : '';
+  throw new FeedctlError('CONFIG_INVALID', `${where}: ${at}${issue.message}`);
+}
+
+const nameInUse = (file: ContextFile, env: Environment): string =>
+  env.FEEDCTL_CONTEXT || (file.current ?? BUILT_IN);
+
+/**
+ * The settings of one context; without a name those of the one in use. The built-in `local` needs no file and has no
+ * settings: it is the embedded cluster. Throws CONTEXT_NOT_FOUND, or CONFIG_INVALID for a file that cannot be read.
+ */
+export async function readContext(
+  env: Environment,
+  name?: string,
+): Promise<{ name: string; context: Context }> {
+  const file = await readFileOfContexts(env);
+  const wanted = name ?? nameInUse(file, env);
+  return { name: wanted, context: contextOf(file, wanted, env) };
+}
+
+export interface ListedContext {
+  readonly name: string;
+  /** The one that commands work on. */
+  readonly current: boolean;
+  readonly context: Context;
+}
+
+/** Every context, the built-in one too. Throws CONFIG_INVALID. */
+export async function listContexts(env: Environment): Promise<ListedContext[]> {
+  const file = await readFileOfContexts(env);
+  const inUse = nameInUse(file, env);
+  const names = [...new Set([BUILT_IN, ...Object.keys(file.contexts).sort()])];
+  return names.map((name) => ({
+    name,
+    current: name === inUse,
+    context: contextOf(file, name, env),
+  }));
+}
+
+/** Throws USAGE for a name that is none, CONTEXT_EXISTS or CONFIG_INVALID. */
+export async function addContext(
+  env: Environment,
+  name: string,
+  context: Context,
+  options: { use?: boolean; replace?: boolean; dryRun?: boolean } = {},
+): Promise<void> {
+  if (!NAME.test(name))
+    throw new FeedctlError(
+      'USAGE',
+      `${JSON.stringify(name)} is no name of a context: letters, digits, dots, dashes`,
+    );
+  const checked = checkContext(context, `context ${name}`);
+  const file = await readFileOfContexts(env);
+  if (Object.hasOwn(file.contexts, name) && !options.replace)
+    throw new FeedctlError('CONTEXT_EXISTS', `there is a context ${name} already`);
+  if (options.dryRun) return;
+  await writeFileOfContexts(env, {
+    ...file,
+    ...(options.use && { current: name }),
+    contexts: { ...file.contexts, [name]: checked },
+  });
+}
+
+/** Throws CONTEXT_NOT_FOUND or CONFIG_INVALID. */
+export async function selectContext(
+  env: Environment,
+  name: string,
+  options: { dryRun?: boolean } = {},
+): Promise<void> {
+  const file = await readFileOfContexts(env);
+  contextOf(file, name, env);
+  if (!options.dryRun) await writeFileOfContexts(env, { ...file, current: name });
+}
+
+/**
+ * Where it was in use, `local` is from then on. Throws CONTEXT_NOT_FOUND, for the built-in one where the file says nothing
+ * of it too, or CONFIG_INVALID.
+ */
+export async function removeContext(
+  env: Environment,
+  name: string,
+  options: { dryRun?: boolean } = {},
+): Promise<void> {
+  const file = await readFileOfContexts(env);
+  contextOf(file, name, env);
+  if (!Object.hasOwn(file.contexts, name))
+    throw new FeedctlError('CONTEXT_NOT_FOUND', `the context ${name} is built in`);
+  const { [name]: _, ...contexts } = file.contexts;
+  const { current, ...rest } = file;
+  if (!options.dryRun)
+    await writeFileOfContexts(env, { ...rest, ...(current !== name && current && { current }), contexts });
 }

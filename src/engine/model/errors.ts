@@ -96,9 +96,10 @@ export const ERRORS = {
     mend: 'Start one with `feedctl up`, or name another with --data-dir or --database-url.',
   },
   COMMAND_NOT_FOUND: { exit: 2, mend: 'See `feedctl --help`.' },
+  CONTEXT_EXISTS: { exit: 1, mend: 'Pick another name, or pass --replace.' },
   CONTEXT_NOT_FOUND: {
     exit: 2,
-    mend: 'Use the built-in context `local`, or add the context to the context file.',
+    mend: 'See `feedctl context list`; `feedctl context add` makes one.',
   },
   CONFIG_INVALID: { exit: 2, mend: 'Correct the value and run the command again.' },
   CONFIRMATION_REQUIRED: { exit: 2, mend: 'Pass --yes to confirm without being asked.' },

@@ -1,0 +1,75 @@
+import { resolve } from 'node:path';
+import { Args, Flags } from '@oclif/core';
+import { BaseCommand, settingsOf } from '../../baseCommand.ts';
+import type { ShownContext } from '../../contextView.ts';
+import type { Context } from '../../engine/config/contexts.ts';
+import { dryRunFlag } from '../../flags.ts';
+
+const sourceFlags = (of: string, url: string) => ({
+  [`${of}-env`]: Flags.string({
+    description: `variable that holds the ${url}`,
+    exclusive: [`${of}-file`, `${of}-command`, of],
+  }),
+  [`${of}-file`]: Flags.string({
+    description: `file that holds the ${url}`,
+    exclusive: [`${of}-command`, of],
+  }),
+  [`${of}-command`]: Flags.string({ description: `command that prints the ${url}`, exclusive: [of] }),
+});
+
+export default class ContextAdd extends BaseCommand {
+  static override summary = 'Give a cluster a name';
+  static override description =
+    'A URL with a password is not stored: it is asked of a variable, a file or a command whenever it is used. Changes of a production cluster ask for the name of its context; --yes is not enough there.';
+  static override args = { name: Args.string({ description: 'name of the context', required: true }) };
+  static override flags = {
+    ...sourceFlags('database-url', 'database’s URL'),
+    ...sourceFlags('broker-url', 'brokers’ URLs'),
+    ...sourceFlags('cache-url', 'cache’s URL'),
+    'gateway-url': Flags.string({ description: 'gateway that clients of this cluster use' }),
+    store: Flags.option({ options: ['citus', 'postgres'] as const, description: 'what the database is' })(),
+    production: Flags.boolean({ description: 'ask for the name before every change', default: false }),
+    use: Flags.boolean({ description: 'work on it from now on', default: false }),
+    replace: Flags.boolean({ description: 'where there is one of that name', default: false }),
+    'dry-run': dryRunFlag,
+  };
+  static override examples = [
+    '<%= config.bin %> context add staging --database-url postgres://feeds@db.staging/feeds --use',
+    '<%= config.bin %> context add prod --production --database-url-command "pass show feeds/prod" --json',
+  ];
+
+  async run(): Promise<ShownContext & { dryRun: boolean }> {
+    const { args, flags } = await this.parse(ContextAdd);
+    const { name } = args;
+    const { use, replace, production, store, 'dry-run': dryRun } = flags;
+    const { context: _, ...settings } = settingsOf(flags);
+    const { checkSettings, refuseSecrets } = await import('../../engine/config/config.ts');
+    const { addContext } = await import('../../engine/config/contexts.ts');
+    const { shownContext } = await import('../../contextView.ts');
+    refuseSecrets(settings);
+    if (settings.dataDir) settings.dataDir = resolve(settings.dataDir);
+    checkSettings(settings);
+    const given = flags as Record<string, unknown>;
+    const from = (flag: string) => {
+      for (const source of ['env', 'file', 'command']) {
+        const value = given[`${flag}-${source}`] as string | undefined;
+        if (value !== undefined) return { [source]: source === 'file' ? resolve(value) : value };
+      }
+      return undefined;
+    };
+    const sources = Object.entries({
+      databaseUrlFrom: from('database-url'),
+      brokerUrlFrom: from('broker-url'),
+      cacheUrlFrom: from('cache-url'),
+    }).filter(([, source]) => source);
+    const context: Context = {
+      ...settings,
+      ...Object.fromEntries(sources),
+      ...(store && { store }),
+      ...(production && { production }),
+    };
+    await addContext(process.env, name, context, { use, replace, dryRun });
+    this.log(`${dryRun ? 'Would add' : 'Added'} ${name}${use ? ', in use' : ''}.`);
+    return { ...shownContext({ name, context, current: use }), dryRun };
+  }
+}

@@ -1,0 +1,32 @@
+import { BaseCommand } from '../../baseCommand.ts';
+import type { ShownContext } from '../../contextView.ts';
+import { renderTable } from '../../ui/table.ts';
+
+export default class ContextList extends BaseCommand {
+  static override summary = 'List the clusters that have a name';
+  static override description = 'The one in use is marked with *. Passwords are not shown.';
+  static override examples = ['<%= config.bin %> context list', '<%= config.bin %> context list --json'];
+
+  async run(): Promise<{ contexts: ShownContext[] }> {
+    await this.parse(ContextList);
+    const { listContexts } = await import('../../engine/config/contexts.ts');
+    const { settingText, shownContext } = await import('../../contextView.ts');
+    const contexts = (await listContexts(process.env)).map(shownContext);
+    this.log(
+      renderTable(
+        ['', 'context', 'production', 'database'],
+        contexts.map(({ name, current, production, settings }) => {
+          const database = settings.databaseUrl ?? settings.databaseUrlFrom;
+          return [
+            current ? '*' : '',
+            name,
+            production ? 'yes' : 'no',
+            database === undefined ? '(embedded)' : settingText(database),
+          ];
+        }),
+        { borders: Boolean(process.stdout.isTTY) },
+      ),
+    );
+    return { contexts };
+  }
+}

@@ -1,0 +1,27 @@
+import { Args } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import type { ShownContext } from '../../contextView.ts';
+import { renderTable } from '../../ui/table.ts';
+
+export default class ContextShow extends BaseCommand {
+  static override summary = 'Show the settings of a context, without its passwords';
+  static override args = { name: Args.string({ description: 'name of the context; the one in use' }) };
+  static override examples = ['<%= config.bin %> context show', '<%= config.bin %> context show prod --json'];
+
+  async run(): Promise<ShownContext> {
+    const { args, flags } = await this.parse(ContextShow);
+    const { listContexts, readContext } = await import('../../engine/config/contexts.ts');
+    const { settingText, shownContext } = await import('../../contextView.ts');
+    const { name, context } = await readContext(process.env, args.name ?? flags.context);
+    const current = (await listContexts(process.env)).some((one) => one.current && one.name === name);
+    const shown = shownContext({ name, context, current });
+    const rows = Object.entries(shown.settings).map(([key, value]) => [key, settingText(value)]);
+    this.log(`context ${name}${current ? ', in use' : ''}`);
+    this.log(
+      rows.length === 0
+        ? 'No settings: the embedded cluster.'
+        : renderTable(['setting', 'value'], rows, { borders: Boolean(process.stdout.isTTY) }),
+    );
+    return shown;
+  }
+}

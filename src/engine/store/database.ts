@@ -56,6 +56,8 @@ const SERVER_KEEPS_ALIVE = {
   tcp_keepalives_count: '4',
   tcp_user_timeout: '30000',
 } as const;
+/** Compiling a statement of thousands of keys, as the server does by default, takes longer than running it. */
+const NEVER_COMPILED = { jit: 'off' } as const;
 /** Shards move from node to node: what is known of them is asked for again after so long. */
 const TOPOLOGY_AGE_MS = 30_000;
 const UNREACHABLE = new Set([
@@ -203,7 +205,7 @@ export class Database implements Store {
       ...KEEP_ALIVE,
       application_name: options.applicationName ?? 'feedctl',
       types,
-      options: Object.entries({ ...SERVER_KEEPS_ALIVE, ...options.sessionSettings })
+      options: Object.entries({ ...SERVER_KEEPS_ALIVE, ...NEVER_COMPILED, ...options.sessionSettings })
         .map(([name, value]) => `-c ${name}=${value}`)
         .join(' '),
     });

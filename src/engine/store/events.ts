@@ -1,5 +1,7 @@
 import type { EventRef, EventType, FeedEvent } from '../model/event.ts';
 import { firstIdAt } from '../model/ids.ts';
+import { STEP_TRIES } from '../resilience/limits.ts';
+import { repeat } from '../resilience/repeat.ts';
 import type { Database, Queryable } from './database.ts';
 import { inParallel } from './parallel.ts';
 
@@ -10,31 +12,30 @@ const MONDAY_MS = 4 * DAY_MS;
 const WEEKS_AHEAD = 4;
 
 /**
- * In: ids and aggregates, as arrays; lowest and highest id, so that only the partitions concerned are looked at. The
- * last condition says nothing new: Citus finds the one shard by it.
+ * In: ids and aggregates, as arrays. Each event by its key and nothing else: told of a range of ids too, the server takes
+ * the newest ids, of which its statistics know nothing, for a single row, and compares each event with each.
  */
 const MARK_DISPATCHED = `
   update events e set dispatched_at = now()
   from unnest($1::bigint[], $2::bigint[]) d(id, aggregate_id)
-  where e.aggregate_id = d.aggregate_id and e.id = d.id and e.id between $3 and $4 and e.aggregate_id = any($2)`;
+  where e.aggregate_id = d.aggregate_id and e.id = d.id`;
+
+/** The last condition says nothing new: Citus finds the one shard by it. */
+const MARK_SHARD_DISPATCHED = `${MARK_DISPATCHED} and e.aggregate_id = any($2)`;
 
 /** Shards that are written at a time. */
 const MARK_LANES = 4;
 
 export async function markDispatched(db: Database, events: readonly EventRef[]): Promise<void> {
-  const groups = (await db.topology()).group(events, (event) => event.aggregateId);
-  await inParallel(groups, MARK_LANES, (group) => markGroup(db, group));
-}
-
-async function markGroup(db: Queryable, events: readonly EventRef[]): Promise<void> {
-  const ids = events.map((event) => event.id);
-  let low = Number.MAX_SAFE_INTEGER;
-  let high = 0;
-  for (const id of ids) {
-    if (id < low) low = id;
-    if (id > high) high = id;
-  }
-  await db.query(MARK_DISPATCHED, [ids, events.map((event) => event.aggregateId), low, high]);
+  const topology = await db.topology();
+  const statement = topology.distributed ? MARK_SHARD_DISPATCHED : MARK_DISPATCHED;
+  // In one order: the sweeper may be marking some of them at the same time.
+  const inOrder = events.toSorted((a, b) => a.aggregateId - b.aggregateId || a.id - b.id);
+  const groups = topology.group(inOrder, (event) => event.aggregateId);
+  await inParallel(groups, MARK_LANES, (group) => {
+    const values = [group.map((event) => event.id), group.map((event) => event.aggregateId)];
+    return repeat(() => db.query(statement, values), { ...STEP_TRIES, dependency: 'database' });
+  });
 }
 
 /** Events that were committed at least `minAgeMs` ago and that no bus has confirmed, oldest first. */

@@ -71,10 +71,10 @@ export async function startWorkerRole(
   cluster: Cluster,
   resources: Resources,
   version: string,
-  onBatch?: (messages: CheckedMessage[]) => void,
+  options: { onBatch?: ((messages: CheckedMessage[]) => void) | undefined; drainable?: boolean } = {},
 ): Promise<Worker> {
   await ensureEventPartitions(cluster.db);
-  const worker = await startWorker({ ...cluster, version, onBatch });
+  const worker = await startWorker({ ...cluster, version, ...options });
   resources.add('worker', () => worker.stop(DRAIN_MS));
   return worker;
 }
@@ -127,7 +127,7 @@ export async function startEmbeddedCluster(
     const cluster = await openCluster(config, { databaseUrl: postgres.databaseUrl, log, metrics });
     resources.add('connections', () => cluster.close());
     // Released the other way round: the gateway takes no more posts, then the worker finishes those that came.
-    const worker = await startWorkerRole(cluster, resources, version, options.onBatch);
+    const worker = await startWorkerRole(cluster, resources, version, { onBatch: options.onBatch });
     const { gateway, cache } = await startGatewayRole(cluster, resources, options);
     await lock.publish({ databaseUrl: postgres.databaseUrl, gatewayUrl: gateway.url });
     return {

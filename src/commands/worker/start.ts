@@ -29,6 +29,7 @@ export default class WorkerStart extends BaseCommand {
     const { flags } = await this.parse(WorkerStart);
     // A batch is garbage after milliseconds. A young generation that grows with the load gains nothing, and takes 60 MB.
     setFlagsFromString('--semi-space-growth-factor=1');
+    const { drainAsked } = await import('../../engine/admin/workers.ts');
     const { startMetricsRole, startWorkerRole } = await import('../../engine/roles.ts');
     await this.runRole(flags, async (cluster) => {
       const port = flags['metrics-port'];
@@ -36,11 +37,14 @@ export default class WorkerStart extends BaseCommand {
         port === undefined
           ? undefined
           : await startMetricsRole(cluster, cluster.resources, { host: flags['metrics-host'], port });
-      const worker = await startWorkerRole(cluster, cluster.resources, this.config.version);
+      const worker = await startWorkerRole(cluster, cluster.resources, this.config.version, {
+        drainable: true,
+      });
+      const { ended } = await drainAsked(cluster.db, cluster.resources, worker.id);
       if (this.jsonEnabled())
         this.logJson({ ready: true, workerId: worker.id, ...(metrics && { metricsUrl: metrics.url }) });
       this.log(`Worker ${worker.id} is ready${metrics ? `; metrics at ${metrics.url}/metrics` : ''}.`);
-      return {};
+      return { ended };
     });
   }
 }

@@ -1,9 +1,9 @@
-import { hostname } from 'node:os';
 import type { QueueDepth } from '../bus/bus.ts';
 import type { Cluster } from '../cluster.ts';
 import { withoutPassword } from '../store/database.ts';
-import { listWorkers, type WorkerRow } from '../store/roles.ts';
-import { type GatewayState, gatewayStates, isHeardOf } from './gateways.ts';
+import type { WorkerRow } from '../store/roles.ts';
+import { type GatewayState, gatewayStates } from './gateways.ts';
+import { type WorkerState, workerStates } from './workers.ts';
 
 export interface Component {
   readonly name: string;
@@ -19,7 +19,7 @@ export interface ClusterStatus {
   readonly ready: boolean;
   readonly components: readonly Component[];
   readonly queues: readonly QueueDepth[];
-  readonly workers: readonly (WorkerRow & { ready: boolean })[];
+  readonly workers: readonly WorkerState[];
   readonly gateways: readonly GatewayState[];
 }
 
@@ -33,7 +33,7 @@ export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatu
   );
   const { citusVersion, shards } = await db.topology();
   const nodes = new Set(shards.map(({ node }) => `${node.host}:${node.port}`)).size;
-  const workers = (await listWorkers(db)).map((row) => ({ ...row, ready: isHeardOf(row) && !isGone(row) }));
+  const workers = await workerStates(db);
   const gateways = await gatewayStates(db);
   const broker = await bus.health?.();
   const queues = (broker?.ready ?? true) ? await bus.depths() : [];
@@ -94,17 +94,6 @@ export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatu
     workers,
     gateways,
   };
-}
-
-/** Of a process of this machine one need not wait for its silence. */
-function isGone({ host, pid }: WorkerRow): boolean {
-  if (host !== hostname()) return false;
-  try {
-    process.kill(pid, 0);
-    return false;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'ESRCH';
-  }
 }
 
 const versions = (workers: readonly WorkerRow[]): string =>

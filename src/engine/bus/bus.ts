@@ -120,6 +120,8 @@ export interface Bus {
   consume(options: ConsumeOptions, onDeliveries: (deliveries: Delivery[]) => void): Promise<Consumer>;
   /** Into how many partitions rows are sorted before they are published. A power of two; it may change. */
   partitions(): Promise<number>;
+  /** Partitions that this process alone reads now. Only where they are dealt out. */
+  reads?(): string[];
   mark(queues: readonly MarkedQueue[]): Promise<BusMark>;
   /** Whether everything before the mark has been acked or dead-lettered. */
   hasPassed(mark: BusMark): Promise<boolean>;

@@ -9,10 +9,12 @@ export function guardedBus(bus: Bus, guard: Guard): Bus {
   const publishIn = bus.publishIn?.bind(bus);
   const health = bus.health?.bind(bus);
   const check = bus.check?.bind(bus);
+  const reads = bus.reads?.bind(bus);
   return {
     kind: bus.kind,
     ...(health && { health }),
     ...(check && { check }),
+    ...(reads && { reads }),
     publish: (messages) => guard.run(() => bus.publish(messages)),
     ...(publishIn && { publishIn }),
     consume: (options, onDeliveries) => bus.consume(options, onDeliveries),

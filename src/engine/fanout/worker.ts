@@ -37,22 +37,38 @@ export async function startWorker(context: {
   log: Log;
   metrics?: Metrics | undefined;
   version: string;
+  /** The process is nothing but this worker: `worker drain` may end it. */
+  drainable?: boolean | undefined;
   onBatch?: ((messages: CheckedMessage[]) => void) | undefined;
 }): Promise<Worker> {
   const { db, bus, changes, log, metrics, version } = context;
   const id = randomUUID();
-  const identity = { id, host: hostname(), pid: process.pid, version, startedAt: new Date() };
+  const { drainable = false } = context;
+  const identity = { id, host: hostname(), pid: process.pid, version, startedAt: new Date(), drainable };
   const resources = new Resources();
   let rowsWritten = 0;
+  let lagMs: number | null = null;
+  let last = { at: performance.now(), rowsWritten };
+  const beat = async (): Promise<void> => {
+    const at = performance.now();
+    const rowsPerSecond = ((rowsWritten - last.rowsWritten) * 1_000) / Math.max(1, at - last.at);
+    last = { at, rowsWritten };
+    const memoryBytes = process.memoryUsage.rss();
+    const slowest = lagMs;
+    lagMs = null;
+    const reads = bus.reads?.() ?? null;
+    await workerHeartbeat(db, identity, { rowsWritten, rowsPerSecond, lagMs: slowest, memoryBytes, reads });
+  };
   let deadline = 10_000;
   try {
-    await workerHeartbeat(db, identity, rowsWritten);
+    await beat();
     resources.add('registration', () => unregisterWorker(db, id));
     const presence = await openPresence(db);
     resources.add('presence', () => presence.close());
     const notifier = openNotifier(bus, presence);
-    const onWritten = (rows: number) => {
+    const onWritten = (rows: number, committedAt: number) => {
       rowsWritten += rows;
+      lagMs = Math.max(lagMs ?? 0, Date.now() - committedAt);
     };
     // Started from the end of the path and stopped from its beginning: what is under way flows out.
     const writer = await startWriter({
@@ -84,7 +100,7 @@ export async function startWorker(context: {
         metrics?.count('feedctl_events_swept_total', swept);
         if (swept > 0) log.info({ events: swept }, 'undispatched events published');
       }),
-      every(HEARTBEAT_MS, 'heartbeat', log, () => workerHeartbeat(db, identity, rowsWritten)),
+      every(HEARTBEAT_MS, 'heartbeat', log, beat),
       every(MAINTAIN_EVERY_MS, 'maintenance', log, () => maintain(db, bus, log)),
     ];
     resources.add('timers', async () => {

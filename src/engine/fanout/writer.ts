@@ -44,7 +44,8 @@ export interface WriterContext {
   readonly notifier: Notifier;
   readonly log: Log;
   readonly metrics?: Metrics | undefined;
-  readonly onWritten?: (rows: number) => void;
+  /** Told of each batch: its new rows, and when its oldest post was committed, in unix milliseconds. */
+  readonly onWritten?: (rows: number, committedAt: number) => void;
   /** Sees the messages of each batch that is written: a benchmark gives the same rows to COPY alone. */
   readonly onBatch?: ((messages: CheckedMessage[]) => void) | undefined;
 }
@@ -179,7 +180,7 @@ async function writeShards(context: WriterContext, parts: Part[], groups: ShardR
     );
   }, WITHIN);
   const fresh = written.flat().reduce((sum, count) => sum + count, 0);
-  context.onWritten?.(fresh);
+  context.onWritten?.(fresh, oldest(parts));
   observe(context, parts, { rows: fresh, ms: performance.now() - startedAt });
   if (failure) throw failure;
   return rows;
@@ -209,7 +210,7 @@ async function writeShard(context: WriterContext, { rows, counts }: ShardRows): 
 async function writeBatch(context: WriterContext, parts: Part[], rows: Buffer[]): Promise<Buffer[]> {
   const startedAt = performance.now();
   const done = (rows: number) => {
-    context.onWritten?.(rows);
+    context.onWritten?.(rows, oldest(parts));
     observe(context, parts, { rows, ms: performance.now() - startedAt });
   };
   const commit = async (session: Session, written: number[]) => {
@@ -242,6 +243,9 @@ async function writeBatch(context: WriterContext, parts: Part[], rows: Buffer[])
   done(written.reduce((sum, count) => sum + count, 0));
   return rows;
 }
+
+const oldest = (parts: readonly Part[]): number =>
+  parts.reduce((least, { header }) => Math.min(least, header.committedAt), Number.POSITIVE_INFINITY);
 
 function observe({ metrics }: WriterContext, parts: Part[], batch: { rows: number; ms: number }): void {
   if (!metrics) return;

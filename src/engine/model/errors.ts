@@ -199,6 +199,7 @@ export const ERRORS = {
   USER_EXISTS: { exit: 1, mend: 'Pick another id, or leave --id away.' },
   USER_NOT_FOUND: { exit: 1, mend: 'Check the id, or create the user with `feedctl user create`.' },
   VERSION_CONFLICT: { exit: 1, mend: 'Read the post again and repeat the change on its newest version.' },
+  WORKER_NOT_FOUND: { exit: 1, mend: 'See `feedctl worker list` for the ids.' },
   WRONG_PASSWORD: { exit: 1, mend: 'Correct the password; a user made by a command has none.' },
 } as const satisfies Record<string, { exit: 1 | 2 | 3; mend: string; failure?: Failure }>;
 

@@ -1,13 +1,27 @@
 import type { Queryable } from './database.ts';
 
-export interface WorkerRow {
+/** What a worker says of itself every five seconds. */
+export interface WorkerBeat {
+  /** Since it started. */
+  readonly rowsWritten: number;
+  /** Since the heartbeat before. */
+  readonly rowsPerSecond: number | null;
+  /** From the commit of a post to that of its rows, of the slowest batch since then; null where there was none. */
+  readonly lagMs: number | null;
+  readonly memoryBytes: number | null;
+  /** Partitions that it alone reads; null where workers share all queues. */
+  readonly reads: readonly string[] | null;
+}
+
+export interface WorkerRow extends WorkerBeat {
   readonly id: string;
   readonly host: string;
   readonly pid: number;
   readonly version: string;
   readonly startedAt: Date;
+  /** Its process is nothing but this worker. */
+  readonly drainable: boolean;
   readonly heartbeatAgeMs: number;
-  readonly rowsWritten: number;
 }
 
 export interface GatewayRow {
@@ -18,18 +32,24 @@ export interface GatewayRow {
   readonly online: number;
 }
 
-export type WorkerIdentity = Pick<WorkerRow, 'id' | 'host' | 'pid' | 'version' | 'startedAt'>;
+export type WorkerIdentity = Pick<WorkerRow, 'id' | 'host' | 'pid' | 'version' | 'startedAt' | 'drainable'>;
 
 /** A worker is there, or there again: one that was stopped for a while has been taken for dead meanwhile. */
 export async function workerHeartbeat(
   db: Queryable,
-  { id, host, pid, version, startedAt }: WorkerIdentity,
-  rowsWritten: number,
+  identity: WorkerIdentity,
+  beat: WorkerBeat,
 ): Promise<void> {
+  const { id, host, pid, version, startedAt, drainable } = identity;
+  const { rowsWritten, rowsPerSecond, lagMs, memoryBytes, reads } = beat;
   await db.query(
-    `insert into workers (id, host, pid, version, started_at, rows_written) values ($1, $2, $3, $4, $5, $6)
-     on conflict (id) do update set heartbeat_at = now(), rows_written = excluded.rows_written`,
-    [id, host, pid, version, startedAt, rowsWritten],
+    `insert into workers (id, host, pid, version, started_at, drainable, rows_written, rows_per_second, lag_ms,
+                          memory_bytes, reads)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+     on conflict (id) do update set heartbeat_at = now(), rows_written = excluded.rows_written,
+       rows_per_second = excluded.rows_per_second, lag_ms = excluded.lag_ms,
+       memory_bytes = excluded.memory_bytes, reads = excluded.reads`,
+    [id, host, pid, version, startedAt, drainable, rowsWritten, rowsPerSecond, lagMs, memoryBytes, reads],
   );
 }
 
@@ -54,7 +74,8 @@ const HEARTBEAT_AGE =
 
 export async function listWorkers(db: Queryable): Promise<WorkerRow[]> {
   const { rows } = await db.query<WorkerRow>(
-    `select id, host, pid, version, started_at as "startedAt", rows_written as "rowsWritten", ${HEARTBEAT_AGE}
+    `select id, host, pid, version, started_at as "startedAt", drainable, rows_written as "rowsWritten",
+            rows_per_second as "rowsPerSecond", lag_ms as "lagMs", memory_bytes as "memoryBytes", reads, ${HEARTBEAT_AGE}
      from workers order by started_at`,
   );
   return rows;

@@ -69,7 +69,7 @@ async function openNamed(config: Config, options: BenchClusterOptions): Promise<
       await emptyAll(cluster.db);
       await cluster.changes.resetting(cluster.db);
     });
-    await startWorkerRole(cluster, resources, options.version, options.onBatch);
+    await startWorkerRole(cluster, resources, options.version, { onBatch: options.onBatch });
     const { gateway, cache } = await startGatewayRole(cluster, resources, { host: '127.0.0.1', port: 0 });
     return { cluster, cache, gateway, stop: () => resources.release() };
   } catch (error) {

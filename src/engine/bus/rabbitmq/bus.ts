@@ -137,6 +137,10 @@ export class RabbitBus implements Bus {
     return (this.#topology ?? (await this.#readTopology())).partitions;
   }
 
+  reads(): string[] {
+    return [...this.#consumers].flatMap((consumer) => consumer.open).sort();
+  }
+
   async publish(messages: readonly Outgoing[]): Promise<void> {
     if (messages.length === 0) return;
     for (const { queue } of messages) {

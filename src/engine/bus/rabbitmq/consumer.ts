@@ -61,6 +61,11 @@ export class RabbitConsumer implements Consumer {
     this.#onStopped = onStopped;
   }
 
+  /** Names at the broker of what is consumed now. */
+  get open(): string[] {
+    return [...this.#readers.values()].filter((reader) => reader.isOpen).map((reader) => reader.name);
+  }
+
   /** By name at the broker; queues of which nothing is here are left out. */
   held(): Record<string, Held> {
     const held: Record<string, Held> = {};

@@ -1,0 +1,53 @@
+import { Args, Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import { dryRunFlag, yesFlag } from '../../flags.ts';
+import { formatCount } from '../../ui/format.ts';
+
+interface DrainResult {
+  workerId: string;
+  host: string;
+  pid: number;
+  seconds: number;
+  drained: boolean;
+  dryRun: boolean;
+}
+
+export default class WorkerDrain extends BaseCommand {
+  static override summary = 'Let a worker finish what it holds and exit';
+  static override description =
+    'As a SIGTERM to its process, asked over the database: no more messages, those in hand are finished, the others go on with the rest, and the process exits with 0. Waits until the worker has left. Whatever supervises the process may start it again.';
+  static override args = { worker: Args.string({ description: 'id of the worker', required: true }) };
+  static override flags = {
+    timeout: Flags.integer({ description: 'seconds to wait until it has left', default: 30, min: 1 }),
+    'dry-run': dryRunFlag,
+    yes: yesFlag,
+  };
+  static override examples = [
+    '<%= config.bin %> worker drain 943e8033-dc64-43be-a622-b3ac83f15c68',
+    '<%= config.bin %> worker drain 943e8033-dc64-43be-a622-b3ac83f15c68 --yes --json',
+  ];
+
+  async run(): Promise<DrainResult> {
+    const { args, flags } = await this.parse(WorkerDrain);
+    const { drainWorker, planWorkerDrain } = await import('../../engine/admin/workers.ts');
+    const { signal } = this;
+    return this.withCluster(flags, async ({ db }) => {
+      const { worker, others } = await planWorkerDrain(db, args.worker);
+      const { id: workerId, host, pid } = worker;
+      const what = `the worker on ${host} (process ${pid})`;
+      const elsewhere =
+        others > 0
+          ? `${formatCount(others)} other worker(s) go on.`
+          : 'No other worker runs: posts wait until one does.';
+      const dryRun = flags['dry-run'];
+      if (dryRun) {
+        this.log(`Would drain ${what}. ${elsewhere}`);
+        return { workerId, host, pid, seconds: 0, drained: false, dryRun };
+      }
+      await this.confirm(`${elsewhere} Drain ${what}?`, flags.yes ?? false);
+      const { seconds } = await drainWorker(db, workerId, { timeoutMs: flags.timeout * 1_000, signal });
+      this.log(`Drained ${what} in ${seconds} s.`);
+      return { workerId, host, pid, seconds, drained: true, dryRun };
+    });
+  }
+}

@@ -1,6 +1,6 @@
 import { Flags } from '@oclif/core';
 import type { GatewayOptions } from './engine/gateway/gateway.ts';
-import { REQUESTS_A_MINUTE, SOCKETS } from './engine/resilience/limits.ts';
+import { REQUEST_LIMITS, SOCKETS } from './engine/resilience/limits.ts';
 import { portFlag } from './flags.ts';
 
 const perMinute = (description: string, env: string, value: number) =>
@@ -17,7 +17,7 @@ export const gatewayFlags = {
   host: Flags.string({ description: 'address the gateway listens on', default: '127.0.0.1' }),
   origin: Flags.string({
     description:
-      'let browsers in from pages of this origin only, e.g. https://app.example; may be given several times',
+      'let browsers in from pages of this origin and of the gateway itself only, e.g. https://app.example; may be given several times',
     env: 'FEEDCTL_ORIGIN',
     multiple: true,
     delimiter: ',',
@@ -34,24 +34,30 @@ export const gatewayFlags = {
     default: SOCKETS.perIp,
     min: 0,
   }),
-  'user-limit': perMinute('of a user', 'FEEDCTL_USER_LIMIT', REQUESTS_A_MINUTE.user),
+  'user-limit': perMinute('of a user', 'FEEDCTL_USER_LIMIT', REQUEST_LIMITS.user),
   'user-write-limit': perMinute(
     'of a user that are posts or follows',
     'FEEDCTL_USER_WRITE_LIMIT',
-    REQUESTS_A_MINUTE.userWrites,
+    REQUEST_LIMITS.userWrites,
   ),
-  'ip-limit': perMinute('of an IP address', 'FEEDCTL_IP_LIMIT', REQUESTS_A_MINUTE.ip),
+  'ip-limit': perMinute('of an IP address', 'FEEDCTL_IP_LIMIT', REQUEST_LIMITS.ip),
   'ip-unauthenticated-limit': perMinute(
     'of an IP address without a valid token',
     'FEEDCTL_IP_UNAUTHENTICATED_LIMIT',
-    REQUESTS_A_MINUTE.ipUnauthenticated,
+    REQUEST_LIMITS.ipUnauthenticated,
   ),
   'limit-burst': Flags.integer({
     description: 'per cent by which limits may be exceeded once in ten minutes',
     env: 'FEEDCTL_LIMIT_BURST',
-    default: REQUESTS_A_MINUTE.burstPercent,
+    default: REQUEST_LIMITS.burstPercent,
     min: 0,
     max: 1_000,
+  }),
+  'failed-login-limit': Flags.integer({
+    description: 'wrong passwords of one account in ten minutes; 0: no limit',
+    env: 'FEEDCTL_FAILED_LOGIN_LIMIT',
+    default: REQUEST_LIMITS.failedLogins,
+    min: 0,
   }),
   'trusted-proxy': Flags.string({
     description: 'believe the X-Forwarded-For of this address or network; may be given several times',
@@ -73,6 +79,7 @@ export const gatewayOptions = (flags: {
   'ip-limit': number;
   'ip-unauthenticated-limit': number;
   'limit-burst': number;
+  'failed-login-limit': number;
   'trusted-proxy'?: string[] | undefined;
 }): GatewayOptions => ({
   host: flags.host,
@@ -83,6 +90,7 @@ export const gatewayOptions = (flags: {
     ip: flags['ip-limit'],
     ipUnauthenticated: flags['ip-unauthenticated-limit'],
     burstPercent: flags['limit-burst'],
+    failedLogins: flags['failed-login-limit'],
   },
   trustedProxies: flags['trusted-proxy'],
   sockets: {

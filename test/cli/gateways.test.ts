@@ -4,7 +4,7 @@ import { follow, unfollow } from '../../src/engine/social/follows.ts';
 import { createPost } from '../../src/engine/social/posts.ts';
 import { inParallel } from '../../src/engine/store/parallel.ts';
 import { Random } from '../properties/random.ts';
-import { start, waitUntil } from '../support/cli.ts';
+import { feedctl, json, start, waitUntil } from '../support/cli.ts';
 import { type TestCluster, testCluster } from '../support/cluster.ts';
 import { testClient } from '../support/gateways.ts';
 import { openProxy } from '../support/proxy.ts';
@@ -15,7 +15,12 @@ const SEED = Number(process.env.FEEDCTL_SEED || Date.now() % 2 ** 31);
 
 async function gatewayProcess(cluster: TestCluster, databaseUrl = cluster.url) {
   const process = start(['gateway', 'start', '--port', '0', '--sockets-per-ip', '0', '--json'], {
-    env: { FEEDCTL_DATABASE_URL: databaseUrl, FEEDCTL_LOG_LEVEL: 'warn' },
+    env: {
+      FEEDCTL_DATABASE_URL: databaseUrl,
+      FEEDCTL_LOG_LEVEL: 'warn',
+      FEEDCTL_IP_LIMIT: '0',
+      FEEDCTL_USER_LIMIT: '0',
+    },
   });
   const { gatewayUrl } = JSON.parse(await process.printed(/^\{[\s\S]*\n\}\n/)) as { gatewayUrl: string };
   return { ...process, gatewayUrl };
@@ -158,4 +163,42 @@ test('feed watch goes on at another gateway when its own stops', async () => {
     .split('\n')
     .map((line) => (JSON.parse(line) as { postText: string }).postText);
   expect(texts).toEqual(['at the first', 'in between', 'at the second']);
+});
+
+test('a key is rotated under gateways that run: tokens stay good, or end everywhere', async () => {
+  const cluster = await testCluster();
+  const gateways = [await gatewayProcess(cluster), await gatewayProcess(cluster)];
+  const [user] = (await cluster.users(1)) as [number];
+  const at = { env: { FEEDCTL_DATABASE_URL: cluster.url } };
+  const statuses = (token: string) =>
+    Promise.all(
+      gateways.map(async ({ gatewayUrl }) => {
+        const headers = { authorization: `Bearer ${token}` };
+        return (await fetch(`${gatewayUrl}/post/feed`, { headers })).status;
+      }),
+    );
+  const rotate = (...flags: string[]) => feedctl(['gateway', 'rotate-key', ...flags], at);
+  const tokenOf = async () => (await json<{ token: string }>(['user', 'token', String(user)], at)).token;
+  const first = await tokenOf();
+
+  const planned = await rotate('--revoke', '--dry-run', '--json');
+  expect(JSON.parse(planned.stdout)).toEqual({ keyId: null, accepted: [], revoked: ['0'] });
+  expect(planned.status).toBe(0);
+  const unasked = await rotate('--revoke', '--json');
+  expect(unasked.status, 'nobody was asked').toBe(2);
+  expect(JSON.parse(unasked.stdout).error.message).toContain('--yes');
+  expect(await statuses(first)).toEqual([200, 200]);
+
+  const rotated = await rotate();
+  expect(rotated).toMatchObject({ status: 0, stderr: '' });
+  expect(rotated.stdout).toMatch(/^Tokens are signed with key \S+\.\nKey 0 is accepted until .+\.\n$/);
+  const second = await tokenOf();
+  // A gateway that has not heard of the key reads it when it meets it, once a second at most.
+  await expect.poll(() => statuses(second)).toEqual([200, 200]);
+  expect(await statuses(first)).toEqual([200, 200]);
+
+  const revoked = await rotate('--revoke', '--yes', '--json');
+  expect(JSON.parse(revoked.stdout)).toMatchObject({ accepted: [], revoked: ['0', expect.any(String)] });
+  for (const token of [first, second]) await expect.poll(() => statuses(token)).toEqual([401, 401]);
+  expect(await statuses(await tokenOf())).toEqual([200, 200]);
 });

@@ -7,7 +7,6 @@ import ajvFormats from 'ajv-formats';
 import Fastify, { type ConnectionError, type FastifyReply } from 'fastify';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { bearerOf } from './bearer.ts';
-import type { Limiter } from './limits.ts';
 import { PROBLEM_TYPE, problem, problemOf } from './problems.ts';
 import { type App, addRoutes, type RouteContext } from './routes.ts';
 import { Problem } from './schemas.ts';
@@ -20,7 +19,6 @@ const REQUEST_TIMEOUT_MS = 20_000;
 const MAX_HEADER_BYTES = 16 * 1024;
 
 export interface AppContext extends RouteContext {
-  readonly limiter: Limiter;
   /** Who sent a request, as limits count. */
   readonly addressOf: (request: IncomingMessage) => string;
   readonly metrics?: Metrics | undefined;

@@ -21,6 +21,8 @@ const KNOWN_TOKENS = 20_000;
 export interface Tokens {
   /** The user a token stands for. Needs no database, but for a key id it has not heard of. Throws INVALID_TOKEN. */
   check(token: string): Promise<number>;
+  /** The same for a token that is not expected again soon, as that of a WebSocket: nothing is kept of it. */
+  checkOnce(token: string): Promise<number>;
   /** Throws INVALID_TOKEN for anything but a token of an operator: that of a user is none. */
   checkOperator(token: string): Promise<void>;
   sign(userId: number): Promise<string>;
@@ -81,16 +83,23 @@ export async function openTokens(db: Queryable): Promise<Tokens> {
       throw invalidToken();
     }
   };
+  const userOf = async (token: string) => {
+    const { payload, until } = await verify(token, ['sub']);
+    const userId = Number(payload.sub);
+    if (!Number.isSafeInteger(userId) || userId <= 0) throw invalidToken();
+    return { userId, until };
+  };
   await refresh();
   return {
     async check(token) {
       const before = known.get(token);
       if (before && before.until > Date.now()) return before.userId;
-      const { payload, until } = await verify(token, ['sub']);
-      const userId = Number(payload.sub);
-      if (!Number.isSafeInteger(userId) || userId <= 0) throw invalidToken();
-      known.set(token, { userId, until });
-      return userId;
+      const found = await userOf(token);
+      known.set(token, found);
+      return found.userId;
+    },
+    async checkOnce(token) {
+      return (await userOf(token)).userId;
     },
     async checkOperator(token) {
       const { payload } = await verify(token, ['role']);
@@ -105,28 +114,28 @@ const invalidToken = () => new FeedctlError('INVALID_TOKEN', 'the token is missi
 
 const secretKey = (secret: string): KeyObject => createSecretKey(Buffer.from(secret, 'hex'));
 
-const sign = ({ id, secret }: TokenKey, userId: number): Promise<string> =>
-  new SignJWT()
+/** `subject`: a user; undefined for an operator. */
+function sign({ id, secret }: TokenKey, subject: number | undefined): Promise<string> {
+  const [claims, seconds] =
+    subject === undefined
+      ? [{ role: OPERATOR }, OPERATOR_SECONDS]
+      : [{ sub: String(subject) }, TOKEN_SECONDS];
+  return new SignJWT(claims)
     .setProtectedHeader({ alg: ALGORITHM, kid: id })
-    .setSubject(String(userId))
     .setIssuedAt()
-    .setExpirationTime(`${TOKEN_SECONDS}s`)
+    .setExpirationTime(`${seconds}s`)
     .sign(secretKey(secret));
+}
+
+const signingKey = async (db: Queryable): Promise<TokenKey> => (await readTokenKeys(db)).at(-1)!;
 
 /** A JWT that lets its bearer act as that user at any gateway of the cluster for 12 hours. */
-export async function signToken(db: Queryable, userId: number): Promise<string> {
-  return sign((await readTokenKeys(db)).at(-1)!, userId);
-}
+export const signToken = async (db: Queryable, userId: number): Promise<string> =>
+  sign(await signingKey(db), userId);
 
 /** A JWT without a user, for the `/admin` routes of every gateway: whoever may read the database may ask them. */
-export async function signOperatorToken(db: Queryable): Promise<string> {
-  const { id, secret } = (await readTokenKeys(db)).at(-1)!;
-  return new SignJWT({ role: OPERATOR })
-    .setProtectedHeader({ alg: ALGORITHM, kid: id })
-    .setIssuedAt()
-    .setExpirationTime(`${OPERATOR_SECONDS}s`)
-    .sign(secretKey(secret));
-}
+export const signOperatorToken = async (db: Queryable): Promise<string> =>
+  sign(await signingKey(db), undefined);
 
 /** For operators: a token of a user who exists. Throws USER_NOT_FOUND. */
 export async function issueToken(db: Queryable, userId: number): Promise<string> {

@@ -5,7 +5,7 @@ import { type Connection, openHub } from '../live/hub.ts';
 import { joinCluster } from '../live/membership.ts';
 import { confirmUnfollows } from '../live/unfollows.ts';
 import { FeedctlError } from '../model/errors.ts';
-import { REQUESTS_A_MINUTE } from '../resilience/limits.ts';
+import { REQUEST_LIMITS } from '../resilience/limits.ts';
 import { Resources } from '../resources.ts';
 import type { SocialContext } from '../social/context.ts';
 import { Passwords } from '../social/passwords.ts';
@@ -56,7 +56,7 @@ export async function startGateway(
   options: GatewayOptions,
 ): Promise<Gateway> {
   const { db, log, metrics } = context;
-  const { limits = REQUESTS_A_MINUTE, limitsUrl } = options;
+  const { limits = REQUEST_LIMITS, limitsUrl } = options;
   const resources = new Resources();
   let deadline = 5_000;
   try {
@@ -95,16 +95,23 @@ export async function startGateway(
       clearTimeout(late);
     };
     resources.add('HTTP server', () => closeApp(0));
-    const ofTicket = async (ticket: string, ip: string) => {
-      // Nobody makes the database look for tickets that were made up.
-      await limiter.admit({ ip, userId: undefined, writes: false });
-      return takeTicket(db, ticket);
+    const authenticate = async (query: URLSearchParams, ip: string) => {
+      const stranger = { ip, userId: undefined, writes: false };
+      const ticket = query.get('ticket');
+      if (ticket !== null) {
+        // Nobody makes the database look for tickets that were made up.
+        await limiter.admit(stranger);
+        return takeTicket(db, ticket);
+      }
+      const userId = await tokens.checkOnce(query.get('token') ?? '').catch(async (error) => {
+        await limiter.admit(stranger);
+        throw error;
+      });
+      // A socket costs more than a request: it is announced, and may have its feed read.
+      await limiter.admit({ ...stranger, userId });
+      return userId;
     };
-    const sockets = serveSockets(
-      app.server,
-      { hub, checkToken: tokens.check, takeTicket: ofTicket, addressOf, log, metrics },
-      options.sockets,
-    );
+    const sockets = serveSockets(app.server, { hub, authenticate, addressOf, log, metrics }, options.sockets);
     resources.add('sockets', () => sockets.stop());
     let url: string;
     try {

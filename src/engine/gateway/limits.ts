@@ -6,14 +6,15 @@ import {
   RateLimiterRes,
 } from 'rate-limiter-flexible';
 import { redisServer } from '../cache/redis/connection.ts';
-import { FeedctlError } from '../model/errors.ts';
-import type { REQUESTS_A_MINUTE } from '../resilience/limits.ts';
+import { FeedctlError, isFeedctlError } from '../model/errors.ts';
+import type { REQUEST_LIMITS } from '../resilience/limits.ts';
 import type { RetryLater } from './problems.ts';
 
-export type RequestLimits = { readonly [Name in keyof typeof REQUESTS_A_MINUTE]: number };
+export type RequestLimits = { readonly [Name in keyof typeof REQUEST_LIMITS]: number };
 
 const MINUTE_SECONDS = 60;
 const BURST_SECONDS = 600;
+const LOGIN_SECONDS = 600;
 /** A Redis that takes longer is not waited for: this gateway counts by itself meanwhile. */
 const REDIS_MS = 250;
 
@@ -28,6 +29,11 @@ export interface Caller {
 export interface Limiter {
   /** Throws RATE_LIMITED. */
   admit(caller: Caller): Promise<void>;
+  /**
+   * `attempt` throws WRONG_PASSWORD where that is so. Counted by account, whatever addresses guesses come from, and before the
+   * attempt: guesses made at the same time count too. Throws RATE_LIMITED, with the right password as well.
+   */
+  login(userId: number, attempt: () => Promise<void>): Promise<void>;
   close(): void;
 }
 
@@ -55,20 +61,13 @@ export function openLimiter(
     const steady = counter(name, perMinute, MINUTE_SECONDS);
     const bursty =
       burst > 0 ? new BurstyRateLimiter(steady, counter(`${name}-burst`, burst, BURST_SECONDS)) : steady;
-    return async (key: string) => {
-      try {
-        await bursty.consume(key);
-      } catch (refusal) {
-        if (!(refusal instanceof RateLimiterRes)) throw refusal;
-        const later: RetryLater = { retryAfterSeconds: Math.max(1, Math.ceil(refusal.msBeforeNext / 1000)) };
-        const message = `${what} may make ${perMinute} requests a minute`;
-        throw Object.assign(new FeedctlError('RATE_LIMITED', message), later);
-      }
-    };
+    return (key: string) => take(bursty, key, `${what} may make ${perMinute} requests a minute`);
   };
   const byIp = limit('ip', 'an address', limits.ip);
   const byStranger = limit('stranger', 'an address without a valid token', limits.ipUnauthenticated);
   const byUser = limit('user', 'a user', limits.user);
+  const { failedLogins } = limits;
+  const logins = failedLogins > 0 ? counter('login', failedLogins, LOGIN_SECONDS) : undefined;
   const byWriter = limit('writer', 'a user who posts and follows', limits.userWrites);
   return {
     async admit({ ip, userId, writes }) {
@@ -79,8 +78,35 @@ export function openLimiter(
           : [byIp?.(ip), byUser?.(user), writes && byWriter?.(user)],
       );
     },
+    async login(userId, attempt) {
+      if (!logins) return attempt();
+      const account = String(userId);
+      await take(logins, account, `${failedLogins} wrong passwords of an account are taken in ten minutes`);
+      try {
+        await attempt();
+        await logins.delete(account);
+      } catch (error) {
+        if (!isFeedctlError(error, 'WRONG_PASSWORD')) await logins.reward(account);
+        throw error;
+      }
+    },
     close: () => redis?.disconnect(),
   };
+}
+
+/** Throws RATE_LIMITED with that message. */
+async function take(
+  counter: Pick<RateLimiterMemory, 'consume'>,
+  key: string,
+  message: string,
+): Promise<void> {
+  try {
+    await counter.consume(key);
+  } catch (refusal) {
+    if (!(refusal instanceof RateLimiterRes)) throw refusal;
+    const later: RetryLater = { retryAfterSeconds: Math.max(1, Math.ceil(refusal.msBeforeNext / 1000)) };
+    throw Object.assign(new FeedctlError('RATE_LIMITED', message), later);
+  }
 }
 
 function connect(url: string): Redis {

@@ -6,6 +6,7 @@ import { FeedctlError } from '../model/errors.ts';
 import type { SocialContext } from '../social/context.ts';
 import type { Passwords } from '../social/passwords.ts';
 import type { Tokens } from './auth.ts';
+import type { Limiter } from './limits.ts';
 import { addAdminRoutes, type GatewayAdmin } from './routes/admin.ts';
 import { addFriendRoutes } from './routes/friends.ts';
 import { addPage } from './routes/page.ts';
@@ -17,6 +18,7 @@ export interface RouteContext extends SocialContext {
   readonly cache: FeedCache;
   readonly tokens: Tokens;
   readonly passwords: Passwords;
+  readonly limiter: Limiter;
   /** Throws where the gateway should get no traffic. */
   readonly checkReady: () => Promise<void>;
   readonly admin: GatewayAdmin;

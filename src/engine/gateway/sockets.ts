@@ -1,4 +1,4 @@
-import type { IncomingMessage, Server } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { type RawData, WebSocket, WebSocketServer } from 'ws';
 import { type Cursor, parseCursor } from '../live/cursor.ts';
@@ -27,7 +27,10 @@ export interface SocketLimits {
 
 export interface SocketOptions {
   readonly limits?: SocketLimits | undefined;
-  /** `Origin` headers that are let in, as browsers send them; all where there are none. Other clients send none. */
+  /**
+   * `Origin` headers that are let in, as browsers send them, besides the gateway's own; all where there are none. Other
+   * clients send none.
+   */
   readonly origins?: readonly string[] | undefined;
   /** From one ping to the next. */
   readonly heartbeatMs?: number | undefined;
@@ -98,6 +101,17 @@ const LISTENERS = {
   error(): void {},
 };
 
+/** Of all connections: a function for each would stay with its socket. */
+function destroy(this: Duplex): void {
+  this.destroy();
+}
+
+/** The page that the gateway serves itself is its own origin, under whatever name and behind whatever proxy it is reached. */
+function isAllowed({ origin, host }: IncomingHttpHeaders, origins: readonly string[]): boolean {
+  if (origin === undefined || origins.length === 0 || origins.includes(origin)) return true;
+  return host !== undefined && URL.parse(origin)?.host === host.toLowerCase();
+}
+
 /**
  * Serves WebSockets on an HTTP server: `GET /post/feed/posted?token=…&after=…`, or `?ticket=…`. Frames, close codes and what is refused
  * are in docs/asyncapi.json.
@@ -106,9 +120,8 @@ export function serveSockets(
   server: Server,
   context: {
     hub: Hub;
-    checkToken: (token: string) => Promise<number>;
-    /** Of a client at that address. */
-    takeTicket: (ticket: string, address: string) => Promise<number>;
+    /** The user that a token or a ticket in the query stands for. Throws INVALID_TOKEN or RATE_LIMITED. */
+    authenticate: (query: URLSearchParams, address: string) => Promise<number>;
     /** Who sent a request, as limits count. */
     addressOf: (request: IncomingMessage) => string;
     log: Log;
@@ -143,24 +156,19 @@ export function serveSockets(
   const isFull = (count: number, limit: number) => limit > 0 && count >= limit;
 
   const onUpgrade = async (request: IncomingMessage, stream: Duplex, head: Buffer) => {
-    stream.on('error', () => stream.destroy());
+    stream.on('error', destroy);
     const url = URL.parse(`http://gateway${request.url ?? '/'}`);
     if (!url) return refuse(stream, '400 Bad Request');
     if (url.pathname !== PATH) return refuse(stream, '404 Not Found');
     if (draining) return refuse(stream, '503 Service Unavailable', 1);
-    const { origin } = request.headers;
-    if (origin !== undefined && origins.length > 0 && !origins.includes(origin))
-      return refuse(stream, '403 Forbidden');
+    if (!isAllowed(request.headers, origins)) return refuse(stream, '403 Forbidden');
     const address = context.addressOf(request);
     let after: Cursor | undefined;
     let userId: number;
     try {
       const text = url.searchParams.get('after');
       if (text) after = parseCursor(text);
-      const ticket = url.searchParams.get('ticket');
-      userId = await (ticket === null
-        ? context.checkToken(url.searchParams.get('token') ?? '')
-        : context.takeTicket(ticket, address));
+      userId = await context.authenticate(url.searchParams, address);
     } catch (error) {
       if (isFeedctlError(error, 'INVALID_TOKEN')) return refuse(stream, '401 Unauthorized');
       if (isFeedctlError(error, 'INVALID_CURSOR') || isFeedctlError(error, 'INVALID_ID'))
@@ -173,6 +181,8 @@ export function serveSockets(
     if (isFull(byAddress.get(address) ?? 0, limits.perIp) || isFull(hub.socketsOf(userId), limits.perUser))
       return refuse(stream, '429 Too Many Requests', 5);
     webSockets.handleUpgrade(request, stream, head, (socket) => {
+      // `ws` has its own from now on.
+      stream.off('error', destroy);
       socket.stream = stream;
       socket.address = address;
       void open(socket, userId, after);

@@ -69,7 +69,8 @@ export interface Connection {
 /** The sockets of one gateway, and the posts that come for them. */
 export class Hub {
   readonly #context: HubContext;
-  readonly #online = new Map<number, Set<Session>>();
+  /** Arrays, which are replaced and never changed: a Set would take four times the memory for the one that most have. */
+  readonly #online = new Map<number, readonly Session[]>();
   readonly #fills = bulkhead(FILLS, Number.POSITIVE_INFINITY);
   /** When each of these users was last known to have unfollowed somebody, by the monotonic clock. */
   readonly #unfollowed = new Map<number, number>();
@@ -116,7 +117,7 @@ export class Hub {
   }
 
   socketsOf(userId: number): number {
-    return this.#online.get(userId)?.size ?? 0;
+    return this.#online.get(userId)?.length ?? 0;
   }
 
   *connections(userId?: number): Generator<Connection> {
@@ -179,8 +180,7 @@ export class Hub {
   open(socket: LiveSocket, userId: number, after?: Cursor): Session {
     // A post that was made just before may come after: clocks differ, and so do the ways of posts.
     const session = new Session(socket, userId, after ?? this.#newestCursor(), after !== undefined);
-    const sessions = this.#online.get(userId) ?? new Set();
-    this.#online.set(userId, sessions.add(session));
+    this.#online.set(userId, [...(this.#online.get(userId) ?? []), session]);
     this.#sockets += 1;
     session.behind = session.resumes;
     return session;
@@ -199,11 +199,14 @@ export class Hub {
   }
 
   disconnect(session: Session): void {
-    const sessions = this.#online.get(session.userId);
-    if (!sessions?.delete(session)) return;
+    if (!this.#isOpen(session)) return;
     this.#sockets -= 1;
     session.pending = undefined;
-    if (sessions.size > 0) return;
+    const others = this.#online.get(session.userId)!.filter((other) => other !== session);
+    if (others.length > 0) {
+      this.#online.set(session.userId, others);
+      return;
+    }
     this.#online.delete(session.userId);
     // What cannot be said now is said with the next heartbeat.
     this.#roster.update([session.userId]).catch(() => {});
@@ -251,7 +254,7 @@ export class Hub {
     this.#unfollowed.delete(userId);
     this.#unfollowed.set(userId, now);
     await Promise.all(
-      [...sessions].map(async ({ socket }) => {
+      sessions.map(async ({ socket }) => {
         if (!(await drained(socket, 0, withinMs))) socket.terminate();
       }),
     );
@@ -296,11 +299,11 @@ export class Hub {
   }
 
   #all(): Session[] {
-    return [...this.#online.values()].flatMap((set) => [...set]);
+    return [...this.#online.values()].flat();
   }
 
   #isOpen(session: Session): boolean {
-    return this.#online.get(session.userId)?.has(session) ?? false;
+    return this.#online.get(session.userId)?.includes(session) ?? false;
   }
 
   /** One run at a time for each session: whoever asks meanwhile has set `behind`, and the run sees that. */
@@ -406,7 +409,7 @@ export class Hub {
 
   /** To every session of their users, or to `only` one of them. */
   async #push(records: readonly LiveRecord[], only?: Session): Promise<void> {
-    const { db } = this.#context;
+    const { db, metrics } = this.#context;
     const single: LiveRecord[] = [];
     const toAll: LiveRecord[] = [];
     const withdrawn: LiveRecord[] = [];
@@ -414,6 +417,11 @@ export class Hub {
       if (record.userId === EVERY_FOLLOWER) toAll.push(record);
       else if (record.userId === WITHDRAWN) withdrawn.push(record);
       else if (this.#online.has(record.userId)) single.push(record);
+    }
+    if (!only) {
+      const missed = records.length - toAll.length - withdrawn.length - single.length;
+      metrics?.count('feedctl_gateway_addressed_total', single.length, { listening: 'yes' });
+      metrics?.count('feedctl_gateway_addressed_total', missed, { listening: 'no' });
     }
     const frames = new Map<number, Frames>();
     if (toAll.length > 0 && this.#online.size > 0)

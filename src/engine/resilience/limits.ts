@@ -71,7 +71,7 @@ export const SOCKETS = {
 } as const;
 
 /** Requests a minute that a gateway answers; 0: any number. `burstPercent` more, once in ten minutes. */
-export const REQUESTS_A_MINUTE = {
+export const REQUEST_LIMITS = {
   user: 100,
   /** Of those, posts and follows. */
   userWrites: 50,
@@ -79,4 +79,6 @@ export const REQUESTS_A_MINUTE = {
   /** Of those, without a valid token. */
   ipUnauthenticated: 500,
   burstPercent: 20,
+  /** Wrong passwords of one account in ten minutes; 0: any number. */
+  failedLogins: 10,
 } as const;

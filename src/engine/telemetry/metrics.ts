@@ -76,6 +76,11 @@ export const METRICS = {
     labels: [],
     help: 'Posts pushed to WebSockets',
   },
+  feedctl_gateway_addressed_total: {
+    type: 'counter',
+    labels: ['listening'],
+    help: 'Posts that workers addressed to a user at this gateway; `yes`: the user had a socket open when they came',
+  },
   feedctl_gateway_push_seconds: {
     type: 'histogram',
     labels: [],

@@ -1,6 +1,7 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { openLocalBus } from '../../../src/engine/bus/local/bus.ts';
 import { freshDatabase } from '../../support/cluster.ts';
+import { openProxy } from '../../support/proxy.ts';
 import { busContract } from './contract.ts';
 import { openInbox } from './inbox.ts';
 
@@ -35,6 +36,26 @@ test('a message that is given back by others while it is held is not handed out 
   next.ack();
   await expect.poll(() => bus.depths()).toEqual([]);
   expect(inbox.waiting).toEqual([]);
+});
+
+test('answers given while the database is away are not left to the end of the lease', async () => {
+  const { url, db } = await freshDatabase();
+  const proxy = await openProxy(url);
+  const bus = await openLocalBus(proxy.url);
+  onTestFinished(() => bus.close());
+  await bus.publish(messages(3));
+  const inbox = await openInbox(bus, { queues: ['events'], prefetch: 10 });
+  const [first, second, third] = [await inbox.next(), await inbox.next(), await inbox.next()];
+  proxy.cut();
+  first.ack();
+  second.retry(600_000);
+  third.deadLetter('no good');
+  // Each of them has been refused by then.
+  await expect(bus.depths()).rejects.toThrow();
+  proxy.open();
+  const left = async () => (await db.query('select consumer from bus.messages')).rows;
+  await expect.poll(left, { timeout: 20_000 }).toEqual([{ consumer: null }]);
+  expect((await db.query('select reason from bus.dead_letters')).rows).toEqual([{ reason: 'no good' }]);
 });
 
 test('retries that come again before they are released do not use up the prefetch', async () => {

@@ -7,7 +7,8 @@ import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { expect, onTestFinished, test } from 'vitest';
 import { inParallel } from '../../../src/engine/store/parallel.ts';
-import { type Served, served, UNLIMITED } from './served.ts';
+import { UNLIMITED } from '../../support/gateways.ts';
+import { type Served, served } from './served.ts';
 
 /** Bodies for each route; FEEDCTL_BODIES=10000 for the whole of it. */
 const BODIES = Number(process.env.FEEDCTL_BODIES || 500);

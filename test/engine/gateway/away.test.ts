@@ -9,10 +9,11 @@ import { deletePost } from '../../../src/engine/social/posts.ts';
 import { silentLog } from '../../../src/engine/telemetry/log.ts';
 import { openMetrics } from '../../../src/engine/telemetry/metrics.ts';
 import { testCluster } from '../../support/cluster.ts';
+import { UNLIMITED } from '../../support/gateways.ts';
 import { openProxy } from '../../support/proxy.ts';
 import { startRedis } from '../../support/redis.ts';
 import { findServer } from '../../support/server.ts';
-import { ask, UNLIMITED } from './served.ts';
+import { ask } from './served.ts';
 
 describe.skipIf(!(await findServer('redis')))('while the database is away', () => {
   test('feeds come from Redis, writes are refused, and nothing that was acknowledged is lost', async () => {

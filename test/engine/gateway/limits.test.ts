@@ -1,8 +1,11 @@
+import { once } from 'node:events';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { REQUESTS_A_MINUTE } from '../../../src/engine/resilience/limits.ts';
+import { WebSocket } from 'ws';
+import { REQUEST_LIMITS } from '../../../src/engine/resilience/limits.ts';
+import { UNLIMITED } from '../../support/gateways.ts';
 import { startRedis } from '../../support/redis.ts';
 import { findServer } from '../../support/server.ts';
-import { type Answer, type Served, served, UNLIMITED } from './served.ts';
+import { type Answer, type Served, served } from './served.ts';
 
 /** How many of `count` requests were let in; those that were not say when to come back. */
 async function admitted(count: number, request: () => Promise<Answer>): Promise<number> {
@@ -51,7 +54,7 @@ test('by default an address may ask 1,000 times a minute, 500 of them without a 
 test('limits are settings, and 0 is none', async () => {
   const limits = { ...UNLIMITED, user: 5, burstPercent: 40 };
   const gateway = await served({ limits });
-  expect(REQUESTS_A_MINUTE).toMatchObject({ user: 100, userWrites: 50, ip: 1_000, ipUnauthenticated: 500 });
+  expect(REQUEST_LIMITS).toMatchObject({ user: 100, userWrites: 50, ip: 1_000, ipUnauthenticated: 500 });
   expect(await admitted(20, (await reader(gateway)).read)).toBe(7);
   expect(
     await admitted(1_500, () => gateway.ask('GET', '/no/such/route').then((a) => ({ ...a, status: 200 }))),
@@ -73,6 +76,60 @@ test('X-Forwarded-For is believed where a trusted proxy wrote it, and nowhere el
   expect(await via(trusting, '2001:db8::1')).toBe(3);
   expect(await via(trusting, '2001:db8::ffff:1'), 'one subscriber’s network').toBe(0);
   await expect(served({ trustedProxies: ['somewhere'] })).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
+});
+
+test('WebSockets that are opened are requests, of their user or of a stranger', async () => {
+  const gateway = await served({ limits: { ...UNLIMITED, user: 5, ipUnauthenticated: 3 } });
+  const { token, read } = await reader(gateway);
+  const open = async (query: string) => {
+    const socket = new WebSocket(`${gateway.url.replace('http', 'ws')}/post/feed/posted?token=${query}`);
+    socket.on('error', () => {});
+    const refused = once(socket, 'unexpected-response').then(([, { statusCode, headers }]) => {
+      if (statusCode === 429) expect(Number(headers['retry-after'])).toBeGreaterThanOrEqual(1);
+      return statusCode as number;
+    });
+    const opened = once(socket, 'open').then(() => 101);
+    const status = await Promise.race([refused, opened]);
+    socket.terminate();
+    return status;
+  };
+  const inTurn = async (count: number, query: string) => {
+    const statuses: number[] = [];
+    for (let i = 0; i < count; i += 1) statuses.push(await open(query));
+    return statuses;
+  };
+  expect(await inTurn(5, 'forged')).toEqual([401, 401, 401, 429, 429]);
+  expect(await inTurn(4, token)).toEqual([101, 101, 101, 101]);
+  expect(await admitted(3, read)).toBe(1);
+  expect(await inTurn(1, token)).toEqual([429]);
+});
+
+test('so many wrong passwords of an account are taken in ten minutes, wherever they come from', async () => {
+  expect(REQUEST_LIMITS.failedLogins).toBe(10);
+  const limits = { ...UNLIMITED, failedLogins: 3 };
+  const { ask } = await served({ limits, trustedProxies: ['127.0.0.0/8'] });
+  const register = async () =>
+    (await ask('POST', '/user/register', { body: { first_name: 'A', second_name: 'B', password: 'right' } }))
+      .body.user_id as string;
+  const [id, other] = [await register(), await register()];
+  let guesses = 0;
+  const login = async (user: string, password: string) => {
+    guesses += 1;
+    const headers = { 'x-forwarded-for': `192.0.2.${guesses}` };
+    return ask('POST', '/login', { body: { id: user, password }, headers });
+  };
+  for (let i = 0; i < 2; i += 1) expect((await login(id, 'wrong')).status).toBe(401);
+  expect((await login(id, 'right')).status, 'which begins anew').toBe(200);
+  const statuses = (await Promise.all(Array.from({ length: 8 }, () => login(id, 'wrong')))).map(
+    ({ status }) => status,
+  );
+  expect(statuses.filter((status) => status === 401)).toHaveLength(3);
+  expect(statuses.filter((status) => status === 429)).toHaveLength(5);
+  const refused = await login(id, 'right');
+  expect(refused).toMatchObject({ status: 429, body: { code: 'RATE_LIMITED' } });
+  expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(500);
+  expect((await login(other, 'right')).status, 'another account').toBe(200);
+  for (let i = 0; i < 5; i += 1) expect((await login('999', 'wrong')).status, 'no account').toBe(404);
 });
 
 describe.skipIf(!(await findServer('redis')))('with a Redis', () => {

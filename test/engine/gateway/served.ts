@@ -60,6 +60,3 @@ export async function served(options: Partial<GatewayOptions> = {}, cluster?: Te
     ask: (method, path, request) => ask(gateway.url, method, path, request),
   };
 }
-
-/** No limit on requests. */
-export const UNLIMITED = { user: 0, userWrites: 0, ip: 0, ipUnauthenticated: 0, burstPercent: 0 };

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { served, UNLIMITED } from './served.ts';
+import { UNLIMITED } from '../../support/gateways.ts';
+import { served } from './served.ts';
 
 const ada = {
   first_name: 'Ada',

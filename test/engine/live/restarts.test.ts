@@ -18,11 +18,13 @@ import { inParallel } from '../../../src/engine/store/parallel.ts';
 import { silentLog } from '../../../src/engine/telemetry/log.ts';
 import { openMetrics } from '../../../src/engine/telemetry/metrics.ts';
 import { FeedClient } from '../../support/feedClient.ts';
+import { UNLIMITED } from '../../support/gateways.ts';
 import { management, rabbitmq, startRabbit } from '../../support/rabbitmq.ts';
 import { redis, startRedis } from '../../support/redis.ts';
 
 const SOCKETS = 60;
 const AUTHORS = 6;
+const OPTIONS = { host: '127.0.0.1', port: 0, limits: UNLIMITED };
 
 /** Servers of this test's own, a worker and two gateways on them, and clients that stay connected. */
 async function everything() {
@@ -55,7 +57,7 @@ async function everything() {
   const gateways = await Promise.all(
     [1, 2].map(async () => {
       const cluster = await open();
-      return (await startGatewayRole(cluster, cluster.resources, { host: '127.0.0.1', port: 0 })).gateway;
+      return (await startGatewayRole(cluster, cluster.resources, OPTIONS)).gateway;
     }),
   );
   const users = await inParallel(Array.from({ length: SOCKETS + AUTHORS }), 8, () => createUser(worker, {}));

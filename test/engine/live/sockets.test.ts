@@ -61,6 +61,10 @@ test('origins that are not allowed are refused, clients that are no browsers are
   const query = `?token=${await signToken(cluster.db, user)}`;
   expect(await handshake(gateway.url, query, { origin: 'https://evil.example' })).toBe(403);
   expect(await handshake(gateway.url, query, { origin: 'https://app.example' })).toBe(101);
+  expect(await handshake(gateway.url, query, { origin: gateway.url }), 'its own page').toBe(101);
+  const behindProxy = { host: 'feeds.example', origin: 'https://feeds.example' };
+  expect(await handshake(gateway.url, query, behindProxy), 'under another name').toBe(101);
+  expect(await handshake(gateway.url, query, { origin: 'null' }), 'a page in a sandbox').toBe(403);
   expect(await handshake(gateway.url, query)).toBe(101);
 });
 

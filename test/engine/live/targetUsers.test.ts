@@ -9,6 +9,7 @@ import { inParallel } from '../../../src/engine/store/parallel.ts';
 import { Random } from '../../properties/random.ts';
 import { type TestCluster, testCluster } from '../../support/cluster.ts';
 import { FeedClient } from '../../support/feedClient.ts';
+import { UNLIMITED } from '../../support/gateways.ts';
 
 /** 2,000 for the whole size. */
 const SOCKETS = Number(process.env.FEEDCTL_TEST_SOCKETS || 200);
@@ -72,7 +73,10 @@ async function twoGateways(cluster: TestCluster): Promise<readonly string[]> {
     const cache = await openMemoryCache(cluster.db);
     onTestFinished(() => cache.close());
     const sockets = { limits: { perUser: 0, perIp: 0 } };
-    const gateway = await startGateway({ ...cluster, cache }, { host: '127.0.0.1', port: 0, sockets });
+    const gateway = await startGateway(
+      { ...cluster, cache },
+      { host: '127.0.0.1', port: 0, sockets, limits: UNLIMITED },
+    );
     onTestFinished(() => gateway.stop(1_000));
     urls.push(gateway.url);
   }

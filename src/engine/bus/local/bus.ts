@@ -35,6 +35,8 @@ import {
 } from './sql.ts';
 
 const LEASE_MS = 30_000;
+/** What the database could not be told is told again. */
+const TELL_AGAIN_MS = 200;
 /** Workers share every queue: partitions only keep the rows of one COPY near each other. */
 const PARTITIONS = 2;
 const IDLE_POLL_MS = 5_000;
@@ -344,7 +346,7 @@ class LocalConsumer implements Consumer {
       how();
     };
     const apart = (statement: string, values: unknown[]) => {
-      const done = this.#db.query(statement, values).catch(() => {}); // The lease ends, and it is delivered again.
+      const done = this.#tell(statement, values);
       this.#settling = Promise.all([this.#settling, done]).then(() => this.#release([hand]));
     };
     return {
@@ -361,6 +363,21 @@ class LocalConsumer implements Consumer {
       deadLetter: (reason) =>
         settleOnce(() => apart(DEAD_LETTER, [row.queue, row.id, this.#id, reason.slice(0, 2000)])),
     };
+  }
+
+  /**
+   * An answer that fell into a moment without the database is given once more: else its message would wait for the end
+   * of the lease, and whoever waits for all that came before it too. After that it is delivered again anyway.
+   */
+  async #tell(statement: string, values: unknown[]): Promise<void> {
+    for (const until = Date.now() + LEASE_MS; ; await sleep(TELL_AGAIN_MS)) {
+      try {
+        await this.#db.query(statement, values);
+        return;
+      } catch {
+        if (this.#stopped || Date.now() > until) return;
+      }
+    }
   }
 
   #release(hands: readonly Hand[]): void {
@@ -382,8 +399,7 @@ class LocalConsumer implements Consumer {
       this.#acks = [];
       for (const [queue, hands] of Map.groupBy(acks, (hand) => hand.queue)) {
         const ids = hands.map((hand) => hand.id);
-        // A failed ack costs a second delivery, nothing more.
-        await this.#db.query(ACK, [queue, ids, this.#id]).catch(() => {});
+        await this.#tell(ACK, [queue, ids, this.#id]);
         this.#release(hands);
       }
     });

@@ -16,7 +16,7 @@ const userJson = (user: User) => ({
 });
 
 export function addUserRoutes(app: App, context: RouteContext): void {
-  const { db, tokens } = context;
+  const { db, tokens, limiter } = context;
   app.post(
     '/user/register',
     {
@@ -51,7 +51,7 @@ export function addUserRoutes(app: App, context: RouteContext): void {
     },
     async (request) => {
       const id = parseId(request.body.id, 'user');
-      await checkPassword(context, id, request.body.password);
+      await limiter.login(id, () => checkPassword(context, id, request.body.password));
       return { token: await tokens.sign(id) };
     },
   );

@@ -12,7 +12,7 @@ import { openBenchCluster } from '../benchCluster.ts';
 import { percentiles, round } from '../limit.ts';
 import { describeMachine, type Machine } from '../machine.ts';
 import { type Clients, dealOut, gather, openSockets, startClients } from './clientProcesses.ts';
-import { checkOpenFiles, startGatewayProcess } from './processes.ts';
+import { checkOpenFiles, type GatewayProcess, startGatewayProcess } from './processes.ts';
 
 export interface BenchCrowdOptions {
   readonly users: number;
@@ -44,6 +44,10 @@ export interface CrowdStage {
   readonly expected: number;
   /** `expected` over `deliveries`: so many of the pushes would find a listener if every delivery were pushed. */
   readonly listening: number;
+  /** What workers addressed to users at the gateway; all else was sent nowhere. */
+  readonly addressed: number;
+  /** Of those, the share whose user was still listening when it came; 1 where there were none. */
+  readonly found: number;
   readonly pushes: number;
   readonly pushesPerSecond: number;
   /** From the request for a post to its frame. */
@@ -94,7 +98,7 @@ export async function benchCrowd(
       report(`${people} people post and listen for ${options.seconds} s`);
       const chosen = new Set<number>();
       while (chosen.size < people) chosen.add(1 + Math.floor(random() * users));
-      stages.push(await runStage(bench.cluster, clients, gateway.url, [...chosen], options));
+      stages.push(await runStage(bench.cluster, clients, gateway, [...chosen], options));
     }
     return { users: graph.users, follows: graph.follows, stages, machine: await describeMachine(bench) };
   } finally {
@@ -105,14 +109,16 @@ export async function benchCrowd(
 async function runStage(
   cluster: Cluster,
   clients: readonly Clients[],
-  url: string,
+  gateway: GatewayProcess,
   people: readonly number[],
   { seconds, thinkMs, signal }: BenchCrowdOptions,
 ): Promise<CrowdStage> {
   const { db } = cluster;
+  const { url } = gateway;
   const set = `stage of ${people.length}`;
   const tokens = await inParallel(people, 8, (userId) => signToken(db, userId));
   await openSockets(clients, set, url, tokens);
+  const before = await gateway.addressed();
   const first = await cluster.ids.next();
   const posted = await Promise.all(
     dealOut(clients, tokens).map(([one, own]) => one.postAsPeople({ url, tokens: own, thinkMs, seconds })),
@@ -120,6 +126,9 @@ async function runStage(
   await fanOutSettled(cluster, signal);
   const { posts, deliveries, expected } = await stageTruth(db, first, people);
   const frames = await gather(clients, set, expected);
+  const after = await gateway.addressed();
+  const listening = after.listening - before.listening;
+  const addressed = listening + after.gone - before.gone;
   const ended = await Promise.all(clients.map((one) => one.close({ set })));
   const latencies = frames.flatMap(({ latencyMs }) => latencyMs);
   return {
@@ -132,6 +141,8 @@ async function runStage(
     deliveries,
     expected,
     listening: deliveries === 0 ? 0 : round(expected / deliveries),
+    addressed,
+    found: addressed === 0 ? 1 : round(listening / addressed),
     pushes: latencies.length,
     pushesPerSecond: round(latencies.length / seconds),
     pushMs: percentiles(latencies),

@@ -63,6 +63,8 @@ export function startChild<C>(program: Program): Child<C> {
 export interface GatewayProcess {
   readonly url: string;
   usage(): Promise<Usage>;
+  /** Posts that workers have addressed to users here since it started, by whether the user was listening when they came. */
+  addressed(): Promise<{ listening: number; gone: number }>;
   collectGarbage(): Promise<void>;
   stop(): Promise<void>;
 }
@@ -95,16 +97,31 @@ export async function startGatewayProcess(config: Config, databaseUrl: string): 
   });
   const { collectGarbage } = openInspector(child.stderr!);
   const url = await readyUrl(child);
+  const metrics = async () => {
+    const text = await (await fetch(`${url}/metrics`)).text();
+    return (name: string) =>
+      Number(
+        text
+          .split('\n')
+          .find((line) => line.startsWith(`${name} `))
+          ?.split(' ')[1] ?? 0,
+      );
+  };
   return {
     url,
     collectGarbage,
     async usage() {
-      const text = await (await fetch(`${url}/metrics`)).text();
-      const value = (name: string) => Number(new RegExp(`^${name} (.+)$`, 'm').exec(text)?.[1]);
+      const value = await metrics();
       return {
         rssBytes: value('process_resident_memory_bytes'),
         cpuSeconds: value('process_cpu_seconds_total'),
       };
+    },
+    async addressed() {
+      const value = await metrics();
+      const count = (listening: 'yes' | 'no') =>
+        value(`feedctl_gateway_addressed_total{listening="${listening}"}`);
+      return { listening: count('yes'), gone: count('no') };
     },
     async stop() {
       if (child.exitCode !== null || child.signalCode !== null) return;

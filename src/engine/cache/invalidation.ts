@@ -9,6 +9,9 @@ const SLOTS = 1 << 15;
 /** A notification holds 8,000 bytes; past this many slots of two bytes each the bitmap is smaller. */
 const MAX_LISTED = 1_500;
 
+/** Users of every slot: to forget all feeds. */
+export const EVERY_SLOT: readonly number[] = Array.from({ length: SLOTS }, (_, slot) => slot);
+
 export const slotOf = (userId: number): number => userId % SLOTS;
 
 /**

@@ -59,6 +59,21 @@ export async function getUser(db: Queryable, id: number): Promise<User> {
   return rows[0];
 }
 
+/** How many rows a user has: whom they follow, what they posted, what is in their feed. One shard's. */
+export async function userCounts(
+  db: Queryable,
+  id: number,
+): Promise<{ following: number; posts: number; items: number }> {
+  const { rows } = await db.query<{ following: number; posts: number; items: number }>(
+    `select (select count(*)::integer from follows where follower_id = $1) as following,
+            (select count(*)::integer from posts where author_id = $1 and deleted_at is null) as posts,
+            (select count(*)::integer from feed_items where user_id = $1) as items
+     from users where id = $1`,
+    [id],
+  );
+  return rows[0] ?? { following: 0, posts: 0, items: 0 };
+}
+
 /** The password as it is stored, null where the user has none. Throws USER_NOT_FOUND. */
 export async function passwordHashOf(db: Queryable, id: number): Promise<string | null> {
   const { rows } = await db.query<{ hash: string | null }>(

@@ -1,0 +1,36 @@
+import { Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import { dryRunFlag, oneOrAll, userArg, yesFlag } from '../../flags.ts';
+
+export default class CacheClear extends BaseCommand {
+  static override summary = 'Have feeds read from the database again, everywhere';
+  static override description =
+    'Feeds themselves are left as they are; readers wait for the database once. --all asks: for a moment every page comes from the database.';
+  static override args = { user: userArg({ description: 'whose feed' }) };
+  static override flags = {
+    all: Flags.boolean({ description: 'every feed' }),
+    'dry-run': dryRunFlag,
+    yes: yesFlag,
+  };
+  static override examples = [
+    '<%= config.bin %> cache clear 42',
+    '<%= config.bin %> cache clear --all --yes --json',
+  ];
+
+  async run(): Promise<{ userId: number | null; cleared: boolean; dryRun: boolean }> {
+    const { args, flags } = await this.parse(CacheClear);
+    const userId = oneOrAll(args.user, flags.all);
+    const dryRun = flags['dry-run'];
+    const what = userId === undefined ? 'every cached feed' : `the cached feed of user ${userId}`;
+    const { clearCache } = await import('../../engine/admin/cacheAdmin.ts');
+    const { getUser } = await import('../../engine/store/users.ts');
+    await this.withCluster(flags, async (cluster) => {
+      if (userId !== undefined) await getUser(cluster.db, userId);
+      if (dryRun) return;
+      if (userId === undefined) await this.confirm(`Forget ${what}?`, flags.yes ?? false);
+      await clearCache(cluster, userId);
+    });
+    this.log(`${dryRun ? 'Would forget' : 'Forgot'} ${what}.`);
+    return { userId: userId ?? null, cleared: !dryRun, dryRun };
+  }
+}

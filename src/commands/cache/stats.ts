@@ -1,0 +1,29 @@
+import { BaseCommand } from '../../baseCommand.ts';
+import type { CacheReport } from '../../engine/admin/cacheAdmin.ts';
+import { renderTable } from '../../ui/table.ts';
+
+export default class CacheStats extends BaseCommand {
+  static override summary = 'Show how the cache of feeds is, and what gateways found in it';
+  static override description =
+    'Counts are those of each gateway since it started. Exits 3 where some gateways did not answer.';
+  static override examples = ['<%= config.bin %> cache stats', '<%= config.bin %> cache stats --json'];
+
+  async run(): Promise<CacheReport> {
+    const { flags } = await this.parse(CacheStats);
+    const { cacheStats } = await import('../../engine/admin/cacheAdmin.ts');
+    const report = await this.withCluster(flags, ({ db, sharedCache }) => cacheStats(db, sharedCache));
+    const rate = report.hitRate === null ? 'nobody has asked' : `${(100 * report.hitRate).toFixed(1)}% held`;
+    this.log(`${report.kind}: ${report.ready ? '' : 'AWAY, '}${report.detail}; ${rate}`);
+    if (report.gateways.length > 0)
+      this.log(
+        renderTable(
+          ['gateway', 'hits', 'misses', 'refills', 'failures'],
+          report.gateways.map((one) => [one.url, one.hits, one.misses, one.refills, one.failures]),
+          { borders: Boolean(process.stdout.isTTY) },
+        ),
+      );
+    for (const { reason } of report.unreachable) this.logToStderr(`Not known: ${reason}`);
+    if (report.unreachable.length > 0) process.exitCode = 3;
+    return report;
+  }
+}

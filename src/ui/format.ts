@@ -1,6 +1,15 @@
 /** 1,234,567 */
 export const formatCount = (value: number): string => Math.round(value).toLocaleString('en-US');
 
+/** 980 B, 1.5 KiB, 24 GiB */
+export function formatBytes(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  let value = bytes;
+  let unit = 0;
+  for (; value >= 1023.5 && unit < units.length - 1; unit += 1) value /= 1024;
+  return `${value < 9.95 && unit > 0 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
+}
+
 /** 850 ms, 2.4 s, 3 m 05 s */
 export function formatDuration(seconds: number): string {
   if (seconds < 0.9995) return `${Math.round(seconds * 1000)} ms`;

@@ -1,10 +1,11 @@
-import { bar, formatCount, formatDuration } from './format.ts';
+import { bar, formatBytes, formatCount, formatDuration } from './format.ts';
 
 export interface ProgressSnapshot {
   readonly title: string;
   readonly done: number;
   /** 0 where it is not known. */
   readonly total: number;
+  /** `bytes` are shown as KiB, MiB and so on. */
   readonly unit: string;
   readonly elapsedSeconds: number;
   readonly note?: string;
@@ -16,10 +17,10 @@ export function progressText(snapshot: ProgressSnapshot, options: { bar: boolean
   const rate = elapsedSeconds > 0 ? done / elapsedSeconds : 0;
   const parts = [`${title}:`];
   if (options.bar && total > 0) parts.push(bar(done / total, 24));
-  parts.push(
-    total > 0 ? `${formatCount(done)} of ${formatCount(total)} ${unit}` : `${formatCount(done)} ${unit}`,
-  );
-  if (rate > 0) parts.push(`${formatCount(rate)}/s`);
+  const amount = (value: number) => (unit === 'bytes' ? formatBytes(value) : formatCount(value));
+  const counted = total > 0 ? `${amount(done)} of ${amount(total)}` : amount(done);
+  parts.push(unit === 'bytes' ? counted : `${counted} ${unit}`);
+  if (rate > 0) parts.push(`${amount(rate)}/s`);
   if (total > done && rate > 0) parts.push(`${formatDuration((total - done) / rate)} left`);
   if (note) parts.push(note);
   return parts.join('  ');

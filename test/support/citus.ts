@@ -1,4 +1,4 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { closeSync, existsSync, openSync, readdirSync } from 'node:fs';
 import { chmod, chown, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -44,6 +44,9 @@ function installation(): string | undefined {
   }
   return undefined;
 }
+
+/** Whether this machine can start nodes of its own. */
+export const canStartCitusNodes = (): boolean => installation() !== undefined;
 
 /**
  * Citus for the suites: a database of its coordinator, by a role that may create databases on every node, or a
@@ -122,6 +125,8 @@ async function makeTemplate(server: string): Promise<void> {
   try {
     await migrate(db, 'citus');
     await ensureEventPartitions(db);
+    // A node that is added to a copy would be asked for a database with the name of the template.
+    await db.query(`delete from pg_dist_object where classid = 'pg_database'::regclass`);
   } finally {
     await db.close();
   }
@@ -161,49 +166,75 @@ const LEASH = `"$@" 3<&- & pid=$!
 { read -r _ <&3; while kill -INT "$pid"; do sleep 0.1; done; } 2>/dev/null &
 wait "$pid"`;
 
-async function startPrivate(bin: string, directory: string): Promise<RunningServer> {
-  await chmod(directory, 0o711);
+/** One server with the extension's library, in a directory of its own that its user may enter. */
+async function startNode(
+  bin: string,
+  data: string,
+  port: number,
+  given: Readonly<Record<string, string>> = {},
+): Promise<RunningServer> {
   const id = (flag: string) => Number(execFileSync('id', [flag, 'postgres'], { encoding: 'utf8' }));
   const owner = process.getuid?.() === 0 ? { uid: id('-u'), gid: id('-g') } : undefined;
-  const children: ChildProcess[] = [];
+  await mkdir(data, { mode: 0o700 });
+  if (owner) await chown(data, owner.uid, owner.gid);
+  const initdb = ['-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync'];
+  execFileSync(join(bin, 'initdb'), initdb, { ...owner, cwd: '/', stdio: 'ignore' });
+  const settings = Object.entries({ ...SETTINGS, ...given, port: String(port) });
+  const args = ['-D', data, ...settings.flatMap(([key, value]) => ['-c', `${key}=${value}`])];
+  const log = openSync(`${data}.log`, 'a');
+  const child = spawn('/bin/sh', ['-c', LEASH, 'sh', join(bin, 'postgres'), ...args], {
+    ...owner,
+    cwd: '/',
+    detached: true,
+    stdio: ['ignore', log, log, 'pipe'],
+  });
+  closeSync(log);
+  const ended = new Promise((done) => child.once('exit', done));
   const stop = async () => {
-    const ended = children.map((child) => new Promise((done) => child.once('exit', done)));
-    for (const child of children) child.stdio[3]?.destroy();
-    await Promise.all(ended);
+    child.stdio[3]?.destroy();
+    await ended;
   };
-  const startNode = async (name: string, port: number): Promise<string> => {
-    const data = join(directory, name);
-    await mkdir(data, { mode: 0o700 });
-    if (owner) await chown(data, owner.uid, owner.gid);
-    const initdb = ['-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync'];
-    execFileSync(join(bin, 'initdb'), initdb, { ...owner, cwd: '/', stdio: 'ignore' });
-    const settings = Object.entries({ ...SETTINGS, port: String(port) });
-    const args = ['-D', data, ...settings.flatMap(([key, value]) => ['-c', `${key}=${value}`])];
-    const log = openSync(join(directory, `${name}.log`), 'a');
-    const child = spawn('/bin/sh', ['-c', LEASH, 'sh', join(bin, 'postgres'), ...args], {
-      ...owner,
-      cwd: '/',
-      detached: true,
-      stdio: ['ignore', log, log, 'pipe'],
-    });
-    closeSync(log);
-    children.push(child);
-    const url = `postgres://postgres@127.0.0.1:${port}/postgres`;
-    for (const until = Date.now() + START_MS; ; await sleep(50)) {
-      try {
-        await run(url, 'select 1');
-        return url;
-      } catch (error) {
-        if (Date.now() > until || child.exitCode !== null) throw error;
-      }
+  const url = `postgres://postgres@127.0.0.1:${port}/postgres`;
+  for (const until = Date.now() + START_MS; ; await sleep(50)) {
+    try {
+      await run(url, 'select 1');
+      return { url, stop };
+    } catch (error) {
+      if (Date.now() <= until && child.exitCode === null) continue;
+      await stop();
+      throw error;
     }
+  }
+}
+
+/** One more server, with the extension in a database of this name: what becomes a node when it is added. */
+export async function startCitusNode(
+  directory: string,
+  database: string,
+  settings: Readonly<Record<string, string>> = {},
+): Promise<RunningServer & { readonly name: string }> {
+  const [port] = await freePorts(1);
+  const { url, stop } = await startNode(installation()!, join(directory, `node${port}`), port!, settings);
+  await run(url, `create database ${database}`);
+  await run(withDatabase(url, database), 'create extension citus');
+  return { url: withDatabase(url, database), name: `127.0.0.1:${port}`, stop };
+}
+
+async function startPrivate(bin: string, directory: string): Promise<RunningServer> {
+  await chmod(directory, 0o711);
+  const ports = await freePorts(3);
+  const names = ['coordinator', 'worker1', 'worker2'];
+  const started = await Promise.allSettled(
+    names.map((name, i) => startNode(bin, join(directory, name), ports[i]!)),
+  );
+  const nodes = started.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+  const stop = async () => {
+    await Promise.all(nodes.map((node) => node.stop()));
   };
   try {
-    const ports = await freePorts(3);
-    const names = ['coordinator', 'worker1', 'worker2'];
-    const nodes = await Promise.all(names.map((name, i) => startNode(name, ports[i]!)));
-    await joinNodes(nodes);
-    return { url: nodes[0]!, stop };
+    for (const one of started) if (one.status === 'rejected') throw one.reason;
+    await joinNodes(nodes.map((node) => node.url));
+    return { url: nodes[0]!.url, stop };
   } catch (error) {
     await stop();
     throw error;

@@ -25,6 +25,11 @@ test('where the total, or the time, is not known yet', () => {
   );
 });
 
+test('bytes are shown in units that can be read', () => {
+  const moved = at({ title: 'moving', done: 3 * 2 ** 20, total: 2 ** 30, unit: 'bytes' });
+  expect(progressText(moved, { bar: false })).toBe('moving:  3.0 MiB of 1.0 GiB  614 KiB/s  28 m 22 s left');
+});
+
 function stream(options: { isTTY: boolean; columns?: number }) {
   const written: string[] = [];
   const write = (text: string) => written.push(text) > 0;

@@ -11,6 +11,7 @@ import { citusNodes } from '../store/citusNodes.ts';
 import { Database, withoutPassword } from '../store/database.ts';
 import { checkSchema } from '../store/migrate.ts';
 import { silentLog } from '../telemetry/log.ts';
+import { shardTroubles } from './shards.ts';
 import { type ClusterParts, clusterStatus } from './status.ts';
 
 export interface Check {
@@ -140,6 +141,9 @@ async function checkCitus(db: Database): Promise<Check[]> {
       fewest < (coordinator?.connections ?? 0) ? 'warning' : 'ok',
       `max_connections: ${coordinator?.connections ?? '?'} at the coordinator, ${fewest} at the smallest node`,
       'Give every node as many connections as the coordinator: each session there opens one at every node.',
+    ),
+    ...(await shardTroubles(db)).map(({ kind, detail, fix }) =>
+      check(`citus ${kind}`, 'warning', detail, fix),
     ),
   ];
 }

@@ -148,10 +148,23 @@ export const ERRORS = {
   INVALID_CURSOR: { exit: 1, mend: 'Connect without `after`, and read the feed.' },
   INVALID_ID: { exit: 2, mend: 'An id is a whole number from 1 to 9007199254740991.' },
   INVALID_TOKEN: { exit: 1, mend: 'Get a fresh one with `feedctl user token <id>`.' },
+  NODE_IN_USE: {
+    exit: 1,
+    mend: 'Empty it first with `feedctl node drain <host:port>`; `feedctl node list` shows what is where.',
+  },
+  NODE_NOT_FOUND: { exit: 1, mend: 'See `feedctl node list` for the nodes, each as host:port.' },
   NODE_NUMBERS_EXHAUSTED: {
     exit: 1,
     failure: 'passing',
     mend: 'At most 63 processes mint ids at a time: stop one, or try again in a moment.',
+  },
+  NODE_UNREACHABLE: {
+    exit: 1,
+    mend: 'Start it, let the coordinator in (pg_hba.conf), and run `create extension citus` there in the database of the same name.',
+  },
+  NOT_DISTRIBUTED: {
+    exit: 1,
+    mend: 'Nothing is to be done on one server; for more, README “Citus”, then `feedctl migrate`.',
   },
   NOT_LIVE: {
     exit: 1,
@@ -178,6 +191,14 @@ export const ERRORS = {
     failure: 'passing',
     mend: 'Wait for as long as Retry-After says; the limits are settings of the gateway.',
   },
+  REBALANCE_FAILED: {
+    exit: 1,
+    mend: 'Mend what it says and run the same command again: what was moved stays there.',
+  },
+  REBALANCE_STOPPED: {
+    exit: 3,
+    mend: 'Run the same command again: it plans anew what is left.',
+  },
   SCHEMA_MISSING: { exit: 1, mend: 'Run `feedctl migrate` first.' },
   SCHEMA_NEWER: {
     exit: 1,
@@ -188,6 +209,12 @@ export const ERRORS = {
     mend: 'Pass the URL in the environment (FEEDCTL_DATABASE_URL, FEEDCTL_BROKER_URL, FEEDCTL_CACHE_URL): flags are visible to every user of the machine.',
   },
   SELF_FOLLOW: { exit: 2, mend: 'A user’s own posts are in their feed already.' },
+  SHARD_NOT_FOUND: { exit: 1, mend: 'See `feedctl shards list` for the ids.' },
+  SHARDS_BUSY: {
+    exit: 1,
+    mend: 'Wait for it (`feedctl shards status`), or end it with `feedctl shards rebalance --stop`.',
+  },
+  SHARDS_UNMOVABLE: { exit: 1, mend: 'Mend each thing it names; `feedctl doctor` looks at them too.' },
   STOP_TIMEOUT: { exit: 1, mend: 'Give it more time with --timeout, or look at what it is waiting for.' },
   TEXT_INVALID: { exit: 2, mend: 'Remove the characters that are no text.' },
   TIMED_OUT: {

@@ -59,7 +59,7 @@ const SERVER_KEEPS_ALIVE = {
 /** Compiling a statement of thousands of keys, as the server does by default, takes longer than running it. */
 const NEVER_COMPILED = { jit: 'off' } as const;
 /** Shards move from node to node: what is known of them is asked for again after so long. */
-const TOPOLOGY_AGE_MS = 30_000;
+export const TOPOLOGY_AGE_MS = 30_000;
 const UNREACHABLE = new Set([
   'ECONNREFUSED',
   'ENOENT',

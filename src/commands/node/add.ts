@@ -1,0 +1,37 @@
+import { Args } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import type { AddResult } from '../../engine/admin/databaseNodes.ts';
+import { dryRunFlag, yesFlag } from '../../flags.ts';
+
+export default class NodeAdd extends BaseCommand {
+  static override summary = 'Make a server a node of the database';
+  static override description =
+    'The server has the Citus extension in a database of the same name. It gets shards from the next `shards rebalance`. A node that was drained takes shards again.';
+  static override args = {
+    node: Args.string({ description: 'host:port, as every node reaches it', required: true }),
+  };
+  static override flags = { 'dry-run': dryRunFlag, yes: yesFlag };
+  static override examples = [
+    '<%= config.bin %> node add db3.example:5432',
+    '<%= config.bin %> node add db3.example:5432 --yes --json',
+  ];
+
+  async run(): Promise<AddResult & { dryRun: boolean }> {
+    const { args, flags } = await this.parse(NodeAdd);
+    const { addNode } = await import('../../engine/admin/databaseNodes.ts');
+    const dryRun = flags['dry-run'];
+    return this.withCluster(flags, async ({ db }) => {
+      const plan = await addNode(db, args.node, { dryRun: true });
+      const what =
+        plan.was === 'drained' ? `let ${plan.node} take shards again` : `add the node ${plan.node}`;
+      if (plan.was === 'present') this.log(`Nothing to change: ${plan.node} is a node that takes shards.`);
+      else if (dryRun) this.log(`Would ${what}.`);
+      else {
+        await this.confirm(`${what[0]!.toUpperCase()}${what.slice(1)}?`, flags.yes ?? false);
+        await addNode(db, args.node, { dryRun: false });
+        this.log(`Done: ${what}. \`feedctl shards rebalance\` gives it shards.`);
+      }
+      return { ...plan, dryRun };
+    });
+  }
+}

@@ -1,0 +1,42 @@
+import { Args, Flags } from '@oclif/core';
+import { dryRunFlag, yesFlag } from '../../flags.ts';
+import { RebalanceCommand, type RebalanceOutcome } from '../../rebalanceCommand.ts';
+
+export default class NodeDrain extends RebalanceCommand {
+  static override summary = 'Take all shards off a node, while everything runs';
+  static override description =
+    'The node takes no shards from then on, whatever becomes of this command; `node add` lets it again. A job of Citus’s does the moving, as for `shards rebalance`: Ctrl-C ends only the view of it. With --remove the empty node leaves the database, after 40 s in which the processes of the cluster learn that nothing is there.';
+  static override args = { node: Args.string({ description: 'host:port', required: true }) };
+  static override flags = {
+    remove: Flags.boolean({
+      description: 'take the node out of the database when it is empty',
+      default: false,
+    }),
+    'dry-run': dryRunFlag,
+    yes: yesFlag,
+  };
+  static override examples = [
+    '<%= config.bin %> node drain db3.example:5432 --dry-run',
+    '<%= config.bin %> node drain db3.example:5432 --remove --yes --json',
+  ];
+
+  async run(): Promise<RebalanceOutcome & { removed: boolean }> {
+    const { args, flags } = await this.parse(NodeDrain);
+    const { checkRemovable, removeEmptyNode } = await import('../../engine/admin/databaseNodes.ts');
+    const dryRun = flags['dry-run'];
+    const { signal } = this;
+    return this.withCluster(flags, async (cluster) => {
+      if (flags.remove) await checkRemovable(cluster.db, args.node);
+      const options = { drainNode: args.node, drainOnly: true, dryRun, yes: flags.yes ?? false };
+      const result = await this.rebalance(cluster, options);
+      if (!flags.remove || dryRun) return { ...result, removed: false };
+      const progress = this.progress('waiting until nobody reads there');
+      await removeEmptyNode(cluster.db, args.node, {
+        signal,
+        onProgress: (done, total) => progress.update({ done, total, unit: 's' }),
+      }).finally(() => progress.end());
+      this.log(`Removed ${args.node}.`);
+      return { ...result, removed: true };
+    });
+  }
+}

@@ -1,0 +1,21 @@
+import { BaseCommand } from '../../baseCommand.ts';
+import type { ShardList } from '../../engine/admin/shards.ts';
+import { nodesTable, shardsTable } from '../../ui/shards.ts';
+
+export default class ShardsList extends BaseCommand {
+  static override summary = 'List the shards with their size, rows and node, and how even they are';
+  static override description =
+    'A shard is what moves as one: the rows of one range of hashes in every table. Sizes are with indexes; rows are as the nodes’ statistics count them. Skew is the largest against the average: 1 where all are equal.';
+  static override examples = ['<%= config.bin %> shards list', '<%= config.bin %> shards list --json'];
+
+  async run(): Promise<ShardList> {
+    const { flags } = await this.parse(ShardsList);
+    const { listShards } = await import('../../engine/admin/shards.ts');
+    const list = await this.withCluster(flags, ({ db }) => listShards(db));
+    const borders = Boolean(process.stdout.isTTY);
+    this.log(shardsTable(list.shards, { borders }));
+    this.log(nodesTable(list.nodes, { borders }));
+    this.log(`Skew: ${list.skew.shards} among shards, ${list.skew.nodes} among nodes.`);
+    return list;
+  }
+}

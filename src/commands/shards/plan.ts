@@ -1,0 +1,25 @@
+import { Flags } from '@oclif/core';
+import type { RebalancePlan } from '../../engine/admin/rebalance.ts';
+import { RebalanceCommand } from '../../rebalanceCommand.ts';
+
+export default class ShardsPlan extends RebalanceCommand {
+  static override summary = 'Show which shards a rebalance would move, and what keeps it from being done';
+  static override description = 'Citus’s own dry run. Changes nothing.';
+  static override flags = {
+    'drain-node': Flags.string({ description: 'as if this node, host:port, were to have no shards' }),
+  };
+  static override examples = [
+    '<%= config.bin %> shards plan',
+    '<%= config.bin %> shards plan --drain-node db3.example:5432 --json',
+  ];
+
+  async run(): Promise<RebalancePlan> {
+    const { flags } = await this.parse(ShardsPlan);
+    const { planRebalance } = await import('../../engine/admin/rebalance.ts');
+    const plan = await this.withCluster(flags, ({ db }) =>
+      planRebalance(db, { drainNode: flags['drain-node'] }),
+    );
+    this.showPlan(plan);
+    return plan;
+  }
+}

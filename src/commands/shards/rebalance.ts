@@ -1,0 +1,47 @@
+import { Flags } from '@oclif/core';
+import type { StopResult } from '../../engine/admin/rebalance.ts';
+import { dryRunFlag, yesFlag } from '../../flags.ts';
+import { RebalanceCommand, type RebalanceOutcome } from '../../rebalanceCommand.ts';
+
+export default class ShardsRebalance extends RebalanceCommand {
+  static override summary = 'Move shards until the nodes are even, while everything runs';
+  static override description =
+    'A job of Citus’s does it, and goes on without this command: Ctrl-C ends only the view of it (exit 3), and the same command again follows the job. --stop ends the job: what was moved stays, the move under way is undone, and the next rebalance plans anew.';
+  static override flags = {
+    'drain-node': Flags.string({ description: 'empty this node, host:port, and even out the others' }),
+    stop: Flags.boolean({ description: 'end the job that is running', exclusive: ['drain-node'] }),
+    'dry-run': dryRunFlag,
+    yes: yesFlag,
+  };
+  static override examples = [
+    '<%= config.bin %> shards rebalance --dry-run',
+    '<%= config.bin %> shards rebalance --drain-node db3.example:5432 --yes --json',
+    '<%= config.bin %> shards rebalance --stop --yes',
+  ];
+
+  async run(): Promise<RebalanceOutcome | (StopResult & { dryRun: boolean })> {
+    const { flags } = await this.parse(ShardsRebalance);
+    const dryRun = flags['dry-run'];
+    const yes = flags.yes ?? false;
+    const drainNode = flags['drain-node'];
+    return this.withCluster(flags, async (cluster) => {
+      if (!flags.stop)
+        return this.rebalance(cluster, { ...(drainNode && { drainNode }), drainOnly: false, dryRun, yes });
+      const { stopRebalance } = await import('../../engine/admin/rebalance.ts');
+      const plan = await stopRebalance(cluster.db, { dryRun: true });
+      if (plan.jobId === null) {
+        this.log('No rebalance is running.');
+        return { ...plan, dryRun };
+      }
+      const job = `job ${plan.jobId} after ${plan.moved} of ${plan.moves} move(s)`;
+      if (dryRun) {
+        this.log(`Would stop ${job}.`);
+        return { ...plan, dryRun };
+      }
+      await this.confirm(`Stop ${job}?`, yes);
+      const stopped = await stopRebalance(cluster.db, { dryRun: false });
+      this.log(`Stopped job ${stopped.jobId}: ${stopped.moved} of ${stopped.moves} move(s) done.`);
+      return { ...stopped, dryRun };
+    });
+  }
+}

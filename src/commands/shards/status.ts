@@ -1,0 +1,40 @@
+import { BaseCommand } from '../../baseCommand.ts';
+import type { ShardStatus } from '../../engine/admin/shards.ts';
+import { formatBytes } from '../../ui/format.ts';
+import { renderTable } from '../../ui/table.ts';
+
+export default class ShardsStatus extends BaseCommand {
+  static override summary = 'Show how far a rebalance has come, and what moves got stuck or left behind';
+  static override description =
+    'Names moves that fail or wait for a lock, shards at nodes that are not theirs, and what Citus has yet to drop.';
+  static override examples = ['<%= config.bin %> shards status', '<%= config.bin %> shards status --json'];
+
+  async run(): Promise<ShardStatus> {
+    const { flags } = await this.parse(ShardsStatus);
+    const { shardStatus } = await import('../../engine/admin/shards.ts');
+    const status = await this.withCluster(flags, ({ db }) => shardStatus(db));
+    const { job, active, troubles } = status;
+    const borders = Boolean(process.stdout.isTTY);
+    if (job) {
+      const when = job.finishedAt ? `, ended ${job.finishedAt}` : '';
+      this.log(
+        `Job ${job.jobId}: ${job.state}, ${formatBytes(job.movedBytes)} of ${formatBytes(job.bytes)}${when}`,
+      );
+      const rows = job.moves.map((move) => [
+        String(move.shard),
+        formatBytes(move.bytes),
+        move.from,
+        move.to,
+        move.phase ? `${move.state}: ${move.phase.toLowerCase()}` : move.state,
+      ]);
+      if (rows.length > 0) this.log(renderTable(['shard', 'size', 'from', 'to', 'state'], rows, { borders }));
+    } else this.log('No rebalance has been run.');
+    for (const move of active)
+      this.log(
+        `Moving: shard ${move.shard} from ${move.from} to ${move.to}, ${move.phase.toLowerCase()}, ${formatBytes(move.bytes)} there (process ${move.pid})`,
+      );
+    for (const { kind, detail, fix } of troubles)
+      this.log(`${kind.toUpperCase().padEnd(8)} ${detail}\n         Try: ${fix}`);
+    return status;
+  }
+}

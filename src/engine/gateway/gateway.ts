@@ -72,9 +72,14 @@ export async function startGateway(
     const hub = await openHub({ ...context, gatewayId: randomUUID() });
     resources.add('live queue', () => hub.stop(deadline));
     let isLive = () => false;
+    let pinging: Promise<void> | undefined;
     const checkReady = async () => {
       if (!isLive()) throw new FeedctlError('NOT_LIVE', 'live updates are lost, or being caught up with');
-      await db.ping();
+      // One for all who ask meanwhile: nobody counts these requests, and they must not take the sessions of those that count.
+      pinging ??= db.ping().finally(() => {
+        pinging = undefined;
+      });
+      await pinging;
     };
     const passwords = new Passwords();
     const admin: GatewayAdmin = {

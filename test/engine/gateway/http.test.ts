@@ -1,35 +1,27 @@
 import { randomUUID } from 'node:crypto';
 import { request } from 'node:http';
-import { expect, onTestFinished, test } from 'vitest';
-import { openMemoryCache } from '../../../src/engine/cache/memory/cache.ts';
+import { connect } from 'node:net';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { resolveGatewayUrl } from '../../../src/engine/cluster.ts';
 import { loadConfig } from '../../../src/engine/config/config.ts';
-import { signToken } from '../../../src/engine/gateway/auth.ts';
-import { startGateway } from '../../../src/engine/gateway/gateway.ts';
+import { liveQueue } from '../../../src/engine/live/notifier.ts';
 import { registerGateway } from '../../../src/engine/live/presence.ts';
-import { openMetrics } from '../../../src/engine/telemetry/metrics.ts';
-import { type TestCluster, testCluster } from '../../support/cluster.ts';
+import { encodeLive } from '../../../src/engine/model/messages.ts';
+import type { TestCluster } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
+import { testClient } from '../../support/gateways.ts';
+import { served } from './served.ts';
 
 const JSON_TYPE = { 'content-type': 'application/json' };
 
-async function served(): Promise<{ cluster: TestCluster; url: string; headers: Record<string, string> }> {
-  const cluster = await testCluster();
-  const cache = await openMemoryCache(cluster.db);
-  onTestFinished(() => cache.close());
-  const metrics = await openMetrics();
-  const gateway = await startGateway({ ...cluster, cache, metrics }, { host: '127.0.0.1', port: 0 });
-  onTestFinished(() => gateway.stop(1_000));
-  const [user] = await cluster.users(2);
-  return {
-    cluster,
-    url: gateway.url,
-    headers: { authorization: `Bearer ${await signToken(cluster.db, user!)}` },
-  };
+async function servedTo(): Promise<{ cluster: TestCluster; url: string; headers: Record<string, string> }> {
+  const { cluster, url, tokenOf } = await served();
+  const [user] = (await cluster.users(2)) as [number, number];
+  return { cluster, url, headers: { authorization: `Bearer ${await tokenOf(user)}` } };
 }
 
 test('what is no text, no number and no URL is refused, always in the same shape', async () => {
-  const { url, headers } = await served();
+  const { url, headers } = await servedTo();
   const ask = async (method: string, path: string, body?: string) => {
     const init = { method, headers: { ...headers, ...JSON_TYPE }, ...(body !== undefined && { body }) };
     const response = await fetch(url + path, init);
@@ -57,7 +49,7 @@ test('what is no text, no number and no URL is refused, always in the same shape
 });
 
 test('a request without a body may say that it is JSON', async () => {
-  const { url, headers } = await served();
+  const { url, headers } = await servedTo();
   const { hostname, port } = new URL(url);
   const other = await (await fetch(`${url}/user/get/1`)).json();
   expect(other).toMatchObject({ code: 'USER_NOT_FOUND' });
@@ -74,7 +66,7 @@ test('a request without a body may say that it is JSON', async () => {
 });
 
 test('/metrics counts requests by route, and sockets', async () => {
-  const { url } = await served();
+  const { url } = await servedTo();
   for (const id of [1, 2, 3]) await fetch(`${url}/post/get/${id}`);
   const text = await (await fetch(`${url}/metrics`)).text();
   expect(text).toContain(
@@ -83,8 +75,21 @@ test('/metrics counts requests by route, and sockets', async () => {
   expect(text).toContain('feedctl_gateway_sockets 0');
 });
 
+test('/metrics tells how much of what workers addressed to the gateway found its user there', async () => {
+  const { cluster, gateway, url } = await served();
+  const [authorId, listener, gone] = (await cluster.users(3)) as [number, number, number];
+  const client = await testClient(cluster, listener);
+  await client.open(url);
+  const records = [listener, gone, gone].map((userId) => ({ userId, authorId, postId: 1 }));
+  const body = encodeLive({ run: 0, committedAt: Date.now() }, records);
+  await cluster.bus.publish([{ queue: liveQueue(gateway.id), body }]);
+  const metrics = async () => (await fetch(`${url}/metrics`)).text();
+  await expect.poll(metrics).toContain('feedctl_gateway_addressed_total{listening="yes"} 1');
+  expect(await metrics()).toContain('feedctl_gateway_addressed_total{listening="no"} 2');
+});
+
 test('commands find the gateway that answers, not the one that was there first', async () => {
-  const { cluster, url } = await served();
+  const { cluster, url } = await servedTo();
   const { db } = cluster;
   const config = await loadConfig({ databaseUrl: cluster.url }, {});
   const dead = randomUUID();
@@ -93,4 +98,24 @@ test('commands find the gateway that answers, not the one that was there first',
   expect(await resolveGatewayUrl(config, db)).toBe(url);
   await db.query(`delete from gateways where id <> '${dead}'`);
   expect(await rejection(resolveGatewayUrl(config, db))).toMatchObject({ code: 'GATEWAY_UNREACHABLE' });
+});
+
+test('who asks /readyz while it is being found out shares the answer', async () => {
+  const { cluster, url } = await served();
+  const gate = Promise.withResolvers<void>();
+  onTestFinished(() => void vi.restoreAllMocks());
+  const ping = vi.spyOn(cluster.db, 'ping').mockImplementation(() => gate.promise);
+  const { hostname, port } = new URL(url);
+  const socket = connect(Number(port), hostname);
+  onTestFinished(() => void socket.destroy());
+  let answers = '';
+  socket.setEncoding('utf8').on('data', (text) => {
+    answers += text;
+  });
+  // In one packet: the gateway has all of them before the first is answered.
+  socket.write(`GET /readyz HTTP/1.1\r\nHost: ${hostname}\r\n\r\n`.repeat(20));
+  await expect.poll(() => ping.mock.calls.length).toBeGreaterThan(0);
+  gate.resolve();
+  await expect.poll(() => answers.split('{"status":"ready"}').length - 1).toBe(20);
+  expect(ping).toHaveBeenCalledTimes(1);
 });

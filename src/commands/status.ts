@@ -35,7 +35,7 @@ export default class Status extends BaseCommand {
             q.queue,
             q.ready,
             q.unacked,
-            formatDuration(q.oldestAgeMs / 1000),
+            q.oldestAgeMs === null ? 'not known' : formatDuration(q.oldestAgeMs / 1000),
             q.deadLetters,
           ]),
           { borders },

@@ -72,7 +72,8 @@ export interface QueueDepth {
   readonly ready: number;
   /** In the hands of consumers. */
   readonly unacked: number;
-  readonly oldestAgeMs: number;
+  /** Of the oldest message; null where there are some and the bus cannot tell: a broker's queue that nobody consumes. */
+  readonly oldestAgeMs: number | null;
   readonly deadLetters: number;
 }
 
@@ -125,9 +126,12 @@ export interface Bus {
   mark(queues: readonly MarkedQueue[]): Promise<BusMark>;
   /** Whether everything before the mark has been acked or dead-lettered. */
   hasPassed(mark: BusMark): Promise<boolean>;
+  /** Queues with messages, dead ones included. */
   depths(): Promise<QueueDepth[]>;
   /** Those whose bodies hold these bytes, newest first, at most 100. Only where looking at them leaves them as they are. */
   deadLetters?(holding: Buffer): Promise<DeadLetter[]>;
+  /** Moves dead letters that are still at a broker into `bus.dead_letters`, where they can be looked at. */
+  collectDeadLetters?(): Promise<void>;
   /** Drops what waits in a queue, and the queue of a gateway that is gone. */
   dropQueue(queue: QueueName): Promise<void>;
   close(): Promise<void>;

@@ -10,11 +10,13 @@ export function guardedBus(bus: Bus, guard: Guard): Bus {
   const health = bus.health?.bind(bus);
   const check = bus.check?.bind(bus);
   const reads = bus.reads?.bind(bus);
+  const collectDeadLetters = bus.collectDeadLetters?.bind(bus);
   return {
     kind: bus.kind,
     ...(health && { health }),
     ...(check && { check }),
     ...(reads && { reads }),
+    ...(collectDeadLetters && { collectDeadLetters }),
     publish: (messages) => guard.run(() => bus.publish(messages)),
     ...(publishIn && { publishIn }),
     consume: (options, onDeliveries) => bus.consume(options, onDeliveries),

@@ -1,7 +1,7 @@
 import type { Bus, Consumer, Delivery, Outgoing, QueueName } from '../bus/bus.ts';
 import { giveBack, halves } from '../bus/giveBack.ts';
 import type { FeedChanges } from '../cache/changes.ts';
-import type { Notifier } from '../live/notifier.ts';
+import { type Notifier, silentNotifier } from '../live/notifier.ts';
 import type { PushState } from '../model/celebrity.ts';
 import type { EventRef, EventType } from '../model/event.ts';
 import { decodeEvents, encodeEvents, type MessageHeader, readId } from '../model/messages.ts';
@@ -99,7 +99,7 @@ interface Planned {
   readonly events: readonly EventRef[];
 }
 
-/** Messages of one batch and one run are planned together. */
+/** Messages of one batch, one run and one kind are planned together. */
 async function handleBatch(context: Planning, lane: Lane, deliveries: readonly Delivery[]): Promise<void> {
   const decoded: Planned[] = [];
   for (const delivery of deliveries) {
@@ -110,8 +110,13 @@ async function handleBatch(context: Planning, lane: Lane, deliveries: readonly D
       giveBack(delivery, error, context);
     }
   }
-  for (const group of Map.groupBy(decoded, ({ header }) => header.run).values())
-    await planTogether(context, lane, group);
+  // What is for feeds only is planned apart.
+  for (const group of Map.groupBy(decoded, ({ header }) => `${header.run} ${header.feedsOnly}`).values())
+    await planTogether(
+      group[0]!.header.feedsOnly ? { ...context, notifier: silentNotifier } : context,
+      lane,
+      group,
+    );
 }
 
 /** Where that fails for a reason that stays, the group is halved until the message that is at fault is alone. */

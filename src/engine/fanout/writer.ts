@@ -116,12 +116,12 @@ class Waiting {
     this.rows += part.count;
   }
 
-  /** The oldest messages, until they are a batch. */
+  /** The oldest messages, until they are a batch. Sockets are told by the batch: of all of them, or of none. */
   take(): Part[] {
     let rows = 0;
     let count = 0;
     for (const part of this.#parts) {
-      if (rows >= this.rowsABatch) break;
+      if (rows >= this.rowsABatch || part.header.feedsOnly !== this.#parts[0]!.header.feedsOnly) break;
       rows += part.count;
       count += 1;
     }
@@ -141,7 +141,8 @@ async function writeParts(context: WriterContext, parts: Part[], batchRows: Batc
       ? await writeShards(context, parts, batchRows.expandByShard(parts, topology))
       : await writeBatch(context, parts, batchRows.expand(parts));
     await context.changes.push(rows);
-    await context.notifier.toRecipients(rows, parts[0]!.header);
+    const { header } = parts[0]!;
+    if (!header.feedsOnly) await context.notifier.toRecipients(rows, header);
     context.onBatch?.(parts);
     for (const part of parts) part.delivery.ack();
   } catch (error) {

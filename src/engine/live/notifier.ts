@@ -32,6 +32,14 @@ export interface Notifier {
   withdrawn(post: { postId: number; authorId: number }, header: MessageHeader): Promise<void>;
 }
 
+/** Tells nobody. */
+export const silentNotifier: Notifier = {
+  toRecipients: async () => {},
+  toUser: async () => {},
+  toFollowers: async () => {},
+  withdrawn: async () => {},
+};
+
 export function openNotifier(bus: Bus, presence: Presence): Notifier {
   const publish = async (byGateway: Map<string, LiveRecord[]>, header: MessageHeader) => {
     const messages: Outgoing[] = [];

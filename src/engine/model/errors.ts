@@ -121,6 +121,7 @@ export const ERRORS = {
     mend: 'Check that the server runs and that the URL is right (`feedctl status`).',
   },
   DATA_DIR_UNUSABLE: { exit: 1, mend: 'Pick a directory that can be written with --data-dir.' },
+  DEAD_LETTER_NOT_FOUND: { exit: 1, mend: 'See `feedctl dlq list`; it may have been replayed or discarded.' },
   DEMO_FAILED: { exit: 1, mend: 'This is a fault of feedctl: please report what the demo printed.' },
   DISTRIBUTION_WRONG: {
     exit: 1,

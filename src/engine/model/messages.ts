@@ -7,7 +7,7 @@ import { MAX_ID } from './ids.ts';
  * The binary messages of the bus. Each starts with a kind and a version byte; all numbers are big-endian.
  *
  *     header (26 bytes)  u8 kind, u8 version, u32 CRC-32 of all that follows it, f64 run, f64 committed at (unix ms),
- *                        u32 records
+ *                        u32 records (and 2^31: for feeds only)
  *     EVENTS   records of 25 bytes  u8 type, i64 event, i64 aggregate, i64 subject
  *     ROWS     blocks of posts and users, see rowsMessage.ts; the records are the rows they stand for
  *     LIVE     records of 24 bytes  i64 recipient (0: every follower who is online; 2^53-1: the same, of a deletion), i64 author,
@@ -21,6 +21,8 @@ type Kind = (typeof KIND)[keyof typeof KIND];
 
 /** 1 had no checksum, 2 had rows as COPY takes them. */
 const VERSION = 3;
+/** Within what the checksum covers. */
+const FEEDS_ONLY = 2 ** 31;
 const CHECKED_FROM = 6;
 export const HEADER_BYTES = 26;
 const EVENT_BYTES = 25;
@@ -35,6 +37,8 @@ export interface MessageHeader {
   readonly run: number;
   /** When the oldest post in the message was committed, in unix milliseconds: latency is counted from here. */
   readonly committedAt: number;
+  /** No socket is told: old posts that are dispatched again. */
+  readonly feedsOnly?: true;
 }
 
 /** Recipients that are no user. The gateway finds the followers among its own sockets. */
@@ -76,7 +80,7 @@ export function seal(bytes: Buffer, kind: Kind, header: MessageHeader, records: 
   bytes.writeUInt8(VERSION, 1);
   bytes.writeDoubleBE(header.run, 6);
   bytes.writeDoubleBE(header.committedAt, 14);
-  bytes.writeUInt32BE(records, 22);
+  bytes.writeUInt32BE(header.feedsOnly ? records + FEEDS_ONLY : records, 22);
   bytes.writeUInt32BE(crc32(bytes.subarray(CHECKED_FROM)), 2);
   return bytes;
 }
@@ -90,7 +94,9 @@ export function readHeader(bytes: Buffer, kind: Kind): MessageHeader & { records
   if (bytes[0] !== kind) throw invalidMessage(`is of kind ${bytes[0]}, expected ${kind}`);
   if (bytes[1] !== VERSION)
     throw invalidMessage(`has format version ${bytes[1]}, this program reads ${VERSION}`);
-  const records = bytes.readUInt32BE(22);
+  const counted = bytes.readUInt32BE(22);
+  const feedsOnly = counted >= FEEDS_ONLY;
+  const records = feedsOnly ? counted - FEEDS_ONLY : counted;
   const size = RECORD_BYTES[kind];
   const expected = size === undefined ? bytes.length : HEADER_BYTES + records * size;
   if (bytes.length !== expected)
@@ -102,7 +108,7 @@ export function readHeader(bytes: Buffer, kind: Kind): MessageHeader & { records
   // A batch notes both in the database: one number out of range would fail every message it is written with.
   if (!Number.isSafeInteger(run) || run < 0) throw invalidMessage('has no number of a run');
   if (!Number.isFinite(committedAt)) throw invalidMessage('has no time');
-  return { run, committedAt, records };
+  return { run, committedAt, records, ...(feedsOnly && { feedsOnly }) };
 }
 
 export function encodeEvents(header: MessageHeader, events: readonly EventRef[]): Buffer {

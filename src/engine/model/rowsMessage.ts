@@ -7,6 +7,7 @@ import {
   ROW_USER,
   readHeader,
   readId,
+  readIds,
   seal,
   writeId,
 } from './messages.ts';
@@ -114,6 +115,16 @@ export function readRows(bytes: Buffer): MessageHeader & { records: number } {
     throw invalidMessage(`counts ${header.records} rows, and its blocks have ${count}`);
   if (count > MOST_ROWS) throw invalidMessage(`has ${count} rows, more than ${MOST_ROWS}`);
   return header;
+}
+
+/** The posts of a message, and how many users get those of one block. Throws BUS_MESSAGE_INVALID. */
+export function postsOfRows(bytes: Buffer): (AuthorPosts & { readonly users: number })[] {
+  readRows(bytes);
+  return [...blocksOf(bytes)].map(({ at, posts, users }) => ({
+    authorId: readId(bytes, at + 6),
+    postIds: readIds(bytes.subarray(at + BLOCK_BYTES, at + BLOCK_BYTES + 8 * posts)),
+    users,
+  }));
 }
 
 /** Where the rows of a user go: PostgreSQL's binary COPY format, 38 bytes each. */

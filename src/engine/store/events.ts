@@ -143,6 +143,45 @@ type ListedRow = FeedEvent & { dispatchedAt: Date | null };
 
 const FILTER = '($1::bigint is null or aggregate_id = $1) and ($2::text is null or type = $2)';
 
+/** Which events of the log: those of ids from..to-1, of one user as aggregate, of some types. */
+export interface EventRange {
+  readonly from: number;
+  readonly to: number;
+  readonly userId?: number;
+  readonly types?: readonly EventType[];
+}
+
+/** In: from, to, user, types; null for any. */
+const IN_RANGE = `id >= $1 and id < $2 and ($3::bigint is null or aggregate_id = $3) and ($4::text[] is null or type = any($4))`;
+
+const rangeValues = ({ from, to, userId, types }: EventRange) => [from, to, userId ?? null, types ?? null];
+
+/** The oldest of a range. */
+export async function eventsInRange(
+  db: Queryable,
+  range: EventRange,
+  limit: number,
+): Promise<(EventRef & { occurredAtMs: number })[]> {
+  const { rows } = await db.query<EventRef & { occurredAtMs: number }>(
+    `select id, type, aggregate_id as "aggregateId", subject_id as "subjectId",
+            extract(epoch from occurred_at)::float8 * 1000 as "occurredAtMs"
+     from events where ${IN_RANGE} order by id limit $5`,
+    [...rangeValues(range), limit],
+  );
+  return rows;
+}
+
+export async function countEvents(
+  db: Queryable,
+  range: EventRange,
+): Promise<Partial<Record<EventType, number>>> {
+  const { rows } = await db.query<{ type: EventType; count: number }>(
+    `select type, count(*) as count from events where ${IN_RANGE} group by type`,
+    rangeValues(range),
+  );
+  return Object.fromEntries(rows.map(({ type, count }) => [type, count]));
+}
+
 /** Looked through one after the other until there are enough: from the last minute to the whole log. */
 const WINDOWS_MS = [60_000, 3_600_000, DAY_MS, Number.POSITIVE_INFINITY];
 

@@ -3,7 +3,14 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import {
+  discardDeadLetters,
+  listDeadLetters,
+  replayDeadLetters,
+  showDeadLetter,
+} from '../../../src/engine/admin/deadLetters.ts';
 import type { Bus, ConsumeOptions, QueueName } from '../../../src/engine/bus/bus.ts';
+import type { Database } from '../../../src/engine/store/database.ts';
 import { rejection } from '../../support/codes.ts';
 import { openInbox } from './inbox.ts';
 
@@ -11,6 +18,8 @@ import { openInbox } from './inbox.ts';
 export interface Broker {
   /** What names it to a process of its own: see taker.ts. */
   readonly taker: readonly string[];
+  /** The database beside it. */
+  readonly db: Database;
   /** Another instance on it, as another process would open it; closed when the test ends. */
   open(options?: { maxMessages?: number }): Promise<Bus>;
 }
@@ -361,6 +370,77 @@ export function busContract(name: string, openBroker: () => Promise<Broker>, ski
         await bus.publish([message('other', 'rows.bulk')]);
         expect(await bus.hasPassed(await bus.mark(['events']))).toBe(true);
         expect(await bus.hasPassed(await bus.mark(['events', 'rows.bulk']))).toBe(false);
+      });
+    });
+
+    describe('a dead letter', () => {
+      const signal = new AbortController().signal;
+      const options = { signal, dryRun: false };
+
+      /** Five events that were put aside, and one message that was not. */
+      async function withLetters() {
+        const broker = await openBroker();
+        const bus = await broker.open();
+        const context = { db: broker.db, bus };
+        await bus.publish([...numbered(6), message('other', 'cleanup')]);
+        const inbox = await openInbox(bus, { queues: ['events', 'cleanup'], prefetch: 100 });
+        for (const delivery of await inbox.take(7)) {
+          if (text(delivery) === '5') delivery.ack();
+          else delivery.deadLetter(`no ${delivery.queue} ${text(delivery)}`);
+        }
+        await expect.poll(async () => (await depth(bus)).dead).toBe(5);
+        return { bus, context, inbox };
+      }
+
+      test('is listed with its reason, as often as one looks, and counted all the while', async () => {
+        const { bus, context } = await withLetters();
+        for (let i = 0; i < 3; i += 1) {
+          const { total, letters } = await listDeadLetters(context, { queue: 'events' }, 3);
+          expect(total).toBe(5);
+          expect(new Set(letters.map((letter) => letter.reason)).size).toBe(3);
+          for (const { reason } of letters) expect(reason).toMatch(/^no events [0-4]$/);
+          expect(letters[0]).toMatchObject({ queue: 'events', bytes: 1, diedAt: expect.any(Date) });
+        }
+        expect(await depth(bus)).toEqual({ ready: 0, unacked: 0, dead: 5 });
+        const { letters } = await listDeadLetters(context, { reason: 'CLEANUP' }, 10);
+        expect(letters.map((letter) => letter.queue)).toEqual(['cleanup']);
+        const shown = await showDeadLetter(context, letters[0]!.id);
+        expect(shown.content).toMatchObject({
+          kind: 'unreadable',
+          hex: Buffer.from('other').toString('hex'),
+        });
+        expect(await rejection(showDeadLetter(context, 4e15))).toMatchObject({
+          code: 'DEAD_LETTER_NOT_FOUND',
+        });
+      });
+
+      test('is replayed once, by however many at a time', async () => {
+        const { bus, context, inbox } = await withLetters();
+        const filter = { queue: 'events' };
+        const plan = await replayDeadLetters(context, filter, { ...options, dryRun: true });
+        expect(plan).toMatchObject({ matched: 5, done: 0 });
+        const runs = await Promise.all([1, 2, 3].map(() => replayDeadLetters(context, filter, options)));
+        expect(runs.reduce((sum, run) => sum + run.done, 0)).toBe(5);
+        const again = await inbox.take(5);
+        expect(again.map(text).sort()).toEqual(['0', '1', '2', '3', '4']);
+        expect(again.every((delivery) => delivery.attempts === 0)).toBe(true);
+        for (const delivery of again) delivery.ack();
+        await expect.poll(() => depth(bus)).toEqual({ ready: 0, unacked: 0, dead: 0 });
+        expect(await replayDeadLetters(context, filter, options)).toMatchObject({ matched: 0, done: 0 });
+        expect(await depth(bus, 'cleanup')).toMatchObject({ dead: 1 });
+      });
+
+      test('that dies again is a new one, and one that is discarded is gone', async () => {
+        const { bus, context, inbox } = await withLetters();
+        const [first] = (await listDeadLetters(context, { queue: 'events' }, 1)).letters;
+        expect(await replayDeadLetters(context, { ids: [first!.id] }, options)).toMatchObject({ done: 1 });
+        (await inbox.next()).deadLetter('again');
+        await expect.poll(async () => (await depth(bus)).dead).toBe(5);
+        const { letters } = await listDeadLetters(context, { queue: 'events' }, 10);
+        expect(letters.map((letter) => letter.reason).sort()).toContain('again');
+        expect(letters.map((letter) => letter.id)).not.toContain(first!.id);
+        expect(await discardDeadLetters(context, {}, options)).toMatchObject({ matched: 6, done: 6 });
+        expect(await bus.depths()).toEqual([]);
       });
     });
 

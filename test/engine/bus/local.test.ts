@@ -6,9 +6,10 @@ import { busContract } from './contract.ts';
 import { openInbox } from './inbox.ts';
 
 busContract('local', async () => {
-  const { url } = await freshDatabase();
+  const { url, db } = await freshDatabase();
   return {
     taker: [url],
+    db,
     async open(options) {
       const bus = await openLocalBus(url, options);
       onTestFinished(() => bus.close());

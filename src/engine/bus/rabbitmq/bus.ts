@@ -1,11 +1,13 @@
 import type { Channel } from 'amqplib';
 import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
 import { Database } from '../../store/database.ts';
+import { countDeadLetters, keepDeadLetters } from '../../store/deadLetters.ts';
 import { type Log, silentLog } from '../../telemetry/log.ts';
 import type { Bus, BusCheck, BusHealth, ConsumeOptions, Delivery, Outgoing, QueueDepth } from '../bus.ts';
 import { checkBroker } from './checks.ts';
 import { RabbitConsumer } from './consumer.ts';
 import { Control } from './control.ts';
+import { collectDeadLetters } from './deadLetters.ts';
 import { type Endpoint, parseEndpoints } from './endpoints.ts';
 import type { Hand } from './hand.ts';
 import { Link } from './link.ts';
@@ -225,6 +227,7 @@ export class RabbitBus implements Bus {
       ...DEAD,
     ]);
     const members = await this.#members.held();
+    const kept = await countDeadLetters(this.#db);
     const consumed = [...(await this.#members.queues())].filter((queue) => !isLasting(queue));
     for (const [name, state] of await this.#control.states(consumed.map((queue) => `feed.${queue}`)))
       states.set(name, state);
@@ -235,16 +238,24 @@ export class RabbitBus implements Bus {
         .filter((one) => one !== undefined);
       const sum = (numbers: readonly number[]) => numbers.reduce((total, one) => total + one, 0);
       const oldest = held.map((one) => one.oldestMs).filter((ms) => ms !== undefined && ms !== null);
+      const ready =
+        sum(names.map((name) => states.get(name)?.ready ?? 0)) + sum(held.map((one) => one.waiting));
+      const aside = (states.get(deadQueueOf(queue))?.ready ?? 0) + (kept.get(queue) ?? 0);
       const depth = {
         queue,
-        ready: sum(names.map((name) => states.get(name)?.ready ?? 0)) + sum(held.map((one) => one.waiting)),
+        ready,
         unacked: sum(held.map((one) => one.out)),
-        oldestAgeMs: oldest.length > 0 ? Math.max(0, Date.now() - Math.min(...oldest)) : 0,
+        // What nobody holds cannot be looked at.
+        oldestAgeMs: oldest.length > 0 ? Math.max(0, Date.now() - Math.min(...oldest)) : ready > 0 ? null : 0,
         // Those of all gateways are in one place.
-        deadLetters: isLasting(queue) || queue === 'live' ? (states.get(deadQueueOf(queue))?.ready ?? 0) : 0,
+        deadLetters: isLasting(queue) || queue === 'live' ? aside : 0,
       };
       return depth.ready + depth.unacked + depth.deadLetters > 0 ? [depth] : [];
     });
+  }
+
+  collectDeadLetters(): Promise<void> {
+    return collectDeadLetters(this.#control, (letters) => keepDeadLetters(this.#db, letters));
   }
 
   /** Of a lasting queue what waits in it; a gateway's goes by itself where it is another's. */

@@ -11,9 +11,10 @@ busContract(
   'RabbitMQ',
   async () => {
     const { url } = await freshVhost(server!);
-    const { url: databaseUrl } = await freshDatabase();
+    const { url: databaseUrl, db } = await freshDatabase();
     return {
       taker: [url, databaseUrl],
+      db,
       async open(options) {
         const bus = new RabbitBus(url, databaseUrl, { partitions: 2, ...options });
         onTestFinished(() => bus.close());

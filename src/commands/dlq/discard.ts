@@ -1,0 +1,43 @@
+import { Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import { chosenDeadLetters, deadLetterArg, deadLetterFlags } from '../../deadLetterFlags.ts';
+import type { SettledLetters } from '../../engine/admin/deadLetters.ts';
+import { dryRunFlag, yesFlag } from '../../flags.ts';
+import { formatCount } from '../../ui/format.ts';
+
+export default class DlqDiscard extends BaseCommand {
+  static override summary = 'Throw dead letters away';
+  static override description =
+    'The events they were made of stay in the log for 30 days: `feedctl events redispatch` plans them again. Exits 3 where it ended before all were done.';
+  static override args = { id: deadLetterArg };
+  static override flags = {
+    ...deadLetterFlags,
+    all: Flags.boolean({ description: 'every dead letter' }),
+    'dry-run': dryRunFlag,
+    yes: yesFlag,
+  };
+  static override examples = [
+    '<%= config.bin %> dlq discard 81203',
+    '<%= config.bin %> dlq discard --queue live --yes --json',
+  ];
+
+  async run(): Promise<SettledLetters> {
+    const { args, flags } = await this.parse(DlqDiscard);
+    const filter = chosenDeadLetters(args.id, flags);
+    const { discardDeadLetters } = await import('../../engine/admin/deadLetters.ts');
+    const { signal } = this;
+    const result = await this.withCluster(flags, async (cluster) => {
+      const plan = await discardDeadLetters(cluster, filter, { signal, dryRun: true });
+      if (flags['dry-run'] || plan.matched === 0) return plan;
+      await this.confirm(`Throw away ${formatCount(plan.matched)} dead letter(s)?`, flags.yes ?? false);
+      return discardDeadLetters(cluster, filter, { signal, dryRun: false });
+    });
+    if (flags['dry-run']) this.log(`Would throw away ${formatCount(result.matched)} dead letter(s).`);
+    else this.log(`Threw away ${formatCount(result.done)} of ${formatCount(result.matched)} dead letter(s).`);
+    if (result.stopped !== undefined) {
+      this.logToStderr(`Ended early: ${result.stopped}`);
+      process.exitCode = 3;
+    }
+    return { ...result, dryRun: flags['dry-run'] };
+  }
+}

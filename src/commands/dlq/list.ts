@@ -1,0 +1,47 @@
+import { Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import { deadLetterFilter, deadLetterFlags } from '../../deadLetterFlags.ts';
+import type { DeadLetter } from '../../engine/store/deadLetters.ts';
+import { formatCount, oneLine } from '../../ui/format.ts';
+import { renderTable } from '../../ui/table.ts';
+
+const REASON_WIDTH = 80;
+
+export default class DlqList extends BaseCommand {
+  static override summary = 'List dead letters: messages that were put aside, and why';
+  static override description =
+    'Oldest first. Those that RabbitMQ still has are moved into the database by this, where they can be looked at.';
+  static override flags = {
+    ...deadLetterFlags,
+    limit: Flags.integer({ description: 'letters to list', default: 50, min: 1, max: 10_000 }),
+  };
+  static override examples = [
+    '<%= config.bin %> dlq list --queue events --since 2h',
+    '<%= config.bin %> dlq list --reason checksum --json',
+  ];
+
+  async run(): Promise<{ total: number; letters: DeadLetter[] }> {
+    const { flags } = await this.parse(DlqList);
+    const { listDeadLetters } = await import('../../engine/admin/deadLetters.ts');
+    const result = await this.withCluster(flags, (cluster) =>
+      listDeadLetters(cluster, deadLetterFilter(flags), flags.limit),
+    );
+    const rows = result.letters.map((letter) => [
+      String(letter.id),
+      letter.queue,
+      letter.diedAt.toISOString(),
+      letter.attempts,
+      letter.bytes,
+      oneLine(letter.reason, REASON_WIDTH),
+    ]);
+    this.log(
+      rows.length === 0
+        ? 'No dead letters.'
+        : renderTable(['id', 'queue', 'died', 'attempts', 'bytes', 'reason'], rows, {
+            borders: Boolean(process.stdout.isTTY),
+          }),
+    );
+    this.logToStderr(`${formatCount(rows.length)} of ${formatCount(result.total)} dead letters.`);
+    return result;
+  }
+}

@@ -1,0 +1,50 @@
+import { Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import { chosenDeadLetters, deadLetterArg, deadLetterFlags } from '../../deadLetterFlags.ts';
+import type { SettledLetters } from '../../engine/admin/deadLetters.ts';
+import { dryRunFlag } from '../../flags.ts';
+import { formatCount } from '../../ui/format.ts';
+
+export default class DlqReplay extends BaseCommand {
+  static override summary = 'Give dead letters back to their queues';
+  static override description =
+    'A letter goes with its message being published, so that doing it again finds nothing left; no feed has a post twice whatever comes twice. What fails again is put aside again. Letters of gateways are left: their sockets have read the feed since. Exits 3 where it ended before all were done.';
+  static override args = { id: deadLetterArg };
+  static override flags = {
+    ...deadLetterFlags,
+    all: Flags.boolean({ description: 'every dead letter' }),
+    rate: Flags.integer({ description: 'messages a second at most', min: 1 }),
+    'dry-run': dryRunFlag,
+  };
+  static override examples = [
+    '<%= config.bin %> dlq replay 81203',
+    '<%= config.bin %> dlq replay --queue rows.live --since 1h --rate 50 --json',
+  ];
+
+  async run(): Promise<SettledLetters> {
+    const { args, flags } = await this.parse(DlqReplay);
+    const filter = chosenDeadLetters(args.id, flags);
+    const { replayDeadLetters } = await import('../../engine/admin/deadLetters.ts');
+    const progress = this.progress('replaying');
+    const { signal } = this;
+    const result = await this.withCluster(flags, (cluster) =>
+      replayDeadLetters(cluster, filter, {
+        signal,
+        dryRun: flags['dry-run'],
+        ...(flags.rate !== undefined && { rate: flags.rate }),
+        onProgress: (done, total) => progress.update({ done, total, unit: 'messages' }),
+      }),
+    ).finally(() => progress.end());
+    if (result.dryRun) this.log(`Would replay ${formatCount(result.matched)} dead letter(s).`);
+    else this.log(`Replayed ${formatCount(result.done)} of ${formatCount(result.matched)} dead letter(s).`);
+    if (result.ofGateways > 0)
+      this.logToStderr(
+        `${formatCount(result.ofGateways)} of gateways are left: \`feedctl dlq discard --queue live\`.`,
+      );
+    if (result.stopped !== undefined) {
+      this.logToStderr(`Ended early: ${result.stopped}`);
+      process.exitCode = 3;
+    }
+    return result;
+  }
+}

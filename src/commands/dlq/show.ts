@@ -1,0 +1,47 @@
+import { BaseCommand } from '../../baseCommand.ts';
+import { deadLetterArg } from '../../deadLetterFlags.ts';
+import type { showDeadLetter } from '../../engine/admin/deadLetters.ts';
+import { parseId } from '../../engine/model/ids.ts';
+import { oneLine } from '../../ui/format.ts';
+
+type Shown = Awaited<ReturnType<typeof showDeadLetter>>;
+
+export default class DlqShow extends BaseCommand {
+  static override summary = 'Show one dead letter: why it was put aside, and what it is about';
+  static override args = { id: { ...deadLetterArg, required: true as const } };
+  static override examples = ['<%= config.bin %> dlq show 81203', '<%= config.bin %> dlq show 81203 --json'];
+
+  async run(): Promise<Shown> {
+    const { args, flags } = await this.parse(DlqShow);
+    const id = parseId(String(args.id), 'dead letter');
+    const { showDeadLetter } = await import('../../engine/admin/deadLetters.ts');
+    const letter = await this.withCluster(flags, (cluster) => showDeadLetter(cluster, id));
+    this.log(`dead letter ${letter.id} of ${letter.queue}, ${letter.bytes} bytes`);
+    this.log(`put aside ${letter.diedAt.toISOString()} after ${letter.attempts} failed attempt(s)`);
+    this.log(`reason: ${oneLine(letter.reason, 2_000)}`);
+    for (const line of describe(letter.content)) this.log(line);
+    return letter;
+  }
+}
+
+function describe(content: Shown['content']): string[] {
+  switch (content.kind) {
+    case 'events':
+      return content.events.map(
+        (event) => `${event.id}  ${event.type}  ${event.aggregateId} -> ${event.subjectId}`,
+      );
+    case 'rows':
+      return content.rows.map(
+        ({ authorId, postIds, users }) =>
+          `author ${authorId}: post(s) ${postIds.join(', ')} for ${users} user(s)`,
+      );
+    case 'live':
+      return content.posts.map(
+        ({ userId, authorId, postId }) => `post ${postId} of ${authorId} for user ${userId}`,
+      );
+    case 'cleanup':
+      return [JSON.stringify(content.cleanup)];
+    case 'unreadable':
+      return [`It cannot be read: ${oneLine(content.reason, 200)}`, content.hex];
+  }
+}

@@ -1,0 +1,63 @@
+import { Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import type { Redispatched } from '../../engine/admin/redispatch.ts';
+import { FeedctlError } from '../../engine/model/errors.ts';
+import { EVENT_TYPES } from '../../engine/model/event.ts';
+import { firstIdAt, MAX_ID, parseId } from '../../engine/model/ids.ts';
+import { dryRunFlag, timeFlag } from '../../flags.ts';
+import { formatCount, formatDuration } from '../../ui/format.ts';
+
+export default class EventsRedispatch extends BaseCommand {
+  static override summary =
+    'Plan events of the log once more: after a purge, or where posts are missing in feeds';
+  static override description =
+    'In the bulk lane, oldest first. Rows that are there stay as they are, follows and deletions become what is true now, and no socket is told, so that it may be done any number of times. An imported post counts by its own time. After Ctrl-C (exit 3) --from-id goes on where it stopped.';
+  static override flags = {
+    from: timeFlag({ description: 'events of that time and later', exactlyOne: ['from', 'from-id'] }),
+    'from-id': Flags.string({ description: 'this event and later ones' }),
+    to: timeFlag({ description: 'events before that time' }),
+    author: Flags.string({ description: 'only those of this author, or of this follower' }),
+    type: Flags.option({ options: EVENT_TYPES, multiple: true, description: 'only those of this type' })(),
+    rate: Flags.integer({ description: 'events a second at most', min: 1 }),
+    'dry-run': dryRunFlag,
+  };
+  static override examples = [
+    '<%= config.bin %> events redispatch --from 2h --dry-run',
+    '<%= config.bin %> events redispatch --from 2026-07-01T03:00:00Z --author 42 --type post.created --json',
+  ];
+
+  async run(): Promise<Redispatched> {
+    const { flags } = await this.parse(EventsRedispatch);
+    const range = {
+      from: flags.from ? idAt(flags.from) : parseId(flags['from-id']!, 'event'),
+      to: flags.to ? idAt(flags.to) : MAX_ID,
+      ...(flags.author !== undefined && { userId: parseId(flags.author, 'user') }),
+      ...(flags.type && { types: flags.type }),
+    };
+    if (range.to <= range.from) throw new FeedctlError('USAGE', '--to is not later than where it begins');
+    const { redispatchEvents } = await import('../../engine/admin/redispatch.ts');
+    const progress = this.progress('dispatching');
+    const { signal } = this;
+    const result = await this.withCluster(flags, (cluster) =>
+      redispatchEvents(cluster, range, {
+        signal,
+        dryRun: flags['dry-run'],
+        ...(flags.rate !== undefined && { rate: flags.rate }),
+        onProgress: (done, total) => progress.update({ done, total, unit: 'events' }),
+      }),
+    ).finally(() => progress.end());
+    const counts = Object.entries(result.matched).map(([type, count]) => `${formatCount(count)} ${type}`);
+    if (result.dryRun) this.log(`Would dispatch again: ${counts.join(', ') || 'nothing'}.`);
+    else
+      this.log(
+        `Dispatched ${formatCount(result.events)} event(s) again in ${formatDuration(result.seconds)}.`,
+      );
+    if (result.nextId !== null) {
+      this.logToStderr(`Stopped: go on with --from-id ${result.nextId}`);
+      process.exitCode = 3;
+    }
+    return result;
+  }
+}
+
+const idAt = (time: Date): number => Math.max(1, firstIdAt(time.getTime()));

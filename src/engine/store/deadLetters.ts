@@ -1,0 +1,109 @@
+import type { Database, Queryable, Session } from './database.ts';
+
+/** A message that was put aside, without its bytes. */
+export interface DeadLetter {
+  readonly id: number;
+  readonly queue: string;
+  /** Failed attempts before it was put aside. */
+  readonly attempts: number;
+  readonly reason: string;
+  readonly diedAt: Date;
+  readonly bytes: number;
+}
+
+export interface DeadLetterFilter {
+  readonly ids?: readonly number[];
+  /** `live`: those of every gateway. */
+  readonly queue?: string;
+  /** Part of the reason, in any case. */
+  readonly reason?: string;
+  readonly since?: Date;
+  readonly before?: Date;
+  readonly exceptOfGateways?: boolean;
+}
+
+/** In: ids, queue, part of the reason, from, before (null: any), and whether those of gateways do not count. */
+const MATCHES = `
+  ($1::bigint[] is null or id = any($1))
+  and ($2::text is null or regexp_replace(queue, '^live\\..*', 'live') = $2)
+  and ($3::text is null or position(lower($3) in lower(reason)) > 0)
+  and ($4::timestamptz is null or died_at >= $4) and ($5::timestamptz is null or died_at < $5)
+  and not ($6::boolean and queue like 'live.%')`;
+
+const values = ({ ids, queue, reason, since, before, exceptOfGateways }: DeadLetterFilter) => [
+  ids ?? null,
+  queue ?? null,
+  reason ?? null,
+  since ?? null,
+  before ?? null,
+  exceptOfGateways ?? false,
+];
+
+/** Oldest first. */
+export async function findDeadLetters(
+  db: Queryable,
+  filter: DeadLetterFilter,
+  limit: number,
+): Promise<{ total: number; letters: DeadLetter[] }> {
+  const letters = await db.query<DeadLetter>(
+    `select id, queue, attempts, reason, died_at as "diedAt", octet_length(body) as bytes
+     from bus.dead_letters where ${MATCHES} order by died_at, id limit $7`,
+    [...values(filter), limit],
+  );
+  const total = await db.query<{ total: number }>(
+    `select count(*) as total from bus.dead_letters where ${MATCHES}`,
+    values(filter),
+  );
+  return { total: total.rows[0]!.total, letters: letters.rows };
+}
+
+export async function deadLetterBody(db: Queryable, id: number): Promise<Buffer | undefined> {
+  const { rows } = await db.query<{ body: Buffer }>('select body from bus.dead_letters where id = $1', [id]);
+  return rows[0]?.body;
+}
+
+/**
+ * Takes up to n dead letters away when `work` has done with them, in one transaction. Atomic: they are locked, and what
+ * somebody else has locked is passed over, so that two who replay take different ones. Returns how many.
+ */
+export async function takeDeadLetters(
+  db: Database,
+  filter: DeadLetterFilter,
+  limit: number,
+  work: (session: Session, letters: readonly { queue: string; body: Buffer }[]) => Promise<void>,
+): Promise<number> {
+  return db.transaction(async (session) => {
+    const { rows } = await session.query<{ id: number; queue: string; body: Buffer }>(
+      `select id, queue, body from bus.dead_letters where ${MATCHES}
+       order by died_at, id limit $7 for update skip locked`,
+      [...values(filter), limit],
+    );
+    if (rows.length === 0) return 0;
+    await work(session, rows);
+    await session.query('delete from bus.dead_letters where id = any($1)', [rows.map((row) => row.id)]);
+    return rows.length;
+  });
+}
+
+export type NewDeadLetter = Omit<DeadLetter, 'bytes'> & { readonly body: Buffer };
+
+/** Keeps those that are not kept yet: whoever collects them at a broker may get one twice. */
+export async function keepDeadLetters(db: Database, letters: readonly NewDeadLetter[]): Promise<void> {
+  await db.transaction(async (session) => {
+    for (const { id, queue, body, attempts, reason, diedAt } of letters) {
+      await session.query(
+        `insert into bus.dead_letters (id, queue, body, attempts, reason, died_at)
+         values ($1, $2, $3, $4, $5, $6) on conflict (id) do nothing`,
+        [id, queue, body, attempts, reason, diedAt],
+      );
+    }
+  });
+}
+
+/** How many there are of each queue; those of all gateways are `live`. */
+export async function countDeadLetters(db: Queryable): Promise<Map<string, number>> {
+  const { rows } = await db.query<{ queue: string; count: number }>(
+    `select regexp_replace(queue, '^live\\..*', 'live') as queue, count(*) as count from bus.dead_letters group by 1`,
+  );
+  return new Map(rows.map(({ queue, count }) => [queue, count]));
+}

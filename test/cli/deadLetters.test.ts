@@ -1,0 +1,127 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { freshVhost } from '../support/broker.ts';
+import {
+  emptyDatabase,
+  feedctl,
+  json,
+  type Outcome,
+  type Running,
+  type SpawnOptions,
+  sql,
+  start,
+  temporaryDirectory,
+  type UpCluster,
+  up,
+  waitUntil,
+} from '../support/cli.ts';
+import { findServer } from '../support/server.ts';
+
+const server = await findServer('rabbitmq');
+
+interface Listed {
+  total: number;
+  letters: { id: number; queue: string; reason: string }[];
+}
+
+/** What an operator does about dead letters; `at` names the cluster, `poison` puts a message into it that nobody can read. */
+async function operate(at: (args: string[]) => [string[], SpawnOptions?], poison: () => Promise<void>) {
+  const run = (...args: string[]): Promise<Outcome> => feedctl(...at(args));
+  const asJson = <T>(...args: string[]): Promise<T> => json<T>(...at(args));
+  const code = ({ stdout }: Outcome) => (JSON.parse(stdout) as { error: { code: string } }).error.code;
+
+  expect(await asJson('dlq', 'list')).toEqual({ total: 0, letters: [] });
+  await poison();
+  let listed: Listed = { total: 0, letters: [] };
+  await waitUntil(async () => {
+    listed = await asJson<Listed>('dlq', 'list', '--queue', 'events');
+    return listed.total === 1;
+  });
+  const [letter] = listed.letters;
+  expect(letter).toMatchObject({ queue: 'events', reason: expect.stringMatching(/the message/) });
+  const id = String(letter!.id);
+  const text = await run('dlq', 'list', '--since', '1h');
+  expect(text).toMatchObject({ status: 0, stderr: '1 of 1 dead letters.\n' });
+  expect(text.stdout).toContain(letter!.reason);
+  expect(await asJson('dlq', 'show', id)).toMatchObject({ content: { kind: 'unreadable' } });
+  expect((await run('dlq', 'show', id)).stdout).toContain('It cannot be read');
+
+  for (const wrong of [
+    ['dlq', 'replay'],
+    ['dlq', 'replay', id, '--all'],
+    ['dlq', 'list', '--since', 'yesterday'],
+    ['dlq', 'discard'],
+  ])
+    expect(await run(...wrong), wrong.join(' ')).toMatchObject({ status: 2 });
+  const missing = await run('dlq', 'show', '4000000000000000', '--json');
+  expect([missing.status, code(missing)]).toEqual([1, 'DEAD_LETTER_NOT_FOUND']);
+  const unasked = await run('dlq', 'discard', id, '--json');
+  expect([unasked.status, code(unasked)]).toEqual([2, 'CONFIRMATION_REQUIRED']);
+
+  expect(await asJson('dlq', 'replay', id, '--dry-run')).toMatchObject({ matched: 1, done: 0, dryRun: true });
+  expect(await asJson('dlq', 'discard', id, '--dry-run')).toMatchObject({
+    matched: 1,
+    done: 0,
+    dryRun: true,
+  });
+  expect((await asJson<Listed>('dlq', 'list')).letters.map((one) => one.id)).toEqual([letter!.id]);
+  expect(await asJson('dlq', 'replay', id, '--rate', '10')).toMatchObject({ matched: 1, done: 1 });
+  // It cannot be read now either, and dies as another one.
+  await waitUntil(async () => (await asJson<Listed>('dlq', 'list')).total === 1);
+  expect(await asJson('dlq', 'replay', id)).toMatchObject({ matched: 0, done: 0 });
+  expect(await asJson('dlq', 'discard', '--reason', 'no such reason', '--yes')).toMatchObject({ done: 0 });
+  expect(await asJson('dlq', 'discard', '--all', '--yes')).toMatchObject({ matched: 1, done: 1 });
+  expect(await asJson('dlq', 'list')).toMatchObject({ total: 0 });
+}
+
+describe('on the embedded cluster', () => {
+  let cluster: UpCluster;
+  beforeAll(async () => {
+    cluster = await up(await temporaryDirectory());
+  });
+  afterAll(async () => {
+    await feedctl(['down', ...cluster.at]);
+  });
+
+  test('dead letters are listed, shown, replayed and discarded', { timeout: 120_000 }, async () => {
+    await operate(
+      (args) => [[...args, ...cluster.at]],
+      async () => {
+        await sql(cluster.databaseUrl, `insert into bus.messages (queue, body) values ('events', 'poison')`);
+      },
+    );
+  });
+
+  test('events are dispatched again', { timeout: 60_000 }, async () => {
+    const at = cluster.at;
+    await json(['user', 'create', 'Ada', '--id', '1', ...at]);
+    await json(['post', 'create', '1', 'hello', ...at]);
+    const again = ['events', 'redispatch', '--from', '1h', '--author', '1', '--type', 'post.created', ...at];
+    expect(await json([...again, '--dry-run'])).toMatchObject({ matched: { 'post.created': 1 }, events: 0 });
+    expect(await json(again)).toMatchObject({ events: 1, nextId: null });
+    expect((await feedctl(again)).stdout).toMatch(/^Dispatched 1 event\(s\) again/);
+    for (const wrong of [[], ['--from', '1h', '--from-id', '1'], ['--from', '1h', '--to', '2h']])
+      expect(await feedctl(['events', 'redispatch', ...wrong, ...at])).toMatchObject({ status: 2 });
+  });
+});
+
+test.skipIf(!server)('dead letters on RabbitMQ', { timeout: 180_000 }, async () => {
+  const { url } = await freshVhost(server!);
+  const databaseUrl = await emptyDatabase('rabbit_dead_letters');
+  const at = { env: { FEEDCTL_DATABASE_URL: databaseUrl, FEEDCTL_BROKER_URL: url } };
+  await json(['migrate', '--partitions', '2'], at);
+  const worker: Running = start(['worker', 'start', '--json'], at);
+  await worker.printed(/"ready": true/);
+  await operate(
+    (args) => [args, at],
+    async () => {
+      const { connect } = await import('amqplib');
+      const connection = await connect(url);
+      const channel = await connection.createConfirmChannel();
+      channel.publish('feed.events', '1', Buffer.from('poison'), { persistent: true });
+      await channel.waitForConfirms();
+      await connection.close();
+    },
+  );
+  worker.child.kill('SIGTERM');
+  expect(await worker.ended).toMatchObject({ status: 0 });
+});

@@ -418,11 +418,6 @@ export class Hub {
       else if (record.userId === WITHDRAWN) withdrawn.push(record);
       else if (this.#online.has(record.userId)) single.push(record);
     }
-    if (!only) {
-      const missed = records.length - toAll.length - withdrawn.length - single.length;
-      metrics?.count('feedctl_gateway_addressed_total', single.length, { listening: 'yes' });
-      metrics?.count('feedctl_gateway_addressed_total', missed, { listening: 'no' });
-    }
     const frames = new Map<number, Frames>();
     if (toAll.length > 0 && this.#online.size > 0)
       await this.#sendChecked([...this.#online.keys()], frames, undefined, (users) =>
@@ -431,6 +426,12 @@ export class Hub {
     single.sort((a, b) => a.postId - b.postId);
     await this.#sendChecked(single, frames, only, (part) => postsForUsers(db, part));
     if (withdrawn.length > 0 && this.#online.size > 0) await this.#withdraw(withdrawn);
+    // Not before: what could not be checked is tried again, and counted then.
+    if (!only) {
+      const missed = records.length - toAll.length - withdrawn.length - single.length;
+      metrics?.count('feedctl_gateway_addressed_total', single.length, { listening: 'yes' });
+      metrics?.count('feedctl_gateway_addressed_total', missed, { listening: 'no' });
+    }
   }
 
   /**

@@ -29,6 +29,9 @@ import {
 } from './shards.ts';
 
 const POLL_MS = 1_000;
+const STOPPING_POLL_MS = 200;
+/** A move that is cancelled undoes itself in a moment. */
+const UNDONE_WITHIN_MS = 30_000;
 
 export interface RebalanceOptions {
   /** A node that is to have no shards any more. */
@@ -268,7 +271,10 @@ export async function stopRebalance(db: Database, options: { dryRun: boolean }):
     return { jobId: null, moves: 0, moved: 0 };
   if (!options.dryRun) {
     await cancelJob(db, job.id);
-    while ((await openJobs(db)).some((open) => open.id === job.id)) await sleep(200);
+    while ((await openJobs(db)).some((open) => open.id === job.id)) await sleep(STOPPING_POLL_MS);
+    // The job ends before the move does: whatever comes next would find it under way.
+    const until = Date.now() + UNDONE_WITHIN_MS;
+    while (Date.now() < until && (await readActiveMoves(db)).length > 0) await sleep(STOPPING_POLL_MS);
   }
   const moves = (await readTasks(db, job.id)).filter((task) => task.move !== null);
   return {

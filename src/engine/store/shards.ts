@@ -104,8 +104,9 @@ export async function moveShard(
   db: Queryable,
   move: { shard: number; fromNode: number; toNode: number },
 ): Promise<void> {
-  // A node gets its copy of `celebrities` with its first shard from a rebalance, but not from a single move.
-  await db.query('select replicate_reference_tables()');
+  // A node gets its copy of `celebrities` with its first shard from a rebalance, but not from a single move. It is small:
+  // copied while nobody writes to it, it waits for no transaction elsewhere, as a replication slot would.
+  await db.query(`select replicate_reference_tables('block_writes')`);
   await db.query('select citus_move_shard_placement($1::bigint, $2::integer, $3::integer)', [
     move.shard,
     move.fromNode,

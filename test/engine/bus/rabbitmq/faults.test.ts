@@ -203,8 +203,13 @@ describe.skipIf(!server)('a broker', () => {
     await bus.publish([message('before')]);
     // A limit that is below what it uses already.
     await rabbit.evaluate('vm_memory_monitor:set_vm_memory_high_watermark(0.00001)');
-    const noticing = bus.publish([message('notices')]).catch(() => {});
-    await expect.poll(() => bus.blocked).toBeDefined();
+    // A connection is blocked at its next publish after the alarm, which the broker raises within moments.
+    const noticing: Promise<void>[] = [];
+    const publishing = () => {
+      noticing.push(bus.publish([message('notices')]).catch(() => {}));
+      return bus.blocked;
+    };
+    await expect.poll(publishing, { interval: 3_000 }).toBeDefined();
     expect(await bus.check()).toContainEqual(
       expect.objectContaining({ name: 'broker alarms', status: 'fault', fix: expect.any(String) }),
     );
@@ -214,7 +219,7 @@ describe.skipIf(!server)('a broker', () => {
     await expect.poll(() => stopping.blocked).toBeDefined();
     await stopping.close();
     const held = bus.publish([message('held up')]);
-    const inbox = await openInbox(bus, { queues: ['events'], prefetch: 10 });
+    const inbox = await openInbox(bus, { queues: ['events'], prefetch: 50 });
     const first = await inbox.next();
     expect(first.body.toString()).toBe('before');
     first.ack();
@@ -228,7 +233,7 @@ describe.skipIf(!server)('a broker', () => {
       ]),
     ).toBe('held');
     await rabbit.evaluate('vm_memory_monitor:set_vm_memory_high_watermark(0.4)');
-    await Promise.all([held, noticing]);
+    await Promise.all([held, ...noticing]);
     await expect.poll(() => inbox.waiting.some((one) => one.body.toString() === 'held up')).toBe(true);
   });
 

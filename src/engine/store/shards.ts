@@ -293,7 +293,8 @@ export async function readOrphans(db: Queryable): Promise<Leftover[]> {
   );
   return nodes.rows.flatMap(({ id, name: node }) =>
     (stray.get(id) ?? [])
-      .filter((name) => !known.has(`${id} ${bare(name)}`))
+      // A table that is dropped while it is listed has a number left for a name.
+      .filter((name) => !known.has(`${id} ${bare(name)}`) && !/^\d+$/.test(name))
       .map((name) => ({ node, kind: 'shard', name })),
   );
 }

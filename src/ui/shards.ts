@@ -1,27 +1,17 @@
+import type { NodeShards } from '../engine/admin/shards.ts';
 import { formatBytes } from './format.ts';
 import { renderTable } from './table.ts';
 
 const size = (bytes: number | null): string => (bytes === null ? '?' : formatBytes(bytes));
 const count = (rows: number | null): string | number => rows ?? '?';
 
-interface NodeRow {
-  readonly node: string;
-  readonly coordinator: boolean;
-  readonly active: boolean;
-  readonly takesShards: boolean;
-  readonly version: string | null;
-  readonly shards: number;
-  readonly bytes: number | null;
-  readonly rows: number | null;
-}
-
-const nodeState = (node: NodeRow): string => {
+const nodeState = (node: NodeShards): string => {
   if (node.version === null) return 'NO ANSWER';
   if (!node.active) return 'NOT ACTIVE';
   return node.takesShards ? 'takes shards' : 'takes none';
 };
 
-export const nodesTable = (nodes: readonly NodeRow[], options: { borders: boolean }): string =>
+export const nodesTable = (nodes: readonly NodeShards[], options: { borders: boolean }): string =>
   renderTable(
     ['node', 'role', 'state', 'PostgreSQL', 'shards', 'size', 'rows'],
     nodes.map((node) => [

@@ -1,10 +1,12 @@
 import { onTestFinished } from 'vitest';
+import type { FeedCache } from '../../src/engine/cache/cache.ts';
 import { openMemoryCache } from '../../src/engine/cache/memory/cache.ts';
 import { signToken } from '../../src/engine/gateway/auth.ts';
-import { type Gateway, startGateway } from '../../src/engine/gateway/gateway.ts';
+import { type Gateway, type GatewayOptions, startGateway } from '../../src/engine/gateway/gateway.ts';
 import type { SocketOptions } from '../../src/engine/gateway/sockets.ts';
+import { follow } from '../../src/engine/social/follows.ts';
 import { openMetrics } from '../../src/engine/telemetry/metrics.ts';
-import type { TestCluster } from './cluster.ts';
+import { type TestCluster, testCluster } from './cluster.ts';
 import { FeedClient } from './feedClient.ts';
 
 /** No limit on requests. */
@@ -17,15 +19,36 @@ export const UNLIMITED = {
   failedLogins: 0,
 };
 
-/** A gateway in this process, on a free port and without limits on requests, until the test ends. */
-export async function testGateway(cluster: TestCluster, sockets?: SocketOptions): Promise<Gateway> {
+/** A gateway in this process, on a free port and with a cache in memory, until the test ends. */
+export async function cachedGateway(
+  cluster: TestCluster,
+  options: Partial<GatewayOptions>,
+): Promise<{ gateway: Gateway; cache: FeedCache }> {
   const cache = await openMemoryCache(cluster.db);
   onTestFinished(() => cache.close());
   const metrics = await openMetrics();
-  const options = { host: '127.0.0.1', port: 0, sockets, limits: UNLIMITED };
-  const gateway = await startGateway({ ...cluster, cache, metrics }, options);
+  const gateway = await startGateway(
+    { ...cluster, cache, metrics },
+    { host: '127.0.0.1', port: 0, ...options },
+  );
   onTestFinished(() => gateway.stop(1_000));
-  return gateway;
+  return { gateway, cache };
+}
+
+/** The same without limits on requests. */
+export async function testGateway(cluster: TestCluster, sockets?: SocketOptions): Promise<Gateway> {
+  return (await cachedGateway(cluster, { sockets, limits: UNLIMITED })).gateway;
+}
+
+/** A gateway, an author, and a reader who follows them and has a client that is not connected. */
+export async function followedAuthor() {
+  const cluster = await testCluster();
+  await cluster.startWorker();
+  const gateway = await testGateway(cluster);
+  const [author, reader] = (await cluster.users(2)) as [number, number];
+  await follow(cluster, { followerId: reader, followeeId: author });
+  await cluster.settled();
+  return { cluster, gateway, author, reader, client: await testClient(cluster, reader) };
 }
 
 /** A client with a token, not connected. */

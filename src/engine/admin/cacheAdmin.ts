@@ -1,6 +1,6 @@
 import type { FeedCache } from '../cache/cache.ts';
 import type { FeedChanges } from '../cache/changes.ts';
-import { EVERY_SLOT } from '../cache/invalidation.ts';
+import { everySlot } from '../cache/invalidation.ts';
 import { messageOf } from '../model/errors.ts';
 import type { Database } from '../store/database.ts';
 import { listGateways } from '../store/roles.ts';
@@ -76,7 +76,7 @@ export async function clearCache(
 ): Promise<void> {
   if (userId === undefined) {
     await db.transaction(async (session) => {
-      await changes.changing(session, EVERY_SLOT);
+      await changes.changing(session, everySlot());
       await changes.resetting(session);
     });
     return;

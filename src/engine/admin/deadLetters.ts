@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bus, Outgoing, QueueName } from '../bus/bus.ts';
 import { FeedctlError, messageOf } from '../model/errors.ts';
 import type { Database } from '../store/database.ts';
@@ -10,6 +9,7 @@ import {
   takeDeadLetters,
 } from '../store/deadLetters.ts';
 import { type MessageContent, messageContent } from './messageContent.ts';
+import { keepPace } from './pace.ts';
 
 interface Context {
   readonly db: Database;
@@ -117,8 +117,7 @@ async function settle(
       if (taken === 0) break;
       done += taken;
       onProgress?.(done, matched);
-      const dueMs = rate === undefined ? 0 : (done / rate) * 1_000 - (performance.now() - startedAt);
-      if (dueMs > 0 && done < matched) await sleep(dueMs, undefined, { signal });
+      if (done < matched) await keepPace(done, { rate, startedAt, signal });
     }
   } catch (error) {
     if (done === 0) throw error;

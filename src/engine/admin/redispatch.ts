@@ -1,9 +1,9 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bus } from '../bus/bus.ts';
 import { dispatch } from '../fanout/dispatcher.ts';
 import type { EventType } from '../model/event.ts';
 import type { Database } from '../store/database.ts';
 import { countEvents, type EventRange, eventsInRange } from '../store/events.ts';
+import { keepPace } from './pace.ts';
 
 /** Of one message of the bus. */
 const AT_A_TIME = 2_000;
@@ -36,14 +36,13 @@ export async function redispatchEvents(
 ): Promise<Redispatched> {
   const { dryRun, signal, rate } = options;
   const startedAt = performance.now();
-  const elapsedMs = () => performance.now() - startedAt;
   const matched = await countEvents(db, range);
   const total = Object.values(matched).reduce((sum, count) => sum + count, 0);
   const result = (events: number, nextId: number | null): Redispatched => ({
     matched,
     events,
     nextId,
-    seconds: Math.round(elapsedMs()) / 1_000,
+    seconds: Math.round(performance.now() - startedAt) / 1_000,
     dryRun,
   });
   if (dryRun) return result(0, null);
@@ -57,7 +56,7 @@ export async function redispatchEvents(
     done += events.length;
     from = events.at(-1)!.id + 1;
     options.onProgress?.(done, total);
-    const dueMs = rate === undefined ? 0 : (done / rate) * 1_000 - elapsedMs();
-    if (dueMs > 0) await sleep(dueMs, undefined, { signal }).catch(() => {});
+    // Stopped meanwhile: the next round says where.
+    await keepPace(done, { rate, startedAt, signal }).catch(() => {});
   }
 }

@@ -10,7 +10,7 @@ const SLOTS = 1 << 15;
 const MAX_LISTED = 1_500;
 
 /** Users of every slot: to forget all feeds. */
-export const EVERY_SLOT: readonly number[] = Array.from({ length: SLOTS }, (_, slot) => slot);
+export const everySlot = (): number[] => Array.from({ length: SLOTS }, (_, slot) => slot);
 
 export const slotOf = (userId: number): number => userId % SLOTS;
 

@@ -1,5 +1,6 @@
 import { type Bus, type BusMark, type Consumer, type Delivery, STEPS } from '../bus/bus.ts';
 import { giveBack, halves } from '../bus/giveBack.ts';
+import { inBatches } from '../bus/inBatches.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { decodeCleanup, encodeCleanup } from '../model/messages.ts';
 import { isPassing } from '../resilience/failure.ts';
@@ -63,22 +64,11 @@ async function publishCleanups(
  * the bus has to be past what was in it, then every rebuild and backfill committed that had begun. Cleanups that
  * are due together go on as one, behind one mark that is younger than all of theirs: a mark costs some 50 ms.
  */
-export async function startCleaner(context: CleanerContext): Promise<Consumer> {
-  let waiting: Delivery[] = [];
-  let running = false;
-  const run = async () => {
-    running = true;
-    while (waiting.length > 0) {
-      const batch = waiting;
-      waiting = [];
-      await cleanUp(context, batch);
-    }
-    running = false;
-  };
-  return context.bus.consume({ queues: ['cleanup'], prefetch: PREFETCH }, (deliveries) => {
-    waiting.push(...deliveries);
-    if (!running) void run();
-  });
+export function startCleaner(context: CleanerContext): Promise<Consumer> {
+  return context.bus.consume(
+    { queues: ['cleanup'], prefetch: PREFETCH },
+    inBatches((batch) => cleanUp(context, batch)),
+  );
 }
 
 async function cleanUp(context: CleanerContext, deliveries: readonly Delivery[]): Promise<void> {

@@ -1,5 +1,6 @@
 import type { Bus, Consumer, Delivery, Outgoing, QueueName } from '../bus/bus.ts';
 import { giveBack, halves } from '../bus/giveBack.ts';
+import { inBatches } from '../bus/inBatches.ts';
 import type { FeedChanges } from '../cache/changes.ts';
 import { type Notifier, silentNotifier } from '../live/notifier.ts';
 import type { PushState } from '../model/celebrity.ts';
@@ -75,22 +76,11 @@ export async function startPlanner(context: PlannerContext): Promise<Consumer> {
   };
 }
 
-async function planLane(context: Planning, lane: Lane): Promise<Consumer> {
-  let waiting: Delivery[] = [];
-  let running = false;
-  const run = async () => {
-    running = true;
-    while (waiting.length > 0) {
-      const batch = waiting;
-      waiting = [];
-      await handleBatch(context, lane, batch);
-    }
-    running = false;
-  };
-  return context.bus.consume({ queues: [lane.events], prefetch: lane.prefetch }, (deliveries) => {
-    waiting.push(...deliveries);
-    if (!running) void run();
-  });
+function planLane(context: Planning, lane: Lane): Promise<Consumer> {
+  return context.bus.consume(
+    { queues: [lane.events], prefetch: lane.prefetch },
+    inBatches((batch) => handleBatch(context, lane, batch)),
+  );
 }
 
 interface Planned {

@@ -3,7 +3,7 @@ import { type Bus, type DeadLetter, type QueueDepth, STEPS } from '../bus/bus.ts
 import type { FeedCache } from '../cache/cache.ts';
 import { isFeedctlError } from '../model/errors.ts';
 import { MAX_ID } from '../model/ids.ts';
-import { decodeEvents, writeId } from '../model/messages.ts';
+import { decodeEvents, packIds } from '../model/messages.ts';
 import { hasRow } from '../model/rowsMessage.ts';
 import type { Database } from '../store/database.ts';
 import {
@@ -327,7 +327,7 @@ async function stepNotPassed(
 /** Ids are in messages as eight bytes each: only what holds them is decoded. */
 async function deadLetterOf(bus: Bus, user: User, post: TracedPost): Promise<DeadLetter | undefined> {
   for (const ids of [[post.id], [user.id, post.authorId]]) {
-    for (const letter of (await bus.deadLetters?.(packed(ids))) ?? []) {
+    for (const letter of (await bus.deadLetters?.(packIds(ids))) ?? []) {
       try {
         if (letter.queue.startsWith('rows.') && hasRow(letter.body, user.id, post.id)) return letter;
         if (letter.queue.startsWith('events') && concerns(letter.body, user, post)) return letter;
@@ -338,12 +338,6 @@ async function deadLetterOf(bus: Bus, user: User, post: TracedPost): Promise<Dea
     }
   }
   return undefined;
-}
-
-function packed(ids: readonly number[]): Buffer {
-  const bytes = Buffer.alloc(8 * ids.length);
-  for (const [i, id] of ids.entries()) writeId(bytes, 8 * i, id);
-  return bytes;
 }
 
 /** The event of the post, or that of the follow which would have brought it. */

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { bulkhead } from 'cockatiel';
 import type { Bus, Consumer, Delivery } from '../bus/bus.ts';
 import { giveBack } from '../bus/giveBack.ts';
+import { inBatches } from '../bus/inBatches.ts';
 import type { FeedCache } from '../cache/cache.ts';
 import { type FeedPage, type FeedQuery, readFeed } from '../feed/read.ts';
 import { FeedctlError } from '../model/errors.ts';
@@ -77,8 +78,8 @@ export class Hub {
   #gatewayId: string;
   #roster: Roster;
   #consumer: Consumer | undefined;
-  #waiting: Delivery[] = [];
-  #working = false;
+  /** The same for the queue before a move and the one after it. */
+  readonly #take = inBatches((deliveries) => this.#handle(deliveries));
   #consumed = false;
   /** Told when the queue is no longer consumed, and when it is again: what came meanwhile may be lost. */
   onConsumed: ((consumed: boolean) => void) | undefined;
@@ -146,10 +147,7 @@ export class Hub {
     this.#consumed = false;
     this.#consumer = await this.#context.bus.consume(
       { queues: [liveQueue(gatewayId)], prefetch: PREFETCH, onConsumed },
-      (deliveries) => {
-        this.#waiting.push(...deliveries);
-        if (!this.#working) void this.#work();
-      },
+      this.#take,
     );
   }
 
@@ -375,12 +373,6 @@ export class Hub {
       cursor = page.nextCursor;
     } while (cursor !== null && missed.length <= RESUME_LIMIT);
     return missed.reverse();
-  }
-
-  async #work(): Promise<void> {
-    this.#working = true;
-    while (this.#waiting.length > 0) await this.#handle(this.#waiting.splice(0));
-    this.#working = false;
   }
 
   async #handle(deliveries: readonly Delivery[]): Promise<void> {

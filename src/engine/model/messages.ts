@@ -63,6 +63,13 @@ export function readIds(bytes: Buffer): number[] {
   return ids;
 }
 
+/** What `readIds` reads. */
+export function packIds(ids: readonly number[]): Buffer {
+  const bytes = Buffer.allocUnsafe(8 * ids.length);
+  for (const [i, id] of ids.entries()) writeId(bytes, 8 * i, id);
+  return bytes;
+}
+
 export function writeId(bytes: Buffer, at: number, id: number): void {
   bytes.writeUInt32BE(Math.floor(id / 2 ** 32), at);
   bytes.writeUInt32BE(id % 2 ** 32, at + 4);

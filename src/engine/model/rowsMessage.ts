@@ -168,9 +168,10 @@ export function hasRow(bytes: Buffer, userId: number, postId: number): boolean {
   readRows(bytes);
   for (const { at, posts, users } of blocksOf(bytes)) {
     const from = at + BLOCK_BYTES;
-    const holds = (id: number, start: number, count: number) =>
-      Array.from({ length: count }, (_, i) => readId(bytes, start + 8 * i)).includes(id);
-    if (holds(postId, from, posts) && holds(userId, from + 8 * posts, users)) return true;
+    const usersAt = from + 8 * posts;
+    const holds = (id: number, start: number, end: number) =>
+      readIds(bytes.subarray(start, end)).includes(id);
+    if (holds(postId, from, usersAt) && holds(userId, usersAt, usersAt + 8 * users)) return true;
   }
   return false;
 }

@@ -1,10 +1,8 @@
-import { onTestFinished } from 'vitest';
 import type { FeedCache } from '../../../src/engine/cache/cache.ts';
-import { openMemoryCache } from '../../../src/engine/cache/memory/cache.ts';
 import { signToken } from '../../../src/engine/gateway/auth.ts';
-import { type Gateway, type GatewayOptions, startGateway } from '../../../src/engine/gateway/gateway.ts';
-import { openMetrics } from '../../../src/engine/telemetry/metrics.ts';
+import type { Gateway, GatewayOptions } from '../../../src/engine/gateway/gateway.ts';
 import { type TestCluster, testCluster } from '../../support/cluster.ts';
+import { cachedGateway } from '../../support/gateways.ts';
 
 export interface Answer {
   readonly status: number;
@@ -46,11 +44,7 @@ export interface Served {
 /** A gateway on a database of the test's own, or on that of another gateway. */
 export async function served(options: Partial<GatewayOptions> = {}, cluster?: TestCluster): Promise<Served> {
   const on = cluster ?? (await testCluster());
-  const cache = await openMemoryCache(on.db);
-  onTestFinished(() => cache.close());
-  const metrics = await openMetrics();
-  const gateway = await startGateway({ ...on, cache, metrics }, { host: '127.0.0.1', port: 0, ...options });
-  onTestFinished(() => gateway.stop(1_000));
+  const { gateway, cache } = await cachedGateway(on, options);
   return {
     cluster: on,
     cache,

@@ -7,10 +7,8 @@ import { expect, test } from 'vitest';
 import { CLOSE_CODES } from '../../../src/engine/live/session.ts';
 import { MAX_POST_CHARACTERS } from '../../../src/engine/model/post.ts';
 import { SOCKETS } from '../../../src/engine/resilience/limits.ts';
-import { follow } from '../../../src/engine/social/follows.ts';
 import { createPost, deletePost } from '../../../src/engine/social/posts.ts';
-import { testCluster } from '../../support/cluster.ts';
-import { testClient, testGateway } from '../../support/gateways.ts';
+import { followedAuthor } from '../../support/gateways.ts';
 import type { Frame } from '../../support/liveSocket.ts';
 
 const document = JSON.parse(
@@ -53,14 +51,8 @@ test('every frame that is sent is as documented, and every one that is documente
     if (!valid) return `no message ${frame.messageId} is documented`;
     return valid(frame) ? undefined : ajv.errorsText(valid.errors);
   };
-  const cluster = await testCluster();
-  await cluster.startWorker();
-  const gateway = await testGateway(cluster);
-  const [author, reader] = (await cluster.users(2)) as [number, number];
-  await follow(cluster, { followerId: reader, followeeId: author });
-  await cluster.settled();
+  const { cluster, gateway, author, client } = await followedAuthor();
   const frames: Frame[] = [];
-  const client = await testClient(cluster, reader);
   client.onFrame = (frame) => frames.push(frame);
   await client.open(gateway.url);
   const { id } = await createPost(cluster, author, `a text with "quotes", \u0007 and ${'😀'.repeat(2_000)}`);

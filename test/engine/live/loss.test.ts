@@ -4,20 +4,13 @@ import { liveQueue } from '../../../src/engine/live/notifier.ts';
 import { unregisterGateway } from '../../../src/engine/live/presence.ts';
 import { Roster } from '../../../src/engine/live/roster.ts';
 import { FeedctlError } from '../../../src/engine/model/errors.ts';
-import { follow } from '../../../src/engine/social/follows.ts';
 import { createPost } from '../../../src/engine/social/posts.ts';
 import type { Queryable } from '../../../src/engine/store/database.ts';
 import { testCluster } from '../../support/cluster.ts';
-import { testClient, testGateway } from '../../support/gateways.ts';
+import { followedAuthor } from '../../support/gateways.ts';
 
 async function listening() {
-  const cluster = await testCluster();
-  await cluster.startWorker();
-  const gateway = await testGateway(cluster);
-  const [author, reader] = (await cluster.users(2)) as [number, number];
-  await follow(cluster, { followerId: reader, followeeId: author });
-  await cluster.settled();
-  const client = await testClient(cluster, reader);
+  const { cluster, gateway, author, client } = await followedAuthor();
   await client.open(gateway.url);
   const post = async () => (await createPost(cluster, author, 'a post')).id;
   const isReady = async () => (await fetch(`${gateway.url}/readyz`)).ok;

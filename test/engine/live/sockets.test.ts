@@ -9,7 +9,7 @@ import { follow } from '../../../src/engine/social/follows.ts';
 import { createPost } from '../../../src/engine/social/posts.ts';
 import { readTokenKeys, type TokenKey } from '../../../src/engine/store/tokenKeys.ts';
 import { testCluster } from '../../support/cluster.ts';
-import { testClient, testGateway } from '../../support/gateways.ts';
+import { followedAuthor, testClient, testGateway } from '../../support/gateways.ts';
 
 /** The status of a handshake: 101 where it is let in. */
 function handshake(url: string, query: string, headers: Record<string, string> = {}): Promise<number> {
@@ -84,13 +84,7 @@ test('a user has 20 sockets, and an address 1,000, unless it is set otherwise', 
 });
 
 test('what clients may not send closes their socket with a code, and nobody else’s', async () => {
-  const cluster = await testCluster();
-  await cluster.startWorker();
-  const gateway = await testGateway(cluster);
-  const [author, reader] = (await cluster.users(2)) as [number, number];
-  await follow(cluster, { followerId: reader, followeeId: author });
-  await cluster.settled();
-  const bystander = await testClient(cluster, reader);
+  const { cluster, gateway, author, reader, client: bystander } = await followedAuthor();
   await bystander.open(gateway.url);
   const closedBy = async (act: (socket: WebSocket) => void): Promise<number> => {
     const client = await testClient(cluster, reader);
@@ -119,13 +113,7 @@ test('what clients may not send closes their socket with a code, and nobody else
 });
 
 test('a client that does not read is closed at the bound, and gets the rest when it comes back', async () => {
-  const cluster = await testCluster();
-  await cluster.startWorker();
-  const gateway = await testGateway(cluster);
-  const [author, reader] = (await cluster.users(2)) as [number, number];
-  await follow(cluster, { followerId: reader, followeeId: author });
-  await cluster.settled();
-  const client = await testClient(cluster, reader);
+  const { cluster, gateway, author, client } = await followedAuthor();
   await client.open(gateway.url);
   client.socket.pause();
   const ids: number[] = [];

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { packIds } from '../../model/messages.ts';
 import type { Database } from '../../store/database.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
@@ -10,7 +11,6 @@ import {
   Marks,
   packDeleted,
   packFeed,
-  packIds,
   packPost,
   packPosts,
   packRing,

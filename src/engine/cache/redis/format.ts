@@ -1,5 +1,14 @@
 import { FEED_LIMIT, type FeedEntry } from '../../model/feed.ts';
-import { ROW_BYTES, ROW_USER, readId, rowAuthor, rowPost, rowUser, writeId } from '../../model/messages.ts';
+import {
+  packIds,
+  ROW_BYTES,
+  ROW_USER,
+  readId,
+  rowAuthor,
+  rowPost,
+  rowUser,
+  writeId,
+} from '../../model/messages.ts';
 import type { Post, StoredPost } from '../../model/post.ts';
 import type { AuthorPosts, CachedFeed, LoadedFeed } from '../cache.ts';
 
@@ -10,12 +19,6 @@ const KIND = { feed: 0x48, ring: 0x52, post: 0x50, deleted: 0x44 } as const;
 /** A deleted post never comes back. */
 const LAST_VERSION = 0xffffffff;
 const POST_BYTES = 21;
-
-export function packIds(ids: readonly number[]): Buffer {
-  const bytes = Buffer.allocUnsafe(8 * ids.length);
-  for (const [i, id] of ids.entries()) writeId(bytes, 8 * i, id);
-  return bytes;
-}
 
 function packValue(
   kind: number,

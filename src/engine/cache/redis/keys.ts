@@ -1,4 +1,4 @@
-import { packIds } from './format.ts';
+import { packIds } from '../../model/messages.ts';
 import type { State } from './state.ts';
 
 /** `h` feeds, `a` posts of an author, `p` posts; `hm` and `am` the marks of the first two, by the hour. */

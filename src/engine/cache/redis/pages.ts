@@ -2,14 +2,14 @@ import { randomBytes } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { FeedEntry } from '../../model/feed.ts';
 import { MAX_ID } from '../../model/ids.ts';
-import { readIds } from '../../model/messages.ts';
+import { packIds, readIds } from '../../model/messages.ts';
 import type { Post } from '../../model/post.ts';
 import { batched } from '../batched.ts';
 import type { AuthorPosts, PageCache, PageEntries, PageEntry, SealedPage } from '../cache.ts';
 import { HotReaders } from '../hotReaders.ts';
 import type { Slots } from '../slots.ts';
 import { isCacheError } from './connection.ts';
-import { packIds, packRing, packStored, unpackPost, unpackSlice } from './format.ts';
+import { packRing, packStored, unpackPost, unpackSlice } from './format.ts';
 import { editOf, type Kind, keyOf, SECONDS_TO_LIVE } from './keys.ts';
 import type { RedisState, State } from './state.ts';
 

@@ -1,0 +1,13 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/**
+ * Waits until so many were due at `rate` a second since `startedAt`, by the monotonic clock; not at all without a rate.
+ * Rejects when the signal aborts.
+ */
+export async function keepPace(
+  done: number,
+  { rate, startedAt, signal }: { rate: number | undefined; startedAt: number; signal: AbortSignal },
+): Promise<void> {
+  const dueMs = rate === undefined ? 0 : (done / rate) * 1_000 - (performance.now() - startedAt);
+  if (dueMs > 0) await sleep(dueMs, undefined, { signal });
+}

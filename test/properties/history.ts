@@ -550,6 +550,8 @@ export class HistoryRun {
   }
 
   async #anyUndispatched(): Promise<boolean> {
+    // The step before may be about to commit one.
+    await this.scheduler.quiesce();
     const { rows } = await this.#lane.db.query<{ found: boolean }>(
       'select exists (select from events where dispatched_at is null) as found',
     );

@@ -206,8 +206,8 @@ export class Scheduler {
           },
         }),
       );
-    // Two steps that a lock held back may come back in either order.
-    gates.sort((a, b) => a.actor.id - b.actor.id);
+    // Two steps that a lock held back may come back in either order, and so may two of one actor.
+    gates.sort((a, b) => a.actor.id - b.actor.id || (a.label < b.label ? -1 : Number(a.label > b.label)));
     return [...gates, ...this.sources.flatMap((source) => source())];
   }
 

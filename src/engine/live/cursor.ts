@@ -3,7 +3,7 @@ import { firstIdAt, IDS_PER_MS, MAX_ID, parseId } from '../model/ids.ts';
 
 /** Posts of several authors come in the order of their ids only nearly: by so much, at most, on an ordinary day. */
 export const REORDER_MS = 5_000;
-/** More ids than this no session remembers, and no cursor holds. */
+/** More ids than this no cursor holds. */
 export const REMEMBERED = 512;
 
 /** What a client has been sent: everything at or below `low`, and above it these ids, which rise. */

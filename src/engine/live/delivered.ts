@@ -1,21 +1,25 @@
 import { IDS_PER_MS, isImported } from '../model/ids.ts';
 import { type Cursor, REMEMBERED, REORDER_MS } from './cursor.ts';
 
-/** What comes late after a fault is later than usual: a cursor reaches back that far while it stays short. */
+/** What comes late after a fault is later than usual: an open session looks back that far. */
 const LATE_MS = 60_000;
+/** A cursor reaches back as far while it stays so short. */
 const SHORT = 32;
+/** Ids that a session remembers of a reader who gets very many within the time that it looks back: 32 KB. */
+const MOST_REMEMBERED = 4_096;
 
 /**
  * What one session has been sent. It remembers the newest ids; of those it has forgotten, and of those before its
- * beginning, the highest: at or below that nothing is sent any more. The mark of the cursor trails the newest id by
- * a minute, or by 32 posts if those are fewer, and by five seconds at least. Posts that were imported have ids of
- * another time: they are sent whatever the marks say.
+ * beginning, the highest: at or below that nothing is sent any more. Its mark trails the newest id by a minute. The
+ * mark of its cursor, which goes with every frame, by 32 posts if those are fewer, and by five seconds at least.
+ * Posts that were imported have ids of another time: they are sent whatever the marks say.
  */
 export class Delivered {
   /** Above the mark, and some below it; they rise. */
   ids!: number[];
-  /** Everything at or below has been sent, or is not to be. Never above the mark. */
+  /** Everything at or below has been sent, or is not to be. Never above the marks. */
   #floor!: number;
+  #mark!: number;
   #low!: number;
 
   constructor(cursor: Cursor) {
@@ -25,7 +29,13 @@ export class Delivered {
   reset(cursor: Cursor): void {
     this.ids = [...cursor.ids];
     this.#floor = cursor.low;
+    this.#mark = cursor.low;
     this.#low = cursor.low;
+  }
+
+  /** What the session has missed is above it. */
+  get mark(): number {
+    return this.#mark;
   }
 
   /** The mark of the cursor. */
@@ -43,19 +53,21 @@ export class Delivered {
     return this.ids.length > 0 && id <= this.ids.at(-1)! && this.ids[firstAbove(this.ids, id) - 1] === id;
   }
 
-  /** `hold`: the mark does not pass this id, as what is older may still come. */
+  /** `hold`: the marks do not pass this id, as what is older may still come. */
   add(id: number, hold: number): void {
     const { ids } = this;
     if (ids.length === 0 || id > ids.at(-1)!) ids.push(id);
     else ids.splice(firstAbove(ids, id), 0, id);
-    if (ids.length > REMEMBERED) {
+    const newest = ids.at(-1)!;
+    const mark = Math.min(hold, newest - LATE_MS * IDS_PER_MS);
+    while (ids.length > REMEMBERED && (ids[0]! <= mark || ids.length > MOST_REMEMBERED)) {
       const forgotten = ids.shift()!;
       if (!isImported(forgotten)) this.#floor = Math.max(this.#floor, forgotten);
     }
-    const newest = ids.at(-1)!;
-    const trailing = Math.max(newest - LATE_MS * IDS_PER_MS, ids[ids.length - 1 - SHORT] ?? 0);
-    const mark = Math.min(hold, trailing, newest - REORDER_MS * IDS_PER_MS);
-    this.#low = Math.max(this.#low, this.#floor, mark);
+    this.#mark = Math.max(this.#mark, this.#floor, mark);
+    const short = Math.min(hold, ids[ids.length - 1 - SHORT] ?? 0, newest - REORDER_MS * IDS_PER_MS);
+    // A cursor holds no more ids than it may, whatever is to be held.
+    this.#low = Math.max(this.#low, this.#mark, short, ids[ids.length - 1 - REMEMBERED] ?? 0);
   }
 
   /** Where the ids above the mark begin. */

@@ -359,7 +359,7 @@ export class Hub {
   /** What the user's feed has and the session has not got, oldest first; of more than the limit only the newest. */
   async #missed(session: Session): Promise<LiveRecord[]> {
     const { db, cache } = this.#context;
-    const { userId, low } = session;
+    const { userId, mark } = session;
     const missed: LiveRecord[] = [];
     let cursor: string | null = null;
     do {
@@ -367,7 +367,7 @@ export class Hub {
       // A cache that hears of changes by and by may not know yet what was committed before the socket was announced.
       const page: FeedPage = await db.repeat(() => readFeed(db, userId, query, cache?.pages && cache));
       for (const { postId, authorId, source } of page.items) {
-        if (postId <= low) return missed.reverse();
+        if (postId <= mark) return missed.reverse();
         if (source !== 'own' && !session.has(postId)) missed.push({ userId, authorId, postId });
       }
       cursor = page.nextCursor;
@@ -511,7 +511,7 @@ export class Hub {
         for (const session of sessions) {
           if (!told.has(userId) && !session.knows(postId)) continue;
           // A replay that read the feed before the deletion does not send it any more.
-          if (!session.has(postId)) session.add(postId, session.pending ? session.low : this.#hold);
+          if (!session.has(postId)) session.add(postId, session.pending ? session.mark : this.#hold);
           if (session.greeted) session.socket.write(frames.for(session));
         }
       }

@@ -38,6 +38,8 @@ export async function joinCluster(
   let losses = 0;
   let beatAt = performance.now();
   let recovering: Promise<void> | undefined;
+  /** Marks are held there; a loss soon after another holds them where they are. */
+  let heldAt: number | undefined;
   let release: NodeJS.Timeout | undefined;
 
   const lost = (why: string, sinceMs = HEARTBEAT_MS) => {
@@ -45,7 +47,8 @@ export async function joinCluster(
     if (wellUntil !== undefined) return;
     wellUntil = Date.now() - sinceMs;
     clearTimeout(release);
-    hub.hold(wellUntil);
+    heldAt = Math.min(heldAt ?? wellUntil, wellUntil);
+    hub.hold(heldAt);
     log.warn({ gateway: hub.gatewayId, why }, 'live updates are lost: sockets will be caught up');
   };
 
@@ -64,7 +67,10 @@ export async function joinCluster(
       await hub.catchUp();
       if (losses !== seen) continue;
       wellUntil = undefined;
-      release = setTimeout(() => hub.hold(undefined), HOLD_MS);
+      release = setTimeout(() => {
+        heldAt = undefined;
+        hub.hold(undefined);
+      }, HOLD_MS);
       log.info({ gateway: hub.gatewayId, sockets: hub.sockets }, 'live updates are well');
       return;
     }

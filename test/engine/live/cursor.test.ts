@@ -95,16 +95,26 @@ test('what comes a little out of order is sent once, over any number of resumpti
   );
 });
 
-test('a session remembers a bounded number of posts, and holds its mark when it is told to', () => {
+test('a session remembers the posts of a minute, a bounded number of them, and holds its marks when it is told to', () => {
   const session = new Delivered({ low: 0, ids: [] });
   const hold = firstIdAt(NOW);
-  for (let i = 0; i < 400; i += 1) session.add(firstIdAt(NOW + 60_000 + i * 1_000), hold);
-  expect(session.low).toBe(hold);
-  for (let i = 400; i < 2_000; i += 1) session.add(firstIdAt(NOW + 60_000 + i * 1_000), hold);
+  const add = (from: number, to: number, everyMs: number) => {
+    for (let i = from; i < to; i += 1) session.add(firstIdAt(NOW + 60_000 + i * everyMs), hold);
+  };
+  add(0, 400, 1_000);
+  expect([session.low, session.mark]).toEqual([hold, hold]);
+  add(400, 4_096, 1_000);
+  expect(session.mark).toBe(hold);
+  expect(session.has(firstIdAt(NOW + 30_000)), 'late, and not sent').toBe(false);
+  add(4_096, 5_000, 1_000);
+  expect(session.ids.length).toBe(4_096);
+  expect(session.has(firstIdAt(NOW + 30_000))).toBe(true);
+  expect(parseCursor(encodeCursor(session.low, session.ids, session.from), NOW * 2).ids.length).toBe(
+    REMEMBERED,
+  );
+  session.add(firstIdAt(NOW + 6_000_000), Number.POSITIVE_INFINITY);
   expect(session.ids.length).toBe(REMEMBERED);
-  expect(session.has(firstIdAt(NOW + 61_000))).toBe(true);
-  session.add(firstIdAt(NOW + 3_600_000), Number.POSITIVE_INFINITY);
-  expect(session.low).toBeGreaterThan(hold);
+  expect(session.mark).toBe(firstIdAt(NOW + 6_000_000 - 60_000));
   expect(encodeCursor(session.low, session.ids, session.from).length).toBeLessThan(200);
 });
 

@@ -7,6 +7,7 @@ import { type Cluster, openCluster } from '../../../src/engine/cluster.ts';
 import { loadConfig } from '../../../src/engine/config/config.ts';
 import { fanOutSettled } from '../../../src/engine/fanout/settled.ts';
 import { signToken } from '../../../src/engine/gateway/auth.ts';
+import { timeOfId } from '../../../src/engine/model/ids.ts';
 import { startGatewayRole, startWorkerRole } from '../../../src/engine/roles.ts';
 import { follow } from '../../../src/engine/social/follows.ts';
 import { createPost } from '../../../src/engine/social/posts.ts';
@@ -131,9 +132,10 @@ describe.skipIf(!rabbitmq.installed() || !redis.installed())('with servers of it
         const got = new Set(posts);
         return [authors[userId % AUTHORS]!, authors[(userId + 1) % AUTHORS]!]
           .flatMap((author) => made.get(author)!)
-          .filter((id) => !got.has(id));
-      }).length;
-    await expect.poll(missing, { timeout: 60_000 }).toBe(0);
+          .filter((id) => !got.has(id))
+          .map((id) => `post ${id} of ${new Date(timeOfId(id)).toISOString()}: user ${userId}`);
+      });
+    await expect.poll(missing, { timeout: 60_000 }).toEqual([]);
     for (const { posts } of clients) expect(new Set(posts).size).toBe(posts.length);
     expect(refused, 'posts that the author was told were not made').toBeLessThan(1_000);
     expect(clients.every((client) => client.isOpen)).toBe(true);

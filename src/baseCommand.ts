@@ -97,6 +97,14 @@ export abstract class BaseCommand extends Command {
     }
   }
 
+  /** For work that waits until fan-out has done everything: says where it will wait for an operator. */
+  protected async warnOfPauses(db: Cluster['db']): Promise<void> {
+    const { readLanes } = await import('./engine/store/lanes.ts');
+    const { laneNotes } = await import('./ui/lanes.ts');
+    for (const note of laneNotes((await readLanes(db)).filter((lane) => lane.paused)))
+      this.logToStderr(`${note}: this waits until it goes on.`);
+  }
+
   /** A line on stderr that shows how far long work has come. */
   protected progress(title: string): ProgressLine {
     return openProgress(title, process.stderr);

@@ -18,13 +18,14 @@ export abstract class CelebrityChange extends BaseCommand {
     const dryRun = flags['dry-run'];
     const progress = this.progress('feeds');
     const { signal } = this;
-    const result = await this.withCluster(flags, (cluster) =>
-      change(cluster, args.user, {
+    const result = await this.withCluster(flags, async (cluster) => {
+      if (!dryRun) await this.warnOfPauses(cluster.db);
+      return change(cluster, args.user, {
         signal,
         dryRun,
         onProgress: (done, total) => progress.update({ done, total, unit: 'feeds' }),
-      }),
-    ).finally(() => progress.end());
+      });
+    }).finally(() => progress.end());
     const followers = formatCount(result.followers);
     const moved = `${formatCount(result.items)} rows ${this.direction === 'mark' ? 'removed from' : 'added to'}`;
     if (!result.changed) this.log(`Nothing to change: user ${args.user} is as wanted already.`);

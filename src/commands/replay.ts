@@ -25,15 +25,16 @@ export default class Replay extends BaseCommand {
       return { rows, dryRun: true };
     }
     const progress = this.progress('checking');
-    const result = await this.withCluster(flags, (cluster) =>
-      replay(cluster, args.file, {
+    const result = await this.withCluster(flags, async (cluster) => {
+      await this.warnOfPauses(cluster.db);
+      return replay(cluster, args.file, {
         signal,
         onProgress: ({ phase, rows, total, deliveries }) =>
           phase === 'delivering'
             ? progress.update({ title: phase, done: deliveries, unit: 'deliveries' })
             : progress.update({ title: phase, done: rows, total, unit: 'rows' }),
-      }),
-    ).finally(() => progress.end());
+      });
+    }).finally(() => progress.end());
     const { p50, p95, p99 } = result.latencyMs;
     this.log(
       `${formatCount(result.posts)} posts became ${formatCount(result.deliveries)} deliveries in ${formatDuration(result.seconds)} ` +

@@ -6,6 +6,7 @@ import { openBus, openSharedCache, resolveDatabaseUrl } from '../cluster.ts';
 import { readClusterState } from '../config/clusterState.ts';
 import type { Config, SettingName, Source } from '../config/config.ts';
 import { ERRORS, isFeedctlError, messageOf } from '../model/errors.ts';
+import { laneTroubles } from '../model/lanes.ts';
 import { Resources } from '../resources.ts';
 import { citusNodes } from '../store/citusNodes.ts';
 import { Database, withoutPassword } from '../store/database.ts';
@@ -247,6 +248,14 @@ async function checkCluster(cluster: ClusterParts): Promise<Check[]> {
       warnIf(found.unpartitioned! > 0),
       `${found.unpartitioned} events outside a weekly partition`,
       'Run `feedctl migrate`; a worker keeps partitions ahead.',
+    ),
+    ...laneTroubles(status.lanes).map(({ lane, kind, detail, mend }) =>
+      check(
+        `${lane} lane`,
+        'warning',
+        `${kind} ${detail}`,
+        `Run \`${mend}\` when it may go on as ever: what waits for it waits.`,
+      ),
     ),
     check(
       'dead letters',

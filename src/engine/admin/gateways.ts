@@ -1,9 +1,6 @@
 import { isReady } from '../gateway/health.ts';
 import type { Queryable } from '../store/database.ts';
-import { type GatewayRow, listGateways } from '../store/roles.ts';
-
-/** A role that has not been heard of for this long is not counted on. */
-const SILENT_MS = 15_000;
+import { type GatewayRow, listGateways, SILENT_MS } from '../store/roles.ts';
 
 export const isHeardOf = (row: { heartbeatAgeMs: number }): boolean => row.heartbeatAgeMs < SILENT_MS;
 

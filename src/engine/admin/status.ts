@@ -1,6 +1,8 @@
 import type { QueueDepth } from '../bus/bus.ts';
 import type { Cluster } from '../cluster.ts';
+import type { LaneState } from '../model/lanes.ts';
 import { withoutPassword } from '../store/database.ts';
+import { readLanes } from '../store/lanes.ts';
 import type { WorkerRow } from '../store/roles.ts';
 import { type GatewayState, gatewayStates } from './gateways.ts';
 import { type WorkerState, workerStates } from './workers.ts';
@@ -19,6 +21,8 @@ export interface ClusterStatus {
   readonly ready: boolean;
   readonly components: readonly Component[];
   readonly queues: readonly QueueDepth[];
+  /** Lanes of fan-out, and which of them an operator has paused or slowed down. */
+  readonly lanes: readonly LaneState[];
   readonly workers: readonly WorkerState[];
   readonly gateways: readonly GatewayState[];
 }
@@ -91,6 +95,7 @@ export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatu
     ready: components.every((part) => part.ready || part.name === 'cache'),
     components,
     queues,
+    lanes: await readLanes(db),
     workers,
     gateways,
   };

@@ -11,10 +11,13 @@ import { type Pair, withPairLock } from '../store/follows.ts';
 import { inParallel } from '../store/parallel.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import type { Lanes } from './lanes.ts';
 
 export interface CleanerContext {
   readonly db: Database;
   readonly bus: Bus;
+  /** Without them nothing is ever paused. */
+  readonly lanes?: Lanes | undefined;
   readonly log: Log;
   readonly metrics?: Metrics | undefined;
 }
@@ -65,10 +68,13 @@ async function publishCleanups(
  * are due together go on as one, behind one mark that is younger than all of theirs: a mark costs some 50 ms.
  */
 export function startCleaner(context: CleanerContext): Promise<Consumer> {
-  return context.bus.consume(
-    { queues: ['cleanup'], prefetch: PREFETCH },
-    inBatches((batch) => cleanUp(context, batch)),
-  );
+  const consume = () =>
+    context.bus.consume(
+      { queues: ['cleanup'], prefetch: PREFETCH },
+      inBatches((batch) => cleanUp(context, batch)),
+    );
+  // They wait for both lanes: where both are paused, none would get any further.
+  return context.lanes ? context.lanes.consume(['live', 'bulk'], consume) : consume();
 }
 
 async function cleanUp(context: CleanerContext, deliveries: readonly Delivery[]): Promise<void> {

@@ -5,6 +5,7 @@ import type { FeedChanges } from '../cache/changes.ts';
 import { type Notifier, silentNotifier } from '../live/notifier.ts';
 import type { PushState } from '../model/celebrity.ts';
 import type { EventRef, EventType } from '../model/event.ts';
+import type { LaneName } from '../model/lanes.ts';
 import { decodeEvents, encodeEvents, type MessageHeader, readId } from '../model/messages.ts';
 import { type AuthorPosts, MOST_POSTS } from '../model/rowsMessage.ts';
 import { isPassing } from '../resilience/failure.ts';
@@ -16,10 +17,12 @@ import type { Topology } from '../store/topology.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { cleanUpLater, type Leftover } from './cleaner.ts';
+import type { Lanes } from './lanes.ts';
 import type { RelationHandlers } from './relations.ts';
 import { type PlannedMessage, RowBatches } from './rowBatches.ts';
 
 interface Lane {
+  readonly name: LaneName;
   readonly events: QueueName & `events${string}`;
   readonly rows: QueueName & `rows.${string}`;
   /** Event messages in the planner's hands; each holds up to 2,000 events. */
@@ -28,8 +31,8 @@ interface Lane {
 
 /** Planned side by side: a post made now does not wait for an import, nor for a post to a million feeds. */
 const LANES = {
-  live: { events: 'events', rows: 'rows.live', prefetch: 16 },
-  bulk: { events: 'events.bulk', rows: 'rows.bulk', prefetch: 16 },
+  live: { name: 'live', events: 'events', rows: 'rows.live', prefetch: 16 },
+  bulk: { name: 'bulk', events: 'events.bulk', rows: 'rows.bulk', prefetch: 16 },
 } as const satisfies Record<string, Lane>;
 /** Followers read in one query: bounds its memory and the time until its rows are acked. */
 const ROWS_A_QUERY = 200_000;
@@ -45,6 +48,8 @@ const SESSIONS = { plain: 1, distributed: 4 } as const;
 export interface PlannerContext {
   readonly db: Database;
   readonly bus: Bus;
+  /** Without them nothing is ever paused. */
+  readonly lanes?: Lanes | undefined;
   readonly changes: FeedChanges;
   readonly notifier: Notifier;
   readonly relations: RelationHandlers;
@@ -77,10 +82,12 @@ export async function startPlanner(context: PlannerContext): Promise<Consumer> {
 }
 
 function planLane(context: Planning, lane: Lane): Promise<Consumer> {
-  return context.bus.consume(
-    { queues: [lane.events], prefetch: lane.prefetch },
-    inBatches((batch) => handleBatch(context, lane, batch)),
-  );
+  const consume = () =>
+    context.bus.consume(
+      { queues: [lane.events], prefetch: lane.prefetch },
+      inBatches((batch) => handleBatch(context, lane, batch)),
+    );
+  return context.lanes ? context.lanes.consume([lane.name], consume) : consume();
 }
 
 interface Planned {

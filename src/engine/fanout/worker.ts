@@ -12,6 +12,7 @@ import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { CheckedMessage } from './batchRows.ts';
 import { startCleaner } from './cleaner.ts';
+import { type OpenLanes, openLanes } from './lanes.ts';
 import { maintain } from './maintenance.ts';
 import { startPlanner } from './planner.ts';
 import { relationHandlers } from './relations.ts';
@@ -49,7 +50,7 @@ export async function startWorker(context: {
   let rowsWritten = 0;
   let lagMs: number | null = null;
   let last = { at: performance.now(), rowsWritten };
-  const beat = async (): Promise<void> => {
+  const beatNow = async (): Promise<void> => {
     const at = performance.now();
     const rowsPerSecond = ((rowsWritten - last.rowsWritten) * 1_000) / Math.max(1, at - last.at);
     last = { at, rowsWritten };
@@ -57,12 +58,26 @@ export async function startWorker(context: {
     const slowest = lagMs;
     lagMs = null;
     const reads = bus.reads?.() ?? null;
-    await workerHeartbeat(db, identity, { rowsWritten, rowsPerSecond, lagMs: slowest, memoryBytes, reads });
+    const paused = lanes?.standing() ?? [];
+    const said = { rowsWritten, rowsPerSecond, lagMs: slowest, memoryBytes, reads, paused };
+    await workerHeartbeat(db, identity, said);
   };
+  let beating: Promise<void> = Promise.resolve();
+  /** One after the other: what was said last is what is true. */
+  const beat = (): Promise<void> => {
+    beating = beating.catch(() => {}).then(beatNow);
+    return beating;
+  };
+  let lanes: OpenLanes | undefined;
   let deadline = 10_000;
   try {
     await beat();
     resources.add('registration', () => unregisterWorker(db, id));
+    const opened = await openLanes(db, log, () => {
+      beat().catch((error) => log.warn({ reason: messageOf(error) }, 'not told that a lane stands'));
+    });
+    lanes = opened;
+    resources.add('lanes', () => opened.close());
     const presence = await openPresence(db);
     resources.add('presence', () => presence.close());
     const notifier = openNotifier(bus, presence);
@@ -74,6 +89,7 @@ export async function startWorker(context: {
     const writer = await startWriter({
       db,
       bus,
+      lanes,
       changes,
       notifier,
       log,
@@ -82,11 +98,12 @@ export async function startWorker(context: {
       onBatch: context.onBatch,
     });
     resources.add('writer', () => writer.stop(deadline));
-    const cleaner = await startCleaner({ db, bus, log, metrics });
+    const cleaner = await startCleaner({ db, bus, lanes, log, metrics });
     resources.add('cleaner', () => cleaner.stop(deadline));
     const planner = await startPlanner({
       db,
       bus,
+      lanes,
       changes,
       notifier,
       relations: relationHandlers,
@@ -100,7 +117,10 @@ export async function startWorker(context: {
         metrics?.count('feedctl_events_swept_total', swept);
         if (swept > 0) log.info({ events: swept }, 'undispatched events published');
       }),
-      every(HEARTBEAT_MS, 'heartbeat', log, beat),
+      every(HEARTBEAT_MS, 'heartbeat', log, async () => {
+        await beat();
+        await opened.refresh();
+      }),
       every(MAINTAIN_EVERY_MS, 'maintenance', log, () => maintain(db, bus, log)),
     ];
     resources.add('timers', async () => {

@@ -3,6 +3,7 @@ import type { Bus, Consumer, Delivery, QueueName } from '../bus/bus.ts';
 import { giveBack, halves } from '../bus/giveBack.ts';
 import type { FeedChanges } from '../cache/changes.ts';
 import type { Notifier } from '../live/notifier.ts';
+import type { LaneName } from '../model/lanes.ts';
 import { type MessageHeader, ROW_BYTES, rowAuthor, rowPost, rowUser } from '../model/messages.ts';
 import { readRows } from '../model/rowsMessage.ts';
 import { isPassing } from '../resilience/failure.ts';
@@ -15,6 +16,8 @@ import { recordRun } from '../store/runs.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { BatchRows, type CheckedMessage, type ShardRows } from './batchRows.ts';
+import { LanePace } from './lanePace.ts';
+import type { Lanes } from './lanes.ts';
 
 /** Rows of one COPY, some 60 ms of writing: half as many gave a tenth less, twice as many no more. */
 const ROWS_A_BATCH = 32_768;
@@ -33,6 +36,9 @@ const SHARDED = { rowsABatch: 65_536, lanes: 4, prefetch: 64 } as const;
 /** How long the first message of a batch waits for company. */
 const LINGER_MS = 2;
 
+/** Longer than it takes to let a queue go: a message that is given back does not come again at once. */
+const PASS_ON_MS = 1_000;
+
 const WITHIN = { deadlineMs: DATABASE_WORK.batchMs };
 
 const COPY = 'copy feed_items (user_id, post_id, author_id) from stdin (format binary)';
@@ -40,6 +46,8 @@ const COPY = 'copy feed_items (user_id, post_id, author_id) from stdin (format b
 export interface WriterContext {
   readonly db: Database;
   readonly bus: Bus;
+  /** Without them nothing is ever paused or slowed down. */
+  readonly lanes?: Lanes | undefined;
   readonly changes: FeedChanges;
   readonly notifier: Notifier;
   readonly log: Log;
@@ -62,18 +70,49 @@ export async function startWriter(context: WriterContext): Promise<Consumer> {
   const bulk = new Waiting(distributed ? SHARDED.rowsABatch : LANES.bulk.rowsABatch);
   const idle = Array.from({ length: PARALLEL }, () => new BatchRows());
 
+  const due = (): Waiting | undefined => [live, bulk].find((lane) => lane.isDue);
   const work = async (rows: BatchRows) => {
-    while (!live.isEmpty || !bulk.isEmpty) {
-      const lane = live.isEmpty ? bulk : live;
+    for (let lane = due(); lane; lane = due()) {
       if (lane.rows < lane.rowsABatch) await sleep(LINGER_MS);
       const batch = lane.take();
       if (batch.length > 0) await writeParts(context, batch, rows);
     }
     idle.push(rows);
+    wakeLater();
   };
-  const consume = (queue: QueueName, prefetch: number, lane: Waiting) =>
-    context.bus.consume({ queues: [queue], prefetch }, (deliveries) => {
+  /** One that is slowed down and has messages is gone on with when it may be. */
+  let timer: NodeJS.Timeout | undefined;
+  const wakeLater = () => {
+    clearTimeout(timer);
+    const waits = [live, bulk].filter((lane) => !lane.isEmpty).map((lane) => lane.pace.waitMs);
+    if (waits.length === 0) return;
+    timer = setTimeout(
+      () => {
+        if (idle.length > 0) void work(idle.pop()!);
+      },
+      Math.ceil(Math.min(...waits)),
+    );
+  };
+  const { lanes } = context;
+  const setRates = () => {
+    live.pace.setRate(lanes?.rate('live'));
+    bulk.pace.setRate(lanes?.rate('bulk'));
+    wakeLater();
+  };
+  lanes?.onChange(setRates);
+  setRates();
+  const consume = async (name: LaneName, prefetch: number, lane: Waiting): Promise<Consumer> => {
+    const open = () => consumeLane(LANES[name].queue, prefetch, lane);
+    return lanes ? lanes.consume([name], open) : open();
+  };
+  const consumeLane = async (queue: QueueName, prefetch: number, lane: Waiting): Promise<Consumer> => {
+    let stopping = false;
+    const consumer = await context.bus.consume({ queues: [queue], prefetch }, (deliveries) => {
       for (const delivery of deliveries) {
+        if (stopping && lane.pace.isLimited) {
+          passOn(delivery);
+          continue;
+        }
         try {
           const { records, ...header } = readRows(delivery.body);
           lane.add({ delivery, header, count: records, body: delivery.body });
@@ -81,25 +120,40 @@ export async function startWriter(context: WriterContext): Promise<Consumer> {
           giveBack(delivery, error, context);
         }
       }
-      while (idle.length > 0 && !lane.isEmpty) {
+      while (idle.length > 0 && lane.isDue) {
         void work(idle.pop()!);
         if (lane.rows < lane.rowsABatch) break;
       }
+      if (!lane.isDue) wakeLater();
     });
+    return {
+      async stop(deadlineMs) {
+        stopping = true;
+        const stopped = consumer.stop(deadlineMs);
+        // What waits for its turn would take as long as the lane is slow.
+        if (lane.pace.isLimited) for (const { delivery } of lane.takeAll()) passOn(delivery);
+        await stopped;
+      },
+    };
+  };
   const consumers = await Promise.all([
-    consume(LANES.live.queue, distributed ? SHARDED.prefetch : LANES.live.prefetch, live),
-    consume(LANES.bulk.queue, LANES.bulk.prefetch, bulk),
+    consume('live', distributed ? SHARDED.prefetch : LANES.live.prefetch, live),
+    consume('bulk', LANES.bulk.prefetch, bulk),
   ]);
   return {
     async stop(deadlineMs) {
       await Promise.all(consumers.map((consumer) => consumer.stop(deadlineMs)));
+      clearTimeout(timer);
     },
   };
 }
 
+const passOn = (delivery: Delivery): void => delivery.retry(PASS_ON_MS, { counts: false });
+
 /** Messages of one lane that wait for a batch. */
 class Waiting {
   readonly rowsABatch: number;
+  readonly pace = new LanePace();
   #parts: Part[] = [];
   rows = 0;
 
@@ -111,21 +165,35 @@ class Waiting {
     return this.#parts.length === 0;
   }
 
+  /** It has messages, and may write now. */
+  get isDue(): boolean {
+    return !this.isEmpty && this.pace.waitMs === 0;
+  }
+
   add(part: Part): void {
     this.#parts.push(part);
     this.rows += part.count;
   }
 
+  takeAll(): Part[] {
+    this.rows = 0;
+    return this.#parts.splice(0);
+  }
+
   /** The oldest messages, until they are a batch. Sockets are told by the batch: of all of them, or of none. */
   take(): Part[] {
+    // Others may have begun one while this one waited for company.
+    if (!this.isDue) return [];
+    const most = this.pace.most(this.rowsABatch);
     let rows = 0;
     let count = 0;
     for (const part of this.#parts) {
-      if (rows >= this.rowsABatch || part.header.feedsOnly !== this.#parts[0]!.header.feedsOnly) break;
+      if (rows >= most || part.header.feedsOnly !== this.#parts[0]!.header.feedsOnly) break;
       rows += part.count;
       count += 1;
     }
     this.rows -= rows;
+    this.pace.spend(rows);
     return this.#parts.splice(0, count);
   }
 }

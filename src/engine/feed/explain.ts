@@ -3,6 +3,7 @@ import { type Bus, type DeadLetter, type QueueDepth, STEPS } from '../bus/bus.ts
 import type { FeedCache } from '../cache/cache.ts';
 import { isFeedctlError } from '../model/errors.ts';
 import { MAX_ID } from '../model/ids.ts';
+import { type LaneName, laneTroubles } from '../model/lanes.ts';
 import { decodeEvents, packIds } from '../model/messages.ts';
 import { hasRow } from '../model/rowsMessage.ts';
 import type { Database } from '../store/database.ts';
@@ -17,8 +18,11 @@ import {
   tracedPost,
   undispatchedBefore,
 } from '../store/explain.ts';
+import { readLanes } from '../store/lanes.ts';
 import { getUser, type User } from '../store/users.ts';
 
+/** Whose pause holds up a step of the bus. */
+const LANES_OF_STEP: readonly (readonly LaneName[])[] = [['live'], ['bulk'], ['live', 'bulk']];
 /** A post that is not here after so long behind what was in the queues is called pending. */
 const WAIT_MS = 1_500;
 const LOOK_EVERY_MS = 50;
@@ -286,7 +290,14 @@ async function absent(
     const behind = depth(after);
     const drained = (depth(before) - behind) / ((performance.now() - startedAt) / 1000);
     const etaSeconds = drained > 0 ? Math.round((behind / drained) * 10) / 10 : null;
-    const slow = drained > 0 ? '' : '; the queues do not get shorter (`feedctl worker list`)';
+    const paused = laneTroubles(await readLanes(db)).find(
+      ({ lane, kind }) => kind === 'PAUSED' && LANES_OF_STEP[step]!.includes(lane),
+    );
+    const slow = paused
+      ? `; the ${paused.lane} lane is PAUSED ${paused.detail} (\`${paused.mend}\`)`
+      : drained > 0
+        ? ''
+        : '; the queues do not get shorter (`feedctl worker list`)';
     return {
       verdict: 'pending',
       reason: `on its way behind at most ${behind} message(s) in ${STEPS[step]!.join(' and ')}${slow}`,

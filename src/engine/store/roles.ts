@@ -1,4 +1,5 @@
 import type { Queryable } from './database.ts';
+import { tellLanes } from './lanes.ts';
 
 /** What a worker says of itself every five seconds. */
 export interface WorkerBeat {
@@ -11,7 +12,12 @@ export interface WorkerBeat {
   readonly memoryBytes: number | null;
   /** Partitions that it alone reads; null where workers share all queues. */
   readonly reads: readonly string[] | null;
+  /** Lanes that are paused and of which it holds nothing any more. */
+  readonly paused: readonly string[];
 }
+
+/** A role that has not been heard of for this long is not counted on. */
+export const SILENT_MS = 15_000;
 
 export interface WorkerRow extends WorkerBeat {
   readonly id: string;
@@ -41,20 +47,33 @@ export async function workerHeartbeat(
   beat: WorkerBeat,
 ): Promise<void> {
   const { id, host, pid, version, startedAt, drainable } = identity;
-  const { rowsWritten, rowsPerSecond, lagMs, memoryBytes, reads } = beat;
+  const { rowsWritten, rowsPerSecond, lagMs, memoryBytes, reads, paused } = beat;
   await db.query(
     `insert into workers (id, host, pid, version, started_at, drainable, rows_written, rows_per_second, lag_ms,
-                          memory_bytes, reads)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                          memory_bytes, reads, paused)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
      on conflict (id) do update set heartbeat_at = now(), rows_written = excluded.rows_written,
        rows_per_second = excluded.rows_per_second, lag_ms = excluded.lag_ms,
-       memory_bytes = excluded.memory_bytes, reads = excluded.reads`,
-    [id, host, pid, version, startedAt, drainable, rowsWritten, rowsPerSecond, lagMs, memoryBytes, reads],
+       memory_bytes = excluded.memory_bytes, reads = excluded.reads, paused = excluded.paused`,
+    [
+      ...[id, host, pid, version, startedAt, drainable, rowsWritten, rowsPerSecond, lagMs, memoryBytes],
+      ...[reads, paused],
+    ],
   );
+}
+
+/** Those that are heard of. */
+export async function countWorkers(db: Queryable): Promise<number> {
+  const { rows } = await db.query<{ count: number }>(
+    "select count(*) as count from workers where heartbeat_at > clock_timestamp() - $1 * interval '1 ms'",
+    [SILENT_MS],
+  );
+  return rows[0]!.count;
 }
 
 export async function unregisterWorker(db: Queryable, id: string): Promise<void> {
   await db.query('delete from workers where id = $1', [id]);
+  await tellLanes(db);
 }
 
 export async function removeDeadWorkers(db: Queryable, silentSeconds: number): Promise<void> {
@@ -75,7 +94,7 @@ const HEARTBEAT_AGE =
 export async function listWorkers(db: Queryable): Promise<WorkerRow[]> {
   const { rows } = await db.query<WorkerRow>(
     `select id, host, pid, version, started_at as "startedAt", drainable, rows_written as "rowsWritten",
-            rows_per_second as "rowsPerSecond", lag_ms as "lagMs", memory_bytes as "memoryBytes", reads, ${HEARTBEAT_AGE}
+            rows_per_second as "rowsPerSecond", lag_ms as "lagMs", memory_bytes as "memoryBytes", reads, paused, ${HEARTBEAT_AGE}
      from workers order by started_at`,
   );
   return rows;

@@ -9,6 +9,7 @@ const beat = (rowsWritten: number) => ({
   lagMs: null,
   memoryBytes: 100,
   reads: ['feed.rows.live.0'],
+  paused: ['bulk'],
 });
 
 test('a worker that was taken for dead is there again with its next heartbeat', async () => {

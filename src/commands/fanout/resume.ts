@@ -1,0 +1,29 @@
+import { BaseCommand } from '../../baseCommand.ts';
+import type { LaneChange } from '../../engine/admin/lanes.ts';
+import { dryRunFlag } from '../../flags.ts';
+import { laneFlag, lanesOf } from '../../laneFlags.ts';
+import { laneNotes } from '../../ui/lanes.ts';
+
+export default class FanoutResume extends BaseCommand {
+  static override summary = 'Let a lane that was paused go on';
+  static override description =
+    'Workers hear of it within a second and go on where they were. `feedctl queue list --watch --until empty` shows the backlog go. A rate set by `fanout throttle` stays.';
+  static override flags = { lane: laneFlag, 'dry-run': dryRunFlag };
+  static override examples = [
+    '<%= config.bin %> fanout resume --lane bulk',
+    '<%= config.bin %> fanout resume --lane all --json',
+  ];
+
+  async run(): Promise<LaneChange> {
+    const { flags } = await this.parse(FanoutResume);
+    const { resumeFanout } = await import('../../engine/admin/lanes.ts');
+    const dryRun = flags['dry-run'];
+    const result = await this.withCluster(flags, ({ db }) =>
+      resumeFanout(db, lanesOf(flags.lane), { dryRun }),
+    );
+    if (result.changed.length === 0) this.log('Not paused.');
+    else this.log(`${dryRun ? 'Would resume' : 'Resumed'} ${result.changed.join(' and ')}.`);
+    for (const note of laneNotes(result.lanes)) this.log(note);
+    return result;
+  }
+}

@@ -1,0 +1,57 @@
+import { Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import type { LaneChange } from '../../engine/admin/lanes.ts';
+import { FeedctlError } from '../../engine/model/errors.ts';
+import { dryRunFlag } from '../../flags.ts';
+import { laneFlag, lanesOf, reasonFlag } from '../../laneFlags.ts';
+import { formatCount } from '../../ui/format.ts';
+import { laneNotes } from '../../ui/lanes.ts';
+
+/** Below it what a worker has in hand would not be answered within half an hour, when RabbitMQ takes it away. */
+const LEAST = 1_000;
+const MOST = 1_000_000_000;
+
+const rateFlag = Flags.custom<number | 'none'>({
+  helpValue: '<rows|none>',
+  parse: async (text) => {
+    if (text === 'none') return 'none';
+    const rate = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
+    if (!(rate >= LEAST && rate <= MOST))
+      throw new FeedctlError(
+        'USAGE',
+        `${JSON.stringify(text)} is no rate: ${LEAST} to ${MOST} rows a second, or none; for less than that pause the lane`,
+      );
+    return rate;
+  },
+});
+
+export default class FanoutThrottle extends BaseCommand {
+  static override summary = 'Limit how many feed rows a lane writes a second, in the whole cluster';
+  static override description =
+    'Noted in the database, and kept until it is lifted with --rate none. The workers that are heard of share it evenly: one that has less to do leaves its part unused. A message is written as a whole, 8,192 rows at most. What is behind the limit waits in the queues.';
+  static override flags = {
+    lane: laneFlag,
+    rate: rateFlag({ description: 'rows a second, 1,000 at least, for each lane; or none', required: true }),
+    reason: reasonFlag,
+    'dry-run': dryRunFlag,
+  };
+  static override examples = [
+    '<%= config.bin %> fanout throttle --lane bulk --rate 20000 --reason "rush hour"',
+    '<%= config.bin %> fanout throttle --lane bulk --rate none --json',
+  ];
+
+  async run(): Promise<LaneChange> {
+    const { flags } = await this.parse(FanoutThrottle);
+    const { throttleFanout } = await import('../../engine/admin/lanes.ts');
+    const dryRun = flags['dry-run'];
+    const rate = flags.rate === 'none' ? null : flags.rate;
+    const result = await this.withCluster(flags, ({ db }) =>
+      throttleFanout(db, lanesOf(flags.lane), rate, { reason: flags.reason ?? null, dryRun }),
+    );
+    const to = rate === null ? 'no limit' : `${formatCount(rate)} rows/s`;
+    if (result.changed.length === 0) this.log(`Nothing to change: ${to} already.`);
+    else this.log(`${dryRun ? 'Would set' : 'Set'} ${result.changed.join(' and ')} to ${to}.`);
+    for (const note of laneNotes(result.lanes)) this.log(note);
+    return result;
+  }
+}

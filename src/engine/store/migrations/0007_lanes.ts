@@ -1,0 +1,24 @@
+import type { MigrationBuilder } from 'node-pg-migrate';
+
+/** Lanes of fan-out that an operator has paused or slowed down, and what is needed to tell how fast queues move. */
+export function up(pgm: MigrationBuilder): void {
+  pgm.sql(`
+    create table fanout_lanes (
+      lane            text primary key check (lane in ('live', 'bulk')),
+      paused_at       timestamptz,
+      paused_by       text,
+      pause_reason    text,
+      -- Of the whole cluster; null: no limit.
+      rows_per_second integer check (rows_per_second > 0),
+      throttled_at    timestamptz,
+      throttled_by    text,
+      throttle_reason text
+    );
+    insert into fanout_lanes (lane) values ('live'), ('bulk');
+
+    -- Lanes that are paused and of which this worker holds nothing any more.
+    alter table workers add column paused text[] not null default '{}';
+    -- Messages that have left each queue by this member, since it joined: two looks are a rate.
+    alter table bus.members add column settled jsonb not null default '{}';
+  `);
+}

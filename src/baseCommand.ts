@@ -3,7 +3,9 @@ import { Command, Flags } from '@oclif/core';
 import type { Cluster } from './engine/cluster.ts';
 import type { Config, ConfigFlags } from './engine/config/config.ts';
 import { FeedctlError } from './engine/model/errors.ts';
+import type { Invocation } from './engine/model/operation.ts';
 import { errorJson, printError, toFeedctlError } from './errorOutput.ts';
+import { invocationOf, operator } from './invocation.ts';
 import { openProgress, type ProgressLine } from './ui/progress.ts';
 
 /** A shutdown that takes longer says what it is stuck at. */
@@ -69,7 +71,7 @@ export abstract class BaseCommand extends Command {
   ): Promise<T> {
     const config = await this.loadConfig(flags);
     const { openCluster } = await import('./engine/cluster.ts');
-    const cluster = await openCluster(config);
+    const cluster = await openCluster(config, { invocation: this.#invocation() });
     try {
       return await work(cluster);
     } finally {
@@ -87,7 +89,10 @@ export abstract class BaseCommand extends Command {
     const { openLog } = await import('./engine/telemetry/log.ts');
     const { openMetrics } = await import('./engine/telemetry/metrics.ts');
     const { signal } = this;
-    const cluster = await openCluster(config, { log: await openLog(), metrics: await openMetrics() });
+    // What a role does by itself is not this command over again.
+    const invocation = { who: operator() };
+    const options = { log: await openLog(), metrics: await openMetrics(), invocation };
+    const cluster = await openCluster(config, options);
     this.stuckAt = () => cluster.resources.current;
     try {
       const { ended } = await start(cluster);
@@ -104,6 +109,19 @@ export abstract class BaseCommand extends Command {
     for (const note of laneNotes((await readLanes(db)).filter((lane) => lane.paused)))
       this.logToStderr(`${note}: this waits until it goes on.`);
   }
+
+  #invocation(): Invocation {
+    const { flags = {}, baseFlags = {} } = this.ctor;
+    return invocationOf({ id: this.id ?? '', flags, baseFlags }, this.argv);
+  }
+
+  /** For long work: says that an earlier run is gone on with, and how to begin anew. */
+  protected onResume = ({ id, startedAt }: { id: number; startedAt: Date }): void => {
+    if (!this.jsonEnabled())
+      process.stderr.write(
+        `Going on with operation ${id} of ${startedAt.toISOString()}; \`feedctl operation cancel ${id}\` would begin anew.\n`,
+      );
+  };
 
   /** A line on stderr that shows how far long work has come. */
   protected progress(title: string): ProgressLine {

@@ -8,6 +8,8 @@ const idArg = (what: string) => Args.custom<number>({ parse: async (text) => par
 /** Arguments and flags that several commands share. */
 export const userArg = idArg('user');
 export const postArg = idArg('post');
+export const operationArg = () =>
+  idArg('operation')({ description: 'id of the operation', required: true as const });
 
 export const portFlag = Flags.integer({
   description: 'port of the gateway, 0 for a free one',

@@ -29,6 +29,7 @@ export default class Replay extends BaseCommand {
       await this.warnOfPauses(cluster.db);
       return replay(cluster, args.file, {
         signal,
+        onResume: this.onResume,
         onProgress: ({ phase, rows, total, deliveries }) =>
           phase === 'delivering'
             ? progress.update({ title: phase, done: deliveries, unit: 'deliveries' })

@@ -6,6 +6,7 @@ import { readClusterState } from './config/clusterState.ts';
 import type { Config } from './config/config.ts';
 import { openUnfollows } from './live/unfollows.ts';
 import { FeedctlError } from './model/errors.ts';
+import type { Invocation } from './model/operation.ts';
 import { Resources } from './resources.ts';
 import type { SocialContext } from './social/context.ts';
 import { Database } from './store/database.ts';
@@ -58,18 +59,20 @@ export async function openBus(config: Config, databaseUrl: string, log: Log): Pr
  * Opens the cluster. Throws DATABASE_UNREACHABLE or another DATABASE_ code, CLUSTER_NOT_RUNNING, SCHEMA_MISSING,
  * SCHEMA_NEWER, CACHE_REFUSED, CACHE_TLS_FAILED, CACHE_UNSUITABLE or CONFIG_INVALID.
  * `databaseUrl`: where it is known already, as in the process that started the server. `metrics`: for roles, whose
- * calls are guarded; a command fails at once instead.
+ * calls are guarded; a command fails at once instead. `invocation`: who does it, noted with operations.
  */
 export async function openCluster(
   config: Config,
-  options: { databaseUrl?: string; log?: Log; metrics?: Metrics } = {},
+  options: { databaseUrl?: string; log?: Log; metrics?: Metrics; invocation?: Invocation } = {},
 ): Promise<Cluster> {
   const resources = new Resources();
   const log = options.log ?? silentLog;
   try {
     const url = options.databaseUrl ?? (await resolveDatabaseUrl(config));
-    const { metrics } = options;
-    const db = metrics ? (await import('./store/pools.ts')).openWorkPool(url, metrics) : new Database(url);
+    const { metrics, invocation } = options;
+    const db = metrics
+      ? (await import('./store/pools.ts')).openWorkPool(url, metrics, invocation)
+      : new Database(url, { invocation });
     resources.add('database', () => db.close());
     await checkSchema(db, config.store);
     const bus = await guarded(await openBus(config, url, log), config, metrics);

@@ -54,6 +54,7 @@ export default class SeedGenerate extends BaseCommand {
         },
         {
           signal,
+          onResume: this.onResume,
           onProgress: ({ phase, rows, total }) =>
             progress.update({ title: phase, done: rows, total, unit: 'posts' }),
         },

@@ -5,7 +5,7 @@ import { FeedctlError, isFeedctlError } from '../model/errors.ts';
 import type { EventRef } from '../model/event.ts';
 import type { SocialContext } from '../social/context.ts';
 import { claimImport } from '../store/imports.ts';
-import { noteProgress, type Operation, runOperation } from '../store/operations.ts';
+import { noteProgress, type Operation, runOperation, type Work } from '../store/operations.ts';
 import { type ImportedPost, importPosts } from '../store/posts.ts';
 import { forgetRun, type LatencyMs, runDeliveries, runLatency } from '../store/runs.ts';
 
@@ -38,7 +38,7 @@ export type ImportProgress = {
   deliveries: number;
 };
 
-export interface ImportOptions {
+export interface ImportOptions extends Pick<Work, 'inputs' | 'onResume'> {
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: ImportProgress) => void;
 }
@@ -60,7 +60,7 @@ export interface PostSource {
 
 /**
  * Posts them all through the same path as any post, and returns when the last delivery has landed. Idempotent: what
- * is there already is left alone. Throws IMPORT_OVERLAP, OPERATION_RUNNING or INTERRUPTED.
+ * is there already is left alone. Throws IMPORT_OVERLAP, OPERATION_RUNNING, OPERATION_CANCELLED or INTERRUPTED.
  */
 export async function importAll(
   context: SocialContext,
@@ -73,18 +73,22 @@ export async function importAll(
     const { key: digest, firstSecond, lastSecond } = source;
     await claimImport(db, { digest, firstSecond, lastSecond });
   }
-  return runOperation<{ rows: number }, ImportResult>(db, source, async (operation) => {
+  const { kind, key } = source;
+  const { inputs, onResume } = options;
+  const work = { kind, key, inputs, onResume, signal: options.signal };
+  return runOperation<{ rows: number }, ImportResult>(db, work, async (operation) => {
+    const { signal } = operation;
     const startedAt = performance.now();
     const run = await context.ids.next();
     try {
-      const { posts, merged } = await postAll(context, source, { ...options, run, operation });
+      const { posts, merged } = await postAll(context, source, { ...options, run, operation, signal });
       const report = setInterval(() => {
         void runDeliveries(db, run)
           .then((deliveries) => options.onProgress?.({ phase: 'delivering', rows: total, total, deliveries }))
           .catch(() => {});
       }, REPORT_EVERY_MS);
       try {
-        await fanOutSettled(context, options.signal);
+        await fanOutSettled(context, signal);
       } finally {
         clearInterval(report);
       }
@@ -143,7 +147,7 @@ async function postAll(
     // Noted in order: what counts as done has no gap that a resumed run would pass over.
     await before;
     if (failure) return;
-    await noteProgress(context.db, operation.id, { rows });
+    await noteProgress(context.db, operation.id, { rows }, { done: rows, total: source.rows, unit: 'rows' });
     options.onProgress?.({ phase: 'posting', rows, total: source.rows, deliveries: 0 });
   };
 

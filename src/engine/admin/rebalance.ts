@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { FeedctlError } from '../model/errors.ts';
 import { type CitusNode, citusNodes } from '../store/citusNodes.ts';
 import type { Database } from '../store/database.ts';
-import { noteProgress, runOperation } from '../store/operations.ts';
+import { mayEnd, noteProgress, runOperation } from '../store/operations.ts';
 import {
   cancelJob,
   cancelStatement,
@@ -192,7 +192,7 @@ export async function rebalance(db: Database, options: RebalanceOptions = {}): P
   const key = `${drainOnly ? 'drain' : 'even'} ${options.drainNode ?? ''}`.trim();
   return runOperation<{ jobId: number }, RebalanceResult>(
     db,
-    { kind: 'rebalance', key },
+    { kind: 'rebalance', key, signal: options.signal },
     async (operation) => {
       const nodes = await citusNodes(db);
       const drain = options.drainNode === undefined ? undefined : findNode(nodes, options.drainNode);
@@ -209,8 +209,17 @@ export async function rebalance(db: Database, options: RebalanceOptions = {}): P
           return started;
         });
       }
+      if (jobId !== undefined) await operation.halfDone(goesOn(jobId));
       const groups = await readShards(db);
-      const ended = jobId === undefined ? undefined : await follow(db, jobId, { nodes, groups }, options);
+      const onProgress = async (status: JobStatus) => {
+        options.onProgress?.(status);
+        const counts = { done: status.movedBytes, total: status.bytes, unit: 'bytes' };
+        await noteProgress(db, operation.id, { jobId }, counts);
+      };
+      const ended =
+        jobId === undefined
+          ? undefined
+          : await follow(db, jobId, { nodes, groups }, { signal: operation.signal, onProgress });
       return {
         jobId: jobId ?? null,
         moves: ended?.moves.map(({ shard, from, to, bytes }) => ({ shard, from, to, bytes })) ?? [],
@@ -227,12 +236,12 @@ async function follow(
   db: Database,
   jobId: number,
   known: { nodes: readonly CitusNode[]; groups: readonly ShardGroup[] },
-  { signal, onProgress }: RebalanceOptions,
+  { signal, onProgress }: { signal: AbortSignal; onProgress(status: JobStatus): Promise<void> },
 ): Promise<JobStatus> {
   for (;;) {
     const job = (await readJob(db, jobId))!;
     const { status, tasks } = await jobStatus(db, job, known);
-    onProgress?.(status);
+    await onProgress(status);
     const done = status.moves.filter((move) => move.state === 'done').length;
     const sofar = `${done} of ${status.moves.length} move(s) done`;
     if (job.state === 'finished') return status;
@@ -245,16 +254,19 @@ async function follow(
         .split('\n')[0];
       throw new FeedctlError('REBALANCE_FAILED', `job ${jobId} failed, ${sofar}: ${why}`);
     }
-    if (signal?.aborted)
+    if (signal.aborted)
       throw new FeedctlError('INTERRUPTED', `not followed any more; job ${jobId} goes on: ${sofar}`, {
         suggestions: [
           'Run the same command again to follow it, or look at `feedctl shards status`.',
           'End it with `feedctl shards rebalance --stop`.',
         ],
       });
-    await sleep(POLL_MS, undefined, signal && { signal }).catch(() => {});
+    await sleep(POLL_MS, undefined, { signal }).catch(() => {});
   }
 }
+
+const goesOn = (jobId: number): string =>
+  `job ${jobId} of Citus’s goes on by itself: \`feedctl shards rebalance --stop\` ends it`;
 
 export interface StopResult {
   /** Null where no rebalance was running. */
@@ -271,6 +283,7 @@ export async function stopRebalance(db: Database, options: { dryRun: boolean }):
     return { jobId: null, moves: 0, moved: 0 };
   if (!options.dryRun) {
     await cancelJob(db, job.id);
+    await mayEnd(db, goesOn(job.id));
     while ((await openJobs(db)).some((open) => open.id === job.id)) await sleep(STOPPING_POLL_MS);
     // The job ends before the move does: whatever comes next would find it under way.
     const until = Date.now() + UNDONE_WITHIN_MS;

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { resolve } from 'node:path';
 import { FeedctlError } from '../model/errors.ts';
 import { IMPORT_SECONDS, IMPORTS_PER_SECOND, importedId } from '../model/ids.ts';
 import type { SocialContext } from '../social/context.ts';
@@ -107,7 +108,9 @@ export async function replay(
   path: string,
   options: ImportOptions = {},
 ): Promise<ImportResult> {
-  return importAll(context, await checkFile(context, path, options), options);
+  const source = await checkFile(context, path, options);
+  const inputs = [{ argument: path, path: resolve(path), digest: source.key }];
+  return importAll(context, source, { ...options, inputs });
 }
 
 /** The posts of the file in batches of 4,000, without its first `skip` rows. */

@@ -172,6 +172,20 @@ export const ERRORS = {
     failure: 'passing',
     mend: 'Wait: the gateway is well again by itself when its broker and its database are.',
   },
+  OPERATION_CANCELLED: {
+    exit: 3,
+    mend: 'What was done stays; the same command begins anew.',
+  },
+  OPERATION_INPUT_CHANGED: {
+    exit: 1,
+    mend: 'Bring the file back as it was, or cancel the operation (`feedctl operation cancel`) and begin anew.',
+  },
+  OPERATION_NOT_CANCELLABLE: {
+    exit: 1,
+    mend: 'See `feedctl operation show` for what it is and how it stands.',
+  },
+  OPERATION_NOT_FOUND: { exit: 1, mend: 'See `feedctl operation list` for the ids.' },
+  OPERATION_NOT_RESUMABLE: { exit: 1, mend: 'Run the command again: it begins anew.' },
   OPERATION_RUNNING: { exit: 1, mend: 'Wait for it to end, or stop the other run first.' },
   OVERLOADED: {
     exit: 1,

@@ -2,6 +2,7 @@ import type { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import pg from 'pg';
 import { FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
+import type { Invocation } from '../model/operation.ts';
 import { isTlsError } from '../net/tls.ts';
 import type { Guard } from '../resilience/guard.ts';
 import { ONCE, type RetryLimits, repeat } from '../resilience/repeat.ts';
@@ -165,6 +166,8 @@ export interface DatabaseOptions {
   readonly metrics?: Metrics | undefined;
   /** What its metrics call it. */
   readonly name?: string;
+  /** Who works with it: noted with operations. */
+  readonly invocation?: Invocation | undefined;
 }
 
 /** The driver leaves the socket open where it gives up by itself, as for want of a password: no process would end. */
@@ -185,6 +188,7 @@ const socketOf = (session: pg.ClientBase): Socket => (session as unknown as Wire
 export class Database implements Store {
   readonly url: string;
   readonly pool: pg.Pool;
+  readonly invocation: Invocation | undefined;
   readonly #listeners = new Set<Listener>();
   /** Errors after which a transaction was rolled back in order. */
   readonly #rolledBack = new WeakSet<Error>();
@@ -195,6 +199,7 @@ export class Database implements Store {
 
   constructor(url: string, options: DatabaseOptions = {}) {
     this.url = url;
+    this.invocation = options.invocation;
     this.#options = options;
     this.pool = new pg.Pool({
       Client: SessionClient,

@@ -1,10 +1,11 @@
+import type { Invocation } from '../model/operation.ts';
 import { openGuard } from '../resilience/guard.ts';
 import { DATABASE_REQUESTS, DATABASE_WORK, REQUEST_TRIES } from '../resilience/limits.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { Database } from './database.ts';
 
 /** Sessions for a role's own work: what fails there is given back to its queue, or done at the next turn. */
-export function openWorkPool(url: string, metrics?: Metrics): Database {
+export function openWorkPool(url: string, metrics?: Metrics, invocation?: Invocation): Database {
   const { sessions, waiting, idleTransactionMs, deadlineMs } = DATABASE_WORK;
   const guard = openGuard({ dependency: 'database', metrics, probe: () => db.ping() });
   const db: Database = new Database(url, {
@@ -15,6 +16,7 @@ export function openWorkPool(url: string, metrics?: Metrics): Database {
     guard,
     metrics,
     name: 'work',
+    invocation,
   });
   return db;
 }

@@ -1,0 +1,41 @@
+import { Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import type { CancelResult } from '../../engine/admin/operations.ts';
+import { dryRunFlag, operationArg } from '../../flags.ts';
+import { operator } from '../../invocation.ts';
+
+export default class OperationCancel extends BaseCommand {
+  static override summary = 'End an operation, wherever it runs; what it has done stays';
+  static override description =
+    'One that runs stops at its next safe point; one that was interrupted or failed is not gone on with: the same command begins anew. Refused where something would stay half done. Exits 3 where it has not stopped within --timeout: it still will.';
+  static override args = { id: operationArg() };
+  static override flags = {
+    timeout: Flags.integer({ description: 'seconds to wait for it to stop', default: 30, min: 0 }),
+    'dry-run': dryRunFlag,
+  };
+  static override examples = [
+    '<%= config.bin %> operation cancel 12',
+    '<%= config.bin %> operation cancel 12 --dry-run --json',
+  ];
+
+  async run(): Promise<CancelResult> {
+    const { args, flags } = await this.parse(OperationCancel);
+    const { cancelOperation } = await import('../../engine/admin/operations.ts');
+    const { signal } = this;
+    const result = await this.withCluster(flags, ({ db }) =>
+      cancelOperation(db, args.id, {
+        by: operator(),
+        dryRun: flags['dry-run'],
+        waitMs: flags.timeout * 1_000,
+        signal,
+      }),
+    );
+    if (result.dryRun) this.log(`Would cancel operation ${result.id}, which is ${result.was}.`);
+    else if (result.state === 'cancelled') this.log(`Cancelled operation ${result.id}.`);
+    else {
+      this.log(`Operation ${result.id} was asked to stop, and has not yet.`);
+      process.exitCode = 3;
+    }
+    return result;
+  }
+}

@@ -1,0 +1,39 @@
+import { BaseCommand } from '../../baseCommand.ts';
+import { operationArg } from '../../flags.ts';
+import { oneLine } from '../../ui/format.ts';
+
+export default class OperationResume extends BaseCommand {
+  static override summary = 'Go on with an operation that was interrupted, or that failed';
+  static override description =
+    'Runs its command again with the same arguments, on what was noted; prints and exits as that command does. Refused where a file it reads is gone or has changed.';
+  static override args = { id: operationArg() };
+  static override examples = [
+    '<%= config.bin %> operation resume 12',
+    '<%= config.bin %> operation resume 12 --json',
+  ];
+
+  async run(): Promise<void> {
+    const { args, flags } = await this.parse(OperationResume);
+    const { resumption } = await import('../../engine/admin/operations.ts');
+    const { command, args: own } = await this.withCluster(flags, ({ db }) => resumption(db, args.id));
+    const found = this.config.findCommand(command, { must: true });
+    // It was confirmed when it began.
+    const yes = found.flags.yes?.type === 'boolean' ? ['--yes'] : [];
+    this.logToStderr(`Going on with \`${oneLine([...command.split(':'), ...own].join(' '), 200)}\``);
+    await this.config.runCommand(command, [...this.#global(flags), ...yes, ...own]);
+  }
+
+  /** What names the cluster, and the way of the output, as it was given here. */
+  #global(flags: Record<string, unknown>): string[] {
+    const named = Object.keys(BaseCommand.baseFlags).filter((name) => flags[name] !== undefined);
+    return [...named.map((name) => `--${name}=${flags[name]}`), ...(this.jsonEnabled() ? ['--json'] : [])];
+  }
+
+  /** The other command has printed its value. */
+  protected override logJson(): void {}
+
+  protected override async catch(error: Error & { reported?: boolean }): Promise<void> {
+    if (error.reported) throw error;
+    await super.catch(error);
+  }
+}

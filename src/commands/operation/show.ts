@@ -1,0 +1,21 @@
+import { BaseCommand } from '../../baseCommand.ts';
+import type { OperationRow } from '../../engine/store/operationRows.ts';
+import { operationArg } from '../../flags.ts';
+import { operationDetails } from '../../ui/operations.ts';
+
+export default class OperationShow extends BaseCommand {
+  static override summary = 'Show one operation: its command, by whom, progress, result or error';
+  static override args = { id: operationArg() };
+  static override examples = [
+    '<%= config.bin %> operation show 12',
+    '<%= config.bin %> operation show 12 --json',
+  ];
+
+  async run(): Promise<OperationRow> {
+    const { args, flags } = await this.parse(OperationShow);
+    const { getOperation } = await import('../../engine/store/operationRows.ts');
+    const operation = await this.withCluster(flags, ({ db }) => getOperation(db, args.id));
+    this.log(operationDetails(operation));
+    return operation;
+  }
+}

@@ -51,10 +51,15 @@ export abstract class BaseCommand extends Command {
     return this.#stop.signal;
   }
 
+  /** Whether it changes data with these flags. Every command that does can be rehearsed; verifying changes where it repairs. */
+  protected changes(flags: Record<string, unknown>): boolean {
+    return flags['dry-run'] === false || flags.repair === true;
+  }
+
   protected async loadConfig(flags: Record<string, unknown>): Promise<Config> {
     const { loadConfig } = await import('./engine/config/config.ts');
     const config = await loadConfig(settingsOf(flags));
-    if (config.production && changes(flags))
+    if (config.production && this.changes(flags))
       await this.confirmName(
         `${config.context} is a production cluster.`,
         config.context,
@@ -206,10 +211,6 @@ export abstract class BaseCommand extends Command {
     throw Object.assign(mapped, { reported: true });
   }
 }
-
-/** Every command that changes data can be rehearsed, by --dry-run; verifying changes where it repairs. */
-const changes = (flags: Record<string, unknown>): boolean =>
-  flags['dry-run'] === false || flags.repair === true;
 
 /** The settings that flags name. */
 export function settingsOf(flags: Record<string, unknown>): ConfigFlags {

@@ -23,6 +23,8 @@ export abstract class CelebrityChange extends BaseCommand {
       return change(cluster, args.user, {
         signal,
         dryRun,
+        pin: true,
+        onResume: this.onResume,
         onProgress: (done, total) => progress.update({ done, total, unit: 'feeds' }),
       });
     }).finally(() => progress.end());

@@ -51,14 +51,15 @@ export const celebrityThresholdFlag = Flags.integer({
   min: 0,
 });
 
+const SECONDS = { s: 1, m: 60, h: 3_600, d: 86_400 };
+
 /** A moment of the past: ISO 8601, or so long ago (`90s`, `15m`, `2h`, `7d`). */
 export const timeFlag = Flags.custom<Date>({
   helpValue: '<time|15m>',
   parse: async (text) => {
     const ago = /^(\d{1,9})([smhd])$/.exec(text);
-    const seconds = { s: 1, m: 60, h: 3_600, d: 86_400 };
     const time = ago
-      ? new Date(Date.now() - Number(ago[1]) * seconds[ago[2] as keyof typeof seconds] * 1_000)
+      ? new Date(Date.now() - Number(ago[1]) * SECONDS[ago[2] as keyof typeof SECONDS] * 1_000)
       : new Date(/^\d{4}-\d\d-\d\d/.test(text) ? text : Number.NaN);
     if (Number.isNaN(time.getTime()))
       throw new FeedctlError(
@@ -66,5 +67,15 @@ export const timeFlag = Flags.custom<Date>({
         `${JSON.stringify(text)} is no time such as 2026-07-01T12:00:00Z or 15m`,
       );
     return time;
+  },
+});
+
+/** A span of time in seconds: `90s`, `15m`, `2h`, `1d`. */
+export const secondsFlag = Flags.custom<number>({
+  helpValue: '<15m>',
+  parse: async (text) => {
+    const span = /^(\d{1,6})([smhd])$/.exec(text);
+    if (!span) throw new FeedctlError('USAGE', `${JSON.stringify(text)} is no span of time such as 15m`);
+    return Number(span[1]) * SECONDS[span[2] as keyof typeof SECONDS];
   },
 });

@@ -1,3 +1,4 @@
+import { scheduleEvaluations } from './admin/celebritySchedule.ts';
 import type { FeedCache } from './cache/cache.ts';
 import { openMemoryCache } from './cache/memory/cache.ts';
 import { type Cluster, openCluster } from './cluster.ts';
@@ -76,6 +77,7 @@ export async function startWorkerRole(
   await ensureEventPartitions(cluster.db);
   const worker = await startWorker({ ...cluster, version, ...options });
   resources.add('worker', () => worker.stop(DRAIN_MS));
+  resources.add('evaluation of celebrities', scheduleEvaluations(cluster));
   return worker;
 }
 

@@ -72,6 +72,12 @@ test('a celebrity goes to push and back; every feed stays as it should be', asyn
   });
   expect(await json(['celebrity', 'mark', user, ...cluster.at])).toMatchObject({ changed: true });
   expect(await verify()).toMatchObject(CLEAN);
+  const [first, ...others] = before;
+  expect((await listed()).celebrities).toEqual([{ ...first, pinned: true }, ...others]);
+  const unpin = ['celebrity', 'unpin', user, ...cluster.at];
+  expect(await json([...unpin, '--dry-run'])).toMatchObject({ changed: true, dryRun: true });
+  expect(await json(unpin)).toMatchObject({ changed: true });
+  expect(await json(unpin)).toMatchObject({ changed: false });
   expect((await listed()).celebrities).toEqual(before);
 });
 

@@ -9,11 +9,17 @@ export default class CelebrityList extends BaseCommand {
   async run(): Promise<{ celebrities: Celebrity[] }> {
     const { flags } = await this.parse(CelebrityList);
     const celebrities = await this.withCluster(flags, (cluster) => listCelebrities(cluster.db));
-    const rows = celebrities.map((row) => [String(row.userId), row.state, row.followers, row.posts]);
+    const rows = celebrities.map((row) => [
+      String(row.userId),
+      row.state,
+      row.pinned ? 'by hand' : '',
+      row.followers,
+      row.posts,
+    ]);
     this.log(
       rows.length === 0
         ? 'No celebrities.'
-        : renderTable(['user', 'state', 'followers', 'posts'], rows, {
+        : renderTable(['user', 'state', 'pinned', 'followers', 'posts'], rows, {
             borders: Boolean(process.stdout.isTTY),
           }),
     );

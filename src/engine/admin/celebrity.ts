@@ -6,19 +6,24 @@ import {
   backfillFollowers,
   followersAfter,
   lockPushStates,
+  pinPushState,
   removeAuthorItems,
   setPushState,
+  setPushStateUnless,
 } from '../store/celebrities.ts';
 import type { Database, Session } from '../store/database.ts';
-import { runOperation } from '../store/operations.ts';
+import { countPosted } from '../store/events.ts';
+import { noteProgress, type Operation, runOperation, type Work } from '../store/operations.ts';
 import { inParallel } from '../store/parallel.ts';
 import { repeatedTransaction } from '../store/steps.ts';
-import { getUser } from '../store/users.ts';
+import { getUser, type User } from '../store/users.ts';
 
 const FOLLOWERS_A_TRANSACTION = 1_000;
 const SHARDS_AT_A_TIME = 4;
 /** By then every cache has heard of the rows that a backfill has added. */
 const READERS_SEE_MS = 500;
+/** An author who posts twice a second for half a minute does not keep it from ending. */
+const MOST_ROUNDS = 50;
 
 export interface CelebrityResult {
   readonly userId: number;
@@ -28,18 +33,41 @@ export interface CelebrityResult {
   readonly changed: boolean;
 }
 
-interface Context {
+export interface CelebrityContext {
   readonly db: Database;
   readonly bus: Bus;
   readonly changes: FeedChanges;
 }
 
 interface Options {
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   readonly dryRun?: boolean;
+  /** By hand: evaluations leave the author as they are from then on. */
+  readonly pin?: boolean;
   readonly onProgress?: (followers: number, total: number) => void;
+  /** This run goes on with what an earlier one had noted. */
+  readonly onResume?: Work['onResume'];
   /** How long readers may go on with what they have read. */
   readonly readersSeeMs?: number;
+}
+
+/** In the order in which they are taken. */
+const STEPS = {
+  mark: ['both', 'readers', 'pull', 'drained', 'compacted'],
+  unmark: ['both', 'drained', 'filled', 'push'],
+} as const;
+export type CelebrityDirection = keyof typeof STEPS;
+type Step = (typeof STEPS)[CelebrityDirection][number];
+
+/** As it is noted: what is finished is not done again by whoever goes on. */
+interface Progress {
+  readonly direction: CelebrityDirection;
+  /** Those that are finished. */
+  readonly steps: readonly Step[];
+  /** Feeds of followers up to this id are done. */
+  readonly after: number;
+  readonly followers: number;
+  readonly items: number;
 }
 
 /**
@@ -48,57 +76,131 @@ interface Options {
  * more can write any. Every step may be repeated, so a run that was cut off is finished by the next.
  * Throws USER_NOT_FOUND or OPERATION_RUNNING.
  */
-export async function markCelebrity(
-  context: Context,
+export const markCelebrity = (
+  context: CelebrityContext,
   userId: number,
   options: Options = {},
-): Promise<CelebrityResult> {
-  const { db } = context;
-  const author = await getUser(db, userId);
-  if (options.dryRun)
-    return { userId, followers: author.followerCount, items: 0, changed: author.pushState !== 'pull' };
-  return runOperation(db, { kind: 'celebrity', key: String(userId) }, async () => {
-    if (author.pushState === 'push') await setPushState(db, userId, 'both');
-    if (author.pushState !== 'pull') await forgetFeedsOfFollowers(context, userId, options.signal);
-    await setPushState(db, userId, 'pull');
-    await fanOutSettled(context, options.signal);
-    const { followers, items } = await overFollowers(context, author, options, removeAuthorItems);
-    return { userId, followers, items, changed: author.pushState !== 'pull' };
+): Promise<CelebrityResult> =>
+  change(context, userId, options, 'mark', async (author, saga) => {
+    await saga.step('both', () => author.pushState === 'push' && setPushState(context.db, userId, 'both'));
+    await saga.step(
+      'readers',
+      () => author.pushState !== 'pull' && forgetFeedsOfFollowers(context, userId, saga.signal),
+    );
+    await saga.step('pull', () => setPushState(context.db, userId, 'pull'));
+    await saga.step('drained', () => fanOutSettled(context, saga.signal));
+    await saga.step('compacted', () => overFollowers(context, author, options, saga, removeAuthorItems));
   });
-}
 
-/** From pull over both to push: rows are filled in while posts are still merged, and only then merging ends. */
-export async function unmarkCelebrity(
-  context: Context,
+/**
+ * From pull over both to push: rows are filled in while posts are still merged, and only then merging ends. Throws as
+ * `markCelebrity`.
+ */
+export const unmarkCelebrity = (
+  context: CelebrityContext,
   userId: number,
   options: Options = {},
-): Promise<CelebrityResult> {
-  const { db } = context;
-  const author = await getUser(db, userId);
-  const changed = author.pushState !== 'push';
-  if (options.dryRun || !changed) return { userId, followers: author.followerCount, items: 0, changed };
-  return runOperation(db, { kind: 'celebrity', key: String(userId) }, async () => {
-    await setPushState(db, userId, 'both');
+): Promise<CelebrityResult> =>
+  change(context, userId, options, 'unmark', async (author, saga) => {
+    await saga.step('both', () => setPushState(context.db, userId, 'both'));
     // Posts planned while the author was pulled got no rows: once they have drained, the backfill finds them all.
-    await fanOutSettled(context, options.signal);
-    const { followers, items } = await overFollowers(
-      context,
-      author,
-      options,
-      async (session, authorId, ids) => {
+    await saga.step('drained', () => fanOutSettled(context, saga.signal));
+    await saga.step('filled', () =>
+      overFollowers(context, author, options, saga, async (session, authorId, ids) => {
         await lockPushStates(session);
         return backfillFollowers(session, authorId, ids);
-      },
+      }),
     );
-    await sleep(options.readersSeeMs ?? READERS_SEE_MS);
-    await setPushState(db, userId, 'push');
-    return { userId, followers, items, changed };
+    await saga.step('push', () => endMerging(context, userId, saga.signal, options.readersSeeMs));
   });
+
+/**
+ * A post that was merged and is not yet in the feeds would be gone for as long as its fan-out takes. So merging ends
+ * only where the author has not posted since before everything was drained, and every cache has heard of it.
+ */
+async function endMerging(
+  context: CelebrityContext,
+  userId: number,
+  signal: AbortSignal,
+  readersSeeMs: number = READERS_SEE_MS,
+): Promise<void> {
+  const { db } = context;
+  for (let round = 1; ; round += 1) {
+    const posted = await countPosted(db, userId);
+    await fanOutSettled(context, signal);
+    await sleep(readersSeeMs);
+    const ended = await setPushStateUnless(db, userId, 'push', async (session) => {
+      return round < MOST_ROUNDS && (await countPosted(session, userId)) !== posted;
+    });
+    if (ended) return;
+  }
+}
+
+async function change(
+  { db }: CelebrityContext,
+  userId: number,
+  { dryRun, pin, signal, onResume }: Options,
+  direction: CelebrityDirection,
+  work: (author: User, saga: Saga) => Promise<void>,
+): Promise<CelebrityResult> {
+  const wanted = direction === 'mark' ? 'pull' : 'push';
+  const { pushState, followerCount } = await getUser(db, userId);
+  const untouched = { userId, followers: followerCount, items: 0 };
+  if (dryRun) return { ...untouched, changed: pushState !== wanted };
+  return runOperation<Progress, CelebrityResult>(
+    db,
+    { kind: 'celebrity', key: String(userId), signal, onResume },
+    async (run) => {
+      // As it is now: another run may have ended in between.
+      const author = await getUser(db, userId);
+      if (pin) await pinPushState(db, userId, true);
+      if (direction === 'unmark' && author.pushState === 'push') return { ...untouched, changed: false };
+      await run.halfDone(
+        `author ${userId} is between push and pull: \`feedctl celebrity mark ${userId}\` or \`unmark\` ends that`,
+      );
+      const saga = new Saga(db, run, direction, author.followerCount);
+      await work(author, saga);
+      const { followers, items } = saga.progress;
+      return { userId, followers, items, changed: saga.resumed || author.pushState !== wanted };
+    },
+  );
+}
+
+/** One change of state: notes each step that is finished, and passes over those that an earlier run has. */
+class Saga {
+  readonly #db: Database;
+  readonly #operationId: number;
+  /** It goes on with what an earlier run began. One in the other direction is compensated: from the first step. */
+  readonly resumed: boolean;
+  readonly signal: AbortSignal;
+  readonly #total: number;
+  progress: Progress;
+
+  constructor(db: Database, run: Operation<Progress>, direction: CelebrityDirection, followers: number) {
+    this.#db = db;
+    this.signal = run.signal;
+    this.#total = followers;
+    this.#operationId = run.id;
+    this.resumed = run.progress?.direction === direction;
+    this.progress = this.resumed ? run.progress! : { direction, steps: [], after: 0, followers: 0, items: 0 };
+  }
+
+  async step(step: Step, work: () => unknown): Promise<void> {
+    if (this.progress.steps.includes(step)) return;
+    await work();
+    await this.note({ steps: [...this.progress.steps, step] });
+  }
+
+  async note(progress: Partial<Progress>): Promise<void> {
+    this.progress = { ...this.progress, ...progress };
+    const counts = { done: this.progress.followers, total: this.#total, unit: 'feeds' };
+    await noteProgress(this.#db, this.#operationId, this.progress, counts);
+  }
 }
 
 /** A shared cache keeps a feed with its celebrities: from then on none is without this one. */
 async function forgetFeedsOfFollowers(
-  { db, changes }: Context,
+  { db, changes }: CelebrityContext,
   authorId: number,
   signal: AbortSignal | undefined,
 ): Promise<void> {
@@ -109,9 +211,9 @@ async function* followerChunks(
   db: Database,
   authorId: number,
   signal: AbortSignal | undefined,
-  size = FOLLOWERS_A_TRANSACTION,
+  { from = 0, size = FOLLOWERS_A_TRANSACTION } = {},
 ): AsyncGenerator<number[]> {
-  for (let after = 0; ; ) {
+  for (let after = from; ; ) {
     signal?.throwIfAborted();
     const ids = await followersAfter(db, authorId, after, size);
     if (ids.length === 0) return;
@@ -120,17 +222,20 @@ async function* followerChunks(
   }
 }
 
+/** Some thousand feeds at a time, noted when they are done. */
 async function overFollowers(
-  { db, changes }: Context,
+  { db, changes }: CelebrityContext,
   author: { id: number; followerCount: number },
   options: Options,
+  saga: Saga,
   change: (session: Session, authorId: number, userIds: readonly number[]) => Promise<number>,
-): Promise<{ followers: number; items: number }> {
-  let followers = 0;
-  let items = 0;
+): Promise<void> {
   const topology = await db.topology();
-  const shards = Math.max(1, topology.shards.length);
-  for await (const ids of followerChunks(db, author.id, options.signal, FOLLOWERS_A_TRANSACTION * shards)) {
+  const size = FOLLOWERS_A_TRANSACTION * Math.max(1, topology.shards.length);
+  for await (const ids of followerChunks(db, author.id, saga.signal, {
+    from: saga.progress.after,
+    size,
+  })) {
     const counts = await inParallel(
       topology.group(ids, (id) => id),
       SHARDS_AT_A_TIME,
@@ -141,10 +246,13 @@ async function overFollowers(
           return rows;
         }),
     );
-    for (const count of counts) items += count;
     await changes.forget(ids);
-    followers += ids.length;
-    options.onProgress?.(followers, author.followerCount);
+    const { followers, items } = saga.progress;
+    await saga.note({
+      after: ids.at(-1)!,
+      followers: followers + ids.length,
+      items: counts.reduce((sum, count) => sum + count, items),
+    });
+    options.onProgress?.(saga.progress.followers, author.followerCount);
   }
-  return { followers, items };
 }

@@ -23,39 +23,72 @@ export async function fillsEnded(db: Queryable): Promise<void> {
   await db.query(`select pg_advisory_xact_lock(${LOCK_KEY})`);
 }
 
-/** Both places that hold the state change together. Throws USER_NOT_FOUND. Returns the state before. */
-export async function setPushState(db: Database, userId: number, state: PushState): Promise<PushState> {
-  return db.transaction(async (session) => {
-    await session.query(`select pg_advisory_xact_lock(${LOCK_KEY})`);
-    const { rows } = await session.query<{ before: PushState }>(
-      `update users u set push_state = $2, version = u.version + 1 from users old
-       where u.id = $1 and old.id = u.id returning old.push_state as before`,
+/** Both places that hold the state change together. Throws USER_NOT_FOUND. */
+export async function setPushState(db: Database, userId: number, state: PushState): Promise<void> {
+  await setPushStateUnless(db, userId, state, async () => false);
+}
+
+/** The same, and nothing where `refuses`, asked last of all, says so. Returns whether it was set. */
+export async function setPushStateUnless(
+  db: Database,
+  userId: number,
+  state: PushState,
+  refuses: (session: Session) => Promise<boolean>,
+): Promise<boolean> {
+  return db.withSession(async (session) => {
+    await session.query('begin');
+    let ended = 'rollback';
+    try {
+      await writePushState(session, userId, state);
+      if (!(await refuses(session))) ended = 'commit';
+    } finally {
+      await session.query(ended);
+    }
+    return ended === 'commit';
+  });
+}
+
+async function writePushState(session: Session, userId: number, state: PushState): Promise<void> {
+  await session.query(`select pg_advisory_xact_lock(${LOCK_KEY})`);
+  const { rowCount } = await session.query(
+    'update users set push_state = $2, version = version + 1 where id = $1',
+    [userId, state],
+  );
+  if (rowCount === 0) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${userId}`);
+  if (state === 'push') {
+    await session.query('delete from celebrities where user_id = $1', [userId]);
+  } else {
+    await session.query(
+      `insert into celebrities (user_id, state) values ($1, $2)
+         on conflict (user_id) do update set state = excluded.state`,
       [userId, state],
     );
-    if (!rows[0]) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${userId}`);
-    if (state === 'push') {
-      await session.query('delete from celebrities where user_id = $1', [userId]);
-    } else {
-      await session.query(
-        `insert into celebrities (user_id, state) values ($1, $2)
-         on conflict (user_id) do update set state = excluded.state`,
-        [userId, state],
-      );
-    }
-    return rows[0].before;
-  });
+  }
+}
+
+/** Pinned: an evaluation leaves the author as they are. Returns whether that is new. Throws USER_NOT_FOUND. */
+export async function pinPushState(db: Queryable, userId: number, pinned: boolean): Promise<boolean> {
+  const { rows } = await db.query<{ before: boolean }>(
+    `update users u set push_pinned = $2 from users old
+     where u.id = $1 and old.id = u.id returning old.push_pinned as before`,
+    [userId, pinned],
+  );
+  if (!rows[0]) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${userId}`);
+  return rows[0].before !== pinned;
 }
 
 export interface Celebrity {
   readonly userId: number;
   readonly state: PushState;
+  /** By hand: evaluations leave them as they are. */
+  readonly pinned: boolean;
   readonly followers: number;
   readonly posts: number;
 }
 
 export async function listCelebrities(db: Queryable): Promise<Celebrity[]> {
   const { rows } = await db.query<Celebrity>(
-    `select c.user_id as "userId", c.state, u.follower_count as followers,
+    `select c.user_id as "userId", c.state, u.push_pinned as pinned, u.follower_count as followers,
             (select count(*)::integer from posts p where p.author_id = u.id and p.deleted_at is null) as posts
      from celebrities c join users u on u.id = c.user_id order by u.follower_count desc, c.user_id`,
   );

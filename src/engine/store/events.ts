@@ -68,6 +68,15 @@ export async function anyUndispatched(db: Queryable, lastId: number): Promise<bo
   return rowCount === 1;
 }
 
+/** How many posts of the author the log holds, deleted ones too. One shard's. */
+export async function countPosted(db: Queryable, authorId: number): Promise<number> {
+  const { rows } = await db.query<{ count: number }>(
+    `select count(*)::integer as count from events where aggregate_id = $1 and type = 'post.created'`,
+    [authorId],
+  );
+  return rows[0]!.count;
+}
+
 const LOCK_PARTITIONS = `select pg_advisory_xact_lock(hashtext('events partitions'))`;
 
 /** Not by to_regclass: that may answer from before the wait for the lock. */

@@ -45,7 +45,7 @@ const INSERT_FOLLOWERS = `
 const MARK_CELEBRITIES = `
   with marked as (
     update users u set push_state = 'pull'
-    where u.follower_count > $1 and u.push_state = 'push' and u.id in (select followee_id from seed_added)
+    where u.follower_count > $1 and u.push_state = 'push' and not u.push_pinned and u.id in (select followee_id from seed_added)
       and not exists (select from posts p where p.author_id = u.id)
     returning id)
   insert into celebrities (user_id, state) select id, 'pull' from marked`;

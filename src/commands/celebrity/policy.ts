@@ -1,0 +1,97 @@
+import { Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import { celebrityRule } from '../../engine/model/celebrity.ts';
+import { FeedctlError } from '../../engine/model/errors.ts';
+import type { CelebrityPolicy } from '../../engine/store/celebrityPolicy.ts';
+import { dryRunFlag, secondsFlag } from '../../flags.ts';
+import { formatDuration } from '../../ui/format.ts';
+
+interface PolicyResult extends CelebrityPolicy {
+  /** End of the last automatic evaluation; null where there was none. */
+  readonly evaluatedAt: Date | null;
+  readonly changed: boolean;
+  readonly dryRun: boolean;
+}
+
+const FEWEST_SECONDS = 10;
+
+export default class CelebrityPolicyCommand extends BaseCommand {
+  static override summary =
+    'Show or change who is taken for a celebrity, and whether workers see to it themselves';
+  static override description =
+    'Without flags it only shows. An author with more followers than the threshold is marked, one who has no more than --release-at is unmarked, and nothing happens in between. With --automatic one of the workers evaluates every so often.';
+  static override flags = {
+    threshold: Flags.integer({ description: 'authors with more followers are celebrities', min: 0 }),
+    'release-at': Flags.integer({
+      description:
+        'celebrities with no more followers are none any more (default: four fifths of the threshold)',
+      min: 0,
+    }),
+    automatic: Flags.boolean({ description: 'workers evaluate by themselves', allowNo: true }),
+    every: secondsFlag({ description: 'from one automatic evaluation to the next' }),
+    'dry-run': dryRunFlag,
+  };
+  static override examples = [
+    '<%= config.bin %> celebrity policy',
+    '<%= config.bin %> celebrity policy --threshold 1000 --automatic --every 1h --json',
+  ];
+
+  protected override changes(flags: Record<string, unknown>): boolean {
+    return super.changes(flags) && isChange(flags);
+  }
+
+  async run(): Promise<PolicyResult> {
+    const { flags } = await this.parse(CelebrityPolicyCommand);
+    const { threshold, 'release-at': releaseAt, automatic, every, 'dry-run': dryRun } = flags;
+    const change = (policy: CelebrityPolicy): CelebrityPolicy => {
+      const rule =
+        threshold === undefined
+          ? { threshold: policy.threshold, releaseAt: releaseAt ?? policy.releaseAt }
+          : celebrityRule(threshold, releaseAt);
+      return {
+        ...checkRule(rule),
+        automatic: automatic ?? policy.automatic,
+        everySeconds: every ?? policy.everySeconds,
+      };
+    };
+    if (every !== undefined && every < FEWEST_SECONDS)
+      throw new FeedctlError('USAGE', `--every is at least ${FEWEST_SECONDS} seconds`);
+    const { changeCelebrityPolicy, lastEvaluation, readCelebrityPolicy } = await import(
+      '../../engine/store/celebrityPolicy.ts'
+    );
+    const result = await this.withCluster(flags, async ({ db }): Promise<PolicyResult> => {
+      const before = await readCelebrityPolicy(db);
+      const policy = !isChange(flags)
+        ? before
+        : dryRun
+          ? change(before)
+          : await changeCelebrityPolicy(db, change);
+      const changed = JSON.stringify(policy) !== JSON.stringify(before);
+      return { ...policy, evaluatedAt: await lastEvaluation(db), changed, dryRun };
+    });
+    const last = result.evaluatedAt
+      ? `the last one ended at ${result.evaluatedAt.toISOString()}`
+      : 'none yet';
+    const lines = [
+      ['marked above', `${result.threshold} followers`],
+      ['unmarked at', `${result.releaseAt} followers and fewer`],
+      ['automatic', result.automatic ? `every ${formatDuration(result.everySeconds)}, ${last}` : 'off'],
+    ];
+    if (dryRun && result.changed) this.log('It would be:');
+    this.log(lines.map(([name, value]) => `${name!.padEnd(14)}${value}`).join('\n'));
+    return result;
+  }
+}
+
+const isChange = (flags: Record<string, unknown>): boolean =>
+  ['threshold', 'release-at', 'automatic', 'every'].some((name) => flags[name] !== undefined);
+
+/** Throws USAGE. */
+export function checkRule<Rule extends { threshold: number; releaseAt: number }>(rule: Rule): Rule {
+  if (rule.releaseAt > rule.threshold)
+    throw new FeedctlError(
+      'USAGE',
+      `--release-at ${rule.releaseAt} is above the threshold of ${rule.threshold}`,
+    );
+  return rule;
+}

@@ -1,0 +1,28 @@
+import { BaseCommand } from '../../baseCommand.ts';
+import { pinPushState } from '../../engine/store/celebrities.ts';
+import { dryRunFlag, userArg } from '../../flags.ts';
+
+export default class CelebrityUnpin extends BaseCommand {
+  static override summary = 'Leave an author who was marked or unmarked by hand to evaluations again';
+  static override description = 'Changes nothing until the next `celebrity evaluate --apply`.';
+  static override args = { user: userArg({ description: 'id of the author', required: true }) };
+  static override flags = { 'dry-run': dryRunFlag };
+  static override examples = [
+    '<%= config.bin %> celebrity unpin 88',
+    '<%= config.bin %> celebrity unpin 88 --json',
+  ];
+
+  async run(): Promise<{ userId: number; changed: boolean; dryRun: boolean }> {
+    const { args, flags } = await this.parse(CelebrityUnpin);
+    const { user: userId } = args;
+    const dryRun = flags['dry-run'];
+    const changed = await this.withCluster(flags, ({ db }) =>
+      dryRun
+        ? db.rehearse((session) => pinPushState(session, userId, false))
+        : pinPushState(db, userId, false),
+    );
+    if (!changed) this.log(`Nothing to change: user ${userId} is left to evaluations already.`);
+    else this.log(`${dryRun ? 'Would leave' : 'Left'} user ${userId} to evaluations.`);
+    return { userId, changed, dryRun };
+  }
+}

@@ -75,6 +75,8 @@ export class SimulatedBus {
       mark: (queues) => actor.step(`mark ${queues}`, () => this.#mark(queues)),
       hasPassed: (mark) => actor.step(`has passed ${mark.queues}?`, () => this.#hasPassed(mark)),
       depths: async () => this.#depths(),
+      settled: async () => [],
+      peek: async () => [],
       dropQueue: (queue) =>
         actor.step(`drop ${queue}`, () => {
           this.#messages = this.#messages.filter((message) => message.queue !== queue);

@@ -3,6 +3,7 @@ import { deadLetterArg } from '../../deadLetterFlags.ts';
 import type { showDeadLetter } from '../../engine/admin/deadLetters.ts';
 import { parseId } from '../../engine/model/ids.ts';
 import { oneLine } from '../../ui/format.ts';
+import { describeContent } from '../../ui/messages.ts';
 
 type Shown = Awaited<ReturnType<typeof showDeadLetter>>;
 
@@ -19,29 +20,7 @@ export default class DlqShow extends BaseCommand {
     this.log(`dead letter ${letter.id} of ${letter.queue}, ${letter.bytes} bytes`);
     this.log(`put aside ${letter.diedAt.toISOString()} after ${letter.attempts} failed attempt(s)`);
     this.log(`reason: ${oneLine(letter.reason, 2_000)}`);
-    for (const line of describe(letter.content)) this.log(line);
+    for (const line of describeContent(letter.content)) this.log(line);
     return letter;
-  }
-}
-
-function describe(content: Shown['content']): string[] {
-  switch (content.kind) {
-    case 'events':
-      return content.events.map(
-        (event) => `${event.id}  ${event.type}  ${event.aggregateId} -> ${event.subjectId}`,
-      );
-    case 'rows':
-      return content.rows.map(
-        ({ authorId, postIds, users }) =>
-          `author ${authorId}: post(s) ${postIds.join(', ')} for ${users} user(s)`,
-      );
-    case 'live':
-      return content.posts.map(
-        ({ userId, authorId, postId }) => `post ${postId} of ${authorId} for user ${userId}`,
-      );
-    case 'cleanup':
-      return [JSON.stringify(content.cleanup)];
-    case 'unreadable':
-      return [`It cannot be read: ${oneLine(content.reason, 200)}`, content.hex];
   }
 }

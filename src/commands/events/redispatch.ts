@@ -15,7 +15,8 @@ export default class EventsRedispatch extends BaseCommand {
   static override flags = {
     from: timeFlag({ description: 'events of that time and later', exactlyOne: ['from', 'from-id'] }),
     'from-id': Flags.string({ description: 'this event and later ones' }),
-    to: timeFlag({ description: 'events before that time' }),
+    to: timeFlag({ description: 'events before that time', exclusive: ['to-id'] }),
+    'to-id': Flags.string({ description: 'events up to this one' }),
     author: Flags.string({ description: 'only those of this author, or of this follower' }),
     type: Flags.option({ options: EVENT_TYPES, multiple: true, description: 'only those of this type' })(),
     rate: Flags.integer({ description: 'events a second at most', min: 1 }),
@@ -30,11 +31,11 @@ export default class EventsRedispatch extends BaseCommand {
     const { flags } = await this.parse(EventsRedispatch);
     const range = {
       from: flags.from ? idAt(flags.from) : parseId(flags['from-id']!, 'event'),
-      to: flags.to ? idAt(flags.to) : MAX_ID,
+      to: flags.to ? idAt(flags.to) : flags['to-id'] ? parseId(flags['to-id'], 'event') + 1 : MAX_ID,
       ...(flags.author !== undefined && { userId: parseId(flags.author, 'user') }),
       ...(flags.type && { types: flags.type }),
     };
-    if (range.to <= range.from) throw new FeedctlError('USAGE', '--to is not later than where it begins');
+    if (range.to <= range.from) throw new FeedctlError('USAGE', 'it ends before it begins');
     const { redispatchEvents } = await import('../../engine/admin/redispatch.ts');
     const progress = this.progress('dispatching');
     const { signal } = this;

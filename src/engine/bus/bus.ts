@@ -15,6 +15,9 @@ import type { Queryable } from '../store/database.ts';
  */
 export type QueueName = 'events' | 'events.bulk' | 'rows.live' | 'rows.bulk' | 'cleanup' | `live.${string}`;
 
+/** Those that outlive everyone who uses them. */
+export const LASTING = ['events', 'events.bulk', 'rows.live', 'rows.bulk', 'cleanup'] as const;
+
 /** Queues whose messages can be waited for. */
 export type MarkedQueue = Exclude<QueueName, 'cleanup' | `live.${string}`>;
 
@@ -77,6 +80,22 @@ export interface QueueDepth {
   readonly deadLetters: number;
 }
 
+/** A message that nobody has in hand. */
+export interface WaitingMessage {
+  readonly body: Buffer;
+  readonly publishedAt: Date | null;
+  /** How often it was handed out before, and not answered. */
+  readonly deliveries: number;
+}
+
+/** How many messages have left a queue for good through one consumer since it began, as of then. */
+export interface Settled {
+  readonly member: string;
+  readonly queue: string;
+  readonly count: number;
+  readonly atMs: number;
+}
+
 /** A message that was put aside. */
 export interface DeadLetter {
   readonly queue: string;
@@ -128,6 +147,13 @@ export interface Bus {
   hasPassed(mark: BusMark): Promise<boolean>;
   /** Queues with messages, dead ones included. */
   depths(): Promise<QueueDepth[]>;
+  /** What has left the queues: two looks tell a rate. A second old at most. */
+  settled(): Promise<Settled[]>;
+  /**
+   * The first messages that wait in a queue, where there are partitions some of each. They stay where they are; on a
+   * broker each counts as handed out once more. Throws QUEUE_CONSUMED where the bus cannot show them beside a consumer.
+   */
+  peek(queue: QueueName, limit: number): Promise<WaitingMessage[]>;
   /** Those whose bodies hold these bytes, newest first, at most 100. Only where looking at them leaves them as they are. */
   deadLetters?(holding: Buffer): Promise<DeadLetter[]>;
   /** Moves dead letters that are still at a broker into `bus.dead_letters`, where they can be looked at. */

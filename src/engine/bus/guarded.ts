@@ -24,6 +24,8 @@ export function guardedBus(bus: Bus, guard: Guard): Bus {
     mark: (queues) => bus.mark(queues),
     hasPassed: (mark) => bus.hasPassed(mark),
     depths: () => bus.depths(),
+    settled: () => bus.settled(),
+    peek: (queue, limit) => bus.peek(queue, limit),
     dropQueue: (queue) => bus.dropQueue(queue),
     async close() {
       guard.close();

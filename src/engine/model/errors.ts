@@ -196,6 +196,10 @@ export const ERRORS = {
   POST_EMPTY: { exit: 2, mend: 'Give the post a text.' },
   POST_NOT_FOUND: { exit: 1, mend: 'Check the id; a deleted post is gone for good.' },
   POST_TOO_LONG: { exit: 2, mend: 'Shorten the text to 5,000 characters.' },
+  QUEUE_CONSUMED: {
+    exit: 1,
+    mend: 'Pause its lane first: `feedctl fanout pause --lane live|bulk`, for cleanups both (`--lane all`).',
+  },
   QUEUE_FULL: {
     exit: 1,
     failure: 'passing',

@@ -165,6 +165,43 @@ const IN_RANGE = `id >= $1 and id < $2 and ($3::bigint is null or aggregate_id =
 
 const rangeValues = ({ from, to, userId, types }: EventRange) => [from, to, userId ?? null, types ?? null];
 
+/** An event, by what it is about. */
+export type EventAbout = Pick<EventRef, 'type' | 'aggregateId' | 'subjectId'>;
+
+/** The first and the last of some events. */
+export interface EventSpan {
+  readonly fromId: number;
+  readonly toId: number;
+}
+
+/** In: types, aggregates and subjects, as arrays. The last condition says nothing new: Citus finds the one shard by it. */
+const SPAN = `
+  select min(e.id) as "fromId", max(e.id) as "toId"
+  from unnest($1::text[], $2::bigint[], $3::bigint[]) d(type, aggregate_id, subject_id)
+  join events e on e.aggregate_id = d.aggregate_id and e.subject_id = d.subject_id and e.type = d.type
+  where e.aggregate_id = any($2)`;
+
+/** Where in the log the events are that are about these; null where it has none of them. */
+export async function eventsAbout(db: Database, about: readonly EventAbout[]): Promise<EventSpan | null> {
+  const topology = await db.topology();
+  const groups = about.length > 0 ? topology.group(about, (one) => one.aggregateId) : [];
+  const found = await inParallel(groups, MARK_LANES, async (group) => {
+    const { rows } = await db.query<{ fromId: number | null; toId: number | null }>(SPAN, [
+      group.map((one) => one.type),
+      group.map((one) => one.aggregateId),
+      group.map((one) => one.subjectId),
+    ]);
+    const { fromId, toId } = rows[0]!;
+    return fromId === null || toId === null ? [] : [{ fromId, toId }];
+  });
+  const spans = found.flat();
+  if (spans.length === 0) return null;
+  return {
+    fromId: Math.min(...spans.map((span) => span.fromId)),
+    toId: Math.max(...spans.map((span) => span.toId)),
+  };
+}
+
 /** The oldest of a range. */
 export async function eventsInRange(
   db: Queryable,

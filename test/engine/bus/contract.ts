@@ -444,6 +444,75 @@ export function busContract(name: string, openBroker: () => Promise<Broker>, ski
       });
     });
 
+    describe('what waits', () => {
+      test('is looked at without changing it, nor the marks in it', async () => {
+        const bus = await (await openBroker()).open();
+        expect(await bus.peek('events', 10)).toEqual([]);
+        await bus.publish(numbered(6));
+        const mark = await bus.mark(['events']);
+        await bus.publish([message('after')]);
+        for (let i = 0; i < 3; i += 1) {
+          const [first, ...rest] = await bus.peek('events', 3);
+          expect(text(first!)).toBe('0');
+          expect(rest.map(text)).toEqual(['1', '2']);
+          expect(first!.publishedAt).toBeInstanceOf(Date);
+        }
+        expect(new Set((await bus.peek('events', 100)).map(text)).size).toBe(7);
+        expect(await bus.hasPassed(mark)).toBe(false);
+        const inbox = await openInbox(bus, many);
+        const deliveries = await inbox.take(7);
+        expect(deliveries.map(text)).toEqual(['0', '1', '2', '3', '4', '5', 'after']);
+        expect(deliveries.every((delivery) => delivery.attempts === 0)).toBe(true);
+        for (const delivery of deliveries) delivery.ack();
+        await expect.poll(() => bus.hasPassed(mark)).toBe(true);
+      });
+
+      test('is looked at in every partition, and in no other queue', async () => {
+        const bus = await (await openBroker()).open();
+        await bus.publish(['a', 'b', 'c', 'd'].map((body, key) => ({ ...message(body, 'rows.live'), key })));
+        await bus.publish(numbered(3, 'rows.bulk'));
+        expect((await bus.peek('rows.live', 2)).length).toBe(2);
+        expect((await bus.peek('rows.live', 100)).map(text).sort()).toEqual(['a', 'b', 'c', 'd']);
+      });
+
+      test('what a consumer holds is not shown as waiting', async () => {
+        const broker = await openBroker();
+        const bus = await broker.open();
+        await bus.publish(numbered(5));
+        const inbox = await openInbox(bus, { ...one, prefetch: 2 });
+        const held = await inbox.take(2);
+        const shown = await (await broker.open()).peek('events', 10).catch((error) => error);
+        // A broker's queue has one consumer, and shows nothing to anybody else.
+        if (Array.isArray(shown)) expect(shown.map(text)).toEqual(['2', '3', '4']);
+        else expect(shown).toMatchObject({ code: 'QUEUE_CONSUMED' });
+        for (const delivery of held) delivery.ack();
+        for (const left of ['2', '3', '4']) {
+          const delivery = await inbox.next();
+          expect(text(delivery)).toBe(left);
+          delivery.ack();
+        }
+      });
+    });
+
+    test('what has left a queue is counted: acked, or put aside', async () => {
+      const broker = await openBroker();
+      const bus = await broker.open();
+      await bus.publish(numbered(20));
+      const inbox = await openInbox(bus, many);
+      const deliveries = await inbox.take(20);
+      deliveries[0]!.deadLetter('bad');
+      deliveries[1]!.retry(0);
+      for (const delivery of deliveries.slice(2)) delivery.ack();
+      (await inbox.next()).ack();
+      const other = await broker.open();
+      const count = async () =>
+        (await other.settled())
+          .filter(({ queue }) => queue === 'events')
+          .reduce((sum, one) => sum + one.count, 0);
+      await expect.poll(count).toBe(20);
+      expect((await other.settled()).every(({ atMs }) => atMs > 1e12)).toBe(true);
+    });
+
     test('a dropped queue is empty, and no other is', async () => {
       const bus = await (await openBroker()).open();
       await bus.publish([...numbered(3, 'events'), ...numbered(2, 'cleanup')]);

@@ -14,7 +14,9 @@ import type {
   Outgoing,
   QueueDepth,
   QueueName,
+  WaitingMessage,
 } from '../bus.ts';
+import { readSettled, SettledCounts } from '../settled.ts';
 import {
   ACK,
   ANY_BEFORE,
@@ -26,6 +28,7 @@ import {
   GIVE_BACK,
   MAX_ID,
   NEXT_DUE,
+  PEEK,
   putStatement,
   RECOVER,
   RENEW,
@@ -82,6 +85,7 @@ export async function openLocalBus(url: string, options: LocalBusOptions = {}): 
   const maxMessages = options.maxMessages ?? 100_000;
   const maxBytes = options.maxBytes ?? 1024 ** 3;
   const consumers = new Set<LocalConsumer>();
+  const counts = new SettledCounts(relaxed);
   let identity: Promise<{ id: number; listener: Listener }> | undefined;
   let depths: { at: number; full: Set<string> } = { at: 0, full: new Set() };
 
@@ -149,9 +153,11 @@ export async function openLocalBus(url: string, options: LocalBusOptions = {}): 
         throw error;
       });
       const { id } = await identity;
-      const consumer = new LocalConsumer(relaxed, id, consumeOptions, onDeliveries, () =>
-        consumers.delete(consumer),
-      );
+      const consumer = new LocalConsumer(relaxed, id, consumeOptions, {
+        onDeliveries,
+        onSettled: (queue, count) => counts.add(queue, count),
+        onStopped: () => void consumers.delete(consumer),
+      });
       consumers.add(consumer);
       consumer.start();
       // From then on it is: what is in the database is lost with the database.
@@ -165,6 +171,10 @@ export async function openLocalBus(url: string, options: LocalBusOptions = {}): 
     },
     hasPassed,
     depths: readDepths,
+    settled: () => readSettled(relaxed),
+    async peek(queue, limit) {
+      return (await relaxed.query<WaitingMessage>(PEEK, [queue, limit])).rows;
+    },
     async deadLetters(holding) {
       return (await relaxed.query<DeadLetter>(DEAD_LETTERS, [holding])).rows;
     },
@@ -173,6 +183,7 @@ export async function openLocalBus(url: string, options: LocalBusOptions = {}): 
     },
     async close() {
       await Promise.all([...consumers].map((consumer) => consumer.stop(0)));
+      await counts.close();
       const known = await identity?.catch(() => undefined);
       await known?.listener.close();
       await Promise.all([db.close(), relaxed.close()]);
@@ -188,14 +199,19 @@ async function put(session: Queryable, messages: readonly Outgoing[]): Promise<v
   }
 }
 
+interface ConsumerCallbacks {
+  onDeliveries(deliveries: Delivery[]): void;
+  onSettled(queue: string, count: number): void;
+  onStopped(): void;
+}
+
 /** Takes messages of some queues, hands them out, and settles them in batches. */
 class LocalConsumer implements Consumer {
   readonly #db: Database;
   readonly #id: number;
   readonly #queues: readonly QueueName[];
   readonly #prefetch: number;
-  readonly #onDeliveries: (deliveries: Delivery[]) => void;
-  readonly #onStopped: () => void;
+  readonly #told: ConsumerCallbacks;
   /** What is in hand, by queue and id. A message that came again before its retry was released is here once. */
   readonly #held = new Map<string, Map<number, Hand>>();
   #heldCount = 0;
@@ -208,19 +224,12 @@ class LocalConsumer implements Consumer {
   #heartbeat: NodeJS.Timeout | undefined;
   #wake = Promise.withResolvers<void>();
 
-  constructor(
-    db: Database,
-    id: number,
-    options: ConsumeOptions,
-    onDeliveries: (deliveries: Delivery[]) => void,
-    onStopped: () => void,
-  ) {
+  constructor(db: Database, id: number, options: ConsumeOptions, told: ConsumerCallbacks) {
     this.#db = db;
     this.#id = id;
     this.#queues = options.queues;
     this.#prefetch = options.prefetch;
-    this.#onDeliveries = onDeliveries;
-    this.#onStopped = onStopped;
+    this.#told = told;
   }
 
   start(): void {
@@ -248,7 +257,7 @@ class LocalConsumer implements Consumer {
       if (hands.size > 0)
         await this.#db.query(GIVE_BACK, [queue, [...hands.keys()], this.#id]).catch(() => {});
     }
-    this.#onStopped();
+    this.#told.onStopped();
   }
 
   async #run(): Promise<void> {
@@ -289,7 +298,7 @@ class LocalConsumer implements Consumer {
         delivery.deadLetter(`handed out ${MAX_DELIVERIES} times and never answered`);
         return false;
       });
-      if (fit.length > 0) this.#onDeliveries(fit);
+      if (fit.length > 0) this.#told.onDeliveries(fit);
     }
     return taken;
   }
@@ -361,7 +370,10 @@ class LocalConsumer implements Consumer {
       retry: (delayMs, { counts = true } = {}) =>
         settleOnce(() => apart(RETRY, [row.queue, row.id, this.#id, Math.round(delayMs), counts ? 1 : 0])),
       deadLetter: (reason) =>
-        settleOnce(() => apart(DEAD_LETTER, [row.queue, row.id, this.#id, reason.slice(0, 2000)])),
+        settleOnce(() => {
+          apart(DEAD_LETTER, [row.queue, row.id, this.#id, reason.slice(0, 2000)]);
+          this.#told.onSettled(row.queue, 1);
+        }),
     };
   }
 
@@ -400,6 +412,7 @@ class LocalConsumer implements Consumer {
       for (const [queue, hands] of Map.groupBy(acks, (hand) => hand.queue)) {
         const ids = hands.map((hand) => hand.id);
         await this.#tell(ACK, [queue, ids, this.#id]);
+        this.#told.onSettled(queue, ids.length);
         this.#release(hands);
       }
     });

@@ -110,4 +110,9 @@ export const DEPTHS = `
         select queue, 0, 0, 0, 0, count(*) from bus.dead_letters group by queue) sizes
   group by queue order by queue`;
 
+/** In: queue, messages. Those that nobody has in hand, the oldest first. */
+export const PEEK = `
+  select body, published_at as "publishedAt", deliveries from bus.messages
+  where queue = $1 and consumer is null order by id limit $2`;
+
 export const DROP = `delete from bus.messages where queue = $1`;

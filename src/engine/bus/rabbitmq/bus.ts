@@ -3,7 +3,19 @@ import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
 import { Database } from '../../store/database.ts';
 import { countDeadLetters, keepDeadLetters } from '../../store/deadLetters.ts';
 import { type Log, silentLog } from '../../telemetry/log.ts';
-import type { Bus, BusCheck, BusHealth, ConsumeOptions, Delivery, Outgoing, QueueDepth } from '../bus.ts';
+import {
+  type Bus,
+  type BusCheck,
+  type BusHealth,
+  type ConsumeOptions,
+  type Delivery,
+  LASTING,
+  type Outgoing,
+  type QueueDepth,
+  type Settled,
+  type WaitingMessage,
+} from '../bus.ts';
+import { readSettled } from '../settled.ts';
 import { checkBroker } from './checks.ts';
 import { RabbitConsumer } from './consumer.ts';
 import { Control } from './control.ts';
@@ -14,6 +26,7 @@ import { Link } from './link.ts';
 import { Marks } from './marks.ts';
 import { type Held, Members, type Topology } from './members.ts';
 import { changePartitions, declare, endDrained, type PartitionsContext, readTopology } from './partitions.ts';
+import { peekQueues } from './peek.ts';
 import { Publisher, type Routed } from './publisher.ts';
 import { NOT_BEFORE } from './reader.ts';
 import { FORGET_MARKS } from './sql.ts';
@@ -24,7 +37,6 @@ import {
   declareLiveQueue,
   EXCHANGES,
   isLasting,
-  LASTING,
   partsOf,
   routeOf,
 } from './topology.ts';
@@ -34,6 +46,7 @@ const PARTITIONS = 8;
 /** A queue that was full is left alone for so long. */
 const FULL_MS = 1_000;
 const TIDY_EVERY_MS = 5_000;
+const READY_MS = 5_000;
 
 export interface RabbitBusOptions {
   /** Bounds of one partition. */
@@ -252,6 +265,16 @@ export class RabbitBus implements Bus {
       };
       return depth.ready + depth.unacked + depth.deadLetters > 0 ? [depth] : [];
     });
+  }
+
+  settled(): Promise<Settled[]> {
+    return readSettled(this.#db);
+  }
+
+  async peek(queue: string, limit: number): Promise<WaitingMessage[]> {
+    const { declared } = await this.#readTopology();
+    const names = isLasting(queue) ? partsOf(queue, declared) : [`feed.${queue}`];
+    return peekQueues(await this.#consuming.ready(READY_MS), this.#control, names, limit);
   }
 
   collectDeadLetters(): Promise<void> {

@@ -2,12 +2,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Channel } from 'amqplib';
 import { messageOf } from '../../model/errors.ts';
 import { withoutPassword } from '../../store/database.ts';
-import type { BusCheck } from '../bus.ts';
+import { type BusCheck, LASTING } from '../bus.ts';
 import { connectTo } from './connect.ts';
 import type { Endpoint } from './endpoints.ts';
 import { brokerFailure } from './failure.ts';
 import { checkVersion } from './link.ts';
-import { type Bounds, DEAD, declareTopology, EXCHANGES, LASTING, partsOf } from './topology.ts';
+import { type Bounds, DEAD, declareTopology, EXCHANGES, partsOf } from './topology.ts';
 
 const PROBE = 'feed.probe';
 const MANAGEMENT_MS = 3_000;

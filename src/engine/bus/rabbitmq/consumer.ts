@@ -29,6 +29,8 @@ export interface ConsumerContext extends Pick<ReaderContext, 'log' | 'deadLetter
 export class RabbitConsumer implements Consumer {
   readonly id = randomUUID();
   readonly queues: readonly string[];
+  /** Messages that have left each queue by this consumer. */
+  readonly settled: Record<string, number> = {};
   readonly #context: ConsumerContext;
   readonly #prefetch: number;
   readonly #onDeliveries: (deliveries: Delivery[]) => void;
@@ -156,6 +158,9 @@ export class RabbitConsumer implements Consumer {
       onReady: () => this.#pumpSoon(),
       onConsumed: (consumed) => {
         if (!this.#stopped && !isLasting(queue)) this.#onConsumed?.(consumed);
+      },
+      onSettled: () => {
+        this.settled[queue] = (this.settled[queue] ?? 0) + 1;
       },
       onDone: () => {
         this.#handed -= 1;

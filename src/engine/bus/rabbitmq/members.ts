@@ -1,8 +1,9 @@
 import { messageOf } from '../../model/errors.ts';
 import type { Database } from '../../store/database.ts';
 import type { Log } from '../../telemetry/log.ts';
+import { LASTING } from '../bus.ts';
 import { BEAT, CONSUMED, HANDS, LEAVE } from './sql.ts';
-import { LASTING, type LastingQueue, partsOf } from './topology.ts';
+import { type LastingQueue, partsOf } from './topology.ts';
 
 const BEAT_MS = 1_000;
 
@@ -20,6 +21,7 @@ export interface Member {
 }
 
 interface OwnMember extends Member {
+  readonly settled: Readonly<Record<string, number>>;
   held(): Record<string, Held>;
   /** The members of all processes, or the topology, may have changed. */
   reconcile(members: readonly Member[]): void;
@@ -97,7 +99,12 @@ export class Members {
   async #beat(): Promise<void> {
     const own = [...this.#own.values()];
     if (own.length === 0) return;
-    const members = own.map((member) => ({ id: member.id, queues: member.queues, hands: member.held() }));
+    const members = own.map((member) => ({
+      id: member.id,
+      queues: member.queues,
+      hands: member.held(),
+      settled: member.settled,
+    }));
     const { rows } = await this.#db.query<{ topology: Topology | null; others: Member[] }>(BEAT, [
       JSON.stringify(members),
       own.map((member) => member.id),

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FeedctlError } from '../../model/errors.ts';
 import type { Database, Session } from '../../store/database.ts';
+import { LASTING } from '../bus.ts';
 import type { Control } from './control.ts';
 import type { Members, Topology } from './members.ts';
 import {
@@ -12,7 +13,7 @@ import {
   READ_TOPOLOGY,
   UNLOCK_TOPOLOGY,
 } from './sql.ts';
-import { type Bounds, declareTopology, LASTING, partsOf, unbindPartitions } from './topology.ts';
+import { type Bounds, declareTopology, partsOf, unbindPartitions } from './topology.ts';
 
 /** A power of two divides the shards of a table, so that a partition lines up with whole ones. */
 const MOST_PARTITIONS = 32;

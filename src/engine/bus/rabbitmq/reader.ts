@@ -11,6 +11,8 @@ export interface ReaderContext {
   onConsumed(consumed: boolean): void;
   /** There is something to hand out. */
   onReady(): void;
+  /** The broker has been told that a message is done with. */
+  onSettled(): void;
   /** A message has been settled for good. */
   onDone(hand: Hand): void;
   /** Puts a message aside; resolves when the broker has it. */
@@ -135,7 +137,10 @@ export class Reader {
   }
 
   ack(hand: Hand): void {
-    if (!hand.stale) this.#channel?.ack(hand.message);
+    if (!hand.stale) {
+      this.#channel?.ack(hand.message);
+      this.#context.onSettled();
+    }
     this.#done(hand);
   }
 

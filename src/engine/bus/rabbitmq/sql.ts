@@ -51,10 +51,10 @@ const SILENT_MS = 3_500;
 
 /** In: this process's members as JSON, their ids. Out: the members of other processes, and the topology. */
 export const BEAT = `
-  with beat as (insert into bus.members (id, queues, hands, seen_at)
-                select id, queues, hands, clock_timestamp()
-                from jsonb_to_recordset($1) m(id uuid, queues text[], hands jsonb)
-                on conflict (id) do update set queues = excluded.queues, hands = excluded.hands,
+  with beat as (insert into bus.members (id, queues, hands, settled, seen_at)
+                select id, queues, hands, settled, clock_timestamp()
+                from jsonb_to_recordset($1) m(id uuid, queues text[], hands jsonb, settled jsonb)
+                on conflict (id) do update set queues = excluded.queues, hands = excluded.hands, settled = excluded.settled,
                                                seen_at = excluded.seen_at),
        gone as (delete from bus.members where seen_at < clock_timestamp() - interval '1 minute' and id <> all($2))
   select (select value from settings where name = '${TOPOLOGY_SETTING}') as topology,

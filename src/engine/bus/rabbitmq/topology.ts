@@ -1,5 +1,7 @@
 import type { Channel } from 'amqplib';
 
+import { LASTING } from '../bus.ts';
+
 /**
  * What is declared at the broker. All names begin with `feed.`; clusters that share a broker have a virtual host
  * each.
@@ -20,8 +22,7 @@ export const EXCHANGES = {
   dead: 'feed.dead',
 } as const;
 
-/** Queues that outlive everyone who uses them. All but the last come in partitions. */
-export const LASTING = ['events', 'events.bulk', 'rows.live', 'rows.bulk', 'cleanup'] as const;
+/** All but the last come in partitions. */
 export type LastingQueue = (typeof LASTING)[number];
 
 export const isLasting = (queue: string): queue is LastingQueue =>

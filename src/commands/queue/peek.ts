@@ -1,0 +1,40 @@
+import { Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import type { peekQueue } from '../../engine/admin/queues.ts';
+import { queueArg } from '../../queueFlags.ts';
+import { formatBytes, formatCount } from '../../ui/format.ts';
+import { describeContent } from '../../ui/messages.ts';
+
+/** Lines of one message; an event message may hold 2,000 events. */
+const MOST_LINES = 20;
+
+export default class QueuePeek extends BaseCommand {
+  static override summary = 'Show messages that wait in a queue, without taking any';
+  static override description =
+    'The first ones, of a queue in partitions the same number from each; not those that workers have in hand. The queue in the database is only read. RabbitMQ shows a message to nobody but the consumer of its queue: there this command is the consumer for a moment, so it works only while no worker takes messages of that queue (`feedctl fanout pause`), the messages keep their order, and each one shown counts as handed out once more, of 100 times.';
+  static override args = { queue: queueArg({ description: 'name of the queue', required: true }) };
+  static override flags = {
+    limit: Flags.integer({ description: 'messages to show', default: 10, min: 1, max: 1_000 }),
+  };
+  static override examples = [
+    '<%= config.bin %> queue peek events.bulk',
+    '<%= config.bin %> queue peek rows.bulk --limit 100 --json',
+  ];
+
+  async run(): Promise<Awaited<ReturnType<typeof peekQueue>>> {
+    const { args, flags } = await this.parse(QueuePeek);
+    const { peekQueue } = await import('../../engine/admin/queues.ts');
+    const result = await this.withCluster(flags, (cluster) => peekQueue(cluster, args.queue, flags.limit));
+    for (const [i, { publishedAt, deliveries, bytes, content }] of result.messages.entries()) {
+      const since = publishedAt ? `, published ${publishedAt.toISOString()}` : '';
+      const again = deliveries > 0 ? `, handed out ${deliveries} time(s) before` : '';
+      this.log(`message ${i + 1}: ${content.kind}, ${formatBytes(bytes)}${since}${again}`);
+      const lines = describeContent(content);
+      for (const line of lines.slice(0, MOST_LINES)) this.log(`  ${line}`);
+      if (lines.length > MOST_LINES) this.log(`  and ${formatCount(lines.length - MOST_LINES)} more`);
+    }
+    if (result.messages.length === 0) this.log('No messages wait.');
+    this.logToStderr(`${formatCount(result.messages.length)} of ${formatCount(result.ready)} that wait.`);
+    return result;
+  }
+}

@@ -1,0 +1,196 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Bus, LASTING, type QueueDepth, type QueueName, type Settled } from '../bus/bus.ts';
+import { isFeedctlError } from '../model/errors.ts';
+import type { LaneState } from '../model/lanes.ts';
+import type { Database } from '../store/database.ts';
+import { readLanes } from '../store/lanes.ts';
+import { type Composition, lanesOfQueue, Tally } from './composition.ts';
+import { type MessageContent, messageContent } from './messageContent.ts';
+
+interface Context {
+  readonly db: Database;
+  readonly bus: Bus;
+}
+
+export interface QueueRow extends QueueDepth {
+  /** Every lane that it belongs to is paused. */
+  readonly paused: boolean;
+  /** Messages a second that came and that left for good; null where no time has passed yet. */
+  readonly inPerSecond: number | null;
+  readonly outPerSecond: number | null;
+  /** Until it is empty, as things go; null where it does not get shorter. */
+  readonly etaSeconds: number | null;
+}
+
+export interface QueueLook {
+  readonly atMs: number;
+  readonly depths: readonly QueueDepth[];
+  readonly settled: readonly Settled[];
+  readonly lanes: readonly LaneState[];
+}
+
+async function look({ db, bus }: Context): Promise<QueueLook> {
+  const settled = await bus.settled();
+  return { depths: await bus.depths(), settled, atMs: Date.now(), lanes: await readLanes(db) };
+}
+
+/** What has left a queue a second between two looks, by each member's own clock of notes. */
+function leftPerSecond(queue: string, before: QueueLook, now: QueueLook): number {
+  let rate = 0;
+  for (const after of now.settled) {
+    if (after.queue !== queue) continue;
+    const first = before.settled.find((one) => one.member === after.member && one.queue === queue);
+    // One that has just begun counts from nothing: its first second is not known.
+    if (first && after.atMs > first.atMs)
+      rate += ((after.count - first.count) * 1_000) / (after.atMs - first.atMs);
+  }
+  return rate;
+}
+
+const tenths = (value: number): number => Math.round(value * 10) / 10;
+const EMPTY = { ready: 0, unacked: 0, oldestAgeMs: 0, deadLetters: 0 };
+
+/** A row for each queue, empty or not; gateways' queues only where something is in them. */
+export function queueRows(before: QueueLook | undefined, now: QueueLook): QueueRow[] {
+  const others = now.depths
+    .map((depth) => depth.queue)
+    .filter((queue) => !(LASTING as readonly string[]).includes(queue));
+  const pausedLanes = now.lanes.filter((lane) => lane.paused).map((lane) => lane.lane);
+  return [...LASTING, ...others].map((queue) => {
+    const found = now.depths.find((one) => one.queue === queue) ?? EMPTY;
+    const { ready, unacked, oldestAgeMs, deadLetters } = found;
+    const depth: QueueDepth = { queue, ready, unacked, oldestAgeMs, deadLetters };
+    const lanes = lanesOfQueue(queue);
+    const paused = lanes.length > 0 && lanes.every((lane) => pausedLanes.includes(lane));
+    if (!before) return { ...depth, paused, inPerSecond: null, outPerSecond: null, etaSeconds: null };
+    const inside = ready + unacked;
+    const earlier = before.depths.find((one) => one.queue === queue);
+    const grown =
+      ((inside - (earlier ? earlier.ready + earlier.unacked : 0)) * 1_000) / (now.atMs - before.atMs);
+    const left = leftPerSecond(queue, before, now);
+    const came = Math.max(0, left + grown);
+    // What is noted of a queue that gets shorter may be a second old: the depth itself is not.
+    const gone = Math.max(left, came - grown);
+    return {
+      ...depth,
+      paused,
+      inPerSecond: tenths(came),
+      outPerSecond: tenths(gone),
+      etaSeconds: inside === 0 ? 0 : grown < 0 ? tenths(inside / -grown) : null,
+    };
+  });
+}
+
+export interface QueueView {
+  readonly queues: readonly QueueRow[];
+  readonly lanes: readonly LaneState[];
+}
+
+/**
+ * How the queues are, once at first, without rates, and then after each interval. `only`: these queues. Ends where the
+ * signal aborts.
+ */
+export async function* watchQueues(
+  context: Context,
+  options: { intervalMs: number; signal: AbortSignal; only?: readonly string[] | undefined },
+): AsyncGenerator<QueueView> {
+  const { intervalMs, signal, only } = options;
+  let before: QueueLook | undefined;
+  while (!signal.aborted) {
+    const now = await look(context);
+    const queues = queueRows(before, now).filter(({ queue }) => !only || only.includes(queue));
+    before = now;
+    yield { queues, lanes: now.lanes };
+    await sleep(intervalMs, undefined, { signal }).catch(() => {});
+  }
+}
+
+/** Once, with rates over the interval; without them where it is 0. */
+export async function listQueues(
+  context: Context,
+  options: { intervalMs: number; signal: AbortSignal; only?: readonly string[] | undefined },
+): Promise<QueueView> {
+  let view: QueueView = { queues: [], lanes: [] };
+  for await (view of watchQueues(context, options))
+    if (options.intervalMs === 0 || view.queues.every((row) => row.inPerSecond !== null)) break;
+  return view;
+}
+
+export const isEmpty = (queues: readonly QueueRow[]): boolean =>
+  queues.every((row) => row.ready + row.unacked === 0);
+
+/** A queue that is above a limit. */
+export interface Above {
+  readonly queue: string;
+  readonly what: 'ready' | 'ageMs';
+  /** null: not known, as nobody consumes what waits there. */
+  readonly value: number | null;
+  readonly limit: number;
+}
+
+/** An age that cannot be told counts as above: messages wait, and nobody takes them. */
+export function aboveLimits(
+  queues: readonly QueueRow[],
+  limits: { maxReady?: number | undefined; maxAgeMs?: number | undefined },
+): Above[] {
+  const { maxReady, maxAgeMs } = limits;
+  return queues.flatMap(({ queue, ready, oldestAgeMs }): Above[] => [
+    ...(maxReady !== undefined && ready > maxReady
+      ? [{ queue, what: 'ready' as const, value: ready, limit: maxReady }]
+      : []),
+    ...(maxAgeMs !== undefined && (oldestAgeMs === null || oldestAgeMs > maxAgeMs)
+      ? [{ queue, what: 'ageMs' as const, value: oldestAgeMs, limit: maxAgeMs }]
+      : []),
+  ]);
+}
+
+export interface QueueDetail {
+  readonly queue: string;
+  /** Of the messages that were looked at; null where they cannot be. */
+  readonly composition: Composition | null;
+  readonly reason: string | null;
+}
+
+/** Who and what makes up the first messages of each queue in which any wait. */
+export async function queueDetails(
+  { bus }: Context,
+  queues: readonly QueueRow[],
+  limit: number,
+): Promise<QueueDetail[]> {
+  const details: QueueDetail[] = [];
+  for (const { queue, ready } of queues) {
+    if (ready === 0 || queue === 'live') continue;
+    try {
+      const tally = new Tally();
+      for (const { body } of await bus.peek(queue as QueueName, limit)) tally.add(body);
+      details.push({ queue, composition: tally.result(), reason: null });
+    } catch (error) {
+      if (!isFeedctlError(error, 'QUEUE_CONSUMED')) throw error;
+      details.push({ queue, composition: null, reason: error.message });
+    }
+  }
+  return details;
+}
+
+export interface PeekedMessage {
+  readonly publishedAt: Date | null;
+  readonly deliveries: number;
+  readonly bytes: number;
+  readonly content: MessageContent;
+}
+
+/** The first messages that wait in a queue, read. Throws QUEUE_CONSUMED. */
+export async function peekQueue(
+  { bus }: Context,
+  queue: QueueName,
+  limit: number,
+): Promise<{ queue: string; ready: number; messages: PeekedMessage[] }> {
+  const ready = (await bus.depths()).find((depth) => depth.queue === queue)?.ready ?? 0;
+  const messages = (await bus.peek(queue, limit)).map(({ body, publishedAt, deliveries }) => ({
+    publishedAt,
+    deliveries,
+    bytes: body.length,
+    content: messageContent(body),
+  }));
+  return { queue, ready, messages };
+}

@@ -1,4 +1,3 @@
-import { hostname, userInfo } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LaneName, LaneState } from '../model/lanes.ts';
 import type { Database } from '../store/database.ts';
@@ -14,15 +13,8 @@ export interface LaneChange {
   readonly dryRun: boolean;
 }
 
-/** Who runs this process, on which machine: shown with what they have changed. */
-function operator(): string {
-  try {
-    return `${userInfo().username}@${hostname()}`;
-  } catch {
-    // A number without a name, as in many containers.
-    return `${process.getuid?.() ?? 'somebody'}@${hostname()}`;
-  }
-}
+/** Shown with what they have changed. */
+const operator = (db: Database): string => db.invocation?.who ?? 'somebody';
 
 /** A rehearsal makes the same change and rolls it back: nobody is told of it. */
 async function change(
@@ -50,7 +42,7 @@ export async function pauseFanout(
 ): Promise<Paused> {
   const { reason, dryRun, timeoutMs, signal } = options;
   const changed = await change(db, dryRun, (session) =>
-    pauseLanes(session, lanes, { by: operator(), reason }),
+    pauseLanes(session, lanes, { by: operator(db), reason }),
   );
   for (const until = Date.now() + timeoutMs; ; ) {
     const workers = await workersOf(db, lanes);
@@ -76,7 +68,7 @@ export function throttleFanout(
   { reason, dryRun }: { reason: string | null; dryRun: boolean },
 ): Promise<LaneChange> {
   return change(db, dryRun, (session) =>
-    throttleLanes(session, lanes, rowsPerSecond, { by: operator(), reason }),
+    throttleLanes(session, lanes, rowsPerSecond, { by: operator(db), reason }),
   );
 }
 

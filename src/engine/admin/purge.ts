@@ -91,7 +91,7 @@ export async function purgeQueue(
   await checkStanding(db, queue);
   return runOperation<{ redispatch: EventSpan | null }, Purged>(
     db,
-    { kind: 'queue.purge', key: queue },
+    { kind: 'queue.purge', key: queue, signal },
     async (operation) => {
       const startedAt = performance.now();
       const tally = new Tally();
@@ -120,9 +120,10 @@ export async function purgeQueue(
         const mark = isMarked(queue) ? await bus.mark([queue]) : undefined;
         await until(
           async () => failure !== undefined || (mark ? bus.hasPassed(mark) : isDrained(bus, queue)),
-          signal,
+          operation.signal,
         );
       } catch (error) {
+        // Cancelled from elsewhere it says so, and what is gone is in its progress.
         if (!signal.aborted) throw error;
         stopped = true;
       } finally {

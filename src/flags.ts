@@ -35,6 +35,19 @@ export function oneOrAll(user: number | undefined, all = false): number | undefi
   return user;
 }
 
+/** A user, or undefined where --all or --file says whom: exactly one of the three. */
+export function oneOfUsers(
+  user: number | undefined,
+  { all = false, file }: { all?: boolean | undefined; file?: string | undefined },
+): number | undefined {
+  if ([user !== undefined, all, file !== undefined].filter(Boolean).length !== 1)
+    throw new FeedctlError(
+      'USAGE',
+      'whose feed? Pass a user, --file, or --all for every one, and one of them',
+    );
+  return user;
+}
+
 /** `20-1000`, or `5` for from 5 to 5. */
 export const rangeFlag = Flags.custom<[number, number]>({
   helpValue: '<from-to>',

@@ -8,13 +8,15 @@ export interface ProgressSnapshot {
   /** `bytes` are shown as KiB, MiB and so on. */
   readonly unit: string;
   readonly elapsedSeconds: number;
+  /** Done before that time began: by an earlier run. */
+  readonly before?: number;
   readonly note?: string;
 }
 
 /** Bar, rate and time left, for a person or for a log. */
 export function progressText(snapshot: ProgressSnapshot, options: { bar: boolean }): string {
-  const { title, done, total, unit, elapsedSeconds, note } = snapshot;
-  const rate = elapsedSeconds > 0 ? done / elapsedSeconds : 0;
+  const { title, done, total, unit, elapsedSeconds, before = 0, note } = snapshot;
+  const rate = elapsedSeconds > 0 ? (done - before) / elapsedSeconds : 0;
   const parts = [`${title}:`];
   if (options.bar && total > 0) parts.push(bar(done / total, 24));
   const amount = (value: number) => (unit === 'bytes' ? formatBytes(value) : formatCount(value));
@@ -27,7 +29,14 @@ export function progressText(snapshot: ProgressSnapshot, options: { bar: boolean
 }
 
 export interface ProgressLine {
-  update(progress: { title?: string; done: number; total?: number; unit: string; note?: string }): void;
+  update(progress: {
+    title?: string;
+    done: number;
+    total?: number;
+    unit: string;
+    before?: number;
+    note?: string;
+  }): void;
   /** Takes the line away. */
   end(): void;
 }

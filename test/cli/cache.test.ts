@@ -1,5 +1,17 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { emptyDatabase, feedctl, json, type Running, sql, start, waitUntil } from '../support/cli.ts';
+import {
+  emptyDatabase,
+  feedctl,
+  json,
+  type Running,
+  sql,
+  start,
+  temporaryDirectory,
+  waitUntil,
+} from '../support/cli.ts';
 import { findServer } from '../support/server.ts';
 
 const redis = await findServer('redis');
@@ -84,6 +96,49 @@ describe.each(kinds)('a cache in $kind', ({ kind, skip, url }) => {
     expect(await json([...clear, '--all', '--yes'], at)).toMatchObject({ userId: null, cleared: true });
     expect(await read()).toHaveLength(1);
     expect((await stats()).gateways[0]!.refills).toBe(3);
+  });
+
+  test.skipIf(skip)('is warmed before its readers ask; one in memory warms itself', async () => {
+    const warm = (...args: string[]) => feedctl(['cache', 'warm', ...args, '--json'], at);
+    for (const args of [[], ['2', '--hot', '3'], ['--hot', '3', '--file', 'x'], ['x'], ['--hot', '0']])
+      expect((await warm(...args)).status, args.join(' ')).toBe(2);
+    await read();
+    if (kind === 'memory') {
+      const refused = await warm('2');
+      expect(refused.status).toBe(1);
+      expect(JSON.parse(refused.stdout)).toMatchObject({ error: { code: 'CACHE_NOT_SHARED' } });
+      return;
+    }
+    const directory = await temporaryDirectory();
+    const file = join(directory, 'users.gz');
+    await writeFile(file, gzipSync('# two of them\n1\n2\n1\n'));
+    const refills = async () => (await stats()).gateways[0]!.refills;
+    for (const [args, warmed] of [
+      [['2'], 1],
+      [['1', '2', '2'], 2],
+      [['--hot', '10'], 1],
+      [['--file', file], 2],
+    ] as const) {
+      await json(['cache', 'clear', '--all', '--yes'], at);
+      const before = await refills();
+      const planned = { warmed: 0, held: 0, failed: 0, left: 0, dryRun: true };
+      expect(await json(['cache', 'warm', ...args, '--dry-run'], at)).toMatchObject({ ...planned, warmed });
+      expect(await json(['cache', 'warm', ...args], at)).toMatchObject({
+        warmed,
+        held: 0,
+        failed: 0,
+        left: 0,
+      });
+      expect(await json(['cache', 'warm', ...args], at)).toMatchObject({ warmed, held: warmed });
+      expect(await read()).toHaveLength(1);
+      expect(await refills(), 'the gateway had nothing to load').toBe(before);
+    }
+    await writeFile(file, '2\n99\n');
+    const unknown = await warm('--file', file);
+    expect([unknown.status, JSON.parse(unknown.stdout)]).toMatchObject([
+      1,
+      { error: { code: 'USER_NOT_FOUND', message: expect.stringContaining('line 2') } },
+    ]);
   });
 
   test.skipIf(skip)('a user is shown with feed, cache and connections', async () => {

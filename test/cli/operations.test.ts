@@ -142,6 +142,20 @@ test('a replay is cancelled while it runs, and one that was interrupted; both ar
   expect(table.stdout).toMatch(/cancelled +replay .*by .+@/);
 });
 
+test('operations are among the events, each start and end once', async () => {
+  type Tail = { events: object[]; operations: { type: string; operationId: number; state: string }[] };
+  const tail = (...flags: string[]) => json<Tail>(['events', 'tail', '-n', '10000', ...flags, ...cluster.at]);
+  const { operations } = await tail();
+  const ofOne = operations.filter(({ operationId }) => operationId === operations.at(-1)!.operationId);
+  expect(ofOne).toMatchObject([
+    { type: 'operation.started', who: expect.stringContaining('@') },
+    { type: 'operation.ended', state: 'cancelled', result: null },
+  ]);
+  expect((await tail('--type', 'post.created')).operations).toEqual([]);
+  const text = await feedctl(['events', 'tail', ...cluster.at]);
+  expect(text.stdout).toMatch(/ operation\.ended {2}replay .* by \S+@\S+ {2}cancelled\n/);
+});
+
 test('a number that is no operation, and flags that are wrong', async () => {
   const unknown = await feedctl(['operation', 'show', '999', '--json', ...cluster.at]);
   expect([unknown.status, errorOf(unknown).code]).toEqual([1, 'OPERATION_NOT_FOUND']);

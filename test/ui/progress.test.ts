@@ -18,6 +18,9 @@ test('rate and time left, with and without a bar', () => {
 });
 
 test('where the total, or the time, is not known yet', () => {
+  expect(progressText(at({ before: 150 }), { bar: false })).toBe(
+    'posting:  250 of 1,000 rows  20/s  37.5 s left',
+  );
   expect(progressText(at({ total: 0 }), { bar: true })).toBe('posting:  250 rows  50/s');
   expect(progressText(at({ done: 0, elapsedSeconds: 0 }), { bar: false })).toBe('posting:  0 of 1,000 rows');
   expect(progressText(at({ done: 1_000, note: '3 differ' }), { bar: false })).toBe(

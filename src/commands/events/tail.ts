@@ -1,13 +1,14 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../baseCommand.ts';
-import type { ListedEvent } from '../../engine/admin/eventsTail.ts';
+import type { ListedEvent, OperationEvent } from '../../engine/admin/eventsTail.ts';
 import { EVENT_TYPES } from '../../engine/model/event.ts';
 import { parseId } from '../../engine/model/ids.ts';
 import { oneLine } from '../../ui/format.ts';
 
 export default class EventsTail extends BaseCommand {
   static override summary = 'Show the last events, and with --follow those that come';
-  static override description = 'With --json and --follow every event is one line of JSON.';
+  static override description =
+    'Long work is among them: who began, went on with or ended which operation; not with --user or --type. With --json and --follow every event is one line of JSON.';
   static override flags = {
     limit: Flags.integer({
       char: 'n',
@@ -25,7 +26,7 @@ export default class EventsTail extends BaseCommand {
     '<%= config.bin %> events tail --follow --user 42 --json',
   ];
 
-  async run(): Promise<{ events: ListedEvent[] } | undefined> {
+  async run(): Promise<{ events: ListedEvent[]; operations: OperationEvent[] } | undefined> {
     const { flags } = await this.parse(EventsTail);
     const userId = flags.user === undefined ? undefined : parseId(flags.user, 'user');
     const { tailEvents } = await import('../../engine/admin/eventsTail.ts');
@@ -34,21 +35,31 @@ export default class EventsTail extends BaseCommand {
       follow: flags.follow,
       ...(userId !== undefined && { userId }),
       ...(flags.type && { type: flags.type }),
+      operations: userId === undefined && flags.type === undefined,
       signal: this.signal,
     };
     const events: ListedEvent[] = [];
+    const operations: OperationEvent[] = [];
     const gather = this.jsonEnabled() && !flags.follow;
     await this.withCluster(flags, async (cluster) => {
       for await (const event of tailEvents(cluster.db, query)) {
-        if (gather) events.push(event);
+        if (gather && 'operationId' in event) operations.push(event);
+        else if (gather) events.push(event as ListedEvent);
         else process.stdout.write(`${this.#line(event)}\n`);
       }
     });
-    return gather ? { events } : undefined;
+    return gather ? { events, operations } : undefined;
   }
 
-  #line(event: ListedEvent): string {
+  #line(event: ListedEvent | OperationEvent): string {
     if (this.jsonEnabled()) return JSON.stringify(event);
+    if ('operationId' in event) {
+      const { operationId, type, state, who, command, kind, key, error, result } = event;
+      const what = oneLine(command ?? `${kind} ${key}`, 80);
+      const outcome = error ? error.code : result === null ? '' : oneLine(JSON.stringify(result), 80);
+      const ended = type === 'operation.ended' ? `  ${state}  ${outcome}` : '';
+      return `${event.occurredAt.toISOString()}  ${operationId}  ${type}  ${what}  by ${who ?? 'nobody known'}${ended}`.trimEnd();
+    }
     const state = event.dispatchedAt ? 'dispatched' : 'waiting';
     const data = oneLine(JSON.stringify(event.data), 80);
     return `${event.occurredAt.toISOString()}  ${event.id}  ${event.type}  ${event.aggregateId} -> ${event.subjectId}  ${state}  ${data}`;

@@ -1,40 +1,57 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../baseCommand.ts';
 import type { RebuildResult } from '../../engine/feed/rebuild.ts';
-import { dryRunFlag, oneOrAll, userArg } from '../../flags.ts';
+import { dryRunFlag, oneOfUsers, userArg } from '../../flags.ts';
 import { formatCount, formatDuration } from '../../ui/format.ts';
 
 export default class FeedRebuild extends BaseCommand {
   static override summary = 'Make feeds equal to the follows and posts again';
   static override description =
-    'Refills a feed with its newest 1,000 posts. Readers never see an emptied feed.';
+    'Refills a feed with its newest 1,000 posts. Readers never see an emptied feed. --all and --file go from chunk to chunk, rest while live fan-out has work, and are an operation: after Ctrl-C or a crash the same command, or `operation resume`, goes on where it stopped. FILE has the id of a user on each line, `#` comments, gzipped or not; it is checked whole before anything is changed. items are the rows that the feeds hold, added and removed what has changed.';
   static override args = { user: userArg({ description: 'whose feed' }) };
   static override flags = {
     all: Flags.boolean({ description: 'every feed' }),
+    file: Flags.string({ description: 'the feeds of the users in this file', helpValue: '<path>' }),
+    rate: Flags.integer({ description: 'feeds a second at most', min: 1 }),
     'dry-run': dryRunFlag,
   };
   static override examples = [
     '<%= config.bin %> feed rebuild 42',
-    '<%= config.bin %> feed rebuild --all --json',
+    '<%= config.bin %> feed rebuild --all --rate 2000',
+    '<%= config.bin %> feed rebuild --file users.txt.gz --dry-run --json',
   ];
 
   async run(): Promise<RebuildResult> {
     const { args, flags } = await this.parse(FeedRebuild);
-    const user = oneOrAll(args.user, flags.all);
+    const user = oneOfUsers(args.user, flags);
     const { rebuild } = await import('../../engine/feed/rebuild.ts');
-    const progress = this.progress('rebuilding');
-    const { signal } = this;
+    const { rebuildMany } = await import('../../engine/admin/rebuildFeeds.ts');
+    const dryRun = flags['dry-run'];
+    const progress = this.progress(dryRun ? 'comparing' : 'rebuilding');
+    const { signal, onResume } = this;
     const result = await this.withCluster(flags, (cluster) =>
-      rebuild(cluster.db, user, {
-        signal,
-        changes: cluster.changes,
-        dryRun: flags['dry-run'],
-        onProgress: (done, items) =>
-          progress.update({ done, unit: 'feeds', note: `${formatCount(items)} rows` }),
-      }),
+      user === undefined
+        ? rebuildMany(cluster, {
+            signal,
+            onResume,
+            dryRun,
+            rate: flags.rate,
+            file: flags.file,
+            onProgress: ({ users, added, removed }, total, before) =>
+              progress.update({
+                done: users,
+                total,
+                before,
+                unit: 'feeds',
+                note: `${formatCount(added)} rows added, ${formatCount(removed)} removed`,
+              }),
+          })
+        : rebuild(cluster.db, user, { signal, changes: cluster.changes, dryRun }),
     ).finally(() => progress.end());
+    const { users, items, added, removed, seconds } = result;
     this.log(
-      `${flags['dry-run'] ? 'Would rebuild' : 'Rebuilt'} ${formatCount(result.users)} feed(s) with ${formatCount(result.items)} rows in ${formatDuration(result.seconds)}.`,
+      `${dryRun ? 'Would rebuild' : 'Rebuilt'} ${formatCount(users)} feed(s) with ${formatCount(items)} rows in ${formatDuration(seconds)}: ` +
+        `${formatCount(added)} added, ${formatCount(removed)} removed.`,
     );
     return result;
   }

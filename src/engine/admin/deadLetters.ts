@@ -1,5 +1,6 @@
 import type { Bus, Outgoing, QueueName } from '../bus/bus.ts';
 import { FeedctlError, messageOf } from '../model/errors.ts';
+import { keepPace } from '../resilience/pace.ts';
 import type { Database } from '../store/database.ts';
 import {
   type DeadLetter,
@@ -9,7 +10,6 @@ import {
   takeDeadLetters,
 } from '../store/deadLetters.ts';
 import { type MessageContent, messageContent } from './messageContent.ts';
-import { keepPace } from './pace.ts';
 
 interface Context {
   readonly db: Database;

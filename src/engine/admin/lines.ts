@@ -43,7 +43,7 @@ export async function* readRecords<T>(
       yield records.splice(0);
     }
   } catch (error) {
-    throw fileError(error, path);
+    throw fileError(error, path, number);
   }
   if (rest !== '') take(rest);
   yield records;
@@ -72,15 +72,19 @@ async function openText(path: string): Promise<Readable> {
   return raw.pipe(text);
 }
 
-function fileError(error: unknown, path: string): unknown {
+function fileError(error: unknown, path: string, lines: number): unknown {
   const code = (error as { code?: string }).code ?? '';
   if (error instanceof FeedctlError) return error;
   if (code === 'ENOENT')
     return new FeedctlError('FILE_NOT_FOUND', `there is no file ${path}`, { cause: error });
   if (code === 'Z_BUF_ERROR')
-    return new FeedctlError('FILE_TRUNCATED', `${path} ends in the middle of its gzip data`, {
-      cause: error,
-    });
+    return new FeedctlError(
+      'FILE_TRUNCATED',
+      `${path} ends in the middle of its gzip data, after line ${lines}`,
+      {
+        cause: error,
+      },
+    );
   if (code.startsWith('Z_'))
     return new FeedctlError('FILE_UNREADABLE', `${path} is no sound gzip file: ${messageOf(error)}`, {
       cause: error,

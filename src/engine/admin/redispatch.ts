@@ -1,9 +1,9 @@
 import type { Bus } from '../bus/bus.ts';
 import { dispatch } from '../fanout/dispatcher.ts';
 import type { EventType } from '../model/event.ts';
+import { keepPace } from '../resilience/pace.ts';
 import type { Database } from '../store/database.ts';
 import { countEvents, type EventRange, eventsInRange } from '../store/events.ts';
-import { keepPace } from './pace.ts';
 
 /** Of one message of the bus. */
 const AT_A_TIME = 2_000;

@@ -74,6 +74,8 @@ export interface SealedPage {
 export interface PageCache {
   /** Called when everything that was held is gone, with those who read most. */
   onCold: (readers: readonly number[]) => void;
+  /** Who asked this process for pages most, and about how often: the most frequent first. */
+  hotReaders(count: number): readonly { userId: number; reads: number }[];
   /**
    * What may be on a page: up to `count` entries of each kind. `load`: the posts of authors who are not held.
    * `missing` where the feed is not held, `away` where the cache cannot be used. `again`: the same reader looks once

@@ -37,11 +37,11 @@ export class HotReaders {
     for (const [userId, count] of this.#counts) this.#counts.set(userId, count >> 1);
   }
 
-  /** The most frequent first. */
-  top(count: number): number[] {
+  /** The most frequent first, and how often they were seen, about. */
+  top(count: number): { userId: number; reads: number }[] {
     return [...this.#counts]
       .sort((a, b) => b[1] - a[1])
       .slice(0, count)
-      .map(([userId]) => userId);
+      .map(([userId, reads]) => ({ userId, reads }));
   }
 }

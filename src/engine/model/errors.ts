@@ -63,6 +63,10 @@ export const ERRORS = {
     failure: 'final',
     mend: 'The message was damaged, or written by a newer or a foreign program.',
   },
+  CACHE_NOT_SHARED: {
+    exit: 1,
+    mend: 'Nothing is to be done: each gateway keeps the feeds that its readers ask for. With Redis (--cache-url) all share one cache.',
+  },
   CACHE_REFUSED: {
     exit: 1,
     mend: 'Correct the user and password in FEEDCTL_CACHE_URL, and what Redis allows them.',

@@ -72,3 +72,19 @@ export async function stageTruth(
   );
   return rows[0]!;
 }
+
+/** The limit of a rebuild: the rows of all feeds, in the order of the table, by one statement. Returns how many. */
+export async function copyFeeds(db: Queryable): Promise<number> {
+  const statement = `insert into ${RAW_TABLE} (user_id, post_id, author_id) select user_id, post_id, author_id from feed_items`;
+  return (await db.query(statement)).rowCount ?? 0;
+}
+
+/** Authors who are pushed, with at most so many followers, those with most first. */
+export async function pushedAuthors(db: Queryable, mostFollowers: number, limit: number): Promise<number[]> {
+  const { rows } = await db.query<{ id: number }>(
+    `select id from users where push_state = 'push' and follower_count between 1 and $1
+     order by follower_count desc, id limit $2`,
+    [mostFollowers, limit],
+  );
+  return rows.map((row) => row.id);
+}

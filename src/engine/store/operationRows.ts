@@ -114,6 +114,21 @@ export async function listOperations(db: Queryable, filter: OperationFilter): Pr
   return rows.map(shown);
 }
 
+/** Those that began, went on or ended at that time or later, the newest of them; without a time, of all. */
+export async function operationsSince(
+  db: Queryable,
+  since: Date | undefined,
+  limit: number,
+): Promise<OperationRow[]> {
+  const { rows } = await db.query<Row>(
+    operations(
+      'where $1::timestamptz is null or greatest(resumed_at, finished_at) >= $1 order by greatest(resumed_at, finished_at) desc limit $2',
+    ),
+    [since ?? null, limit],
+  );
+  return rows.map(shown);
+}
+
 /** Throws OPERATION_NOT_FOUND. */
 export async function getOperation(db: Queryable, id: number): Promise<OperationRow> {
   return shown(await readRow(db, id));

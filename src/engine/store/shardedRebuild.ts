@@ -2,12 +2,13 @@ import type { FeedEntry } from '../model/feed.ts';
 import type { Queryable, Session } from './database.ts';
 import { insertFeedRows } from './feeds.ts';
 import { followingPairs } from './follows.ts';
+import type { FeedsRebuilt } from './rebuild.ts';
 import { itemsOf, truthOf } from './shardedFeeds.ts';
 
 /** In: users of one shard, floors. */
 const SET_FLOORS = `
   update users u set feed_floor = f.floor from unnest($1::bigint[], $2::bigint[]) f(id, floor)
-  where u.id = f.id and u.id = any($1)`;
+  where u.id = f.id and u.id = any($1) and u.feed_floor <> f.floor returning u.id`;
 
 /** In: users of one shard, posts. */
 const REMOVE = `
@@ -35,7 +36,7 @@ export async function rebuildShardFeeds(
   session: Session,
   userIds: readonly number[],
   limit: number,
-): Promise<number> {
+): Promise<FeedsRebuilt> {
   const truth = await truthOf(session, userIds, { states: ['push', 'both'], above: 0, limit: limit + 1 });
   const actual = await itemsOf(session, userIds);
   const missing: Row[] = [];
@@ -53,7 +54,7 @@ export async function rebuildShardFeeds(
     for (const [postId, authorId] of authors) missing.push({ userId, postId, authorId });
   }
   const floorOf = (userId: number) => truth.get(userId)![limit]?.postId ?? 0;
-  await session.query(SET_FLOORS, [userIds, userIds.map(floorOf)]);
+  const floored = await session.query<{ id: number }>(SET_FLOORS, [userIds, userIds.map(floorOf)]);
   await remove(session, wrongAuthors);
   if (missing.length > 0) {
     const columns = {
@@ -63,8 +64,11 @@ export async function rebuildShardFeeds(
     };
     await insertFeedRows(session, columns, true);
   }
-  await remove(session, await unwanted(session, extra, floorOf));
-  return items;
+  const gone = await unwanted(session, extra, floorOf);
+  await remove(session, gone);
+  const changed = new Set([...missing, ...gone].map((row) => row.userId));
+  for (const { id } of floored.rows) changed.add(id);
+  return { items, added: missing.length, removed: gone.length, changed: [...changed] };
 }
 
 /**

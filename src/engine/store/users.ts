@@ -131,6 +131,11 @@ export async function userIdsAfter(db: Queryable, after: number, limit: number):
   return rows.map((row) => row.id);
 }
 
+export async function countUsers(db: Queryable): Promise<number> {
+  const { rows } = await db.query<{ total: number }>('select count(*)::integer as total from users');
+  return rows[0]!.total;
+}
+
 export const USER_ORDERS = ['id', 'followers'] as const;
 
 /** A page of users. The cursor holds the order's key and the id, so that no page repeats or passes over a user. */
@@ -153,8 +158,8 @@ export async function listUsers(
          order by follower_count desc, id limit $3`,
         [query.cursor === undefined ? 2 ** 31 - 1 : first, second ?? 0, query.limit],
       );
-  const total = await db.query<{ total: number }>('select count(*)::integer as total from users');
+  const total = await countUsers(db);
   const last = rows.length === query.limit ? rows.at(-1) : undefined;
   const nextCursor = last ? (byId ? String(last.id) : `${last.followerCount}.${last.id}`) : null;
-  return { users: rows, total: total.rows[0]!.total, nextCursor };
+  return { users: rows, total, nextCursor };
 }

@@ -114,6 +114,7 @@ export function openPages({ state, counts, loads, lease }: Parts): PageCache {
   const hot = new HotReaders(HOT_READERS);
   const pages: PageCache = {
     onCold: () => {},
+    hotReaders: (count) => hot.top(count),
     sealed: new LRUCache<string, SealedPage>({ maxSize: SEALED_BYTES, sizeCalculation: bytesOf }),
     async page(query, load) {
       if (!query.again) hot.saw(query.userId);
@@ -168,7 +169,7 @@ export function openPages({ state, counts, loads, lease }: Parts): PageCache {
       return found;
     },
   };
-  state.onCold = () => pages.onCold(hot.top(WARMED));
+  state.onCold = () => pages.onCold(hot.top(WARMED).map(({ userId }) => userId));
   return pages;
 }
 

@@ -26,14 +26,21 @@ export interface ConnectionsAnswer {
   })[];
 }
 
+/** Answer of `/admin/readers`: who asked this gateway for pages most, about, since it started. */
+export interface ReadersAnswer {
+  readonly readers: readonly { readonly userId: string; readonly reads: number }[];
+}
+
 const MOST_CONNECTIONS = 10_000;
+const MOST_READERS = 10_000;
+const ReadersQuery = Type.Object({ limit: Type.Integer({ minimum: 1, maximum: MOST_READERS }) });
 const Query = Type.Object({
   user: Type.Optional(Id),
   limit: Type.Optional(Type.Integer({ minimum: 0, maximum: MOST_CONNECTIONS, default: MOST_CONNECTIONS })),
 });
 
 /** For commands, with a token of an operator. No part of the API: not described, and not limited. */
-export function addAdminRoutes(app: App, { tokens, admin }: RouteContext): void {
+export function addAdminRoutes(app: App, { tokens, admin, cache }: RouteContext): void {
   const onRequest = (request: FastifyRequest) => tokens.checkOperator(bearerOf(request));
   const config = { unlimited: true };
 
@@ -52,6 +59,15 @@ export function addAdminRoutes(app: App, { tokens, admin }: RouteContext): void 
           connections.push({ userId: String(userId), since: since.toISOString(), ...rest });
       }
       return { gatewayId: admin.id, total, connections };
+    },
+  );
+
+  app.get(
+    '/admin/readers',
+    { onRequest, config, schema: { hide: true, querystring: ReadersQuery } },
+    async ({ query }): Promise<ReadersAnswer> => {
+      const hot = cache.pages?.hotReaders(query.limit) ?? [];
+      return { readers: hot.map(({ userId, reads }) => ({ userId: String(userId), reads })) };
     },
   );
 

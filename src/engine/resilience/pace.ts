@@ -6,8 +6,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
  */
 export async function keepPace(
   done: number,
-  { rate, startedAt, signal }: { rate: number | undefined; startedAt: number; signal: AbortSignal },
+  {
+    rate,
+    startedAt,
+    signal,
+  }: { rate: number | undefined; startedAt: number; signal?: AbortSignal | undefined },
 ): Promise<void> {
   const dueMs = rate === undefined ? 0 : (done / rate) * 1_000 - (performance.now() - startedAt);
-  if (dueMs > 0) await sleep(dueMs, undefined, { signal });
+  if (dueMs > 0) await sleep(dueMs, undefined, signal && { signal });
 }

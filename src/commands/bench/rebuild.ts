@@ -1,0 +1,48 @@
+import { Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import type { BenchRebuildResult } from '../../engine/admin/bench/rebuild.ts';
+import { formatCount } from '../../ui/format.ts';
+
+export default class BenchRebuild extends BaseCommand {
+  static override summary = 'Measure `feed rebuild --all` against one plain insert of the same rows';
+  static override description =
+    `Read the ratios, not the figures. In each run: one \`insert ... select\` of all feed rows into an equal empty table; the rebuild of all feeds after they have lost their rows; that of sound feeds; and the latency of live posts, alone and during a rebuild.
+
+Without --database-url the database is a temporary embedded one. With it, that cluster has to be empty, and is empty again afterwards.`;
+  static override flags = {
+    graph: Flags.string({
+      description: 'SNAP edge list',
+      multiple: true,
+      required: true,
+      helpValue: '<path>',
+    }),
+    activity: Flags.string({ description: 'activity file', required: true, helpValue: '<path>' }),
+    runs: Flags.integer({ description: 'runs', default: 3, min: 1, max: 100 }),
+    seconds: Flags.integer({ description: 'seconds of live posts alone', default: 10, min: 1, max: 3_600 }),
+    rate: Flags.integer({ description: 'live posts a second', default: 50, min: 1, max: 10_000 }),
+  };
+  static override examples = [
+    '<%= config.bin %> bench rebuild --graph follows.edgelist.gz --activity activity_time.txt.gz',
+    '<%= config.bin %> bench rebuild --graph a.gz --graph b.gz --activity activity.gz --runs 1 --json',
+  ];
+
+  async run(): Promise<BenchRebuildResult> {
+    const { flags } = await this.parse(BenchRebuild);
+    const config = await this.loadConfig(flags);
+    const { benchRebuild } = await import('../../engine/admin/bench/rebuild.ts');
+    const { signal } = this;
+    const result = await benchRebuild(config, this.config.version, {
+      ...flags,
+      signal,
+      onProgress: (text) => process.stderr.write(`${text}\n`),
+    });
+    const { live, machine, verify } = result;
+    this.log(`${formatCount(result.users)} feeds, ${formatCount(result.items)} rows.
+Rebuilt ${formatCount(result.rebuildRowsPerSecond)} rows/s, one insert ... select ${formatCount(result.plainRowsPerSecond)} rows/s: ratio ${result.ratio} (${result.runs.map((run) => run.ratio).join(', ')}).
+Sound feeds: ${formatCount(result.soundFeedsPerSecond)} a second.
+Live posts, from post to feed: p50 ${live.alone.p50} ms, p99 ${live.alone.p99} ms; during a rebuild of ${live.during.seconds} s p50 ${live.during.p50} ms, p99 ${live.during.p99} ms: ratio ${live.p99Ratio} (${result.runs.map((run) => run.live.p99Ratio).join(', ')}).
+Verified ${formatCount(verify.checked)} feeds: ${verify.mismatched} differ.
+${machine.cores} cores, ${machine.cpu}, ${machine.memoryGiB} GiB, Node ${machine.node}, PostgreSQL ${machine.postgres}, bus ${machine.bus}, cache ${machine.cache}.`);
+    return result;
+  }
+}

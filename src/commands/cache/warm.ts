@@ -1,0 +1,67 @@
+import { Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import type { Readers, WarmResult } from '../../engine/admin/cacheWarm.ts';
+import { FeedctlError } from '../../engine/model/errors.ts';
+import { parseId } from '../../engine/model/ids.ts';
+import { dryRunFlag } from '../../flags.ts';
+import { formatCount, formatDuration } from '../../ui/format.ts';
+
+export default class CacheWarm extends BaseCommand {
+  static override summary = 'Load feeds into Redis before their readers ask, after a flush for instance';
+  static override description =
+    'Feeds of the users that are named, of those who read most as the gateways remember, or of those in a file: an id a line, `#` comments, gzipped or not. A feed that is held stays as it is. Exits 3 where some could not be loaded or Ctrl-C came: again loads the rest. A cache in memory is warmed by each gateway itself: exit 1.';
+  static override strict = false;
+  static override usage = 'cache warm [USER...] [--hot <value> | --file <path>]';
+  static override flags = {
+    hot: Flags.integer({
+      description: 'so many of those who read most',
+      min: 1,
+      max: 10_000,
+      exclusive: ['file'],
+    }),
+    file: Flags.string({ description: 'the users in this file', helpValue: '<path>' }),
+    rate: Flags.integer({ description: 'feeds a second at most', default: 200, min: 1 }),
+    'dry-run': dryRunFlag,
+  };
+  static override examples = [
+    '<%= config.bin %> cache warm --hot 500',
+    '<%= config.bin %> cache warm 42 43 --json',
+    '<%= config.bin %> cache warm --file users.txt.gz --rate 50',
+  ];
+
+  async run(): Promise<WarmResult> {
+    const { argv, flags } = await this.parse(CacheWarm);
+    const readers = readersOf(argv as string[], flags);
+    const { warmCache } = await import('../../engine/admin/cacheWarm.ts');
+    const progress = this.progress('warming');
+    const { signal } = this;
+    const result = await this.withCluster(flags, (cluster) =>
+      warmCache(cluster, readers, {
+        signal,
+        rate: flags.rate,
+        dryRun: flags['dry-run'],
+        onProgress: (done, total) => progress.update({ done, total, unit: 'feeds' }),
+      }),
+    ).finally(() => progress.end());
+    const { warmed, held, failed, reason, left, seconds } = result;
+    const loaded = `${formatCount(warmed - held)} feed(s)`;
+    const others = `${formatCount(held)} were there already`;
+    if (result.dryRun) this.log(`Would load ${loaded}; ${others}.`);
+    else this.log(`Loaded ${loaded} in ${formatDuration(seconds)}; ${others}.`);
+    if (failed > 0) this.logToStderr(`${formatCount(failed)} could not be loaded: ${reason}`);
+    if (left > 0) this.logToStderr(`Stopped: ${formatCount(left)} are left; the same command goes on.`);
+    if (failed + left > 0) process.exitCode = 3;
+    return result;
+  }
+}
+
+function readersOf(
+  users: readonly string[],
+  { hot, file }: { hot?: number | undefined; file?: string | undefined },
+): Readers {
+  if ([users.length > 0, hot !== undefined, file !== undefined].filter(Boolean).length !== 1)
+    throw new FeedctlError('USAGE', 'whose feeds? Pass users, --hot or --file, and one of them');
+  if (file !== undefined) return { file };
+  if (hot !== undefined) return { hot };
+  return { users: [...new Set(users.map((text) => parseId(text, 'user')))] };
+}

@@ -1,0 +1,41 @@
+import type { Bus } from '../bus/bus.ts';
+import type { FeedChanges } from '../cache/changes.ts';
+import {
+  type RebuildOptions,
+  type RebuildProgress,
+  type RebuildResult,
+  rebuildFrom,
+} from '../feed/rebuild.ts';
+import { allUsers, listedUsers } from '../feed/rebuildUsers.ts';
+import type { Database } from '../store/database.ts';
+import { noteProgress, runOperation, type Work } from '../store/operations.ts';
+import { readUserFile } from './userFile.ts';
+
+export interface RebuildManyOptions extends Omit<RebuildOptions, 'changes' | 'bus'> {
+  /** Users, an id a line; every user without it. */
+  readonly file?: string | undefined;
+  readonly onResume?: Work['onResume'];
+}
+
+/**
+ * Rebuilds very many feeds, as an operation: what was cut off goes on behind the last chunk that was done, and counts
+ * all its runs. Live fan-out goes first. Throws OPERATION_RUNNING, OPERATION_CANCELLED, INTERRUPTED, and what
+ * reading the file throws, before anything is changed.
+ */
+export async function rebuildMany(
+  { db, bus, changes }: { db: Database; bus: Bus; changes: FeedChanges },
+  { file, onResume, ...options }: RebuildManyOptions,
+): Promise<RebuildResult> {
+  const listed = file === undefined ? undefined : await readUserFile(db, file);
+  const source = listed ? listedUsers(listed.ids.sort((a, b) => a - b)) : allUsers(db);
+  const how = { ...options, bus, changes };
+  if (options.dryRun) return rebuildFrom(db, source, how);
+  const key = listed ? `file ${listed.input.digest}` : 'all';
+  const inputs = listed ? [listed.input] : [];
+  const work = { kind: 'rebuild', key, inputs, signal: options.signal, onResume };
+  return runOperation<RebuildProgress, RebuildResult>(db, work, ({ id, progress, signal }) =>
+    rebuildFrom(db, source, { ...how, signal }, progress, (session, now, total) =>
+      noteProgress(session, id, now, { done: now.users, total, unit: 'feeds' }),
+    ),
+  );
+}

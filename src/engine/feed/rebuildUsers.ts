@@ -1,0 +1,28 @@
+import type { Queryable } from '../store/database.ts';
+import { countUsers, userIdsAfter } from '../store/users.ts';
+
+/** Users in rising order of their ids, so that one id says how far one has come. */
+export interface UserSource {
+  count(): Promise<number>;
+  after(id: number, limit: number): Promise<number[]>;
+}
+
+/** Every user, those who come meanwhile included. */
+export const allUsers = (db: Queryable): UserSource => ({
+  count: () => countUsers(db),
+  after: (id, limit) => userIdsAfter(db, id, limit),
+});
+
+/** `ids` rise. */
+export const listedUsers = (ids: readonly number[]): UserSource => ({
+  count: async () => ids.length,
+  after: async (id, limit) => {
+    let first = 0;
+    for (let last = ids.length; first < last; ) {
+      const middle = (first + last) >> 1;
+      if (ids[middle]! <= id) first = middle + 1;
+      else last = middle;
+    }
+    return ids.slice(first, first + limit);
+  },
+});

@@ -133,7 +133,7 @@ describe.each(kinds)('a cache in $kind', ({ kind, skip, url }) => {
       expect(await read()).toHaveLength(1);
       expect(await refills(), 'the gateway had nothing to load').toBe(before);
     }
-    await writeFile(file, '2\n99\n');
+    await writeFile(file, gzipSync('2\n99\n'));
     const unknown = await warm('--file', file);
     expect([unknown.status, JSON.parse(unknown.stdout)]).toMatchObject([
       1,

@@ -99,7 +99,10 @@ test('killed again and again and gone on with: every feed is right, all is count
 
   for (const until of [300, 900, 1_800]) {
     const killed = start(['feed', 'rebuild', '--all', '--rate', '1000', ...cluster.at]);
-    await waitUntil(async () => ((await operation())?.progress?.done ?? 0) >= until);
+    await waitUntil(async () => {
+      const now = await operation();
+      return now?.state === 'running' && (now.progress?.done ?? 0) >= until;
+    });
     if (until === 900) {
       const second = await feedctl(['feed', 'rebuild', '--all', '--json', ...cluster.at]);
       expect(JSON.parse(second.stdout)).toMatchObject({ error: { code: 'OPERATION_RUNNING' } });

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { packIds } from '../../model/messages.ts';
 import type { Database } from '../../store/database.ts';
@@ -65,7 +65,7 @@ export async function openRedisCache(
   };
 
   const edit = (now: State, postId: number, value: Buffer) =>
-    state.script(now, 'EDIT', editOf(now), randomBytes(8), SECONDS_TO_LIVE, keyOf(now, 'p', postId), value);
+    state.script(now, 'EDIT', editOf(now), randomUUID(), SECONDS_TO_LIVE, keyOf(now, 'p', postId), value);
 
   const get = async (userId: number): Promise<CachedFeed | undefined> => {
     if (!(await state.epoch.trusted())) return undefined;

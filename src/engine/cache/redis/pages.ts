@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { FeedEntry } from '../../model/feed.ts';
 import { MAX_ID } from '../../model/ids.ts';
@@ -72,7 +72,7 @@ export function openPages({ state, counts, loads, lease }: Parts): PageCache {
         count,
         editOf(now),
         SECONDS_TO_LIVE,
-        randomBytes(8),
+        randomUUID(),
         ...queries.map((query) => query.seal ?? ''),
       )) as Reply[];
       return replies.map((reply) => ({ now, reply }));

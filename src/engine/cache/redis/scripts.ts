@@ -17,9 +17,8 @@ local function id_at(bytes, at)
   local high, low = struct.unpack('>I4I4', bytes, at)
   return high * 4294967296 + low
 end
--- Enough for the ids of 500 followees: then the first read of a key is the only one of its list.
-local function open(key)
-  local top = redis.call('GETRANGE', key, 0, 4095)
+local function open(key, last)
+  local top = redis.call('GETRANGE', key, 0, last)
   if top == '' or string.byte(top) == 76 then return top end
   local celebrities, followees = struct.unpack('>I4I4', top, 2)
   return top, 9 + 8 * (celebrities + followees), celebrities, followees
@@ -77,7 +76,8 @@ local function wanted(key, entries, top, base, celebrities, followees)
   return distinct
 end
 local function add(key, entries)
-  local top, base, celebrities, followees = open(key)
+  -- Enough for the ids of 500 followees: then the first read of a key is the only one of its list.
+  local top, base, celebrities, followees = open(key, 4095)
   if top == '' then return end
   if not base then
     if redis.call('APPEND', key, entries) > 9 + 16 * LIMIT then redis.call('DEL', key) end
@@ -212,7 +212,7 @@ local function slice(key, base)
 end
 local function ring(id)
   local key = ARGV[3] .. id
-  local _, base = open(key)
+  local _, base = open(key, 8)
   return base and slice(key, base) or false
 end
 local edit = redis.call('GET', ARGV[7])
@@ -222,22 +222,21 @@ if not edit then
 end
 local function page(user, seal)
   local key = ARGV[2] .. user
-  local top, base, celebrities = open(key)
+  -- Enough for the ids of 16 celebrities.
+  local top, base, celebrities = open(key, 136)
   if not base then return {} end
   local list = string.sub(top, 10, 9 + 8 * celebrities)
   if #list < 8 * celebrities then list = redis.call('GETRANGE', key, 9, 8 + 8 * celebrities) end
-  local out = { edit, list, slice(key, base), ring(user) }
+  local out = { false, list, slice(key, base), ring(user) }
   for at = 1, #list, 8 do out[#out + 1] = ring(string.sub(list, at, at + 7)) end
   for i = 4, #out do
-    if not out[i] then
-      out[1] = false
-      return out
-    end
+    if not out[i] then return out end
   end
   -- The list of celebrities says how many slices there are; each begins with its bound, and ends where its entries do.
   local sizes = {}
   for i = 2, #out do sizes[i - 1] = #out[i] end
-  out[1] = redis.sha1hex(table.concat(sizes, ' ') .. table.concat(out))
+  out[1] = table.concat(sizes, ' ') .. edit
+  out[1] = redis.sha1hex(table.concat(out))
   return out[1] == seal and 1 or out
 end
 local pages = {}

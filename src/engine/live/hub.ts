@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { bulkhead } from 'cockatiel';
 import type { Bus, Consumer, Delivery } from '../bus/bus.ts';
 import { giveBack } from '../bus/giveBack.ts';
@@ -436,15 +436,26 @@ export class Hub {
     only: Session | undefined,
     check: (part: readonly T[]) => Promise<AddressedPost[]>,
   ): Promise<void> {
+    if (wanted.length === 0) return;
     let together = CHECKED_TOGETHER;
     let slow = 0;
-    for (let at = 0; at < wanted.length; ) {
+    const begin = (at: number) => {
       const part = wanted.slice(at, at + together);
-      const checkedAt = performance.now();
-      const posts = await check(part);
+      return { end: at + part.length, checkedAt: performance.now(), posts: check(part) };
+    };
+    for (let at = 0, now = begin(0); ; ) {
+      const posts = await now.posts;
       posts.sort((a, b) => a.post.id - b.post.id);
-      if (this.#send(posts, checkedAt, frames, only)) {
-        at += part.length;
+      // The database looks at the next ones while these are sent: the turn is for the question to go out.
+      const next = now.end < wanted.length ? begin(now.end) : undefined;
+      if (next) {
+        next.posts.catch(() => {});
+        await nextTurn();
+      }
+      if (this.#send(posts, now.checkedAt, frames, only)) {
+        if (!next) return;
+        at = now.end;
+        now = next;
         slow = 0;
         continue;
       }
@@ -453,6 +464,7 @@ export class Hub {
       slow += 1;
       if (slow === SLOW_CHECKS)
         throw new FeedctlError('TIMED_OUT', `follows could not be checked within ${FRESH_MS} ms`);
+      now = begin(at);
     }
   }
 

@@ -175,11 +175,18 @@ interface Readable {
 }
 
 /** A registry of its own, with the process's default metrics. The client library is only loaded here. */
+/** Metrics of the library that list every open socket, each time that they are read. */
+const OF_EACH_SOCKET = ['handles', 'requests', 'resources'].flatMap((what) => [
+  `nodejs_active_${what}`,
+  `nodejs_active_${what}_total`,
+]);
+
 export async function openMetrics(): Promise<Metrics> {
   const { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } = await import('prom-client');
   const register = new Registry();
   // The loop's delay is sampled by a timer: the default of 10 ms wakes an idle process 100 times a second.
   collectDefaultMetrics({ register, eventLoopMonitoringPrecision: 100 });
+  for (const name of OF_EACH_SOCKET) register.removeSingleMetric(name);
   const counters = new Map<string, InstanceType<typeof Counter>>();
   const histograms = new Map<string, InstanceType<typeof Histogram>>();
   const watched = new Map<string, Set<Reader>>();

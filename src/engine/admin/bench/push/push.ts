@@ -43,6 +43,12 @@ interface Broadcast {
   readonly cpuMicrosPerFrame: number;
 }
 
+/** The run in the middle, and the ratio of each: to the bare server's broadcast right after it. */
+interface Compared extends Broadcast {
+  readonly ratio: number;
+  readonly ratios: readonly number[];
+}
+
 export interface BenchPushResult {
   readonly sockets: number;
   readonly memory: {
@@ -59,9 +65,9 @@ export interface BenchPushResult {
     readonly frameBytes: number;
     readonly bare: Broadcast;
     /** A celebrity's post: the gateway finds the followers among its sockets. */
-    readonly celebrity: Broadcast & { ratio: number };
+    readonly celebrity: Compared;
     /** A post that is fanned out: rows are written to all feeds first. */
-    readonly fannedOut: Broadcast & { ratio: number };
+    readonly fannedOut: Compared;
   };
   /** From the request for a post to each frame, at an even rate, with all sockets open. */
   readonly latency: {
@@ -150,11 +156,15 @@ export async function benchPush(
       const [alone] = await broadcast(clients, 'bare', sockets, loop, bareUsage, () => startedAt);
       if (run > 0) runs.push({ bare: alone, celebrity: toFollowers, fannedOut: toFeeds });
     }
-    const ratioOf = (run: (typeof runs)[number], kind: 'celebrity' | 'fannedOut') =>
-      run[kind].framesPerSecond / run.bare.framesPerSecond;
-    const middle = runs.toSorted((a, b) => ratioOf(a, 'celebrity') - ratioOf(b, 'celebrity'))[
-      runs.length >> 1
-    ]!;
+    const compared = (kind: 'celebrity' | 'fannedOut'): Compared => {
+      const ratioOf = (run: (typeof runs)[number]) => run[kind].framesPerSecond / run.bare.framesPerSecond;
+      const middle = inTheMiddle(runs, ratioOf);
+      return {
+        ...middle[kind],
+        ratio: round(ratioOf(middle)),
+        ratios: runs.map((run) => round(ratioOf(run))),
+      };
+    };
 
     report(`${options.rate} deliveries a second for ${options.seconds} s`);
     const posted = await clients[0]!.postAtRate({
@@ -175,9 +185,9 @@ export async function benchPush(
       },
       broadcast: {
         frameBytes: Buffer.byteLength(sample),
-        bare: middle.bare,
-        celebrity: { ...middle.celebrity, ratio: round(ratioOf(middle, 'celebrity')) },
-        fannedOut: { ...middle.fannedOut, ratio: round(ratioOf(middle, 'fannedOut')) },
+        bare: inTheMiddle(runs, ({ bare }) => bare.framesPerSecond).bare,
+        celebrity: compared('celebrity'),
+        fannedOut: compared('fannedOut'),
       },
       latency: {
         deliveriesPerSecond: options.rate,
@@ -221,6 +231,9 @@ async function prepare(
   await settleAfterLoad(cluster.db);
   return { readers, celebrity, fannedOut, authors };
 }
+
+const inTheMiddle = <T>(runs: readonly T[], by: (run: T) => number): T =>
+  runs.toSorted((a, b) => by(a) - by(b))[runs.length >> 1]!;
 
 /** Opens the sockets and leaves them open. Returns the memory that each has added to the server, in bytes. */
 async function memoryOf(

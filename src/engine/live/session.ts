@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { LiveRecord } from '../model/messages.ts';
 import type { Cursor } from './cursor.ts';
 import { Delivered } from './delivered.ts';
@@ -51,4 +52,13 @@ export class Session extends Delivered {
     this.socket = socket;
     this.userId = userId;
   }
+}
+
+const LOOK_EVERY_MS = 10;
+
+/** Waits until no more than so many bytes wait for the client. Returns false where they still do. */
+export async function drained(socket: LiveSocket, bytes: number, withinMs: number): Promise<boolean> {
+  for (const until = performance.now() + withinMs; socket.bufferedBytes > bytes; await sleep(LOOK_EVERY_MS))
+    if (performance.now() > until) return false;
+  return true;
 }

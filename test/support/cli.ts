@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 import { afterAll, expect, inject } from 'vitest';
+import { undocumented } from './outputSchemas.ts';
 
 const BINARY = fileURLToPath(new URL('../../bin/run.js', import.meta.url));
 export const DEMO_DATA = fileURLToPath(new URL('../../src/engine/admin/demo-data/', import.meta.url));
@@ -90,7 +91,9 @@ export function start(args: readonly string[], options: SpawnOptions = {}): Runn
     child.once('error', reject);
     child.once('close', (code, signal) => {
       running.delete(child);
-      resolve({ stdout, stderr, status: code ?? signal! });
+      const fault = undocumented(args, stdout);
+      if (fault) reject(new Error(fault));
+      else resolve({ stdout, stderr, status: code ?? signal! });
     });
   });
   return {

@@ -1,5 +1,5 @@
+import { Args } from '@oclif/core';
 import { BaseCommand } from '../../baseCommand.ts';
-import { deadLetterArg } from '../../deadLetterFlags.ts';
 import type { showDeadLetter } from '../../engine/admin/deadLetters.ts';
 import { parseId } from '../../engine/model/ids.ts';
 import { oneLine } from '../../ui/format.ts';
@@ -9,7 +9,7 @@ type Shown = Awaited<ReturnType<typeof showDeadLetter>>;
 
 export default class DlqShow extends BaseCommand {
   static override summary = 'Show one dead letter: why it was put aside, and what it is about';
-  static override args = { id: { ...deadLetterArg, required: true as const } };
+  static override args = { id: Args.string({ description: 'id of one dead letter', required: true }) };
   static override examples = ['<%= config.bin %> dlq show 81203', '<%= config.bin %> dlq show 81203 --json'];
 
   async run(): Promise<Shown> {

@@ -1,0 +1,110 @@
+// Writes docs/schemas: what each command prints with --json, as JSON Schema, made of the types that the commands return.
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import TJS from 'typescript-json-schema';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const FOLDER = 'docs/schemas/';
+
+const COMPILER = {
+  target: 'es2022',
+  lib: ['es2023'],
+  module: 'nodenext',
+  moduleResolution: 'nodenext',
+  types: ['node'],
+  allowImportingTsExtensions: true,
+  strict: true,
+  noEmit: true,
+  skipLibCheck: true,
+};
+
+/** Schemas by their path below the root, as text. Takes some seconds: it compiles what is in `src`. */
+export function schemas(): Map<string, string> {
+  mkdirSync(join(ROOT, 'node_modules/.cache'), { recursive: true });
+  // Where imports of packages are found.
+  const directory = mkdtempSync(join(ROOT, 'node_modules/.cache/schemas-'));
+  try {
+    declare(directory);
+    const outputs = readdirSync(join(directory, 'commands'), { recursive: true, encoding: 'utf8' })
+      .filter((file) => file.endsWith('.d.ts'))
+      .sort()
+      .flatMap((file) => outputOf(join(directory, 'commands', file), file.slice(0, -'.d.ts'.length)) ?? []);
+    const program = TJS.getProgramFromFiles(
+      outputs.map(({ file }) => file),
+      COMPILER,
+      directory,
+    );
+    return new Map(
+      outputs.map(({ command }) => {
+        // Of its own: types of one name may be different ones in two commands.
+        const generator = TJS.buildGenerator(program, {
+          required: true,
+          strictNullChecks: true,
+          ignoreErrors: true,
+        })!;
+        const { $schema, ...schema } = withShortNames(generator.getSchemaForSymbol(typeName(command)));
+        const title = `feedctl ${command.replaceAll('/', ' ')} --json`;
+        return [
+          `${FOLDER}${command.replaceAll('/', '-')}.json`,
+          `${JSON.stringify({ $schema, title, ...schema }, null, 2)}\n`,
+        ];
+      }),
+    );
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+/** Declarations of everything in `src`. */
+function declare(directory: string): void {
+  const options = ['--declaration', '--emitDeclarationOnly', '--noEmit', 'false', '--outDir', directory];
+  const tsc = spawnSync('npx', ['tsc', '-p', 'tsconfig.build.json', ...options], {
+    cwd: ROOT,
+    encoding: 'utf8',
+  });
+  if (tsc.status !== 0) throw new Error(tsc.stdout);
+}
+
+const typeName = (command: string): string => `Output_${command.replace(/\W/g, '_')}`;
+
+/** Puts a type of its own beside a command's declaration: what `run` resolves with. undefined where that is nothing. */
+function outputOf(declaration: string, command: string): { command: string; file: string } | undefined {
+  const text = readFileSync(declaration, 'utf8');
+  const { 0: head, index: start } = /^export .*class \w+ extends (\w+)/m.exec(text)!;
+  const output = /^ {4}run\(\): Promise<([\s\S]*?)>;$/m.exec(text)?.[1];
+  if (output === undefined) {
+    const [, base] = new RegExp(`import \\{ ${head.split(' ').at(-1)} \\} from '(.*)\\.ts'`).exec(text)!;
+    return outputOf(join(declaration, '..', `${base}.d.ts`), command);
+  }
+  if (output === 'void') return undefined;
+  const others = text.slice(0, start) + text.slice(text.indexOf('\n}\n', start) + 3);
+  const file = declaration.replace(/\.d\.ts$/, `.${typeName(command)}.ts`);
+  writeFileSync(file, `${others}\nexport type ${typeName(command)} = ${output};\n`);
+  return { command, file };
+}
+
+/** A type of another file is named by the path of that file, and by its name. */
+const shortName = (name: string): string => name.replaceAll(/import\([^)]*\)\./g, '');
+
+function withShortNames(schema: TJS.Definition): TJS.Definition {
+  const renamed = JSON.parse(JSON.stringify(schema), (key, value) =>
+    key === '$ref'
+      ? `#/definitions/${encodeURIComponent(shortName(decodeURIComponent(value.slice(14))))}`
+      : value,
+  ) as TJS.Definition;
+  const named = Object.entries(renamed.definitions ?? {}).map(
+    ([name, one]) => [shortName(name), one] as const,
+  );
+  if (new Set(named.map(([name]) => name)).size < named.length)
+    throw new Error(`two types of one name: ${named.map(([name]) => name)}`);
+  if (named.length > 0) renamed.definitions = Object.fromEntries(named.sort(([a], [b]) => (a < b ? -1 : 1)));
+  return renamed;
+}
+
+if (import.meta.main) {
+  rmSync(join(ROOT, FOLDER), { recursive: true, force: true });
+  mkdirSync(join(ROOT, FOLDER), { recursive: true });
+  for (const [path, text] of schemas()) writeFileSync(join(ROOT, path), text);
+}

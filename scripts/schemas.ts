@@ -104,7 +104,8 @@ function withShortNames(schema: TJS.Definition): TJS.Definition {
 }
 
 if (import.meta.main) {
+  const made = schemas();
   rmSync(join(ROOT, FOLDER), { recursive: true, force: true });
   mkdirSync(join(ROOT, FOLDER), { recursive: true });
-  for (const [path, text] of schemas()) writeFileSync(join(ROOT, path), text);
+  for (const [path, text] of made) writeFileSync(join(ROOT, path), text);
 }

@@ -5,6 +5,8 @@ import { queueArg } from '../../queueFlags.ts';
 import { formatBytes, formatCount } from '../../ui/format.ts';
 import { describeContent } from '../../ui/messages.ts';
 
+type Peeked = Awaited<ReturnType<typeof peekQueue>>;
+
 /** Lines of one message; an event message may hold 2,000 events. */
 const MOST_LINES = 20;
 
@@ -21,7 +23,7 @@ export default class QueuePeek extends BaseCommand {
     '<%= config.bin %> queue peek rows.bulk --limit 100 --json',
   ];
 
-  async run(): Promise<Awaited<ReturnType<typeof peekQueue>>> {
+  async run(): Promise<Peeked> {
     const { args, flags } = await this.parse(QueuePeek);
     const { peekQueue } = await import('../../engine/admin/queues.ts');
     const result = await this.withCluster(flags, (cluster) => peekQueue(cluster, args.queue, flags.limit));

@@ -36,6 +36,8 @@ export interface FeedCache extends FeedChanges {
   readonly pages?: PageCache;
   /** What is held of some feeds, or of all that this process knows, for proving it: user and feed. */
   entries(userIds?: readonly number[]): AsyncIterable<[number, CachedFeed]>;
+  /** Keys that hold a user, or something of theirs. Only where the cache is shared. */
+  traces?(userId: number): Promise<number>;
   stats(): CacheStats;
   health(): CacheHealth;
   close(): Promise<void>;
@@ -97,6 +99,7 @@ export interface PageCache {
   readonly sealed: {
     get(name: string): SealedPage | undefined;
     set(name: string, page: SealedPage): unknown;
+    clear(): void;
   };
   /** The posts that are not deleted, by id. `load`: those that are not held. undefined where the cache is away. */
   posts(

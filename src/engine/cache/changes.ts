@@ -24,4 +24,6 @@ export interface FeedChanges {
   /** A post has another text. `load`: as it is now; undefined where it is gone. */
   edited(post: FeedEntry, load: () => Promise<Post | undefined>): Promise<void>;
   deleted(post: FeedEntry): Promise<void>;
+  /** Nothing of a user who was erased, nor anything that names them, is held any more. Goes through all that is held. */
+  erased(userId: number): Promise<void>;
 }

@@ -70,6 +70,7 @@ export const notifiedChanges: FeedChanges = {
   posted: done,
   edited: done,
   deleted: done,
+  erased: done,
 };
 
 /** The slots a payload names. */

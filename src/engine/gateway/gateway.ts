@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
+import { batched } from '../cache/batched.ts';
 import type { FeedCache } from '../cache/cache.ts';
 import { databaseName } from '../cache/redis/epoch.ts';
+import { hearErasures } from '../live/erasures.ts';
 import { type Connection, openHub } from '../live/hub.ts';
 import { joinCluster } from '../live/membership.ts';
 import { confirmUnfollows } from '../live/unfollows.ts';
@@ -9,6 +11,7 @@ import { REQUEST_LIMITS } from '../resilience/limits.ts';
 import { Resources } from '../resources.ts';
 import type { SocialContext } from '../social/context.ts';
 import { Passwords } from '../social/passwords.ts';
+import { missingUsers } from '../store/users.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { listenError } from '../telemetry/metricsServer.ts';
 import { openAddresses } from './address.ts';
@@ -23,6 +26,9 @@ import { takeTicket } from './tickets.ts';
 const DRAIN_SHARE = 0.5;
 /** A key that was revoked is honoured no longer. */
 const READ_KEYS_EVERY_MS = 5_000;
+
+/** Of those who open a socket at the same time. */
+const USERS_A_LOOK = 1_000;
 
 export interface GatewayOptions {
   readonly host: string;
@@ -100,6 +106,10 @@ export async function startGateway(
       clearTimeout(late);
     };
     resources.add('HTTP server', () => closeApp(0));
+    const exists = batched(USERS_A_LOOK, async (ids: readonly number[]) => {
+      const missing = await db.repeat(() => missingUsers(db, [...new Set(ids)]));
+      return ids.map((id) => !missing.includes(id));
+    });
     const authenticate = async (query: URLSearchParams, ip: string) => {
       const stranger = { ip, userId: undefined, writes: false };
       const ticket = query.get('ticket');
@@ -114,6 +124,9 @@ export async function startGateway(
       });
       // A socket costs more than a request: it is announced, and may have its feed read.
       await limiter.admit({ ...stranger, userId });
+      // A token outlives its user, whose sockets were closed for good.
+      if (!(await exists('', userId)))
+        throw new FeedctlError('INVALID_TOKEN', `there is no user ${userId} any more`);
       return userId;
     };
     const sockets = serveSockets(app.server, { hub, authenticate, addressOf, log, metrics }, options.sockets);
@@ -129,6 +142,8 @@ export async function startGateway(
     isLive = () => membership.live;
     const confirming = await confirmUnfollows({ db, log }, hub);
     resources.add('unfollows', () => confirming.close());
+    const hearing = await hearErasures(db, hub, context.cache);
+    resources.add('erasures', () => hearing.close());
     const unwatch = metrics && [
       metrics.watch('feedctl_gateway_sockets', () => hub.sockets),
       metrics.watch('feedctl_gateway_pushed_total', () => hub.pushed),

@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { FeedctlError } from '../model/errors.ts';
 import type { Queryable } from '../store/database.ts';
 import { insertTicket, removeTicket } from '../store/tickets.ts';
+import { getUser } from '../store/users.ts';
 
 /** From the answer to the opening of a WebSocket, at any gateway. */
 const TICKET_SECONDS = 30;
@@ -9,11 +10,13 @@ const TICKET_SECONDS = 30;
 /** What is stored opens nothing. */
 const hashOf = (ticket: string): Buffer => createHash('sha256').update(ticket).digest();
 
-/** A ticket that opens one WebSocket as that user: unlike a token it may be seen in a log. */
+/** A ticket that opens one WebSocket as that user: unlike a token it may be seen in a log. Throws USER_NOT_FOUND. */
 export async function issueTicket(
   db: Queryable,
   userId: number,
 ): Promise<{ ticket: string; expiresIn: number }> {
+  // A token outlives its user, of whom nothing is to be left.
+  await getUser(db, userId);
   const ticket = randomBytes(24).toString('base64url');
   await insertTicket(db, { hash: hashOf(ticket), userId, seconds: TICKET_SECONDS });
   return { ticket, expiresIn: TICKET_SECONDS };

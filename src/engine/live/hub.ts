@@ -185,6 +185,12 @@ export class Hub {
     this.#roster.update([session.userId]).catch(() => {});
   }
 
+  /** Closes every socket of a user who is no more. */
+  closeUser(userId: number): void {
+    for (const { socket } of this.#online.get(userId) ?? [])
+      socket.close(CLOSE_CODES.policy, 'the user is gone');
+  }
+
   /** What could not be announced is tried again. */
   retryAnnouncing(): Promise<void> {
     return this.#roster.retry();

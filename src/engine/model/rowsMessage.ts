@@ -188,3 +188,19 @@ function rowsWithoutUser(bytes: Buffer, at: number, posts: number): Buffer {
   }
   return rows;
 }
+
+/** The same message without an author and without a reader; undefined where no row is left. Throws BUS_MESSAGE_INVALID. */
+export function rowsWithout(bytes: Buffer, userId: number): Buffer | undefined {
+  const header = readRows(bytes);
+  const left = new RowsMessage();
+  for (const { at, posts, users } of blocksOf(bytes)) {
+    const authorId = readId(bytes, at + 6);
+    if (authorId === userId) continue;
+    const usersAt = at + BLOCK_BYTES + 8 * posts;
+    const block = { authorId, postIds: readIds(bytes.subarray(at + BLOCK_BYTES, usersAt)) };
+    for (const id of readIds(bytes.subarray(usersAt, usersAt + 8 * users)))
+      if (id !== userId) left.add(Math.floor(id / 2 ** 32), id % 2 ** 32, block);
+  }
+  const { run, committedAt, feedsOnly } = header;
+  return left.rows > 0 ? left.seal({ run, committedAt, ...(feedsOnly && { feedsOnly }) }) : undefined;
+}

@@ -107,3 +107,35 @@ export async function countDeadLetters(db: Queryable): Promise<Map<string, numbe
   );
   return new Map(rows.map(({ queue, count }) => [queue, count]));
 }
+
+/** Whole letters in the order of their ids. */
+export async function deadLettersAfter(
+  db: Queryable,
+  after: number,
+  limit: number,
+): Promise<{ id: number; body: Buffer }[]> {
+  const { rows } = await db.query<{ id: number; body: Buffer }>(
+    'select id, body from bus.dead_letters where id > $1 order by id limit $2',
+    [after, limit],
+  );
+  return rows;
+}
+
+/** `body` undefined: it is discarded. */
+export async function replaceDeadLetter(db: Queryable, id: number, body: Buffer | undefined): Promise<void> {
+  if (body) await db.query('update bus.dead_letters set body = $2 where id = $1', [id, body]);
+  else await db.query('delete from bus.dead_letters where id = $1', [id]);
+}
+
+/** Messages that wait in the database, whatever their queue. A broker's cannot be looked at. */
+export async function waitingBodies(
+  db: Queryable,
+  after: number,
+  limit: number,
+): Promise<{ id: number; body: Buffer }[]> {
+  const { rows } = await db.query<{ id: number; body: Buffer }>(
+    'select id, body from bus.messages where id > $1 order by id limit $2',
+    [after, limit],
+  );
+  return rows;
+}

@@ -220,3 +220,12 @@ export async function noteProgress(
 export async function mayEnd(db: Queryable, halfDone: string): Promise<void> {
   await db.query('update operations set half_done = null where half_done = $1', [halfDone]);
 }
+
+/** The newest operation of that work, in whatever state. */
+export async function lastOperation(db: Queryable, kind: string, key: string): Promise<number | undefined> {
+  const { rows } = await db.query<{ id: number }>(
+    'select id from operations where kind = $1 and key = $2 order by id desc limit 1',
+    [kind, key],
+  );
+  return rows[0]?.id;
+}

@@ -21,6 +21,7 @@ import {
 import { editOf, type Kind, keyOf, marksOf, SECONDS_TO_LIVE } from './keys.ts';
 import { openPages } from './pages.ts';
 import { RedisState, type State } from './state.ts';
+import { keysNaming } from './traces.ts';
 
 /** Feeds of one MGET where all are looked at: some 2 MB. */
 const FEEDS_A_LOOK = 100;
@@ -171,6 +172,23 @@ export async function openRedisCache(
     },
     async deleted({ postId }) {
       await state.tell((now) => edit(now, postId, packDeleted()), { seen: true });
+    },
+    async erased(userId) {
+      await state.tell(
+        async (now) => {
+          for await (const keys of keysNaming(state, now, userId))
+            await state.connection.remove(now.runId, keys);
+        },
+        { seen: true },
+      );
+    },
+    async traces(userId) {
+      let count = 0;
+      await state.run(async (now) => {
+        count = 0;
+        for await (const keys of keysNaming(state, now, userId)) count += keys.length;
+      });
+      return count;
     },
     async *entries(userIds = []) {
       for (let from = 0; from < userIds.length; from += FEEDS_A_LOOK) {

@@ -14,6 +14,7 @@ const CONNECT_TIMEOUT_MS = 2_000;
 const MAX_RETRY_MS = 2_000;
 /** So many timeouts in a row, and the connection is replaced: it is used again when the server has answered on it. */
 const TIMEOUTS_TO_TRIP = 2;
+const KEYS_A_SCAN = 200;
 /** In metrics. */
 const CACHE = { dependency: 'cache' } as const;
 const OLDEST_VERSION = [6, 2] as const;
@@ -133,6 +134,22 @@ export class RedisConnection {
 
   async getMany(runId: string, keys: readonly Buffer[]): Promise<(Buffer | null)[]> {
     return keys.length === 0 ? [] : this.#run(runId, () => this.#redis.mgetBuffer(...keys));
+  }
+
+  /** Keys that match, some hundreds at a time; one may come twice. */
+  async *keys(runId: string, match: string): AsyncGenerator<Buffer[]> {
+    let cursor = '0';
+    do {
+      const [next, keys] = await this.#run(runId, () =>
+        this.#redis.scanBuffer(cursor, 'MATCH', match, 'COUNT', KEYS_A_SCAN),
+      );
+      cursor = String(next);
+      if (keys.length > 0) yield keys;
+    } while (cursor !== '0');
+  }
+
+  async remove(runId: string, keys: readonly Buffer[]): Promise<void> {
+    await this.#run(runId, () => this.#redis.unlink(...keys));
   }
 
   async close(): Promise<void> {

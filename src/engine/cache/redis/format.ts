@@ -108,6 +108,15 @@ export function unpackPost(id: number, bytes: Buffer): Post | undefined {
   };
 }
 
+/** Whether a feed or a post has to do with a user. What a lease gathers is gone in seconds, and not looked at. */
+export function namesUser(bytes: Buffer, userId: number): boolean {
+  if (bytes[0] === KIND.post) return readId(bytes, 13) === userId;
+  if (bytes[0] !== KIND.feed) return false;
+  const base = LIST_AT + 8 * (bytes.readUInt32BE(1) + bytes.readUInt32BE(5));
+  for (let at = LIST_AT; at < base; at += 8) if (readId(bytes, at) === userId) return true;
+  return unpackSlice(bytes.subarray(base)).entries.some(({ authorId }) => authorId === userId);
+}
+
 const SLOT_BITS = 20;
 
 /** The slot of an id among the marks: whether anything may be held in it. Takes the halves of the id. */

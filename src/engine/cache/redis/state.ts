@@ -51,6 +51,11 @@ export class RedisState {
     }
   }
 
+  /** What all keys of this cluster begin with, those of epochs that are over and of limits too. */
+  get base(): string {
+    return `feedctl:${this.#database}:`;
+  }
+
   /** Throws CACHE_UNREACHABLE. */
   async now(): Promise<State> {
     for (let tries = 0; tries < TRIES; tries += 1) {
@@ -59,7 +64,7 @@ export class RedisState {
       const { runId } = server;
       const known = this.#state;
       if (known && known.runId === runId && known.epoch === this.epoch.number) return known;
-      const base = `feedctl:${this.#database}:${runId}:`;
+      const base = `${this.base}${runId}:`;
       const key = `${base}state`;
       const nonce = randomBytes(6).toString('hex');
       const text = String(await this.connection.script('ADOPT', runId, key, this.epoch.number, nonce));

@@ -1,0 +1,59 @@
+import { Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import type { ErasePlan, EraseResult } from '../../engine/admin/eraseUser.ts';
+import { dryRunFlag, userArg } from '../../flags.ts';
+import { formatCount } from '../../ui/format.ts';
+
+type UserEraseResult = EraseResult & { readonly dryRun: boolean };
+
+export default class UserErase extends BaseCommand {
+  static override summary = 'Erase a user from everything there is: for good';
+  static override description =
+    'Posts, follows both ways, feed rows of theirs and about them, events, caches, sockets, tickets, dead letters; the counts of those they followed are mended. At the end every table and the cache are looked through, and it exits 1 where anything is left. The log of operations keeps the id, and that it was erased. It waits for rows that are on their way, so workers have to run; run it again after an interruption, it goes on.';
+  static override args = { user: userArg({ description: 'id of the user', required: true }) };
+  static override flags = {
+    'dry-run': dryRunFlag,
+    yes: Flags.string({ char: 'y', description: 'the id once more, to confirm without being asked' }),
+  };
+  static override examples = [
+    '<%= config.bin %> user erase 42 --dry-run',
+    '<%= config.bin %> user erase 42 --yes 42 --json',
+  ];
+
+  async run(): Promise<UserEraseResult> {
+    const { args, flags } = await this.parse(UserErase);
+    const { user: userId } = args;
+    const dryRun = flags['dry-run'];
+    const { ERASE_STEPS, eraseUser, planErasure } = await import('../../engine/admin/eraseUser.ts');
+    const progress = this.progress('erasing');
+    const { signal } = this;
+    const result = await this.withCluster(flags, async (cluster): Promise<UserEraseResult> => {
+      const plan = await planErasure(cluster.db, userId);
+      if (dryRun) return { ...plan, left: [], dryRun };
+      const question = `User ${userId} is erased for good: ${describe(plan)}.`;
+      await this.confirmName(question, String(userId), flags.yes);
+      const onStep = (step: string, done: number) =>
+        progress.update({ done, total: ERASE_STEPS.length + 1, unit: `steps (${step})` });
+      return {
+        ...(await eraseUser(cluster, userId, { signal, onStep, onResume: this.onResume })),
+        dryRun,
+      };
+    }).finally(() => progress.end());
+    if (dryRun) this.log(`Would erase user ${userId}: ${describe(result)}.`);
+    else if (result.left.length === 0)
+      this.log(`Erased user ${userId}: ${describe(result)}. Nothing of them is left.`);
+    for (const { where, count } of result.left)
+      this.logToStderr(`Left: ${formatCount(count)} in ${where}; run it again.`);
+    if (result.left.length > 0) process.exitCode = 1;
+    return result;
+  }
+}
+
+const describe = ({ posts, followers, following, feedItems, events }: ErasePlan): string =>
+  [
+    `${formatCount(posts)} post(s)`,
+    `${formatCount(followers)} follower(s)`,
+    `${formatCount(following)} followed`,
+    `${formatCount(feedItems)} feed row(s)`,
+    `${formatCount(events)} event(s)`,
+  ].join(', ');

@@ -6,7 +6,8 @@ import { renderTable } from '../ui/table.ts';
 
 export default class Status extends BaseCommand {
   static override summary = 'Show what runs and how it is';
-  static override description = 'Exits 1 where a component is not ready.';
+  static override description =
+    'Exits 1 where a component is not ready, or the live lane of fan-out is paused: a post made now would not reach feeds.';
   static override examples = ['<%= config.bin %> status', '<%= config.bin %> status --json'];
 
   async run(): Promise<ClusterStatus> {

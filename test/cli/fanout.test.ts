@@ -99,6 +99,12 @@ async function operate(at: At): Promise<void> {
   );
   const posts = [first, second];
   for (let i = 0; i < 4; i += 1) posts.push(await post(at, `slowly ${i}`));
+  // What waits for its turn goes back to the queue, and comes again.
+  expect(await json(['fanout', 'pause', '--lane', 'live'], at)).toMatchObject({
+    workers: { standing: 1, of: 1 },
+  });
+  expect(JSON.parse((await feedctl(['status', '--json'], at)).stdout)).toMatchObject({ ready: false });
+  await json(['fanout', 'resume', '--lane', 'live'], at);
   await waitUntil(async () => (await shown(at)).length === posts.length);
   expect(await shown(at)).toEqual(posts.reverse());
   await waitUntil(async () => (await feedctl(['feed', 'verify', '--all', '--json'], at)).status === 0);

@@ -15,8 +15,7 @@ const LOOKED_INTO = 200;
 interface Listed extends QueueView {
   readonly details?: readonly QueueDetail[];
   readonly above?: readonly Above[];
-  /** Of --until: whether they were empty, and after how long. */
-  readonly empty?: boolean;
+  /** Of --until: how long it took. */
   readonly seconds?: number;
 }
 
@@ -24,7 +23,7 @@ export default class QueueList extends BaseCommand {
   static override summary =
     'Show the backlog: what waits in each queue, how fast it moves, and when it will be gone';
   static override description =
-    'Rates are of the interval, of messages: one may hold 2,000 events or 8,192 rows. What left a queue is counted by who consumes it and noted once a second. With limits it exits 1 where a queue is above one, for monitoring; an age that cannot be told, of messages on RabbitMQ that nobody consumes, counts as above. --until empty waits, and exits 1 at the timeout, 3 after Ctrl-C. With --watch --json each look is a line of its own. --detail reads the first 200 messages of each queue: on RabbitMQ as `queue peek` does, where nobody consumes them.';
+    'Rates are of the interval, of messages: one may hold 2,000 events or 8,192 rows. What left a queue is counted by who consumes it and noted once a second. With limits it exits 1 where a queue is above one, for monitoring; an age that cannot be told, of messages on RabbitMQ that nobody consumes, counts as above. --until empty waits until two looks in a row have found nothing, in the outbox neither, and exits 1 at the timeout, 3 after Ctrl-C. With --watch --json each look is a line of its own. --detail reads the first 200 messages of each queue: on RabbitMQ as `queue peek` does, where nobody consumes them.';
   static override flags = {
     queue: Flags.string({ description: 'only this queue', multiple: true }),
     detail: Flags.boolean({ description: 'which authors and posts make up what waits' }),
@@ -90,7 +89,7 @@ export default class QueueList extends BaseCommand {
       timeout: number | undefined;
     },
   ): Promise<Listed | undefined> {
-    const { isEmpty, watchQueues } = await import('../../engine/admin/queues.ts');
+    const { NOTHING_SEEN, watchQueues } = await import('../../engine/admin/queues.ts');
     const { signal } = this;
     const closed = new AbortController();
     process.stdout.once('error', () => closed.abort());
@@ -100,7 +99,7 @@ export default class QueueList extends BaseCommand {
     const progress = this.progress('emptying');
     const startedAt = performance.now();
     const seconds = () => Math.round((performance.now() - startedAt) / 100) / 10;
-    let view: QueueView = { queues: [], lanes: [] };
+    let view = NOTHING_SEEN;
     let most = 0;
     let outcome: 'empty' | 'late' | 'stopped' = 'stopped';
     let noted = '';
@@ -115,7 +114,7 @@ export default class QueueList extends BaseCommand {
         if (notes !== noted) this.logToStderr(notes);
         noted = notes;
       }
-      if (flags.until && isEmpty(view.queues)) outcome = 'empty';
+      if (flags.until && view.empty) outcome = 'empty';
       else if (flags.timeout !== undefined && seconds() >= flags.timeout) outcome = 'late';
       else continue;
       break;
@@ -135,7 +134,7 @@ export default class QueueList extends BaseCommand {
         ? `Empty after ${formatDuration(seconds())}.`
         : textOf(view, Boolean(process.stdout.isTTY)),
     );
-    return { ...view, empty: outcome === 'empty', seconds: seconds() };
+    return { ...view, seconds: seconds() };
   }
 }
 

@@ -1,8 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Bus, LASTING, type QueueDepth, type QueueName, type Settled } from '../bus/bus.ts';
 import { isFeedctlError } from '../model/errors.ts';
+import { MAX_ID } from '../model/ids.ts';
 import type { LaneState } from '../model/lanes.ts';
 import type { Database } from '../store/database.ts';
+import { anyUndispatched } from '../store/events.ts';
 import { readLanes } from '../store/lanes.ts';
 import { type Composition, lanesOfQueue, Tally } from './composition.ts';
 import { type MessageContent, messageContent } from './messageContent.ts';
@@ -27,11 +29,14 @@ export interface QueueLook {
   readonly depths: readonly QueueDepth[];
   readonly settled: readonly Settled[];
   readonly lanes: readonly LaneState[];
+  /** Events are committed that no queue has yet. */
+  readonly outbox: boolean;
 }
 
 async function look({ db, bus }: Context): Promise<QueueLook> {
+  const outbox = await anyUndispatched(db, MAX_ID);
   const settled = await bus.settled();
-  return { depths: await bus.depths(), settled, atMs: Date.now(), lanes: await readLanes(db) };
+  return { depths: await bus.depths(), settled, atMs: Date.now(), lanes: await readLanes(db), outbox };
 }
 
 /** What has left a queue a second between two looks, by each member's own clock of notes. */
@@ -84,6 +89,10 @@ export function queueRows(before: QueueLook | undefined, now: QueueLook): QueueR
 export interface QueueView {
   readonly queues: readonly QueueRow[];
   readonly lanes: readonly LaneState[];
+  /** Events are committed that no queue has yet: for milliseconds, or where queues are full or the bus is away. */
+  readonly outbox: boolean;
+  /** Nothing waits or is in hand, as two looks in a row have found: what a member holds is told a second late. */
+  readonly empty: boolean;
 }
 
 /**
@@ -96,28 +105,31 @@ export async function* watchQueues(
 ): AsyncGenerator<QueueView> {
   const { intervalMs, signal, only } = options;
   let before: QueueLook | undefined;
+  let emptyBefore = false;
   while (!signal.aborted) {
     const now = await look(context);
     const queues = queueRows(before, now).filter(({ queue }) => !only || only.includes(queue));
     before = now;
-    yield { queues, lanes: now.lanes };
+    const { lanes, outbox } = now;
+    const emptyNow = queues.every((row) => row.ready + row.unacked === 0) && (!outbox || only !== undefined);
+    yield { queues, lanes, outbox, empty: emptyNow && emptyBefore };
+    emptyBefore = emptyNow;
     await sleep(intervalMs, undefined, { signal }).catch(() => {});
   }
 }
+
+export const NOTHING_SEEN: QueueView = { queues: [], lanes: [], outbox: false, empty: false };
 
 /** Once, with rates over the interval; without them where it is 0. */
 export async function listQueues(
   context: Context,
   options: { intervalMs: number; signal: AbortSignal; only?: readonly string[] | undefined },
 ): Promise<QueueView> {
-  let view: QueueView = { queues: [], lanes: [] };
+  let view = NOTHING_SEEN;
   for await (view of watchQueues(context, options))
     if (options.intervalMs === 0 || view.queues.every((row) => row.inPerSecond !== null)) break;
   return view;
 }
-
-export const isEmpty = (queues: readonly QueueRow[]): boolean =>
-  queues.every((row) => row.ready + row.unacked === 0);
 
 /** A queue that is above a limit. */
 export interface Above {

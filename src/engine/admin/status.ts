@@ -17,7 +17,7 @@ export interface Component {
 
 export interface ClusterStatus {
   readonly context: string;
-  /** Every component is ready: a post made now reaches feeds and sockets. */
+  /** Every component is ready, and the live lane not paused: a post made now reaches feeds and sockets. */
   readonly ready: boolean;
   readonly components: readonly Component[];
   readonly queues: readonly QueueDepth[];
@@ -89,13 +89,15 @@ export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatu
         'none ready',
     },
   ];
+  const lanes = await readLanes(db);
+  const standing = lanes.some(({ lane, paused }) => lane === 'live' && paused);
   return {
     context: config.context,
     // Without its cache the cluster is slower, and no less ready.
-    ready: components.every((part) => part.ready || part.name === 'cache'),
+    ready: !standing && components.every((part) => part.ready || part.name === 'cache'),
     components,
     queues,
-    lanes: await readLanes(db),
+    lanes,
     workers,
     gateways,
   };

@@ -19,6 +19,7 @@ const look = (atMs: number, parts: Partial<QueueLook>): QueueLook => ({
   depths: [],
   settled: [],
   lanes: running,
+  outbox: false,
   ...parts,
 });
 const row = (before: QueueLook | undefined, now: QueueLook, queue: string) =>

@@ -8,7 +8,7 @@ import {
 } from '../feed/rebuild.ts';
 import { allUsers, listedUsers } from '../feed/rebuildUsers.ts';
 import type { Database } from '../store/database.ts';
-import { noteProgress, runOperation, type Work } from '../store/operations.ts';
+import { noteLane, noteProgress, runOperation, type Work } from '../store/operations.ts';
 import { readUserFile } from './userFile.ts';
 
 export interface RebuildManyOptions extends Omit<RebuildOptions, 'changes' | 'bus'> {
@@ -34,8 +34,9 @@ export async function rebuildMany(
   const inputs = listed ? [listed.input] : [];
   const work = { kind: 'rebuild', key, inputs, signal: options.signal, onResume };
   return runOperation<RebuildProgress, RebuildResult>(db, work, ({ id, progress, signal }) =>
-    rebuildFrom(db, source, { ...how, signal }, progress, (session, now, total) =>
-      noteProgress(session, id, now, { done: now.users, total, unit: 'feeds' }),
-    ),
+    rebuildFrom(db, source, { ...how, signal }, progress, {
+      begin: (now, total) => noteProgress(db, id, now, { done: 0, total, unit: 'feeds' }),
+      chunk: (session, noted) => noteLane(session, id, noted),
+    }),
   );
 }

@@ -2,8 +2,9 @@ import type { Bus } from '../bus/bus.ts';
 import type { FeedChanges } from '../cache/changes.ts';
 import { notifiedChanges } from '../cache/invalidation.ts';
 import { FeedctlError } from '../model/errors.ts';
+import { MAX_ID } from '../model/ids.ts';
 import { keepPace } from '../resilience/pace.ts';
-import { type Database, isDuplicate, type Session } from '../store/database.ts';
+import { type Database, isDuplicate, type Queryable, type Session } from '../store/database.ts';
 import { inParallel } from '../store/parallel.ts';
 import { type FeedsRebuilt, planRebuild, rebuildFeeds } from '../store/rebuild.ts';
 import { repeatedTransaction } from '../store/steps.ts';
@@ -13,6 +14,8 @@ import { allUsers, type UserSource } from './rebuildUsers.ts';
 
 /** On Citus, where each shard's feeds are a transaction of their own. */
 const SHARDS_AT_A_TIME = 4;
+/** Otherwise, in transactions of their own: one for each of a small machine's cores. */
+const LANES = 2;
 
 export interface RebuildResult {
   readonly users: number;
@@ -24,12 +27,28 @@ export interface RebuildResult {
   readonly seconds: number;
 }
 
-/** How far a rebuild has come: `after` is the last user who is done. */
-export interface RebuildProgress extends RebuildResult {
+type Counts = Omit<RebuildResult, 'seconds'>;
+
+/** Users above `after`, up to and with `upTo`, are still to be done. */
+export interface RebuildLane extends Counts {
   readonly after: number;
+  readonly upTo: number;
 }
 
-const NOTHING: RebuildProgress = { after: 0, users: 0, items: 0, added: 0, removed: 0, seconds: 0 };
+/** How far a rebuild has come. */
+export interface RebuildProgress {
+  readonly lanes: readonly RebuildLane[];
+  readonly seconds: number;
+}
+
+/** What an operation notes of a rebuild: at its beginning, and in the transaction of each chunk, or on Citus after it. */
+export interface RebuildNotes {
+  begin(progress: RebuildProgress, total: number): Promise<void>;
+  chunk(
+    session: Queryable,
+    noted: { index: number; lane: RebuildLane; done: number; seconds: number },
+  ): Promise<void>;
+}
 
 export interface RebuildOptions {
   readonly changes?: FeedChanges;
@@ -40,7 +59,7 @@ export interface RebuildOptions {
   /** Feeds a second at most. */
   readonly rate?: number | undefined;
   /** `before`: feeds of earlier runs, which are among those of `progress`. */
-  readonly onProgress?: (progress: RebuildProgress, total: number, before: number) => void;
+  readonly onProgress?: (progress: RebuildResult, total: number, before: number) => void;
 }
 
 /**
@@ -63,64 +82,129 @@ export async function rebuild(
 }
 
 /**
- * The feeds of these users, in chunks of some milliseconds, on from where an earlier run was. `note` is called in the
- * transaction of each chunk, or on Citus after it: what is noted is done. Throws INTERRUPTED.
+ * The feeds of these users, in chunks of some milliseconds, on from where an earlier run was. What is noted is done. Throws
+ * INTERRUPTED.
  */
 export async function rebuildFrom(
   db: Database,
   source: UserSource,
   options: RebuildOptions,
-  earlier: RebuildProgress = NOTHING,
-  note?: (session: Session | Database, progress: RebuildProgress, total: number) => Promise<void>,
+  earlier?: RebuildProgress,
+  notes?: RebuildNotes,
 ): Promise<RebuildResult> {
   const startedAt = performance.now();
-  const { signal, rate } = options;
+  const { signal } = options;
   const total = await source.count();
-  const topology = await db.topology();
-  const shards = Math.max(1, topology.shards.length);
-  const live = new LiveFirst(options.bus);
-  const size = new ChunkSize(rate && Math.ceil(rate / 4 / shards));
-  const rebuilder = new Rebuilder(db, topology.distributed, options, { tellAll: false, durable: false });
-  let progress = earlier;
-  for (;;) {
-    const ids = await source.after(progress.after, size.feeds * shards);
-    if (ids.length === 0) return withoutCursor(progress);
-    if (signal?.aborted)
-      throw new FeedctlError(
-        'INTERRUPTED',
-        `the rebuild was interrupted after ${progress.users} of ${total} feeds; those are done`,
-      );
-    const chunkAt = performance.now();
-    const sofar = (parts: readonly FeedsRebuilt[]): RebuildProgress => {
-      const sum = (of: (part: FeedsRebuilt) => number) => parts.reduce((all, part) => all + of(part), 0);
-      return {
-        after: ids.at(-1)!,
-        users: progress.users + ids.length,
-        items: progress.items + sum((part) => part.items),
-        added: progress.added + sum((part) => part.added),
-        removed: progress.removed + sum((part) => part.removed),
-        seconds: earlier.seconds + (performance.now() - startedAt) / 1_000,
-      };
+  const { distributed } = await db.topology();
+  const lanes = [...(earlier?.lanes ?? (await lanesOf(source, total, distributed ? 1 : LANES)))];
+  if (!earlier) await notes?.begin({ lanes, seconds: 0 }, total);
+  const before = sumOf(lanes, (lane) => lane.users);
+  const now = (): RebuildResult => ({
+    users: sumOf(lanes, (lane) => lane.users),
+    items: sumOf(lanes, (lane) => lane.items),
+    added: sumOf(lanes, (lane) => lane.added),
+    removed: sumOf(lanes, (lane) => lane.removed),
+    seconds: (earlier?.seconds ?? 0) + (performance.now() - startedAt) / 1_000,
+  });
+  const failed = new AbortController();
+  const stop = signal ? AbortSignal.any([signal, failed.signal]) : failed.signal;
+  const rebuilder = new Rebuilder(db, distributed, options, { tellAll: false, durable: false });
+  const live = new LiveFirst(options.dryRun ? undefined : options.bus);
+  const rate = options.rate && options.rate / lanes.length;
+  const run = async (index: number) => {
+    const progress = {
+      current: () => lanes[index]!,
+      set: (lane: RebuildLane) => {
+        lanes[index] = lane;
+        options.onProgress?.(now(), total, before);
+      },
+      note: async (session: Queryable, lane: RebuildLane) =>
+        notes?.chunk(session, {
+          index,
+          lane,
+          done: lane.users - lanes[index]!.users,
+          seconds: now().seconds,
+        }),
     };
-    if (topology.distributed) {
-      const groups = topology.group(ids, (id) => id);
-      const parts = await inParallel(groups, SHARDS_AT_A_TIME, (group) => rebuilder.chunk(group));
-      progress = sofar(parts);
-      await note?.(db, progress, total);
-    } else {
-      const part = await rebuilder.chunk(ids, async (session, done) => note?.(session, sofar([done]), total));
-      progress = sofar([part]);
+    try {
+      await rebuildLane(db, source, rebuilder, progress, { live, rate, stop });
+    } catch (error) {
+      failed.abort();
+      throw error;
     }
-    options.onProgress?.(progress, total, earlier.users);
-    const tookMs = performance.now() - chunkAt;
-    size.took(tookMs);
-    if (!options.dryRun) await live.rest(tookMs, signal);
-    // Told to stop meanwhile: the next round says so.
-    await keepPace(progress.users - earlier.users, { rate, startedAt, signal }).catch(() => {});
-  }
+  };
+  await inParallel([...lanes.keys()], lanes.length, run);
+  if (signal?.aborted && lanes.some(({ after, upTo }) => after < upTo))
+    throw new FeedctlError(
+      'INTERRUPTED',
+      `the rebuild was interrupted after ${now().users} of ${total} feeds; those are done`,
+    );
+  return now();
 }
 
-const withoutCursor = ({ after: _, ...result }: RebuildProgress): RebuildResult => result;
+const sumOf = <T>(parts: readonly T[], of: (part: T) => number): number =>
+  parts.reduce((sum, part) => sum + of(part), 0);
+
+/** Equal parts of the users, those who come meanwhile in the last. */
+async function lanesOf(source: UserSource, total: number, count: number): Promise<RebuildLane[]> {
+  const lanes: RebuildLane[] = [];
+  let after = 0;
+  for (let n = 1; n <= count; n += 1) {
+    const last = n < count ? await source.at(Math.floor((total * n) / count)) : undefined;
+    const upTo = last ?? MAX_ID;
+    lanes.push({ after, upTo, users: 0, items: 0, added: 0, removed: 0 });
+    if (upTo === MAX_ID) break;
+    after = upTo;
+  }
+  return lanes;
+}
+
+/** One lane to its end, or until it is told to stop. `note`: in a chunk's transaction, or on Citus after it. */
+async function rebuildLane(
+  db: Database,
+  source: UserSource,
+  rebuilder: Rebuilder,
+  progress: {
+    current(): RebuildLane;
+    set(lane: RebuildLane): void;
+    note(session: Queryable, lane: RebuildLane): Promise<void>;
+  },
+  { live, rate, stop }: { live: LiveFirst; rate: number | undefined; stop: AbortSignal },
+): Promise<void> {
+  const startedAt = performance.now();
+  const topology = await db.topology();
+  const shards = Math.max(1, topology.shards.length);
+  const size = new ChunkSize(rate && Math.ceil(rate / 4 / shards));
+  const first = progress.current().users;
+  while (!stop.aborted) {
+    const lane = progress.current();
+    const found = await source.after(lane.after, size.feeds * shards);
+    const ids = found.filter((id) => id <= lane.upTo);
+    if (ids.length === 0) return progress.set({ ...lane, after: lane.upTo });
+    const doneWith = (parts: readonly FeedsRebuilt[]): RebuildLane => ({
+      after: ids.at(-1)!,
+      upTo: lane.upTo,
+      users: lane.users + ids.length,
+      items: lane.items + sumOf(parts, (part) => part.items),
+      added: lane.added + sumOf(parts, (part) => part.added),
+      removed: lane.removed + sumOf(parts, (part) => part.removed),
+    });
+    const chunk = async () => {
+      if (!topology.distributed) {
+        const note = async (session: Session, done: FeedsRebuilt) => progress.note(session, doneWith([done]));
+        return progress.set(doneWith([await rebuilder.chunk(ids, note)]));
+      }
+      const groups = topology.group(ids, (id) => id);
+      const done = doneWith(await inParallel(groups, SHARDS_AT_A_TIME, (group) => rebuilder.chunk(group)));
+      await progress.note(db, done);
+      progress.set(done);
+    };
+    size.took(await live.run(chunk, stop), live.busy);
+    // Told to stop meanwhile: the loop ends.
+    const done = progress.current().users - first;
+    await keepPace(done, { rate, startedAt, signal: stop }).catch(() => {});
+  }
+}
 
 class Rebuilder {
   readonly #db: Database;

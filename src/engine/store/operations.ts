@@ -216,6 +216,23 @@ export async function noteProgress(
   );
 }
 
+/**
+ * The same for one lane of work that goes on in several, whose progress is `{lanes: […], seconds}`: what the others note at
+ * the same time stays. `done`: by this lane since it last noted.
+ */
+export async function noteLane(
+  db: Queryable,
+  operationId: number,
+  { index, lane, done, seconds }: { index: number; lane: object; done: number; seconds: number },
+): Promise<void> {
+  await db.query(
+    `update operations set noted_at = now(), done = coalesce(done, 0) + $4,
+       progress = jsonb_set(progress, array['lanes', $2::text], $3) || jsonb_build_object('seconds', $5::float8)
+     where id = $1`,
+    [operationId, index, JSON.stringify(lane), done, seconds],
+  );
+}
+
 /** What was half done has been ended otherwise: operations that said so may be cancelled. */
 export async function mayEnd(db: Queryable, halfDone: string): Promise<void> {
   await db.query('update operations set half_done = null where half_done = $1', [halfDone]);

@@ -136,6 +136,14 @@ export async function countUsers(db: Queryable): Promise<number> {
   return rows[0]!.total;
 }
 
+/** The user at this place in rising order of ids, counted from 0. */
+export async function userIdAt(db: Queryable, place: number): Promise<number | undefined> {
+  const { rows } = await db.query<{ id: number }>('select id from users order by id offset $1 limit 1', [
+    place,
+  ]);
+  return rows[0]?.id;
+}
+
 export const USER_ORDERS = ['id', 'followers'] as const;
 
 /** A page of users. The cursor holds the order's key and the id, so that no page repeats or passes over a user. */

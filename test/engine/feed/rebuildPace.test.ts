@@ -1,0 +1,49 @@
+import { expect, test } from 'vitest';
+import type { Bus } from '../../../src/engine/bus/bus.ts';
+import { ChunkSize, LiveFirst } from '../../../src/engine/feed/rebuildPace.ts';
+import { listedUsers } from '../../../src/engine/feed/rebuildUsers.ts';
+
+test('chunks grow while they are quick, and shrink where they are slow, within bounds', () => {
+  const size = new ChunkSize();
+  const first = size.feeds;
+  size.took(30, false);
+  expect(size.feeds).toBe(first * 2);
+  for (let i = 0; i < 20; i += 1) size.took(1, false);
+  expect(size.feeds).toBe(1_000);
+  size.took(30, true);
+  expect(size.feeds, 'shorter where others wait').toBe(500);
+  for (let i = 0; i < 20; i += 1) size.took(10_000, false);
+  expect(size.feeds).toBe(10);
+  expect(new ChunkSize(3).feeds).toBe(3);
+});
+
+test('while live fan-out has work, chunks come one after the other; else side by side', async () => {
+  const most = async (queue: string) => {
+    const depths = async () => [{ queue, ready: 0, unacked: 1, oldestAgeMs: 1, deadLetters: 0 }];
+    const live = new LiveFirst({ depths } as Partial<Bus> as Bus);
+    const { signal } = new AbortController();
+    let now = 0;
+    let together = 0;
+    const work = async () => {
+      now += 1;
+      together = Math.max(together, now);
+      await new Promise((done) => setTimeout(done, 5));
+      now -= 1;
+    };
+    // The first look is made before any work.
+    await live.run(async () => {}, signal);
+    await Promise.all([live.run(work, signal), live.run(work, signal)]);
+    return { together, busy: live.busy };
+  };
+  expect(await most('rows.live')).toEqual({ together: 1, busy: true });
+  expect(await most('rows.bulk')).toEqual({ together: 2, busy: false });
+});
+
+test('users of a list come after any id, as many as asked for', async () => {
+  const users = listedUsers([3, 5, 8]);
+  expect(await users.after(0, 2)).toEqual([3, 5]);
+  expect(await users.after(3, 2)).toEqual([5, 8]);
+  expect(await users.after(6, 2)).toEqual([8]);
+  expect(await users.after(8, 2)).toEqual([]);
+  expect([await users.count(), await users.at(1), await users.at(3)]).toEqual([3, 5, undefined]);
+});

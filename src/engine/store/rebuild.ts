@@ -50,10 +50,13 @@ const COUNTS = `
          (select count(*)::integer from missing) as added, (select count(*)::integer from extra) as removed,
          array(select user_id from missing union select user_id from extra union select id from floors) as changed`;
 
-/** `again`: a row of somebody else's has come in between, or a row has a wrong author. */
+/**
+ * The users are named once more where rows change: of what comes out of the difference too much is expected, and the table
+ * would be read as a whole. `again`: a row of somebody else's has come in between, or a row has a wrong author.
+ */
 const apply = (again: boolean): string => `
   ${DIFFERENCE}, floored as (
-    update users set feed_floor = f.floor from floors f where users.id = f.id
+    update users set feed_floor = f.floor from floors f where users.id = f.id and users.id = any($1)
   ), added as (
     insert into feed_items (user_id, post_id, author_id)
     select user_id, post_id, author_id from missing order by 1, 2
@@ -64,7 +67,8 @@ const apply = (again: boolean): string => `
         : ''
     }
   ), gone as (
-    delete from feed_items i using extra e where i.user_id = e.user_id and i.post_id = e.post_id
+    delete from feed_items i using extra e
+    where i.user_id = any($1) and i.user_id = e.user_id and i.post_id = e.post_id
   ) ${COUNTS}`;
 
 export interface RebuildOptions {

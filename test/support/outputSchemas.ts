@@ -24,6 +24,8 @@ interface Schema {
 /** Refuses fields that are not documented. Those who read the output have to bear them: there may be more one day. */
 function close(schema: Schema, part: 'whole' | 'part' = 'whole'): Schema {
   const { $schema, ...closed } = schema;
+  // Anything may be there.
+  if (Object.keys(closed).length === 0) return closed;
   if (part === 'whole') closed.unevaluatedProperties = false;
   const each = (of: Record<string, Schema>, how?: 'part') =>
     Object.fromEntries(Object.entries(of).map(([name, one]) => [name, close(one, how)]));

@@ -20,7 +20,7 @@ export interface OperationRow {
   readonly finishedAt: Date | null;
   /** In numbers; null where it has noted none. */
   readonly progress: OperationProgress | null;
-  readonly result: Readonly<Record<string, unknown>> | null;
+  readonly result: { readonly [name: string]: unknown } | null;
   /** Why it failed. */
   readonly error: { readonly code: string; readonly message: string } | null;
   /** What would stay half done if it ended now, and how that is mended. */

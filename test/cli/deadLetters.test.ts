@@ -122,6 +122,20 @@ test.skipIf(!server)('dead letters on RabbitMQ', { timeout: 180_000 }, async () 
       await connection.close();
     },
   );
+  // One that is still at the broker says why a post is not in a feed.
+  for (const id of ['1', '2']) await json(['user', 'create', 'Ada', '--id', id], at);
+  await json(['follow', 'create', '2', '1'], at);
+  await sql(databaseUrl, 'alter table feed_items add constraint poison check (author_id <> 1) not valid');
+  const { id } = await json<{ id: number }>(['post', 'create', '1', 'hello'], at);
+  const why = async () => {
+    const outcome = await feedctl(['feed', 'explain', '2', String(id), '--json'], at);
+    return { status: outcome.status, ...JSON.parse(outcome.stdout) };
+  };
+  await expect.poll(why, { timeout: 60_000 }).toMatchObject({ status: 1, verdict: 'dead-lettered' });
+  await sql(databaseUrl, 'alter table feed_items drop constraint poison');
+  const { mend } = (await why()) as { mend: string };
+  await json([...mend.split(' ').slice(1)], at);
+  await expect.poll(why, { timeout: 60_000 }).toMatchObject({ status: 0, verdict: 'present' });
   worker.child.kill('SIGTERM');
   expect(await worker.ended).toMatchObject({ status: 0 });
 });

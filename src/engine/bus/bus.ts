@@ -96,14 +96,6 @@ export interface Settled {
   readonly atMs: number;
 }
 
-/** A message that was put aside. */
-export interface DeadLetter {
-  readonly queue: string;
-  readonly body: Buffer;
-  readonly reason: string;
-  readonly diedAt: Date;
-}
-
 /** A point in the life of some queues: everything published to them before it. */
 export interface BusMark {
   readonly queues: readonly MarkedQueue[];
@@ -154,8 +146,6 @@ export interface Bus {
    * broker each counts as handed out once more. Throws QUEUE_CONSUMED where the bus cannot show them beside a consumer.
    */
   peek(queue: QueueName, limit: number): Promise<WaitingMessage[]>;
-  /** Those whose bodies hold these bytes, newest first, at most 100. Only where looking at them leaves them as they are. */
-  deadLetters?(holding: Buffer): Promise<DeadLetter[]>;
   /** Moves dead letters that are still at a broker into `bus.dead_letters`, where they can be looked at. */
   collectDeadLetters?(): Promise<void>;
   /** Drops what waits in a queue, and the queue of a gateway that is gone. */

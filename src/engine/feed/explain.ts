@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Bus, type DeadLetter, type QueueDepth, STEPS } from '../bus/bus.ts';
+import { type Bus, type QueueDepth, STEPS } from '../bus/bus.ts';
 import type { FeedCache } from '../cache/cache.ts';
 import { isFeedctlError } from '../model/errors.ts';
 import { MAX_ID } from '../model/ids.ts';
@@ -7,6 +7,7 @@ import { type LaneName, laneTroubles } from '../model/lanes.ts';
 import { decodeEvents, packIds } from '../model/messages.ts';
 import { hasRow } from '../model/rowsMessage.ts';
 import type { Database } from '../store/database.ts';
+import { deadLettersHolding } from '../store/deadLetters.ts';
 import {
   followedSince,
   hasFeedRow,
@@ -269,13 +270,13 @@ async function absent(
   const startedAt = performance.now();
   const step = await stepNotPassed(bus, options);
   if (await hasFeedRow(db, user.id, post.id)) return presentOrUncached(context, user, post);
-  const letter = await deadLetterOf(bus, user, post);
+  const letter = await deadLetterOf(context, user, post);
   if (letter) {
     const planned = letter.queue.startsWith('rows.');
     return {
       verdict: 'dead-lettered',
       reason: `a message of ${letter.queue} was put aside at ${letter.diedAt.toISOString()}: ${letter.reason}`,
-      mend: repair(user.id),
+      mend: `feedctl dlq replay ${letter.id}`,
       way: {
         planned: planned ? ['done', ''] : ['waiting', 'put aside'],
         written: ['waiting', planned ? 'put aside' : ''],
@@ -306,14 +307,13 @@ async function absent(
     };
   }
   const mirrored = await isFollower(db, user.id, post.authorId);
-  const unread = before.some((one) => one.deadLetters > 0) && !bus.deadLetters;
   return {
     verdict: 'missing',
     reason: `${
       mirrored
         ? 'everything that was in the queues has been written, and its row is not there'
         : `fan-out does not know that ${user.id} follows ${post.authorId}: followers lacks the pair`
-    }${unread ? '; the broker has dead letters, whose content is not looked at' : ''}`,
+    }`,
     mend: repair(user.id),
     way: { planned: ['unknown', ''], written: ['waiting', 'lost'] },
   };
@@ -336,9 +336,14 @@ async function stepNotPassed(
 }
 
 /** Ids are in messages as eight bytes each: only what holds them is decoded. */
-async function deadLetterOf(bus: Bus, user: User, post: TracedPost): Promise<DeadLetter | undefined> {
+async function deadLetterOf(
+  { db, bus }: { db: Database; bus: Bus },
+  user: User,
+  post: TracedPost,
+): Promise<Awaited<ReturnType<typeof deadLettersHolding>>[number] | undefined> {
+  await bus.collectDeadLetters?.();
   for (const ids of [[post.id], [user.id, post.authorId]]) {
-    for (const letter of (await bus.deadLetters?.(packIds(ids))) ?? []) {
+    for (const letter of await deadLettersHolding(db, packIds(ids))) {
       try {
         if (letter.queue.startsWith('rows.') && hasRow(letter.body, user.id, post.id)) return letter;
         if (letter.queue.startsWith('events') && concerns(letter.body, user, post)) return letter;

@@ -57,6 +57,19 @@ export async function findDeadLetters(
   return { total: total.rows[0]!.total, letters: letters.rows };
 }
 
+/** Those whose bodies hold these bytes, newest first, at most 100. */
+export async function deadLettersHolding(
+  db: Queryable,
+  bytes: Buffer,
+): Promise<(Omit<DeadLetter, 'bytes'> & { body: Buffer })[]> {
+  const { rows } = await db.query<Omit<DeadLetter, 'bytes'> & { body: Buffer }>(
+    `select id, queue, attempts, reason, died_at as "diedAt", body
+     from bus.dead_letters where position($1::bytea in body) > 0 order by id desc limit 100`,
+    [bytes],
+  );
+  return rows;
+}
+
 export async function deadLetterBody(db: Queryable, id: number): Promise<Buffer | undefined> {
   const { rows } = await db.query<{ body: Buffer }>('select body from bus.dead_letters where id = $1', [id]);
   return rows[0]?.body;

@@ -8,7 +8,6 @@ import type {
   BusMark,
   ConsumeOptions,
   Consumer,
-  DeadLetter,
   Delivery,
   MarkedQueue,
   Outgoing,
@@ -22,7 +21,6 @@ import {
   ANY_BEFORE,
   CONSUMER_LOCK,
   DEAD_LETTER,
-  DEAD_LETTERS,
   DEPTHS,
   DROP,
   GIVE_BACK,
@@ -174,9 +172,6 @@ export async function openLocalBus(url: string, options: LocalBusOptions = {}): 
     settled: () => readSettled(relaxed),
     async peek(queue, limit) {
       return (await relaxed.query<WaitingMessage>(PEEK, [queue, limit])).rows;
-    },
-    async deadLetters(holding) {
-      return (await relaxed.query<DeadLetter>(DEAD_LETTERS, [holding])).rows;
     },
     async dropQueue(queue) {
       await db.query(DROP, [queue]);

@@ -64,11 +64,6 @@ export const DEAD_LETTER = `
   insert into bus.dead_letters (id, queue, body, attempts, reason)
   select id, queue, body, attempts, $4 from dead`;
 
-/** In: bytes that the bodies hold. */
-export const DEAD_LETTERS = `
-  select queue, body, reason, died_at as "diedAt" from bus.dead_letters
-  where position($1::bytea in body) > 0 order by id desc limit 100`;
-
 /** In: queue, ids, consumer. By id: other consumers of the same process are the same consumer here. Wakes others. */
 export const GIVE_BACK = `
   with back as (update bus.messages set consumer = null, visible_at = clock_timestamp()

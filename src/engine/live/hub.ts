@@ -181,6 +181,7 @@ export class Hub {
       return;
     }
     this.#online.delete(session.userId);
+    this.#sender.doubt(session.userId);
     // What cannot be said now is said with the next heartbeat.
     this.#roster.update([session.userId]).catch(() => {});
   }

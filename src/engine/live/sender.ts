@@ -30,8 +30,8 @@ interface Context {
 export class Sender {
   readonly #context: Context;
   readonly #online: ReadonlyMap<number, readonly Session[]>;
-  /** When each of these users was last known to have unfollowed somebody, by the monotonic clock. */
-  readonly #unfollowed = new Map<number, number>();
+  /** Since when a check of what these users follow counts, by the monotonic clock. */
+  readonly #doubted = new Map<number, number>();
   /** Frames, since the start. */
   sent = 0;
   /** Sessions' marks do not pass this id. */
@@ -120,12 +120,14 @@ export class Sender {
   ): boolean {
     let all = true;
     for (const { userId, post } of posts) {
-      const unfollowedAt = this.#unfollowed.get(userId);
-      if (unfollowedAt !== undefined && unfollowedAt >= checkedAt) {
+      const sessions = only ? [only] : this.#online.get(userId);
+      if (!sessions) continue;
+      const doubtedAt = this.#doubted.get(userId);
+      if (doubtedAt !== undefined && doubtedAt >= checkedAt) {
         all = false;
         continue;
       }
-      for (const session of only ? [only] : (this.#online.get(userId) ?? [])) {
+      for (const session of sessions) {
         if (session.has(post.id)) continue;
         if (session !== only && session.pending) {
           this.#keep(session, { userId, authorId: post.authorId, postId: post.id });
@@ -174,21 +176,27 @@ export class Sender {
   }
 
   /**
+   * What has been checked of the user counts no more. So it is too when the last of their sockets goes: nobody asks this
+   * gateway about an unfollow until they are back, and a check from before it may still be under way then.
+   */
+  doubt(userId: number): void {
+    const now = performance.now();
+    for (const [user, at] of this.#doubted) {
+      if (now - at < FRESH_MS) break;
+      this.#doubted.delete(user);
+    }
+    this.#doubted.delete(userId);
+    this.#doubted.set(userId, now);
+  }
+
+  /**
    * The user has unfollowed somebody. Resolves when no frame that was checked before is on its way any more: those
    * that were not sent are checked again, those that wait for a slow client are waited for, or the socket is cut.
    */
   async unfollowed(userId: number, withinMs: number): Promise<void> {
-    const sessions = this.#online.get(userId);
-    if (!sessions) return;
-    const now = performance.now();
-    for (const [user, at] of this.#unfollowed) {
-      if (now - at < FRESH_MS) break;
-      this.#unfollowed.delete(user);
-    }
-    this.#unfollowed.delete(userId);
-    this.#unfollowed.set(userId, now);
+    this.doubt(userId);
     await Promise.all(
-      sessions.map(async ({ socket }) => {
+      (this.#online.get(userId) ?? []).map(async ({ socket }) => {
         if (!(await drained(socket, 0, withinMs))) socket.terminate();
       }),
     );

@@ -2,7 +2,7 @@ import { bulkhead } from 'cockatiel';
 import type { FeedCache } from '../cache/cache.ts';
 import { type FeedPage, type FeedQuery, readFeed } from '../feed/read.ts';
 import { FEED_LIMIT } from '../model/feed.ts';
-import { firstIdAt } from '../model/ids.ts';
+import { firstIdAt, isAhead } from '../model/ids.ts';
 import type { LiveRecord } from '../model/messages.ts';
 import type { Database } from '../store/database.ts';
 import { type Cursor, REMEMBERED, REORDER_MS } from './cursor.ts';
@@ -123,7 +123,8 @@ export class CatchUp {
       const page: FeedPage = await db.repeat(() => readFeed(db, userId, query, cache?.pages && cache));
       for (const { postId, authorId, source } of page.items) {
         if (postId <= mark) return missed.reverse();
-        if (source !== 'own' && !session.has(postId)) missed.push({ userId, authorId, postId });
+        if (source !== 'own' && !isAhead(postId) && !session.has(postId))
+          missed.push({ userId, authorId, postId });
       }
       cursor = page.nextCursor;
     } while (cursor !== null && missed.length <= RESUME_LIMIT);

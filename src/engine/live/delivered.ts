@@ -1,4 +1,4 @@
-import { IDS_PER_MS, isImported } from '../model/ids.ts';
+import { IDS_PER_MS, isAhead, isImported } from '../model/ids.ts';
 import { type Cursor, REMEMBERED, REORDER_MS } from './cursor.ts';
 
 /** What comes late after a fault is later than usual: an open session looks back that far. */
@@ -12,7 +12,8 @@ const MOST_REMEMBERED = 4_096;
  * What one session has been sent. It remembers the newest ids; of those it has forgotten, and of those before its
  * beginning, the highest: at or below that nothing is sent any more. Its mark trails the newest id by a minute. The
  * mark of its cursor, which goes with every frame, by 32 posts if those are fewer, and by five seconds at least.
- * Posts that were imported have ids of another time: they are sent whatever the marks say.
+ * Posts that were imported have ids of another time: they are sent whatever the marks say. Of a time to come they are no
+ * part of a cursor, nor of the marks: what is made until then would be behind them.
  */
 export class Delivered {
   /** Above the mark, and some below it; they rise. */
@@ -21,6 +22,8 @@ export class Delivered {
   #floor!: number;
   #mark!: number;
   #low!: number;
+  /** Posts of a time to come. */
+  #ahead: number[] | undefined;
 
   constructor(cursor: Cursor) {
     this.reset(cursor);
@@ -50,11 +53,16 @@ export class Delivered {
 
   /** It has been sent, and that is remembered. */
   knows(id: number): boolean {
-    return this.ids.length > 0 && id <= this.ids.at(-1)! && this.ids[firstAbove(this.ids, id) - 1] === id;
+    if (this.ids.length > 0 && id <= this.ids.at(-1)!) return this.ids[firstAbove(this.ids, id) - 1] === id;
+    return this.#ahead?.includes(id) ?? false;
   }
 
   /** `hold`: the marks do not pass this id, as what is older may still come. */
   add(id: number, hold: number): void {
+    if (isAhead(id)) {
+      this.#ahead = [...(this.#ahead ?? []).slice(1 - REMEMBERED), id];
+      return;
+    }
     const { ids } = this;
     if (ids.length === 0 || id > ids.at(-1)!) ids.push(id);
     else ids.splice(firstAbove(ids, id), 0, id);

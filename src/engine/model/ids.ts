@@ -30,6 +30,9 @@ export const timeOfId = (id: number): number => Math.floor(id / IDS_PER_MS) + EP
 /** Whether the post was imported: its id is of its own time, and says nothing about when it came. */
 export const isImported = (id: number): boolean => Math.floor(id / SEQUENCES) % NODES === IMPORT_NODE;
 
+/** Whether it was imported with a time that has not come yet. */
+export const isAhead = (id: number, now = Date.now()): boolean => isImported(id) && timeOfId(id) > now;
+
 /** The smallest id of that millisecond. */
 export const firstIdAt = (unixMs: number): number => idOf(unixMs, 0, 0);
 

@@ -126,3 +126,15 @@ test('an imported post is sent whatever its time', () => {
   expect(session.has(id)).toBe(true);
   expect(session.low).toBe(firstIdAt(NOW));
 });
+
+test('an imported post of a time to come is sent once, and is no part of the cursor', () => {
+  const session = new Delivered({ low: firstIdAt(NOW), ids: [] });
+  const ahead = importedId(Math.floor(Date.now() / 1000) + 3_600, 0);
+  session.add(ahead, Number.POSITIVE_INFINITY);
+  expect(session.has(ahead)).toBe(true);
+  const made = firstIdAt(NOW + 1);
+  session.add(made, Number.POSITIVE_INFINITY);
+  expect([session.low, session.mark]).toEqual([firstIdAt(NOW), firstIdAt(NOW)]);
+  const cursor = parseCursor(encodeCursor(session.low, session.ids, session.from));
+  expect(cursor).toEqual({ low: firstIdAt(NOW), ids: [made] });
+});

@@ -18,6 +18,10 @@ const PATIENCE = { headersTimeout: 10_000, connectionsCheckingInterval: 2_000 } 
 const REQUEST_TIMEOUT_MS = 20_000;
 const MAX_HEADER_BYTES = 16 * 1024;
 
+/** Clients that would rather speak HTTP/2 offer it with a request of theirs, as Java's does: it is answered in HTTP/1.1. */
+const shouldUpgradeCallback = ({ headers }: IncomingMessage) =>
+  headers.upgrade?.toLowerCase() === 'websocket';
+
 export interface AppContext extends RouteContext {
   /** Who sent a request, as limits count. */
   readonly addressOf: (request: IncomingMessage) => string;
@@ -37,7 +41,7 @@ export async function openApp(context: AppContext): Promise<App> {
     forceCloseConnections: 'idle',
     // Fastify sets this one itself, to none where it is left out.
     requestTimeout: REQUEST_TIMEOUT_MS,
-    http: { ...PATIENCE, maxHeaderSize: MAX_HEADER_BYTES },
+    http: { ...PATIENCE, maxHeaderSize: MAX_HEADER_BYTES, shouldUpgradeCallback },
     frameworkErrors: (error, _request, reply) => answerError(error, reply),
     clientErrorHandler: refuseConnection,
   }).withTypeProvider<TypeBoxTypeProvider>();

@@ -65,6 +65,26 @@ test('a request without a body may say that it is JSON', async () => {
   expect(status, 'the route was reached: it knows no user 1').toBe(404);
 });
 
+test('who would rather speak another protocol is answered in this one', async () => {
+  const { url, headers } = await servedTo();
+  const offer = {
+    connection: 'Upgrade, HTTP2-Settings',
+    upgrade: 'h2c',
+    'http2-settings': 'AAMAAABkAAQAoAAAAAIAAAAA',
+  };
+  const body = '{"text":"a post"}';
+  const status = await new Promise((resolve, reject) => {
+    const all = { ...headers, ...JSON_TYPE, ...offer, 'content-length': body.length };
+    request(`${url}/post/create`, { method: 'POST', headers: all }, (answer) => {
+      answer.resume();
+      resolve(answer.statusCode);
+    })
+      .on('error', reject)
+      .end(body);
+  });
+  expect(status).toBe(201);
+});
+
 test('/metrics counts requests by route, and sockets', async () => {
   const { url } = await servedTo();
   for (const id of [1, 2, 3]) await fetch(`${url}/post/get/${id}`);

@@ -4,7 +4,7 @@ import { type RawData, WebSocket, WebSocketServer } from 'ws';
 import { type Cursor, parseCursor } from '../live/cursor.ts';
 import type { Hub } from '../live/hub.ts';
 import { CLOSE_CODES, type LiveSocket, type Session } from '../live/session.ts';
-import { isFeedctlError, messageOf } from '../model/errors.ts';
+import { FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
 import { isPassing } from '../resilience/failure.ts';
 import { SOCKETS } from '../resilience/limits.ts';
 import type { Log } from '../telemetry/log.ts';
@@ -106,6 +106,14 @@ function destroy(this: Duplex): void {
   this.destroy();
 }
 
+/** Browsers send no path and no upper case: another spelling would let nobody in. Throws CONFIG_INVALID. */
+function checkOrigins(origins: readonly string[]): void {
+  for (const origin of origins) {
+    if (origin !== 'null' && URL.parse(origin)?.origin !== origin)
+      throw new FeedctlError('CONFIG_INVALID', `${origin} is no origin, as https://app.example is`);
+  }
+}
+
 /** The page that the gateway serves itself is its own origin, under whatever name and behind whatever proxy it is reached. */
 function isAllowed({ origin, host }: IncomingHttpHeaders, origins: readonly string[]): boolean {
   if (origin === undefined || origins.length === 0 || origins.includes(origin)) return true;
@@ -114,7 +122,7 @@ function isAllowed({ origin, host }: IncomingHttpHeaders, origins: readonly stri
 
 /**
  * Serves WebSockets on an HTTP server: `GET /post/feed/posted?token=…&after=…`, or `?ticket=…`. Frames, close codes and what is refused
- * are in docs/asyncapi.json.
+ * are in docs/asyncapi.json. Throws CONFIG_INVALID.
  */
 export function serveSockets(
   server: Server,
@@ -131,6 +139,7 @@ export function serveSockets(
 ): Sockets {
   const { hub, log, metrics } = context;
   const { limits = SOCKETS, origins = [], heartbeatMs = HEARTBEAT_MS } = options;
+  checkOrigins(origins);
   // Deflate costs 241 KB a connection against 7.7 KB without, for frames of a few hundred bytes.
   const settings = {
     noServer: true,

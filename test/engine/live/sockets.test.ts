@@ -9,6 +9,7 @@ import { follow } from '../../../src/engine/social/follows.ts';
 import { createPost } from '../../../src/engine/social/posts.ts';
 import { readTokenKeys, type TokenKey } from '../../../src/engine/store/tokenKeys.ts';
 import { testCluster } from '../../support/cluster.ts';
+import { rejection } from '../../support/codes.ts';
 import { followedAuthor, testClient, testGateway } from '../../support/gateways.ts';
 
 /** The status of a handshake: 101 where it is let in. */
@@ -66,6 +67,10 @@ test('origins that are not allowed are refused, clients that are no browsers are
   expect(await handshake(gateway.url, query, behindProxy), 'under another name').toBe(101);
   expect(await handshake(gateway.url, query, { origin: 'null' }), 'a page in a sandbox').toBe(403);
   expect(await handshake(gateway.url, query)).toBe(101);
+  for (const origin of ['https://app.example/', 'https://App.example', 'app.example', '*'])
+    expect(await rejection(testGateway(cluster, { origins: [origin] })), origin).toMatchObject({
+      code: 'CONFIG_INVALID',
+    });
 });
 
 test('a user has 20 sockets, and an address 1,000, unless it is set otherwise', async () => {

@@ -1,11 +1,12 @@
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { follow, unfollow } from '../../src/engine/social/follows.ts';
 import { createPost } from '../../src/engine/social/posts.ts';
 import { inParallel } from '../../src/engine/store/parallel.ts';
 import { Random } from '../properties/random.ts';
 import { feedctl, json, start, waitUntil } from '../support/cli.ts';
 import { type TestCluster, testCluster } from '../support/cluster.ts';
+import { FeedClient } from '../support/feedClient.ts';
 import { testClient } from '../support/gateways.ts';
 import { openProxy } from '../support/proxy.ts';
 
@@ -197,8 +198,12 @@ test('a key is rotated under gateways that run: tokens stay good, or end everywh
   await expect.poll(() => statuses(second)).toEqual([200, 200]);
   expect(await statuses(first)).toEqual([200, 200]);
 
+  const socket = new FeedClient(user, first);
+  onTestFinished(() => socket.stop());
+  await socket.open(gateways[0]!.gatewayUrl);
   const revoked = await rotate('--revoke', '--yes', '--json');
   expect(JSON.parse(revoked.stdout)).toMatchObject({ accepted: [], revoked: ['0', expect.any(String)] });
   for (const token of [first, second]) await expect.poll(() => statuses(token)).toEqual([401, 401]);
+  await expect.poll(() => socket.closes, { timeout: 20_000 }).toEqual([1012]);
   expect(await statuses(await tokenOf())).toEqual([200, 200]);
 });

@@ -6,7 +6,7 @@ import { dryRunFlag, yesFlag } from '../../flags.ts';
 export default class GatewayRotateKey extends BaseCommand {
   static override summary = 'Sign tokens with a new key from now on';
   static override description =
-    'Tokens that are in use stay valid until they expire. With --revoke they end at every gateway within 5 seconds and everyone has to log in again: for a key that has leaked. Open WebSockets stay open.';
+    'Tokens that are in use stay valid until they expire. With --revoke they end at every gateway within 5 seconds and everyone has to log in again: for a key that has leaked. Open WebSockets are closed, and come back with the new tokens.';
   static override flags = {
     revoke: Flags.boolean({ description: 'accept no token that was signed before', default: false }),
     'dry-run': dryRunFlag,

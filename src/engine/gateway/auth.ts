@@ -6,7 +6,7 @@ import type { Database, Queryable } from '../store/database.ts';
 import { changeTokenKeys, readTokenKeys, type TokenKey } from '../store/tokenKeys.ts';
 import { getUser } from '../store/users.ts';
 
-const TOKEN_SECONDS = 12 * 60 * 60;
+export const TOKEN_SECONDS = 12 * 60 * 60;
 const ALGORITHM = 'HS256';
 const OPERATOR = 'operator';
 /** For one command. */
@@ -21,11 +21,16 @@ const KNOWN_TOKENS = 20_000;
 export interface Tokens {
   /** The user a token stands for. Needs no database, but for a key id it has not heard of. Throws INVALID_TOKEN. */
   check(token: string): Promise<number>;
-  /** The same for a token that is not expected again soon, as that of a WebSocket: nothing is kept of it. */
-  checkOnce(token: string): Promise<number>;
+  /**
+   * The same for a token that is not expected again soon, as that of a WebSocket: nothing is kept of it. `until`: it may
+   * be believed, in unix milliseconds.
+   */
+  checkOnce(token: string): Promise<{ readonly userId: number; readonly until: number }>;
   /** Throws INVALID_TOKEN for anything but a token of an operator: that of a user is none. */
   checkOperator(token: string): Promise<void>;
   sign(userId: number): Promise<string>;
+  /** Called when a key is gone whose tokens had not expired: who was let in with one is not to stay. */
+  onRevoked: () => void;
   /** Learns of keys that were added, and of those that were revoked. */
   refresh(): Promise<void>;
 }
@@ -41,6 +46,9 @@ export async function openTokens(db: Queryable): Promise<Tokens> {
     const found = await readTokenKeys(db);
     readAt = performance.now();
     if (JSON.stringify(found) === JSON.stringify(stored)) return;
+    const kept = new Set(found.map(({ id }) => id));
+    const now = Date.now();
+    const revoked = [...keys].some(([id, { until }]) => !kept.has(id) && until > now);
     stored = found;
     keys = new Map(
       found.map(({ id, secret, until }) => [
@@ -49,6 +57,7 @@ export async function openTokens(db: Queryable): Promise<Tokens> {
       ]),
     );
     known.clear();
+    if (revoked) tokens.onRevoked();
   };
   const refresh = () => {
     reading ??= read().finally(() => {
@@ -89,8 +98,8 @@ export async function openTokens(db: Queryable): Promise<Tokens> {
     if (!Number.isSafeInteger(userId) || userId <= 0) throw invalidToken();
     return { userId, until };
   };
-  await refresh();
-  return {
+  const tokens: Tokens = {
+    onRevoked: () => {},
     async check(token) {
       const before = known.get(token);
       if (before && before.until > Date.now()) return before.userId;
@@ -98,16 +107,20 @@ export async function openTokens(db: Queryable): Promise<Tokens> {
       known.set(token, found);
       return found.userId;
     },
-    async checkOnce(token) {
-      return (await userOf(token)).userId;
-    },
+    checkOnce: userOf,
     async checkOperator(token) {
       const { payload } = await verify(token, ['role']);
       if (payload.role !== OPERATOR) throw invalidToken();
     },
-    sign: (userId) => sign(stored.at(-1)!, userId),
+    async sign(userId) {
+      // Not with a key that was replaced a moment ago.
+      await refresh();
+      return sign(stored.at(-1)!, userId);
+    },
     refresh,
   };
+  await refresh();
+  return tokens;
 }
 
 const invalidToken = () => new FeedctlError('INVALID_TOKEN', 'the token is missing, malformed or expired');

@@ -16,7 +16,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import { listenError } from '../telemetry/metricsServer.ts';
 import { openAddresses } from './address.ts';
 import { openApp } from './app.ts';
-import { openTokens } from './auth.ts';
+import { openTokens, TOKEN_SECONDS } from './auth.ts';
 import { openLimiter, type RequestLimits } from './limits.ts';
 import type { GatewayAdmin } from './routes/admin.ts';
 import { type SocketOptions, serveSockets } from './sockets.ts';
@@ -24,6 +24,8 @@ import { takeTicket } from './tickets.ts';
 
 /** Of the time for stopping, what closing the sockets may take: their clients come back one after the other. */
 const DRAIN_SHARE = 0.5;
+/** Every socket is closed within this time, at a thousand a second or faster. */
+const REVOKE_MS = 10_000;
 /** A key that was revoked is honoured no longer. */
 const READ_KEYS_EVERY_MS = 5_000;
 
@@ -77,6 +79,10 @@ export async function startGateway(
     resources.add('limits', () => limiter.close());
     const hub = await openHub({ ...context, gatewayId: randomUUID() });
     resources.add('live queue', () => hub.stop(deadline));
+    tokens.onRevoked = () => {
+      log.warn({ sockets: hub.sockets }, 'a key was revoked: every socket has to come back with its token');
+      void hub.drain(REVOKE_MS);
+    };
     let isLive = () => false;
     let pinging: Promise<void> | undefined;
     const checkReady = async () => {
@@ -116,18 +122,18 @@ export async function startGateway(
       if (ticket !== null) {
         // Nobody makes the database look for tickets that were made up.
         await limiter.admit(stranger);
-        return takeTicket(db, ticket);
+        return { userId: await takeTicket(db, ticket), until: Date.now() + TOKEN_SECONDS * 1_000 };
       }
-      const userId = await tokens.checkOnce(query.get('token') ?? '').catch(async (error) => {
+      const token = await tokens.checkOnce(query.get('token') ?? '').catch(async (error) => {
         await limiter.admit(stranger);
         throw error;
       });
       // A socket costs more than a request: it is announced, and may have its feed read.
-      await limiter.admit({ ...stranger, userId });
+      await limiter.admit({ ...stranger, userId: token.userId });
       // A token outlives its user, whose sockets were closed for good.
-      if (!(await exists('', userId)))
-        throw new FeedctlError('INVALID_TOKEN', `there is no user ${userId} any more`);
-      return userId;
+      if (!(await exists('', token.userId)))
+        throw new FeedctlError('INVALID_TOKEN', `there is no user ${token.userId} any more`);
+      return token;
     };
     const sockets = serveSockets(app.server, { hub, authenticate, addressOf, log, metrics }, options.sockets);
     resources.add('sockets', () => sockets.stop());

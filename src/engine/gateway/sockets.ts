@@ -50,6 +50,8 @@ class FeedSocket extends WebSocket implements LiveSocket {
   session: Session | undefined;
   /** It has answered the last ping. */
   alive = true;
+  /** Its token may be believed, in unix milliseconds. */
+  until = Number.POSITIVE_INFINITY;
   /** In which turn it is pinged. */
   turn = 0;
   /** Frames that have come since the last ping. */
@@ -128,8 +130,11 @@ export function serveSockets(
   server: Server,
   context: {
     hub: Hub;
-    /** The user that a token or a ticket in the query stands for. Throws INVALID_TOKEN or RATE_LIMITED. */
-    authenticate: (query: URLSearchParams, address: string) => Promise<number>;
+    /**
+     * The user that a token or a ticket in the query stands for, and until when (unix milliseconds). Throws INVALID_TOKEN or
+     * RATE_LIMITED.
+     */
+    authenticate: (query: URLSearchParams, address: string) => Promise<{ userId: number; until: number }>;
     /** Who sent a request, as limits count. */
     addressOf: (request: IncomingMessage) => string;
     log: Log;
@@ -174,10 +179,11 @@ export function serveSockets(
     const address = context.addressOf(request);
     let after: Cursor | undefined;
     let userId: number;
+    let until: number;
     try {
       const text = url.searchParams.get('after');
       if (text) after = parseCursor(text);
-      userId = await context.authenticate(url.searchParams, address);
+      ({ userId, until } = await context.authenticate(url.searchParams, address));
     } catch (error) {
       if (isFeedctlError(error, 'INVALID_TOKEN')) return refuse(stream, '401 Unauthorized');
       if (isFeedctlError(error, 'INVALID_CURSOR') || isFeedctlError(error, 'INVALID_ID'))
@@ -194,6 +200,7 @@ export function serveSockets(
       stream.off('error', destroy);
       socket.stream = stream;
       socket.address = address;
+      socket.until = until;
       void open(socket, userId, after);
     });
   };
@@ -228,6 +235,10 @@ export function serveSockets(
       if (socket.turn !== tick || socket.readyState !== WebSocket.OPEN) continue;
       if (!socket.alive) {
         socket.terminate();
+        continue;
+      }
+      if (Date.now() > socket.until) {
+        socket.close(CLOSE_CODES.policy, 'the token has expired');
         continue;
       }
       socket.alive = false;

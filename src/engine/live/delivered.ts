@@ -25,13 +25,14 @@ export class Delivered {
   /** Posts of a time to come. */
   #ahead: number[] | undefined;
 
-  constructor(cursor: Cursor) {
-    this.reset(cursor);
+  /** `floor`: everything at or below has been sent, or is not to be. */
+  constructor(cursor: Cursor, floor = cursor.low) {
+    this.reset(cursor, floor);
   }
 
-  reset(cursor: Cursor): void {
+  reset(cursor: Cursor, floor = cursor.low): void {
     this.ids = [...cursor.ids];
-    this.#floor = cursor.low;
+    this.#floor = floor;
     this.#mark = cursor.low;
     this.#low = cursor.low;
   }

@@ -47,7 +47,8 @@ export class Session extends Delivered {
   running: Promise<void> | undefined;
 
   constructor(socket: LiveSocket, userId: number, cursor: Cursor, resumes: boolean) {
-    super(cursor);
+    // Who begins now has got nothing: what was held up may be as old as it likes.
+    super(cursor, resumes ? cursor.low : 0);
     this.resumes = resumes;
     this.socket = socket;
     this.userId = userId;

@@ -49,7 +49,7 @@ const REDIS_FINAL = /^WRONGTYPE\b/;
 
 /** What drivers only say in words: pg, amqplib and ioredis have no codes for these. */
 const PASSING_TEXT =
-  /connection (is |was )?(ended|terminated|closed|closing|lost)|channel (ended|closed|closing)|socket (closed|hang)|unexpected close|timed out|time-?out|not queryable|message nacked|stream isn't writeable|max ?retries ?per ?request/i;
+  /connection (is |was )?(ended|terminated|closed|closing|lost)|channel (ended|closed|closing)|socket (closed|hang)|unexpected close|timed out|time-?out|not currently accepting connections|not queryable|message nacked|stream isn't writeable|max ?retries ?per ?request/i;
 
 /**
  * What anything thrown by a driver or by the engine means for trying again: decided here alone. An error of the
@@ -69,7 +69,7 @@ export function failureOf(error: unknown): Failure {
     if (SOCKET.test(code)) return 'passing';
     if (SQLSTATE.test(code)) {
       if (PASSING_SQLSTATE.test(code)) return 'passing';
-      return FINAL_SQLSTATE.test(code) ? 'final' : 'unknown';
+      return FINAL_SQLSTATE.test(code) ? 'final' : byText(error);
     }
   }
   return byText(error);

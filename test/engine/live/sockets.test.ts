@@ -4,12 +4,17 @@ import { SignJWT } from 'jose';
 import { expect, onTestFinished, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { signToken } from '../../../src/engine/gateway/auth.ts';
+import { liveQueue } from '../../../src/engine/live/notifier.ts';
+import { CLOSE_CODES } from '../../../src/engine/live/session.ts';
+import { firstIdAt } from '../../../src/engine/model/ids.ts';
+import { encodeLive } from '../../../src/engine/model/messages.ts';
 import { SOCKETS } from '../../../src/engine/resilience/limits.ts';
 import { follow } from '../../../src/engine/social/follows.ts';
 import { createPost } from '../../../src/engine/social/posts.ts';
 import { readTokenKeys, type TokenKey } from '../../../src/engine/store/tokenKeys.ts';
 import { testCluster } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
+import { FeedClient } from '../../support/feedClient.ts';
 import { followedAuthor, testClient, testGateway } from '../../support/gateways.ts';
 
 /** The status of a handshake: 101 where it is let in. */
@@ -53,6 +58,38 @@ test('nobody gets in without a token of this cluster that is good', async () => 
   expect(await handshake(gateway.url, `?token=${good}&after=rubbish`)).toBe(400);
   expect(await handshake(gateway.url, `?token=${good}`)).toBe(101);
   expect(await handshake(gateway.url, `?token=${await signed(secret, '1h')}`)).toBe(101);
+});
+
+test('a socket is closed when its token has expired', async () => {
+  const cluster = await testCluster();
+  const [user] = (await cluster.users(1)) as [number];
+  const gateway = await testGateway(cluster, { heartbeatMs: 400 });
+  const [key] = (await readTokenKeys(cluster.db)) as [TokenKey];
+  const token = await new SignJWT()
+    .setProtectedHeader({ alg: 'HS256', kid: key.id })
+    .setSubject(String(user))
+    .setExpirationTime('2s')
+    .sign(Buffer.from(key.secret, 'hex'));
+  const client = new FeedClient(user, token);
+  onTestFinished(() => client.stop());
+  await client.open(gateway.url);
+  await expect.poll(() => client.closes, { timeout: 10_000 }).toEqual([CLOSE_CODES.policy]);
+});
+
+test('a post that was held up comes to a socket that was opened meanwhile', async () => {
+  const { cluster, gateway, author, reader, client } = await followedAuthor();
+  await client.open(gateway.url);
+  const late = firstIdAt(Date.now() - 3_600_000);
+  await cluster.db.query(
+    `insert into posts (id, author_id, body, created_at) values ($1, $2, 'held up', now())`,
+    [late, author],
+  );
+  const record = { userId: reader, authorId: author, postId: late };
+  const body = encodeLive({ run: 0, committedAt: Date.now() }, [record]);
+  for (let twice = 0; twice < 2; twice += 1)
+    await cluster.bus.publish([{ queue: liveQueue(gateway.id), body }]);
+  const { id } = await createPost(cluster, author, 'after it');
+  await expect.poll(() => client.posts).toEqual([late, id]);
 });
 
 test('origins that are not allowed are refused, clients that are no browsers are not', async () => {

@@ -20,7 +20,7 @@ export interface FeedEvent {
   readonly aggregateId: number;
   readonly subjectId: number;
   readonly occurredAt: Date;
-  readonly data: Readonly<Record<string, unknown>>;
+  readonly data: { readonly [name: string]: unknown };
 }
 
 /** The part of an event that fan-out needs, and all that travels on the bus. */

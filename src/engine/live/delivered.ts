@@ -54,7 +54,8 @@ export class Delivered {
 
   /** It has been sent, and that is remembered. */
   knows(id: number): boolean {
-    if (this.ids.length > 0 && id <= this.ids.at(-1)!) return this.ids[firstAbove(this.ids, id) - 1] === id;
+    const { ids } = this;
+    if (ids.length > 0 && id <= ids.at(-1)! && ids[firstAbove(ids, id) - 1] === id) return true;
     return this.#ahead?.includes(id) ?? false;
   }
 

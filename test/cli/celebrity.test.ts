@@ -3,7 +3,13 @@ import type { AppliedEvaluation } from '../../src/engine/admin/applyEvaluation.t
 import type { Evaluation } from '../../src/engine/admin/evaluateCelebrities.ts';
 import { NOTHING_WRONG, type Outcome, start, waitUntil } from '../support/cli.ts';
 import { file } from '../support/files.ts';
-import { FOUNDATIONS, httpClient, type SpawnedCluster, spawnedCluster } from '../support/spawnedCluster.ts';
+import {
+  EVERY_FOUNDATION,
+  FOUNDATIONS,
+  httpClient,
+  type SpawnedCluster,
+  spawnedCluster,
+} from '../support/spawnedCluster.ts';
 
 type Evaluated = Evaluation & { applied: AppliedEvaluation | null };
 
@@ -27,13 +33,15 @@ const states = async (cluster: SpawnedCluster): Promise<string[]> =>
 const setFollowers = (cluster: SpawnedCluster, count: number) =>
   cluster.sql(`update users set follower_count = ${count} where id = 5`);
 
-test.each(FOUNDATIONS)(
+const foundations = FOUNDATIONS.filter(({ citus }) => EVERY_FOUNDATION || citus);
+
+test.for(foundations)(
   'an evaluation on $name says what it would change, and changes it',
   {
     timeout: 240_000,
   },
-  async (foundation) => {
-    if (foundation.missing) return;
+  async (foundation, { skip }) => {
+    skip(foundation.missing, 'there is no such server');
     const cluster = await spawnedCluster(foundation);
     const evaluate = (...flags: string[]) => cluster.json<Evaluated>('celebrity', 'evaluate', ...flags);
     // Nobody is there yet.

@@ -4,7 +4,13 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import type { CelebrityResult } from '../../src/engine/admin/celebrity.ts';
 import { NOTHING_WRONG, start, waitUntil } from '../support/cli.ts';
 import { file } from '../support/files.ts';
-import { FOUNDATIONS, httpClient, type SpawnedCluster, spawnedCluster } from '../support/spawnedCluster.ts';
+import {
+  EVERY_FOUNDATION,
+  FOUNDATIONS,
+  httpClient,
+  type SpawnedCluster,
+  spawnedCluster,
+} from '../support/spawnedCluster.ts';
 
 const AUTHOR = 1;
 const FOLLOWERS = 2_500;
@@ -79,7 +85,9 @@ async function killAndResume(
   return status === 'SIGKILL';
 }
 
-describe.each(FOUNDATIONS)('on $name', (foundation) => {
+const foundations = FOUNDATIONS.filter(({ broker }) => EVERY_FOUNDATION || broker);
+
+describe.each(foundations)('on $name', (foundation) => {
   test.skipIf(foundation.missing)(
     'mark and unmark are killed after each step and resumed: no reader misses a post or sees one twice',
     { timeout: 400_000 },

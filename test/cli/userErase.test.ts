@@ -5,7 +5,13 @@ import { decodeEvents, encodeEvents, packIds } from '../../src/engine/model/mess
 import { Database } from '../../src/engine/store/database.ts';
 import { NOTHING_WRONG, type Outcome, start, waitUntil } from '../support/cli.ts';
 import { FeedClient } from '../support/feedClient.ts';
-import { FOUNDATIONS, httpClient, type SpawnedCluster, spawnedCluster } from '../support/spawnedCluster.ts';
+import {
+  EVERY_FOUNDATION,
+  FOUNDATIONS,
+  httpClient,
+  type SpawnedCluster,
+  spawnedCluster,
+} from '../support/spawnedCluster.ts';
 
 const MARKER = 'gone-for-good-7f3a';
 const FOLLOWERS = 30;
@@ -107,8 +113,13 @@ async function eraseKilled(
   }
 }
 
-describe.each(FOUNDATIONS)('on $name', (foundation) => {
-  test.skipIf(foundation.missing).each([{ celebrity: false }, { celebrity: true }])(
+const foundations = FOUNDATIONS.filter(({ broker, citus }) => EVERY_FOUNDATION || broker || citus);
+
+describe.each(foundations)('on $name', (foundation) => {
+  const cases = [{ celebrity: false }, { celebrity: true }].filter(
+    ({ celebrity }) => EVERY_FOUNDATION || (celebrity ? foundation.citus : foundation.broker),
+  );
+  test.skipIf(foundation.missing).each(cases)(
     'nothing is left of a user who is erased (celebrity: $celebrity), whatever was on its way and wherever it was killed',
     { timeout: 400_000 },
     async ({ celebrity }) => {

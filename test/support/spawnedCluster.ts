@@ -22,6 +22,9 @@ export const FOUNDATIONS = [
   },
   { name: 'Citus', missing: !servers.citus, broker: false, redis: false, citus: true },
 ] as const;
+/** Minutes of kills on each foundation are for a change of what they test; `npm test` has one of each. */
+export const EVERY_FOUNDATION = process.env.FEEDCTL_FOUNDATIONS === 'all';
+
 export type Foundation = (typeof FOUNDATIONS)[number];
 
 const UNLIMITED = Object.fromEntries(

@@ -168,7 +168,7 @@ export async function openLocalBus(url: string, options: LocalBusOptions = {}): 
       return { queues, position: rows[0]!.position };
     },
     hasPassed,
-    depths: readDepths,
+    depths: async () => (await readDepths()).map(({ bytes: _, ...depth }) => depth),
     settled: () => readSettled(relaxed),
     async peek(queue, limit) {
       return (await relaxed.query<WaitingMessage>(PEEK, [queue, limit])).rows;

@@ -185,7 +185,9 @@ async function expectError(
   };
   expect(error.code).toBe(code);
   if (options.says) expect(error.message).toMatch(options.says);
-  expect(text.stderr).toContain(error.message);
+  // How far a file was read that breaks off is not the same twice.
+  const shape = (said: string) => said.replaceAll(/after line \d+/g, 'after line n');
+  expect(shape(text.stderr)).toContain(shape(error.message));
   for (const suggestion of error.suggestions) expect(text.stderr).toContain(`Try: ${suggestion}`);
   const printed = text.stderr + asJson.stderr + asJson.stdout;
   expect(printed).not.toContain('hunter2');

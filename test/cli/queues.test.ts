@@ -246,32 +246,41 @@ async function killPurge(at: At): Promise<void> {
     aggregateId: 1,
     subjectId: Number(first!.subject_id),
   };
-  await withBus(at, async (bus) => {
-    const body = encodeEvents({ run: 0, committedAt: Date.now() }, [event]);
-    for (let i = 0; i < 20; i += 1)
-      await bus.publish(Array.from({ length: 1_000 }, (_, key) => ({ queue: 'events', body, key })));
-  });
+  const body = encodeEvents({ run: 0, committedAt: Date.now() }, [event]);
   const command = ['queue', 'purge', 'events', '--confirm', 'events', '--json'];
-  const victim = start(command, options);
-  await waitUntil(
-    async () =>
-      (
-        await sql(
-          at.env.FEEDCTL_DATABASE_URL,
-          `select from operations where kind = 'queue.purge' and (progress ->> 'messages')::integer > 0`,
-        )
-      ).length === 1,
-  );
-  victim.child.kill('SIGKILL');
-  expect((await victim.ended).status).toBe('SIGKILL');
-  // The broker has to notice that it is gone.
-  await waitUntil(
-    async () => (await feedctl(['queue', 'peek', 'events', '--limit', '1'], options)).status === 0,
-  );
-  const rest = await json<Purged>(command, options);
-  expect(rest.redispatch).toEqual({ fromId: event.id, toId: event.id });
-  expect(rest.messages).toBeLessThan(20_001);
-  expect(rest.messages).toBeGreaterThan(0);
+  for (;;) {
+    await withBus(at, async (bus) => {
+      for (let i = 0; i < 20; i += 1)
+        await bus.publish(Array.from({ length: 1_000 }, (_, key) => ({ queue: 'events', body, key })));
+    });
+    const victim = start(command, options);
+    let ended = false;
+    void victim.ended.then(() => {
+      ended = true;
+    });
+    await waitUntil(
+      async () =>
+        ended ||
+        (
+          await sql(
+            at.env.FEEDCTL_DATABASE_URL,
+            `select from operations
+             where kind = 'queue.purge' and state = 'running' and (progress ->> 'messages')::integer > 0`,
+          )
+        ).length === 1,
+    );
+    victim.child.kill('SIGKILL');
+    const { status } = await victim.ended;
+    // The broker has to notice that it is gone.
+    await waitUntil(
+      async () => (await feedctl(['queue', 'peek', 'events', '--limit', '1'], options)).status === 0,
+    );
+    const rest = await json<Purged>(command, options);
+    // It may have come to its end before it was killed, or have been killed with its first acks on their way.
+    if (status !== 'SIGKILL' || rest.messages === 0 || rest.messages >= 20_000) continue;
+    expect(rest.redispatch).toEqual({ fromId: event.id, toId: event.id });
+    return;
+  }
 }
 
 const onPostgres = async (name: string): Promise<At> => {

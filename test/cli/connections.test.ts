@@ -6,6 +6,7 @@ import {
   json,
   type Running,
   start,
+  startRole,
   temporaryDirectory,
   up,
   waitUntil,
@@ -24,8 +25,7 @@ interface Listed {
 const listed = (...flags: string[]) => json<Listed>(['connection', 'list', ...flags], at);
 
 async function startGateway() {
-  const role = start(['gateway', 'start', '--port', '0', '--json'], at);
-  await role.printed(/"ready": true[\s\S]*\}\n/);
+  const role = await startRole(['gateway', 'start', '--port', '0'], at);
   const { gatewayId, gatewayUrl } = JSON.parse(role.stdout()) as { gatewayId: string; gatewayUrl: string };
   gateways.push({ ...role, id: gatewayId, url: gatewayUrl });
 }

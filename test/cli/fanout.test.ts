@@ -1,15 +1,14 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { freshVhost } from '../support/broker.ts';
 import {
   emptyDatabase,
   feedctl,
   json,
   NOTHING_WRONG,
-  type Running,
-  start,
   temporaryDirectory,
+  testRole,
   waitUntil,
 } from '../support/cli.ts';
 import { citusDatabase } from '../support/cluster.ts';
@@ -24,20 +23,7 @@ interface Paused {
   lanes: { lane: string; paused: { by: string; reason: string | null } | null }[];
 }
 
-const roles: Running[] = [];
-afterEach(async () => {
-  for (const role of roles.splice(0)) {
-    role.child.kill('SIGKILL');
-    await role.ended;
-  }
-});
-
-async function startWorker(at: At): Promise<Running> {
-  const role = start(['worker', 'start', '--json'], at);
-  roles.push(role);
-  await role.printed(/"ready": true[\s\S]*\}\n/);
-  return role;
-}
+const startWorker = (at: At) => testRole(['worker', 'start'], at);
 
 /** One author with 300 followers. */
 async function seed(at: At): Promise<void> {

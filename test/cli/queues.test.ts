@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Bus } from '../../src/engine/bus/bus.ts';
 import { openLocalBus } from '../../src/engine/bus/local/bus.ts';
 import { RabbitBus } from '../../src/engine/bus/rabbitmq/bus.ts';
@@ -17,10 +17,10 @@ import {
   feedctl,
   json,
   NOTHING_WRONG,
-  type Running,
   sql,
   start,
   temporaryDirectory,
+  testRole,
   waitUntil,
 } from '../support/cli.ts';
 import { citusDatabase } from '../support/cluster.ts';
@@ -47,20 +47,7 @@ interface Purged {
   mend: string;
 }
 
-const roles: Running[] = [];
-afterEach(async () => {
-  for (const role of roles.splice(0)) {
-    role.child.kill('SIGKILL');
-    await role.ended;
-  }
-});
-
-async function startWorker(at: At): Promise<Running> {
-  const role = start(['worker', 'start', '--json'], { env: { ...at.env } });
-  roles.push(role);
-  await role.printed(/"ready": true[\s\S]*\}\n/);
-  return role;
-}
+const startWorker = ({ env }: At) => testRole(['worker', 'start'], { env: { ...env } });
 
 const openBus = ({ env }: At): Bus =>
   new RabbitBus(env.FEEDCTL_BROKER_URL!, env.FEEDCTL_DATABASE_URL, { partitions: 2 });
@@ -105,7 +92,7 @@ async function operate(at: At, brokered: boolean): Promise<void> {
     for (let i = 0; i < count; i += 1) await ask('post', 'create', '1', `post ${i}`);
   };
   const mended = async ({ mend }: Purged) => {
-    await startWorker(at);
+    const worker = await startWorker(at);
     expect(mend).toMatch(/^feedctl events redispatch --from-id \d+ --to-id \d+$/);
     await ask(...mend.split(' ').slice(1));
     expect(
@@ -115,10 +102,8 @@ async function operate(at: At, brokered: boolean): Promise<void> {
     });
     await waitUntil(async () => (await run('feed', 'verify', '--all', '--json')).status === 0);
     expect(await ask('feed', 'verify', '--all')).toMatchObject({ checked: FOLLOWERS + 1, ...NOTHING_WRONG });
-    for (const role of roles.splice(0)) {
-      role.child.kill('SIGTERM');
-      await role.ended;
-    }
+    worker.child.kill('SIGTERM');
+    await worker.ended;
   };
 
   const graph = join(await temporaryDirectory(), 'graph.txt');

@@ -5,7 +5,7 @@ import {
   feedctl,
   json,
   type Running,
-  start,
+  startRole,
   temporaryDirectory,
   up,
   waitUntil,
@@ -30,8 +30,7 @@ const roles: Running[] = [];
 const listed = async () => (await json<{ workers: Worker[] }>(['worker', 'list'], at)).workers;
 
 async function startWorker(): Promise<Running & { id: string }> {
-  const role = start(['worker', 'start', '--json'], at);
-  await role.printed(/"ready": true[\s\S]*\}\n/);
+  const role = await startRole(['worker', 'start'], at);
   roles.push(role);
   return { ...role, id: (JSON.parse(role.stdout()) as { workerId: string }).workerId };
 }

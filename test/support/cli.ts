@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
-import { afterAll, expect, inject } from 'vitest';
+import { afterAll, expect, inject, onTestFinished } from 'vitest';
 import { undocumented } from './outputSchemas.ts';
 
 const BINARY = fileURLToPath(new URL('../../bin/run.js', import.meta.url));
@@ -117,6 +117,23 @@ export function start(args: readonly string[], options: SpawnOptions = {}): Runn
         );
       }),
   };
+}
+
+/** A worker or a gateway, when it is ready. */
+export async function startRole(args: readonly string[], options?: SpawnOptions): Promise<Running> {
+  const role = start([...args, '--json'], options);
+  await role.printed(/"ready": true[\s\S]*\}\n/);
+  return role;
+}
+
+/** The same, until the test ends. */
+export async function testRole(args: readonly string[], options?: SpawnOptions): Promise<Running> {
+  const role = await startRole(args, options);
+  onTestFinished(async () => {
+    role.child.kill('SIGKILL');
+    await role.ended;
+  });
+  return role;
 }
 
 /** Runs one command to its end. */

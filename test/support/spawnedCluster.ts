@@ -1,6 +1,5 @@
-import { onTestFinished } from 'vitest';
 import { freshVhost } from './broker.ts';
-import { feedctl, json, type Running, type SpawnOptions, sql, start } from './cli.ts';
+import { feedctl, json, type SpawnOptions, sql, testRole } from './cli.ts';
 import { citusDatabase, freshDatabase } from './cluster.ts';
 import { findServer } from './server.ts';
 
@@ -46,24 +45,15 @@ export async function spawnedCluster(on: Foundation) {
     },
   };
   await json(['migrate', ...(on.broker ? ['--partitions', '2'] : [])], at);
-  const begin = async (args: string[]): Promise<Running> => {
-    const role = start([...args, '--json'], at);
-    onTestFinished(async () => {
-      role.child.kill('SIGKILL');
-      await role.ended;
-    });
-    await role.printed(/"ready": true[\s\S]*\}\n/);
-    return role;
-  };
   return {
     at,
     url,
     sql: <Row extends object>(text: string) => sql<Row>(url, text),
     run: (...args: string[]) => feedctl(args, at),
     json: <T>(...args: string[]) => json<T>(args, at),
-    worker: () => begin(['worker', 'start']),
+    worker: () => testRole(['worker', 'start'], at),
     gateway: async () => {
-      const role = await begin(['gateway', 'start', '--port', '0']);
+      const role = await testRole(['gateway', 'start', '--port', '0'], at);
       return JSON.parse(role.stdout()) as { gatewayUrl: string; gatewayId: string };
     },
     token: async (userId: number) =>

@@ -1,11 +1,10 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../baseCommand.ts';
+import { celebrityRuleFlags, chosenCelebrityRule } from '../../celebrityFlags.ts';
 import type { AppliedEvaluation } from '../../engine/admin/applyEvaluation.ts';
 import type { Evaluation } from '../../engine/admin/evaluateCelebrities.ts';
-import { celebrityRule } from '../../engine/model/celebrity.ts';
 import { renderEvaluation } from '../../ui/evaluation.ts';
 import { formatCount } from '../../ui/format.ts';
-import { checkRule } from './policy.ts';
 
 type EvaluateResult = Evaluation & { readonly applied: AppliedEvaluation | null };
 
@@ -15,12 +14,7 @@ export default class CelebrityEvaluate extends BaseCommand {
   static override description =
     'Who would become a celebrity and who would be none any more: feed rows saved a day by the posts of the last days, what reads cost more, storage. Without flags the threshold is that of `celebrity policy`. Authors who were marked or unmarked by hand stay as they are (`celebrity unpin`). --apply changes one author after the other; run it again after an interruption, it goes on.';
   static override flags = {
-    threshold: Flags.integer({ description: 'authors with more followers are celebrities', min: 0 }),
-    'release-at': Flags.integer({
-      description:
-        'celebrities with no more followers are none any more (default: four fifths of the threshold)',
-      min: 0,
-    }),
+    ...celebrityRuleFlags,
     days: Flags.integer({ description: 'count the posts of so many days', default: 7, min: 1, max: 30 }),
     limit: Flags.integer({ description: 'authors in the table; --json has all', default: 20, min: 0 }),
     apply: Flags.boolean({ description: 'mark and unmark them', exclusive: ['dry-run'] }),
@@ -44,11 +38,7 @@ export default class CelebrityEvaluate extends BaseCommand {
     const { signal } = this;
     const result = await this.withCluster(flags, async (cluster): Promise<EvaluateResult> => {
       const policy = await readCelebrityPolicy(cluster.db);
-      const rule = checkRule(
-        flags.threshold === undefined
-          ? { threshold: policy.threshold, releaseAt: flags['release-at'] ?? policy.releaseAt }
-          : celebrityRule(flags.threshold, flags['release-at']),
-      );
+      const rule = chosenCelebrityRule(flags, policy);
       const evaluation = await evaluateCelebrities(cluster.db, rule, flags.days);
       if (!flags.apply) return { ...evaluation, applied: null };
       if (policy.automatic && (rule.threshold !== policy.threshold || rule.releaseAt !== policy.releaseAt))

@@ -1,6 +1,6 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../baseCommand.ts';
-import { celebrityRule } from '../../engine/model/celebrity.ts';
+import { celebrityRuleFlags, chosenCelebrityRule } from '../../celebrityFlags.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
 import type { CelebrityPolicy } from '../../engine/store/celebrityPolicy.ts';
 import { dryRunFlag, secondsFlag } from '../../flags.ts';
@@ -21,12 +21,7 @@ export default class CelebrityPolicyCommand extends BaseCommand {
   static override description =
     'Without flags it only shows. An author with more followers than the threshold is marked, one who has no more than --release-at is unmarked, and nothing happens in between. With --automatic one of the workers evaluates every so often.';
   static override flags = {
-    threshold: Flags.integer({ description: 'authors with more followers are celebrities', min: 0 }),
-    'release-at': Flags.integer({
-      description:
-        'celebrities with no more followers are none any more (default: four fifths of the threshold)',
-      min: 0,
-    }),
+    ...celebrityRuleFlags,
     automatic: Flags.boolean({ description: 'workers evaluate by themselves', allowNo: true }),
     every: secondsFlag({ description: 'from one automatic evaluation to the next' }),
     'dry-run': dryRunFlag,
@@ -42,18 +37,12 @@ export default class CelebrityPolicyCommand extends BaseCommand {
 
   async run(): Promise<PolicyResult> {
     const { flags } = await this.parse(CelebrityPolicyCommand);
-    const { threshold, 'release-at': releaseAt, automatic, every, 'dry-run': dryRun } = flags;
-    const change = (policy: CelebrityPolicy): CelebrityPolicy => {
-      const rule =
-        threshold === undefined
-          ? { threshold: policy.threshold, releaseAt: releaseAt ?? policy.releaseAt }
-          : celebrityRule(threshold, releaseAt);
-      return {
-        ...checkRule(rule),
-        automatic: automatic ?? policy.automatic,
-        everySeconds: every ?? policy.everySeconds,
-      };
-    };
+    const { automatic, every, 'dry-run': dryRun } = flags;
+    const change = (policy: CelebrityPolicy): CelebrityPolicy => ({
+      ...chosenCelebrityRule(flags, policy),
+      automatic: automatic ?? policy.automatic,
+      everySeconds: every ?? policy.everySeconds,
+    });
     if (every !== undefined && every < FEWEST_SECONDS)
       throw new FeedctlError('USAGE', `--every is at least ${FEWEST_SECONDS} seconds`);
     const { changeCelebrityPolicy, lastEvaluation, readCelebrityPolicy } = await import(
@@ -85,13 +74,3 @@ export default class CelebrityPolicyCommand extends BaseCommand {
 
 const isChange = (flags: Record<string, unknown>): boolean =>
   ['threshold', 'release-at', 'automatic', 'every'].some((name) => flags[name] !== undefined);
-
-/** Throws USAGE. */
-export function checkRule<Rule extends { threshold: number; releaseAt: number }>(rule: Rule): Rule {
-  if (rule.releaseAt > rule.threshold)
-    throw new FeedctlError(
-      'USAGE',
-      `--release-at ${rule.releaseAt} is above the threshold of ${rule.threshold}`,
-    );
-  return rule;
-}

@@ -1,5 +1,5 @@
 import type { FeedCache } from '../cache/cache.ts';
-import type { FeedChanges } from '../cache/changes.ts';
+import { type FeedChanges, readAnew } from '../cache/changes.ts';
 import { everySlot } from '../cache/invalidation.ts';
 import { messageOf } from '../model/errors.ts';
 import type { Database } from '../store/database.ts';
@@ -71,16 +71,13 @@ function countsIn(text: string): Pick<CacheCounts, 'hits' | 'misses' | 'refills'
  * that takes.
  */
 export async function clearCache(
-  { db, changes }: { db: Database; changes: FeedChanges },
+  context: { db: Database; changes: FeedChanges },
   userId: number | undefined,
 ): Promise<void> {
-  if (userId === undefined) {
-    await db.transaction(async (session) => {
-      await changes.changing(session, everySlot());
-      await changes.resetting(session);
-    });
-    return;
-  }
-  await db.transaction((session) => changes.changing(session, [userId]));
-  await changes.forget([userId]);
+  if (userId !== undefined) return readAnew(context, [userId]);
+  const { db, changes } = context;
+  await db.transaction(async (session) => {
+    await changes.changing(session, everySlot());
+    await changes.resetting(session);
+  });
 }

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { readAnew } from '../cache/changes.ts';
 import type { Cluster } from '../cluster.ts';
 import { fanOutSettled } from '../fanout/settled.ts';
 import { announceErased } from '../live/erasures.ts';
@@ -120,7 +121,7 @@ export async function eraseUser(
       await note({ steps: [...progress.steps, name] });
     };
     await note({});
-    const invalidate = (ids: readonly number[]) => tellFeeds(context, ids);
+    const invalidate = (ids: readonly number[]) => readAnew(context, ids);
 
     await step('user', async () => {
       await removeUser(db, userId);
@@ -176,11 +177,6 @@ async function erasePosts(context: EraseContext, userId: number, signal: AbortSi
   }
 }
 
-async function tellFeeds({ db, changes }: EraseContext, userIds: readonly number[]): Promise<void> {
-  await db.transaction((session) => changes.changing(session, userIds));
-  await changes.forget(userIds);
-}
-
 /** Whoever is online takes back the posts of the last day; the gateways ask nobody which ones they were. */
 async function withdraw({ db, bus }: EraseContext, authorId: number, ids: readonly number[]): Promise<void> {
   const since = firstIdAt(Date.now() - WITHDRAW_MS);
@@ -217,7 +213,7 @@ async function scan(context: EraseContext, userId: number, signal: AbortSignal):
     // One that was being made when its author went.
     await erasePosts(context, userId, signal);
     await removeOwnRows(db, userId);
-    await removeStrays(db, userId, (ids) => tellFeeds(context, ids));
+    await removeStrays(db, userId, (ids) => readAnew(context, ids));
     await changes.erased(userId);
   }
 }

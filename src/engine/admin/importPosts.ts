@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { depthOf } from '../bus/depths.ts';
 import { dispatch, dispatchWithin } from '../fanout/dispatcher.ts';
 import { fanOutSettled } from '../fanout/settled.ts';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
@@ -229,8 +230,7 @@ async function pulledAuthors(context: SocialContext): Promise<Set<number>> {
 
 async function roomForMore(context: SocialContext, signal?: AbortSignal): Promise<void> {
   for (;;) {
-    const events = (await context.bus.depths()).find((depth) => depth.queue === QUEUE);
-    if (!events || events.ready <= MAX_BACKLOG) return;
+    if (depthOf(await context.bus.depths(), QUEUE).ready <= MAX_BACKLOG) return;
     await sleep(20, undefined, signal ? { signal } : {});
   }
 }

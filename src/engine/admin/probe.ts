@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { BusMark } from '../bus/bus.ts';
+import { readAnew } from '../cache/changes.ts';
 import { type Cluster, resolveGatewayUrl } from '../cluster.ts';
 import { until } from '../fanout/settled.ts';
 import { signOperatorToken, signToken } from '../gateway/auth.ts';
@@ -205,7 +206,7 @@ function legOf(leg: ProbeLeg, at: Partial<Record<ProbeLeg, number>>): ProbeResul
  * failed before too. False where the path is stuck: rows that came later would be nobody's.
  */
 async function cleanUp(cluster: Cluster, pair: ProbePair): Promise<boolean> {
-  const { db, bus, changes } = cluster;
+  const { db, bus } = cluster;
   try {
     for (const postId of await newestPostsAbove(db, pair.authorId, 0, 10))
       await deletePost(cluster, postId, { authorId: pair.authorId });
@@ -218,8 +219,7 @@ async function cleanUp(cluster: Cluster, pair: ProbePair): Promise<boolean> {
     const pairs = [pair, ...(await leftoverPairs(db, LEFTOVER_MS))];
     for (const one of pairs) await erasePair(db, one);
     const users = pairs.flatMap(({ authorId, readerId }) => [authorId, readerId]);
-    await db.transaction((session) => changes.changing(session, users));
-    await changes.forget(users);
+    await readAnew(cluster, users);
     return true;
   } catch (error) {
     cluster.log.warn({ ...pair, reason: messageOf(error) }, 'the probe was not cleaned up');

@@ -1,4 +1,5 @@
 import type { Bus, Delivery, LASTING, MarkedQueue } from '../bus/bus.ts';
+import { depthOf, heldIn } from '../bus/depths.ts';
 import { inBatches } from '../bus/inBatches.ts';
 import { until } from '../fanout/settled.ts';
 import { FeedctlError } from '../model/errors.ts';
@@ -70,7 +71,7 @@ async function checkStanding(db: Database, queue: LastingQueue): Promise<void> {
 /** What a purge would take away. Throws QUEUE_CONSUMED. */
 export async function planPurge({ db, bus }: Context, queue: LastingQueue): Promise<PurgePlan> {
   await checkStanding(db, queue);
-  const messages = (await bus.depths()).find((depth) => depth.queue === queue)?.ready ?? 0;
+  const messages = depthOf(await bus.depths(), queue).ready;
   const tally = new Tally();
   const contents = (await bus.peek(queue, LOOKED_AT)).map(({ body }) => tally.add(body));
   return { queue, messages, composition: tally.result(), redispatch: await spanOf(db, contents, null) };
@@ -144,10 +145,8 @@ export async function purgeQueue(
 
 const isMarked = (queue: LastingQueue): queue is MarkedQueue & LastingQueue => queue !== 'cleanup';
 
-async function isDrained(bus: Bus, queue: string): Promise<boolean> {
-  const depth = (await bus.depths()).find((one) => one.queue === queue);
-  return (depth?.ready ?? 0) + (depth?.unacked ?? 0) === 0;
-}
+const isDrained = async (bus: Bus, queue: string): Promise<boolean> =>
+  heldIn(depthOf(await bus.depths(), queue)) === 0;
 
 /** Widened by the events that these messages were made of. */
 async function spanOf(

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Bus, LASTING, type QueueDepth, type QueueName, type Settled } from '../bus/bus.ts';
+import { depthOf, heldIn } from '../bus/depths.ts';
 import { isFeedctlError } from '../model/errors.ts';
 import { MAX_ID } from '../model/ids.ts';
 import type { LaneState } from '../model/lanes.ts';
@@ -53,7 +54,6 @@ function leftPerSecond(queue: string, before: QueueLook, now: QueueLook): number
 }
 
 const tenths = (value: number): number => Math.round(value * 10) / 10;
-const EMPTY = { ready: 0, unacked: 0, oldestAgeMs: 0, deadLetters: 0 };
 
 /** A row for each queue, empty or not; gateways' queues only where something is in them. */
 export function queueRows(before: QueueLook | undefined, now: QueueLook): QueueRow[] {
@@ -62,16 +62,12 @@ export function queueRows(before: QueueLook | undefined, now: QueueLook): QueueR
     .filter((queue) => !(LASTING as readonly string[]).includes(queue));
   const pausedLanes = now.lanes.filter((lane) => lane.paused).map((lane) => lane.lane);
   return [...LASTING, ...others].map((queue) => {
-    const found = now.depths.find((one) => one.queue === queue) ?? EMPTY;
-    const { ready, unacked, oldestAgeMs, deadLetters } = found;
-    const depth: QueueDepth = { queue, ready, unacked, oldestAgeMs, deadLetters };
+    const depth = depthOf(now.depths, queue);
     const lanes = lanesOfQueue(queue);
     const paused = lanes.length > 0 && lanes.every((lane) => pausedLanes.includes(lane));
     if (!before) return { ...depth, paused, inPerSecond: null, outPerSecond: null, etaSeconds: null };
-    const inside = ready + unacked;
-    const earlier = before.depths.find((one) => one.queue === queue);
-    const grown =
-      ((inside - (earlier ? earlier.ready + earlier.unacked : 0)) * 1_000) / (now.atMs - before.atMs);
+    const inside = heldIn(depth);
+    const grown = ((inside - heldIn(depthOf(before.depths, queue))) * 1_000) / (now.atMs - before.atMs);
     const left = leftPerSecond(queue, before, now);
     const came = Math.max(0, left + grown);
     // What is noted of a queue that gets shorter may be a second old: the depth itself is not.
@@ -111,7 +107,7 @@ export async function* watchQueues(
     const queues = queueRows(before, now).filter(({ queue }) => !only || only.includes(queue));
     before = now;
     const { lanes, outbox } = now;
-    const emptyNow = queues.every((row) => row.ready + row.unacked === 0) && (!outbox || only !== undefined);
+    const emptyNow = queues.every((row) => heldIn(row) === 0) && (!outbox || only !== undefined);
     yield { queues, lanes, outbox, empty: emptyNow && emptyBefore };
     emptyBefore = emptyNow;
     await sleep(intervalMs, undefined, { signal }).catch(() => {});
@@ -197,7 +193,7 @@ export async function peekQueue(
   queue: QueueName,
   limit: number,
 ): Promise<{ queue: string; ready: number; messages: PeekedMessage[] }> {
-  const ready = (await bus.depths()).find((depth) => depth.queue === queue)?.ready ?? 0;
+  const { ready } = depthOf(await bus.depths(), queue);
   const messages = (await bus.peek(queue, limit)).map(({ body, publishedAt, deliveries }) => ({
     publishedAt,
     deliveries,

@@ -1,6 +1,6 @@
 import type { FeedEntry } from '../model/feed.ts';
 import type { Post } from '../model/post.ts';
-import type { Queryable } from '../store/database.ts';
+import type { Database, Queryable } from '../store/database.ts';
 
 /**
  * The side of a cache that changes are told to. Whoever changes a feed calls one method inside the transaction and
@@ -26,4 +26,13 @@ export interface FeedChanges {
   deleted(post: FeedEntry): Promise<void>;
   /** Nothing of a user who was erased, nor anything that names them, is held any more. Goes through all that is held. */
   erased(userId: number): Promise<void>;
+}
+
+/** Has caches read these feeds anew, in a transaction of its own: what made them others is committed. */
+export async function readAnew(
+  { db, changes }: { db: Database; changes: FeedChanges },
+  userIds: readonly number[],
+): Promise<void> {
+  await db.transaction((session) => changes.changing(session, userIds));
+  await changes.forget(userIds);
 }

@@ -8,6 +8,8 @@ import { MARKER } from './reader.ts';
 const LOOK_EVERY_MS = 10;
 /** A queue that sends nothing for so long has another consumer by now. */
 const SILENT_MS = 3_000;
+/** As long as the broker may take to count a consumer out whose channel is closed. */
+const LEAVING_MS = 2_000;
 
 /**
  * Some of the messages that wait in these queues of the broker, the same number from each. A queue with a single active
@@ -39,7 +41,21 @@ export async function peekQueues(
       });
     }
   }
+  await left(
+    control,
+    waiting.map(([name]) => name),
+  );
   return found.slice(0, limit);
+}
+
+/** Until the broker counts no consumer here, or not in time: a worker has come. Else the next look would find this one. */
+async function left(control: Control, names: readonly string[]): Promise<void> {
+  const until = Date.now() + LEAVING_MS;
+  while (Date.now() < until) {
+    const states = await control.states(names);
+    if ([...states.values()].every(({ consumers }) => consumers === 0)) return;
+    await sleep(LOOK_EVERY_MS);
+  }
 }
 
 const consumed = (name: string) =>

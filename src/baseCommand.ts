@@ -199,12 +199,12 @@ export abstract class BaseCommand extends Command {
   }
 
   protected override toErrorJson(error: unknown): unknown {
-    return errorJson(toFeedctlError(error, this.argv));
+    return errorJson(toFeedctlError(error));
   }
 
   protected override async catch(error: Error & { oclif?: { exit?: number } }): Promise<void> {
     if (error.oclif?.exit === 0) throw error;
-    const mapped = toFeedctlError(error, this.argv);
+    const mapped = toFeedctlError(error);
     const json = this.jsonEnabled() && !this.#answered;
     printError(mapped, { json, debug: Boolean(process.env.DEBUG) });
     process.exitCode = mapped.exitStatus;

@@ -1,5 +1,6 @@
-import { flush, run } from '@oclif/core';
-import { printError, toFeedctlError } from './errorOutput.ts';
+import { Config, flush, run } from '@oclif/core';
+import { isUnknownCommand, printError, toFeedctlError } from './errorOutput.ts';
+import { unknownCommand } from './unknownCommand.ts';
 
 /** Runs one command line. What a command itself did not report, such as an unknown command, is reported here. */
 export async function main(argv: string[], dir: string): Promise<void> {
@@ -12,7 +13,9 @@ export async function main(argv: string[], dir: string): Promise<void> {
     // `--help` and `--version` end by an "error" of status 0.
     if (exit === 0) process.exitCode = 0;
     else if (!(error as { reported?: boolean }).reported) {
-      const mapped = toFeedctlError(error, argv);
+      const mapped = isUnknownCommand(error)
+        ? unknownCommand(argv, (await Config.load(dir)).commandIDs, error)
+        : toFeedctlError(error);
       printError(mapped, { json: argv.includes('--json'), debug: Boolean(process.env.DEBUG) });
       process.exitCode = mapped.exitStatus;
     }

@@ -2,7 +2,7 @@ import { styleText } from 'node:util';
 import { FeedctlError, isFeedctlError, messageOf } from './engine/model/errors.ts';
 
 /** Gives every failure its code: the engine's have one, the parser's become USAGE, anything else is INTERNAL. */
-export function toFeedctlError(error: unknown, argv: readonly string[] = []): FeedctlError {
+export function toFeedctlError(error: unknown): FeedctlError {
   if (isFeedctlError(error)) return error;
   if ((error as Error).name === 'AbortError')
     return new FeedctlError('INTERRUPTED', 'interrupted', { cause: error });
@@ -10,11 +10,6 @@ export function toFeedctlError(error: unknown, argv: readonly string[] = []): Fe
   const oclif = (error as { oclif?: { exit?: number } }).oclif;
   // The parser puts each fault on a line of its own.
   const line = text.replace(/\s*\n\s*/g, ' ');
-  if (/command .* not found/i.test(text) || oclif?.exit === 127) {
-    const command = argv.filter((arg) => arg !== '--json').join(' ');
-    if (command === '') return new FeedctlError('USAGE', 'no command was given', { cause: error });
-    return new FeedctlError('COMMAND_NOT_FOUND', `there is no command \`${command}\``, { cause: error });
-  }
   const negative = /Nonexistent flags?: .*?(-\d+)/.exec(line);
   if (negative)
     return new FeedctlError('INVALID_ID', `${JSON.stringify(negative[1])} is not an id`, { cause: error });
@@ -41,3 +36,9 @@ export function printError(error: FeedctlError, options: { json: boolean; debug:
   }
   if (options.debug) process.stderr.write(`${(error.cause as Error)?.stack ?? error.stack}\n`);
 }
+
+/** Whether oclif found no command for a command line. */
+export const isUnknownCommand = (error: unknown): boolean =>
+  !isFeedctlError(error) &&
+  (/^command .* not found/i.test(messageOf(error)) ||
+    (error as { oclif?: { exit?: number } }).oclif?.exit === 127);

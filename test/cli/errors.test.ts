@@ -130,6 +130,12 @@ const CASES: Case[] = [
   { name: 'no cluster', code: 'CLUSTER_NOT_RUNNING', args: 'user show 1 --data-dir ~/nowhere' },
   { name: 'an unknown command', code: 'COMMAND_NOT_FOUND', args: 'usr show 1', says: /usr show 1/ },
   { name: 'an unknown command of a topic', code: 'COMMAND_NOT_FOUND', args: 'user sho' },
+  {
+    name: 'an argument of a command that takes none',
+    code: 'USAGE',
+    args: 'queue list 1',
+    says: /queue list.*1/,
+  },
   { name: 'an unknown flag', code: 'USAGE', args: 'user show 1 --nope @', says: /^.*--nope.*$/m },
   { name: 'a missing argument', code: 'USAGE', args: 'user show @', says: /user/ },
   { name: 'a missing second argument', code: 'USAGE', args: 'follow create 1 @', says: /followee/ },

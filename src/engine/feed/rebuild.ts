@@ -9,7 +9,7 @@ import { inParallel } from '../store/parallel.ts';
 import { type FeedsRebuilt, planRebuild, rebuildFeeds } from '../store/rebuild.ts';
 import { repeatedTransaction } from '../store/steps.ts';
 import { getUser } from '../store/users.ts';
-import { ChunkSize, LiveFirst } from './rebuildPace.ts';
+import { CHUNKS, ChunkSize, LiveFirst } from './rebuildPace.ts';
 import { allUsers, type UserSource } from './rebuildUsers.ts';
 
 /** On Citus, where each shard's feeds are a transaction of their own. */
@@ -174,7 +174,8 @@ async function rebuildLane(
   const startedAt = performance.now();
   const topology = await db.topology();
   const shards = Math.max(1, topology.shards.length);
-  const size = new ChunkSize(rate && Math.ceil(rate / 4 / shards));
+  const limits = topology.distributed ? CHUNKS.sharded : CHUNKS.plain;
+  const size = new ChunkSize(limits, rate && Math.ceil(rate / 4 / shards));
   const first = progress.current().users;
   while (!stop.aborted) {
     const lane = progress.current();
@@ -189,17 +190,26 @@ async function rebuildLane(
       added: lane.added + sumOf(parts, (part) => part.added),
       removed: lane.removed + sumOf(parts, (part) => part.removed),
     });
-    const chunk = async () => {
-      if (!topology.distributed) {
-        const note = async (session: Session, done: FeedsRebuilt) => progress.note(session, doneWith([done]));
-        return progress.set(doneWith([await rebuilder.chunk(ids, note)]));
-      }
+    if (topology.distributed) {
       const groups = topology.group(ids, (id) => id);
-      const done = doneWith(await inParallel(groups, SHARDS_AT_A_TIME, (group) => rebuilder.chunk(group)));
+      const parts = await inParallel(groups, SHARDS_AT_A_TIME, async (group) => {
+        // What is done of this chunk is done once more by the next run.
+        if (stop.aborted) return undefined;
+        const { result, ms } = await live.run(() => rebuilder.chunk(group), stop);
+        return { ...result, ms };
+      });
+      const all = parts.filter((part) => part !== undefined);
+      if (all.length < parts.length) return;
+      const done = doneWith(all);
       await progress.note(db, done);
       progress.set(done);
-    };
-    size.took(await live.run(chunk, stop), live.busy);
+      size.took(Math.max(...all.map((part) => part.ms)), live.busy);
+    } else {
+      const note = async (session: Session, part: FeedsRebuilt) => progress.note(session, doneWith([part]));
+      const { result, ms } = await live.run(() => rebuilder.chunk(ids, note), stop);
+      progress.set(doneWith([result]));
+      size.took(ms, live.busy);
+    }
     // Told to stop meanwhile: the loop ends.
     const done = progress.current().users - first;
     await keepPace(done, { rate, startedAt, signal: stop }).catch(() => {});

@@ -2,18 +2,33 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bus } from '../bus/bus.ts';
 import { Slots } from '../cache/slots.ts';
 
-/** Feeds may have no row or a thousand: chunks grow and shrink so that each takes about so long. */
-const CHUNK_MS = { idle: 60, busy: 15 } as const;
-const CHUNK = { first: 100, least: 10, most: 1_000 } as const;
+/** Of the feeds that one transaction takes. */
+interface ChunkLimits {
+  /** Feeds may have no row or a thousand: chunks grow and shrink so that each takes about so many milliseconds. */
+  readonly idleMs: number;
+  readonly busyMs: number;
+  readonly first: number;
+  readonly least: number;
+}
+
+const MOST = 1_000;
+export const CHUNKS = {
+  plain: { idleMs: 60, busyMs: 15, first: 100, least: 10 },
+  /** All shards are asked for posts, which takes some 100 ms for ten feeds, and twice that for a thousand. */
+  sharded: { idleMs: 1_000, busyMs: 300, first: 400, least: 200 },
+} as const satisfies Record<string, ChunkLimits>;
 
 /** How many feeds to take at once, by how long the last ones took. */
 export class ChunkSize {
-  #size: number = CHUNK.first;
+  #size: number;
+  readonly #limits: ChunkLimits;
   readonly #most: number;
 
   /** `most`: for a rate that would be waited for in lumps otherwise. */
-  constructor(most: number = CHUNK.most) {
-    this.#most = Math.max(1, Math.min(most, CHUNK.most));
+  constructor(limits: ChunkLimits, most: number = MOST) {
+    this.#limits = limits;
+    this.#size = limits.first;
+    this.#most = Math.max(1, Math.min(most, MOST));
   }
 
   get feeds(): number {
@@ -22,8 +37,9 @@ export class ChunkSize {
 
   /** `busy`: others wait for what a chunk holds up. */
   took(ms: number, busy: boolean): void {
-    const factor = Math.min(2, Math.max(0.25, CHUNK_MS[busy ? 'busy' : 'idle'] / Math.max(1, ms)));
-    this.#size = Math.min(CHUNK.most, Math.max(CHUNK.least, Math.round(this.#size * factor)));
+    const { idleMs, busyMs, least } = this.#limits;
+    const factor = Math.min(2, Math.max(0.25, (busy ? busyMs : idleMs) / Math.max(1, ms)));
+    this.#size = Math.min(MOST, Math.max(least, Math.round(this.#size * factor)));
   }
 }
 
@@ -53,18 +69,18 @@ export class LiveFirst {
     return performance.now() - this.#busyAt < BUSY_FOR_MS;
   }
 
-  /** The work and, where live fan-out has work, the rest after it. Returns how many milliseconds the work took. */
-  async run(work: () => Promise<void>, signal: AbortSignal): Promise<number> {
+  /** The work and, where live fan-out has work, the rest after it. `ms`: how long the work took. */
+  async run<T>(work: () => Promise<T>, signal: AbortSignal): Promise<{ result: T; ms: number }> {
     await this.#look();
     return this.busy ? this.#alone.run(() => this.#timed(work, signal)) : this.#timed(work, signal);
   }
 
-  async #timed(work: () => Promise<void>, signal: AbortSignal): Promise<number> {
+  async #timed<T>(work: () => Promise<T>, signal: AbortSignal): Promise<{ result: T; ms: number }> {
     const startedAt = performance.now();
-    await work();
+    const result = await work();
     const ms = performance.now() - startedAt;
     if (this.busy) await sleep(ms * (1 / SHARE - 1), undefined, { signal }).catch(() => {});
-    return ms;
+    return { result, ms };
   }
 
   async #look(): Promise<void> {

@@ -37,6 +37,8 @@ export async function rebuildShardFeeds(
   userIds: readonly number[],
   limit: number,
 ): Promise<FeedsRebuilt> {
+  // One connection a node: posts are asked for in every shard, and several a node only wait for each other.
+  await session.query('set local citus.max_adaptive_executor_pool_size = 1');
   const truth = await truthOf(session, userIds, { states: ['push', 'both'], above: 0, limit: limit + 1 });
   const actual = await itemsOf(session, userIds);
   const missing: Row[] = [];

@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest';
 import type { Bus } from '../../../src/engine/bus/bus.ts';
-import { ChunkSize, LiveFirst } from '../../../src/engine/feed/rebuildPace.ts';
+import { CHUNKS, ChunkSize, LiveFirst } from '../../../src/engine/feed/rebuildPace.ts';
 import { listedUsers } from '../../../src/engine/feed/rebuildUsers.ts';
 
 test('chunks grow while they are quick, and shrink where they are slow, within bounds', () => {
-  const size = new ChunkSize();
+  const size = new ChunkSize(CHUNKS.plain);
   const first = size.feeds;
   size.took(30, false);
   expect(size.feeds).toBe(first * 2);
@@ -14,7 +14,7 @@ test('chunks grow while they are quick, and shrink where they are slow, within b
   expect(size.feeds, 'shorter where others wait').toBe(500);
   for (let i = 0; i < 20; i += 1) size.took(10_000, false);
   expect(size.feeds).toBe(10);
-  expect(new ChunkSize(3).feeds).toBe(3);
+  expect(new ChunkSize(CHUNKS.plain, 3).feeds).toBe(3);
 });
 
 test('while live fan-out has work, chunks come one after the other; else side by side', async () => {

@@ -2,6 +2,7 @@ import { createInterface } from 'node:readline/promises';
 import { Command, Flags } from '@oclif/core';
 import type { Cluster } from './engine/cluster.ts';
 import type { Config, ConfigFlags } from './engine/config/config.ts';
+import type { Kubernetes } from './engine/kube/client.ts';
 import { FeedctlError } from './engine/model/errors.ts';
 import type { Invocation } from './engine/model/operation.ts';
 import { errorJson, printError, toFeedctlError } from './errorOutput.ts';
@@ -59,14 +60,35 @@ export abstract class BaseCommand extends Command {
   protected async loadConfig(flags: Record<string, unknown>): Promise<Config> {
     const { loadConfig } = await import('./engine/config/config.ts');
     const config = await loadConfig(settingsOf(flags));
-    if (config.production && this.changes(flags))
-      await this.confirmName(
-        `${config.context} is a production cluster.`,
-        config.context,
-        flags['context-name'] as string | undefined,
-        '--context-name',
-      );
+    if (this.changes(flags)) await this.confirmProduction(config, flags);
     return config;
+  }
+
+  /** Asks for the name of the context where it is a production cluster. */
+  protected async confirmProduction(config: Config, flags: Record<string, unknown>): Promise<void> {
+    if (!config.production) return;
+    await this.confirmName(
+      `${config.context} is a production cluster.`,
+      config.context,
+      flags['context-name'] as string | undefined,
+      '--context-name',
+    );
+  }
+
+  /** Opens the Kubernetes API that the flags, the context and the kubeconfig name, for as long as `work` takes. */
+  protected async withKubernetes<T>(
+    flags: Record<string, unknown>,
+    work: (kubernetes: Kubernetes, config: Config) => Promise<T>,
+  ): Promise<T> {
+    const config = await this.loadConfig(flags);
+    const { openKubernetes } = await import('./engine/kube/client.ts');
+    const { kubeContext, namespace } = config;
+    const kubernetes = await openKubernetes({ kubeContext, namespace, signal: this.signal });
+    try {
+      return await work(kubernetes, config);
+    } finally {
+      await kubernetes.close();
+    }
   }
 
   /** Opens the cluster the flags name, for as long as `work` takes. */
@@ -221,6 +243,8 @@ export function settingsOf(flags: Record<string, unknown>): ConfigFlags {
     brokerUrl: 'broker-url',
     cacheUrl: 'cache-url',
     gatewayUrl: 'gateway-url',
+    kubeContext: 'kube-context',
+    namespace: 'namespace',
   };
   const given = Object.entries(names).filter(([, flag]) => flags[flag] !== undefined);
   return Object.fromEntries(given.map(([name, flag]) => [name, flags[flag]]));

@@ -4,6 +4,7 @@ import { BaseCommand, settingsOf } from '../../baseCommand.ts';
 import type { ShownContext } from '../../contextView.ts';
 import type { Context } from '../../engine/config/contexts.ts';
 import { dryRunFlag } from '../../flags.ts';
+import { kubeFlags } from '../../kubeFlags.ts';
 
 const sourceFlags = (of: string, url: string) => ({
   [`${of}-env`]: Flags.string({
@@ -27,6 +28,7 @@ export default class ContextAdd extends BaseCommand {
     ...sourceFlags('broker-url', 'brokers’ URLs'),
     ...sourceFlags('cache-url', 'cache’s URL'),
     'gateway-url': Flags.string({ description: 'gateway that clients of this cluster use' }),
+    ...kubeFlags,
     store: Flags.option({ options: ['citus', 'postgres'] as const, description: 'what the database is' })(),
     production: Flags.boolean({ description: 'ask for the name before every change', default: false }),
     use: Flags.boolean({ description: 'work on it from now on', default: false }),

@@ -1,24 +1,31 @@
 import { BaseCommand } from '../../baseCommand.ts';
 import type { WorkerState } from '../../engine/admin/workers.ts';
+import type { PodState } from '../../engine/kube/pods.ts';
+import { messageOf } from '../../engine/model/errors.ts';
 import type { LaneState } from '../../engine/model/lanes.ts';
+import { kubeFlags } from '../../kubeFlags.ts';
 import { formatCount, formatDuration } from '../../ui/format.ts';
+import { podsTable } from '../../ui/kube.ts';
 import { laneNotes } from '../../ui/lanes.ts';
 import { renderTable } from '../../ui/table.ts';
 
 export default class WorkerList extends BaseCommand {
   static override summary = 'List the workers: what each reads and writes, and how far behind it is';
   static override description =
-    'As of their last heartbeats, five seconds apart. Lag is from the commit of a post to that of its rows, of the slowest batch since the heartbeat before. With RabbitMQ a partition is read by one worker; the queue in the database is shared by all. Paused: lanes that an operator has paused, and of which the worker holds nothing any more.';
+    'As of their last heartbeats, five seconds apart. Lag is from the commit of a post to that of its rows, of the slowest batch since the heartbeat before. With RabbitMQ a partition is read by one worker; the queue in the database is shared by all. Paused: lanes that an operator has paused, and of which the worker holds nothing any more. Where the context, a flag or the environment says where in Kubernetes the cluster runs, the pods of workers are listed too, those that have not come up as well.';
+  static override flags = kubeFlags;
   static override examples = ['<%= config.bin %> worker list', '<%= config.bin %> worker list --json'];
 
-  async run(): Promise<{ workers: WorkerState[]; lanes: LaneState[] }> {
+  async run(): Promise<{ workers: WorkerState[]; lanes: LaneState[]; pods?: PodState[] }> {
     const { flags } = await this.parse(WorkerList);
     const { workerStates } = await import('../../engine/admin/workers.ts');
     const { readLanes } = await import('../../engine/store/lanes.ts');
-    const { workers, lanes } = await this.withCluster(flags, async ({ db }) => ({
+    const { workers, lanes, where } = await this.withCluster(flags, async ({ db, config }) => ({
       workers: await workerStates(db),
       lanes: await readLanes(db),
+      where: config.namespace ?? config.kubeContext,
     }));
+    const pods = where === undefined ? undefined : await this.#pods(flags);
     const rows = workers.map((worker) => [
       worker.id,
       worker.host,
@@ -56,6 +63,21 @@ export default class WorkerList extends BaseCommand {
           ),
     );
     for (const note of laneNotes(lanes)) this.log(note);
-    return { workers, lanes };
+    if (pods) this.log(podsTable(pods, { borders: Boolean(process.stdout.isTTY) }));
+    return { workers, lanes, ...(pods && { pods }) };
+  }
+
+  /** What the database knows of workers is worth showing where Kubernetes does not answer. */
+  async #pods(flags: Record<string, unknown>): Promise<PodState[] | undefined> {
+    const { DEFAULT_NAMESPACE } = await import('../../engine/kube/client.ts');
+    const { listWorkerPods } = await import('../../engine/kube/pods.ts');
+    try {
+      return await this.withKubernetes(flags, (kubernetes) =>
+        listWorkerPods(kubernetes, kubernetes.namespace ?? DEFAULT_NAMESPACE),
+      );
+    } catch (error) {
+      this.logToStderr(`Without the pods: ${messageOf(error)}.`);
+      return undefined;
+    }
   }
 }

@@ -27,6 +27,15 @@ const settings = z.object({
   brokerManagementUrl: url(['http', 'https']).optional(),
   cacheUrl: url(['redis', 'rediss']).optional(),
   gatewayUrl: url(['http', 'https']).optional(),
+  /** A context of the kubeconfig; its current one otherwise. */
+  kubeContext: z.string().min(1, { error: 'must not be empty' }).optional(),
+  /** Where in Kubernetes the cluster runs. */
+  namespace: z
+    .string()
+    .regex(/^[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?$/, {
+      error: 'must be a namespace of Kubernetes: small letters, digits, dashes',
+    })
+    .optional(),
   production: z.union([z.stringbool(), z.boolean()], { error: 'must be true or false' }),
 });
 
@@ -42,6 +51,8 @@ const ENVIRONMENT: Record<SettingName, string> = {
   brokerManagementUrl: 'FEEDCTL_BROKER_MANAGEMENT_URL',
   cacheUrl: 'FEEDCTL_CACHE_URL',
   gatewayUrl: 'FEEDCTL_GATEWAY_URL',
+  kubeContext: 'FEEDCTL_KUBE_CONTEXT',
+  namespace: 'FEEDCTL_NAMESPACE',
   production: 'FEEDCTL_PRODUCTION',
 };
 
@@ -60,6 +71,8 @@ export interface ConfigFlags {
   brokerUrl?: string;
   cacheUrl?: string;
   gatewayUrl?: string;
+  kubeContext?: string;
+  namespace?: string;
 }
 
 /** root's home is closed to the user PostgreSQL has to run as there, so its default is a system directory. */

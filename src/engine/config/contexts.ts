@@ -21,6 +21,8 @@ const contextSchema = z.strictObject({
   cacheUrl: text.optional(),
   cacheUrlFrom: secretSchema.optional(),
   gatewayUrl: text.optional(),
+  kubeContext: text.optional(),
+  namespace: text.optional(),
   production: z.union([z.boolean(), text]).optional(),
 });
 export type Context = z.infer<typeof contextSchema>;

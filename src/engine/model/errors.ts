@@ -153,6 +153,49 @@ export const ERRORS = {
   INVALID_CURSOR: { exit: 1, mend: 'Connect without `after`, and read the feed.' },
   INVALID_ID: { exit: 2, mend: 'An id is a whole number from 1 to 9007199254740991.' },
   INVALID_TOKEN: { exit: 1, mend: 'Get a fresh one with `feedctl user token <id>`.' },
+  KUBE_AUTOSCALED: {
+    exit: 1,
+    mend: 'Change the bounds with --min and --max; it would undo any other number.',
+  },
+  KUBE_CONFIG_INVALID: {
+    exit: 2,
+    mend: 'Name a kubeconfig with KUBECONFIG and a context of it with --kube-context; `kubectl config get-contexts` lists them.',
+  },
+  KUBE_CONFLICT: {
+    exit: 1,
+    mend: 'Let the other manager go on owning the field and remove it from the manifests, or take it over with --force-conflicts.',
+  },
+  KUBE_FORBIDDEN: {
+    exit: 1,
+    mend: 'Let an administrator grant what the message names, or use another --kube-context.',
+  },
+  KUBE_KIND_UNKNOWN: {
+    exit: 1,
+    mend: 'Install what serves that kind (KEDA, the Prometheus Operator), or leave the component away that uses it.',
+  },
+  KUBE_NAMESPACE_MISSING: {
+    exit: 1,
+    mend: 'Correct --namespace, or make it: `feedctl cluster apply` does where the manifests hold it, as the overlays dev and prod do.',
+  },
+  KUBE_NOT_FOUND: {
+    exit: 1,
+    mend: 'See `feedctl cluster status`; `feedctl cluster apply` makes what is missing.',
+  },
+  KUBE_REFUSED: { exit: 1, mend: 'Correct the manifest; nothing of it was applied.' },
+  KUBE_ROLLOUT_FAILED: {
+    exit: 1,
+    mend: 'See `feedctl cluster status` for the pods and their reasons, then apply again.',
+  },
+  KUBE_UNAUTHORIZED: {
+    exit: 1,
+    mend: 'Log in to the cluster again: the token or the certificate in the kubeconfig has expired or is of another cluster.',
+  },
+  KUBE_UNREACHABLE: {
+    exit: 1,
+    failure: 'passing',
+    mend: 'Check that the cluster runs, the address in the kubeconfig, and the network between.',
+  },
+  MANIFEST_INVALID: { exit: 2, mend: 'Correct that line; nothing was changed.' },
   NODE_IN_USE: {
     exit: 1,
     mend: 'Empty it first with `feedctl node drain <host:port>`; `feedctl node list` shows what is where.',

@@ -1,0 +1,86 @@
+import { BaseCommand } from '../../baseCommand.ts';
+import type { PlannedObject } from '../../engine/kube/plan.ts';
+import type { Rollout } from '../../engine/kube/rollout.ts';
+import { dryRunFlag, yesFlag } from '../../flags.ts';
+import { manifestFlags, timeoutFlag, waitFlag } from '../../kubeFlags.ts';
+import { planLines, rolloutLine } from '../../ui/kube.ts';
+import { manifestsArg } from './plan.ts';
+
+interface ApplyResult {
+  server: string;
+  namespace: string;
+  objects: readonly PlannedObject[];
+  /** Secrets that pods wait for. */
+  missingSecrets: readonly string[];
+  /** Deployments, as they were when it ended; none where nothing was waited for. */
+  rollouts: readonly Rollout[];
+  seconds: number;
+  dryRun: boolean;
+}
+
+export default class ClusterApply extends BaseCommand {
+  static override summary = 'Apply manifests to Kubernetes';
+  static override description =
+    'Shows the plan and asks; then server-side apply, as the field manager `feedctl`: namespace, settings, the migration, and when that has ended well the deployments and what scales and watches them. Fields that somebody else owns are a conflict, and stay theirs unless --force-conflicts. What the manifests do not hold any more is not deleted.';
+  static override args = { manifests: manifestsArg };
+  static override flags = {
+    ...manifestFlags,
+    wait: waitFlag,
+    timeout: timeoutFlag,
+    'dry-run': dryRunFlag,
+    yes: yesFlag,
+  };
+  static override examples = [
+    '<%= config.bin %> cluster apply dev --image feedctl:dev',
+    '<%= config.bin %> cluster apply prod --image registry.example/feedctl:0.1.0 --yes --timeout 900 --json',
+  ];
+
+  /** Of a production cluster the name is asked for when the plan has been shown. */
+  protected override changes(): boolean {
+    return false;
+  }
+
+  async run(): Promise<ApplyResult> {
+    const { args, flags } = await this.parse(ClusterApply);
+    const { applyPlan, readPlan } = await import('../../engine/kube/apply.ts');
+    const { refusalOf } = await import('../../engine/kube/plan.ts');
+    const startedAt = performance.now();
+    return this.withKubernetes(flags, async (kubernetes, config) => {
+      const { 'dry-run': dryRun, 'force-conflicts': forceConflicts, image, wait } = flags;
+      const { namespace } = config;
+      const { plan, manifests } = await readPlan(kubernetes, args.manifests, {
+        namespace,
+        image,
+        forceConflicts,
+      });
+      for (const line of planLines(plan)) this.logToStderr(line);
+      const refusal = refusalOf(plan);
+      if (refusal) throw refusal;
+      const result = {
+        server: plan.server,
+        namespace: plan.namespace,
+        missingSecrets: plan.missingSecrets,
+        dryRun,
+      };
+      if (dryRun) return { ...result, objects: plan.objects, rollouts: [], seconds: 0 };
+      await this.confirmProduction(config, flags);
+      const asked = config.production || flags.yes === true;
+      await this.confirm(`Apply this to ${plan.namespace} at ${plan.server}?`, asked);
+      let said = '';
+      const applied = await applyPlan(kubernetes, manifests, plan, {
+        forceConflicts,
+        wait,
+        timeoutMs: flags.timeout * 1_000,
+        onStep: (step) => this.logToStderr(step),
+        onProgress: (rollouts) => {
+          const text = rollouts.map(rolloutLine).join('; ');
+          if (text !== said) this.logToStderr(text);
+          said = text;
+        },
+      });
+      this.log(`Applied to ${plan.namespace}.`);
+      const seconds = Math.round((performance.now() - startedAt) / 100) / 10;
+      return { ...result, ...applied, seconds };
+    });
+  }
+}

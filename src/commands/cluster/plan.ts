@@ -1,0 +1,37 @@
+import { Args } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import type { Plan } from '../../engine/kube/plan.ts';
+import { manifestFlags } from '../../kubeFlags.ts';
+import { planLines } from '../../ui/kube.ts';
+
+export const manifestsArg = Args.string({
+  description: 'overlay that comes with feedctl (dev, prod), a directory with a kustomization, or a file',
+  required: true,
+});
+
+export default class ClusterPlan extends BaseCommand {
+  static override summary = 'Show what `cluster apply` would change in Kubernetes';
+  static override description =
+    'The API server itself says it: a dry run of a server-side apply of each object, compared with what is there. Changes nothing. Exits 1 where the server would refuse something.';
+  static override args = { manifests: manifestsArg };
+  static override flags = manifestFlags;
+  static override examples = [
+    '<%= config.bin %> cluster plan prod --image registry.example/feedctl:0.1.0',
+    '<%= config.bin %> cluster plan ./my-overlay --kube-context staging --json',
+  ];
+
+  async run(): Promise<Plan> {
+    const { args, flags } = await this.parse(ClusterPlan);
+    const { readPlan } = await import('../../engine/kube/apply.ts');
+    const { plan } = await this.withKubernetes(flags, (kubernetes, { namespace }) =>
+      readPlan(kubernetes, args.manifests, {
+        namespace,
+        image: flags.image,
+        forceConflicts: flags['force-conflicts'],
+      }),
+    );
+    for (const line of planLines(plan)) this.log(line);
+    if (plan.objects.some(({ action }) => action === 'refused')) process.exitCode = 1;
+    return plan;
+  }
+}

@@ -1,0 +1,57 @@
+import { BaseCommand } from '../../baseCommand.ts';
+import type { Rollout } from '../../engine/kube/rollout.ts';
+import { dryRunFlag, yesFlag } from '../../flags.ts';
+import { kubeFlags, timeoutFlag, waitFlag } from '../../kubeFlags.ts';
+
+interface RestartResult {
+  deployment: string;
+  namespace: string;
+  rollout: Rollout;
+  seconds: number;
+  dryRun: boolean;
+}
+
+export default class WorkerRestart extends BaseCommand {
+  static override summary = 'Replace the workers in Kubernetes by new ones, a few at a time';
+  static override description =
+    'As `kubectl rollout restart` does it: each drains before it goes. Waits until all are new.';
+  static override flags = {
+    ...kubeFlags,
+    wait: waitFlag,
+    timeout: timeoutFlag,
+    'dry-run': dryRunFlag,
+    yes: yesFlag,
+  };
+  static override examples = [
+    '<%= config.bin %> worker restart',
+    '<%= config.bin %> worker restart --yes --timeout 900 --json',
+  ];
+
+  async run(): Promise<RestartResult> {
+    const { flags } = await this.parse(WorkerRestart);
+    const { DEFAULT_NAMESPACE } = await import('../../engine/kube/client.ts');
+    const { planRestart, restart } = await import('../../engine/kube/workers.ts');
+    const startedAt = performance.now();
+    return this.withKubernetes(flags, async (kubernetes) => {
+      const plan = await planRestart(kubernetes, kubernetes.namespace ?? DEFAULT_NAMESPACE);
+      const { deployment, namespace } = plan;
+      const what = `the ${plan.rollout.desired} worker(s) of ${deployment} in ${namespace}`;
+      const dryRun = flags['dry-run'];
+      if (dryRun) {
+        this.log(`Would restart ${what}.`);
+        return { deployment, namespace, rollout: plan.rollout, seconds: 0, dryRun };
+      }
+      await this.confirm(`Restart ${what}?`, flags.yes ?? false);
+      const progress = this.progress('restarting');
+      const rollout = await restart(kubernetes, plan, {
+        wait: flags.wait,
+        timeoutMs: flags.timeout * 1_000,
+        onProgress: ({ updated, desired, available }) =>
+          progress.update({ done: updated, total: desired, unit: 'workers', note: `${available} available` }),
+      }).finally(() => progress.end());
+      const seconds = Math.round((performance.now() - startedAt) / 100) / 10;
+      this.log(flags.wait ? `Restarted ${what} in ${seconds} s.` : `Restarting ${what}.`);
+      return { deployment, namespace, rollout, seconds, dryRun };
+    });
+  }
+}

@@ -1,0 +1,52 @@
+import { Args, Flags } from '@oclif/core';
+import { BaseCommand } from '../../baseCommand.ts';
+import type { ScalePlan, ScaleRequest } from '../../engine/kube/workers.ts';
+import { FeedctlError } from '../../engine/model/errors.ts';
+import { dryRunFlag } from '../../flags.ts';
+import { kubeFlags } from '../../kubeFlags.ts';
+
+export default class WorkerScale extends BaseCommand {
+  static override summary = 'Say how many workers there are in Kubernetes';
+  static override description =
+    'Where a ScaledObject of KEDA owns the deployment, KEDA is paused at that number, until --auto gives it back: a number of its own would be undone at once. --min and --max change the bounds of what scales by itself. `cluster apply` of manifests with other bounds meets a conflict then. Workers that go drain first.';
+  static override args = {
+    replicas: Args.integer({ description: 'number of workers', min: 0, max: 10_000 }),
+  };
+  static override flags = {
+    ...kubeFlags,
+    auto: Flags.boolean({ description: 'let KEDA scale again', exclusive: ['min', 'max'] }),
+    min: Flags.integer({ description: 'fewest workers of what scales by itself', min: 0 }),
+    max: Flags.integer({ description: 'most workers of what scales by itself', min: 1 }),
+    'dry-run': dryRunFlag,
+  };
+  static override examples = [
+    '<%= config.bin %> worker scale 12',
+    '<%= config.bin %> worker scale --auto',
+    '<%= config.bin %> worker scale --min 10 --max 60 --json',
+  ];
+
+  async run(): Promise<ScalePlan & { dryRun: boolean }> {
+    const { args, flags } = await this.parse(WorkerScale);
+    const request = requestOf(args.replicas, flags);
+    const { DEFAULT_NAMESPACE } = await import('../../engine/kube/client.ts');
+    const { planScale, scale } = await import('../../engine/kube/workers.ts');
+    return this.withKubernetes(flags, async (kubernetes) => {
+      const dryRun = flags['dry-run'];
+      const change = await planScale(kubernetes, kubernetes.namespace ?? DEFAULT_NAMESPACE, request);
+      await scale(kubernetes, change, { dryRun });
+      this.log(`${dryRun ? 'Would do: ' : ''}${change.plan.change}.`);
+      return { ...change.plan, dryRun };
+    });
+  }
+}
+
+function requestOf(
+  replicas: number | undefined,
+  { auto, min, max }: { auto?: boolean | undefined; min?: number | undefined; max?: number | undefined },
+): ScaleRequest {
+  const bounds = min !== undefined || max !== undefined;
+  if ([replicas !== undefined, auto === true, bounds].filter(Boolean).length !== 1)
+    throw new FeedctlError('USAGE', 'pass a number of workers, --auto, or --min and --max, and one of them');
+  if (replicas !== undefined) return { to: 'replicas', replicas };
+  return bounds ? { to: 'bounds', min, max } : { to: 'auto' };
+}

@@ -1,0 +1,41 @@
+/** Anything that JSON can hold. */
+export type Json = string | number | boolean | null | Json[] | JsonObject;
+export interface JsonObject {
+  [field: string]: Json;
+}
+
+/** One object of Kubernetes, as a manifest or the API has it. */
+export interface KubeObject {
+  apiVersion: string;
+  kind: string;
+  metadata: KubeMetadata;
+  [field: string]: unknown;
+}
+
+interface KubeMetadata {
+  name: string;
+  namespace?: string;
+  uid?: string;
+  generation?: number;
+  creationTimestamp?: string;
+  labels?: Record<string, string>;
+  annotations?: Record<string, string>;
+  [field: string]: unknown;
+}
+
+/** An object, and where it was written. */
+export interface Manifest {
+  readonly object: KubeObject;
+  /** file:line */
+  readonly source: string;
+}
+
+export const isRecord = (value: unknown): value is JsonObject =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** Deployment/feedctl-worker */
+export const nameOf = ({ kind, metadata }: KubeObject): string => `${kind}/${metadata.name}`;
+
+/** The group of an apiVersion; '' for the core. */
+export const groupOf = (apiVersion: string): string =>
+  apiVersion.includes('/') ? apiVersion.slice(0, apiVersion.indexOf('/')) : '';

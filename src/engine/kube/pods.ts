@@ -1,0 +1,107 @@
+import type { Kubernetes } from './client.ts';
+import type { KubeObject } from './object.ts';
+import type { Condition } from './rollout.ts';
+
+/** What all objects of feedctl bear. */
+export const OF_FEEDCTL = 'app.kubernetes.io/part-of=feedctl';
+const OF_WORKERS = `${OF_FEEDCTL},app.kubernetes.io/component=worker`;
+const MESSAGE_CHARACTERS = 300;
+
+interface ContainerState {
+  readonly waiting?: { readonly reason?: string; readonly message?: string };
+  readonly terminated?: { readonly reason?: string; readonly exitCode?: number; readonly message?: string };
+}
+
+interface Pod extends KubeObject {
+  readonly spec?: { readonly nodeName?: string };
+  readonly status?: {
+    readonly phase?: string;
+    readonly reason?: string;
+    readonly message?: string;
+    readonly conditions?: readonly Condition[];
+    readonly containerStatuses?: readonly {
+      readonly ready: boolean;
+      readonly restartCount: number;
+      readonly state?: ContainerState;
+      readonly lastState?: ContainerState;
+    }[];
+  };
+}
+
+export interface PodState {
+  readonly name: string;
+  /** worker, gateway or migrate */
+  readonly component: string;
+  readonly node: string | null;
+  /** Pending, Running, Succeeded, Failed or Unknown; Terminating where it is being deleted. */
+  readonly phase: string;
+  readonly ready: boolean;
+  readonly restarts: number;
+  /** CrashLoopBackOff, ImagePullBackOff, OOMKilled (how it ended last), Unschedulable, ...; null where nothing is wrong. */
+  readonly reason: string | null;
+  readonly message: string | null;
+}
+
+export async function listPods(
+  kubernetes: Kubernetes,
+  namespace: string,
+  labelSelector = OF_FEEDCTL,
+): Promise<PodState[]> {
+  const pods = await kubernetes.list<Pod>(`/api/v1/namespaces/${namespace}/pods`, { labelSelector });
+  return pods.map(podState).sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** Pods of workers. */
+export const listWorkerPods = (kubernetes: Kubernetes, namespace: string): Promise<PodState[]> =>
+  listPods(kubernetes, namespace, OF_WORKERS);
+
+function podState({ metadata, spec, status = {} }: Pod): PodState {
+  const containers = status.containerStatuses ?? [];
+  const problem = containers.map(containerProblem).find(Boolean) ?? podProblem(status);
+  return {
+    name: metadata.name,
+    component: metadata.labels?.['app.kubernetes.io/component'] ?? '',
+    node: spec?.nodeName ?? null,
+    phase: metadata.deletionTimestamp ? 'Terminating' : (status.phase ?? 'Unknown'),
+    ready: status.conditions?.some(({ type, status: is }) => type === 'Ready' && is === 'True') ?? false,
+    restarts: containers.reduce((sum, { restartCount }) => sum + restartCount, 0),
+    reason: problem?.reason ?? null,
+    message: problem?.message?.trim().slice(-MESSAGE_CHARACTERS) || null,
+  };
+}
+
+interface Problem {
+  readonly reason: string;
+  readonly message?: string | undefined;
+}
+
+type Container = NonNullable<NonNullable<Pod['status']>['containerStatuses']>[number];
+
+function containerProblem({ ready, state, lastState }: Container): Problem | undefined {
+  const last = lastState?.terminated;
+  const ended = (of: NonNullable<ContainerState['terminated']>): Problem => ({
+    reason: of.reason === 'Error' ? `exit status ${of.exitCode}` : (of.reason ?? 'ended'),
+    message: of.message,
+  });
+  if (state?.waiting?.reason && !['ContainerCreating', 'PodInitializing'].includes(state.waiting.reason)) {
+    const { reason, message } = state.waiting;
+    // Why it crashes says more than how long the next start is put off.
+    if (reason === 'CrashLoopBackOff' && last) {
+      const why = ended(last);
+      return { reason: `${reason}: ${why.reason}`, message: why.message ?? message };
+    }
+    return { reason, message };
+  }
+  if (state?.terminated && state.terminated.exitCode !== 0) return ended(state.terminated);
+  // It runs again; that it ran out of memory is worth knowing all the same.
+  if (last && (last.reason === 'OOMKilled' || (!ready && last.exitCode !== 0))) return ended(last);
+  return undefined;
+}
+
+function podProblem(status: NonNullable<Pod['status']>): Problem | undefined {
+  if (status.phase === 'Failed') return { reason: status.reason ?? 'Failed', message: status.message };
+  const scheduled = status.conditions?.find(
+    ({ type, status: is }) => type === 'PodScheduled' && is === 'False',
+  );
+  return scheduled && { reason: scheduled.reason ?? 'Unschedulable', message: scheduled.message };
+}

@@ -1,0 +1,169 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { FeedctlError, isFeedctlError } from '../model/errors.ts';
+import type { Kubernetes } from './client.ts';
+import type { KubeObject } from './object.ts';
+
+/** Watches stop without a word, so what is waited for is looked at again and again. */
+const LOOK_EVERY_MS = 500;
+
+export interface Condition {
+  readonly type: string;
+  readonly status: string;
+  readonly reason?: string;
+  readonly message?: string;
+}
+
+export interface Deployment extends KubeObject {
+  readonly spec: { replicas?: number; selector: { matchLabels?: Record<string, string> } };
+  readonly status?: {
+    observedGeneration?: number;
+    replicas?: number;
+    updatedReplicas?: number;
+    readyReplicas?: number;
+    availableReplicas?: number;
+    conditions?: Condition[];
+  };
+}
+
+interface Job extends KubeObject {
+  readonly status?: { conditions?: Condition[]; failed?: number };
+}
+
+export interface Rollout {
+  readonly name: string;
+  /** Pods that there should be. */
+  readonly desired: number;
+  /** Of the newest template. */
+  readonly updated: number;
+  readonly ready: number;
+  readonly available: number;
+  /** Every pod is of the newest template and available, and no other is left. */
+  readonly done: boolean;
+  /** Why it does not go on. */
+  readonly stuck: string | null;
+}
+
+export function rolloutOf({ metadata, spec, status = {} }: Deployment): Rollout {
+  const desired = spec.replicas ?? 1;
+  const { updatedReplicas = 0, readyReplicas = 0, availableReplicas = 0, replicas = 0 } = status;
+  const seen = (status.observedGeneration ?? 0) >= (metadata.generation ?? 0);
+  const condition = (type: string) => status.conditions?.find((one) => one.type === type);
+  const progressing = condition('Progressing');
+  const failing = condition('ReplicaFailure');
+  const stuck =
+    failing?.status === 'True'
+      ? (failing.message ?? 'pods cannot be made')
+      : seen && progressing?.reason === 'ProgressDeadlineExceeded'
+        ? (progressing.message ?? 'it takes too long')
+        : null;
+  const all = updatedReplicas >= desired && availableReplicas >= desired && replicas <= desired;
+  return {
+    name: metadata.name,
+    desired,
+    updated: updatedReplicas,
+    ready: readyReplicas,
+    available: availableReplicas,
+    done: seen && all,
+    stuck,
+  };
+}
+
+export interface Waiting {
+  readonly timeoutMs: number;
+  readonly onProgress?: ((rollouts: readonly Rollout[]) => void) | undefined;
+}
+
+/** Until each deployment (by path) has rolled out. Throws KUBE_ROLLOUT_FAILED when the time is up, or one cannot go on. */
+export async function waitForRollouts(
+  kubernetes: Kubernetes,
+  paths: readonly string[],
+  { timeoutMs, onProgress }: Waiting,
+): Promise<Rollout[]> {
+  return poll(kubernetes, timeoutMs, async (late) => {
+    const rollouts: Rollout[] = [];
+    for (const path of paths) rollouts.push(rolloutOf(await kubernetes.get<Deployment>(path)));
+    onProgress?.(rollouts);
+    const open = rollouts.filter(({ done }) => !done);
+    const stuck = open.find((one) => one.stuck !== null);
+    if (stuck) throw new FeedctlError('KUBE_ROLLOUT_FAILED', `Deployment/${stuck.name}: ${stuck.stuck}`);
+    if (open.length === 0) return rollouts;
+    if (!late) return undefined;
+    const rest = open.map(({ name, desired, updated, available }) => {
+      const counts = `${updated} of ${desired} pod(s) of the new template, ${available} available`;
+      return `Deployment/${name}: ${counts}`;
+    });
+    throw new FeedctlError(
+      'KUBE_ROLLOUT_FAILED',
+      `not rolled out after ${timeoutMs / 1_000} s: ${rest.join('; ')}`,
+    );
+  });
+}
+
+/** Until a Job has ended well. Throws KUBE_ROLLOUT_FAILED with what its last pod said. */
+export async function waitForJob(kubernetes: Kubernetes, path: string, timeoutMs: number): Promise<void> {
+  await poll(kubernetes, timeoutMs, async (late) => {
+    const job = await kubernetes.get<Job>(path);
+    const condition = (type: string) =>
+      job.status?.conditions?.find((one) => one.type === type && one.status === 'True');
+    if (condition('Complete')) return true;
+    const failed = condition('Failed');
+    if (!failed && !late) return undefined;
+    const said = await lastWords(kubernetes, job).catch(() => '');
+    const why = failed
+      ? `has failed: ${failed.message ?? failed.reason}`
+      : `has not ended after ${timeoutMs / 1_000} s`;
+    throw new FeedctlError('KUBE_ROLLOUT_FAILED', `Job/${job.metadata.name} ${why}${said && `; ${said}`}`);
+  });
+}
+
+/** Until an object is gone. */
+export async function waitUntilGone(kubernetes: Kubernetes, path: string, timeoutMs: number): Promise<void> {
+  await poll(kubernetes, timeoutMs, async (late) => {
+    if (!(await kubernetes.exists(path))) return true;
+    if (!late) return undefined;
+    throw new FeedctlError(
+      'KUBE_ROLLOUT_FAILED',
+      `${path} was deleted, and is still there after ${timeoutMs / 1_000} s`,
+    );
+  });
+}
+
+/** Looks until `look` returns something. A server that does not answer for a moment is asked again until the time is up. */
+async function poll<T>(
+  { signal }: Kubernetes,
+  timeoutMs: number,
+  look: (late: boolean) => Promise<T | undefined>,
+): Promise<T> {
+  const until = performance.now() + timeoutMs;
+  for (;;) {
+    const late = performance.now() > until;
+    try {
+      const found = await look(late);
+      if (found !== undefined) return found;
+    } catch (error) {
+      if (late || !isFeedctlError(error, 'KUBE_UNREACHABLE')) throw error;
+    }
+    await sleep(LOOK_EVERY_MS, undefined, { signal });
+  }
+}
+
+interface JobPod extends KubeObject {
+  readonly status?: {
+    containerStatuses?: {
+      state?: { terminated?: { message?: string }; waiting?: { reason?: string; message?: string } };
+    }[];
+  };
+}
+
+/** The end of what the newest pod of a Job printed, or what it waits for. */
+async function lastWords(kubernetes: Kubernetes, job: Job): Promise<string> {
+  const { namespace, name } = job.metadata;
+  const pods = await kubernetes.list<JobPod>(`/api/v1/namespaces/${namespace}/pods`, {
+    labelSelector: `batch.kubernetes.io/job-name=${name}`,
+  });
+  const newest = pods.toSorted((a, b) =>
+    (a.metadata.creationTimestamp ?? '') < (b.metadata.creationTimestamp ?? '') ? 1 : -1,
+  )[0];
+  const state = newest?.status?.containerStatuses?.[0]?.state;
+  return (state?.terminated?.message ?? state?.waiting?.reason ?? '').trim().slice(-1_000);
+}

@@ -1,0 +1,108 @@
+import { FeedctlError, isFeedctlError } from '../model/errors.ts';
+import { type AutoscalerState, listAutoscalers } from './autoscaling.ts';
+import type { Kubernetes } from './client.ts';
+import type { KubeObject } from './object.ts';
+import { namespaceExists } from './plan.ts';
+import { listPods, OF_FEEDCTL, type PodState } from './pods.ts';
+import { type Deployment, type Rollout, rolloutOf } from './rollout.ts';
+
+const EVENTS_OF_MS = 3_600_000;
+const MOST_EVENTS = 20;
+
+export interface WarningEvent {
+  /** Pod/feedctl-worker-5f6d */
+  readonly object: string;
+  readonly reason: string;
+  readonly message: string;
+  readonly count: number;
+  readonly lastSeen: string;
+}
+
+export interface KubeStatus {
+  readonly server: string;
+  readonly namespace: string;
+  /** Every deployment has rolled out, no pod has a reason not to run, and no autoscaler is at a loss. */
+  readonly healthy: boolean;
+  readonly deployments: readonly Rollout[];
+  readonly pods: readonly PodState[];
+  readonly autoscalers: readonly AutoscalerState[];
+  /** Warnings of the last hour, newest first. */
+  readonly events: readonly WarningEvent[];
+}
+
+/** How feedctl's objects in a namespace are. Throws KUBE_NAMESPACE_MISSING, KUBE_NOT_FOUND or another KUBE_ code. */
+export async function kubeStatus(kubernetes: Kubernetes, namespace: string): Promise<KubeStatus> {
+  const path = `/apis/apps/v1/namespaces/${namespace}/deployments`;
+  const found = await kubernetes.list<Deployment>(path, { labelSelector: OF_FEEDCTL });
+  if (found.length === 0) throw await nothingThere(kubernetes, namespace);
+  const pods = await listPods(kubernetes, namespace);
+  const autoscalers = await listAutoscalers(kubernetes, namespace);
+  const names = new Set(found.map(({ metadata }) => metadata.name));
+  const scalers = autoscalers.filter(({ target }) => names.has(target));
+  const deployments = found.map(rolloutOf);
+  const events = await warnings(kubernetes, namespace, [...names, ...pods.map(({ name }) => name)]);
+  const healthy =
+    deployments.every(({ done }) => done) &&
+    pods.every(
+      ({ reason, phase, ready }) =>
+        phase === 'Terminating' || phase === 'Succeeded' || reason === null || ready,
+    ) &&
+    scalers.every(({ problems }) => problems.length === 0);
+  return { server: kubernetes.server, namespace, healthy, deployments, pods, autoscalers: scalers, events };
+}
+
+/** The error where nothing of feedctl is found: a list of a namespace that is not there is just empty. */
+export async function nothingThere(
+  kubernetes: Kubernetes,
+  namespace: string,
+  what = 'deployment of feedctl',
+): Promise<FeedctlError> {
+  if (!(await namespaceExists(kubernetes, namespace)))
+    return new FeedctlError('KUBE_NAMESPACE_MISSING', `there is no namespace ${namespace}`);
+  return new FeedctlError('KUBE_NOT_FOUND', `there is no ${what} in the namespace ${namespace}`);
+}
+
+interface KubeEvent extends KubeObject {
+  readonly involvedObject: { kind?: string; name?: string };
+  readonly reason?: string;
+  readonly message?: string;
+  readonly count?: number;
+  readonly series?: { count?: number; lastObservedTime?: string };
+  readonly lastTimestamp?: string | null;
+  readonly eventTime?: string | null;
+}
+
+async function warnings(
+  kubernetes: Kubernetes,
+  namespace: string,
+  names: readonly string[],
+): Promise<WarningEvent[]> {
+  const path = `/api/v1/namespaces/${namespace}/events`;
+  let events: KubeEvent[];
+  try {
+    events = await kubernetes.list<KubeEvent>(path, { fieldSelector: 'type=Warning' });
+  } catch (error) {
+    // Who may not read events sees the rest.
+    if (isFeedctlError(error, 'KUBE_FORBIDDEN')) return [];
+    throw error;
+  }
+  return events
+    .filter(({ involvedObject: { name = '' } }) =>
+      names.some((one) => name === one || name.startsWith(`${one}-`)),
+    )
+    .map((event) => ({
+      object: `${event.involvedObject.kind}/${event.involvedObject.name}`,
+      reason: event.reason ?? '',
+      message: event.message ?? '',
+      count: event.series?.count ?? event.count ?? 1,
+      lastSeen:
+        event.series?.lastObservedTime ??
+        event.lastTimestamp ??
+        event.eventTime ??
+        event.metadata.creationTimestamp ??
+        new Date(0).toISOString(),
+    }))
+    .filter(({ lastSeen }) => Date.parse(lastSeen) > Date.now() - EVENTS_OF_MS)
+    .sort((a, b) => Date.parse(b.lastSeen) - Date.parse(a.lastSeen))
+    .slice(0, MOST_EVENTS);
+}

@@ -1,0 +1,375 @@
+import { readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Kubernetes } from '../../src/engine/kube/client.ts';
+import type { KubeObject } from '../../src/engine/kube/object.ts';
+import type { Plan } from '../../src/engine/kube/plan.ts';
+import type { KubeStatus } from '../../src/engine/kube/status.ts';
+import { feedctl, json, type Outcome, start, temporaryDirectory, waitUntil } from '../support/cli.ts';
+import {
+  customResources,
+  type KubernetesServer,
+  kubernetesAssets,
+  kubernetesOf,
+  startKubernetes,
+} from '../support/kubernetes.ts';
+
+const assets = kubernetesAssets();
+const OVERLAYS = await readdir(fileURLToPath(new URL('../../manifests/overlays/', import.meta.url)));
+const WORKER = '/apis/apps/v1/namespaces/feedctl/deployments/feedctl-worker';
+const SCALED = '/apis/keda.sh/v1alpha1/namespaces/feedctl/scaledobjects/feedctl-worker';
+
+/** With a real API server: its etcd, its validation, its field managers. What a controller would do the tests do. */
+describe.skipIf(!assets)('in Kubernetes', () => {
+  let server: KubernetesServer;
+  let kubernetes: Kubernetes;
+  let directory: string;
+  let env: Record<string, string>;
+
+  beforeAll(async () => {
+    directory = await temporaryDirectory();
+    server = await startKubernetes(assets!, directory);
+    const admin = await server.kubeconfig('admin');
+    kubernetes = await kubernetesOf(admin);
+    for (const one of await customResources())
+      await kubernetes.apply(await kubernetes.pathOf(one, ''), one, { force: false, dryRun: false });
+    await waitUntil(() => served(kubernetes));
+    env = { KUBECONFIG: admin };
+  }, 180_000);
+
+  afterAll(async () => {
+    await kubernetes?.close();
+    await server?.stop();
+  });
+
+  /** A definition is served a moment after it is there. */
+  async function served(api: Kubernetes): Promise<boolean> {
+    const groups = ['/apis/keda.sh/v1alpha1', '/apis/monitoring.coreos.com/v1'];
+    return (await Promise.all(groups.map((path) => api.find(path)))).every(Boolean);
+  }
+
+  const failure = ({ stdout, status }: Outcome) => ({ status, ...JSON.parse(stdout).error });
+  const failing = async (args: string[], as = env) =>
+    failure(await feedctl([...args, '--json'], { env: as }));
+
+  async function namespace(name: string): Promise<void> {
+    const object: KubeObject = { apiVersion: 'v1', kind: 'Namespace', metadata: { name } };
+    await kubernetes.apply(`/api/v1/namespaces/${name}`, object, { force: false, dryRun: false });
+  }
+
+  /** What the controllers would note when all pods of the newest template are there. */
+  async function rolledOut(path: string): Promise<void> {
+    const { metadata, spec } = await kubernetes.get(path);
+    const { replicas } = spec as { replicas: number };
+    const counts = {
+      replicas,
+      updatedReplicas: replicas,
+      readyReplicas: replicas,
+      availableReplicas: replicas,
+    };
+    await kubernetes.patch(`${path}/status`, 'merge', {
+      status: { observedGeneration: metadata.generation, ...counts },
+    });
+  }
+
+  test.each(OVERLAYS)('the server takes every object of the overlay %s', async (overlay) => {
+    await namespace(`checked-${overlay}`);
+    const plan = await json<Plan>(['cluster', 'plan', overlay, '--namespace', `checked-${overlay}`], { env });
+    const open = plan.objects.filter(({ kind, action }) => action !== 'added' && kind !== 'Namespace');
+    expect(open).toEqual([]);
+    expect(plan.objects.length).toBeGreaterThan(10);
+    expect(plan.missingSecrets).toContain('feedctl');
+    expect(await kubernetes.list(`/apis/apps/v1/namespaces/checked-${overlay}/deployments`)).toEqual([]);
+  });
+
+  test('apply makes everything in order, waits for the migration, and then changes nothing', async () => {
+    const apply = start(['cluster', 'apply', 'prod', '--yes', '--json', '--timeout', '120'], { env });
+    const job = '/apis/batch/v1/namespaces/feedctl/jobs/feedctl-migrate';
+    await waitUntil(async () => Boolean(await kubernetes.find(job)));
+    expect(await kubernetes.find(WORKER)).toBeUndefined();
+    const at = new Date().toISOString();
+    const conditions = ['SuccessCriteriaMet', 'Complete'].map((type) => ({
+      type,
+      status: 'True',
+      lastTransitionTime: at,
+    }));
+    await kubernetes.patch(`${job}/status`, 'merge', {
+      status: { succeeded: 1, startTime: at, completionTime: at, conditions },
+    });
+    const gateway = WORKER.replace('worker', 'gateway');
+    await waitUntil(async () => Boolean(await kubernetes.find(SCALED)));
+    await rolledOut(WORKER);
+    await rolledOut(gateway);
+    const outcome = await apply.ended;
+    expect(outcome, outcome.stdout + outcome.stderr).toMatchObject({ status: 0 });
+    expect(JSON.parse(outcome.stdout)).toMatchObject({
+      namespace: 'feedctl',
+      rollouts: [{ done: true }, { done: true }],
+    });
+    const again = await json<Plan>(['cluster', 'plan', 'prod'], { env });
+    expect(again.objects.filter(({ action }) => action !== 'unchanged')).toEqual([]);
+    const { metadata } = await kubernetes.get(WORKER);
+    expect(metadata.managedFields).toContainEqual(
+      expect.objectContaining({ manager: 'feedctl', operation: 'Apply' }),
+    );
+  });
+
+  test('a newer image is shown field by field; the Job is made anew', async () => {
+    const args = ['cluster', 'plan', 'prod', '--image', 'registry.example/feedctl:0.2.0'];
+    const { stdout, status } = await feedctl(args, { env });
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/^! Job\/feedctl-migrate: deleted and made anew$/m);
+    expect(stdout).toMatch(
+      /^~ Deployment\/feedctl-worker\n {4}spec\.template\.spec\.containers\[name=worker\]\.image: "registry\.example\/feedctl:0\.1\.0" -> "registry\.example\/feedctl:0\.2\.0"$/m,
+    );
+    const before = await kubernetes.get('/apis/batch/v1/namespaces/feedctl/jobs/feedctl-migrate');
+    // Nobody completes it: without --wait it is not waited for.
+    await json(['cluster', 'apply', ...args.slice(2), '--yes', '--no-wait'], { env });
+    const after = await kubernetes.get('/apis/batch/v1/namespaces/feedctl/jobs/feedctl-migrate');
+    expect(after.metadata.uid).not.toBe(before.metadata.uid);
+  });
+
+  test('without somebody to ask nothing is applied', async () => {
+    const args = ['cluster', 'apply', 'prod'];
+    expect(await failing(args)).toMatchObject({ status: 2, code: 'CONFIRMATION_REQUIRED' });
+    const plan = await json<{ dryRun: boolean }>([...args, '--dry-run'], { env });
+    expect(plan.dryRun).toBe(true);
+    expect(JSON.stringify((await kubernetes.get(WORKER)).spec)).toContain('feedctl:0.2.0');
+    const production = { ...env, FEEDCTL_PRODUCTION: 'true' };
+    expect(await failing([...args, '--yes'], production)).toMatchObject({ code: 'CONFIRMATION_REQUIRED' });
+  });
+
+  test('status exits by what it finds', async () => {
+    await rolledOut(WORKER);
+    await rolledOut(WORKER.replace('worker', 'gateway'));
+    const good = await json<KubeStatus>(['cluster', 'status'], { env });
+    expect(good).toMatchObject({
+      healthy: true,
+      deployments: [{ name: 'feedctl-gateway' }, { name: 'feedctl-worker' }],
+    });
+    const pod: KubeObject = {
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: {
+        name: 'feedctl-worker-5d9f-x2x4z',
+        labels: { 'app.kubernetes.io/part-of': 'feedctl', 'app.kubernetes.io/component': 'worker' },
+      },
+      spec: {
+        containers: [{ name: 'worker', image: 'feedctl', ...RESTRICTED }],
+        securityContext: { runAsNonRoot: true },
+      },
+    };
+    const path = '/api/v1/namespaces/feedctl/pods/feedctl-worker-5d9f-x2x4z';
+    await kubernetes.apply(path, pod, { force: false, dryRun: false });
+    const state = {
+      waiting: { reason: 'CrashLoopBackOff', message: 'back-off 5m0s' },
+    };
+    const lastState = { terminated: { reason: 'OOMKilled', exitCode: 137, message: 'out of memory' } };
+    const container = {
+      name: 'worker',
+      image: 'feedctl',
+      imageID: '',
+      ready: false,
+      restartCount: 7,
+      state,
+      lastState,
+    };
+    await kubernetes.patch(`${path}/status`, 'merge', {
+      status: { phase: 'Running', containerStatuses: [container] },
+    });
+    const event: KubeObject = {
+      apiVersion: 'v1',
+      kind: 'Event',
+      metadata: { name: 'crash.1' },
+      involvedObject: { kind: 'Pod', name: pod.metadata.name, namespace: 'feedctl' },
+      type: 'Warning',
+      reason: 'BackOff',
+      message: 'Back-off restarting failed container',
+      lastTimestamp: new Date().toISOString(),
+      count: 12,
+    };
+    await kubernetes.apply('/api/v1/namespaces/feedctl/events/crash.1', event, {
+      force: false,
+      dryRun: false,
+    });
+    const { stdout, status } = await feedctl(['cluster', 'status', '--json'], { env });
+    expect(status).toBe(1);
+    expect(JSON.parse(stdout)).toMatchObject({
+      healthy: false,
+      pods: [
+        {
+          component: 'worker',
+          restarts: 7,
+          ready: false,
+          reason: 'CrashLoopBackOff: OOMKilled',
+          message: 'out of memory',
+        },
+      ],
+      autoscalers: [{ kind: 'ScaledObject', min: 5, max: 100 }, { kind: 'HorizontalPodAutoscaler' }],
+      events: [{ object: `Pod/${pod.metadata.name}`, reason: 'BackOff', count: 12 }],
+    });
+    const text = await feedctl(['cluster', 'status'], { env });
+    expect(text.stdout).toContain('CrashLoopBackOff: OOMKilled: out of memory');
+    expect(text.stdout).toContain('NOT HEALTHY');
+    await kubernetes.delete(path);
+  });
+
+  test('workers are scaled through KEDA where it owns them, and given back', async () => {
+    const scaled = () => kubernetes.get<KubeObject & { spec: { minReplicaCount: number } }>(SCALED);
+    const annotation = 'autoscaling.keda.sh/paused-replicas';
+    const replicas = (await kubernetes.get<KubeObject & { spec: { replicas: number } }>(WORKER)).spec
+      .replicas;
+    const rehearsed = await json<{ by: string }>(['worker', 'scale', '9', '--dry-run'], { env });
+    expect(rehearsed.by).toBe('pause');
+    expect((await scaled()).metadata.annotations).toBeUndefined();
+    await json(['worker', 'scale', '9'], { env });
+    expect((await scaled()).metadata.annotations).toEqual({ [annotation]: '9' });
+    expect((await kubernetes.get(WORKER)).spec).toMatchObject({ replicas });
+    // An apply does not end the pause.
+    await json(['cluster', 'apply', 'prod', '--yes', '--no-wait'], { env });
+    expect((await scaled()).metadata.annotations).toEqual({ [annotation]: '9' });
+    await json(['worker', 'scale', '--auto'], { env });
+    expect((await scaled()).metadata.annotations ?? {}).toEqual({});
+    expect(await failing(['worker', 'scale'])).toMatchObject({ status: 2, code: 'USAGE' });
+  });
+
+  test('bounds that an operator changed are a conflict for an apply, which names field and manager', async () => {
+    await json(['worker', 'scale', '--min', '8'], { env });
+    const conflict = await failing(['cluster', 'apply', 'prod', '--yes', '--no-wait']);
+    expect(conflict).toMatchObject({ status: 1, code: 'KUBE_CONFLICT' });
+    expect(conflict.message).toContain('.spec.minReplicaCount is owned by feedctl-operator');
+    expect(conflict.suggestions[0]).toContain('--force-conflicts');
+    expect((await kubernetes.get(SCALED)).spec).toMatchObject({ minReplicaCount: 8 });
+    await json(['cluster', 'apply', 'prod', '--yes', '--no-wait', '--force-conflicts'], { env });
+    expect((await kubernetes.get(SCALED)).spec).toMatchObject({ minReplicaCount: 5 });
+  });
+
+  test('without an autoscaler the deployment itself is scaled, and restarted', async () => {
+    await kubernetes.delete(SCALED);
+    expect(await json(['worker', 'scale', '4'], { env })).toMatchObject({
+      by: 'replicas',
+      deployment: 'feedctl-worker',
+    });
+    expect((await kubernetes.get(WORKER)).spec).toMatchObject({ replicas: 4 });
+    expect(await failing(['worker', 'scale', '--auto'])).toMatchObject({ code: 'USAGE' });
+    const before = (await kubernetes.get(WORKER)).metadata.generation!;
+    const restart = start(['worker', 'restart', '--yes', '--json'], { env });
+    await waitUntil(async () => (await kubernetes.get(WORKER)).metadata.generation! > before);
+    await rolledOut(WORKER);
+    expect(await restart.ended).toMatchObject({ status: 0 });
+    const { spec } = await kubernetes.get(WORKER);
+    expect(JSON.stringify(spec)).toContain('kubectl.kubernetes.io/restartedAt');
+    // Neither the number nor the restart is undone by the next apply.
+    const plan = await json<Plan>(['cluster', 'plan', 'prod'], { env });
+    expect(
+      plan.objects.find(({ kind, name }) => kind === 'Deployment' && name === 'feedctl-worker')!.action,
+    ).toBe('unchanged');
+  });
+
+  test('a migration that fails holds up the workers, and says why', async () => {
+    await namespace('failing');
+    const args = ['cluster', 'apply', 'dev', '--namespace', 'failing', '--yes', '--json', '--timeout', '60'];
+    const apply = start(args, { env });
+    const job = '/apis/batch/v1/namespaces/failing/jobs/feedctl-migrate';
+    await waitUntil(async () => Boolean(await kubernetes.find(job)));
+    const at = new Date().toISOString();
+    const conditions = ['FailureTarget', 'Failed'].map((type) => ({
+      type,
+      status: 'True',
+      reason: 'BackoffLimitExceeded',
+      message: 'Job has reached the specified backoff limit',
+      lastTransitionTime: at,
+    }));
+    await kubernetes.patch(`${job}/status`, 'merge', { status: { failed: 5, startTime: at, conditions } });
+    expect(failure(await apply.ended)).toMatchObject({
+      status: 1,
+      code: 'KUBE_ROLLOUT_FAILED',
+      message: expect.stringContaining('backoff limit'),
+    });
+    expect(await kubernetes.list('/apis/apps/v1/namespaces/failing/deployments')).toEqual([]);
+  });
+
+  test('who may not, whose token has expired, and a namespace that is not there', async () => {
+    const as = async (who: 'nobody' | 'expired') => ({ KUBECONFIG: await server.kubeconfig(who) });
+    const forbidden = await failing(['cluster', 'apply', 'prod', '--yes'], await as('nobody'));
+    expect(forbidden).toMatchObject({ status: 1, code: 'KUBE_FORBIDDEN' });
+    expect(forbidden.message).toContain('User "nobody" cannot');
+    for (const args of [
+      ['cluster', 'status'],
+      ['cluster', 'plan', 'prod'],
+      ['worker', 'scale', '1'],
+    ])
+      expect(await failing(args, await as('expired')), args.join(' ')).toMatchObject({
+        status: 1,
+        code: 'KUBE_UNAUTHORIZED',
+      });
+    for (const args of [
+      ['cluster', 'status'],
+      ['worker', 'restart', '--yes'],
+    ])
+      expect(await failing([...args, '--namespace', 'nowhere']), args.join(' ')).toMatchObject({
+        status: 1,
+        code: 'KUBE_NAMESPACE_MISSING',
+      });
+    const file = join(directory, 'one.yaml');
+    await writeFile(file, 'apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: one\n');
+    expect(await failing(['cluster', 'plan', file, '--namespace', 'nowhere'])).toMatchObject({
+      code: 'KUBE_NAMESPACE_MISSING',
+    });
+    expect(await failing(['cluster', 'status', '--namespace', 'default'])).toMatchObject({
+      code: 'KUBE_NOT_FOUND',
+    });
+    const away = { KUBECONFIG: join(directory, 'away') };
+    await writeFile(away.KUBECONFIG, KUBECONFIG_OF_NOBODY);
+    expect(await failing(['cluster', 'status'], away)).toMatchObject({ status: 1, code: 'KUBE_UNREACHABLE' });
+  });
+
+  test('a field that the server does not know and a kind that it does not serve are refused, with their place', async () => {
+    const file = join(directory, 'wrong.yaml');
+    const config = 'apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: good\n---\n';
+    await writeFile(file, `${config}apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: bad\ndatum: {}\n`);
+    const args = ['cluster', 'apply', file, '--namespace', 'default', '--yes'];
+    const refused = await failing(args);
+    expect(refused).toMatchObject({ status: 1, code: 'KUBE_REFUSED' });
+    expect(refused.message).toMatch(/ConfigMap\/bad \(.*wrong\.yaml:6\): .*datum/);
+    await writeFile(file, `${config}apiVersion: example.com/v1\nkind: Thing\nmetadata:\n  name: bad\n`);
+    expect(await failing(args)).toMatchObject({ status: 1, code: 'KUBE_KIND_UNKNOWN' });
+    expect(await kubernetes.find('/api/v1/namespaces/default/configmaps/good')).toBeUndefined();
+    expect(await failing(['cluster', 'plan', join(directory, 'none')])).toMatchObject({
+      code: 'FILE_NOT_FOUND',
+    });
+  });
+
+  test('the operator’s role is enough for status, scale and restart, and not for an apply', async () => {
+    const account = await kubernetes.get('/api/v1/namespaces/feedctl/serviceaccounts/feedctl-operator');
+    const token = server.tokenOf(account);
+    const operator = { KUBECONFIG: await server.kubeconfig({ token }, 'feedctl') };
+    const { stdout } = await feedctl(['cluster', 'status', '--json'], { env: operator });
+    expect(JSON.parse(stdout)).toMatchObject({ namespace: 'feedctl' });
+    await json(['worker', 'scale', '3'], { env: operator });
+    await json(['worker', 'restart', '--yes', '--no-wait'], { env: operator });
+    expect(await failing(['cluster', 'apply', 'prod', '--yes'], operator)).toMatchObject({
+      code: 'KUBE_FORBIDDEN',
+    });
+  });
+});
+
+/** What the namespace's policy asks of every container. */
+const RESTRICTED = {
+  securityContext: {
+    allowPrivilegeEscalation: false,
+    runAsNonRoot: true,
+    capabilities: { drop: ['ALL'] },
+    seccompProfile: { type: 'RuntimeDefault' },
+  },
+};
+
+/** Port 1 is nobody's. */
+const KUBECONFIG_OF_NOBODY = `apiVersion: v1
+kind: Config
+current-context: away
+clusters: [{ name: away, cluster: { server: 'https://127.0.0.1:1' } }]
+users: [{ name: me, user: { token: t } }]
+contexts: [{ name: away, context: { cluster: away, user: me } }]
+`;

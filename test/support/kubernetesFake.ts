@@ -1,0 +1,120 @@
+import { writeFile } from 'node:fs/promises';
+import { createServer, type IncomingMessage } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+
+const PATCHES = [
+  'application/apply-patch+yaml',
+  'application/merge-patch+json',
+  'application/strategic-merge-patch+json',
+];
+
+interface Answer {
+  status: number;
+  body?: object | string;
+  headers?: Record<string, string>;
+}
+
+export interface Seen {
+  readonly method: string;
+  readonly path: string;
+  readonly query: Readonly<Record<string, string>>;
+  readonly type: string | undefined;
+  readonly authorization: string | undefined;
+  readonly body: unknown;
+}
+
+export interface KubernetesFake {
+  readonly url: string;
+  readonly seen: readonly Seen[];
+  /** What the next requests to this path are answered; the last answer stays. */
+  answer(path: string, ...answers: Answer[]): void;
+  kubeconfig(directory: string): Promise<string>;
+  close(): Promise<void>;
+}
+
+/** The Status that the API server answers a refusal with. */
+export const refusal = (code: number, reason: string, message: string, details: object = {}): Answer => ({
+  status: code,
+  body: { kind: 'Status', apiVersion: 'v1', status: 'Failure', code, reason, message, details },
+});
+
+/**
+ * An API server's manners without its content: what feedctl sends has to be as a real one wants it (content types, field
+ * manager, dry run, force), and what it answers is up to the test. For answers that a real one gives only in trouble.
+ */
+export async function startKubernetesFake(): Promise<KubernetesFake> {
+  const seen: Seen[] = [];
+  const answers = new Map<string, Answer[]>();
+  const server = createServer(async (request, response) => {
+    const one = await read(request);
+    seen.push(one);
+    const fault = faultOf(one);
+    const planned = answers.get(one.path);
+    const answer: Answer = fault
+      ? refusal(415, 'UnsupportedMediaType', fault)
+      : ((planned && planned.length > 1 ? planned.shift() : planned?.[0]) ??
+        refusal(404, 'NotFound', `nothing at ${one.path}`));
+    const text =
+      typeof answer.body === 'string' ? answer.body : JSON.stringify(answer.body ?? one.body ?? {});
+    response.writeHead(answer.status, { 'content-type': 'application/json', ...answer.headers }).end(text);
+  }).listen(0, '127.0.0.1');
+  await new Promise((done) => server.once('listening', done));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return {
+    url,
+    seen,
+    answer(path, ...given) {
+      answers.set(path, given);
+    },
+    async kubeconfig(directory) {
+      const path = join(directory, 'kubeconfig');
+      await writeFile(
+        path,
+        stringify({
+          apiVersion: 'v1',
+          kind: 'Config',
+          'current-context': 'fake',
+          clusters: [{ name: 'fake', cluster: { server: url, 'insecure-skip-tls-verify': true } }],
+          users: [{ name: 'me', user: { token: 'secret-token' } }],
+          contexts: [{ name: 'fake', context: { cluster: 'fake', user: 'me', namespace: 'feeds' } }],
+        }),
+      );
+      return path;
+    },
+    close: () =>
+      new Promise((done) => {
+        server.close(() => done());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+async function read(request: IncomingMessage): Promise<Seen> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of request) chunks.push(chunk as Buffer);
+  const text = Buffer.concat(chunks).toString();
+  const url = new URL(request.url!, 'http://fake');
+  return {
+    method: request.method!,
+    path: url.pathname,
+    query: Object.fromEntries(url.searchParams),
+    type: request.headers['content-type'],
+    authorization: request.headers.authorization,
+    body: text ? JSON.parse(text) : undefined,
+  };
+}
+
+/** What a real server would refuse before it looks at the object. */
+function faultOf({ method, query, type, body }: Seen): string | undefined {
+  if (query.dryRun !== undefined && query.dryRun !== 'All') return `dryRun is ${query.dryRun}`;
+  if (method !== 'PATCH') return undefined;
+  if (type === undefined || !PATCHES.includes(type)) return `the content type of a patch is ${type}`;
+  if (Array.isArray(body)) return 'a list is a JSON patch';
+  if (!query.fieldManager) return 'there is no fieldManager';
+  const apply = type === 'application/apply-patch+yaml';
+  if (!apply && query.force !== undefined) return 'force is for apply alone';
+  if (apply && query.force === undefined) return 'force is not said';
+  return undefined;
+}

@@ -33,11 +33,11 @@ function progressOf({ progress }: OperationRow): string | undefined {
   return parts.join(', ');
 }
 
-function outcomeOf({ state, error, result, cancelledBy, halfDone }: OperationRow): string {
+function outcomeOf({ state, error, result, cancelledBy, halfDone, waitsFor }: OperationRow): string {
   if (error) return `${error.code}: ${error.message}`;
   if (state === 'cancelled') return `by ${cancelledBy ?? 'somebody'}`;
   if (result !== null) return JSON.stringify(result);
-  return halfDone ?? '';
+  return waitsFor === null ? (halfDone ?? '') : `waits for ${waitsFor}`;
 }
 
 /** All that is known of one. */
@@ -51,6 +51,7 @@ export function operationDetails(row: OperationRow): string {
     ['runs', row.runs > 1 ? `${row.runs}, the last since ${row.resumedAt.toISOString()}` : undefined],
     ['ended', row.finishedAt?.toISOString()],
     ['progress', progressOf(row)],
+    ['waits for', row.waitsFor ?? undefined],
     ['half done', row.halfDone ?? undefined],
     [
       'cancelled',

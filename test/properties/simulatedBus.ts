@@ -74,6 +74,7 @@ export class SimulatedBus {
       partitions: () => Promise.resolve(2),
       mark: (queues) => actor.step(`mark ${queues}`, () => this.#mark(queues)),
       hasPassed: (mark) => actor.step(`has passed ${mark.queues}?`, () => this.#hasPassed(mark)),
+      holds: async (queues) => this.#depths().some((depth) => queues.some((queue) => queue === depth.queue)),
       depths: async () => this.#depths(),
       settled: async () => [],
       peek: async () => [],

@@ -9,7 +9,7 @@ import { laneNotes } from '../../ui/lanes.ts';
 export default class FanoutPause extends BaseCommand {
   static override summary = 'Have all workers stop taking posts of a lane to feeds, until it is resumed';
   static override description =
-    'Noted in the database: it holds for workers that start later too. What is in hand is finished, and the command waits for that; exit 3 where a worker has not got so far at the timeout. Posts are still taken and wait in the queues, and in the outbox once those are full. Follows, unfollows and deletions wait too; readers see what is true all the same, as pages are checked against follows and posts. Whatever waits for fan-out waits until it is resumed: celebrity mark and unmark, replay, cleanups. With both lanes cleanups stand as well.';
+    'Noted in the database: it holds for workers that start later too. What is in hand is finished, and the command waits for that; exit 3 where a worker has not got so far at the timeout. Posts are still taken and wait in the queues, and in the outbox once those are full. Follows, unfollows and deletions wait too; readers see what is true all the same, as pages are checked against follows and posts. Whatever waits for fan-out waits until it is resumed: celebrity mark and unmark, replay, cleanups; `feed rebuild --all` and `--file` wait for the bulk lane. With both lanes cleanups stand as well.';
   static override flags = {
     lane: laneFlag,
     reason: reasonFlag,

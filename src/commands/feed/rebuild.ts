@@ -3,11 +3,12 @@ import { BaseCommand } from '../../baseCommand.ts';
 import type { RebuildResult } from '../../engine/feed/rebuild.ts';
 import { dryRunFlag, oneOfUsers, userArg } from '../../flags.ts';
 import { formatCount, formatDuration } from '../../ui/format.ts';
+import { laneNotes } from '../../ui/lanes.ts';
 
 export default class FeedRebuild extends BaseCommand {
   static override summary = 'Make feeds equal to the follows and posts again';
   static override description =
-    'Refills a feed with its newest 1,000 posts. Readers never see an emptied feed. --all and --file go from chunk to chunk, rest while live fan-out has work, and are an operation: after Ctrl-C or a crash the same command, or `operation resume`, goes on where it stopped. FILE has the id of a user on each line, `#` comments, gzipped or not; it is checked whole before anything is changed. items are the rows that the feeds hold, added and removed what has changed.';
+    'Refills a feed with its newest 1,000 posts. Readers never see an emptied feed. --all and --file go from chunk to chunk, rest while live fan-out has work, wait while `fanout pause` holds up the bulk lane, share its rate with the workers where `fanout throttle` slows it down, and are an operation: after Ctrl-C or a crash the same command, or `operation resume`, goes on where it stopped. FILE has the id of a user on each line, `#` comments, gzipped or not; it is checked whole before anything is changed. items are the rows that the feeds hold, added and removed what has changed.';
   static override args = { user: userArg({ description: 'whose feed' }) };
   static override flags = {
     all: Flags.boolean({ description: 'every feed' }),
@@ -28,6 +29,7 @@ export default class FeedRebuild extends BaseCommand {
     const { rebuildMany } = await import('../../engine/admin/rebuildFeeds.ts');
     const dryRun = flags['dry-run'];
     const progress = this.progress(dryRun ? 'comparing' : 'rebuilding');
+    let waits = false;
     const { signal, onResume } = this;
     const result = await this.withCluster(flags, (cluster) =>
       user === undefined
@@ -37,14 +39,22 @@ export default class FeedRebuild extends BaseCommand {
             dryRun,
             rate: flags.rate,
             file: flags.file,
-            onProgress: ({ users, added, removed }, total, before) =>
+            onProgress: ({ users, added, removed }, total, before, waitsFor) => {
+              if (waitsFor && !waits) {
+                progress.end();
+                for (const note of laneNotes([waitsFor])) this.logToStderr(`${note}: this waits.`);
+              }
+              waits = waitsFor !== undefined;
               progress.update({
                 done: users,
                 total,
                 before,
                 unit: 'feeds',
-                note: `${formatCount(added)} rows added, ${formatCount(removed)} removed`,
-              }),
+                note: waits
+                  ? 'waits for the bulk lane'
+                  : `${formatCount(added)} rows added, ${formatCount(removed)} removed`,
+              });
+            },
           })
         : rebuild(cluster.db, user, { signal, changes: cluster.changes, dryRun }),
     ).finally(() => progress.end());

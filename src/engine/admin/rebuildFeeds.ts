@@ -6,12 +6,22 @@ import {
   type RebuildResult,
   rebuildFrom,
 } from '../feed/rebuild.ts';
+import { BulkLane } from '../feed/rebuildPace.ts';
 import { allUsers, listedUsers } from '../feed/rebuildUsers.ts';
 import type { Database } from '../store/database.ts';
-import { noteLane, noteProgress, runOperation, type Work } from '../store/operations.ts';
+import { readLanes, tellLanes } from '../store/lanes.ts';
+import {
+  countRunning,
+  noteLane,
+  noteProgress,
+  REBUILD,
+  runOperation,
+  type Work,
+} from '../store/operations.ts';
+import { countWorkers } from '../store/roles.ts';
 import { readUserFile } from './userFile.ts';
 
-export interface RebuildManyOptions extends Omit<RebuildOptions, 'changes' | 'bus'> {
+export interface RebuildManyOptions extends Omit<RebuildOptions, 'changes' | 'bus' | 'bulk'> {
   /** Users, an id a line; every user without it. */
   readonly file?: string | undefined;
   readonly onResume?: Work['onResume'];
@@ -19,7 +29,8 @@ export interface RebuildManyOptions extends Omit<RebuildOptions, 'changes' | 'bu
 
 /**
  * Rebuilds very many feeds, as an operation: what was cut off goes on behind the last chunk that was done, and counts
- * all its runs. Live fan-out goes first. Throws OPERATION_RUNNING, OPERATION_CANCELLED, INTERRUPTED, and what
+ * all its runs. Live fan-out goes first, and what operators did to
+ * the bulk lane holds. Throws OPERATION_RUNNING, OPERATION_CANCELLED, INTERRUPTED, and what
  * reading the file throws, before anything is changed.
  */
 export async function rebuildMany(
@@ -32,11 +43,18 @@ export async function rebuildMany(
   if (options.dryRun) return rebuildFrom(db, source, how);
   const key = listed ? `file ${listed.input.digest}` : 'all';
   const inputs = listed ? [listed.input] : [];
-  const work = { kind: 'rebuild', key, inputs, signal: options.signal, onResume };
-  return runOperation<RebuildProgress, RebuildResult>(db, work, ({ id, progress, signal }) =>
-    rebuildFrom(db, source, { ...how, signal }, progress, {
+  const work = { kind: REBUILD, key, inputs, signal: options.signal, onResume };
+  const bulk = new BulkLane({
+    lanes: () => readLanes(db),
+    sharers: async () => (await countWorkers(db)) + (await countRunning(db, REBUILD)),
+  });
+  const run = runOperation<RebuildProgress, RebuildResult>(db, work, async ({ id, progress, signal }) => {
+    // Workers share the rate of a lane with who rebuilds; of one that was killed they find out.
+    await tellLanes(db);
+    return rebuildFrom(db, source, { ...how, bulk, signal }, progress, {
       begin: (now, total) => noteProgress(db, id, now, { done: 0, total, unit: 'feeds' }),
       chunk: (session, noted) => noteLane(session, id, noted),
-    }),
-  );
+    });
+  });
+  return run.finally(() => tellLanes(db).catch(() => {}));
 }

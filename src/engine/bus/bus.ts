@@ -137,6 +137,11 @@ export interface Bus {
   mark(queues: readonly MarkedQueue[]): Promise<BusMark>;
   /** Whether everything before the mark has been acked or dead-lettered. */
   hasPassed(mark: BusMark): Promise<boolean>;
+  /**
+   * Whether these queues hold anything: one cheap look at the database, for who asks many times a second. On a broker it
+   * is what consumers hold, a second old at most: what nobody consumes is not seen.
+   */
+  holds(queues: readonly MarkedQueue[]): Promise<boolean>;
   /** Queues with messages, dead ones included. */
   depths(): Promise<QueueDepth[]>;
   /** What has left the queues: two looks tell a rate. A second old at most. */

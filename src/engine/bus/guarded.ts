@@ -23,6 +23,7 @@ export function guardedBus(bus: Bus, guard: Guard): Bus {
     partitions: () => bus.partitions(),
     mark: (queues) => bus.mark(queues),
     hasPassed: (mark) => bus.hasPassed(mark),
+    holds: (queues) => bus.holds(queues),
     depths: () => bus.depths(),
     settled: () => bus.settled(),
     peek: (queue, limit) => bus.peek(queue, limit),

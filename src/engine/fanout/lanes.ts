@@ -4,6 +4,7 @@ import { messageOf } from '../model/errors.ts';
 import { LANES, type LaneName, type LaneState } from '../model/lanes.ts';
 import type { Database } from '../store/database.ts';
 import { LANES_CHANNEL, readLanes, tellLanes } from '../store/lanes.ts';
+import { countRunning, REBUILD } from '../store/operations.ts';
 import { countWorkers } from '../store/roles.ts';
 import type { Log } from '../telemetry/log.ts';
 
@@ -36,12 +37,17 @@ export interface OpenLanes extends Lanes {
 export async function openLanes(db: Database, log: Log, onStanding: () => void): Promise<OpenLanes> {
   let states: readonly LaneState[] = [];
   let workers = 1;
+  let rebuilds = 0;
   const listeners: (() => void)[] = [];
   const consumers: { readonly lanes: readonly LaneName[]; readonly consumer: LaneConsumer }[] = [];
   const isPaused = (lane: LaneName) => states.some((state) => state.lane === lane && state.paused);
 
   const read = async () => {
-    [states, workers] = await Promise.all([readLanes(db), countWorkers(db)]);
+    [states, workers, rebuilds] = await Promise.all([
+      readLanes(db),
+      countWorkers(db),
+      countRunning(db, REBUILD),
+    ]);
     for (const listener of listeners) listener();
   };
   let reading: Promise<void> = Promise.resolve();
@@ -72,7 +78,8 @@ export async function openLanes(db: Database, log: Log, onStanding: () => void):
   return {
     rate(lane) {
       const throttled = states.find((state) => state.lane === lane)?.throttled;
-      return throttled ? throttled.rowsPerSecond / Math.max(1, workers) : undefined;
+      const sharers = Math.max(1, workers) + (lane === 'bulk' ? rebuilds : 0);
+      return throttled ? throttled.rowsPerSecond / sharers : undefined;
     },
     onChange(listener) {
       listeners.push(listener);

@@ -3,13 +3,14 @@ import type { FeedChanges } from '../cache/changes.ts';
 import { notifiedChanges } from '../cache/invalidation.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { MAX_ID } from '../model/ids.ts';
+import type { LaneState } from '../model/lanes.ts';
 import { keepPace } from '../resilience/pace.ts';
 import { type Database, isDuplicate, type Queryable, type Session } from '../store/database.ts';
 import { inParallel } from '../store/parallel.ts';
 import { type FeedsRebuilt, planRebuild, rebuildFeeds } from '../store/rebuild.ts';
 import { repeatedTransaction } from '../store/steps.ts';
 import { getUser } from '../store/users.ts';
-import { CHUNKS, ChunkSize, LiveFirst } from './rebuildPace.ts';
+import { type BulkLane, CHUNKS, ChunkSize, LiveFirst } from './rebuildPace.ts';
 import { allUsers, type UserSource } from './rebuildUsers.ts';
 
 /** On Citus, where each shard's feeds are a transaction of their own. */
@@ -54,12 +55,20 @@ export interface RebuildOptions {
   readonly changes?: FeedChanges;
   /** Where there is one, live fan-out goes first. */
   readonly bus?: Bus | undefined;
+  /** Where there is one, what operators did to it holds. */
+  readonly bulk?: BulkLane | undefined;
   readonly dryRun?: boolean;
   readonly signal?: AbortSignal;
   /** Feeds a second at most. */
   readonly rate?: number | undefined;
   /** `before`: feeds of earlier runs, which are among those of `progress`. */
-  readonly onProgress?: (progress: RebuildResult, total: number, before: number) => void;
+  readonly onProgress?: (
+    progress: RebuildResult,
+    total: number,
+    before: number,
+    /** It is paused: told again and again. */
+    waitsFor?: LaneState,
+  ) => void;
 }
 
 /**
@@ -110,6 +119,7 @@ export async function rebuildFrom(
   const stop = signal ? AbortSignal.any([signal, failed.signal]) : failed.signal;
   const rebuilder = new Rebuilder(db, distributed, options, { tellAll: false, durable: false });
   const live = new LiveFirst(options.dryRun ? undefined : options.bus);
+  const bulk = options.dryRun ? undefined : options.bulk;
   const rate = options.rate && options.rate / lanes.length;
   const run = async (index: number) => {
     const progress = {
@@ -118,6 +128,7 @@ export async function rebuildFrom(
         lanes[index] = lane;
         options.onProgress?.(now(), total, before);
       },
+      waits: (paused: LaneState) => options.onProgress?.(now(), total, before, paused),
       note: async (session: Queryable, lane: RebuildLane) =>
         notes?.chunk(session, {
           index,
@@ -127,7 +138,7 @@ export async function rebuildFrom(
         }),
     };
     try {
-      await rebuildLane(db, source, rebuilder, progress, { live, rate, stop });
+      await rebuildLane(db, source, rebuilder, progress, { live, bulk, rate, stop });
     } catch (error) {
       failed.abort();
       throw error;
@@ -167,10 +178,12 @@ async function rebuildLane(
   progress: {
     current(): RebuildLane;
     set(lane: RebuildLane): void;
+    waits(paused: LaneState): void;
     note(session: Queryable, lane: RebuildLane): Promise<void>;
   },
-  { live, rate, stop }: { live: LiveFirst; rate: number | undefined; stop: AbortSignal },
+  how: { live: LiveFirst; bulk: BulkLane | undefined; rate: number | undefined; stop: AbortSignal },
 ): Promise<void> {
+  const { live, bulk, rate, stop } = how;
   const startedAt = performance.now();
   const topology = await db.topology();
   const shards = Math.max(1, topology.shards.length);
@@ -178,8 +191,11 @@ async function rebuildLane(
   const size = new ChunkSize(limits, rate && Math.ceil(rate / 4 / shards));
   const first = progress.current().users;
   while (!stop.aborted) {
+    await bulk?.ready(stop, progress.waits);
+    if (stop.aborted) return;
     const lane = progress.current();
-    const found = await source.after(lane.after, size.feeds * shards);
+    const most = size.feeds * shards;
+    const found = await source.after(lane.after, bulk?.most(most) ?? most);
     const ids = found.filter((id) => id <= lane.upTo);
     if (ids.length === 0) return progress.set({ ...lane, after: lane.upTo });
     const doneWith = (parts: readonly FeedsRebuilt[]): RebuildLane => ({
@@ -210,8 +226,10 @@ async function rebuildLane(
       progress.set(doneWith([result]));
       size.took(ms, live.busy);
     }
+    const now = progress.current();
+    bulk?.wrote(now.added + now.removed - lane.added - lane.removed, now.users - lane.users);
     // Told to stop meanwhile: the loop ends.
-    const done = progress.current().users - first;
+    const done = now.users - first;
     await keepPace(done, { rate, startedAt, signal: stop }).catch(() => {});
   }
 }

@@ -1,6 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bus } from '../bus/bus.ts';
 import { Slots } from '../cache/slots.ts';
+import { LanePace } from '../fanout/lanePace.ts';
+import { FEED_LIMIT } from '../model/feed.ts';
+import type { LaneState } from '../model/lanes.ts';
 
 /** Of the feeds that one transaction takes. */
 interface ChunkLimits {
@@ -43,7 +46,7 @@ export class ChunkSize {
   }
 }
 
-const LIVE = new Set(['events', 'rows.live']);
+const LIVE = ['events', 'rows.live'] as const;
 const LOOK_EVERY_MS = 100;
 /** Posts come and go between two looks: what was seen lately counts. */
 const BUSY_FOR_MS = 1_000;
@@ -55,13 +58,14 @@ const SHARE = 0.25;
  * never stops.
  */
 export class LiveFirst {
-  readonly #bus: Bus | undefined;
+  readonly #bus: Pick<Bus, 'holds' | 'settled'> | undefined;
   readonly #alone = new Slots(1);
   #lookedAt = Number.NEGATIVE_INFINITY;
   #busyAt = Number.NEGATIVE_INFINITY;
+  #left: ReadonlyMap<string, number> | undefined;
 
   /** Without a bus nobody is waited for. */
-  constructor(bus: Bus | undefined) {
+  constructor(bus: Pick<Bus, 'holds' | 'settled'> | undefined) {
     this.#bus = bus;
   }
 
@@ -87,9 +91,85 @@ export class LiveFirst {
     const now = performance.now();
     if (!this.#bus || now - this.#lookedAt < LOOK_EVERY_MS) return;
     this.#lookedAt = now;
-    // Without an answer the work goes on as if nobody posted: it needs no bus.
-    const depths = await this.#bus.depths().catch(() => []);
-    if (depths.some(({ queue, ready, unacked }) => LIVE.has(queue) && ready + unacked > 0))
-      this.#busyAt = now;
+    try {
+      const [holds, passed] = await Promise.all([this.#bus.holds(LIVE), this.#passed(this.#bus)]);
+      if (holds || passed) this.#busyAt = now;
+    } catch {
+      // Without an answer the work goes on as if nobody posted: it needs no bus.
+    }
+  }
+
+  /** What came and went between two looks is in no queue any more, but counted. */
+  async #passed(bus: Pick<Bus, 'settled'>): Promise<boolean> {
+    const live = (await bus.settled()).filter(({ queue }) => LIVE.some((one) => one === queue));
+    const before = this.#left;
+    this.#left = new Map(live.map(({ member, queue, count }) => [`${member} ${queue}`, count]));
+    return before !== undefined && [...this.#left].some(([of, count]) => count > (before.get(of) ?? 0));
+  }
+}
+
+interface BulkLaneContext {
+  lanes(): Promise<readonly LaneState[]>;
+  /** Who shares the lane's rate, this process among them. */
+  sharers(): Promise<number>;
+}
+
+const LANE_EVERY_MS = 250;
+
+/**
+ * What operators do to the bulk lane holds for bulk work that is in none of its queues, too: paused, it waits; slowed down, it
+ * writes no more than its share of the rows.
+ */
+export class BulkLane {
+  readonly #context: BulkLaneContext;
+  readonly #pace = new LanePace();
+  #lookedAt = Number.NEGATIVE_INFINITY;
+  #looking: Promise<void> = Promise.resolve();
+  #state: LaneState | undefined;
+  /** Of the last chunk. A feed has no more than this to begin with. */
+  #rowsAFeed = FEED_LIMIT;
+
+  constructor(context: BulkLaneContext) {
+    this.#context = context;
+  }
+
+  /** Resolves when a chunk may be done, or the signal is aborted. `onPaused` is told at each look that it may not yet. */
+  async ready(signal: AbortSignal, onPaused: (lane: LaneState) => void): Promise<void> {
+    while (!signal.aborted) {
+      await this.#look();
+      const { waitMs } = this.#pace;
+      if (this.#state?.paused) onPaused(this.#state);
+      else if (waitMs === 0) return;
+      const ms = this.#state?.paused ? LANE_EVERY_MS : Math.min(waitMs, LANE_EVERY_MS);
+      await sleep(ms, undefined, { signal }).catch(() => {});
+    }
+  }
+
+  /** Of so many feeds, those whose rows are half a second's worth of a lane that is slowed down. */
+  most(feeds: number): number {
+    const rows = this.#pace.most(Number.MAX_SAFE_INTEGER);
+    return Math.min(feeds, Math.max(1, Math.floor(rows / this.#rowsAFeed)));
+  }
+
+  /** What a chunk has written. */
+  wrote(rows: number, feeds: number): void {
+    this.#pace.spend(rows);
+    this.#rowsAFeed = Math.max(1, rows / Math.max(1, feeds));
+  }
+
+  #look(): Promise<void> {
+    const now = performance.now();
+    if (now - this.#lookedAt >= LANE_EVERY_MS) {
+      this.#lookedAt = now;
+      this.#looking = this.#read();
+    }
+    return this.#looking;
+  }
+
+  async #read(): Promise<void> {
+    this.#state = (await this.#context.lanes()).find(({ lane }) => lane === 'bulk');
+    const throttled = this.#state?.throttled;
+    const sharers = throttled ? Math.max(1, await this.#context.sharers()) : 1;
+    this.#pace.setRate(throttled ? throttled.rowsPerSecond / sharers : undefined);
   }
 }

@@ -1,7 +1,7 @@
 import { FeedctlError } from '../model/errors.ts';
 import type { OperationInput, OperationState } from '../model/operation.ts';
 import type { Queryable } from './database.ts';
-import { LOCK_NAME, OPERATIONS_CHANNEL } from './operations.ts';
+import { HELD_LOCKS, LOCK_NAME, OPERATIONS_CHANNEL, REBUILD } from './operations.ts';
 
 /** An operation as operators see it. */
 export interface OperationRow {
@@ -25,6 +25,8 @@ export interface OperationRow {
   readonly error: { readonly code: string; readonly message: string } | null;
   /** What would stay half done if it ended now, and how that is mended. */
   readonly halfDone: string | null;
+  /** What holds it up for as long as an operator wants. */
+  readonly waitsFor: string | null;
   /** It is to stop at its next safe point. */
   readonly cancelRequestedAt: Date | null;
   readonly cancelledBy: string | null;
@@ -47,16 +49,9 @@ export interface OperationCommand {
   readonly inputs: readonly OperationInput[];
 }
 
-/**
- * In: what comes after. A lock of one bigint is listed as two halves; `running` without anybody who holds its lock
- * is `interrupted`.
- */
+/** In: what comes after. `running` without anybody who holds its lock is `interrupted`. */
 const operations = (rest: string): string => `
-  with held as (
-    select (classid::bigint << 32) | objid::bigint as lock from pg_locks
-    where locktype = 'advisory' and objsubid = 1 and granted
-      and database = (select oid from pg_database where datname = current_database())
-  ), listed as (
+  with held as ${HELD_LOCKS}, listed as (
     select *, case when state <> 'running' or exists (
         select from held where lock = hashtextextended(${LOCK_NAME}, 0))
       then state else 'interrupted' end as shown from operations
@@ -64,7 +59,10 @@ const operations = (rest: string): string => `
   select id, kind, key, shown as state, who, command, args, inputs, started_at as "startedAt",
          resumed_at as "resumedAt", runs, finished_at as "finishedAt", done, total, unit,
          case when noted_at > resumed_at then (done - done_before) / extract(epoch from noted_at - resumed_at)::float8
-         end as rate, result, error, half_done as "halfDone",
+         end as rate,
+         case when shown = 'running' and kind = '${REBUILD}' and
+           exists (select from fanout_lanes where lane = 'bulk' and paused_at is not null)
+         then 'the bulk lane of fan-out, which is paused' end as "waitsFor", result, error, half_done as "halfDone",
          cancel_requested_at as "cancelRequestedAt", cancelled_by as "cancelledBy"
   from listed ${rest}`;
 

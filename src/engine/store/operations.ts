@@ -36,6 +36,11 @@ export interface Work {
 export const OPERATIONS_CHANNEL = 'feedctl_operations';
 /** What its advisory lock is called. In SQL: the number that the lock has. */
 export const LOCK_NAME = `'feedctl ' || kind || ' ' || key`;
+/** In SQL: the advisory locks that are held. One of one bigint is listed as two halves. */
+export const HELD_LOCKS = `(
+    select (classid::bigint << 32) | objid::bigint as lock from pg_locks
+    where locktype = 'advisory' and objsubid = 1 and granted
+      and database = (select oid from pg_database where datname = current_database()))`;
 /** Should the notification of a cancellation be lost; and a lock whose session is gone is noticed. */
 const LOOK_EVERY_MS = 5_000;
 
@@ -236,6 +241,20 @@ export async function noteLane(
 /** What was half done has been ended otherwise: operations that said so may be cancelled. */
 export async function mayEnd(db: Queryable, halfDone: string): Promise<void> {
   await db.query('update operations set half_done = null where half_done = $1', [halfDone]);
+}
+
+/** Rebuilds of many feeds: they write feed rows beside the workers. */
+export const REBUILD = 'rebuild';
+
+/** How many operations of a kind somebody works on now. */
+export async function countRunning(db: Queryable, kind: string): Promise<number> {
+  const { rows } = await db.query<{ count: number }>(
+    `select count(*) as count from operations
+     where kind = $1 and state = 'running' and exists (
+       select from ${HELD_LOCKS} held where held.lock = hashtextextended(${LOCK_NAME}, 0))`,
+    [kind],
+  );
+  return rows[0]!.count;
 }
 
 /** The newest operation of that work, in whatever state. */

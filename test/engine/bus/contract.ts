@@ -57,6 +57,8 @@ export function busContract(name: string, openBroker: () => Promise<Broker>, ski
         ]);
         for (const delivery of deliveries) {
           expect(delivery).toMatchObject({ queue: 'events', attempts: 0 });
+          expect(await bus.holds(['rows.live', 'events'])).toBe(true);
+          expect(await bus.holds(['events.bulk', 'rows.live', 'rows.bulk'])).toBe(false);
           delivery.ack();
         }
         await expect.poll(() => depth(bus)).toEqual({ ready: 0, unacked: 0, dead: 0 });

@@ -18,9 +18,8 @@ test('chunks grow while they are quick, and shrink where they are slow, within b
 });
 
 test('while live fan-out has work, chunks come one after the other; else side by side', async () => {
-  const most = async (queue: string) => {
-    const depths = async () => [{ queue, ready: 0, unacked: 1, oldestAgeMs: 1, deadLetters: 0 }];
-    const live = new LiveFirst({ depths } as Partial<Bus> as Bus);
+  const most = async (bus: Pick<Bus, 'holds' | 'settled'>) => {
+    const live = new LiveFirst(bus);
     const { signal } = new AbortController();
     let now = 0;
     let together = 0;
@@ -30,13 +29,28 @@ test('while live fan-out has work, chunks come one after the other; else side by
       await new Promise((done) => setTimeout(done, 5));
       now -= 1;
     };
-    // The first look is made before any work.
+    // The first look is made before any work; the second finds what has left the queues since.
+    await live.run(() => new Promise((done) => setTimeout(done, 110)), signal);
     await live.run(async () => {}, signal);
     await Promise.all([live.run(work, signal), live.run(work, signal)]);
     return { together, busy: live.busy };
   };
-  expect(await most('rows.live')).toEqual({ together: 1, busy: true });
-  expect(await most('rows.bulk')).toEqual({ together: 2, busy: false });
+  const holding = (...held: string[]) => ({
+    holds: async (queues: readonly string[]) => queues.some((queue) => held.includes(queue)),
+    settled: async () => [],
+  });
+  let left = 0;
+  const passing = (queue: string) => ({
+    holds: async () => false,
+    settled: async () => {
+      left += 1;
+      return [{ member: 'worker', queue, count: left, atMs: 0 }];
+    },
+  });
+  expect(await most(holding('rows.live'))).toEqual({ together: 1, busy: true });
+  expect(await most(passing('events'))).toEqual({ together: 1, busy: true });
+  for (const idle of [holding('rows.bulk'), passing('events.bulk')])
+    expect(await most(idle)).toEqual({ together: 2, busy: false });
 });
 
 test('users of a list come after any id, as many as asked for', async () => {

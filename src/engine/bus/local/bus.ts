@@ -24,6 +24,7 @@ import {
   DEPTHS,
   DROP,
   GIVE_BACK,
+  HOLDS,
   MAX_ID,
   NEXT_DUE,
   PEEK,
@@ -168,6 +169,9 @@ export async function openLocalBus(url: string, options: LocalBusOptions = {}): 
       return { queues, position: rows[0]!.position };
     },
     hasPassed,
+    async holds(queues) {
+      return (await relaxed.query<{ found: boolean }>(HOLDS, [queues])).rows[0]!.found;
+    },
     depths: async () => (await readDepths()).map(({ bytes: _, ...depth }) => depth),
     settled: () => readSettled(relaxed),
     async peek(queue, limit) {

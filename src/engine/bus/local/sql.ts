@@ -93,6 +93,11 @@ export const ANY_BEFORE = `
   select exists (select from unnest($1::text[]) q(queue)
     cross join lateral (select 1 from bus.messages m where m.queue = q.queue and m.id <= $2 limit 1) m) as found`;
 
+/** In: queues. By the index, one entry of each. */
+export const HOLDS = `
+  select exists (select from unnest($1::text[]) q(queue)
+    cross join lateral (select 1 from bus.messages m where m.queue = q.queue limit 1) m) as found`;
+
 /** Sizes come from the row, without reading the bytes themselves. */
 export const DEPTHS = `
   select queue, sum(ready)::bigint as ready, sum(unacked)::bigint as unacked, max(age_ms) as age_ms,

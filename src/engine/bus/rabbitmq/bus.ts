@@ -10,6 +10,7 @@ import {
   type ConsumeOptions,
   type Delivery,
   LASTING,
+  type MarkedQueue,
   type Outgoing,
   type QueueDepth,
   type Settled,
@@ -231,6 +232,15 @@ export class RabbitBus implements Bus {
 
   hasPassed(mark: Parameters<Marks['hasPassed']>[0]): Promise<boolean> {
     return this.#marks.hasPassed(mark);
+  }
+
+  async holds(queues: readonly MarkedQueue[]): Promise<boolean> {
+    // By name, as nobody tells a process that consumes nothing how many partitions there are.
+    const isOfThem = (name: string) => queues.some((queue) => name.replace(/\.\d+$/, '') === `feed.${queue}`);
+    const members = await this.#members.held();
+    return members.some((member) =>
+      Object.entries(member).some(([name, { out, waiting }]) => out + waiting > 0 && isOfThem(name)),
+    );
   }
 
   async depths(): Promise<QueueDepth[]> {

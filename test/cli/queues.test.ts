@@ -260,7 +260,12 @@ async function killPurge(at: At): Promise<void> {
     await waitUntil(
       async () => (await feedctl(['queue', 'peek', 'events', '--limit', '1'], options)).status === 0,
     );
-    const rest = await json<Purged>(command, options);
+    const { operations } = await json<{ operations: { id: number }[] }>(
+      ['operation', 'list', '--kind', 'queue.purge', '--state', 'interrupted'],
+      options,
+    );
+    const again = operations[0] ? ['operation', 'resume', `${operations[0].id}`] : command;
+    const rest = await json<Purged>(again, options);
     // It may have come to its end before it was killed, or have been killed with its first acks on their way.
     if (status !== 'SIGKILL' || rest.messages === 0 || rest.messages >= 20_000) continue;
     expect(rest.redispatch).toEqual({ fromId: event.id, toId: event.id });

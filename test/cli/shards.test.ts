@@ -165,7 +165,10 @@ describe.skipIf(!there)('on Citus', () => {
     const killed = await told(['shards', 'rebalance'], /: moving\n/, at);
     killed.child.kill('SIGKILL');
     await killed.ended;
-    expect(await again(['shards', 'rebalance'], at)).toMatchObject({ status: 0 });
+    const [{ id }] = (
+      await json<{ operations: [{ id: number }] }>(['operation', 'list', '--kind', 'rebalance'], at)
+    ).operations;
+    expect(await again(['operation', 'resume', `${id}`], at)).toMatchObject({ status: 0 });
     const status = await json<ShardStatus>(['shards', 'status'], at);
     expect(status.job).toMatchObject({ jobId: job!.jobId, state: 'finished' });
     expect(status.job!.moves.map((move) => move.state)).toEqual(['done', 'done']);

@@ -15,10 +15,12 @@ export default class OperationResume extends BaseCommand {
   async run(): Promise<void> {
     const { args, flags } = await this.parse(OperationResume);
     const { resumption } = await import('../../engine/admin/operations.ts');
-    const { command, args: own } = await this.withCluster(flags, ({ db }) => resumption(db, args.id));
+    const { command, args: own, key } = await this.withCluster(flags, ({ db }) => resumption(db, args.id));
     const found = this.config.findCommand(command, { must: true });
-    // It was confirmed when it began.
-    const yes = found.flags.yes?.type === 'boolean' ? ['--yes'] : [];
+    // It was confirmed when it began, if by typing the name of what it works on.
+    const name = ['yes', 'confirm'].find((flag) => found.flags[flag]);
+    const typed = found.flags[name ?? '']?.type === 'option' ? [`--${name}=${key}`] : [`--${name}`];
+    const yes = name === undefined ? [] : typed;
     this.logToStderr(`Going on with \`${oneLine([...command.split(':'), ...own].join(' '), 200)}\``);
     await this.config.runCommand(command, [...this.#global(flags), ...yes, ...own]);
   }

@@ -67,10 +67,13 @@ function refuseEnded(
 }
 
 /**
- * The command line that goes on with an operation, its files looked at. Throws OPERATION_NOT_FOUND, OPERATION_NOT_RESUMABLE,
+ * The command line that goes on with an operation, its files looked at; `key`: the name of what it works on. Throws OPERATION_NOT_FOUND, OPERATION_NOT_RESUMABLE,
  * OPERATION_RUNNING or OPERATION_INPUT_CHANGED.
  */
-export async function resumption(db: Database, id: number): Promise<{ command: string; args: string[] }> {
+export async function resumption(
+  db: Database,
+  id: number,
+): Promise<{ command: string; args: string[]; key: string }> {
   const { operation, command, later } = await getCommand(db, id);
   const { state, who } = operation;
   const refuse = (why: string, suggestions?: string[]) =>
@@ -84,10 +87,12 @@ export async function resumption(db: Database, id: number): Promise<{ command: s
     ]);
   if (!command)
     throw refuse('was begun by no command', [
-      'A role goes on with it by itself; else run its command again.',
+      // What is half done names the commands that end it.
+      `A worker goes on with it by itself${operation.halfDone ? `; or: ${operation.halfDone}.` : '.'}`,
     ]);
   for (const input of command.inputs) await checkInput(id, input);
-  return { command: command.id, args: command.args.map((arg) => withPath(arg, command.inputs)) };
+  const args = command.args.map((arg) => withPath(arg, command.inputs));
+  return { command: command.id, args, key: operation.key };
 }
 
 async function checkInput(id: number, { path, digest }: OperationInput): Promise<void> {

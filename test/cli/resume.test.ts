@@ -1,0 +1,63 @@
+import { expect, onTestFinished, test } from 'vitest';
+import { verify } from '../../src/engine/feed/verify.ts';
+import { Database } from '../../src/engine/store/database.ts';
+import { listOperations } from '../../src/engine/store/operationRows.ts';
+import { NOTHING_WRONG, start, waitUntil } from '../support/cli.ts';
+import { file } from '../support/files.ts';
+import { FOUNDATIONS, spawnedCluster } from '../support/spawnedCluster.ts';
+
+const AUTHOR = 1;
+const ERASED = 7;
+const FOLLOWERS = 30;
+
+/**
+ * What each is killed at: no worker runs, so the events of a post stay where they are, and whoever waits for fan-out
+ * waits. The others of `operation resume` are with what they resume: replay, rebuild, purge and rebalance.
+ */
+const WORK = [
+  { command: ['celebrity', 'mark', `${AUTHOR}`], kind: 'celebrity', at: 'pull' },
+  { command: ['celebrity', 'unmark', `${AUTHOR}`], kind: 'celebrity', at: 'both' },
+  { command: ['celebrity', 'evaluate', '--threshold', '10', '--apply'], kind: 'celebrity evaluation' },
+  { command: ['user', 'erase', `${ERASED}`, '--yes', `${ERASED}`], kind: 'user erase', at: 'sockets' },
+];
+
+test('what was killed between two of its steps goes on by its number, whoever types it', {
+  timeout: 180_000,
+}, async () => {
+  const cluster = await spawnedCluster(FOUNDATIONS[0]);
+  const edges = Array.from({ length: FOLLOWERS }, (_, i) => `${i + 2} ${AUTHOR}`).join('\n');
+  await cluster.json('seed', 'graph', await file(`${edges}\n`, 'one.edgelist'));
+  const db = new Database(cluster.url);
+  onTestFinished(() => db.close());
+  const last = async (kind: string) => (await listOperations(db, { kind, limit: 1 }))[0]!;
+
+  for (const { command, kind, at } of WORK) {
+    if (kind === 'celebrity evaluation') await cluster.json('celebrity', 'unpin', `${AUTHOR}`);
+    await cluster.json('post', 'create', `${AUTHOR}`, 'held up');
+    const victim = start([...command, '--json'], cluster.at);
+    // Its own steps, or those of the author whom it changes.
+    const noted = at ? `progress->'steps' ? '${at}'` : `kind = 'celebrity' and progress->'steps' ? 'pull'`;
+    const running = `select 1 from operations where state = 'running' and ${noted}`;
+    await waitUntil(async () => (await db.query(running)).rowCount === 1);
+    victim.child.kill('SIGKILL');
+    await victim.ended;
+    await waitUntil(async () => (await last(kind)).state === 'interrupted');
+    const { id, command: typed } = await last(kind);
+    expect(typed).toBe(command.join(' '));
+    if (kind === 'user erase')
+      // As if its name had been typed when it asked.
+      await db.query(`update operations set args = array['${ERASED}'] where id = ${id}`);
+
+    const worker = await cluster.worker();
+    const result = await cluster.json<Record<string, unknown>>('operation', 'resume', `${id}`);
+    worker.child.kill('SIGKILL');
+    await worker.ended;
+    if (kind === 'user erase') expect(result).toMatchObject({ userId: ERASED, left: [] });
+    if (kind === 'celebrity') expect(result).toMatchObject({ changed: true, followers: FOLLOWERS });
+    if (kind === 'celebrity evaluation') expect(result).toMatchObject({ applied: { marked: 1, failed: 0 } });
+    expect(await last(kind)).toMatchObject({ id, state: 'done', runs: 2 });
+  }
+  expect((await db.query(`select 1 from operations where state <> 'done'`)).rowCount).toBe(0);
+  await waitUntil(async () => (await verify(db, undefined)).mismatched === 0);
+  expect(await verify(db, undefined)).toMatchObject(NOTHING_WRONG);
+});

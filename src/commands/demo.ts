@@ -31,7 +31,8 @@ export default class Demo extends BaseCommand {
     const borders = process.stdout.isTTY && process.stdout.columns >= 80;
     this.log(demoSummary(result, { borders }));
     const { verify } = result;
-    const faults = verify.mismatched + verify.asymmetric + verify.duplicates + verify.readsMismatched;
+    const faults =
+      verify.mismatched + verify.asymmetric + verify.stale + verify.duplicates + verify.readsMismatched;
     const { missing, strangers, duplicates } = verify.sockets;
     if (faults + missing + strangers + duplicates > 0 || result.pushed === 0) {
       throw new FeedctlError('DEMO_FAILED', 'the demo found a feed or a push that is not as it should be');

@@ -205,6 +205,7 @@ export const NOTHING_WRONG = {
   strangers: 0,
   orphans: 0,
   duplicates: 0,
+  stale: 0,
   asymmetric: 0,
 };
 

@@ -79,6 +79,7 @@ const RESULT: DemoResult = {
     missing: 0,
     strangers: 0,
     orphans: 0,
+    stale: 0,
     duplicates: 0,
     asymmetric: 0,
     repaired: 0,

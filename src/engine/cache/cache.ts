@@ -36,6 +36,10 @@ export interface FeedCache extends FeedChanges {
   readonly pages?: PageCache;
   /** What is held of some feeds, or of all that this process knows, for proving it: user and feed. */
   entries(userIds?: readonly number[]): AsyncIterable<[number, CachedFeed]>;
+  /** Posts whose text is held, some hundreds at a time: of these or of all; one may come twice. Only where the cache is shared. */
+  texts?(posts?: readonly FeedEntry[]): AsyncIterable<Post[]>;
+  /** Has one of them read anew, whatever is held. `load` as for `edited`. */
+  mendText?(post: FeedEntry, load: () => Promise<Post | undefined>): Promise<void>;
   /** Keys that hold a user, or something of theirs. Only where the cache is shared. */
   traces?(userId: number): Promise<number>;
   stats(): CacheStats;

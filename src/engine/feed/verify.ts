@@ -2,13 +2,15 @@ import type { FeedCache } from '../cache/cache.ts';
 import type { FeedChanges } from '../cache/changes.ts';
 import { notifiedChanges } from '../cache/invalidation.ts';
 import { FeedctlError } from '../model/errors.ts';
+import type { FeedEntry } from '../model/feed.ts';
 import type { Database } from '../store/database.ts';
 import type { Pair } from '../store/follows.ts';
+import { findPost } from '../store/posts.ts';
 import { getUser, userIdsAfter } from '../store/users.ts';
 import { asymmetricPairs, compareFeeds, type FeedFaults, userRanges } from '../store/verify.ts';
 import { alignPair } from './alignPair.ts';
 import { rebuild } from './rebuild.ts';
-import { type CacheFaults, compareCache } from './verifyCache.ts';
+import { type CacheFaults, compareCache, staleTexts } from './verifyCache.ts';
 
 const USERS_A_RANGE = 10_000;
 /** Each range passes over all of `followers`, which is sorted by followee: fewer, as only sums come back. */
@@ -25,9 +27,11 @@ export interface VerifyResult {
   readonly orphans: number;
   /** Posts that a cached feed holds twice. */
   readonly duplicates: number;
+  /** Texts in a shared cache of posts that are deleted, or have another text by now. */
+  readonly stale: number;
   /** Follows without their mirror in `followers`, or the other way round. */
   readonly asymmetric: number;
-  /** Feeds and pairs that were mended. */
+  /** Feeds, texts and pairs that were mended. */
   readonly repaired: number;
 }
 
@@ -78,13 +82,17 @@ export async function verify(
   );
   if (options.cache && !options.cache.pages)
     inCache.push(...(await compareCache(db, options.cache, userId === undefined ? undefined : [userId])));
+  const stale = options.cache?.texts
+    ? await staleTexts(db, options.cache, await textsOf(options.cache, userId))
+    : [];
   const mismatched = new Set([...faults, ...inCache].map((fault) => fault.userId));
   let repaired = 0;
   if (options.repair) {
     // Pairs first: a feed is rebuilt from the follows, but filled from then on by `followers`.
     for (const pair of asymmetric) await alignPair({ db, changes }, pair);
     for (const id of mismatched) await rebuild(db, id, { changes });
-    repaired = asymmetric.length + mismatched.size;
+    for (const post of stale) await options.cache?.mendText?.(post, () => findPost(db, post));
+    repaired = asymmetric.length + mismatched.size + stale.length;
   }
   const sum = (of: (fault: FeedFaults) => number) =>
     [...faults, ...inCache].reduce((total, fault) => total + of(fault), 0);
@@ -95,7 +103,16 @@ export async function verify(
     strangers: sum((fault) => fault.strangers),
     orphans: sum((fault) => fault.orphans),
     duplicates: inCache.reduce((total, fault) => total + fault.duplicates, 0),
+    stale: stale.length,
     asymmetric: asymmetric.length,
     repaired,
   };
+}
+
+/** Those that a feed shows; undefined: of all. */
+async function textsOf(cache: FeedCache, userId: number | undefined): Promise<FeedEntry[] | undefined> {
+  if (userId === undefined) return undefined;
+  const posts: FeedEntry[] = [];
+  for await (const [, { entries }] of cache.entries([userId])) posts.push(...entries);
+  return posts;
 }

@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CachedFeed, FeedCache } from '../cache/cache.ts';
-import { FEED_LIMIT } from '../model/feed.ts';
+import { FEED_LIMIT, type FeedEntry } from '../model/feed.ts';
 import type { Store } from '../store/database.ts';
 import { loadFeed } from '../store/feeds.ts';
+import { storedPosts } from '../store/posts.ts';
 import type { FeedFaults } from '../store/verify.ts';
 
 /** Rows are committed a moment before the cache is told: what still differs at the last look is a fault. */
@@ -30,6 +31,38 @@ export async function compareCache(
     );
   }
   return faults;
+}
+
+/** Posts whose text is held and is not theirs any more: they are deleted, or have another one. */
+export async function staleTexts(
+  db: Store,
+  cache: FeedCache,
+  posts: readonly FeedEntry[] | undefined,
+): Promise<FeedEntry[]> {
+  let stale = await lookAtTexts(db, cache, posts);
+  for (let looks = 1; looks < LOOKS && stale.length > 0; looks += 1) {
+    await sleep(LOOK_AGAIN_MS);
+    stale = await lookAtTexts(db, cache, stale);
+  }
+  return stale;
+}
+
+async function lookAtTexts(
+  db: Store,
+  cache: FeedCache,
+  posts: readonly FeedEntry[] | undefined,
+): Promise<FeedEntry[]> {
+  const stale = new Map<number, FeedEntry>();
+  for await (const held of cache.texts?.(posts) ?? []) {
+    const entries = held.map(({ id, authorId }) => ({ postId: id, authorId }));
+    const stored = new Map((await storedPosts(db, entries)).map((post) => [post.id, post]));
+    for (const { id, authorId, body, version } of held) {
+      const now = stored.get(id);
+      if (!now || now.deleted || now.version !== version || now.body !== body)
+        stale.set(id, { postId: id, authorId });
+    }
+  }
+  return [...stale.values()];
 }
 
 async function look(

@@ -14,6 +14,7 @@ const SOUND = {
   strangers: 0,
   orphans: 0,
   duplicates: 0,
+  stale: 0,
   asymmetric: 0,
   repaired: 0,
 };

@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { packIds } from '../../model/messages.ts';
+import { packIds, readId } from '../../model/messages.ts';
 import type { Database } from '../../store/database.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
@@ -17,6 +17,7 @@ import {
   packRows,
   slotOfId,
   unpackFeed,
+  unpackPost,
 } from './format.ts';
 import { editOf, type Kind, keyOf, marksOf, SECONDS_TO_LIVE } from './keys.ts';
 import { openPages } from './pages.ts';
@@ -182,6 +183,30 @@ export async function openRedisCache(
         { seen: true },
       );
     },
+    async *texts(posts) {
+      const now = await state.now();
+      const parts = posts
+        ? inParts(posts.map(({ postId }) => keyOf(now, 'p', postId)))
+        : state.connection.keys(now.runId, `${now.prefix}p*`);
+      for await (const keys of parts) {
+        const values = await state.connection.getMany(now.runId, keys);
+        yield keys.flatMap((key, i) => {
+          const post = values[i] && unpackPost(readId(key, key.length - 8), values[i]);
+          return post ? [post] : [];
+        });
+      }
+    },
+    async mendText({ postId }, load) {
+      const post = await load();
+      await state.tell(
+        async (now) => {
+          // What is held may say that it is newer.
+          await state.connection.remove(now.runId, [keyOf(now, 'p', postId)]);
+          await edit(now, postId, post ? packPost(post) : packDeleted());
+        },
+        { seen: true },
+      );
+    },
     async traces(userId) {
       let count = 0;
       await state.run(async (now) => {
@@ -211,6 +236,10 @@ export async function openRedisCache(
     health: () => state.health(),
     close: () => state.close(),
   };
+}
+
+function* inParts(keys: readonly Buffer[]): Generator<Buffer[]> {
+  for (let from = 0; from < keys.length; from += FEEDS_A_LOOK) yield keys.slice(from, from + FEEDS_A_LOOK);
 }
 
 /** For what the cache may fail at without harm. */

@@ -1,9 +1,10 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { freshVhost } from '../support/broker.ts';
 import {
   emptyDatabase,
   feedctl,
   json,
+  NOTHING_WRONG,
   type Outcome,
   type Running,
   type SpawnOptions,
@@ -99,8 +100,60 @@ describe('on the embedded cluster', () => {
     expect(await json([...again, '--dry-run'])).toMatchObject({ matched: { 'post.created': 1 }, events: 0 });
     expect(await json(again)).toMatchObject({ events: 1, nextId: null });
     expect((await feedctl(again)).stdout).toMatch(/^Dispatched 1 event\(s\) again/);
-    for (const wrong of [[], ['--from', '1h', '--from-id', '1'], ['--from', '1h', '--to', '2h']])
+    for (const wrong of [
+      [],
+      ['--from', '1h', '--from-id', '1'],
+      ['--from', '1h', '--to', '2h'],
+      ['--posted-to', '1h'],
+      ['--posted-from', '1h', '--posted-to', '2h'],
+    ])
       expect(await feedctl(['events', 'redispatch', ...wrong, ...at])).toMatchObject({ status: 2 });
+  });
+
+  test('a redispatch that is killed and run again restores every row, and tells no socket', {
+    timeout: 120_000,
+  }, async () => {
+    const { at, databaseUrl: url } = cluster;
+    const generated = ['--users', '30', '--follows', '2-5', '--posts', '2-3', '--seed', '3'];
+    const { posts } = await json<{ posts: number }>(['seed', 'generate', ...generated, ...at]);
+    const count = async (from: string) =>
+      Number((await sql<{ n: string }>(url, `select count(*) as n from ${from}`))[0]!.n);
+    // Imported now: by the time of the event all of them are new, by their own time only what was made before this.
+    const again = ['events', 'redispatch', '--type', 'post.created', ...at];
+    const matched = async (...flags: string[]) =>
+      (await json<{ matched: Record<string, number> }>([...again, ...flags, '--dry-run'])).matched;
+    const old = await count(`posts where created_at < now() - interval '10 days'`);
+    expect(old).toBe(posts);
+    const made = await count('posts');
+    expect(await matched('--from', '1h')).toEqual({ 'post.created': made });
+    expect(await matched('--posted-from', '2000-01-01', '--posted-to', '10d')).toEqual({
+      'post.created': old,
+    });
+    expect(await matched('--posted-from', '10d', '--from', '1h')).toEqual({ 'post.created': made - old });
+    expect(await matched('--posted-from', '2000-01-01', '--to', '1h')).toEqual({});
+
+    const [pair] = await sql<{ reader: string; author: string }>(
+      url,
+      'select user_id as reader, max(author_id) as author from feed_items group by 1 order by 1 limit 1',
+    );
+    const { reader, author } = pair!;
+    const watch = start(['feed', 'watch', reader, '--json', ...at]);
+    onTestFinished(() => void watch.child.kill('SIGKILL'));
+    await waitUntil(async () => watch.stderr().startsWith('Watching'));
+    const sound = await count('feed_items');
+    await sql(url, 'delete from feed_items');
+    const victim = start([...again, '--from', '1h', '--rate', '20']);
+    await waitUntil(async () => (await count('feed_items')) > 0);
+    victim.child.kill('SIGKILL');
+    expect((await victim.ended).status, 'in the middle').toBe('SIGKILL');
+    for (let run = 0; run < 2; run += 1) {
+      expect(await json([...again, '--from', '1h'])).toMatchObject({ events: made, nextId: null });
+      await waitUntil(async () => (await count('feed_items')) === sound);
+    }
+    expect(await json(['feed', 'verify', '--all', ...at])).toMatchObject(NOTHING_WRONG);
+    await json(['post', 'create', author, 'now', ...at]);
+    await watch.printed(/"now"/);
+    expect(watch.stdout().trim().split('\n')).toHaveLength(1);
   });
 });
 

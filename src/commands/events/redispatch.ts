@@ -11,12 +11,14 @@ export default class EventsRedispatch extends BaseCommand {
   static override summary =
     'Plan events of the log once more: after a purge, or where posts are missing in feeds';
   static override description =
-    'In the bulk lane, oldest first. Rows that are there stay as they are, follows and deletions become what is true now, and no socket is told, so that it may be done any number of times. An imported post counts by its own time. After Ctrl-C (exit 3) --from-id goes on where it stopped.';
+    'In the bulk lane, oldest first. Rows that are there stay as they are, follows and deletions become what is true now, and no socket is told, so that it may be done any number of times. --from and --to are the time of the event, which of an imported post is that of the import; --posted-from and --posted-to are the time that a post has itself, and leave only events of posts. Both may be given: then both hold. After Ctrl-C (exit 3) --from-id goes on where it stopped.';
   static override flags = {
-    from: timeFlag({ description: 'events of that time and later', exactlyOne: ['from', 'from-id'] }),
+    from: timeFlag({ description: 'events of that time and later', exclusive: ['from-id'] }),
     'from-id': Flags.string({ description: 'this event and later ones' }),
     to: timeFlag({ description: 'events before that time', exclusive: ['to-id'] }),
     'to-id': Flags.string({ description: 'events up to this one' }),
+    'posted-from': timeFlag({ description: 'events of posts of that time and later' }),
+    'posted-to': timeFlag({ description: 'events of posts before that time' }),
     author: Flags.string({ description: 'only those of this author, or of this follower' }),
     type: Flags.option({ options: EVENT_TYPES, multiple: true, description: 'only those of this type' })(),
     rate: Flags.integer({ description: 'events a second at most', min: 1 }),
@@ -24,18 +26,28 @@ export default class EventsRedispatch extends BaseCommand {
   };
   static override examples = [
     '<%= config.bin %> events redispatch --from 2h --dry-run',
+    '<%= config.bin %> events redispatch --posted-from 2020-01-01 --posted-to 2021-01-01 --from 1d',
     '<%= config.bin %> events redispatch --from 2026-07-01T03:00:00Z --author 42 --type post.created --json',
   ];
 
   async run(): Promise<Redispatched> {
     const { flags } = await this.parse(EventsRedispatch);
+    const { from, 'from-id': fromId, 'posted-from': postedFrom, 'posted-to': postedTo } = flags;
+    if (!from && !fromId && !postedFrom)
+      throw new FeedctlError('USAGE', 'from when on? Pass --from, --from-id or --posted-from');
+    const posts = {
+      from: postedFrom ? idAt(postedFrom) : 1,
+      to: postedTo ? idAt(postedTo) : MAX_ID,
+    };
     const range = {
-      from: flags.from ? idAt(flags.from) : parseId(flags['from-id']!, 'event'),
+      from: from ? idAt(from) : fromId ? parseId(fromId, 'event') : 1,
       to: flags.to ? idAt(flags.to) : flags['to-id'] ? parseId(flags['to-id'], 'event') + 1 : MAX_ID,
       ...(flags.author !== undefined && { userId: parseId(flags.author, 'user') }),
       ...(flags.type && { types: flags.type }),
+      ...((postedFrom || postedTo) && { posts }),
     };
-    if (range.to <= range.from) throw new FeedctlError('USAGE', 'it ends before it begins');
+    if (range.to <= range.from || posts.to <= posts.from)
+      throw new FeedctlError('USAGE', 'it ends before it begins');
     const { redispatchEvents } = await import('../../engine/admin/redispatch.ts');
     const progress = this.progress('dispatching');
     const { signal } = this;

@@ -158,12 +158,22 @@ export interface EventRange {
   readonly to: number;
   readonly userId?: number;
   readonly types?: readonly EventType[];
+  /** Only events of posts whose own ids are in this range: those of imported posts have the post's own time. */
+  readonly posts?: { readonly from: number; readonly to: number };
 }
 
-/** In: from, to, user, types; null for any. */
-const IN_RANGE = `id >= $1 and id < $2 and ($3::bigint is null or aggregate_id = $3) and ($4::text[] is null or type = any($4))`;
+/** In: from, to, user, types, first post, the one behind the last; null for any. */
+const IN_RANGE = `id >= $1 and id < $2 and ($3::bigint is null or aggregate_id = $3) and ($4::text[] is null or type = any($4))
+  and ($5::bigint is null or type like 'post.%' and subject_id >= $5 and subject_id < $6::bigint)`;
 
-const rangeValues = ({ from, to, userId, types }: EventRange) => [from, to, userId ?? null, types ?? null];
+const rangeValues = ({ from, to, userId, types, posts }: EventRange) => [
+  from,
+  to,
+  userId ?? null,
+  types ?? null,
+  posts?.from ?? null,
+  posts?.to ?? null,
+];
 
 /** An event, by what it is about. */
 export type EventAbout = Pick<EventRef, 'type' | 'aggregateId' | 'subjectId'>;
@@ -211,7 +221,7 @@ export async function eventsInRange(
   const { rows } = await db.query<EventRef & { occurredAtMs: number }>(
     `select id, type, aggregate_id as "aggregateId", subject_id as "subjectId",
             extract(epoch from occurred_at)::float8 * 1000 as "occurredAtMs"
-     from events where ${IN_RANGE} order by id limit $5`,
+     from events where ${IN_RANGE} order by id limit $7`,
     [...rangeValues(range), limit],
   );
   return rows;

@@ -18,7 +18,7 @@ export async function reference(): Promise<Map<string, string>> {
   const pages = new Map<string, string>();
   const contents: string[] = [];
   for (const [topic, commands] of [...byTopic].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    const file = `${topic || 'cluster'}.md`;
+    const file = `${topic || 'feedctl'}.md`;
     const sorted = commands.toSorted((a, b) => (a.id < b.id ? -1 : 1));
     pages.set(FOLDER + file, `${sorted.map((command) => section(command, config)).join('\n')}`);
     contents.push(...sorted.map((one) => `| [\`${nameOf(one)}\`](${file}) | ${one.summary ?? ''} |`));

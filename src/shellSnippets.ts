@@ -1,0 +1,37 @@
+export const SHELLS = ['bash', 'zsh', 'fish'] as const;
+export type Shell = (typeof SHELLS)[number];
+
+/**
+ * What a shell is given: it asks `feedctl complete` at every Tab, as contexts and nodes come and go. Bash takes `=` and `:` for
+ * the beginning of another word, and is told only what comes behind them; it may be the 3.2 of macOS.
+ */
+const SNIPPETS: Readonly<Record<Shell, string>> = {
+  bash: `_feedctl_complete() {
+  local line="\${COMP_LINE:0:COMP_POINT}" word found
+  local -a words
+  read -ra words <<< "$line"
+  [[ "$line" == *[[:space:]] ]] && words+=("")
+  word="\${words[\${#words[@]}-1]}"
+  COMPREPLY=()
+  while IFS= read -r found; do
+    COMPREPLY+=("\${found#"\${word%"\${word##*[=:]}"}"}")
+  done < <(feedctl complete -- "\${words[@]:1}" 2>/dev/null)
+}
+complete -o default -F _feedctl_complete feedctl
+`,
+  zsh: `_feedctl() {
+  local -a found
+  found=("\${(@f)$(feedctl complete -- "\${(@)words[2,CURRENT]}" 2>/dev/null)}")
+  if [[ -n "$found" ]]; then compadd -- "\${found[@]}"; else _files; fi
+}
+compdef _feedctl feedctl
+`,
+  fish: `function __feedctl_complete
+  set -l words (commandline -opc) (commandline -ct)
+  feedctl complete -- $words[2..-1] 2>/dev/null
+end
+complete -c feedctl -a '(__feedctl_complete)'
+`,
+};
+
+export const shellSnippet = (shell: Shell): string => SNIPPETS[shell];

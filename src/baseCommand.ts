@@ -113,20 +113,34 @@ export abstract class BaseCommand extends Command {
   ): Promise<void> {
     const config = await this.loadConfig(flags);
     const { openCluster } = await import('./engine/cluster.ts');
-    const { openLog } = await import('./engine/telemetry/log.ts');
-    const { openMetrics } = await import('./engine/telemetry/metrics.ts');
+    const { openTelemetry } = await import('./engine/telemetry/telemetry.ts');
     const { signal } = this;
     // What a role does by itself is not this command over again.
     const invocation = { who: operator() };
-    const options = { log: await openLog(), metrics: await openMetrics(), invocation };
-    const cluster = await openCluster(config, options);
-    this.stuckAt = () => cluster.resources.current;
+    const telemetry = await openTelemetry(this.telemetryOptions(flags));
     try {
-      const { ended } = await start(cluster);
-      await aborted(signal, ended);
+      const cluster = await openCluster(config, { ...telemetry, invocation });
+      this.stuckAt = () => cluster.resources.current;
+      try {
+        const { ended } = await start(cluster);
+        await aborted(signal, ended);
+      } finally {
+        await cluster.close();
+      }
     } finally {
-      await cluster.close();
+      // Last of all, as it tells of the end too.
+      await telemetry.close();
     }
+  }
+
+  /** What `telemetryFlags` say, for a process that is called by the topic of its command. */
+  protected telemetryOptions(flags: Record<string, unknown>) {
+    return {
+      service: (this.id ?? '').split(':')[0]!,
+      version: this.config.version,
+      logLevel: flags['log-level'] as string | undefined,
+      statsdUrl: flags['statsd-url'] as string | undefined,
+    };
   }
 
   /** For work that waits until fan-out has done everything: says where it will wait for an operator. */

@@ -1,6 +1,8 @@
 import { aborted, BaseCommand } from '../baseCommand.ts';
 import { FeedctlError } from '../engine/model/errors.ts';
+import type { EmbeddedCluster } from '../engine/roles.ts';
 import { gatewayFlags, gatewayOptions } from '../gatewayFlags.ts';
+import { telemetryFlags } from '../telemetryFlags.ts';
 
 export default class Up extends BaseCommand {
   static override summary = 'Run a whole cluster in one process: database, queue, worker, gateway';
@@ -10,7 +12,7 @@ export default class Up extends BaseCommand {
     '<%= config.bin %> up',
     '<%= config.bin %> up --data-dir /tmp/feeds --port 0 --json',
   ];
-  static override flags = gatewayFlags;
+  static override flags = { ...gatewayFlags, ...telemetryFlags };
 
   async run(): Promise<void> {
     const { flags } = await this.parse(Up);
@@ -24,22 +26,34 @@ export default class Up extends BaseCommand {
       });
     }
     const { startEmbeddedCluster } = await import('../engine/roles.ts');
-    const { openLog } = await import('../engine/telemetry/log.ts');
+    const { openTelemetry } = await import('../engine/telemetry/telemetry.ts');
     const { signal } = this;
     const { version } = this.config;
-    const log = await openLog(process.env.FEEDCTL_LOG_LEVEL || 'warn');
-    const cluster = await startEmbeddedCluster(config, {
-      ...gatewayOptions(flags),
-      log,
-      version,
-      signal,
+    const telemetry = await openTelemetry({
+      ...this.telemetryOptions(flags),
+      logLevel: flags['log-level'] || 'warn',
     });
+    try {
+      const cluster = await startEmbeddedCluster(config, {
+        ...gatewayOptions(flags),
+        ...telemetry,
+        version,
+        signal,
+      });
+      await this.#runUntilEnd(cluster, config.dataDir);
+    } finally {
+      await telemetry.close();
+    }
+  }
+
+  async #runUntilEnd(cluster: EmbeddedCluster, dataDir: string): Promise<void> {
+    const { signal } = this;
     this.stuckAt = cluster.stuckAt;
     const gatewayUrl = cluster.gateway.url;
     const { databaseUrl } = cluster.postgres;
-    if (this.jsonEnabled()) this.logJson({ ready: true, gatewayUrl, databaseUrl, dataDir: config.dataDir });
+    if (this.jsonEnabled()) this.logJson({ ready: true, gatewayUrl, databaseUrl, dataDir });
     this.log(
-      `The cluster is up.\n  gateway   ${gatewayUrl}\n  database  ${databaseUrl}\n  data      ${config.dataDir}\nCtrl-C stops it.`,
+      `The cluster is up.\n  gateway   ${gatewayUrl}\n  database  ${databaseUrl}\n  data      ${dataDir}\nCtrl-C stops it.`,
     );
     const ended = await aborted(
       signal,

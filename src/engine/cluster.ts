@@ -14,6 +14,7 @@ import { checkSchema } from './store/migrate.ts';
 import { openIdSource } from './store/nodes.ts';
 import { type Log, silentLog } from './telemetry/log.ts';
 import type { Metrics } from './telemetry/metrics.ts';
+import type { Tracing } from './telemetry/tracing.ts';
 
 /** Everything a command or a role works with, opened in one place and passed down. */
 export interface Cluster extends SocialContext {
@@ -63,13 +64,19 @@ export async function openBus(config: Config, databaseUrl: string, log: Log): Pr
  */
 export async function openCluster(
   config: Config,
-  options: { databaseUrl?: string; log?: Log; metrics?: Metrics; invocation?: Invocation } = {},
+  options: {
+    databaseUrl?: string;
+    log?: Log;
+    metrics?: Metrics;
+    tracing?: Tracing | undefined;
+    invocation?: Invocation;
+  } = {},
 ): Promise<Cluster> {
   const resources = new Resources();
   const log = options.log ?? silentLog;
   try {
     const url = options.databaseUrl ?? (await resolveDatabaseUrl(config));
-    const { metrics, invocation } = options;
+    const { metrics, tracing, invocation } = options;
     const db = metrics
       ? (await import('./store/pools.ts')).openWorkPool(url, metrics, invocation)
       : new Database(url, { invocation });
@@ -77,7 +84,7 @@ export async function openCluster(
     await checkSchema(db, config.store);
     const bus = await guarded(await openBus(config, url, log), config, metrics);
     resources.add('bus', () => bus.close());
-    const ids = openIdSource(db);
+    const ids = openIdSource(db, metrics);
     resources.add('node number', () => ids.release());
     const unfollows = openUnfollows(db);
     resources.add('unfollows', () => unfollows.close());
@@ -85,7 +92,7 @@ export async function openCluster(
     resources.add('cache', () => sharedCache?.close());
     const changes = sharedCache ?? notifiedChanges;
     const close = () => resources.release(log);
-    return { config, db, bus, sharedCache, changes, ids, unfollows, log, metrics, resources, close };
+    return { config, db, bus, sharedCache, changes, ids, unfollows, log, metrics, tracing, resources, close };
   } catch (error) {
     await resources.release(log);
     throw error;

@@ -18,6 +18,7 @@ import { openRequestPool } from './store/pools.ts';
 import type { Log } from './telemetry/log.ts';
 import { type Metrics, openMetrics } from './telemetry/metrics.ts';
 import type { MetricsServer } from './telemetry/metricsServer.ts';
+import type { Tracing } from './telemetry/tracing.ts';
 
 const DRAIN_MS = 10_000;
 
@@ -102,6 +103,8 @@ export async function startEmbeddedCluster(
   config: Config,
   options: GatewayOptions & {
     log: Log;
+    metrics?: Metrics;
+    tracing?: Tracing | undefined;
     version: string;
     temporary?: boolean;
     signal?: AbortSignal;
@@ -125,8 +128,9 @@ export async function startEmbeddedCluster(
     } finally {
       await migrations.close();
     }
-    const metrics = await openMetrics();
-    const cluster = await openCluster(config, { databaseUrl: postgres.databaseUrl, log, metrics });
+    const metrics = options.metrics ?? (await openMetrics());
+    const { tracing } = options;
+    const cluster = await openCluster(config, { databaseUrl: postgres.databaseUrl, log, metrics, tracing });
     resources.add('connections', () => cluster.close());
     // Released the other way round: the gateway takes no more posts, then the worker finishes those that came.
     const worker = await startWorkerRole(cluster, resources, version, { onBatch: options.onBatch });

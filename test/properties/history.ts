@@ -363,7 +363,7 @@ export class HistoryRun {
   #sweep(): void {
     const actor = this.scheduler.actor('sweep', 'client');
     const bus = this.bus.port(actor);
-    this.#launch(actor, () => sweep(new SteppedDatabase(this.#lane.db, actor), bus, { minAgeMs: 0 }));
+    this.#launch(actor, () => sweep({ db: new SteppedDatabase(this.#lane.db, actor), bus }, { minAgeMs: 0 }));
   }
 
   #connect(userId: number): void {

@@ -1,5 +1,6 @@
 import { BaseCommand } from '../../baseCommand.ts';
 import { gatewayFlags, gatewayOptions } from '../../gatewayFlags.ts';
+import { telemetryFlags } from '../../telemetryFlags.ts';
 
 export default class GatewayStart extends BaseCommand {
   static override summary = 'Run a gateway: the HTTP API and the WebSocket feeds';
@@ -7,7 +8,7 @@ export default class GatewayStart extends BaseCommand {
     '<%= config.bin %> gateway start --port 8080',
     'FEEDCTL_DATABASE_URL=postgres://feeds@db.example/feeds <%= config.bin %> gateway start --host 0.0.0.0 --json',
   ];
-  static override flags = gatewayFlags;
+  static override flags = { ...gatewayFlags, ...telemetryFlags };
 
   async run(): Promise<void> {
     const { flags } = await this.parse(GatewayStart);

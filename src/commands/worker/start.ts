@@ -1,6 +1,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../baseCommand.ts';
+import { telemetryFlags } from '../../telemetryFlags.ts';
 
 export default class WorkerStart extends BaseCommand {
   static override summary = 'Run a fan-out worker';
@@ -23,6 +24,7 @@ export default class WorkerStart extends BaseCommand {
       env: 'FEEDCTL_METRICS_HOST',
       default: '127.0.0.1',
     }),
+    ...telemetryFlags,
   };
 
   async run(): Promise<void> {

@@ -205,7 +205,7 @@ class Outgoing {
     const events = this.#events;
     const header = { run: this.#run, committedAt: this.#committedAt };
     this.#events = [];
-    await whenRoom(() => dispatch(db, bus, events, header, QUEUE), this.#signal);
+    await whenRoom(() => dispatch({ db, bus }, events, header, QUEUE), this.#signal);
   }
 }
 

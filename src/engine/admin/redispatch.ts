@@ -52,7 +52,7 @@ export async function redispatchEvents(
     const events = await eventsInRange(db, { ...range, from }, Math.min(AT_A_TIME, rate ?? AT_A_TIME));
     if (events.length === 0) return result(done, null);
     const committedAt = events[0]!.occurredAtMs;
-    await dispatch(db, bus, events, { run: 0, committedAt, feedsOnly: true }, 'events.bulk');
+    await dispatch({ db, bus }, events, { run: 0, committedAt, feedsOnly: true }, 'events.bulk');
     done += events.length;
     from = events.at(-1)!.id + 1;
     options.onProgress?.(done, total);

@@ -38,12 +38,16 @@ export interface Outgoing {
   readonly key?: number;
   /** Not before this many milliseconds from now. */
   readonly delayMs?: number;
+  /** Beside the body: `encodeTraces`. Not kept with a dead letter. */
+  readonly traces?: string;
 }
 
 /** One message in a consumer's hands, until it is settled by exactly one of the three calls. */
 export interface Delivery {
   readonly queue: string;
   readonly body: Buffer;
+  /** What was published beside the body. */
+  readonly traces?: string | undefined;
   /** Failed attempts before this one. A consumer that died is no attempt of the message's. */
   readonly attempts: number;
   ack(): void;

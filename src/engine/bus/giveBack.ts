@@ -1,4 +1,5 @@
 import { messageOf } from '../model/errors.ts';
+import { idsOfMessage } from '../model/messageIds.ts';
 import { backoffMs } from '../resilience/backoff.ts';
 import { failureOf } from '../resilience/failure.ts';
 import type { Log } from '../telemetry/log.ts';
@@ -25,12 +26,13 @@ export function giveBack(
   const queue = delivery.queue.replace(/^live\..*/, 'live');
   if (failure === 'final' || (failure === 'unknown' && delivery.attempts + 1 >= MAX_ATTEMPTS)) {
     metrics?.count('feedctl_bus_dead_letters_total', 1, { queue });
-    log.error({ queue: delivery.queue, reason }, 'message dead-lettered');
+    log.error({ queue: delivery.queue, ...idsOfMessage(delivery.body), reason }, 'message dead-lettered');
     delivery.deadLetter(reason);
     return;
   }
   metrics?.count('feedctl_bus_retries_total', 1, { queue });
-  log.warn({ queue: delivery.queue, attempts: delivery.attempts, reason }, 'message will be tried again');
+  const said = { queue: delivery.queue, ...idsOfMessage(delivery.body), attempts: delivery.attempts, reason };
+  log.warn(said, 'message will be tried again');
   const passing = failure === 'passing';
   const rung = Math.max(delivery.attempts + 1, passing ? PASSING_RUNG : 0);
   delivery.retry(backoffMs(rung), { counts: !passing });

@@ -94,6 +94,11 @@ async function cleanUp(context: CleanerContext, deliveries: readonly Delivery[])
   }
 }
 
+function done({ metrics }: CleanerContext, group: readonly Taken[]): void {
+  for (const { delivery } of group) delivery.ack();
+  metrics?.count('feedctl_bus_handled_total', group.length, { queue: 'cleanup' });
+}
+
 /** On to the next step of the bus. */
 async function goOn(context: CleanerContext, group: readonly Taken[], step: number): Promise<void> {
   try {
@@ -104,7 +109,7 @@ async function goOn(context: CleanerContext, group: readonly Taken[], step: numb
       mark,
       step,
     );
-    for (const { delivery } of group) delivery.ack();
+    done(context, group);
   } catch (error) {
     for (const { delivery } of group) giveBack(delivery, error, context);
   }
@@ -119,7 +124,7 @@ async function remove(context: CleanerContext, group: readonly Taken[]): Promise
       LANES,
       (leftover) => removeLeftover(context.db, leftover),
     );
-    for (const { delivery } of group) delivery.ack();
+    done(context, group);
   } catch (error) {
     const [first] = group;
     if (isPassing(error)) {

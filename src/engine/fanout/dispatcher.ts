@@ -1,8 +1,11 @@
 import type { Bus, Outgoing, QueueName } from '../bus/bus.ts';
 import type { EventRef } from '../model/event.ts';
+import { idsOfEvents } from '../model/messageIds.ts';
 import { encodeEvents } from '../model/messages.ts';
 import type { Database, Queryable } from '../store/database.ts';
 import { markDispatched } from '../store/events.ts';
+import type { Log } from '../telemetry/log.ts';
+import { encodeTraces, MOST_TRACES, type Span, type Tracing } from '../telemetry/tracing.ts';
 
 /** Events of one message: 50 KB, and at most a few hundred milliseconds of planning for one consumer. */
 const EVENTS_A_MESSAGE = 2_000;
@@ -13,16 +16,69 @@ type Header = Parameters<typeof encodeEvents>[0];
 /** Imports go to `events.bulk`, so that a post made meanwhile does not wait for them. */
 type EventQueue = QueueName & `events${string}`;
 
-function eventMessages(events: readonly EventRef[], header: Header, queue: EventQueue): Outgoing[] {
+/** An event, and where the trace of its request stands, if it is sampled. */
+export type TracedEvent = EventRef & { readonly traceparent?: string | null | undefined };
+
+export interface DispatchContext {
+  readonly db: Database;
+  readonly bus: Bus;
+  readonly log?: Log | undefined;
+  readonly tracing?: Tracing | undefined;
+}
+
+function eventMessages(
+  events: readonly TracedEvent[],
+  header: Header,
+  queue: EventQueue,
+  sending?: Sending,
+): Outgoing[] {
   const messages: Outgoing[] = [];
   for (let from = 0; from < events.length; from += EVENTS_A_MESSAGE) {
+    const part = events.slice(from, from + EVENTS_A_MESSAGE);
+    const traces = sending?.of(part);
     messages.push({
       queue,
       key: events[from]!.aggregateId,
-      body: encodeEvents(header, events.slice(from, from + EVENTS_A_MESSAGE)),
+      body: encodeEvents(header, part),
+      ...(traces && { traces }),
     });
   }
   return messages;
+}
+
+/** The spans of sending events of which some are traced. */
+class Sending {
+  readonly #spans = new Map<number, Span>();
+  readonly #tracing: Tracing;
+  readonly #queue: string;
+
+  constructor(tracing: Tracing, queue: string) {
+    this.#tracing = tracing;
+    this.#queue = queue;
+  }
+
+  /** What goes beside a message of these events. */
+  of(events: readonly TracedEvent[]): string | undefined {
+    const traces = new Map<number, string>();
+    for (const { id, subjectId, traceparent } of events) {
+      if (!traceparent || traces.size === MOST_TRACES) continue;
+      const span = this.#tracing.begin(`send ${this.#queue}`, 'producer', {
+        parent: traceparent,
+        attributes: {
+          'messaging.destination.name': this.#queue,
+          'feedctl.event.id': String(id),
+          'feedctl.post.id': String(subjectId),
+        },
+      });
+      this.#spans.set(id, span);
+      if (span.traceparent) traces.set(id, span.traceparent);
+    }
+    return encodeTraces(traces);
+  }
+
+  end(error?: unknown): void {
+    for (const span of this.#spans.values()) span.end(error);
+  }
 }
 
 /**
@@ -30,14 +86,21 @@ function eventMessages(events: readonly EventRef[], header: Header, queue: Event
  * sweeper publishes them (again).
  */
 export async function dispatch(
-  db: Database,
-  bus: Bus,
-  events: readonly EventRef[],
+  { db, bus, log, tracing }: DispatchContext,
+  events: readonly TracedEvent[],
   header: Header,
   queue: EventQueue = 'events',
 ): Promise<void> {
   if (events.length === 0) return;
-  await bus.publish(eventMessages(events, header, queue));
+  const sending = tracing && new Sending(tracing, queue);
+  try {
+    await bus.publish(eventMessages(events, header, queue, sending));
+  } catch (error) {
+    sending?.end(error);
+    throw error;
+  }
+  sending?.end();
+  log?.debug?.({ queue, ...idsOfEvents(events) }, 'events dispatched');
   await markDispatched(db, events);
 }
 

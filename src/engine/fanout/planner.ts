@@ -6,8 +6,9 @@ import { type Notifier, silentNotifier } from '../live/notifier.ts';
 import type { PushState } from '../model/celebrity.ts';
 import type { EventRef, EventType } from '../model/event.ts';
 import type { LaneName } from '../model/lanes.ts';
+import { idsOfEvents } from '../model/messageIds.ts';
 import { decodeEvents, encodeEvents, type MessageHeader, readId } from '../model/messages.ts';
-import { type AuthorPosts, MOST_POSTS } from '../model/rowsMessage.ts';
+import { type AuthorPosts, MOST_POSTS, postsIn } from '../model/rowsMessage.ts';
 import { isPassing } from '../resilience/failure.ts';
 import { copyOut } from '../store/copy.ts';
 import type { Database, Session } from '../store/database.ts';
@@ -16,6 +17,14 @@ import { ShardReaders } from '../store/shardReaders.ts';
 import type { Topology } from '../store/topology.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import {
+  beginBatch,
+  decodeTraces,
+  mergedTraces,
+  type Traces,
+  type Tracing,
+  tracesAmong,
+} from '../telemetry/tracing.ts';
 import { cleanUpLater, type Leftover } from './cleaner.ts';
 import type { Lanes } from './lanes.ts';
 import type { RelationHandlers } from './relations.ts';
@@ -55,6 +64,7 @@ export interface PlannerContext {
   readonly relations: RelationHandlers;
   readonly log: Log;
   readonly metrics?: Metrics | undefined;
+  readonly tracing?: Tracing | undefined;
 }
 
 const sessionsOf = (topology: Topology): number => SESSIONS[topology.distributed ? 'distributed' : 'plain'];
@@ -96,6 +106,12 @@ interface Planned {
   readonly events: readonly EventRef[];
 }
 
+/** What is planned together: its header, and the traces to be handed on, by event and by post. */
+interface PlanOf {
+  readonly header: MessageHeader;
+  readonly traces: { readonly events: Traces; readonly posts: Traces } | undefined;
+}
+
 /** Messages of one batch, one run and one kind are planned together. */
 async function handleBatch(context: Planning, lane: Lane, deliveries: readonly Delivery[]): Promise<void> {
   const decoded: Planned[] = [];
@@ -118,17 +134,25 @@ async function handleBatch(context: Planning, lane: Lane, deliveries: readonly D
 
 /** Where that fails for a reason that stays, the group is halved until the message that is at fault is alone. */
 async function planTogether(context: Planning, lane: Lane, group: readonly Planned[]): Promise<void> {
+  const { tracing, log } = context;
+  const events = group.flatMap((one) => one.events);
+  const from = tracing && mergedTraces(group.map(({ delivery }) => decodeTraces(delivery.traces)));
+  const spans =
+    from &&
+    beginBatch(tracing, { batch: `process ${lane.events}`, each: 'plan post' }, from, {
+      'messaging.destination.name': lane.events,
+      'messaging.batch.message_count': group.length,
+    });
   try {
     const committedAt = Math.min(...group.map(({ header }) => header.committedAt));
-    await handleEvents(
-      context,
-      lane,
-      group.flatMap(({ events }) => events),
-      { ...group[0]!.header, committedAt },
-    );
+    const traces = spans && { events: spans.traces, posts: tracesOfPosts(events, spans.traces) };
+    await handleEvents(context, lane, events, { header: { ...group[0]!.header, committedAt }, traces });
+    spans?.end({ each: (id) => ({ 'feedctl.event.id': String(id) }) });
+    log.debug?.({ queue: lane.events, ...idsOfEvents(events) }, 'events planned');
     for (const { delivery } of group) delivery.ack();
-    countPlanned(context, group);
+    countPlanned(context, lane, group);
   } catch (error) {
+    spans?.end({ error });
     if (group.length === 1 || isPassing(error)) {
       for (const { delivery } of group) giveBack(delivery, error, context);
     } else {
@@ -137,8 +161,17 @@ async function planTogether(context: Planning, lane: Lane, group: readonly Plann
   }
 }
 
-function countPlanned({ metrics }: PlannerContext, group: readonly Planned[]): void {
+const tracesOfPosts = (events: readonly EventRef[], traces: Traces): Traces =>
+  new Map(
+    events.flatMap(({ id, subjectId }): [number, string][] => {
+      const traceparent = traces.get(id);
+      return traceparent ? [[subjectId, traceparent]] : [];
+    }),
+  );
+
+function countPlanned({ metrics }: PlannerContext, lane: Lane, group: readonly Planned[]): void {
   if (!metrics) return;
+  metrics.count('feedctl_bus_handled_total', group.length, { queue: lane.events });
   const counts = new Map<EventType, number>();
   for (const { events } of group)
     for (const { type } of events) counts.set(type, (counts.get(type) ?? 0) + 1);
@@ -149,10 +182,10 @@ async function handleEvents(
   context: Planning,
   lane: Lane,
   events: readonly EventRef[],
-  header: MessageHeader,
+  plan: PlanOf,
 ): Promise<void> {
   const created = events.filter((event) => event.type === 'post.created');
-  await planPosts(context, lane, created, header);
+  await planPosts(context, lane, created, plan);
   const leftovers: (Leftover | undefined)[] = [];
   for (const event of events) {
     const post = { authorId: event.aggregateId, postId: event.subjectId };
@@ -177,9 +210,10 @@ async function planPosts(
   context: Planning,
   lane: Lane,
   created: readonly EventRef[],
-  header: MessageHeader,
+  plan: PlanOf,
 ): Promise<void> {
   if (created.length === 0) return;
+  const { header } = plan;
   // Who made a post has told the cache; whoever died in between has not.
   await context.changes.posted(
     created.map((event) => ({ postId: event.subjectId, authorId: event.aggregateId })),
@@ -199,12 +233,21 @@ async function planPosts(
     else if (post.recipients > 0) pushed.push(post);
   }
   if (forwarded.length > 0)
-    await context.bus.publish([{ queue: LANES.bulk.events, body: encodeEvents(header, forwarded) }]);
+    await context.bus.publish([
+      {
+        queue: LANES.bulk.events,
+        body: encodeEvents(header, forwarded),
+        ...tracesAmong(
+          plan.traces?.events,
+          forwarded.map(({ id }) => id),
+        ),
+      },
+    ]);
   // An author's posts side by side: their followers are read once, and each of them gets all those posts in one block.
   const byAuthor = [...Map.groupBy(pushed, (post) => post.authorId).values()].flat();
   const queries = topology.group(byAuthor, (post) => post.authorId).flatMap((group) => [...inQueries(group)]);
-  await fanOut(context, lane.rows, queries, header);
-  await context.notifier.toFollowers(pulled, header);
+  await fanOut(context, lane.rows, queries, plan);
+  await context.notifier.toFollowers(pulled, header, plan.traces?.posts);
 }
 
 interface AuthorState {
@@ -257,7 +300,7 @@ async function fanOut(
   context: Planning,
   queue: QueueName,
   queries: readonly PlannedPost[][],
-  header: MessageHeader,
+  { header, traces }: PlanOf,
 ): Promise<void> {
   const batches = new RowBatches(await context.bus.partitions(), header);
   // Rows are read on while the messages before are being confirmed; further ahead than that they are not.
@@ -265,7 +308,16 @@ async function fanOut(
   const publish = (messages: PlannedMessage[]): Promise<void> => {
     const before = last;
     last = before.then(() =>
-      context.bus.publish(messages.map(({ partition, body }): Outgoing => ({ queue, body, key: partition }))),
+      context.bus.publish(
+        messages.map(
+          ({ partition, body }): Outgoing => ({
+            queue,
+            body,
+            key: partition,
+            ...(traces && tracesAmong(traces.posts, postsIn(body))),
+          }),
+        ),
+      ),
     );
     last.catch(() => {}); // Thrown to whoever waits for it next.
     return before;

@@ -1,7 +1,5 @@
-import type { Bus } from '../bus/bus.ts';
-import type { Database } from '../store/database.ts';
 import { undispatchedEvents } from '../store/events.ts';
-import { dispatch } from './dispatcher.ts';
+import { type DispatchContext, dispatch } from './dispatcher.ts';
 
 /** Younger events are still on their way through the process that wrote them. */
 const MIN_AGE_MS = 2_000;
@@ -12,8 +10,8 @@ const FEW = 200;
  * Publishes the events that were committed and never dispatched: their process died, or the bus refused them. One
  * sweeper works at a time; the lock is the transaction's. Returns how many were published.
  */
-export async function sweep(db: Database, bus: Bus, options: { minAgeMs?: number } = {}): Promise<number> {
-  return db.transaction(async (session) => {
+export async function sweep(context: DispatchContext, options: { minAgeMs?: number } = {}): Promise<number> {
+  return context.db.transaction(async (session) => {
     const { rows } = await session.query<{ mine: boolean }>(
       `select pg_try_advisory_xact_lock(hashtext('feedctl sweeper')) as mine`,
     );
@@ -24,7 +22,7 @@ export async function sweep(db: Database, bus: Bus, options: { minAgeMs?: number
       // So many at once are those of an import that was cut off.
       const queue = events.length > FEW ? 'events.bulk' : 'events';
       if (events.length > 0)
-        await dispatch(db, bus, events, { run: 0, committedAt: events[0]!.occurredAtMs }, queue);
+        await dispatch(context, events, { run: 0, committedAt: events[0]!.occurredAtMs }, queue);
       swept += events.length;
       if (events.length < BATCH) return swept;
     }

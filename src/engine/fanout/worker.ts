@@ -10,8 +10,10 @@ import type { Database } from '../store/database.ts';
 import { unregisterWorker, workerHeartbeat } from '../store/roles.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import type { Tracing } from '../telemetry/tracing.ts';
 import type { CheckedMessage } from './batchRows.ts';
 import { startCleaner } from './cleaner.ts';
+import { startClusterFigures } from './clusterFigures.ts';
 import { type OpenLanes, openLanes } from './lanes.ts';
 import { maintain } from './maintenance.ts';
 import { startPlanner } from './planner.ts';
@@ -37,12 +39,13 @@ export async function startWorker(context: {
   changes: FeedChanges;
   log: Log;
   metrics?: Metrics | undefined;
+  tracing?: Tracing | undefined;
   version: string;
   /** The process is nothing but this worker: `worker drain` may end it. */
   drainable?: boolean | undefined;
   onBatch?: ((messages: CheckedMessage[]) => void) | undefined;
 }): Promise<Worker> {
-  const { db, bus, changes, log, metrics, version } = context;
+  const { db, bus, changes, log, metrics, tracing, version } = context;
   const id = randomUUID();
   const { drainable = false } = context;
   const identity = { id, host: hostname(), pid: process.pid, version, startedAt: new Date(), drainable };
@@ -94,6 +97,7 @@ export async function startWorker(context: {
       notifier,
       log,
       metrics,
+      tracing,
       onWritten,
       onBatch: context.onBatch,
     });
@@ -109,11 +113,16 @@ export async function startWorker(context: {
       relations: relationHandlers,
       log,
       metrics,
+      tracing,
     });
     resources.add('planner', () => planner.stop(deadline));
+    if (metrics) {
+      const figures = startClusterFigures({ db, bus, presence, log, metrics, id });
+      resources.add('figures of the cluster', () => figures.stop());
+    }
     const tasks = [
       every(SWEEP_EVERY_MS, 'sweeper', log, async () => {
-        const swept = await sweep(db, bus);
+        const swept = await sweep({ db, bus, log, tracing });
         metrics?.count('feedctl_events_swept_total', swept);
         if (swept > 0) log.info({ events: swept }, 'undispatched events published');
       }),

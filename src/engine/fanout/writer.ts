@@ -4,8 +4,9 @@ import { giveBack, halves } from '../bus/giveBack.ts';
 import type { FeedChanges } from '../cache/changes.ts';
 import type { Notifier } from '../live/notifier.ts';
 import type { LaneName } from '../model/lanes.ts';
+import { idsOfPosts, type NamedIds } from '../model/messageIds.ts';
 import { type MessageHeader, ROW_BYTES, rowAuthor, rowPost, rowUser } from '../model/messages.ts';
-import { readRows } from '../model/rowsMessage.ts';
+import { postsOfRows, readRows } from '../model/rowsMessage.ts';
 import { isPassing } from '../resilience/failure.ts';
 import { DATABASE_WORK } from '../resilience/limits.ts';
 import { copyIn } from '../store/copy.ts';
@@ -15,6 +16,7 @@ import { inParallel } from '../store/parallel.ts';
 import { recordRun } from '../store/runs.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { beginBatch, decodeTraces, mergedTraces, type Tracing } from '../telemetry/tracing.ts';
 import { BatchRows, type CheckedMessage, type ShardRows } from './batchRows.ts';
 import { LanePace } from './lanePace.ts';
 import type { Lanes } from './lanes.ts';
@@ -52,6 +54,7 @@ export interface WriterContext {
   readonly notifier: Notifier;
   readonly log: Log;
   readonly metrics?: Metrics | undefined;
+  readonly tracing?: Tracing | undefined;
   /** Told of each batch: its new rows, and when its oldest post was committed, in unix milliseconds. */
   readonly onWritten?: (rows: number, committedAt: number) => void;
   /** Sees the messages of each batch that is written: a benchmark gives the same rows to COPY alone. */
@@ -203,6 +206,16 @@ class Waiting {
  * n costs some 2 log n more tries, and everything else is written.
  */
 async function writeParts(context: WriterContext, parts: Part[], batchRows: BatchRows): Promise<void> {
+  const { tracing, log } = context;
+  const { queue } = parts[0]!.delivery;
+  const from = tracing && mergedTraces(parts.map(({ delivery }) => decodeTraces(delivery.traces)));
+  const spans =
+    from &&
+    beginBatch(tracing, { batch: `process ${queue}`, each: 'write rows' }, from, {
+      'messaging.destination.name': queue,
+      'messaging.batch.message_count': parts.length,
+      'feedctl.batch.rows': parts.reduce((sum, { count }) => sum + count, 0),
+    });
   try {
     const topology = await context.db.topology();
     const rows = topology.distributed
@@ -210,10 +223,14 @@ async function writeParts(context: WriterContext, parts: Part[], batchRows: Batc
       : await writeBatch(context, parts, batchRows.expand(parts));
     await context.changes.push(rows);
     const { header } = parts[0]!;
-    if (!header.feedsOnly) await context.notifier.toRecipients(rows, header);
+    if (!header.feedsOnly) await context.notifier.toRecipients(rows, header, spans?.traces);
+    spans?.end({ each: (id) => ({ 'feedctl.post.id': String(id) }) });
+    log.debug?.({ queue, messages: parts.length, ...idsOfParts(parts) }, 'rows written');
     context.onBatch?.(parts);
     for (const part of parts) part.delivery.ack();
+    context.metrics?.count('feedctl_bus_handled_total', parts.length, { queue });
   } catch (error) {
+    spans?.end({ error });
     if (parts.length === 1 || isPassing(error)) {
       for (const part of parts) giveBack(part.delivery, error, context);
     } else {
@@ -311,6 +328,14 @@ async function writeBatch(context: WriterContext, parts: Part[], rows: Buffer[])
   }, WITHIN);
   done(written.reduce((sum, count) => sum + count, 0));
   return rows;
+}
+
+function idsOfParts(parts: readonly Part[]): NamedIds {
+  return idsOfPosts(
+    parts.flatMap(({ body }) =>
+      postsOfRows(body).flatMap(({ postIds }) => postIds.map((postId) => ({ postId }))),
+    ),
+  );
 }
 
 const oldest = (parts: readonly Part[]): number =>

@@ -6,6 +6,7 @@ import { Ajv } from 'ajv';
 import ajvFormats from 'ajv-formats';
 import Fastify, { type ConnectionError, type FastifyReply } from 'fastify';
 import type { Metrics } from '../telemetry/metrics.ts';
+import type { Tracing } from '../telemetry/tracing.ts';
 import { bearerOf } from './bearer.ts';
 import { PROBLEM_TYPE, problem, problemOf } from './problems.ts';
 import { type App, addRoutes, type RouteContext } from './routes.ts';
@@ -30,7 +31,7 @@ export interface AppContext extends RouteContext {
 
 /** All routes, not listening yet. */
 export async function openApp(context: AppContext): Promise<App> {
-  const { log, metrics } = context;
+  const { log, metrics, tracing } = context;
   const answerError = (error: unknown, reply: FastifyReply) => {
     const { problem, headers } = problemOf(error, log);
     void reply.code(problem.status).headers(headers).serializer(JSON.stringify).send(problem);
@@ -59,6 +60,7 @@ export async function openApp(context: AppContext): Promise<App> {
       },
     },
   });
+  if (tracing) traceRequests(app, tracing);
   admitRequests(app, context);
   if (metrics) addMetrics(app, metrics);
   addRoutes(app, context);
@@ -91,6 +93,25 @@ function admitRequests(app: App, { tokens, limiter, addressOf }: AppContext): vo
     await limiter.admit({ ip: addressOf(request.raw), userId, writes: config?.writes === true });
     if (userId !== undefined) request.userId = userId;
     else if (schema?.security) throw refusal;
+  });
+}
+
+/** A span of each request but those of machines that watch. */
+function traceRequests(app: App, tracing: Tracing): void {
+  app.decorateRequest('span', undefined);
+  app.addHook('onRequest', async (request) => {
+    const { config, url: route } = request.routeOptions;
+    if (config?.unlimited) return;
+    const parent = request.headers.traceparent;
+    request.span = tracing.begin(`${request.method} ${route ?? 'none'}`, 'server', {
+      ...(typeof parent === 'string' && { parent }),
+      attributes: { 'http.request.method': request.method, ...(route && { 'http.route': route }) },
+    });
+  });
+  app.addHook('onResponse', async (request, reply) => {
+    const { statusCode } = reply;
+    request.span?.set({ 'http.response.status_code': statusCode });
+    request.span?.end(statusCode >= 500 ? new Error(`answered ${statusCode}`) : undefined);
   });
 }
 

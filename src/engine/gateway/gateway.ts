@@ -75,6 +75,7 @@ export async function startGateway(
     const limiter = openLimiter(
       limits,
       limitsUrl ? { url: limitsUrl, name: await databaseName(db) } : undefined,
+      metrics,
     );
     resources.add('limits', () => limiter.close());
     const hub = await openHub({ ...context, gatewayId: randomUUID() });
@@ -153,6 +154,7 @@ export async function startGateway(
     const unwatch = metrics && [
       metrics.watch('feedctl_gateway_sockets', () => hub.sockets),
       metrics.watch('feedctl_gateway_pushed_total', () => hub.pushed),
+      metrics.watch('feedctl_gateway_buffered_bytes', () => hub.bufferedBytes),
       metrics.watch('feedctl_gateway_live', () => (membership.live ? 1 : 0)),
     ];
     resources.add('metrics', () => {

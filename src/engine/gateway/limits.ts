@@ -8,6 +8,7 @@ import {
 import { redisServer } from '../cache/redis/connection.ts';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
 import type { REQUEST_LIMITS } from '../resilience/limits.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
 import type { RetryLater } from './problems.ts';
 
 export type RequestLimits = { readonly [Name in keyof typeof REQUEST_LIMITS]: number };
@@ -44,8 +45,10 @@ export interface Limiter {
 export function openLimiter(
   limits: RequestLimits,
   shared?: { readonly url: string; readonly name: string },
+  metrics?: Metrics,
 ): Limiter {
   const redis = shared && connect(shared.url);
+  const refused = (limit: string) => () => metrics?.count('feedctl_gateway_rate_limited_total', 1, { limit });
   const counter = (name: string, points: number, duration: number) => {
     const keyPrefix = `feedctl:${shared?.name ?? ''}:limit:${name}`;
     const memory = new RateLimiterMemory({ keyPrefix, points, duration });
@@ -61,7 +64,8 @@ export function openLimiter(
     const steady = counter(name, perMinute, MINUTE_SECONDS);
     const bursty =
       burst > 0 ? new BurstyRateLimiter(steady, counter(`${name}-burst`, burst, BURST_SECONDS)) : steady;
-    return (key: string) => take(bursty, key, `${what} may make ${perMinute} requests a minute`);
+    return (key: string) =>
+      take(bursty, key, `${what} may make ${perMinute} requests a minute`, refused(name));
   };
   const byIp = limit('ip', 'an address', limits.ip);
   const byStranger = limit('stranger', 'an address without a valid token', limits.ipUnauthenticated);
@@ -81,7 +85,8 @@ export function openLimiter(
     async login(userId, attempt) {
       if (!logins) return attempt();
       const account = String(userId);
-      await take(logins, account, `${failedLogins} wrong passwords of an account are taken in ten minutes`);
+      const message = `${failedLogins} wrong passwords of an account are taken in ten minutes`;
+      await take(logins, account, message, refused('login'));
       try {
         await attempt();
         await logins.delete(account);
@@ -99,11 +104,13 @@ async function take(
   counter: Pick<RateLimiterMemory, 'consume'>,
   key: string,
   message: string,
+  onRefused: () => void,
 ): Promise<void> {
   try {
     await counter.consume(key);
   } catch (refusal) {
     if (!(refusal instanceof RateLimiterRes)) throw refusal;
+    onRefused();
     const later: RetryLater = { retryAfterSeconds: Math.max(1, Math.ceil(refusal.msBeforeNext / 1000)) };
     throw Object.assign(new FeedctlError('RATE_LIMITED', message), later);
   }

@@ -5,6 +5,7 @@ import type { FeedCache } from '../cache/cache.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { SocialContext } from '../social/context.ts';
 import type { Passwords } from '../social/passwords.ts';
+import type { Span } from '../telemetry/tracing.ts';
 import type { Tokens } from './auth.ts';
 import type { Limiter } from './limits.ts';
 import { addAdminRoutes, type GatewayAdmin } from './routes/admin.ts';
@@ -42,6 +43,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Who asks; 0 for nobody, which no route with BEARER in its schema ever sees. */
     userId: number;
+    /** Where requests are traced. */
+    span: Span | undefined;
   }
 }
 

@@ -4,11 +4,13 @@ import { giveBack } from '../bus/giveBack.ts';
 import { inBatches } from '../bus/inBatches.ts';
 import type { FeedCache } from '../cache/cache.ts';
 import { firstIdAt } from '../model/ids.ts';
+import { idsOfPosts } from '../model/messageIds.ts';
 import { decodeLive, type LiveRecord } from '../model/messages.ts';
 import { isPassing } from '../resilience/failure.ts';
 import type { Database } from '../store/database.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { beginBatch, decodeTraces, mergedTraces, type Tracing } from '../telemetry/tracing.ts';
 import { CatchUp, newestCursor } from './catchUp.ts';
 import { type Cursor, REORDER_MS } from './cursor.ts';
 import { liveQueue } from './notifier.ts';
@@ -25,6 +27,7 @@ export interface HubContext {
   readonly cache?: FeedCache | undefined;
   readonly log: Log;
   readonly metrics?: Metrics | undefined;
+  readonly tracing?: Tracing | undefined;
 }
 
 /** One open socket, as operators see it. */
@@ -65,7 +68,7 @@ export class Hub {
     this.#catchUp = new CatchUp(context, {
       gatewayId: () => this.#gatewayId,
       isOpen: (session) => this.#isOpen(session),
-      send: (records, session) => this.#sender.send(records, session),
+      send: (records, session) => this.#sender.send(records, { only: session }),
     });
   }
 
@@ -90,6 +93,14 @@ export class Hub {
   /** Users who are announced as online; undefined while that changes. */
   get announced(): number | undefined {
     return this.#roster.size;
+  }
+
+  /** What waits in this process for clients to take it. */
+  get bufferedBytes(): number {
+    let bytes = 0;
+    for (const sessions of this.#online.values())
+      for (const { socket } of sessions) bytes += socket.bufferedBytes;
+    return bytes;
   }
 
   socketsOf(userId: number): number {
@@ -253,7 +264,7 @@ export class Hub {
   }
 
   async #handle(deliveries: readonly Delivery[]): Promise<void> {
-    const { metrics } = this.#context;
+    const { metrics, tracing, log } = this.#context;
     const records: LiveRecord[] = [];
     const good: { delivery: Delivery; committedAt: number }[] = [];
     for (const delivery of deliveries) {
@@ -265,13 +276,28 @@ export class Hub {
         giveBack(delivery, error, this.#context);
       }
     }
+    const from = tracing && mergedTraces(good.map(({ delivery }) => decodeTraces(delivery.traces)));
+    const spans =
+      from &&
+      beginBatch(tracing, { batch: 'process live', each: 'push post' }, from, {
+        'messaging.destination.name': 'live',
+        'messaging.batch.message_count': good.length,
+        'feedctl.gateway.id': this.#gatewayId,
+      });
+    const pushed = from && new Map([...from.keys()].map((postId) => [postId, 0]));
     try {
-      await this.#sender.send(records);
+      await this.#sender.send(records, { pushed });
+      spans?.end({
+        each: (id) => ({ 'feedctl.post.id': String(id), 'feedctl.sockets': pushed!.get(id) ?? 0 }),
+      });
+      log.debug?.({ recipients: records.length, ...idsOfPosts(records) }, 'posts pushed');
       for (const { delivery, committedAt } of good) {
         delivery.ack();
         metrics?.observe('feedctl_gateway_push_seconds', Math.max(0, Date.now() - committedAt) / 1000);
       }
+      metrics?.count('feedctl_bus_handled_total', good.length, { queue: 'live' });
     } catch (error) {
+      spans?.end({ error });
       for (const { delivery } of good) giveBack(delivery, error, this.#context);
     }
   }

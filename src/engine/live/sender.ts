@@ -26,6 +26,13 @@ interface Context {
   readonly metrics?: Metrics | undefined;
 }
 
+/** What one call sends has in common. */
+interface Run {
+  readonly frames: Map<number, Frames>;
+  readonly only: Session | undefined;
+  readonly pushed: Map<number, number> | undefined;
+}
+
 /** Sends posts to the sessions that may see them, each once. */
 export class Sender {
   readonly #context: Context;
@@ -42,8 +49,14 @@ export class Sender {
     this.#online = online;
   }
 
-  /** To every session of their users, or to `only` one of them. */
-  async send(records: readonly LiveRecord[], only?: Session): Promise<void> {
+  /**
+   * To every session of their users, or to `only` one of them. `pushed`: frames of the posts that are in it already are
+   * counted there.
+   */
+  async send(
+    records: readonly LiveRecord[],
+    { only, pushed }: { only?: Session; pushed?: Map<number, number> | undefined } = {},
+  ): Promise<void> {
     const { db, metrics } = this.#context;
     const single: LiveRecord[] = [];
     const toAll: LiveRecord[] = [];
@@ -53,13 +66,13 @@ export class Sender {
       else if (record.userId === WITHDRAWN) withdrawn.push(record);
       else if (this.#online.has(record.userId)) single.push(record);
     }
-    const frames = new Map<number, Frames>();
+    const run: Run = { frames: new Map(), only, pushed };
     if (toAll.length > 0 && this.#online.size > 0)
-      await this.#sendChecked([...this.#online.keys()], frames, undefined, (users) =>
+      await this.#sendChecked([...this.#online.keys()], { ...run, only: undefined }, (users) =>
         postsForFollowers(db, toAll, users),
       );
     single.sort((a, b) => a.postId - b.postId);
-    await this.#sendChecked(single, frames, only, (part) => postsForUsers(db, part));
+    await this.#sendChecked(single, run, (part) => postsForUsers(db, part));
     if (withdrawn.length > 0 && this.#online.size > 0) await this.#withdraw(withdrawn);
     // Not before: what could not be checked is tried again, and counted then.
     if (!only) {
@@ -75,8 +88,7 @@ export class Sender {
    */
   async #sendChecked<T>(
     wanted: readonly T[],
-    frames: Map<number, Frames>,
-    only: Session | undefined,
+    run: Run,
     check: (part: readonly T[]) => Promise<AddressedPost[]>,
   ): Promise<void> {
     if (wanted.length === 0) return;
@@ -95,7 +107,7 @@ export class Sender {
         next.posts.catch(() => {});
         await nextTurn();
       }
-      if (this.#write(posts, now.checkedAt, frames, only)) {
+      if (this.#write(posts, now.checkedAt, run)) {
         if (!next) return;
         at = now.end;
         now = next;
@@ -112,12 +124,7 @@ export class Sender {
   }
 
   /** Returns false where some were not sent, as the check had become too old for them. */
-  #write(
-    posts: readonly AddressedPost[],
-    checkedAt: number,
-    frames: Map<number, Frames>,
-    only: Session | undefined,
-  ): boolean {
+  #write(posts: readonly AddressedPost[], checkedAt: number, { frames, only, pushed }: Run): boolean {
     let all = true;
     for (const { userId, post } of posts) {
       const sessions = only ? [only] : this.#online.get(userId);
@@ -146,6 +153,8 @@ export class Sender {
         session.delivered += 1;
         session.deliveredAt = now;
         this.sent += 1;
+        const counted = pushed?.get(post.id);
+        if (counted !== undefined) pushed!.set(post.id, counted + 1);
       }
     }
     return all;

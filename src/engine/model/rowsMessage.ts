@@ -127,6 +127,12 @@ export function postsOfRows(bytes: Buffer): (AuthorPosts & { readonly users: num
   }));
 }
 
+/** The ids of the posts in a message of this program's own; one may come several times. */
+export function* postsIn(bytes: Buffer): Generator<number> {
+  for (const { at, posts } of blocksOf(bytes))
+    for (let post = 0; post < posts; post += 1) yield readId(bytes, at + BLOCK_BYTES + 8 * post);
+}
+
 /** Where the rows of a user go: PostgreSQL's binary COPY format, 38 bytes each. */
 export interface RowSink {
   /** What `place` tells a place in. */

@@ -1,12 +1,13 @@
 import type { Bus } from '../bus/bus.ts';
 import type { FeedChanges } from '../cache/changes.ts';
-import { dispatch } from '../fanout/dispatcher.ts';
+import { dispatch, type TracedEvent } from '../fanout/dispatcher.ts';
 import type { Unfollows } from '../live/unfollows.ts';
 import { messageOf } from '../model/errors.ts';
-import type { EventRef } from '../model/event.ts';
+import { idsOfEvents } from '../model/messageIds.ts';
 import type { Database } from '../store/database.ts';
 import type { IdSource } from '../store/nodes.ts';
 import type { Log } from '../telemetry/log.ts';
+import type { Tracing } from '../telemetry/tracing.ts';
 
 /** What people's actions need: where to write, what to tell, and ids. */
 export interface SocialContext {
@@ -17,17 +18,19 @@ export interface SocialContext {
   /** How gateways are told of an unfollow before it is acknowledged. */
   readonly unfollows: Unfollows;
   readonly log: Log;
+  readonly tracing?: Tracing | undefined;
 }
 
 /** The events are committed: whether the bus takes them now or from the sweeper later is not the caller's concern. */
 export async function dispatchCommitted(
   context: SocialContext,
-  events: readonly EventRef[],
+  events: readonly TracedEvent[],
   queue: 'events' | 'events.bulk' = 'events',
 ): Promise<void> {
   try {
-    await dispatch(context.db, context.bus, events, { run: 0, committedAt: Date.now() }, queue);
+    await dispatch(context, events, { run: 0, committedAt: Date.now() }, queue);
   } catch (error) {
-    context.log.warn({ events: events.length, reason: messageOf(error) }, 'events left to the sweeper');
+    const said = { events: events.length, ...idsOfEvents(events), reason: messageOf(error) };
+    context.log.warn(said, 'events left to the sweeper');
   }
 }

@@ -5,19 +5,20 @@ import { dispatchCommitted, type SocialContext } from './context.ts';
 
 /**
  * Commits the post and its event and returns; feeds and sockets follow. Takes as long for an author with 20,000
- * followers as for one with none. `key`: an idempotency key; a post that was made with it before is returned instead.
+ * followers as for one with none. `traceparent`: of whoever
+ * asked for it. `key`: an idempotency key; a post that was made with it before is returned instead.
  * Throws POST_EMPTY, POST_TOO_LONG, TEXT_INVALID, USER_NOT_FOUND or IDEMPOTENCY_KEY_REUSED.
  */
 export async function createPost(
   context: SocialContext,
   authorId: number,
   text: string,
-  options: { dryRun?: boolean; key?: string | undefined } = {},
+  options: { dryRun?: boolean; key?: string | undefined; traceparent?: string | undefined } = {},
 ): Promise<Post> {
   checkPostText(text);
-  const { key } = options;
+  const { key, traceparent } = options;
   const [id, eventId] = await context.db.repeat(() => context.ids.take(2));
-  const post = { id: id!, authorId, body: text, eventId: eventId! };
+  const post = { id: id!, authorId, body: text, eventId: eventId!, traceparent };
   if (options.dryRun) return context.db.rehearse((session) => insertPost(session, post));
   // The ids are the same at every try: a post that was committed, and its answer lost, is found and not made twice.
   const created = await context.db.repeat((again) =>
@@ -25,8 +26,9 @@ export async function createPost(
   );
   if (created.id !== post.id) return created;
   const event = { id: eventId!, type: 'post.created', aggregateId: authorId, subjectId: post.id } as const;
+  context.log.debug?.({ postId: post.id, eventId, authorId }, 'post committed');
   await Promise.all([
-    dispatchCommitted(context, [event]),
+    dispatchCommitted(context, [{ ...event, traceparent }]),
     context.changes.posted([{ postId: post.id, authorId }]),
   ]);
   return created;

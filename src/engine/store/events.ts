@@ -43,15 +43,9 @@ export async function undispatchedEvents(
   db: Queryable,
   minAgeMs: number,
   limit: number,
-): Promise<(EventRef & { occurredAtMs: number })[]> {
-  const { rows } = await db.query<{
-    id: number;
-    type: EventType;
-    aggregateId: number;
-    subjectId: number;
-    occurredAtMs: number;
-  }>(
-    `select id, type, aggregate_id as "aggregateId", subject_id as "subjectId",
+): Promise<(EventRef & { occurredAtMs: number; traceparent: string | null })[]> {
+  const { rows } = await db.query<EventRef & { occurredAtMs: number; traceparent: string | null }>(
+    `select id, type, aggregate_id as "aggregateId", subject_id as "subjectId", traceparent,
             extract(epoch from occurred_at)::float8 * 1000 as "occurredAtMs"
      from events where dispatched_at is null and occurred_at < clock_timestamp() - $1 * interval '1 ms'
      order by id limit $2`,

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FeedctlError } from '../model/errors.ts';
 import { IdMint, type NodeLease, timeOfId } from '../model/ids.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
 import type { Database } from './database.ts';
 
 const LEASE_MS = 30_000;
@@ -38,7 +39,9 @@ export interface IdSource {
 }
 
 /** Leases nothing until the first id is asked for. Throws NODE_NUMBERS_EXHAUSTED after 5 s without a free number. */
-export function openIdSource(db: Database): IdSource {
+export function openIdSource(db: Database, metrics?: Metrics): IdSource {
+  const failed = (reason: 'renewal' | 'lost' | 'exhausted') =>
+    metrics?.count('feedctl_node_lease_failures_total', 1, { reason });
   const owner = randomUUID();
   let current: Promise<{ mint: IdMint; node: number; fromMs: number }> | undefined;
   let untilMs = 0;
@@ -59,6 +62,7 @@ export function openIdSource(db: Database): IdSource {
         return { mint: new IdMint(lease), node: row.node, fromMs: row.from_ms };
       }
       if (Date.now() > deadline) {
+        failed('exhausted');
         throw new FeedctlError('NODE_NUMBERS_EXHAUSTED', 'every node number is leased: no id can be minted');
       }
     }
@@ -73,10 +77,15 @@ export function openIdSource(db: Database): IdSource {
         Date.now(),
       ]);
       const row = renewed.rows[0];
-      if (row) untilMs = row.reserved_until_ms;
-      else drop(); // Another process has the number by now.
+      if (row) {
+        untilMs = row.reserved_until_ms;
+      } else {
+        failed('lost'); // Another process has the number by now.
+        drop();
+      }
     } catch {
       // The lease runs on to its end; nothing is minted past it.
+      failed('renewal');
     }
   };
 

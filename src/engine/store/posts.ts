@@ -8,16 +8,25 @@ import { type Database, isDuplicate, type Queryable, type Session } from './data
 import { postOfKey } from './idempotency.ts';
 import { inParallel } from './parallel.ts';
 
+interface NewPost {
+  readonly id: number;
+  readonly authorId: number;
+  readonly body: string;
+  readonly eventId: number;
+  /** Kept with the event: whoever dispatches it, the trace goes on. */
+  readonly traceparent?: string | undefined;
+}
+
 /**
  * A post and its event, in one statement of the author's shard: both are there or neither. In: post id, author,
- * body, event id. No row comes back where the author is no user.
+ * body, event id, traceparent. No row comes back where the author is no user.
  */
 const CREATE = `
   with author as (select id from users where id = $2),
   post as (insert into posts (author_id, id, body, created_at)
            select id, $1, $3, clock_timestamp() from author returning *),
-  event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data)
-            select $4, author_id, id, 'post.created', created_at, jsonb_build_object('text', body) from post)
+  event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data, traceparent)
+            select $4, author_id, id, 'post.created', created_at, jsonb_build_object('text', body), $5::text from post)
   select id, author_id as "authorId", body, created_at as "createdAt", version from post`;
 
 /**
@@ -27,27 +36,25 @@ const CREATE = `
 const CREATE_ONCE = `
   with author as (select id from users where id = $2),
   claim as (insert into idempotency_keys (author_id, key, post_id, text_hash)
-            select id, $5, $1, $6 from author on conflict do nothing returning author_id),
+            select id, $6, $1, $7 from author on conflict do nothing returning author_id),
   post as (insert into posts (author_id, id, body, created_at)
            select author_id, $1, $3, clock_timestamp() from claim returning *),
-  event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data)
-            select $4, author_id, id, 'post.created', created_at, jsonb_build_object('text', body) from post)
+  event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data, traceparent)
+            select $4, author_id, id, 'post.created', created_at, jsonb_build_object('text', body), $5::text from post)
   select id, author_id as "authorId", body, created_at as "createdAt", version from post`;
 
 /**
  * The post that is made with this key: this one, or the one that was made with it before. Throws USER_NOT_FOUND, or
  * IDEMPOTENCY_KEY_REUSED where that one had another text.
  */
-export async function insertPostOnce(
-  db: Queryable,
-  post: { id: number; authorId: number; body: string; eventId: number; key: string },
-): Promise<Post> {
+export async function insertPostOnce(db: Queryable, post: NewPost & { key: string }): Promise<Post> {
   const textHash = createHash('sha256').update(post.body).digest();
   const { rows } = await db.query<Post>(CREATE_ONCE, [
     post.id,
     post.authorId,
     post.body,
     post.eventId,
+    post.traceparent ?? null,
     post.key,
     textHash,
   ]);
@@ -65,14 +72,16 @@ export async function insertPostOnce(
 }
 
 /** `again`: a try before may have written this post, and only its answer been lost. Throws USER_NOT_FOUND. */
-export async function insertPost(
-  db: Queryable,
-  post: { id: number; authorId: number; body: string; eventId: number },
-  again = false,
-): Promise<Post> {
+export async function insertPost(db: Queryable, post: NewPost, again = false): Promise<Post> {
   let rows: Post[];
   try {
-    ({ rows } = await db.query<Post>(CREATE, [post.id, post.authorId, post.body, post.eventId]));
+    ({ rows } = await db.query<Post>(CREATE, [
+      post.id,
+      post.authorId,
+      post.body,
+      post.eventId,
+      post.traceparent ?? null,
+    ]));
   } catch (error) {
     if (again && isDuplicate(error)) return getPost(db, post.id);
     throw error;

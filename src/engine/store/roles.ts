@@ -71,6 +71,14 @@ export async function countWorkers(db: Queryable): Promise<number> {
   return rows[0]!.count;
 }
 
+export async function countGateways(db: Queryable): Promise<number> {
+  const { rows } = await db.query<{ count: number }>(
+    "select count(*) as count from gateways where heartbeat_at > clock_timestamp() - $1 * interval '1 ms'",
+    [SILENT_MS],
+  );
+  return rows[0]!.count;
+}
+
 export async function unregisterWorker(db: Queryable, id: string): Promise<void> {
   await db.query('delete from workers where id = $1', [id]);
   await tellLanes(db);

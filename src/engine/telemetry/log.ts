@@ -2,6 +2,8 @@ import { FeedctlError } from '../model/errors.ts';
 
 /** What the engine asks of a log: an object of fields, then a message. */
 export interface Log {
+  /** Only there at that level: `log.debug?.(…)` costs nothing otherwise, what it would say is not made. */
+  readonly debug?: ((fields: object, message: string) => void) | undefined;
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
   error(fields: object, message: string): void;
@@ -13,16 +15,23 @@ const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
  * Structured logs, always on stderr: stdout is the product. Loaded by the roles alone, as commands do not log. Throws
  * CONFIG_INVALID.
  */
-export async function openLog(level: string = process.env.FEEDCTL_LOG_LEVEL || 'info'): Promise<Log> {
+export async function openLog(level: string): Promise<Log> {
   if (!LEVELS.includes(level)) {
     throw new FeedctlError(
       'CONFIG_INVALID',
-      `FEEDCTL_LOG_LEVEL is ${JSON.stringify(level)}; it may be ${LEVELS.join(', ')}`,
+      `the log level (FEEDCTL_LOG_LEVEL) is ${JSON.stringify(level)}; it may be ${LEVELS.join(', ')}`,
     );
   }
   const { default: pino } = await import('pino');
-  const log: Log = pino({ level, base: undefined }, pino.destination({ dest: 2, sync: true }));
-  return log;
+  const log = pino({ level, base: undefined }, pino.destination({ dest: 2, sync: true }));
+  return {
+    info: (fields, message) => log.info(fields, message),
+    warn: (fields, message) => log.warn(fields, message),
+    error: (fields, message) => log.error(fields, message),
+    ...(log.isLevelEnabled('debug') && {
+      debug: (fields: object, message: string) => log.debug(fields, message),
+    }),
+  };
 }
 
 export const silentLog: Log = { info() {}, warn() {}, error() {} };

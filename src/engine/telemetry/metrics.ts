@@ -32,6 +32,36 @@ export const METRICS = {
     help: 'Messages given back for another try',
   },
   feedctl_bus_dead_letters_total: { type: 'counter', labels: ['queue'], help: 'Messages put aside for good' },
+  feedctl_bus_handled_total: { type: 'counter', labels: ['queue'], help: 'Messages handled and acked' },
+  feedctl_queue_messages: {
+    type: 'gauge',
+    labels: ['queue', 'state'],
+    help: 'Messages in a queue: `ready`, or `unacked` in the hands of consumers',
+  },
+  feedctl_queue_oldest_seconds: {
+    type: 'gauge',
+    labels: ['queue'],
+    help: 'Age of the oldest message in a queue; at least, where a broker does not tell',
+  },
+  feedctl_dead_letters: { type: 'gauge', labels: ['queue'], help: 'Messages that are put aside now' },
+  feedctl_lane_paused: {
+    type: 'gauge',
+    labels: ['lane'],
+    help: '1 while an operator has paused the lane',
+  },
+  feedctl_lane_rate_limit: {
+    type: 'gauge',
+    labels: ['lane'],
+    help: 'Rows a second that an operator has limited the lane to; 0: no limit',
+  },
+  feedctl_workers: { type: 'gauge', labels: [], help: 'Workers that are heard of' },
+  feedctl_gateways: { type: 'gauge', labels: [], help: 'Gateways that are heard of' },
+  feedctl_online_users: { type: 'gauge', labels: [], help: 'Users with an open WebSocket at any gateway' },
+  feedctl_node_lease_failures_total: {
+    type: 'counter',
+    labels: ['reason'],
+    help: 'Times that a lease of a node number could not be renewed, was lost to another process, or was not to be had: without one no id is minted',
+  },
   feedctl_dependency_circuit_state: {
     type: 'gauge',
     labels: ['dependency'],
@@ -97,6 +127,16 @@ export const METRICS = {
     labels: ['status'],
     help: 'WebSockets refused at the handshake, by HTTP status',
   },
+  feedctl_gateway_buffered_bytes: {
+    type: 'gauge',
+    labels: [],
+    help: 'Bytes that wait in the gateway for clients to take them, of all WebSockets',
+  },
+  feedctl_gateway_rate_limited_total: {
+    type: 'counter',
+    labels: ['limit'],
+    help: 'Requests and handshakes refused by a limit',
+  },
   feedctl_gateway_live: {
     type: 'gauge',
     labels: [],
@@ -158,9 +198,20 @@ export interface Metrics {
   ): void;
   /** Read whenever somebody asks; several of the same labels are added up. Returns how to take it out again. */
   watch<Name extends Watched>(name: Name, read: () => number, ...labels: LabelArguments<Name>): () => void;
+  /** All of them as numbers, those of the client library too. */
+  samples(): Promise<Sample[]>;
   /** All of them in Prometheus' text format. */
   text(): Promise<string>;
   readonly contentType: string;
+}
+
+/** One number, as it is exposed: a histogram is several. */
+export interface Sample {
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string | number>>;
+  readonly value: number;
+  /** It is a count or a sum since the start. */
+  readonly grows: boolean;
 }
 
 interface Reader {
@@ -171,16 +222,17 @@ interface Reader {
 /** Of the client library, a gauge or a counter. */
 interface Readable {
   reset(): void;
+  remove(): void;
   inc(labels: Record<string, string>, by: number): void;
 }
 
-/** A registry of its own, with the process's default metrics. The client library is only loaded here. */
 /** Metrics of the library that list every open socket, each time that they are read. */
 const OF_EACH_SOCKET = ['handles', 'requests', 'resources'].flatMap((what) => [
   `nodejs_active_${what}`,
   `nodejs_active_${what}_total`,
 ]);
 
+/** A registry of its own, with the process's default metrics. The client library is only loaded here. */
 export async function openMetrics(): Promise<Metrics> {
   const { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } = await import('prom-client');
   const register = new Registry();
@@ -202,6 +254,8 @@ export async function openMetrics(): Promise<Metrics> {
       watched.set(name, readers);
       const collect = function (this: Readable) {
         this.reset();
+        // Nobody watches it in this process: a 0 would say that somebody did.
+        if (readers.size === 0 && row.labels.length === 0) this.remove();
         for (const { read, labels } of readers) this.inc(labels, read());
       };
       if (row.type === 'gauge') new Gauge({ ...base, collect });
@@ -215,6 +269,15 @@ export async function openMetrics(): Promise<Metrics> {
       const reader = { read, labels: labels ?? {} };
       watched.get(name)!.add(reader);
       return () => void watched.get(name)!.delete(reader);
+    },
+    async samples() {
+      const metrics = await register.getMetricsAsJSON();
+      return metrics.flatMap(({ name, type, values }) => {
+        const grows = String(type) === 'counter' || String(type) === 'histogram';
+        return (values as { value: number; labels: Sample['labels']; metricName?: string }[]).map(
+          ({ value, labels, metricName }) => ({ name: metricName ?? name, labels, value, grows }),
+        );
+      });
     },
     text: () => register.metrics(),
     contentType: register.contentType,

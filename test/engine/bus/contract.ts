@@ -64,6 +64,20 @@ export function busContract(name: string, openBroker: () => Promise<Broker>, ski
         await expect.poll(() => depth(bus)).toEqual({ ready: 0, unacked: 0, dead: 0 });
       });
 
+      test('hands over what is beside a message too, at every try', async () => {
+        const bus = await (await openBroker()).open();
+        await bus.publish([message('none'), { ...message('some'), traces: '7=trace', delayMs: 1 }]);
+        const inbox = await openInbox(bus, many);
+        for (const delivery of await inbox.take(2)) {
+          expect(delivery.traces).toBe(text(delivery) === 'some' ? '7=trace' : undefined);
+          delivery.retry(0);
+        }
+        for (const delivery of await inbox.take(2)) {
+          expect(delivery.traces).toBe(text(delivery) === 'some' ? '7=trace' : undefined);
+          delivery.ack();
+        }
+      });
+
       test('takes thousands of messages, and none', async () => {
         const bus = await (await openBroker()).open();
         await bus.publish([]);

@@ -18,12 +18,11 @@ async function leftBehind(posts: number) {
 
 test('events that never were dispatched are published once, when they are old enough', async () => {
   const { cluster, ids, grow } = await leftBehind(3);
-  const { db, bus } = cluster;
-  expect(await sweep(db, bus)).toBe(0);
+  expect(await sweep(cluster)).toBe(0);
   await grow();
-  expect(await sweep(db, bus)).toBe(3);
-  expect(await sweep(db, bus)).toBe(0);
-  const inbox = await openInbox(bus, { queues: ['events'], prefetch: 10 });
+  expect(await sweep(cluster)).toBe(3);
+  expect(await sweep(cluster)).toBe(0);
+  const inbox = await openInbox(cluster.bus, { queues: ['events'], prefetch: 10 });
   const { events } = decodeEvents((await inbox.next()).body);
   expect(events.map((event) => event.subjectId)).toEqual(ids);
 });
@@ -31,7 +30,7 @@ test('events that never were dispatched are published once, when they are old en
 test('sweepers of several workers share the work, and none is published twice', async () => {
   const { cluster, grow } = await leftBehind(3);
   await grow();
-  const swept = await Promise.all(Array.from({ length: 4 }, () => sweep(cluster.db, cluster.bus)));
+  const swept = await Promise.all(Array.from({ length: 4 }, () => sweep(cluster)));
   expect(swept.reduce((sum, count) => sum + count)).toBe(3);
 });
 
@@ -39,6 +38,6 @@ test('what the bus refuses stays for the next sweep', async () => {
   const { cluster, grow } = await leftBehind(2);
   await grow();
   const refusing = { ...cluster.bus, publish: () => Promise.reject(new Error('full')) };
-  await expect(sweep(cluster.db, refusing)).rejects.toThrow();
-  expect(await sweep(cluster.db, cluster.bus)).toBe(2);
+  await expect(sweep({ ...cluster, bus: refusing })).rejects.toThrow();
+  expect(await sweep(cluster)).toBe(2);
 });

@@ -49,6 +49,11 @@ test('by default an address may ask 1,000 times a minute, 500 of them without a 
   expect(left, 'of the address, 700 having been counted').toBe(1_200 - 750);
   for (const path of ['/healthz', '/readyz', '/metrics'])
     expect((await gateway.ask('GET', path)).status, path).toBe(200);
+  const metrics: string = (await gateway.ask('GET', '/metrics')).body;
+  expect(metrics.match(/^feedctl_gateway_rate_limited_total\{.*$/gm)).toEqual([
+    'feedctl_gateway_rate_limited_total{limit="stranger"} 150',
+    'feedctl_gateway_rate_limited_total{limit="ip"} 150',
+  ]);
 });
 
 test('limits are settings, and 0 is none', async () => {

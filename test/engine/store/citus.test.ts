@@ -102,7 +102,7 @@ describe.each([
     await cluster.db.query(
       `update events set dispatched_at = null, occurred_at = '2012-07-04' where id % 7 = 0`,
     );
-    expect(await sweep(cluster.db, cluster.bus)).toBeGreaterThan(0);
+    expect(await sweep(cluster)).toBeGreaterThan(0);
     await cluster.settled();
     const after = await cluster.db.query<{ count: number }>('select count(*) as count from feed_items');
     expect(after.rows[0]!.count).toBe(first.deliveries);

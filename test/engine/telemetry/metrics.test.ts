@@ -42,6 +42,8 @@ test('counts, observations and what is read when asked', async () => {
   expect(await samples(metrics, 'feedctl_fanout_batch_seconds_bucket{le="0.025"}')).toEqual([
     'feedctl_fanout_batch_seconds_bucket{le="0.025"} 1',
   ]);
+  // What this process does not have is not there: 0 would be a figure.
+  expect(await samples(metrics, 'feedctl_gateway_live')).toEqual([]);
   let sockets = 2;
   const unwatch = metrics.watch('feedctl_gateway_sockets', () => sockets);
   metrics.watch('feedctl_gateway_sockets', () => 10);

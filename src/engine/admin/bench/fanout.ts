@@ -113,7 +113,7 @@ export async function benchFanout(
       let settled = false;
       let settling = Promise.resolve();
       const path = await measure(async () => {
-        await dispatch(db, cluster.bus, events, { run: id, committedAt: Date.now() });
+        await dispatch(cluster, events, { run: id, committedAt: Date.now() });
         settling = fanOutSettled(cluster, signal).finally(() => {
           settled = true;
         });
@@ -238,7 +238,7 @@ async function startSmallPosts(bench: BenchCluster, author: number) {
   const make = async () => {
     const events = await makePosts(bench, [author]);
     posts += 1;
-    await dispatch(db, bus, events, { run, committedAt: Date.now() });
+    await dispatch({ db, bus }, events, { run, committedAt: Date.now() });
   };
   const running = (async () => {
     while (!stopped) {

@@ -61,6 +61,7 @@ interface Row {
   body: Buffer;
   attempts: number;
   deliveries: number;
+  traces: string | undefined;
 }
 
 /** One delivery in a consumer's hands, from its taking until what settled it is done. */
@@ -193,9 +194,18 @@ export async function openLocalBus(url: string, options: LocalBusOptions = {}): 
 async function put(session: Queryable, messages: readonly Outgoing[]): Promise<void> {
   for (let from = 0; from < messages.length; from += PUT_ROWS) {
     const part = messages.slice(from, from + PUT_ROWS);
-    const values = part.flatMap((message) => [message.queue, message.body, message.delayMs ?? 0]);
-    await session.query(putStatement(part.length), values);
+    const traced = part.some((message) => message.traces !== undefined);
+    const values = part.flatMap(({ queue, body, delayMs = 0, traces = null }) =>
+      traced ? [queue, body, delayMs, traces] : [queue, body, delayMs],
+    );
+    await session.query(putStatement(part.length, traced), values);
   }
+}
+
+/** A field of a row as COPY sends it. */
+function textAt(bytes: Buffer, at: number): string | undefined {
+  const length = bytes.readInt32BE(at);
+  return length < 0 ? undefined : bytes.toString('latin1', at + 4, at + 4 + length);
 }
 
 interface ConsumerCallbacks {
@@ -307,7 +317,7 @@ class LocalConsumer implements Consumer {
     const rows: Row[] = [];
     await this.#db.withSession((session) =>
       copyOut(session, statement, (bytes, at) => {
-        // Field count, then each field behind its length: bigint, bytea, smallint, integer.
+        // Field count, then each field behind its length: bigint, bytea, smallint, integer, and text or null (-1).
         const id = readId(bytes, at + 6);
         const bodyAt = at + 18;
         const bodyEnd = bodyAt + bytes.readUInt32BE(at + 14);
@@ -317,6 +327,7 @@ class LocalConsumer implements Consumer {
           body: bytes.subarray(bodyAt, bodyEnd),
           attempts: bytes.readInt16BE(bodyEnd + 4),
           deliveries: bytes.readInt32BE(bodyEnd + 10),
+          traces: textAt(bytes, bodyEnd + 14),
         });
         return undefined;
       }),
@@ -360,6 +371,7 @@ class LocalConsumer implements Consumer {
     return {
       queue: row.queue,
       body: row.body,
+      traces: row.traces,
       attempts: row.attempts,
       ack: () =>
         settleOnce(() => {

@@ -6,21 +6,26 @@ export const WAKE_CHANNEL = 'feedctl_bus';
 /** First key of the advisory locks that consumers hold: "fb". */
 export const CONSUMER_LOCK = 0x6662;
 
-/** In: n times queue, body, delay in ms as flat parameters. Wakes the consumers of each queue, at commit. */
-export const putStatement = (count: number): string => {
-  const rows = Array.from(
-    { length: count },
-    (_, i) => `($${i * 3 + 1}, $${i * 3 + 2}, clock_timestamp() + $${i * 3 + 3} * interval '1 ms')`,
-  );
+/**
+ * In: n times queue, body, delay in ms and, where some are `traced`, the traces, as flat parameters. Wakes the consumers of
+ * each queue, at commit.
+ */
+export const putStatement = (count: number, traced: boolean): string => {
+  const each = traced ? 4 : 3;
+  const rows = Array.from({ length: count }, (_, i) => {
+    const [queue, body, delay, traces] = [1, 2, 3, 4].map((nth) => `$${i * each + nth}`);
+    const visible = `clock_timestamp() + ${delay} * interval '1 ms'`;
+    return `(${queue}, ${body}, ${visible}${traced ? `, ${traces}` : ''})`;
+  });
   return `
-    with put as (insert into bus.messages (queue, body, visible_at) values ${rows.join(', ')} returning queue)
+    with put as (insert into bus.messages (queue, body, visible_at${traced ? ', traces' : ''}) values ${rows.join(', ')} returning queue)
     select pg_notify('${WAKE_CHANNEL}', queue) from (select distinct queue from put) queues`;
 };
 
 /**
  * Leases up to n messages of one queue, oldest first, and sends them by COPY: the driver would get the bytes as
  * hexadecimal text otherwise, and decoding that costs more than all the rest of the queue. COPY takes no
- * parameters, so they are part of the text. Each row: id, body, failed attempts, times handed out.
+ * parameters, so they are part of the text. Each row: id, body, failed attempts, times handed out, traces.
  * Atomic: rows are locked as they are chosen, and those that others have locked are passed over.
  */
 export const takeStatement = (take: {
@@ -37,7 +42,7 @@ export const takeStatement = (take: {
       from (select id from bus.messages where queue = ${queue} and visible_at <= clock_timestamp()
             order by id limit ${take.count} for update skip locked) due
       where m.queue = ${queue} and m.id = due.id
-      returning m.id, m.body, m.attempts, m.deliveries
+      returning m.id, m.body, m.attempts, m.deliveries, m.traces
     ) to stdout (format binary)`;
 };
 

@@ -29,7 +29,7 @@ import { type Held, Members, type Topology } from './members.ts';
 import { changePartitions, declare, endDrained, type PartitionsContext, readTopology } from './partitions.ts';
 import { peekQueues } from './peek.ts';
 import { Publisher, type Routed } from './publisher.ts';
-import { NOT_BEFORE } from './reader.ts';
+import { NOT_BEFORE, TRACES } from './reader.ts';
 import { FORGET_MARKS } from './sql.ts';
 import {
   type Bounds,
@@ -180,11 +180,16 @@ export class RabbitBus implements Bus {
   /** Returns those that no queue took. */
   async #publishRouted(messages: readonly Outgoing[]): Promise<Outgoing[]> {
     const routed = messages.map(
-      ({ queue, body, key = 0, delayMs = 0 }): Routed => ({
+      ({ queue, body, key = 0, delayMs = 0, traces }): Routed => ({
         queue,
         ...routeOf(queue, key, this.#topology!.partitions),
         body,
-        ...(delayMs > 0 && { headers: { [NOT_BEFORE]: Date.now() + delayMs } }),
+        ...((delayMs > 0 || traces) && {
+          headers: {
+            ...(delayMs > 0 && { [NOT_BEFORE]: Date.now() + delayMs }),
+            ...(traces && { [TRACES]: traces }),
+          },
+        }),
       }),
     );
     const unroutable = new Set(await this.#publisher.publish(routed));

@@ -6,7 +6,7 @@ import type { ConsumeOptions, Consumer, Delivery } from '../bus.ts';
 import type { Hand } from './hand.ts';
 import type { Link } from './link.ts';
 import { type Held, type Member, partsOfMember } from './members.ts';
-import { Reader, type ReaderContext } from './reader.ts';
+import { Reader, type ReaderContext, TRACES } from './reader.ts';
 import { isLasting } from './topology.ts';
 
 /** Messages that wait for the end of a delay stay in hand, and others have to get past them. */
@@ -210,6 +210,7 @@ export class RabbitConsumer implements Consumer {
     return {
       queue: reader.queue,
       body: hand.message.content,
+      traces: hand.message.properties.headers?.[TRACES] as string | undefined,
       attempts: hand.attempts,
       ack: () => {
         settleOnce();

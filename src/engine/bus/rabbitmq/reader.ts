@@ -25,6 +25,8 @@ export interface ReaderContext {
 export const MARKER = 'feedctl.mark';
 /** When a message may be handed out at the earliest, in unix milliseconds. */
 export const NOT_BEFORE = 'not-before';
+/** Traces of what is in the message. */
+export const TRACES = 'feedctl-traces';
 const DEAD_LETTER_AGAIN_MS = 1_000;
 
 interface Marker {

@@ -36,7 +36,10 @@ export function addPostRoutes(app: App, context: RouteContext): void {
     },
     async (request, reply) => {
       const key = request.headers['idempotency-key'];
-      const post = await createPost(context, request.userId, request.body.text, { key });
+      const { span } = request;
+      const options = { key, traceparent: span?.traceparent };
+      const post = await createPost(context, request.userId, request.body.text, options);
+      span?.set({ 'feedctl.post.id': String(post.id) });
       return reply.code(201).send(versionedJson(post));
     },
   );

@@ -1,0 +1,185 @@
+import { expect, onTestFinished, test } from 'vitest';
+import { startWorker } from '../../../src/engine/fanout/worker.ts';
+import { signToken } from '../../../src/engine/gateway/auth.ts';
+import { follow } from '../../../src/engine/social/follows.ts';
+import { createPost } from '../../../src/engine/social/posts.ts';
+import { silentLog } from '../../../src/engine/telemetry/log.ts';
+import { openOtel } from '../../../src/engine/telemetry/otel/otel.ts';
+import {
+  beginBatch,
+  decodeTraces,
+  encodeTraces,
+  MOST_TRACES,
+  type Tracing,
+} from '../../../src/engine/telemetry/tracing.ts';
+import { testCluster } from '../../support/cluster.ts';
+import { codeOf } from '../../support/codes.ts';
+import { startCollector, wayOf } from '../../support/collector.ts';
+import { testClient, testGateway } from '../../support/gateways.ts';
+
+const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736';
+const PARENT = `00-${TRACE}-00f067aa0ba902b7-01`;
+const WHAT = { service: 'test', version: '1' };
+
+function tracingTo(env: Record<string, string>, log = silentLog): Tracing {
+  const tracing = openOtel(env, WHAT, log);
+  onTestFinished(() => tracing.close());
+  return tracing;
+}
+
+/** An author with a reader who is online, on the queue in the database. */
+async function traced(tracing: Tracing) {
+  const cluster = { ...(await testCluster()), tracing };
+  const worker = await startWorker({ ...cluster, version: 'test' });
+  onTestFinished(() => worker.stop(5_000));
+  const gateway = await testGateway(cluster);
+  const [author, reader] = (await cluster.users(2)) as [number, number];
+  await follow(cluster, { followerId: reader, followeeId: author });
+  await cluster.settled();
+  const client = await testClient(cluster, reader);
+  await client.open(gateway.url);
+  const token = await signToken(cluster.db, author);
+  const post = async (headers: Record<string, string> = {}) => {
+    const response = await fetch(`${gateway.url}/post/create`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json', ...headers },
+      body: '{"text":"hello"}',
+    });
+    return (await response.json()) as { id: string };
+  };
+  return { cluster, author, client, post };
+}
+
+const WAY = [
+  ' > POST /post/create',
+  'POST /post/create > send events',
+  'plan post > write rows',
+  'send events > plan post',
+  'write rows > push post',
+];
+
+test('a post is one trace from the request to the socket, and batches link to it', async () => {
+  const collector = await startCollector();
+  const { client, post } = await traced(tracingTo(collector.env));
+  const { id } = await post({ traceparent: PARENT });
+  await expect.poll(() => client.posts).toContain(Number(id));
+  await expect.poll(() => wayOf(collector.traceOf(TRACE))).toEqual(WAY);
+  const push = collector.traceOf(TRACE).find(({ name }) => name === 'push post')!;
+  expect(push.attributes).toMatchObject({ 'feedctl.post.id': id, 'feedctl.sockets': 1 });
+  const request = collector.traceOf(TRACE).find(({ name }) => name.startsWith('POST'))!;
+  expect(request.attributes).toMatchObject({ 'feedctl.post.id': id, 'http.response.status_code': 201 });
+  expect(request.parentSpanId).toBe('00f067aa0ba902b7');
+  for (const batch of ['process events', 'process rows.live', 'process live'])
+    await expect
+      .poll(() => collector.spans.filter(({ name }) => name === batch).flatMap(({ links }) => links))
+      .toContain(TRACE);
+  // One that nobody asked to be traced begins a trace of its own; one that is not to be, none.
+  await post({ traceparent: PARENT.replace(/01$/, '00') });
+  await post();
+  await expect.poll(() => collector.spans.filter(({ name }) => name === 'push post')).toHaveLength(2);
+  expect(collector.traceOf(TRACE)).toHaveLength(WAY.length);
+});
+
+test('what the sweeper dispatches goes on with the trace of its request', async () => {
+  const collector = await startCollector();
+  const { cluster, author, client } = await traced(tracingTo(collector.env));
+  const away = { ...cluster, bus: { ...cluster.bus, publish: () => Promise.reject(new Error('away')) } };
+  const { id } = await createPost(away, author, 'kept', { traceparent: PARENT });
+  await cluster.db.query(`update events set occurred_at = '2020-01-01' where subject_id = $1`, [id]);
+  await expect.poll(() => client.posts).toContain(id);
+  await expect
+    .poll(() => wayOf(collector.traceOf(TRACE).filter(({ failed }) => !failed)))
+    .toEqual(
+      [
+        'plan post > write rows',
+        ' > send events',
+        'send events > plan post',
+        'write rows > push post',
+      ].sort(),
+    );
+  expect(collector.traceOf(TRACE).filter(({ failed }) => failed)).toMatchObject([{ name: 'send events' }]);
+});
+
+test('a collector that hangs, refuses or is away holds nothing up, and ends no process late', async () => {
+  const collector = await startCollector();
+  collector.mode.answer = 'hang';
+  const said: string[] = [];
+  const log = { ...silentLog, warn: (_: object, message: string) => void said.push(message) };
+  const env = { ...collector.env, OTEL_EXPORTER_OTLP_TIMEOUT: '100', OTEL_BSP_MAX_QUEUE_SIZE: '8' };
+  const tracing = openOtel(env, WHAT, log);
+  const { client, post } = await traced(tracing);
+  for (let i = 0; i < 20; i += 1) await post();
+  await expect.poll(() => client.posts).toHaveLength(20);
+  await expect.poll(() => said).toHaveLength(1);
+  collector.mode.answer = 503;
+  await post();
+  await expect.poll(() => client.posts).toHaveLength(21);
+  // With a request under way that nobody answers.
+  collector.mode.answer = 'hang';
+  const patient = openOtel({ ...collector.env, OTEL_EXPORTER_OTLP_TIMEOUT: '600000' }, WHAT, silentLog);
+  patient.begin('one', 'server').end();
+  await Promise.all([patient.close(), tracing.close()]);
+});
+
+test('what a message carries is bounded, and nothing that is no trace is taken from it', () => {
+  const many = new Map(Array.from({ length: 100 }, (_, i) => [2 ** 52 + i, PARENT] as const));
+  const text = encodeTraces(many)!;
+  expect(text.length).toBeLessThan(1_300);
+  expect([...decodeTraces(text)!]).toEqual([...many].slice(0, MOST_TRACES));
+  expect(encodeTraces(new Map())).toBeUndefined();
+  for (const strange of ['', 'x', '1=2', `1=${PARENT}x`, `-1=${PARENT}`, 5, { length: 3 }, undefined])
+    expect(decodeTraces(strange)).toBeUndefined();
+  expect(decodeTraces(`x,7=${PARENT}`)).toEqual(new Map([[7, PARENT]]));
+});
+
+test('nothing is handed on of what the sampler leaves out', async () => {
+  const collector = await startCollector();
+  const env = { ...collector.env, OTEL_TRACES_SAMPLER: 'parentbased_always_off' };
+  const tracing = tracingTo(env);
+  expect(tracing.begin('own', 'server').traceparent).toBeUndefined();
+  expect(tracing.begin('asked for', 'server', { parent: PARENT }).traceparent).toMatch(new RegExp(`^00-${TRACE}-`));
+  for (const parent of ['rubbish', PARENT.replace(TRACE, '0'.repeat(32)), PARENT.replace(/^00/, 'ff')])
+    expect(tracing.begin('none', 'server', { parent }).traceparent).toBeUndefined();
+  const spans = beginBatch(tracing, { batch: 'batch', each: 'each' }, new Map([[7, PARENT]]), {});
+  expect(spans.traces.get(7)).toMatch(TRACE);
+  spans.end({ error: new Error('no room') });
+  await expect
+    .poll(() => collector.spans.map(({ name, failed }) => ({ name, failed })))
+    .toEqual([{ name: 'each', failed: true }]);
+});
+
+test('the standard’s variables: protocol, compression, headers, names, endpoints', async () => {
+  const collector = await startCollector();
+  const tracing = openOtel(
+    {
+      OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: `${collector.url}/own/path`,
+      OTEL_EXPORTER_OTLP_ENDPOINT: 'http://elsewhere.invalid',
+      OTEL_EXPORTER_OTLP_COMPRESSION: 'gzip',
+      OTEL_EXPORTER_OTLP_HEADERS: 'api-key=secret,other=a%20b',
+    },
+    WHAT,
+    silentLog,
+  );
+  tracing.begin('one', 'server').end();
+  await tracing.close();
+  const [request] = collector.requests;
+  expect(request).toMatchObject({
+    url: '/own/path',
+    headers: { 'content-type': 'application/x-protobuf', 'api-key': 'secret', other: 'a b' },
+  });
+  expect(request!.body.includes('feedctl-test')).toBe(true);
+});
+
+test.each([
+  { OTEL_TRACES_SAMPLER: 'sometimes' },
+  { OTEL_TRACES_SAMPLER: 'traceidratio', OTEL_TRACES_SAMPLER_ARG: '2' },
+  { OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' },
+  { OTEL_EXPORTER_OTLP_COMPRESSION: 'zip' },
+  { OTEL_EXPORTER_OTLP_TIMEOUT: 'soon' },
+  { OTEL_EXPORTER_OTLP_CERTIFICATE: '/no/such/file' },
+  { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'collector:4318' },
+  { OTEL_BSP_MAX_QUEUE_SIZE: '0' },
+])('%o is refused', (wrong) => {
+  const env = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4318', ...wrong };
+  expect(codeOf(() => openOtel(env, WHAT, silentLog))).toBe('CONFIG_INVALID');
+});

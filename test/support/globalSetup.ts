@@ -8,6 +8,7 @@ import { ensureEventPartitions } from '../../src/engine/store/events.ts';
 import { migrate } from '../../src/engine/store/migrate.ts';
 import { chromium } from './chromium.ts';
 import { citus } from './citus.ts';
+import { prometheus } from './prometheus.ts';
 import { rabbitmq } from './rabbitmq.ts';
 import { redis } from './redis.ts';
 import { serveServers } from './servers.ts';
@@ -32,7 +33,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   await ensureEventPartitions(template);
   await template.close();
   project.provide('serverUrl', postgres.databaseUrl);
-  const servers = await serveServers([rabbitmq, redis, citus, chromium]);
+  const servers = await serveServers([rabbitmq, redis, citus, chromium, prometheus]);
   project.provide('servers', servers.url);
   return async () => {
     await servers.stop();

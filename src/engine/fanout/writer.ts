@@ -346,7 +346,8 @@ function observe({ metrics }: WriterContext, parts: Part[], batch: { rows: numbe
   metrics.count('feedctl_fanout_rows_total', batch.rows);
   metrics.observe('feedctl_fanout_batch_seconds', batch.ms / 1000);
   const now = Date.now();
-  for (const { header } of parts)
+  // What is dispatched again is as old as it likes.
+  for (const { header } of parts.filter((part) => !part.header.feedsOnly))
     metrics.observe('feedctl_fanout_latency_seconds', Math.max(0, now - header.committedAt) / 1000);
 }
 

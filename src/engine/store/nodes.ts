@@ -7,6 +7,7 @@ import type { Database } from './database.ts';
 
 const LEASE_MS = 30_000;
 const WAIT_MS = 5_000;
+const FAILURES = ['renewal', 'lost', 'exhausted'] as const;
 
 /**
  * Takes the free node number that has been idle for longest. In: owner, lease in ms, the caller's clock in unix
@@ -40,8 +41,10 @@ export interface IdSource {
 
 /** Leases nothing until the first id is asked for. Throws NODE_NUMBERS_EXHAUSTED after 5 s without a free number. */
 export function openIdSource(db: Database, metrics?: Metrics): IdSource {
-  const failed = (reason: 'renewal' | 'lost' | 'exhausted') =>
-    metrics?.count('feedctl_node_lease_failures_total', 1, { reason });
+  const failed = (reason: (typeof FAILURES)[number], by = 1) =>
+    metrics?.count('feedctl_node_lease_failures_total', by, { reason });
+  // There from the start: whoever watches sees the first failure only as a growth of something.
+  for (const reason of FAILURES) failed(reason, 0);
   const owner = randomUUID();
   let current: Promise<{ mint: IdMint; node: number; fromMs: number }> | undefined;
   let untilMs = 0;

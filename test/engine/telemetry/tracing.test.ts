@@ -137,7 +137,9 @@ test('nothing is handed on of what the sampler leaves out', async () => {
   const env = { ...collector.env, OTEL_TRACES_SAMPLER: 'parentbased_always_off' };
   const tracing = tracingTo(env);
   expect(tracing.begin('own', 'server').traceparent).toBeUndefined();
-  expect(tracing.begin('asked for', 'server', { parent: PARENT }).traceparent).toMatch(new RegExp(`^00-${TRACE}-`));
+  expect(tracing.begin('asked for', 'server', { parent: PARENT }).traceparent).toMatch(
+    new RegExp(`^00-${TRACE}-`),
+  );
   for (const parent of ['rubbish', PARENT.replace(TRACE, '0'.repeat(32)), PARENT.replace(/^00/, 'ff')])
     expect(tracing.begin('none', 'server', { parent }).traceparent).toBeUndefined();
   const spans = beginBatch(tracing, { batch: 'batch', each: 'each' }, new Map([[7, PARENT]]), {});

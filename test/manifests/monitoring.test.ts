@@ -79,9 +79,10 @@ test('rules and dashboard ask for metrics that there are', async () => {
   const ruled = [...rules.matchAll(/expr: \|-\n((?: {8}.*\n)+)/g)].map(String);
   expect(ruled).toHaveLength(alerts.length);
   expect(expressions.length).toBeGreaterThan(30);
-  for (const expression of [...expressions, ...ruled]) {8}.*\n)+)/g)].map(String)) 
+  for (const expression of [...expressions, ...ruled]) {
     expect(metricsOf(expression), expression).not.toEqual([]);
     for (const name of metricsOf(expression)) expect(names, expression).toContain(name);
+  }
 });
 
 test('what is documented is on the dashboard, or asked for by a rule', async () => {

@@ -1,7 +1,4 @@
-import { createSocket } from 'node:dgram';
-import { once } from 'node:events';
-import type { AddressInfo } from 'node:net';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { silentLog } from '../../../src/engine/telemetry/log.ts';
 import { openMetrics } from '../../../src/engine/telemetry/metrics.ts';
 import {
@@ -11,26 +8,10 @@ import {
   statsdLines,
 } from '../../../src/engine/telemetry/statsd.ts';
 import { rejection } from '../../support/codes.ts';
-
-/** A StatsD server that keeps what it gets. */
-async function server() {
-  const socket = createSocket('udp4');
-  const datagrams: string[] = [];
-  socket.on('message', (message) => datagrams.push(message.toString()));
-  socket.bind(0, '127.0.0.1');
-  await once(socket, 'listening');
-  onTestFinished(() => void socket.close());
-  const { port } = socket.address() as AddressInfo;
-  return {
-    url: `statsd://127.0.0.1:${port}`,
-    datagrams,
-    lines: (name: string) =>
-      datagrams.flatMap((datagram) => datagram.split('\n')).filter((line) => line.startsWith(name)),
-  };
-}
+import { startStatsdServer } from '../../support/statsdServer.ts';
 
 test('counters are sent as what they have grown by, histograms by their buckets, gauges as they are', async () => {
-  const statsd = await server();
+  const statsd = await startStatsdServer();
   const metrics = await openMetrics();
   metrics.count('feedctl_fanout_rows_total', 5);
   metrics.count('feedctl_bus_retries_total', 2, { queue: 'rows.live' });

@@ -1,0 +1,126 @@
+import { readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import { type Running, temporaryDirectory, testRole } from '../support/cli.ts';
+import { startCollector, wayOf } from '../support/collector.ts';
+import { FeedClient } from '../support/feedClient.ts';
+import { promQuery, startPrometheus } from '../support/prometheus.ts';
+import { findServer } from '../support/server.ts';
+import { FOUNDATIONS, spawnedCluster } from '../support/spawnedCluster.ts';
+import { startStatsdServer } from '../support/statsdServer.ts';
+
+const prometheus = await findServer('prometheus');
+const on = FOUNDATIONS[1];
+const [POSTS, FOLLOWERS] = [5, 40];
+const [AUTHOR, READER] = [1, 2];
+const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736';
+const DASHBOARD = new URL('../../manifests/components/monitoring/dashboard.json', import.meta.url);
+
+/** Lines of a role's log with this message that name the post. */
+const logged = (role: Running, message: string, postId: number) =>
+  role
+    .stderr()
+    .split('\n')
+    .filter((line) => line.includes(`"msg":"${message}"`) && line.includes(String(postId)));
+
+test.skipIf(!prometheus || on.missing)(
+  'processes over a broker: one trace, figures of what was done, a line of the log for each step, and an end without a collector',
+  async () => {
+    const directory = await temporaryDirectory();
+    const [cluster, collector, statsd] = [
+      await spawnedCluster(on),
+      await startCollector(),
+      await startStatsdServer(),
+    ];
+    Object.assign(cluster.at.env, collector.env);
+    const graph = join(directory, 'graph');
+    const followers = Array.from({ length: FOLLOWERS }, (_, i) => READER + i);
+    await writeFile(graph, followers.map((follower) => `${follower} ${AUTHOR}\n`).join(''));
+    await cluster.json('seed', 'graph', graph);
+
+    const telling = ['--log-level', 'debug', '--statsd-url', statsd.url];
+    const worker = await testRole(['worker', 'start', '--metrics-port', '0', ...telling], cluster.at);
+    const gateway = await testRole(['gateway', 'start', '--port', '0', ...telling], cluster.at);
+    const { metricsUrl } = JSON.parse(worker.stdout()) as { metricsUrl: string };
+    const { gatewayUrl } = JSON.parse(gateway.stdout()) as { gatewayUrl: string };
+    const watching = await startPrometheus(directory, {
+      worker: new URL(metricsUrl).host,
+      gateway: new URL(gatewayUrl).host,
+    });
+    onTestFinished(() => watching.stop());
+    const client = new FeedClient(READER, await cluster.token(READER));
+    onTestFinished(() => client.stop());
+    await client.open(gatewayUrl);
+
+    const token = await cluster.token(AUTHOR);
+    for (let i = 0; i < POSTS; i += 1) {
+      const response = await fetch(`${gatewayUrl}/post/create`, {
+        method: 'POST',
+        headers: {
+          authorization: `Bearer ${token}`,
+          'content-type': 'application/json',
+          ...(i === 0 && { traceparent: `00-${TRACE}-00f067aa0ba902b7-01` }),
+        },
+        body: JSON.stringify({ text: `post ${i}` }),
+      });
+      expect(response.status).toBe(201);
+    }
+    await expect.poll(() => client.posts).toHaveLength(POSTS);
+
+    // One trace, whose spans are of both processes; the rows are in two partitions, and may be in two batches.
+    await expect
+      .poll(() => [...new Set(wayOf(collector.traceOf(TRACE)))])
+      .toEqual([
+        ' > POST /post/create',
+        'POST /post/create > send events',
+        'plan post > write rows',
+        'send events > plan post',
+        'write rows > push post',
+      ]);
+    const services = collector.traceOf(TRACE).map(({ name, service }) => `${name}: ${service}`);
+    expect(services).toContain('send events: feedctl-gateway');
+    expect(services).toContain('write rows: feedctl-worker');
+    expect(services).toContain('push post: feedctl-gateway');
+
+    const figure = async (expression: string) =>
+      (await promQuery(watching.url, expression)).map((one) => one.value);
+    for (const [expression, value] of [
+      ['sum(up)', 2],
+      ['sum(feedctl_fanout_rows_total)', POSTS * FOLLOWERS],
+      ['sum(feedctl_gateway_pushed_total)', POSTS],
+      ['sum(feedctl_events_planned_total{type="post.created"})', POSTS],
+      ['sum(feedctl_gateway_request_seconds_count{route="/post/create",status="201"})', POSTS],
+      ['sum(feedctl_gateway_sockets)', 1],
+      ['sum(feedctl_gateway_live)', 1],
+      ['sum(feedctl_workers)', 1],
+      ['sum(feedctl_queue_messages)', 0],
+      ['count(feedctl_queue_oldest_seconds)', 6],
+    ] as const)
+      await expect.poll(() => figure(expression), { message: expression }).toEqual([value]);
+    const { panels } = JSON.parse(readFileSync(DASHBOARD, 'utf8')) as {
+      panels: { targets?: { expr: string }[] }[];
+    };
+    for (const { expr } of panels.flatMap(({ targets = [] }) => targets))
+      await figure(expr.replaceAll('$__rate_interval', '1m').replaceAll('$job', 'worker|gateway'));
+
+    const [post] = client.posts as [number];
+    expect(logged(gateway, 'post committed', post)).toHaveLength(1);
+    expect(logged(gateway, 'events dispatched', post)).toHaveLength(1);
+    await expect.poll(() => logged(worker, 'events planned', post)).toHaveLength(1);
+    await expect.poll(() => logged(worker, 'rows written', post).length).toBeGreaterThan(0);
+    await expect.poll(() => logged(gateway, 'posts pushed', post).length).toBeGreaterThan(0);
+
+    collector.mode.answer = 'hang';
+    for (const role of [gateway, worker]) {
+      role.child.kill('SIGTERM');
+      expect(await role.ended).toMatchObject({ status: 0 });
+    }
+    // What was not sent yet is sent at the end.
+    const rows = () =>
+      statsd
+        .lines('feedctl_fanout_rows_total:')
+        .reduce((sum, line) => sum + Number(/:(\d+)\|c$/.exec(line)![1]), 0);
+    await expect.poll(rows).toBe(POSTS * FOLLOWERS);
+  },
+);

@@ -1,3 +1,4 @@
+import type { Command } from '@oclif/core';
 import { BaseCommand } from '../../baseCommand.ts';
 import { operationArg } from '../../flags.ts';
 import { oneLine } from '../../ui/format.ts';
@@ -17,12 +18,12 @@ export default class OperationResume extends BaseCommand {
     const { resumption } = await import('../../engine/admin/operations.ts');
     const { command, args: own, key } = await this.withCluster(flags, ({ db }) => resumption(db, args.id));
     const found = this.config.findCommand(command, { must: true });
-    // It was confirmed when it began, if by typing the name of what it works on.
-    const name = ['yes', 'confirm'].find((flag) => found.flags[flag]);
-    const typed = found.flags[name ?? '']?.type === 'option' ? [`--${name}=${key}`] : [`--${name}`];
-    const yes = name === undefined ? [] : typed;
     this.logToStderr(`Going on with \`${oneLine([...command.split(':'), ...own].join(' '), 200)}\``);
-    await this.config.runCommand(command, [...this.#global(flags), ...yes, ...own]);
+    await this.config.runCommand(command, [
+      ...this.#global(flags),
+      ...confirmed(found.flags, own, key),
+      ...own,
+    ]);
   }
 
   /** What names the cluster, and the way of the output, as it was given here. */
@@ -38,4 +39,20 @@ export default class OperationResume extends BaseCommand {
     if (error.reported) throw error;
     await super.catch(error);
   }
+}
+
+/** It was confirmed when it began: by yes, or by the name of what it works on, which is noted where it was passed and not typed. */
+function confirmed(
+  flags: Readonly<Record<string, Command.Flag.Any>>,
+  args: readonly string[],
+  name: string,
+): string[] {
+  const flag = ['yes', 'confirm'].find((one) => flags[one]);
+  if (flag === undefined) return [];
+  const { type, char } = flags[flag]!;
+  if (type === 'boolean') return [`--${flag}`];
+  const isPassed = args.some(
+    (arg) => arg.split('=')[0] === `--${flag}` || (char && arg.startsWith(`-${char}`)),
+  );
+  return isPassed ? [] : [`--${flag}=${name}`];
 }

@@ -20,7 +20,8 @@ import { type Metrics, openMetrics } from './telemetry/metrics.ts';
 import type { MetricsServer } from './telemetry/metricsServer.ts';
 import type { Tracing } from './telemetry/tracing.ts';
 
-const DRAIN_MS = 10_000;
+/** What each part of a role has for stopping, one after the other. `manifests` give a pod longer. */
+export const DRAIN_MS = 10_000;
 
 export interface EmbeddedCluster {
   readonly cluster: Cluster;

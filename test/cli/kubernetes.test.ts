@@ -1,7 +1,7 @@
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import type { Kubernetes } from '../../src/engine/kube/client.ts';
 import type { KubeObject } from '../../src/engine/kube/object.ts';
 import type { Plan } from '../../src/engine/kube/plan.ts';
@@ -212,6 +212,11 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     const text = await feedctl(['cluster', 'status'], { env });
     expect(text.stdout).toContain('CrashLoopBackOff: OOMKilled: out of memory');
     expect(text.stdout).toContain('NOT HEALTHY');
+    // Beside what the database knows of workers: this one has not come as far.
+    const list = await json<{ workers: unknown[]; pods: { name: string }[] }>(['worker', 'list'], {
+      env: { ...env, FEEDCTL_NAMESPACE: 'feedctl', FEEDCTL_DATABASE_URL: inject('serverUrl') },
+    });
+    expect(list).toMatchObject({ workers: [], pods: [{ name: pod.metadata.name, restarts: 7 }] });
     await kubernetes.delete(path);
   });
 

@@ -23,10 +23,18 @@ const DRIVERS = [
   'pino',
   'zod',
   'cli-table3',
+  '@kubernetes/client-node',
+  'yaml',
 ];
 
 test('help loads no driver', async () => {
-  for (const args of [['--help'], ['user', 'show', '--help'], ['up', '--help'], ['demo', '--help']]) {
+  for (const args of [
+    ['--help'],
+    ['cluster', 'apply', '--help'],
+    ['user', 'show', '--help'],
+    ['up', '--help'],
+    ['demo', '--help'],
+  ]) {
     const loaded = await packagesLoadedBy(args);
     expect(
       loaded.filter((name) => DRIVERS.includes(name)),

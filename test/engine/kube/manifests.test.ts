@@ -28,7 +28,8 @@ interface PodSpec {
   containers: Container[];
 }
 
-const podOf = ({ spec }: KubeObject) => (spec as { template?: { spec: PodSpec } } | undefined)?.template?.spec;
+const podOf = ({ spec }: KubeObject) =>
+  (spec as { template?: { spec: PodSpec } } | undefined)?.template?.spec;
 
 describe.each(OVERLAYS)('the overlay %s', async (overlay) => {
   const objects = (await readManifests(overlay)).map(({ object }) => object);

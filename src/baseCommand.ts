@@ -235,12 +235,12 @@ export abstract class BaseCommand extends Command {
   }
 
   protected override toErrorJson(error: unknown): unknown {
-    return errorJson(toFeedctlError(error));
+    return errorJson(toFeedctlError(error, this.id));
   }
 
   protected override async catch(error: Error & { oclif?: { exit?: number } }): Promise<void> {
     if (error.oclif?.exit === 0) throw error;
-    const mapped = toFeedctlError(error);
+    const mapped = toFeedctlError(error, this.id);
     const json = this.jsonEnabled() && !this.#answered;
     printError(mapped, { json, debug: Boolean(process.env.DEBUG) });
     process.exitCode = mapped.exitStatus;

@@ -1,8 +1,18 @@
 import { styleText } from 'node:util';
-import { FeedctlError, isFeedctlError, messageOf } from './engine/model/errors.ts';
+import { ERRORS, FeedctlError, isFeedctlError, messageOf } from './engine/model/errors.ts';
 
-/** Gives every failure its code: the engine's have one, the parser's become USAGE, anything else is INTERNAL. */
-export function toFeedctlError(error: unknown): FeedctlError {
+/**
+ * Gives every failure its code: the engine's have one, the parser's become USAGE, anything else is INTERNAL. `commandId`: whose
+ * help a wrong use is told to see.
+ */
+export function toFeedctlError(error: unknown, commandId?: string): FeedctlError {
+  const mapped = codedError(error);
+  if (mapped.code !== 'USAGE' || mapped.suggestions[0] !== ERRORS.USAGE.mend || !commandId) return mapped;
+  const help = `See \`feedctl ${commandId.replaceAll(':', ' ')} --help\`.`;
+  return new FeedctlError('USAGE', mapped.message, { cause: mapped.cause ?? mapped, suggestions: [help] });
+}
+
+function codedError(error: unknown): FeedctlError {
   if (isFeedctlError(error)) return error;
   if ((error as Error).name === 'AbortError')
     return new FeedctlError('INTERRUPTED', 'interrupted', { cause: error });

@@ -194,6 +194,7 @@ async function expectError(
   // How far a file was read that breaks off is not the same twice.
   const shape = (said: string) => said.replaceAll(/after line \d+/g, 'after line n');
   expect(shape(text.stderr)).toContain(shape(error.message));
+  if (code === 'USAGE') expect(error.suggestions.join()).toMatch(/`feedctl .*`/);
   for (const suggestion of error.suggestions) expect(text.stderr).toContain(`Try: ${suggestion}`);
   const printed = text.stderr + asJson.stderr + asJson.stdout;
   expect(printed).not.toContain('hunter2');

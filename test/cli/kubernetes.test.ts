@@ -293,6 +293,9 @@ describe.skipIf(!assets)('in Kubernetes', () => {
       message: expect.stringContaining('backoff limit'),
     });
     expect(await kubernetes.list('/apis/apps/v1/namespaces/failing/deployments')).toEqual([]);
+    // When its reason is mended, the same command runs it once more.
+    const plan = await json<Plan>(['cluster', 'plan', 'dev', '--namespace', 'failing'], { env });
+    expect(plan.objects.find(({ kind }) => kind === 'Job')!.action).toBe('replaced');
   });
 
   test('who may not, whose token has expired, and a namespace that is not there', async () => {

@@ -10,7 +10,7 @@ import { isRecord, type Json, type KubeObject, type Manifest, nameOf } from './o
  *     added      it is made
  *     changed    fields of it are
  *     unchanged  nothing
- *     replaced   it is deleted and made anew: the template of a Job cannot be changed
+ *     replaced   it is deleted and made anew: a Job whose template differs, which cannot be changed, or that has failed
  *     unchecked  it is made in a namespace that is not there yet: the server can say no more before
  *     refused    the server does not take it: nothing of the plan is applied
  */
@@ -66,7 +66,7 @@ export function ordered(manifests: readonly Manifest[]): Manifest[] {
 
 /**
  * What applying would do, as the server says it (a dry run of each object): changes nothing. Refusals of single objects are
- * part of it. Throws KUBE_UNREACHABLE, KUBE_UNAUTHORIZED, KUBE_FORBIDDEN, or KUBE_NAMESPACE_MISSING where the manifests do
+ * part of it. Throws KUBE_UNREACHABLE, KUBE_UNAUTHORIZED, KUBE_FORBIDDEN where nothing may be looked at, or KUBE_NAMESPACE_MISSING where the manifests do
  * not hold the namespace either.
  */
 export async function planApply(
@@ -85,6 +85,9 @@ export async function planApply(
       )),
     );
   }
+  const { problem } = objects[0] ?? {};
+  if (problem && objects.every((one) => one.problem?.code === 'KUBE_FORBIDDEN'))
+    throw new FeedctlError('KUBE_FORBIDDEN', problem.message);
   const missingSecrets = await missingSecretsOf(kubernetes, manifests, namespace);
   return { server: kubernetes.server, namespace, objects, missingSecrets };
 }
@@ -144,6 +147,7 @@ async function planObject(
       throw error;
     }
     if (!live) return { ...planned, namespace, action: 'added' };
+    if (hasFailed(live)) return { ...planned, namespace, action: 'replaced' };
     const fields = fieldChanges(live, wanted);
     return { ...planned, namespace, action: fields.length > 0 ? 'changed' : 'unchanged', fields };
   } catch (error) {
@@ -170,6 +174,13 @@ const OF_ONE_OBJECT: readonly ErrorCode[] = [
 
 const isImmutableJob = ({ kind }: KubeObject, error: unknown): error is KubeError =>
   kind === 'Job' && error instanceof KubeError && error.status === 422 && error.immutable.length > 0;
+
+/** A Job that has failed is not tried again by itself, whatever was mended since. */
+const hasFailed = ({ kind, status }: KubeObject): boolean =>
+  kind === 'Job' &&
+  ((status as { conditions?: { type: string; status: string }[] } | undefined)?.conditions ?? []).some(
+    (one) => one.type === 'Failed' && one.status === 'True',
+  );
 
 /** The error for a plan that cannot be applied, or undefined. All refusals are named, the first one gives the code. */
 export function refusalOf({ objects }: Plan): FeedctlError | undefined {

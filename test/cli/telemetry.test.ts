@@ -15,6 +15,14 @@ const on = FOUNDATIONS[1];
 const [POSTS, FOLLOWERS] = [5, 40];
 const [AUTHOR, READER] = [1, 2];
 const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736';
+const KILLED = 'c0ffee3577b34da6a3ce929d0e0e4736';
+const WAY = [
+  ' > POST /post/create',
+  'POST /post/create > send events',
+  'plan post > write rows',
+  'send events > plan post',
+  'write rows > push post',
+];
 const DASHBOARD = new URL('../../manifests/components/monitoring/dashboard.json', import.meta.url);
 
 /** Lines of a role's log with this message that name the post. */
@@ -54,30 +62,24 @@ test.skipIf(!prometheus || on.missing)(
     await client.open(gatewayUrl);
 
     const token = await cluster.token(AUTHOR);
-    for (let i = 0; i < POSTS; i += 1) {
+    const makePost = async (trace?: string) => {
       const response = await fetch(`${gatewayUrl}/post/create`, {
         method: 'POST',
         headers: {
           authorization: `Bearer ${token}`,
           'content-type': 'application/json',
-          ...(i === 0 && { traceparent: `00-${TRACE}-00f067aa0ba902b7-01` }),
+          ...(trace && { traceparent: `00-${trace}-00f067aa0ba902b7-01` }),
         },
-        body: JSON.stringify({ text: `post ${i}` }),
+        body: '{"text":"hello"}',
       });
       expect(response.status).toBe(201);
-    }
+    };
+    await makePost(TRACE);
+    for (let i = 1; i < POSTS; i += 1) await makePost();
     await expect.poll(() => client.posts).toHaveLength(POSTS);
 
     // One trace, whose spans are of both processes; the rows are in two partitions, and may be in two batches.
-    await expect
-      .poll(() => [...new Set(wayOf(collector.traceOf(TRACE)))])
-      .toEqual([
-        ' > POST /post/create',
-        'POST /post/create > send events',
-        'plan post > write rows',
-        'send events > plan post',
-        'write rows > push post',
-      ]);
+    await expect.poll(() => [...new Set(wayOf(collector.traceOf(TRACE)))]).toEqual(WAY);
     const services = collector.traceOf(TRACE).map(({ name, service }) => `${name}: ${service}`);
     expect(services).toContain('send events: feedctl-gateway');
     expect(services).toContain('write rows: feedctl-worker');
@@ -111,16 +113,24 @@ test.skipIf(!prometheus || on.missing)(
     await expect.poll(() => logged(worker, 'rows written', post).length).toBeGreaterThan(0);
     await expect.poll(() => logged(gateway, 'posts pushed', post).length).toBeGreaterThan(0);
 
+    // A post whose event waited at the broker while its worker was killed goes on in the next one's hands.
+    worker.child.kill('SIGKILL');
+    await worker.ended;
+    await makePost(KILLED);
+    const next = await testRole(['worker', 'start', ...telling], cluster.at);
+    await expect.poll(() => client.posts).toHaveLength(POSTS + 1);
+    await expect.poll(() => [...new Set(wayOf(collector.traceOf(KILLED)))]).toEqual(WAY);
+
     collector.mode.answer = 'hang';
-    for (const role of [gateway, worker]) {
+    for (const role of [gateway, next]) {
       role.child.kill('SIGTERM');
       expect(await role.ended).toMatchObject({ status: 0 });
     }
-    // What was not sent yet is sent at the end.
-    const rows = () =>
+    // What was not sent yet is sent at the end; those of the process that was killed may never have been.
+    const pushed = () =>
       statsd
-        .lines('feedctl_fanout_rows_total:')
+        .lines('feedctl_gateway_pushed_total:')
         .reduce((sum, line) => sum + Number(/:(\d+)\|c$/.exec(line)![1]), 0);
-    await expect.poll(rows).toBe(POSTS * FOLLOWERS);
+    await expect.poll(pushed).toBe(POSTS + 1);
   },
 );

@@ -1,5 +1,6 @@
 import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 import { messageOf } from '../../model/errors.ts';
+import { idsOfMessage } from '../../model/messageIds.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { Hand } from './hand.ts';
 
@@ -166,7 +167,8 @@ export class Reader {
       () => this.ack(hand),
       (error) => {
         // The broker does not take it now: it stays in hand, and in its place.
-        this.#context.log.warn({ queue: this.name, reason: messageOf(error) }, 'message not put aside yet');
+        const said = { queue: this.name, ...idsOfMessage(hand.message.content), reason: messageOf(error) };
+        this.#context.log.warn(said, 'message not put aside yet');
         setTimeout(() => this.deadLetter(hand, reason), DEAD_LETTER_AGAIN_MS);
       },
     );

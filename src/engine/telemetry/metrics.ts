@@ -196,7 +196,10 @@ export interface Metrics {
     value: number,
     ...labels: LabelArguments<Name>
   ): void;
-  /** Read whenever somebody asks; several of the same labels are added up. Returns how to take it out again. */
+  /**
+   * Read whenever somebody asks; several of the same labels are added up. Returns how to take it out again; a counter then
+   * stays as it is.
+   */
   watch<Name extends Watched>(name: Name, read: () => number, ...labels: LabelArguments<Name>): () => void;
   /** All of them as numbers, those of the client library too. */
   samples(): Promise<Sample[]>;
@@ -266,9 +269,15 @@ export async function openMetrics(): Promise<Metrics> {
     count: (name, by, ...[labels]) => counters.get(name)!.inc(labels ?? {}, by),
     observe: (name, value, ...[labels]) => histograms.get(name)!.observe(labels ?? {}, value),
     watch(name, read, ...[labels]) {
+      const readers = watched.get(name)!;
       const reader = { read, labels: labels ?? {} };
-      watched.get(name)!.add(reader);
-      return () => void watched.get(name)!.delete(reader);
+      readers.add(reader);
+      return () => {
+        if (!readers.delete(reader) || METRICS[name].type === 'gauge') return;
+        // What has been counted stays counted: the last figures of a process are sent after its parts have ended.
+        const last = read();
+        readers.add({ read: () => last, labels: reader.labels });
+      };
     },
     async samples() {
       const metrics = await register.getMetricsAsJSON();

@@ -52,6 +52,13 @@ test('counts, observations and what is read when asked', async () => {
   expect(await samples(metrics, 'feedctl_gateway_sockets')).toEqual(['feedctl_gateway_sockets 15']);
   unwatch();
   expect(await samples(metrics, 'feedctl_gateway_sockets')).toEqual(['feedctl_gateway_sockets 10']);
+  // A counter never goes back: what counted has ended, and what it counted has not.
+  let pushed = 7;
+  const stop = metrics.watch('feedctl_gateway_pushed_total', () => pushed);
+  stop();
+  stop();
+  pushed = 0;
+  expect(await samples(metrics, 'feedctl_gateway_pushed_total')).toEqual(['feedctl_gateway_pushed_total 7']);
 });
 
 test('every process, and every test, has a registry of its own', async () => {

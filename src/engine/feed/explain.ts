@@ -117,7 +117,9 @@ export async function explain(
   options: { waitMs?: number; signal?: AbortSignal } = {},
 ): Promise<Explanation> {
   const { db } = context;
-  const [user, post] = await Promise.all([getUser(db, userId), tracedPost(db, postId)]);
+  // One after the other: where neither is there, it is always the user who is missed.
+  const user = await getUser(db, userId);
+  const post = await tracedPost(db, postId);
   const { authorId } = post;
   const [event, since, online] = await Promise.all([
     lastEventAbout(db, { aggregateId: authorId, subjectId: postId, type: 'post.created' }),

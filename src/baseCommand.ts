@@ -96,7 +96,11 @@ export abstract class BaseCommand extends Command {
     flags: Record<string, unknown>,
     work: (cluster: Cluster) => Promise<T>,
   ): Promise<T> {
-    const config = await this.loadConfig(flags);
+    return this.withOpenCluster(await this.loadConfig(flags), work);
+  }
+
+  /** The same for one whose configuration is read already. */
+  protected async withOpenCluster<T>(config: Config, work: (cluster: Cluster) => Promise<T>): Promise<T> {
     const { openCluster } = await import('./engine/cluster.ts');
     const cluster = await openCluster(config, { invocation: this.#invocation() });
     try {

@@ -2,6 +2,7 @@ import { BaseCommand } from '../baseCommand.ts';
 import type { ClusterStatus } from '../engine/admin/status.ts';
 import { formatDuration } from '../ui/format.ts';
 import { laneNotes } from '../ui/lanes.ts';
+import { ratesTable } from '../ui/rates.ts';
 import { renderTable } from '../ui/table.ts';
 
 export default class Status extends BaseCommand {
@@ -44,6 +45,7 @@ export default class Status extends BaseCommand {
         ),
       );
     }
+    this.log(ratesTable(status, { borders }));
     for (const note of laneNotes(status.lanes)) this.log(note);
     if (!status.ready) process.exitCode = 1;
     return status;

@@ -12,6 +12,7 @@ import type { SocialContext } from './social/context.ts';
 import { Database } from './store/database.ts';
 import { checkSchema } from './store/migrate.ts';
 import { openIdSource } from './store/nodes.ts';
+import { ProcessFigures } from './telemetry/figures.ts';
 import { type Log, silentLog } from './telemetry/log.ts';
 import type { Metrics } from './telemetry/metrics.ts';
 import type { Tracing } from './telemetry/tracing.ts';
@@ -73,7 +74,9 @@ export async function openCluster(
   } = {},
 ): Promise<Cluster> {
   const resources = new Resources();
-  const log = options.log ?? silentLog;
+  const figures = options.metrics && new ProcessFigures();
+  const given = options.log ?? silentLog;
+  const log = figures?.listenTo(given) ?? given;
   try {
     const url = options.databaseUrl ?? (await resolveDatabaseUrl(config));
     const { metrics, tracing, invocation } = options;
@@ -92,7 +95,10 @@ export async function openCluster(
     resources.add('cache', () => sharedCache?.close());
     const changes = sharedCache ?? notifiedChanges;
     const close = () => resources.release(log);
-    return { config, db, bus, sharedCache, changes, ids, unfollows, log, metrics, tracing, resources, close };
+    return {
+      ...{ config, db, bus, sharedCache, changes, ids, unfollows },
+      ...{ log, metrics, tracing, figures, resources, close },
+    };
   } catch (error) {
     await resources.release(log);
     throw error;

@@ -19,6 +19,7 @@ import type { Log } from './telemetry/log.ts';
 import { type Metrics, openMetrics } from './telemetry/metrics.ts';
 import type { MetricsServer } from './telemetry/metricsServer.ts';
 import type { Tracing } from './telemetry/tracing.ts';
+import { type RunningRoles, startTelling } from './tellFigures.ts';
 
 /** What each part of a role has for stopping, one after the other. `manifests` give a pod longer. */
 export const DRAIN_MS = 10_000;
@@ -39,6 +40,7 @@ export async function startGatewayRole(
   cluster: Cluster,
   resources: Resources,
   options: GatewayOptions,
+  roles: RunningRoles = startTelling(cluster, resources),
 ): Promise<{ gateway: Gateway; cache: FeedCache }> {
   const cache = cluster.sharedCache ?? (await openMemoryCache(cluster.db));
   resources.add('cache', () => cache.close());
@@ -51,6 +53,8 @@ export async function startGatewayRole(
     { ...cluster, db: requests, cache },
     { ...options, limitsUrl: cluster.config.cacheUrl },
   );
+  roles.gateway = gateway;
+  roles.cache = cache;
   resources.add('gateway', () => gateway.stop(DRAIN_MS));
   return { gateway, cache };
 }
@@ -75,9 +79,11 @@ export async function startWorkerRole(
   resources: Resources,
   version: string,
   options: { onBatch?: ((messages: CheckedMessage[]) => void) | undefined; drainable?: boolean } = {},
+  roles: RunningRoles = startTelling(cluster, resources),
 ): Promise<Worker> {
   await ensureEventPartitions(cluster.db);
   const worker = await startWorker({ ...cluster, version, ...options });
+  roles.worker = worker;
   resources.add('worker', () => worker.stop(DRAIN_MS));
   resources.add('evaluation of celebrities', scheduleEvaluations(cluster));
   return worker;
@@ -134,8 +140,9 @@ export async function startEmbeddedCluster(
     const cluster = await openCluster(config, { databaseUrl: postgres.databaseUrl, log, metrics, tracing });
     resources.add('connections', () => cluster.close());
     // Released the other way round: the gateway takes no more posts, then the worker finishes those that came.
-    const worker = await startWorkerRole(cluster, resources, version, { onBatch: options.onBatch });
-    const { gateway, cache } = await startGatewayRole(cluster, resources, options);
+    const roles = startTelling(cluster, resources);
+    const worker = await startWorkerRole(cluster, resources, version, { onBatch: options.onBatch }, roles);
+    const { gateway, cache } = await startGatewayRole(cluster, resources, options, roles);
     await lock.publish({ databaseUrl: postgres.databaseUrl, gatewayUrl: gateway.url });
     return {
       cluster,

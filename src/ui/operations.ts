@@ -19,10 +19,10 @@ export function operationsTable(rows: readonly OperationRow[], options: { border
   );
 }
 
-const stateOf = ({ state, cancelRequestedAt }: OperationRow): string =>
+export const stateOf = ({ state, cancelRequestedAt }: OperationRow): string =>
   state === 'running' && cancelRequestedAt ? 'stopping' : state;
 
-function progressOf({ progress }: OperationRow): string | undefined {
+export function progressOf({ progress }: OperationRow): string | undefined {
   if (!progress) return undefined;
   const { done, total, unit, rate, etaSeconds } = progress;
   const amount = unit === 'bytes' ? formatBytes : formatCount;
@@ -33,7 +33,7 @@ function progressOf({ progress }: OperationRow): string | undefined {
   return parts.join(', ');
 }
 
-function outcomeOf({ state, error, result, cancelledBy, halfDone, waitsFor }: OperationRow): string {
+export function outcomeOf({ state, error, result, cancelledBy, halfDone, waitsFor }: OperationRow): string {
   if (error) return `${error.code}: ${error.message}`;
   if (state === 'cancelled') return `by ${cancelledBy ?? 'somebody'}`;
   if (result !== null) return JSON.stringify(result);

@@ -5,9 +5,10 @@ import { renderTable } from './table.ts';
 
 const rate = (perSecond: number | null): string =>
   perSecond === null ? '' : perSecond < 10 ? String(perSecond) : formatCount(perSecond);
-const age = (ms: number | null): string => (ms === null ? 'not known' : formatDuration(ms / 1_000));
+export const formatAge = (ms: number | null): string =>
+  ms === null ? 'not known' : formatDuration(ms / 1_000);
 
-const eta = ({ paused, ready, unacked, inPerSecond, etaSeconds }: QueueRow): string => {
+export const formatEta = ({ paused, ready, unacked, inPerSecond, etaSeconds }: QueueRow): string => {
   if (ready + unacked === 0) return 'empty';
   if (paused) return 'PAUSED';
   if (etaSeconds !== null) return formatDuration(etaSeconds);
@@ -24,8 +25,8 @@ export const queuesTable = (queues: readonly QueueRow[], options: { borders: boo
       row.unacked,
       rate(row.inPerSecond),
       rate(row.outPerSecond),
-      age(row.oldestAgeMs),
-      eta(row),
+      formatAge(row.oldestAgeMs),
+      formatEta(row),
       row.deadLetters,
     ]),
     options,
@@ -41,4 +42,4 @@ export const detailLines = (details: readonly QueueDetail[]): string[] =>
 export const aboveLine = ({ queue, what, value, limit }: Above): string =>
   what === 'ready'
     ? `${queue}: ${formatCount(value!)} ready, more than ${formatCount(limit)}`
-    : `${queue}: the oldest is ${value === null ? 'of an age that is not known, as nobody consumes it' : `${age(value)} old`}, the limit is ${age(limit)}`;
+    : `${queue}: the oldest is ${value === null ? 'of an age that is not known, as nobody consumes it' : `${formatAge(value)} old`}, the limit is ${formatAge(limit)}`;

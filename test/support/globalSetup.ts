@@ -12,6 +12,7 @@ import { prometheus } from './prometheus.ts';
 import { rabbitmq } from './rabbitmq.ts';
 import { redis } from './redis.ts';
 import { serveServers } from './servers.ts';
+import { tmux } from './tmux.ts';
 
 declare module 'vitest' {
   export interface ProvidedContext {
@@ -33,7 +34,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   await ensureEventPartitions(template);
   await template.close();
   project.provide('serverUrl', postgres.databaseUrl);
-  const servers = await serveServers([rabbitmq, redis, citus, chromium, prometheus]);
+  const servers = await serveServers([rabbitmq, redis, citus, chromium, prometheus, tmux]);
   project.provide('servers', servers.url);
   return async () => {
     await servers.stop();

@@ -22,6 +22,7 @@ import {
   removeUser,
   type UserRows,
 } from '../store/erase.ts';
+import { forgetFiguresOf } from '../store/figures.ts';
 import { lastOperation, noteProgress, runOperation, type Work } from '../store/operations.ts';
 import { inParallel } from '../store/parallel.ts';
 import { listGateways } from '../store/roles.ts';
@@ -159,7 +160,12 @@ export async function eraseUser(
     await step('strays', async () => {
       await removeStrays(db, userId, invalidate);
     });
-    await step('cache', () => changes.erased(userId));
+    await step('cache', async () => {
+      await changes.erased(userId);
+      // Who was busy with them when they were announced may have noted that since.
+      await announceErased(db, userId);
+      await forgetFiguresOf(db, userId);
+    });
     onStep?.('scan', ERASE_STEPS.length);
     const left = await scan(context, userId, signal);
     return { ...progress.plan, left };

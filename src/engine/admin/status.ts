@@ -2,8 +2,10 @@ import type { QueueDepth } from '../bus/bus.ts';
 import type { Cluster } from '../cluster.ts';
 import type { LaneState } from '../model/lanes.ts';
 import { withoutPassword } from '../store/database.ts';
+import { readFigures } from '../store/figures.ts';
 import { readLanes } from '../store/lanes.ts';
 import type { WorkerRow } from '../store/roles.ts';
+import { addUp, type ClusterFigures } from './figures.ts';
 import { type GatewayState, gatewayStates } from './gateways.ts';
 import { type WorkerState, workerStates } from './workers.ts';
 
@@ -25,6 +27,11 @@ export interface ClusterStatus {
   readonly lanes: readonly LaneState[];
   readonly workers: readonly WorkerState[];
   readonly gateways: readonly GatewayState[];
+  /** What the processes that run did in the last second, minute, five minutes and hour. */
+  readonly rates: ClusterFigures['rates'];
+  readonly tumblingEndedAt: ClusterFigures['tumblingEndedAt'];
+  /** From the commit of a post to that of its feed rows, over the same windows. */
+  readonly latencyMs: ClusterFigures['latencyMs'];
 }
 
 export type ClusterParts = Pick<Cluster, 'config' | 'db' | 'bus' | 'sharedCache'>;
@@ -89,6 +96,7 @@ export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatu
         'none ready',
     },
   ];
+  const { rates, tumblingEndedAt, latencyMs } = addUp(await readFigures(db));
   const lanes = await readLanes(db);
   const standing = lanes.some(({ lane, paused }) => lane === 'live' && paused);
   return {
@@ -100,6 +108,9 @@ export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatu
     lanes,
     workers,
     gateways,
+    rates,
+    tumblingEndedAt,
+    latencyMs,
   };
 }
 

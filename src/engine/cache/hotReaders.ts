@@ -15,12 +15,13 @@ export class HotReaders {
     this.#size = size;
   }
 
-  saw(userId: number): void {
+  /** `by`: what this time is worth. */
+  saw(userId: number, by = 1): void {
     this.#seen += 1;
     if (this.#seen % (HALVE_AFTER * this.#size) === 0) this.#halve();
     const known = this.#counts.get(userId);
     if (known !== undefined || this.#counts.size < this.#size) {
-      this.#counts.set(userId, (known ?? 0) + 1);
+      this.#counts.set(userId, (known ?? 0) + by);
       return;
     }
     let least: [number, number] = [0, Number.POSITIVE_INFINITY];
@@ -29,12 +30,17 @@ export class HotReaders {
       if (least[1] <= 1) break;
     }
     this.#counts.delete(least[0]);
-    this.#counts.set(userId, least[1] + 1);
+    this.#counts.set(userId, least[1] + by);
   }
 
   /** Those of last week are not those of today. */
   #halve(): void {
     for (const [userId, count] of this.#counts) this.#counts.set(userId, count >> 1);
+  }
+
+  /** Somebody who is no more. */
+  forget(userId: number): void {
+    this.#counts.delete(userId);
   }
 
   /** The most frequent first, and how often they were seen, about. */

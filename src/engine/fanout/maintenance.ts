@@ -5,6 +5,7 @@ import { unregisterGateway } from '../live/presence.ts';
 import { FEED_LIMIT } from '../model/feed.ts';
 import type { Database } from '../store/database.ts';
 import { dropOldEventPartitions, ensureEventPartitions } from '../store/events.ts';
+import { forgetOldFigures } from '../store/figures.ts';
 import { forgetOldIdempotencyKeys } from '../store/idempotency.ts';
 import { removeDeadWorkers, silentGateways } from '../store/roles.ts';
 import { forgetOldRuns } from '../store/runs.ts';
@@ -29,6 +30,7 @@ export async function maintain(db: Database, bus: Bus, log: Log): Promise<void> 
     await forgetOldIdempotencyKeys(db);
   }
   await removeDeadWorkers(db, SILENT_SECONDS);
+  await forgetOldFigures(db);
   for (const gateway of await silentGateways(db, SILENT_SECONDS)) {
     // If it comes back, it registers anew, with another queue.
     if (!(await unregisterGateway(db, gateway, SILENT_SECONDS))) continue;

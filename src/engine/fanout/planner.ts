@@ -15,6 +15,7 @@ import type { Database, Session } from '../store/database.ts';
 import { inParallel } from '../store/parallel.ts';
 import { ShardReaders } from '../store/shardReaders.ts';
 import type { Topology } from '../store/topology.ts';
+import type { ProcessFigures } from '../telemetry/figures.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import {
@@ -65,6 +66,7 @@ export interface PlannerContext {
   readonly log: Log;
   readonly metrics?: Metrics | undefined;
   readonly tracing?: Tracing | undefined;
+  readonly figures?: ProcessFigures | undefined;
 }
 
 const sessionsOf = (topology: Topology): number => SESSIONS[topology.distributed ? 'distributed' : 'plain'];
@@ -98,6 +100,14 @@ function planLane(context: Planning, lane: Lane): Promise<Consumer> {
       inBatches((batch) => handleBatch(context, lane, batch)),
     );
   return context.lanes ? context.lanes.consume([lane.name], consume) : consume();
+}
+
+/** What was decided; posts that go to the bulk lane are not among them: it decides. */
+interface PlannedPosts {
+  readonly pushed: readonly PlannedPost[];
+  readonly merged: number;
+  /** Of authors without followers, or who are gone. */
+  readonly others: number;
 }
 
 interface Planned {
@@ -146,11 +156,14 @@ async function planTogether(context: Planning, lane: Lane, group: readonly Plann
   try {
     const committedAt = Math.min(...group.map(({ header }) => header.committedAt));
     const traces = spans && { events: spans.traces, posts: tracesOfPosts(events, spans.traces) };
-    await handleEvents(context, lane, events, { header: { ...group[0]!.header, committedAt }, traces });
+    const posts = await handleEvents(context, lane, events, {
+      header: { ...group[0]!.header, committedAt },
+      traces,
+    });
     spans?.end({ each: (id) => ({ 'feedctl.event.id': String(id) }) });
     log.debug?.({ queue: lane.events, ...idsOfEvents(events) }, 'events planned');
     for (const { delivery } of group) delivery.ack();
-    countPlanned(context, lane, group);
+    countPlanned(context, lane, group, posts);
   } catch (error) {
     spans?.end({ error });
     if (group.length === 1 || isPassing(error)) {
@@ -169,7 +182,15 @@ const tracesOfPosts = (events: readonly EventRef[], traces: Traces): Traces =>
     }),
   );
 
-function countPlanned({ metrics }: PlannerContext, lane: Lane, group: readonly Planned[]): void {
+function countPlanned(
+  { metrics, figures }: PlannerContext,
+  lane: Lane,
+  group: readonly Planned[],
+  { pushed, merged, others }: PlannedPosts,
+): void {
+  figures?.count('planned', pushed.length + merged + others);
+  figures?.count('merged', merged);
+  for (const { authorId, recipients } of pushed) figures?.planned(authorId, recipients);
   if (!metrics) return;
   metrics.count('feedctl_bus_handled_total', group.length, { queue: lane.events });
   const counts = new Map<EventType, number>();
@@ -183,9 +204,9 @@ async function handleEvents(
   lane: Lane,
   events: readonly EventRef[],
   plan: PlanOf,
-): Promise<void> {
+): Promise<PlannedPosts> {
   const created = events.filter((event) => event.type === 'post.created');
-  await planPosts(context, lane, created, plan);
+  const posts = await planPosts(context, lane, created, plan);
   const leftovers: (Leftover | undefined)[] = [];
   for (const event of events) {
     const post = { authorId: event.aggregateId, postId: event.subjectId };
@@ -204,6 +225,7 @@ async function handleEvents(
     context.bus,
     leftovers.filter((one) => one !== undefined),
   );
+  return posts;
 }
 
 async function planPosts(
@@ -211,8 +233,8 @@ async function planPosts(
   lane: Lane,
   created: readonly EventRef[],
   plan: PlanOf,
-): Promise<void> {
-  if (created.length === 0) return;
+): Promise<PlannedPosts> {
+  if (created.length === 0) return { pushed: [], merged: 0, others: 0 };
   const { header } = plan;
   // Who made a post has told the cache; whoever died in between has not.
   await context.changes.posted(
@@ -248,6 +270,8 @@ async function planPosts(
   const queries = topology.group(byAuthor, (post) => post.authorId).flatMap((group) => [...inQueries(group)]);
   await fanOut(context, lane.rows, queries, plan);
   await context.notifier.toFollowers(pulled, header, plan.traces?.posts);
+  const others = created.length - pushed.length - pulled.length - forwarded.length;
+  return { pushed, merged: pulled.length, others };
 }
 
 interface AuthorState {

@@ -8,6 +8,7 @@ import { messageOf } from '../model/errors.ts';
 import { Resources } from '../resources.ts';
 import type { Database } from '../store/database.ts';
 import { unregisterWorker, workerHeartbeat } from '../store/roles.ts';
+import type { ProcessFigures } from '../telemetry/figures.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
@@ -19,7 +20,7 @@ import { maintain } from './maintenance.ts';
 import { startPlanner } from './planner.ts';
 import { relationHandlers } from './relations.ts';
 import { sweep } from './sweeper.ts';
-import { startWriter } from './writer.ts';
+import { startWriter, type WrittenPart } from './writer.ts';
 
 const SWEEP_EVERY_MS = 1_000;
 const HEARTBEAT_MS = 5_000;
@@ -40,12 +41,13 @@ export async function startWorker(context: {
   log: Log;
   metrics?: Metrics | undefined;
   tracing?: Tracing | undefined;
+  figures?: ProcessFigures | undefined;
   version: string;
   /** The process is nothing but this worker: `worker drain` may end it. */
   drainable?: boolean | undefined;
   onBatch?: ((messages: CheckedMessage[]) => void) | undefined;
 }): Promise<Worker> {
-  const { db, bus, changes, log, metrics, tracing, version } = context;
+  const { db, bus, changes, log, metrics, tracing, figures, version } = context;
   const id = randomUUID();
   const { drainable = false } = context;
   const identity = { id, host: hostname(), pid: process.pid, version, startedAt: new Date(), drainable };
@@ -81,12 +83,17 @@ export async function startWorker(context: {
     });
     lanes = opened;
     resources.add('lanes', () => opened.close());
-    const presence = await openPresence(db);
+    const presence = await openPresence(db, (userId) => figures?.forget(userId));
     resources.add('presence', () => presence.close());
     const notifier = openNotifier(bus, presence);
-    const onWritten = (rows: number, committedAt: number) => {
+    const onWritten = (rows: number, parts: readonly WrittenPart[]) => {
+      const now = Date.now();
       rowsWritten += rows;
-      lagMs = Math.max(lagMs ?? 0, Date.now() - committedAt);
+      figures?.count('deliveries', rows);
+      for (const { count, header } of parts) {
+        lagMs = Math.max(lagMs ?? 0, now - header.committedAt);
+        figures?.took(now - header.committedAt, count);
+      }
     };
     // Started from the end of the path and stopped from its beginning: what is under way flows out.
     const writer = await startWriter({
@@ -114,6 +121,7 @@ export async function startWorker(context: {
       log,
       metrics,
       tracing,
+      figures,
     });
     resources.add('planner', () => planner.stop(deadline));
     if (metrics) {

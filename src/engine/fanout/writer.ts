@@ -55,15 +55,21 @@ export interface WriterContext {
   readonly log: Log;
   readonly metrics?: Metrics | undefined;
   readonly tracing?: Tracing | undefined;
-  /** Told of each batch: its new rows, and when its oldest post was committed, in unix milliseconds. */
-  readonly onWritten?: (rows: number, committedAt: number) => void;
+  /** Told of each batch: its new rows, and its messages. */
+  readonly onWritten?: (rows: number, parts: readonly WrittenPart[]) => void;
   /** Sees the messages of each batch that is written: a benchmark gives the same rows to COPY alone. */
   readonly onBatch?: ((messages: CheckedMessage[]) => void) | undefined;
 }
 
-interface Part extends CheckedMessage {
-  readonly delivery: Delivery;
+export interface WrittenPart {
+  /** Rows. */
+  readonly count: number;
   readonly header: MessageHeader;
+}
+
+interface Part extends CheckedMessage, WrittenPart {
+  readonly delivery: Delivery;
+  readonly count: number;
 }
 
 /** Writes feed rows: coalesces messages into batches, commits, tells caches and sockets, and acks last. */
@@ -266,7 +272,7 @@ async function writeShards(context: WriterContext, parts: Part[], groups: ShardR
     );
   }, WITHIN);
   const fresh = written.flat().reduce((sum, count) => sum + count, 0);
-  context.onWritten?.(fresh, oldest(parts));
+  context.onWritten?.(fresh, parts);
   observe(context, parts, { rows: fresh, ms: performance.now() - startedAt });
   if (failure) throw failure;
   return rows;
@@ -296,7 +302,7 @@ async function writeShard(context: WriterContext, { rows, counts }: ShardRows): 
 async function writeBatch(context: WriterContext, parts: Part[], rows: Buffer[]): Promise<Buffer[]> {
   const startedAt = performance.now();
   const done = (rows: number) => {
-    context.onWritten?.(rows, oldest(parts));
+    context.onWritten?.(rows, parts);
     observe(context, parts, { rows, ms: performance.now() - startedAt });
   };
   const commit = async (session: Session, written: number[]) => {
@@ -337,9 +343,6 @@ function idsOfParts(parts: readonly Part[]): NamedIds {
     ),
   );
 }
-
-const oldest = (parts: readonly Part[]): number =>
-  parts.reduce((least, { header }) => Math.min(least, header.committedAt), Number.POSITIVE_INFINITY);
 
 function observe({ metrics }: WriterContext, parts: Part[], batch: { rows: number; ms: number }): void {
   if (!metrics) return;

@@ -52,6 +52,8 @@ export interface Gateway {
   readonly url: string;
   readonly sockets: number;
   readonly pushed: number;
+  /** Posts come in live, and every open socket has what came before. */
+  readonly live: boolean;
   /** Its open sockets, or those of one user. */
   connections(userId?: number): Iterable<Connection>;
   /** Takes no more sockets, and closes those that are open over half of that time; then everything else. */
@@ -149,7 +151,7 @@ export async function startGateway(
     isLive = () => membership.live;
     const confirming = await confirmUnfollows({ db, log }, hub);
     resources.add('unfollows', () => confirming.close());
-    const hearing = await hearErasures(db, hub, context.cache);
+    const hearing = await hearErasures(db, hub, context.cache, context.figures);
     resources.add('erasures', () => hearing.close());
     const unwatch = metrics && [
       metrics.watch('feedctl_gateway_sockets', () => hub.sockets),
@@ -177,6 +179,9 @@ export async function startGateway(
       },
       get pushed() {
         return hub.pushed;
+      },
+      get live() {
+        return isLive();
       },
       connections: (userId) => hub.connections(userId),
       async stop(deadlineMs) {

@@ -1,18 +1,26 @@
 import type { FeedCache } from '../cache/cache.ts';
 import type { Database, Listener, Queryable } from '../store/database.ts';
+import type { ProcessFigures } from '../telemetry/figures.ts';
 import type { Hub } from './hub.ts';
 
-const ERASED = 'feedctl_erased';
+/** Heard by gateways and by workers: the payload is the user. */
+export const ERASED = 'feedctl_erased';
 
-/** Tells every gateway that a user is no more. */
+/** Tells every gateway and every worker that a user is no more. */
 export async function announceErased(db: Queryable, userId: number): Promise<void> {
   await db.query('select pg_notify($1, $2)', [ERASED, String(userId)]);
 }
 
 /** At a gateway: closes the user's sockets, and drops pages that were made of their posts. */
-export const hearErasures = (db: Database, hub: Hub, cache: FeedCache | undefined): Promise<Listener> =>
+export const hearErasures = (
+  db: Database,
+  hub: Hub,
+  cache: FeedCache | undefined,
+  figures: ProcessFigures | undefined,
+): Promise<Listener> =>
   db.listen([ERASED], {
     onNotify: (_, payload) => {
+      figures?.forget(Number(payload));
       hub.closeUser(Number(payload));
       cache?.pages?.sealed.clear();
     },

@@ -1,4 +1,5 @@
 import type { Database, Queryable } from '../store/database.ts';
+import { ERASED } from './erasures.ts';
 
 /** Who is online, and at which gateway. */
 const CHANNEL = 'feedctl_presence';
@@ -82,7 +83,8 @@ export interface Presence {
   close(): Promise<void>;
 }
 
-export async function openPresence(db: Database): Promise<Presence> {
+/** `onErased`: told of users who are no more. */
+export async function openPresence(db: Database, onErased?: (userId: number) => void): Promise<Presence> {
   const users = new Map<number, Set<string>>();
   const gateways = new Set<string>();
   let known = false;
@@ -97,8 +99,12 @@ export async function openPresence(db: Database): Promise<Presence> {
     at?.delete(gateway);
     if (at?.size === 0) users.delete(user);
   };
-  const listener = await db.listen([CHANNEL], {
-    onNotify: (_, payload) => {
+  const listener = await db.listen(onErased ? [CHANNEL, ERASED] : [CHANNEL], {
+    onNotify: (channel, payload) => {
+      if (channel === ERASED) {
+        onErased?.(Number(payload));
+        return;
+      }
       const [what, gateway = '', list = ''] = payload.split(' ');
       if (what === '+') for (const user of list.split(',')) add(gateway, Number(user));
       else if (what === '-') for (const user of list.split(',')) remove(gateway, Number(user));

@@ -6,6 +6,7 @@ import { messageOf } from '../model/errors.ts';
 import { idsOfEvents } from '../model/messageIds.ts';
 import type { Database } from '../store/database.ts';
 import type { IdSource } from '../store/nodes.ts';
+import type { ProcessFigures } from '../telemetry/figures.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 
@@ -19,6 +20,8 @@ export interface SocialContext {
   readonly unfollows: Unfollows;
   readonly log: Log;
   readonly tracing?: Tracing | undefined;
+  /** Of a role's process: what it does is counted. */
+  readonly figures?: ProcessFigures | undefined;
 }
 
 /** The events are committed: whether the bus takes them now or from the sweeper later is not the caller's concern. */

@@ -1,0 +1,221 @@
+import type { Bus } from '../../bus/bus.ts';
+import { heldIn } from '../../bus/depths.ts';
+import { openBus, resolveDatabaseUrl } from '../../cluster.ts';
+import type { Config } from '../../config/config.ts';
+import { FeedctlError, isFeedctlError } from '../../model/errors.ts';
+import { listCelebrities } from '../../store/celebrities.ts';
+import { Database } from '../../store/database.ts';
+import { readFigures } from '../../store/figures.ts';
+import { checkSchema } from '../../store/migrate.ts';
+import { listOperations } from '../../store/operationRows.ts';
+import { listGateways } from '../../store/roles.ts';
+import { silentLog } from '../../telemetry/log.ts';
+import { type QueueView, watchQueues } from '../queues.ts';
+import { listShards, type ShardList } from '../shards.ts';
+import { workerStates } from '../workers.ts';
+import { snapshotOf, type TopSnapshot } from './snapshot.ts';
+import { Source } from './source.ts';
+
+const DEADLINE_MS = 5_000;
+const SESSIONS = 4;
+const OPERATIONS = 200;
+/** At least so long between two askings; longer where answers take long. */
+const EVERY_MS = {
+  figures: 0,
+  queues: 2_000,
+  roles: 5_000,
+  operations: 2_000,
+  celebrities: 30_000,
+  shards: 60_000,
+} as const;
+const STEP_MS = 5_000;
+const STEPS_KEPT = 120;
+/** Rates of queues are of two looks. */
+const BETWEEN_LOOKS_MS = 1_000;
+
+interface Servers {
+  readonly url: string;
+  readonly db: Database;
+  readonly bus: Bus;
+  readonly queues: AsyncGenerator<QueueView>;
+}
+
+/** Looks at a cluster again and again, whatever of it is there. */
+export interface TopCollector {
+  /** Asks what is due, each source for itself: `onChange` is called whenever one has answered or failed. */
+  refresh(intervalMs: number): void;
+  /** What is known now. */
+  snapshot(): TopSnapshot;
+  onChange: () => void;
+  close(): Promise<void>;
+}
+
+/** A wrong password or a missing schema is to be mended, and not waited for. */
+const AWAY = ['DATABASE_UNREACHABLE', 'TIMED_OUT', 'OVERLOADED'] as const;
+
+const NO_SHARDS: ShardList = { shards: [], nodes: [], skew: { shards: 1, nodes: 1 } };
+
+/**
+ * Resolves when every source has answered or failed once. A database or a broker that is away is no error: it is asked
+ * again. Throws what no waiting mends: CLUSTER_NOT_RUNNING, SCHEMA_MISSING, DATABASE_REFUSED, CONFIG_INVALID and the like.
+ * `withRates`: waits for a second look at the queues too.
+ */
+export async function openTop(config: Config, options: { withRates: boolean }): Promise<TopCollector> {
+  const stop = new AbortController();
+  let servers: Promise<Servers> | undefined;
+  let bus: string | undefined;
+  let closed = false;
+
+  const open = async (): Promise<Servers> => {
+    const url = await resolveDatabaseUrl(config);
+    const db = new Database(url, {
+      maxSessions: SESSIONS,
+      connectMs: DEADLINE_MS - 1_000,
+      deadlineMs: DEADLINE_MS,
+      applicationName: 'feedctl top',
+    });
+    try {
+      await checkSchema(db, config.store);
+      const opened = await openBus(config, url, silentLog);
+      bus = opened.kind;
+      // Asked by its source, so it never waits between two looks itself.
+      const queues = watchQueues({ db, bus: opened }, { intervalMs: 0, signal: stop.signal });
+      return { url, db, bus: opened, queues };
+    } catch (error) {
+      await db.close();
+      throw error;
+    }
+  };
+  const shut = async ({ db, bus, queues }: Servers) => {
+    await queues.return(undefined).catch(() => {});
+    await bus.close().catch(() => {});
+    await db.close().catch(() => {});
+  };
+  const connected = (): Promise<Servers> => {
+    servers ??= open().catch((error) => {
+      servers = undefined;
+      throw error;
+    });
+    return servers;
+  };
+  /** An embedded cluster that was started again is somewhere else. */
+  const follow = async (): Promise<void> => {
+    const before = await servers?.catch(() => undefined);
+    if (!before || (await resolveDatabaseUrl(config)) === before.url) return;
+    servers = undefined;
+    await shut(before);
+  };
+
+  const on = <T>(name: keyof typeof EVERY_MS, ask: (servers: Servers) => Promise<T>) =>
+    new Source(name, { everyMs: EVERY_MS[name], deadlineMs: DEADLINE_MS }, async () =>
+      ask(await connected()),
+    );
+  const figures = on('figures', async ({ db }) => {
+    try {
+      return await readFigures(db);
+    } catch (error) {
+      if (config.embedded) await follow();
+      throw error;
+    }
+  });
+  const queues = new Source<QueueView>(
+    'queues',
+    { everyMs: EVERY_MS.queues, deadlineMs: DEADLINE_MS },
+    async () => {
+      const at = await connected();
+      const broker = await at.bus.health?.();
+      if (broker && !broker.ready) throw new FeedctlError('BROKER_UNREACHABLE', broker.detail);
+      try {
+        const { value } = await at.queues.next();
+        if (!value) throw new FeedctlError('INTERRUPTED', 'no more looks at the queues');
+        return value;
+      } catch (error) {
+        // A generator that has thrown is over: the next look begins with another.
+        servers = Promise.resolve({
+          ...at,
+          queues: watchQueues(at, { intervalMs: 0, signal: stop.signal }),
+        });
+        throw error;
+      }
+    },
+  );
+  const roles = on('roles', async ({ db }) => {
+    const [workers, gateways] = await Promise.all([workerStates(db), listGateways(db)]);
+    return { workers, gateways };
+  });
+  const operations = on('operations', ({ db }) => listOperations(db, { limit: OPERATIONS }));
+  const celebrities = on('celebrities', ({ db }) => listCelebrities(db));
+  const shards = on('shards', async ({ db }) => {
+    if (!(await db.topology()).distributed) return NO_SHARDS;
+    return listShards(db);
+  });
+  const sources = [figures, queues, roles, operations, celebrities, shards];
+
+  const series: number[] = [];
+  let step = -1;
+  const note = () => {
+    const { value } = queues;
+    const now = Math.floor(Date.now() / STEP_MS);
+    if (!value || queues.error || now === step) return;
+    step = now;
+    series.push(value.queues.reduce((sum, row) => sum + heldIn(row), 0));
+    if (series.length > STEPS_KEPT) series.shift();
+  };
+
+  const collector: TopCollector = {
+    onChange: () => {},
+    refresh(intervalMs) {
+      if (closed) return;
+      for (const source of sources) {
+        const before = source.state;
+        void source.refresh(intervalMs).then(() => {
+          if (source === queues) note();
+          const after = source.state;
+          if (closed || (after.ageMs === before.ageMs && !after.error)) return;
+          collector.onChange();
+        });
+      }
+    },
+    snapshot: () =>
+      snapshotOf({
+        context: config.context,
+        production: config.production,
+        bus,
+        backlogSeries: [...series],
+        sources: sources.map((source) => source.state),
+        known: {
+          figures: figures.value,
+          queues: queues.value?.queues,
+          lanes: queues.value?.lanes,
+          outbox: queues.value?.outbox,
+          workers: roles.value?.workers,
+          gateways: roles.value?.gateways,
+          shards: shards.value,
+          celebrities: celebrities.value,
+          operations: operations.value,
+        },
+      }),
+    async close() {
+      closed = true;
+      stop.abort();
+      const at = await servers?.catch(() => undefined);
+      if (at) await shut(at);
+    },
+  };
+
+  try {
+    await connected().catch((error) => {
+      if (!AWAY.some((code) => isFeedctlError(error, code))) throw error;
+    });
+    await Promise.all(sources.map((source) => source.refresh()));
+    note();
+    if (options.withRates && !queues.error) {
+      await new Promise((done) => setTimeout(done, BETWEEN_LOOKS_MS));
+      await queues.again();
+    }
+    return collector;
+  } catch (error) {
+    await collector.close();
+    throw error;
+  }
+}

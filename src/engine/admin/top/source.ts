@@ -1,0 +1,129 @@
+import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
+
+/** What was asked takes at most this share of the time: whatever is slow is asked more seldom. */
+const MOST_SHARE = 0.05;
+const EARLY_MS = 50;
+
+/** How one source of a snapshot is doing. */
+export interface SourceState {
+  readonly name: string;
+  /** Since the answer that is shown; null where there was none yet. */
+  readonly ageMs: number | null;
+  /** How long that answer took; as a share of the time it is at most 5%. */
+  readonly tookMs: number | null;
+  /** Until it is asked again, from one asking to the next. */
+  readonly everyMs: number;
+  /** Why there has been no answer since, and for how long. */
+  readonly error: { readonly code: string; readonly message: string; readonly forMs: number } | null;
+}
+
+/**
+ * Something that is asked again and again, never twice at a time, with a deadline, and no more often than it can bear: after an
+ * answer that took a while, 20 times as long passes until the next. What was known stays known while it fails.
+ */
+export class Source<T> {
+  readonly name: string;
+  readonly #ask: (signal: AbortSignal) => Promise<T>;
+  readonly #everyMs: number;
+  readonly #deadlineMs: number;
+  readonly #now: () => number;
+  #value: T | undefined;
+  #answeredAt: number | undefined;
+  #tookMs: number | null = null;
+  #error: { code: string; message: string; since: number } | null = null;
+  #dueAt = Number.NEGATIVE_INFINITY;
+  #pauseMs = 0;
+  #asking: Promise<void> | undefined;
+
+  /** `now`: milliseconds of a clock that only goes forward. */
+  constructor(
+    name: string,
+    options: { everyMs: number; deadlineMs: number; now?: () => number },
+    ask: (signal: AbortSignal) => Promise<T>,
+  ) {
+    this.name = name;
+    this.#ask = ask;
+    this.#everyMs = options.everyMs;
+    this.#pauseMs = options.everyMs;
+    this.#deadlineMs = options.deadlineMs;
+    this.#now = options.now ?? (() => performance.now());
+  }
+
+  get value(): T | undefined {
+    return this.#value;
+  }
+
+  get error(): { code: string; message: string } | null {
+    return this.#error;
+  }
+
+  /** Asks if it is time; resolves when there is an answer, or the deadline has passed. `atLeastMs`: what a viewer wants at most. */
+  refresh(atLeastMs = 0): Promise<void> {
+    if (this.#asking) return this.#asking;
+    const startedAt = this.#now();
+    if (startedAt < this.#dueAt) return Promise.resolve();
+    const abort = new AbortController();
+    let late: NodeJS.Timeout | undefined;
+    const deadline = new Promise<never>((_, reject) => {
+      late = setTimeout(() => {
+        const error = new FeedctlError('TIMED_OUT', `no answer within ${this.#deadlineMs / 1_000} s`);
+        abort.abort(error);
+        reject(error);
+      }, this.#deadlineMs);
+    });
+    const asked = this.#ask(abort.signal);
+    // What answers after its deadline is of no use, and is still what the next asking waits for.
+    const settled = asked.then(
+      () => {},
+      () => {},
+    );
+    const answered = Promise.race([asked, deadline])
+      .then(
+        (value) => {
+          this.#value = value;
+          this.#answeredAt = this.#now();
+          this.#error = null;
+        },
+        (error: unknown) => {
+          const code = isFeedctlError(error) ? error.code : 'INTERNAL';
+          this.#error = { code, message: messageOf(error), since: this.#error?.since ?? this.#now() };
+        },
+      )
+      .finally(() => {
+        clearTimeout(late);
+        const took = this.#now() - startedAt;
+        if (!this.#error) this.#tookMs = took;
+        const share = this.#error ? 2 * took : took / MOST_SHARE;
+        this.#pauseMs = Math.max(atLeastMs, this.#everyMs, share);
+        // Asked by a timer of the same length, which may come a little early.
+        this.#dueAt = startedAt + this.#pauseMs - EARLY_MS;
+      });
+    this.#asking = answered;
+    void Promise.all([answered, settled]).then(() => {
+      this.#asking = undefined;
+    });
+    return answered;
+  }
+
+  /** Asks whether it is time or not. */
+  again(): Promise<void> {
+    this.#dueAt = Number.NEGATIVE_INFINITY;
+    return this.refresh();
+  }
+
+  get state(): SourceState {
+    const now = this.#now();
+    const round = (ms: number) => Math.round(ms * 10) / 10;
+    return {
+      name: this.name,
+      ageMs: this.#answeredAt === undefined ? null : Math.round(now - this.#answeredAt),
+      tookMs: this.#tookMs === null ? null : round(this.#tookMs),
+      everyMs: Math.round(this.#pauseMs),
+      error: this.#error && {
+        code: this.#error.code,
+        message: this.#error.message,
+        forMs: Math.round(now - this.#error.since),
+      },
+    };
+  }
+}

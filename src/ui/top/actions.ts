@@ -1,0 +1,112 @@
+import { lanesOfQueue } from '../../engine/admin/composition.ts';
+import type { QueueRow } from '../../engine/admin/queues.ts';
+import type { TopAction } from '../../engine/admin/top/actions.ts';
+import type { TopGateway, TopSnapshot, TopWorker } from '../../engine/admin/top/snapshot.ts';
+import type { PaneId, UserRow } from './panes.ts';
+
+/** What may be changed here; with `--admin` alone. */
+export interface Admin {
+  /** Its name has to be typed before anything of it is changed. */
+  readonly production: string | undefined;
+  /** Workers are scaled by Kubernetes; undefined where none is known. */
+  readonly scale: boolean;
+}
+
+/** What is asked before anything is done. */
+export interface Question {
+  readonly action: TopAction;
+  readonly text: string;
+}
+
+export type Offer =
+  | { readonly kind: 'confirm'; readonly question: Question }
+  | { readonly kind: 'ask'; readonly what: AskedFor; readonly typed: string }
+  | { readonly kind: 'refused'; readonly why: string };
+
+/** What has to be typed before it can be asked whether to do it. */
+export type AskedFor = 'mark' | 'rebuild' | 'scale';
+
+export const ASKED: Record<AskedFor, string> = {
+  mark: 'Mark or unmark as a celebrity: which user?',
+  rebuild: 'Rebuild the feed of which user?',
+  scale: 'How many workers?',
+};
+
+export const ACTION_KEYS = {
+  D: 'drain the worker or gateway',
+  P: 'pause or resume the lane of the queue',
+  M: 'mark or unmark a celebrity',
+  B: 'rebuild a feed',
+  S: 'scale the workers (Kubernetes)',
+} as const;
+export type ActionKey = keyof typeof ACTION_KEYS;
+
+/** What a key offers for the row under the mark. */
+export function offer(
+  key: ActionKey,
+  pane: PaneId | 'overview',
+  row: unknown,
+  snapshot: TopSnapshot,
+  admin: Admin,
+): Offer {
+  const refused = (why: string): Offer => ({ kind: 'refused', why });
+  if (key === 'S')
+    return admin.scale
+      ? { kind: 'ask', what: 'scale', typed: '' }
+      : refused('no Kubernetes is known here: start or drain workers one by one');
+  if (key === 'M' || key === 'B') {
+    const typed = pane === 'users' && row ? String((row as UserRow).userId) : '';
+    return { kind: 'ask', what: key === 'M' ? 'mark' : 'rebuild', typed };
+  }
+  if (key === 'P') {
+    if (pane !== 'queues' || !row) return refused('choose a queue: its lane is paused or resumed');
+    return laneOffer(row as QueueRow, snapshot);
+  }
+  if (pane === 'workers' && row) {
+    const { id, host, pid, ready, drainable } = row as TopWorker;
+    if (!ready) return refused('that worker is not there any more');
+    if (!drainable) return refused('that worker is part of `feedctl up`, which `feedctl down` stops');
+    const others = (snapshot.workers ?? []).filter((one) => one.ready && one.id !== id).length;
+    const text = `Drain the worker on ${host}, process ${pid}? ${others > 0 ? `${others} other(s) go on.` : 'NO OTHER RUNS: posts wait.'}`;
+    return { kind: 'confirm', question: { action: { kind: 'drain-worker', id }, text } };
+  }
+  if (pane === 'gateways' && row) {
+    const { id, url, sockets } = row as TopGateway;
+    const others = (snapshot.gateways ?? []).filter((one) => one.ready && one.id !== id).length;
+    const text = `Drain the gateway ${url} with ${sockets ?? 'its'} socket(s)? ${others > 0 ? `${others} other(s) take them.` : 'NO OTHER IS READY.'}`;
+    return { kind: 'confirm', question: { action: { kind: 'drain-gateway', id, url }, text } };
+  }
+  return refused('choose a worker or a gateway');
+}
+
+function laneOffer(row: QueueRow, snapshot: TopSnapshot): Offer {
+  const lanes = lanesOfQueue(row.queue);
+  if (lanes.length !== 1) return { kind: 'refused', why: `${row.queue} belongs to no lane of its own` };
+  const lane = lanes[0]!;
+  const paused = snapshot.lanes?.find((one) => one.lane === lane)?.paused;
+  const text = paused
+    ? `Resume the ${lane} lane, paused by ${paused.by}?`
+    : `Pause the ${lane} lane: posts wait in its queues until it is resumed?`;
+  return { kind: 'confirm', question: { action: { kind: paused ? 'resume' : 'pause', lane }, text } };
+}
+
+/** What was typed, as a question; or why it is none. */
+export function asked(what: AskedFor, typed: string, snapshot: TopSnapshot): Offer {
+  const number = /^\d{1,16}$/.test(typed) ? Number(typed) : Number.NaN;
+  if (!Number.isSafeInteger(number) || (what !== 'scale' && number < 1))
+    return { kind: 'refused', why: `${JSON.stringify(typed)} is no ${what === 'scale' ? 'number' : 'user'}` };
+  const confirm = (action: TopAction, text: string): Offer => ({
+    kind: 'confirm',
+    question: { action, text },
+  });
+  if (what === 'scale') return confirm({ kind: 'scale', replicas: number }, `Scale to ${number} worker(s)?`);
+  if (what === 'rebuild')
+    return confirm({ kind: 'rebuild', userId: number }, `Rebuild the feed of user ${number}?`);
+  const known = snapshot.celebrities?.find(({ userId }) => userId === number);
+  return known
+    ? confirm({ kind: 'unmark', userId: number }, `Unmark ${number}: write their posts into feeds again?`)
+    : confirm(
+        { kind: 'mark', userId: number },
+        `Mark ${number} as a celebrity: merge their posts when read?`,
+      );
+}

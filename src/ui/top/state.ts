@@ -1,0 +1,363 @@
+import type { TopAction } from '../../engine/admin/top/actions.ts';
+import type { TopSnapshot } from '../../engine/admin/top/snapshot.ts';
+import { WINDOW_NAMES, type WindowName } from '../../engine/telemetry/windows.ts';
+import {
+  ACTION_KEYS,
+  type ActionKey,
+  type Admin,
+  type AskedFor,
+  asked,
+  offer,
+  type Question,
+} from './actions.ts';
+import { PANE_IDS, PANES, type PaneId, paneOf } from './panes.ts';
+import { type Choice, type OrderMemory, orderedRows } from './rows.ts';
+
+/** Seconds between two looks, as `+` and `-` go through them. */
+export const INTERVALS = [0.5, 1, 2, 5, 10, 30, 60] as const;
+
+interface PaneState extends Choice {
+  /** The row under the mark, wherever it goes; null: the first. */
+  readonly selected: string | null;
+  /** Where it was, for when it is gone; and the first row that is shown. */
+  readonly index: number;
+  readonly offset: number;
+}
+
+/** What is on top of the pane. */
+export type Overlay =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'help'; readonly offset: number }
+  | { readonly kind: 'detail'; readonly offset: number }
+  | { readonly kind: 'filter' }
+  | { readonly kind: 'ask'; readonly what: AskedFor; readonly typed: string }
+  | { readonly kind: 'confirm'; readonly question: Question; readonly typed: string };
+
+export interface Message {
+  readonly text: string;
+  readonly tone: 'ok' | 'bad' | 'plain';
+}
+
+export interface ViewState {
+  readonly pane: PaneId | 'overview';
+  readonly panes: { readonly [id in PaneId]: PaneState };
+  readonly overlay: Overlay;
+  readonly window: WindowName;
+  readonly tumbling: boolean;
+  readonly paused: boolean;
+  readonly intervalSeconds: number;
+  /** What came of the last key or action; the next key takes it away. */
+  readonly message: Message | null;
+  /** What is being done now. */
+  readonly busy: string | null;
+}
+
+const FRESH: PaneState = {
+  sort: null,
+  reversed: false,
+  filter: '',
+  selected: null,
+  index: 0,
+  offset: 0,
+};
+
+export const initialState = (intervalSeconds: number): ViewState => ({
+  pane: 'overview',
+  panes: Object.fromEntries(PANE_IDS.map((id) => [id, FRESH])) as ViewState['panes'],
+  overlay: { kind: 'none' },
+  window: '1m',
+  tumbling: false,
+  paused: false,
+  intervalSeconds,
+  message: null,
+  busy: null,
+});
+
+/** What a key asks of whoever runs the view. */
+export type Effect =
+  | { readonly kind: 'quit' }
+  | { readonly kind: 'refresh' }
+  | { readonly kind: 'act'; readonly action: TopAction };
+
+export interface KeyContext {
+  readonly snapshot: TopSnapshot;
+  /** Rows of a pane that are on the screen. */
+  readonly page: number;
+  readonly admin: Admin | undefined;
+  readonly memory: OrderMemory;
+}
+
+export interface Reduced {
+  readonly state: ViewState;
+  readonly effect?: Effect;
+}
+
+type Handler = (state: ViewState, context: KeyContext) => Reduced;
+
+const only = (state: ViewState): Reduced => ({ state });
+const show =
+  (pane: PaneId | 'overview'): Handler =>
+  (state) =>
+    only({ ...state, pane });
+const ALL = ['overview', ...PANE_IDS] as const;
+const next =
+  (by: number): Handler =>
+  (state) => {
+    const at = ALL.indexOf(state.pane);
+    return only({ ...state, pane: ALL[(at + by + ALL.length) % ALL.length]! });
+  };
+
+const change = (state: ViewState, by: Partial<PaneState>): ViewState =>
+  state.pane === 'overview'
+    ? state
+    : { ...state, panes: { ...state.panes, [state.pane]: { ...state.panes[state.pane], ...by } } };
+
+export const rowsOf = (
+  state: ViewState,
+  { snapshot, memory }: Pick<KeyContext, 'snapshot' | 'memory'>,
+): readonly unknown[] =>
+  state.pane === 'overview'
+    ? []
+    : (orderedRows(paneOf(state.pane), snapshot, state.panes[state.pane], state.window, memory) ?? []);
+
+/** Where the mark is among these rows: on the row it was put on, else where that was. */
+export function markIn(id: PaneId, { selected, index }: PaneState, rows: readonly unknown[]): number {
+  if (selected === null) return 0;
+  const { key } = paneOf(id);
+  // It has hardly moved since it was looked at.
+  if (rows[index] !== undefined && key(rows[index]) === selected) return index;
+  const found = rows.findIndex((row) => key(row) === selected);
+  return found >= 0 ? found : Math.max(0, Math.min(index, rows.length - 1));
+}
+
+export const firstShown = (offset: number, mark: number, page: number, count: number): number =>
+  Math.max(0, Math.min(Math.max(Math.min(offset, mark), mark - page + 1), Math.max(0, count - page)));
+
+const move =
+  (to: (mark: number, page: number, count: number) => number): Handler =>
+  (state, context) => {
+    const { overlay } = state;
+    if (overlay.kind === 'detail' || overlay.kind === 'help') {
+      const offset = Math.max(0, to(overlay.offset, context.page, 200));
+      return only({ ...state, overlay: { ...overlay, offset } });
+    }
+    if (state.pane === 'overview') return only(state);
+    const rows = rowsOf(state, context);
+    if (rows.length === 0) return only(state);
+    const own = state.panes[state.pane];
+    const mark = markIn(state.pane, own, rows);
+    const index = Math.max(0, Math.min(rows.length - 1, to(mark, context.page, rows.length)));
+    const offset = firstShown(own.offset, index, context.page, rows.length);
+    return only(change(state, { index, offset, selected: paneOf(state.pane).key(rows[index]) }));
+  };
+
+const interval =
+  (by: number): Handler =>
+  (state) => {
+    const now = INTERVALS.findIndex((seconds) => seconds >= state.intervalSeconds);
+    const at = Math.max(0, Math.min(INTERVALS.length - 1, (now < 0 ? INTERVALS.length - 1 : now) + by));
+    const intervalSeconds = INTERVALS[at]!;
+    return only({
+      ...state,
+      intervalSeconds,
+      message: { text: `every ${intervalSeconds} s`, tone: 'plain' },
+    });
+  };
+
+const sort: Handler = (state) => {
+  if (state.pane === 'overview') return only(state);
+  const { columns, sort: own } = paneOf(state.pane);
+  const { sort } = state.panes[state.pane];
+  const now = sort ?? own ?? -1;
+  const column = (now + 1) % columns.length;
+  const text = `sorted by ${columns[column]!.title}`;
+  return only({
+    ...change(state, { sort: column, reversed: false }),
+    message: { text, tone: 'plain' },
+  });
+};
+
+const close = (state: ViewState): ViewState => ({ ...state, overlay: { kind: 'none' } });
+
+const act =
+  (key: ActionKey): Handler =>
+  (state, context) => {
+    if (!context.admin)
+      return only({ ...state, message: { text: 'read-only: start it with --admin', tone: 'bad' } });
+    if (state.busy) return only({ ...state, message: { text: `still busy: ${state.busy}`, tone: 'bad' } });
+    const rows = rowsOf(state, context);
+    const row =
+      state.pane === 'overview' ? undefined : rows[markIn(state.pane, state.panes[state.pane], rows)];
+    return only(offered(state, offer(key, state.pane, row, context.snapshot, context.admin)));
+  };
+
+function offered(state: ViewState, made: ReturnType<typeof offer>): ViewState {
+  if (made.kind === 'refused') return { ...close(state), message: { text: made.why, tone: 'bad' } };
+  if (made.kind === 'ask') return { ...state, overlay: made };
+  return { ...state, overlay: { kind: 'confirm', question: made.question, typed: '' } };
+}
+
+interface Key {
+  readonly keys: readonly string[];
+  readonly help: string;
+  /** In the last row, for as long as there is room; the first come first. */
+  readonly hint?: string;
+  readonly admin?: true;
+  readonly run: Handler;
+}
+
+/** Every key there is: help is made from this list. */
+export const KEYS: readonly Key[] = [
+  {
+    keys: ['?', 'h'],
+    help: 'this help',
+    hint: '? help',
+    run: (state) => only({ ...state, overlay: { kind: 'help', offset: 0 } }),
+  },
+  {
+    keys: ['q', 'ctrl-c'],
+    help: 'quit',
+    hint: 'q quit',
+    run: (state) => ({ state, effect: { kind: 'quit' } }),
+  },
+  { keys: ['tab', 'right'], help: 'next pane', hint: 'tab pane', run: next(1) },
+  { keys: ['shift-tab', 'left'], help: 'pane before', run: next(-1) },
+  { keys: ['0'], help: 'overview', run: show('overview') },
+  ...PANES.map(
+    ({ id, title }, i): Key => ({ keys: [String(i + 1)], help: title.toLowerCase(), run: show(id) }),
+  ),
+  { keys: ['up', 'k'], help: 'row above', run: move((mark) => mark - 1) },
+  { keys: ['down', 'j'], help: 'row below', run: move((mark) => mark + 1) },
+  { keys: ['pageup', 'ctrl-b'], help: 'page above', run: move((mark, page) => mark - page) },
+  { keys: ['pagedown', 'ctrl-f'], help: 'page below', run: move((mark, page) => mark + page) },
+  { keys: ['home', 'g'], help: 'first row', run: move(() => 0) },
+  { keys: ['end', 'G'], help: 'last row', run: move((_, _page, count) => count - 1) },
+  {
+    keys: ['return'],
+    help: 'all of the row under the mark',
+    hint: 'enter detail',
+    run: (state, context) =>
+      rowsOf(state, context).length > 0
+        ? only({ ...state, overlay: { kind: 'detail', offset: 0 } })
+        : only(state),
+  },
+  {
+    keys: ['escape'],
+    help: 'close; then take the filter away',
+    run: (state) => only(change(state, { filter: '' })),
+  },
+  {
+    keys: ['/'],
+    help: 'filter the rows by a text',
+    hint: '/ filter',
+    run: (state) =>
+      state.pane === 'overview'
+        ? only({ ...state, message: { text: 'choose a pane first', tone: 'plain' } })
+        : only({ ...state, overlay: { kind: 'filter' } }),
+  },
+  { keys: ['s'], help: 'sort by the next column', hint: 's sort', run: sort },
+  {
+    keys: ['r'],
+    help: 'reverse the order',
+    run: (state) =>
+      state.pane === 'overview'
+        ? only(state)
+        : only(change(state, { reversed: !state.panes[state.pane].reversed })),
+  },
+  {
+    keys: ['space'],
+    help: 'pause and go on',
+    hint: 'space pause',
+    run: (state) => ({ state: { ...state, paused: !state.paused }, effect: { kind: 'refresh' } }),
+  },
+  { keys: ['+', '='], help: 'look more seldom', hint: '+/- interval', run: interval(1) },
+  { keys: ['-'], help: 'look more often', run: interval(-1) },
+  {
+    keys: ['w'],
+    help: 'rates over the next window: 1 s, 1 m, 5 m, 1 h',
+    hint: 'w window',
+    run: (state) => {
+      const at = WINDOW_NAMES.indexOf(state.window);
+      return only({ ...state, window: WINDOW_NAMES[(at + 1) % WINDOW_NAMES.length]! });
+    },
+  },
+  {
+    keys: ['t'],
+    help: 'the last whole window by the clock (tumbling), or up to now (sliding)',
+    run: (state) => only({ ...state, tumbling: !state.tumbling }),
+  },
+  ...(Object.keys(ACTION_KEYS) as ActionKey[]).map(
+    (key): Key => ({ keys: [key], help: ACTION_KEYS[key], admin: true, run: act(key) }),
+  ),
+];
+
+const BY_KEY = new Map(KEYS.flatMap((row) => row.keys.map((key) => [key, row] as const)));
+
+const isText = (key: string): boolean => key === 'space' || [...key].length === 1;
+const textOf = (key: string): string => (key === 'space' ? ' ' : key);
+const MOST_TYPED = 100;
+
+/** What was typed with one more key. */
+const type = (typed: string, key: string): string =>
+  key === 'backspace'
+    ? [...typed].slice(0, -1).join('')
+    : key === 'ctrl-u'
+      ? ''
+      : isText(key) && typed.length < MOST_TYPED
+        ? typed + textOf(key)
+        : typed;
+
+/** The next state after a key: `up`, `return`, `ctrl-c`, `space`, or a character as it is. */
+export function reduce(before: ViewState, key: string, context: KeyContext): Reduced {
+  const state = { ...before, message: null };
+  const { overlay } = state;
+  if (key === 'ctrl-c') return { state, effect: { kind: 'quit' } };
+  switch (overlay.kind) {
+    case 'filter': {
+      if (state.pane === 'overview' || key === 'return') return only(close(state));
+      if (key === 'escape') return only(close(change(state, { filter: '' })));
+      const filter = type(state.panes[state.pane].filter, key);
+      return only(change(state, { filter, offset: 0, index: 0, selected: null }));
+    }
+    case 'ask':
+      if (key === 'escape') return only(close(state));
+      if (key === 'return') return only(offered(state, asked(overlay.what, overlay.typed, context.snapshot)));
+      return only({ ...state, overlay: { ...overlay, typed: type(overlay.typed, key) } });
+    case 'confirm':
+      return confirm(state, overlay, key, context.admin);
+    case 'help':
+    case 'detail': {
+      if (key === 'q' || key === 'escape' || key === 'return' || key === '?') return only(close(state));
+      const row = BY_KEY.get(key);
+      const moves = ['up', 'k', 'down', 'j', 'pageup', 'pagedown', 'home', 'g', 'space', '+', '-', 'w', 't'];
+      return row && moves.includes(key) ? row.run(state, context) : only(state);
+    }
+    case 'none': {
+      const row = BY_KEY.get(key);
+      return row ? row.run(state, context) : only(state);
+    }
+  }
+}
+
+/** A production cluster's name is typed; else it is one key. Anything but a yes is a no. */
+function confirm(
+  state: ViewState,
+  overlay: Overlay & { kind: 'confirm' },
+  key: string,
+  admin: Admin | undefined,
+): Reduced {
+  const { question, typed } = overlay;
+  const go: Reduced = {
+    state: { ...close(state), busy: question.text.replace(/\?.*/, '') },
+    effect: { kind: 'act', action: question.action },
+  };
+  const no = only({
+    ...close(state),
+    message: { text: 'not confirmed: nothing was changed', tone: 'plain' },
+  });
+  const name = admin?.production;
+  if (name === undefined) return key === 'y' || key === 'Y' ? go : no;
+  if (key === 'escape') return no;
+  if (key === 'return') return typed === name ? go : no;
+  return only({ ...state, overlay: { ...overlay, typed: type(typed, key) } });
+}

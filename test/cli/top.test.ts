@@ -1,0 +1,192 @@
+import { execFileSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+import type { ClusterStatus } from '../../src/engine/admin/status.ts';
+import type { TopSnapshot } from '../../src/engine/admin/top/snapshot.ts';
+import { follow } from '../../src/engine/social/follows.ts';
+import { feedctl, json, testRole } from '../support/cli.ts';
+import { testCluster } from '../support/cluster.ts';
+import { testClient } from '../support/gateways.ts';
+import { openProxy } from '../support/proxy.ts';
+import { findServer } from '../support/server.ts';
+import { httpClient } from '../support/spawnedCluster.ts';
+import { openTerminal, type Terminal } from '../support/tmux.ts';
+
+const BINARY = fileURLToPath(new URL('../../bin/run.js', import.meta.url));
+const POSTS = 30;
+const FOLLOWERS = 4;
+const UNLIMITED = { FEEDCTL_USER_LIMIT: '0', FEEDCTL_USER_WRITE_LIMIT: '0', FEEDCTL_IP_LIMIT: '0' };
+
+const tmux = await findServer('tmux');
+
+/** Sum of a metric over its labels. */
+async function metric(url: string, name: string, labels = ''): Promise<number> {
+  const text = await (await fetch(new URL('/metrics', url))).text();
+  const rows = text.split('\n').filter((row) => row.startsWith(name) && row.includes(labels));
+  return rows.reduce((sum, row) => sum + Number(row.split(' ').at(-1)), 0);
+}
+
+test('after a run of known size top, status and /metrics say what was done; then the roles are gone, and so is it', {
+  timeout: 120_000,
+}, async () => {
+  const cluster = await testCluster();
+  const at = { env: { FEEDCTL_DATABASE_URL: cluster.url, ...UNLIMITED } };
+  const worker = await testRole(['worker', 'start', '--metrics-port', '0'], at);
+  const gateway = await testRole(['gateway', 'start', '--port', '0'], at);
+  const { metricsUrl } = JSON.parse(worker.stdout()) as { metricsUrl: string };
+  const { gatewayUrl } = JSON.parse(gateway.stdout()) as { gatewayUrl: string };
+  const users = await cluster.users(FOLLOWERS + 1);
+  const [author, ...followers] = users as [number, ...number[]];
+  for (const followerId of followers) await follow(cluster, { followerId, followeeId: author });
+  await cluster.settled();
+  const client = await testClient(cluster, followers[0]!);
+  await client.open(gatewayUrl);
+  const http = httpClient(gatewayUrl, (await testClient(cluster, author)).token);
+  for (let n = 0; n < POSTS; n += 1) await http.post(`post ${n}`);
+
+  const rows = POSTS * FOLLOWERS;
+  let snapshot: TopSnapshot | undefined;
+  const counts = (rates: ClusterStatus['rates']) =>
+    Object.fromEntries(Object.entries(rates).map(([name, rate]) => [name, rate.sliding['1h'].count]));
+  const done = { created: POSTS, planned: POSTS, merged: 0, deliveries: rows, pushed: POSTS, errors: 0 };
+  await expect
+    .poll(
+      async () => {
+        snapshot = await json<TopSnapshot>(['top'], at);
+        return counts(snapshot.figures!.rates);
+      },
+      { timeout: 60_000, interval: 200 },
+    )
+    .toEqual(done);
+  const status = await json<ClusterStatus>(['status'], at);
+  expect(counts(status.rates)).toEqual(done);
+  expect(await metric(metricsUrl, 'feedctl_fanout_rows_total')).toBe(rows);
+  expect(await metric(metricsUrl, 'feedctl_events_planned_total', 'post.created')).toBe(POSTS);
+  expect(await metric(gatewayUrl, 'feedctl_gateway_pushed_total')).toBe(POSTS);
+  expect(status.latencyMs['1h']!.rows).toBe(rows);
+  const { figures, health, workers, gateways, backlog } = snapshot!;
+  expect(figures).toMatchObject({ processes: 2, sockets: 1 });
+  expect(figures!.series.deliveries.reduce((sum, count) => sum + count, 0)).toBeLessThanOrEqual(rows);
+  expect(figures!.latencyMs['1h']!.p50).toBeLessThanOrEqual(figures!.latencyMs['1h']!.p99);
+  expect(health).toEqual({ state: 'ok', problems: [] });
+  expect([workers!.length, gateways!.length, gateways![0]!.sockets]).toEqual([1, 1, 1]);
+  expect(workers![0]!.rowsWritten).toBeLessThanOrEqual(rows);
+  expect(backlog).toMatchObject({ messages: 0, etaSeconds: 0, deadLetters: 0 });
+
+  // No terminal: one snapshot, whatever is not there.
+  const once = await feedctl(['top', '--once'], at);
+  expect({ status: once.status, stderr: once.stderr }).toEqual({ status: 0, stderr: '' });
+  expect(once.stdout).toMatch(/^feedctl top local ● ok/);
+  expect(once.stdout).toContain('online 1');
+  for (const role of [worker, gateway]) {
+    role.child.kill('SIGTERM');
+    await role.ended;
+  }
+  const gone = await json<TopSnapshot>(['top'], at);
+  expect(gone.figures).toMatchObject({ processes: 0, sockets: 0 });
+  expect(counts(gone.figures!.rates).deliveries).toBe(0);
+  expect(gone.health).toEqual({ state: 'down', problems: ['no worker runs', 'no gateway runs'] });
+});
+
+test('what cannot be is refused, and a database that is away is shown', async () => {
+  const usage = await feedctl(['top', '--interval', '0.1', '--json']);
+  expect(usage.status).toBe(2);
+  expect(JSON.parse(usage.stdout)).toMatchObject({ error: { code: 'USAGE' } });
+  const admin = await feedctl(['top', '--admin']);
+  expect(admin.status).toBe(2);
+  expect(admin.stderr).toContain('--admin needs a terminal');
+  const away = await feedctl(['top', '--json'], {
+    env: { FEEDCTL_DATABASE_URL: 'postgres://feeds@127.0.0.1:1/feeds' },
+  });
+  expect(away.status).toBe(0);
+  const { health, figures } = JSON.parse(away.stdout) as TopSnapshot;
+  expect(health.state).toBe('down');
+  expect(health.problems[0]).toContain('DATABASE_UNREACHABLE');
+  expect(figures).toBeNull();
+});
+
+describe.skipIf(!tmux)('at a terminal', () => {
+  /** Around it: how it ended, and how it left the terminal. */
+  const around = (node: string, flags = '') =>
+    `"${process.execPath}" ${node} "${BINARY}" top ${flags}; echo "exit $?"; stty -a | tr ' ' '\\n' | grep -xE -e '-?(icanon|echo);?'; exec cat`;
+  const open = (url: string, node = '', flags = '', size = { columns: 80, rows: 24 }) =>
+    openTerminal(tmux!, around(node, flags), {
+      ...size,
+      env: {
+        ...{ FEEDCTL_DATABASE_URL: url, XDG_CONFIG_HOME: '/nonexistent', NO_COLOR: '1' },
+        ...{ PATH: process.env.PATH ?? '', CI: '1' },
+      },
+    });
+  const restored = async (terminal: Terminal, status: number) => {
+    await terminal.shows(new RegExp(`exit ${status}\\s+icanon\\s+echo`));
+    expect(await terminal.ask('#{alternate_on} #{cursor_flag}')).toBe('0 1');
+    expect((await terminal.rows()).join('\n')).not.toContain('feedctl top local');
+  };
+  /** Of the node process below the shell. */
+  const pidOf = async (terminal: Terminal): Promise<number> => {
+    const shell = await terminal.ask('#{pane_pid}');
+    return Number(execFileSync('pgrep', ['-P', shell], { encoding: 'utf8' }).trim());
+  };
+  test('keys, a cluster that changes, a database that goes and comes, and every way out', {
+    timeout: 120_000,
+  }, async () => {
+    const cluster = await testCluster();
+    const proxy = await openProxy(cluster.url);
+    const at = { env: { FEEDCTL_DATABASE_URL: cluster.url } };
+    const [, terminal, interrupted, terminated, crashed] = await Promise.all([
+      testRole(['worker', 'start'], at),
+      open(proxy.url, '', '--admin --interval 0.5'),
+      open(cluster.url),
+      open(cluster.url),
+      open(
+        cluster.url,
+        `--import 'data:text/javascript,process.on("SIGUSR2",()=>{throw new Error("planted fault")})'`,
+      ),
+    ]);
+    await terminal.shows('WORKERS 1');
+    await terminal.shows('! no gateway runs');
+    // Under CI too, and without colours.
+    await terminal.type('2');
+    await terminal.shows('2 Workers 1');
+    await terminal.type('/', 'z', 'z');
+    await terminal.shows('nothing matches "zz"');
+    await terminal.type('Escape', 'Enter');
+    await terminal.shows('rows written');
+    await terminal.type('Escape');
+    await terminal.shows('› ');
+    await terminal.type('1', 'P');
+    await terminal.shows('Pause the live lane');
+    await terminal.type('n');
+    await terminal.shows('not confirmed: nothing was changed');
+    await terminal.type('P', 'y');
+    await terminal.shows('the live lane is paused; 1 of 1 worker(s)');
+    await terminal.shows('! the live lane is paused by');
+    const { rows } = await cluster.db.query<{ paused_at: Date | null }>(
+      "select paused_at from fanout_lanes where lane = 'live'",
+    );
+    expect(rows[0]!.paused_at).not.toBeNull();
+    await terminal.type('P', 'y');
+    await terminal.shows('the live lane goes on');
+
+    proxy.cut();
+    await terminal.shows(/▼ DOWN.* as of [\s\S]*! DATABASE_UNREACHABLE/);
+    proxy.open();
+    await terminal.shows(/▼ DOWN +ADMIN[\s\S]*! no gateway runs/);
+    await terminal.resize(60, 20);
+    await terminal.shows(' 0  1 Queues 5  2  3  4  5  6  7  8');
+    expect((await terminal.rows()).length).toBe(20);
+    await terminal.type('?');
+    await terminal.shows('this help');
+    await terminal.type('Escape', 'q');
+    await restored(terminal, 0);
+
+    for (const other of [interrupted, terminated, crashed]) await other.shows('WORKERS 1');
+    await interrupted.type('C-c');
+    await restored(interrupted, 0);
+    process.kill(await pidOf(terminated), 'SIGTERM');
+    await restored(terminated, 0);
+    process.kill(await pidOf(crashed), 'SIGUSR2');
+    await restored(crashed, 1);
+    expect((await crashed.rows()).join('\n')).toContain('planted fault');
+  });
+});

@@ -13,10 +13,11 @@ export function unknownCommand(
   const firstFlag = argv.findIndex((arg) => arg.startsWith('-'));
   const words = firstFlag === -1 ? [...argv] : argv.slice(0, firstFlag);
   if (words.length === 0)
-    return new FeedctlError('USAGE', 'no command was given', {
-      cause,
-      suggestions: ['See `feedctl --help`.'],
-    });
+    return new FeedctlError(
+      'USAGE',
+      firstFlag === -1 ? 'no command was given' : `\`${argv[0]}\` is before the command, which comes first`,
+      { cause, suggestions: ['Put flags behind it: `feedctl COMMAND --flag`.', 'See `feedctl --help`.'] },
+    );
   const commands = commandIds.map((id) => id.split(':'));
   // Words behind a command without arguments are taken for a part of its name.
   const command = commands.find((name) => name.every((part, at) => part === words[at]))?.join(' ');

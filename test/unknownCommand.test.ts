@@ -33,6 +33,13 @@ test('a command with too much behind it is not unknown', () => {
   expect(said('status now')).toEqual(['USAGE', 'See `feedctl status --help`.']);
 });
 
-test('no command at all', () => {
-  expect(said('--json')).toEqual(['USAGE', 'See `feedctl --help`.']);
+test('flags come behind the command', () => {
+  expect(unknownCommand(['--json', 'status'], IDS, undefined).message).toBe(
+    '`--json` is before the command, which comes first',
+  );
+  expect(said('--json')).toEqual([
+    'USAGE',
+    'Put flags behind it: `feedctl COMMAND --flag`.',
+    'See `feedctl --help`.',
+  ]);
 });

@@ -1,7 +1,7 @@
 import type { Above, QueueDetail, QueueRow } from '../engine/admin/queues.ts';
 import { formatCount, formatDuration } from './format.ts';
 import { describeComposition } from './messages.ts';
-import { renderTable } from './table.ts';
+import { renderTable, type TableOptions } from './table.ts';
 
 const rate = (perSecond: number | null): string =>
   perSecond === null ? '' : perSecond < 10 ? String(perSecond) : formatCount(perSecond);
@@ -16,7 +16,7 @@ export const formatEta = ({ paused, ready, unacked, inPerSecond, etaSeconds }: Q
 };
 
 /** Gateways' queues are named by their ids, which are long. */
-export const queuesTable = (queues: readonly QueueRow[], options: { borders: boolean }): string =>
+export const queuesTable = (queues: readonly QueueRow[], options: TableOptions): string =>
   renderTable(
     ['queue', 'ready', 'unacked', 'in/s', 'out/s', 'oldest', 'empty in', 'dead letters'],
     queues.map((row) => [

@@ -153,3 +153,22 @@ test('a production cluster wants its name before any change, and --yes is not en
   expect(await json(['user', 'create', '--id', '8', '--context-name', 'prod'], at)).toMatchObject({ id: 8 });
   await json(['context', 'remove', 'prod', '--yes', '--context-name', 'prod'], at);
 });
+
+test.skipIf(process.platform !== 'linux')('a terminal of 60 columns is not written past', async () => {
+  const url = 'postgres://feeds@database.staging.example/feeds';
+  const env = { XDG_CONFIG_HOME: await temporaryDirectory(), NO_COLOR: '1' };
+  await json(['context', 'add', 'narrow', '--database-url', url], { env });
+  const terminal = (columns: number, ...args: string[]) =>
+    feedctl(args, {
+      env: { ...env, NODE: process.execPath, COLUMNS_OF_IT: String(columns) },
+      executable: 'sh',
+      node: ['-c', 'exec script -qec "stty cols $COLUMNS_OF_IT && \\"$NODE\\" \\"$0\\" $*" /dev/null'],
+    });
+  const lines = ({ stdout }: { stdout: string }) => stdout.trimEnd().split('\r\n');
+  expect(lines(await terminal(120, 'context', 'list'))[0]).toMatch(/^┌/);
+  const narrow = lines(await terminal(60, 'context', 'list'));
+  expect(Math.max(...narrow.map((line) => line.length))).toBeLessThanOrEqual(60);
+  expect(narrow).toContain(`database    ${url}`);
+  const refusal = await terminal(60, 'context', 'list', '--nonsense');
+  expect(refusal).toMatchObject({ status: 2, stdout: expect.not.stringContaining('\u001b') });
+});

@@ -96,6 +96,10 @@ test('a replay that is killed is interrupted, and goes on by its number to the e
   expect(changed.stderr).toMatch(/not the file that it began with \(OPERATION_INPUT_CHANGED\)/);
   await copyFile(DEMO_ACTIVITY, activity);
 
+  const planned = await json(['operation', 'resume', `${id}`, '--dry-run', ...cluster.at]);
+  expect(planned).toMatchObject({ dryRun: true });
+  expect(await show(id)).toMatchObject({ state: 'interrupted', runs: 1 });
+
   const { posts } = await json<{ posts: number }>(['operation', 'resume', `${id}`, ...cluster.at]);
   expect(posts).toBeLessThan(20_000);
   expect(await show(id)).toMatchObject({

@@ -1,16 +1,18 @@
 import type { Command } from '@oclif/core';
 import { BaseCommand } from '../../baseCommand.ts';
-import { operationArg } from '../../flags.ts';
+import { dryRunFlag, operationArg } from '../../flags.ts';
 import { oneLine } from '../../ui/format.ts';
 
 export default class OperationResume extends BaseCommand {
   static override summary = 'Go on with an operation that was interrupted, or that failed';
   static override description =
-    'Runs its command again with the same arguments, on what was noted; prints and exits as that command does. Refused where a file it reads is gone or has changed.';
+    'Runs its command again with the same arguments, on what was noted; prints and exits as that command does. Refused where a file it reads is gone or has changed. --dry-run is that of its command: what this would do from the beginning.';
   static override args = { id: operationArg() };
+  static override flags = { 'dry-run': dryRunFlag };
   static override examples = [
     '<%= config.bin %> operation resume 12',
     '<%= config.bin %> operation resume 12 --json',
+    '<%= config.bin %> operation resume 12 --dry-run',
   ];
 
   async run(): Promise<void> {
@@ -18,10 +20,12 @@ export default class OperationResume extends BaseCommand {
     const { resumption } = await import('../../engine/admin/operations.ts');
     const { command, args: own, key } = await this.withCluster(flags, ({ db }) => resumption(db, args.id));
     const found = this.config.findCommand(command, { must: true });
-    this.logToStderr(`Going on with \`${oneLine([...command.split(':'), ...own].join(' '), 200)}\``);
+    const going = flags['dry-run'] ? 'Would go' : 'Going';
+    this.logToStderr(`${going} on with \`${oneLine([...command.split(':'), ...own].join(' '), 200)}\``);
     await this.config.runCommand(command, [
       ...this.#global(flags),
       ...confirmed(found.flags, own, key),
+      ...(flags['dry-run'] ? ['--dry-run'] : []),
       ...own,
     ]);
   }

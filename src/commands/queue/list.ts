@@ -8,6 +8,7 @@ import { formatCount, formatDuration } from '../../ui/format.ts';
 import { laneNotes } from '../../ui/lanes.ts';
 import { aboveLine, detailLines, queuesTable } from '../../ui/queues.ts';
 import { openRepaint } from '../../ui/repaint.ts';
+import type { TableOptions } from '../../ui/table.ts';
 
 /** Messages of each queue that --detail looks into. */
 const LOOKED_INTO = 200;
@@ -70,7 +71,7 @@ export default class QueueList extends BaseCommand {
       };
       const limited = limits.maxReady !== undefined || limits.maxAgeMs !== undefined;
       const above = limited ? aboveLimits(view.queues, limits) : undefined;
-      this.log(textOf(view, Boolean(process.stdout.isTTY)));
+      this.log(textOf(view, { borders: Boolean(process.stdout.isTTY) }));
       for (const line of detailLines(details ?? [])) this.log(line);
       for (const one of above ?? []) this.logToStderr(aboveLine(one));
       if (above && above.length > 0) process.exitCode = 1;
@@ -107,7 +108,8 @@ export default class QueueList extends BaseCommand {
       const left = view.queues.reduce((sum, row) => sum + row.ready + row.unacked, 0);
       most = Math.max(most, left);
       if (flags.watch && this.jsonEnabled()) process.stdout.write(`${JSON.stringify(view)}\n`);
-      else if (flags.watch) repaint(textOf(view, Boolean(process.stdout.isTTY)));
+      // A line for each field would not fit on the screen.
+      else if (flags.watch) repaint(textOf(view, { borders: Boolean(process.stdout.isTTY), rowsOnly: true }));
       else {
         progress.update({ done: most - left, total: most, unit: 'messages' });
         const notes = laneNotes(view.lanes).join('\n');
@@ -132,11 +134,11 @@ export default class QueueList extends BaseCommand {
     this.log(
       outcome === 'empty'
         ? `Empty after ${formatDuration(seconds())}.`
-        : textOf(view, Boolean(process.stdout.isTTY)),
+        : textOf(view, { borders: Boolean(process.stdout.isTTY) }),
     );
     return { ...view, seconds: seconds() };
   }
 }
 
-const textOf = (view: QueueView, borders: boolean): string =>
-  [queuesTable(view.queues, { borders }), ...laneNotes(view.lanes)].join('\n');
+const textOf = (view: QueueView, options: TableOptions): string =>
+  [queuesTable(view.queues, options), ...laneNotes(view.lanes)].join('\n');

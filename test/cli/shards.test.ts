@@ -236,6 +236,8 @@ describe.skipIf(!there)('on Citus', () => {
     expect(outcome.stderr).toContain(`it is at ${first!.node}`);
     const at1 = async () => (await json<ShardList>(['shards', 'list'], at)).shards[0]!.node;
     expect(await at1()).toBe(first!.node);
+    // The coordinator may show the session whose move was undone for a moment longer.
+    await waitUntil(async () => (await json<ShardStatus>(['shards', 'status'], at)).active.length === 0);
     expect(await json([...move, '--yes'], at)).toMatchObject({ moved: true });
     expect(await at1()).toBe(third);
     expect(await json([...move, '--yes'], at)).toMatchObject({ moved: false });

@@ -24,27 +24,16 @@ export const dryRunFlag = Flags.boolean({
 });
 export const yesFlag = Flags.boolean({ char: 'y', description: 'do not ask' });
 
-/** A user, or undefined for all: "all" is never the default, it has to be said. */
-export function oneOrAll(user: number | undefined, all = false): number | undefined {
-  if ((user === undefined) !== all) {
-    throw new FeedctlError(
-      'USAGE',
-      all ? 'pass a user or --all, not both' : 'whose feed? Pass a user, or --all for every one',
-    );
-  }
-  return user;
-}
-
-/** A user, or undefined where --all or --file says whom: exactly one of the three. */
+/** A user, or undefined where one of the other ways says whom. `others`: flags by name. Throws USAGE unless it is exactly one. */
 export function oneOfUsers(
   user: number | undefined,
-  { all = false, file }: { all?: boolean | undefined; file?: string | undefined },
+  others: Readonly<Record<string, unknown>>,
 ): number | undefined {
-  if ([user !== undefined, all, file !== undefined].filter(Boolean).length !== 1)
-    throw new FeedctlError(
-      'USAGE',
-      'whose feed? Pass a user, --file, or --all for every one, and one of them',
-    );
+  const given = [user, ...Object.values(others)].filter((value) => value !== undefined && value !== false);
+  if (given.length !== 1) {
+    const flags = Object.keys(others).map((name) => `--${name}`);
+    throw new FeedctlError('USAGE', `whose feed? Pass a user or ${flags.join(' or ')}, and one of them`);
+  }
   return user;
 }
 

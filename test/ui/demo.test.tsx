@@ -76,6 +76,7 @@ const RESULT: DemoResult = {
   verify: {
     checked: 61_045,
     mismatched: 0,
+    users: [],
     missing: 0,
     strangers: 0,
     orphans: 0,

@@ -1,6 +1,6 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../baseCommand.ts';
-import { dryRunFlag, oneOrAll, userArg, yesFlag } from '../../flags.ts';
+import { dryRunFlag, oneOfUsers, userArg, yesFlag } from '../../flags.ts';
 
 export default class CacheClear extends BaseCommand {
   static override summary = 'Have feeds read from the database again, everywhere';
@@ -19,7 +19,7 @@ export default class CacheClear extends BaseCommand {
 
   async run(): Promise<{ userId: number | null; cleared: boolean; dryRun: boolean }> {
     const { args, flags } = await this.parse(CacheClear);
-    const userId = oneOrAll(args.user, flags.all);
+    const userId = oneOfUsers(args.user, { all: flags.all });
     const dryRun = flags['dry-run'];
     const what = userId === undefined ? 'every cached feed' : `the cached feed of user ${userId}`;
     const { clearCache } = await import('../../engine/admin/cacheAdmin.ts');

@@ -11,7 +11,7 @@ export default class EventsRedispatch extends BaseCommand {
   static override summary =
     'Plan events of the log once more: after a purge, or where posts are missing in feeds';
   static override description =
-    'In the bulk lane, oldest first. Rows that are there stay as they are, follows and deletions become what is true now, and no socket is told, so that it may be done any number of times. --from and --to are the time of the event, which of an imported post is that of the import; --posted-from and --posted-to are the time that a post has itself, and leave only events of posts. Both may be given: then both hold. After Ctrl-C (exit 3) --from-id goes on where it stopped.';
+    'In the bulk lane, oldest first. Rows that are there stay as they are, follows and deletions become what is true now, and no socket is told, so that it may be done any number of times. --from and --to are the time of the event, which of an imported post is that of the import; --posted-from and --posted-to are the time that a post has itself, and leave only events of posts. Both may be given: then both hold. It is an operation: after Ctrl-C (exit 3) the same command goes on where it stopped, in the range that it began with, and so does `operation resume`.';
   static override flags = {
     from: timeFlag({ description: 'events of that time and later', exclusive: ['from-id'] }),
     'from-id': Flags.string({ description: 'this event and later ones' }),
@@ -31,7 +31,7 @@ export default class EventsRedispatch extends BaseCommand {
   ];
 
   async run(): Promise<Redispatched> {
-    const { flags } = await this.parse(EventsRedispatch);
+    const { flags, raw } = await this.parse(EventsRedispatch);
     const { from, 'from-id': fromId, 'posted-from': postedFrom, 'posted-to': postedTo } = flags;
     if (!from && !fromId && !postedFrom)
       throw new FeedctlError('USAGE', 'from when on? Pass --from, --from-id or --posted-from');
@@ -48,12 +48,17 @@ export default class EventsRedispatch extends BaseCommand {
     };
     if (range.to <= range.from || posts.to <= posts.from)
       throw new FeedctlError('USAGE', 'it ends before it begins');
-    const { redispatchEvents } = await import('../../engine/admin/redispatch.ts');
+    const asked = raw
+      .filter((token) => token.type === 'flag' && RANGE_FLAGS.has(token.flag))
+      .map((token) => `${(token as { flag: string }).flag}=${token.input}`)
+      .sort();
+    const { redispatch } = await import('../../engine/admin/redispatch.ts');
     const progress = this.progress('dispatching');
-    const { signal } = this;
+    const { signal, onResume } = this;
     const result = await this.withCluster(flags, (cluster) =>
-      redispatchEvents(cluster, range, {
+      redispatch(cluster, asked.join(' '), range, {
         signal,
+        onResume,
         dryRun: flags['dry-run'],
         ...(flags.rate !== undefined && { rate: flags.rate }),
         onProgress: (done, total) => progress.update({ done, total, unit: 'events' }),
@@ -66,11 +71,14 @@ export default class EventsRedispatch extends BaseCommand {
         `Dispatched ${formatCount(result.events)} event(s) again in ${formatDuration(result.seconds)}.`,
       );
     if (result.nextId !== null) {
-      this.logToStderr(`Stopped: go on with --from-id ${result.nextId}`);
+      this.logToStderr(`Stopped before event ${result.nextId}: the same command goes on there.`);
       process.exitCode = 3;
     }
     return result;
   }
 }
+
+/** Those that say which events. */
+const RANGE_FLAGS = new Set(['from', 'from-id', 'to', 'to-id', 'posted-from', 'posted-to', 'author', 'type']);
 
 const idAt = (time: Date): number => Math.max(1, firstIdAt(time.getTime()));

@@ -24,7 +24,7 @@ export default class FeedRebuild extends BaseCommand {
 
   async run(): Promise<RebuildResult> {
     const { args, flags } = await this.parse(FeedRebuild);
-    const user = oneOfUsers(args.user, flags);
+    const user = oneOfUsers(args.user, { all: flags.all, file: flags.file });
     const { rebuild } = await import('../../engine/feed/rebuild.ts');
     const { rebuildMany } = await import('../../engine/admin/rebuildFeeds.ts');
     const dryRun = flags['dry-run'];

@@ -2,13 +2,13 @@ import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../baseCommand.ts';
 import type { TrimResult } from '../../engine/feed/trim.ts';
 import { FEED_LIMIT } from '../../engine/model/feed.ts';
-import { dryRunFlag, oneOrAll, userArg } from '../../flags.ts';
+import { dryRunFlag, oneOfUsers, userArg } from '../../flags.ts';
 import { formatCount, formatDuration } from '../../ui/format.ts';
 
 export default class FeedTrim extends BaseCommand {
   static override summary = 'Bound materialized feeds to their newest rows';
   static override description =
-    'Readers notice nothing: what is older is read from the posts themselves. Workers do this by themselves too.';
+    'Readers notice nothing: what is older is read from the posts themselves. Workers do this by themselves too. With --all it is an operation: after Ctrl-C (exit 3) the same command goes on.';
   static override args = { user: userArg({ description: 'whose feed' }) };
   static override flags = {
     all: Flags.boolean({ description: 'every feed' }),
@@ -22,19 +22,20 @@ export default class FeedTrim extends BaseCommand {
 
   async run(): Promise<TrimResult> {
     const { args, flags } = await this.parse(FeedTrim);
-    const user = oneOrAll(args.user, flags.all);
-    const { trim } = await import('../../engine/feed/trim.ts');
+    const user = oneOfUsers(args.user, { all: flags.all });
+    const [{ trim }, { trimAll }] = await Promise.all([
+      import('../../engine/feed/trim.ts'),
+      import('../../engine/admin/trimFeeds.ts'),
+    ]);
     const progress = this.progress('trimming');
-    const { signal } = this;
+    const { signal, onResume } = this;
+    const how = { keep: flags.keep, dryRun: flags['dry-run'], signal };
+    const onProgress = (done: number, items: number) =>
+      progress.update({ done, unit: 'feeds', note: `${formatCount(items)} rows` });
     const result = await this.withCluster(flags, (cluster) =>
-      trim(cluster.db, user, {
-        signal,
-        changes: cluster.changes,
-        keep: flags.keep,
-        dryRun: flags['dry-run'],
-        onProgress: (done, items) =>
-          progress.update({ done, unit: 'feeds', note: `${formatCount(items)} rows` }),
-      }),
+      user === undefined
+        ? trimAll(cluster, { ...how, onProgress, onResume })
+        : trim(cluster.db, user, { ...how, changes: cluster.changes }),
     ).finally(() => progress.end());
     const what = flags['dry-run'] ? 'Would trim' : 'Trimmed';
     this.log(

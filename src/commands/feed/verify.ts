@@ -1,40 +1,46 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../baseCommand.ts';
 import type { VerifyResult } from '../../engine/feed/verify.ts';
-import { oneOrAll, userArg } from '../../flags.ts';
+import { oneOfUsers, userArg } from '../../flags.ts';
 import { formatCount } from '../../ui/format.ts';
 import { renderTable } from '../../ui/table.ts';
+
+/** Each is compared by statements of its own: whoever wants more is served quicker by --all. */
+const MOST_SAMPLED = 10_000;
 
 export default class FeedVerify extends BaseCommand {
   static override summary = 'Compare feeds with what the follows and posts say';
   static override description =
-    'Compares above the floor of each feed. missing and strangers: rows, and entries of cached feeds. orphans: rows of posts that are deleted, merged, or never were. duplicates: repeats in a cached feed. stale: texts in Redis of posts that are deleted or edited, with --all of every post. asymmetric: follows that one side alone knows. Exits 1 where something differs and was not repaired. With posts on their way, a feed may differ for a moment.';
+    'Compares above the floor of each feed, and names the first 20 that differ. missing and strangers: rows, and entries of cached feeds. orphans: rows of posts that are deleted, merged, or never were. duplicates: repeats in a cached feed. stale: texts in Redis of posts that are deleted or edited, with --all of every post. asymmetric: follows that one side alone knows. Exits 1 where something differs and was not repaired. With posts on their way, a feed may differ for a moment.';
   static override args = { user: userArg({ description: 'whose feed' }) };
   static override flags = {
     all: Flags.boolean({ description: 'every feed' }),
+    sample: Flags.integer({ description: 'so many feeds at random', min: 1, max: MOST_SAMPLED }),
     repair: Flags.boolean({ description: 'rebuild the feeds that differ, and mend what else does' }),
   };
   static override examples = [
     '<%= config.bin %> feed verify 42',
+    '<%= config.bin %> feed verify --sample 1000',
     '<%= config.bin %> feed verify --all --repair --json',
   ];
 
   async run(): Promise<VerifyResult> {
     const { args, flags } = await this.parse(FeedVerify);
-    const user = oneOrAll(args.user, flags.all);
-    const { verify } = await import('../../engine/feed/verify.ts');
+    const user = oneOfUsers(args.user, { all: flags.all, sample: flags.sample });
+    const { sampleUsers, verify } = await import('../../engine/feed/verify.ts');
     const progress = this.progress('verifying');
     const { signal } = this;
-    const result = await this.withCluster(flags, (cluster) =>
-      verify(cluster.db, user, {
+    const result = await this.withCluster(flags, async (cluster) => {
+      const users = flags.sample === undefined ? user : await sampleUsers(cluster.db, flags.sample);
+      return verify(cluster.db, users, {
         signal,
         changes: cluster.changes,
         ...(cluster.sharedCache && { cache: cluster.sharedCache }),
         repair: flags.repair,
         onProgress: (done, total, bad) =>
           progress.update({ done, total, unit: 'feeds', note: `${formatCount(bad)} differ` }),
-      }),
-    ).finally(() => progress.end());
+      });
+    }).finally(() => progress.end());
     const names = [
       'checked',
       'mismatched',
@@ -51,6 +57,10 @@ export default class FeedVerify extends BaseCommand {
         borders: Boolean(process.stdout.isTTY),
       }),
     );
+    if (result.mismatched > 0) {
+      const more = result.mismatched > result.users.length ? ', …' : '';
+      this.log(`Feeds that ${flags.repair ? 'differed' : 'differ'}: ${result.users.join(', ')}${more}`);
+    }
     if (result.mismatched + result.stale + result.asymmetric > result.repaired) process.exitCode = 1;
     return result;
   }

@@ -17,6 +17,13 @@ export interface TrimResult {
   readonly seconds: number;
 }
 
+/** Feeds of users up to and with `after` are done. */
+export interface TrimProgress {
+  readonly after: number;
+  readonly users: number;
+  readonly items: number;
+}
+
 /**
  * Bounds materialized feeds to their newest `keep` rows; what is older is read from the posts from then on.
  * `userId` undefined: every feed with more than `longerThan` rows. Throws USER_NOT_FOUND or INTERRUPTED.
@@ -31,13 +38,16 @@ export async function trim(
     dryRun?: boolean;
     signal?: AbortSignal;
     onProgress?: (users: number, items: number) => void;
+    /** Of every feed: what an earlier run has done. */
+    earlier?: TrimProgress | undefined;
+    /** After each chunk. */
+    note?: (progress: TrimProgress) => Promise<void>;
   } = {},
 ): Promise<TrimResult> {
   const startedAt = performance.now();
   const { changes = notifiedChanges } = options;
   const keep = options.keep ?? FEED_LIMIT;
-  let users = 0;
-  let items = 0;
+  let { after, users, items } = options.earlier ?? { after: 0, users: 0, items: 0 };
   const chunk = async (ids: number[]) => {
     const work = async (session: Session) => {
       const removed = await trimFeeds(session, ids, keep);
@@ -55,13 +65,14 @@ export async function trim(
     await chunk([userId]);
   } else {
     const topology = await db.topology();
-    for (let after = 0; ; ) {
+    for (;;) {
       if (options.signal?.aborted)
         throw new FeedctlError('INTERRUPTED', `the trim was interrupted after ${users} feeds`);
       const ids = await longFeeds(db, options.longerThan ?? keep, after, USERS_A_TRANSACTION);
       if (ids.length === 0) break;
       for (const group of topology.group(ids, (id) => id)) await chunk(group);
       after = ids.at(-1)!;
+      await options.note?.({ after, users, items });
     }
   }
   return { users, items, seconds: (performance.now() - startedAt) / 1000 };

@@ -6,7 +6,7 @@ import type { FeedEntry } from '../model/feed.ts';
 import type { Database } from '../store/database.ts';
 import type { Pair } from '../store/follows.ts';
 import { findPost } from '../store/posts.ts';
-import { getUser, userIdsAfter } from '../store/users.ts';
+import { getUser, randomUserIds, userIdsAfter } from '../store/users.ts';
 import { asymmetricPairs, compareFeeds, type FeedFaults, userRanges } from '../store/verify.ts';
 import { alignPair } from './alignPair.ts';
 import { rebuild } from './rebuild.ts';
@@ -17,11 +17,15 @@ const USERS_A_RANGE = 10_000;
 const USERS_A_SHARDED_RANGE = 200_000;
 /** The comparison is the server's work: a range for each of a small machine's cores. */
 const PARALLEL = 2;
+/** Feeds that are named: enough to look into, and no list of a whole cluster. */
+const NAMED = 20;
 
 export interface VerifyResult {
   readonly checked: number;
   /** Feeds with any fault. */
   readonly mismatched: number;
+  /** Whose they are: the first 20. */
+  readonly users: readonly number[];
   readonly missing: number;
   readonly strangers: number;
   readonly orphans: number;
@@ -36,12 +40,12 @@ export interface VerifyResult {
 }
 
 /**
- * Compares materialized feeds with what the follows and posts of now say, above each feed's floor. `userId`
+ * Compares materialized feeds with what the follows and posts of now say, above each feed's floor. `whose`
  * undefined: every feed. `repair` rebuilds those that differ. Throws USER_NOT_FOUND or INTERRUPTED.
  */
 export async function verify(
   db: Database,
-  userId: number | undefined,
+  whose: number | readonly number[] | undefined,
   options: {
     repair?: boolean;
     cache?: FeedCache;
@@ -51,12 +55,13 @@ export async function verify(
   } = {},
 ): Promise<VerifyResult> {
   const { changes = options.cache ?? notifiedChanges } = options;
-  if (userId !== undefined) await getUser(db, userId);
+  if (typeof whose === 'number') await getUser(db, whose);
+  const userIds = typeof whose === 'number' ? [whose] : whose;
   const { distributed } = await db.topology();
   const ranges =
-    userId === undefined
+    userIds === undefined
       ? await userRanges(db, distributed ? USERS_A_SHARDED_RANGE : USERS_A_RANGE)
-      : [{ after: userId - 1, last: userId, users: 1 }];
+      : userIds.map((id) => ({ after: id - 1, last: id, users: 1 }));
   const total = ranges.reduce((sum, range) => sum + range.users, 0);
   const faults: FeedFaults[] = [];
   let checked = 0;
@@ -81,9 +86,9 @@ export async function verify(
     }),
   );
   if (options.cache && !options.cache.pages)
-    inCache.push(...(await compareCache(db, options.cache, userId === undefined ? undefined : [userId])));
+    inCache.push(...(await compareCache(db, options.cache, userIds)));
   const stale = options.cache?.texts
-    ? await staleTexts(db, options.cache, await textsOf(options.cache, userId))
+    ? await staleTexts(db, options.cache, await textsOf(options.cache, userIds))
     : [];
   const mismatched = new Set([...faults, ...inCache].map((fault) => fault.userId));
   let repaired = 0;
@@ -99,6 +104,7 @@ export async function verify(
   return {
     checked,
     mismatched: mismatched.size,
+    users: [...mismatched].sort((a, b) => a - b).slice(0, NAMED),
     missing: sum((fault) => fault.missing),
     strangers: sum((fault) => fault.strangers),
     orphans: sum((fault) => fault.orphans),
@@ -109,10 +115,17 @@ export async function verify(
   };
 }
 
-/** Those that a feed shows; undefined: of all. */
-async function textsOf(cache: FeedCache, userId: number | undefined): Promise<FeedEntry[] | undefined> {
-  if (userId === undefined) return undefined;
+/** So many users at random, or all where there are no more, in rising order. */
+export const sampleUsers = async (db: Database, count: number): Promise<number[]> =>
+  (await randomUserIds(db, count)).sort((a, b) => a - b);
+
+/** Those that feeds show; undefined: of all. */
+async function textsOf(
+  cache: FeedCache,
+  userIds: readonly number[] | undefined,
+): Promise<FeedEntry[] | undefined> {
+  if (userIds === undefined) return undefined;
   const posts: FeedEntry[] = [];
-  for await (const [, { entries }] of cache.entries([userId])) posts.push(...entries);
+  for await (const [, { entries }] of cache.entries(userIds)) posts.push(...entries);
   return posts;
 }

@@ -136,6 +136,20 @@ export async function countUsers(db: Queryable): Promise<number> {
   return rows[0]!.total;
 }
 
+/** So many users at random, or all where there are no more. Reads the table once, and returns little more than asked for. */
+export async function randomUserIds(db: Queryable, count: number): Promise<number[]> {
+  const total = await countUsers(db);
+  // Each user is drawn by itself, so the number of those drawn scatters by its root around the mean.
+  const wanted = count + 5 * Math.sqrt(count) + 5;
+  const share = Math.min(1, wanted / Math.max(1, total));
+  const { rows } = await db.query<{ id: number }>('select id from users where random() < $1', [share]);
+  for (let at = rows.length - 1; at > 0; at -= 1) {
+    const other = Math.floor(Math.random() * (at + 1));
+    [rows[at], rows[other]] = [rows[other]!, rows[at]!];
+  }
+  return rows.slice(0, count).map((row) => row.id);
+}
+
 /** The user at this place in rising order of ids, counted from 0. */
 export async function userIdAt(db: Queryable, place: number): Promise<number | undefined> {
   const { rows } = await db.query<{ id: number }>('select id from users order by id offset $1 limit 1', [

@@ -1,12 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { expect, test } from 'vitest';
-import { redispatchEvents } from '../../../src/engine/admin/redispatch.ts';
+import { redispatch, redispatchEvents } from '../../../src/engine/admin/redispatch.ts';
 import { verify } from '../../../src/engine/feed/verify.ts';
 import { liveQueue } from '../../../src/engine/live/notifier.ts';
 import { announce, registerGateway } from '../../../src/engine/live/presence.ts';
 import { MAX_ID } from '../../../src/engine/model/ids.ts';
 import { follow } from '../../../src/engine/social/follows.ts';
 import { createPost, deletePost } from '../../../src/engine/social/posts.ts';
+import { listOperations } from '../../../src/engine/store/operationRows.ts';
 import { testCluster } from '../../support/cluster.ts';
 
 const signal = new AbortController().signal;
@@ -62,14 +63,25 @@ test('events dispatched again make feeds whole, as often as one likes, and tell 
   await expect.poll(told).toBe(1);
 });
 
-test('a redispatch that is stopped says where it goes on', async () => {
+test('a redispatch that is stopped says where, and goes on in its range when the same is asked for', async () => {
   const cluster = await testCluster();
   const [author] = (await cluster.users(1)) as [number];
   for (let i = 0; i < 3; i += 1) await createPost(cluster, author, String(i));
   const stop = new AbortController();
   const options = { dryRun: false, rate: 1, signal: stop.signal, onProgress: () => stop.abort() };
-  const first = await redispatchEvents(cluster, EVERYTHING, options);
+  const first = await redispatch(cluster, 'from=1h', EVERYTHING, options);
   expect(first).toMatchObject({ events: 1, nextId: expect.any(Number) });
-  const rest = { ...EVERYTHING, from: first.nextId! };
-  expect(await redispatchEvents(cluster, rest, { dryRun: false, signal })).toMatchObject({ events: 2 });
+  const last = async () => (await listOperations(cluster.db, { kind: 'redispatch', limit: 1 }))[0];
+  expect(await last()).toMatchObject({
+    state: 'interrupted',
+    progress: { done: 1, total: 3, unit: 'events' },
+  });
+  // What was asked for begins later by now.
+  const range = { from: MAX_ID - 1, to: MAX_ID };
+  const resumed: number[] = [];
+  const onResume = ({ id }: { id: number }) => resumed.push(id);
+  const second = await redispatch(cluster, 'from=1h', range, { dryRun: false, signal, onResume });
+  expect(second).toMatchObject({ events: 3, nextId: null });
+  expect(await last()).toMatchObject({ id: resumed[0], state: 'done', runs: 2 });
+  expect(await redispatch(cluster, 'from=1h', range, { dryRun: false, signal })).toMatchObject({ events: 0 });
 });

@@ -1,7 +1,7 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { openMemoryCache } from '../../../src/engine/cache/memory/cache.ts';
 import { rebuild } from '../../../src/engine/feed/rebuild.ts';
-import { verify } from '../../../src/engine/feed/verify.ts';
+import { sampleUsers, verify } from '../../../src/engine/feed/verify.ts';
 import { setPushState } from '../../../src/engine/store/celebrities.ts';
 import type { Database } from '../../../src/engine/store/database.ts';
 import { freshDatabase } from '../../support/cluster.ts';
@@ -10,6 +10,7 @@ import { makeCelebrity, plantFollows, plantPosts, plantUsers } from './feeds.ts'
 
 const SOUND = {
   mismatched: 0,
+  users: [],
   missing: 0,
   strangers: 0,
   orphans: 0,
@@ -58,7 +59,7 @@ const FAULTS = [
 test.each(FAULTS)('%s is found, and repaired', async (_, plant, faults) => {
   const db = await sound();
   await db.query(plant);
-  const found = { ...SOUND, mismatched: 1, ...faults };
+  const found = { ...SOUND, mismatched: 1, users: [1], ...faults };
   expect(await verify(db, undefined)).toEqual({ ...found, checked: 4 });
   expect(await verify(db, 1)).toEqual({ ...found, checked: 1 });
   expect(await verify(db, 2)).toEqual({ ...SOUND, checked: 1 });
@@ -70,10 +71,21 @@ test('faults of several feeds add up', async () => {
   const db = await sound();
   await db.query('delete from feed_items where post_id = 4');
   await db.query('insert into feed_items values (2, 2, 3), (3, 3, 4)');
-  const found = { ...SOUND, checked: 4, mismatched: 4, missing: 2, strangers: 2 };
+  const found = { ...SOUND, checked: 4, mismatched: 4, users: [1, 2, 3, 4], missing: 2, strangers: 2 };
   expect(await verify(db, undefined)).toEqual(found);
   expect(await verify(db, undefined, { repair: true })).toEqual({ ...found, repaired: 4 });
   expect(await verify(db, undefined)).toEqual({ ...SOUND, checked: 4 });
+});
+
+test('a sample is of so many different users, and all of them where there are no more', async () => {
+  const db = await sound();
+  await db.query('delete from feed_items where post_id = 4');
+  expect(await sampleUsers(db, 4)).toEqual([1, 2, 3, 4]);
+  expect(await sampleUsers(db, 100)).toEqual([1, 2, 3, 4]);
+  const drawn = new Set<string>();
+  await expect.poll(async () => drawn.add((await sampleUsers(db, 2)).join()).size).toBe(6);
+  expect(await verify(db, [2, 3])).toEqual({ ...SOUND, checked: 2 });
+  expect(await verify(db, [1, 2])).toEqual({ ...SOUND, checked: 2, mismatched: 1, users: [1], missing: 1 });
 });
 
 test('nothing is promised at and below the floor', async () => {
@@ -93,7 +105,13 @@ test('rows of a celebrity are orphans, of one on the way to or from it either is
   await db.query('delete from feed_items where author_id = 3 and post_id = 2');
   expect(await verify(db, undefined)).toEqual({ ...SOUND, checked: 4 });
   await setPushState(db, 3, 'pull');
-  expect(await verify(db, undefined)).toEqual({ ...SOUND, checked: 4, mismatched: 1, orphans: 3 });
+  expect(await verify(db, undefined)).toEqual({
+    ...SOUND,
+    checked: 4,
+    mismatched: 1,
+    users: [1],
+    orphans: 3,
+  });
 });
 
 test('pairs that one side alone knows are counted and repaired', async () => {
@@ -119,7 +137,7 @@ test('a repeat in the cache is found and repaired', async () => {
   const own = { authorId: 4, postIds: [], completeAbove: 0 };
   const load = { entries, completeAbove: 0, floor: 0, followees: [2], celebrities: [], own };
   await cache.refill(4, async () => load);
-  const found = { ...SOUND, mismatched: 1, duplicates: 1 };
+  const found = { ...SOUND, mismatched: 1, users: [4], duplicates: 1 };
   expect(await verify(db, 1, { cache })).toEqual({ ...SOUND, checked: 1 });
   expect(await verify(db, undefined, { cache, repair: true })).toEqual({ ...found, checked: 4, repaired: 1 });
   await expect.poll(() => cache.get(4)).toBeUndefined();

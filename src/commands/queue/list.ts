@@ -25,6 +25,8 @@ export default class QueueList extends BaseCommand {
     'Show the backlog: what waits in each queue, how fast it moves, and when it will be gone';
   static override description =
     'Rates are of the interval, of messages: one may hold 2,000 events or 8,192 rows. What left a queue is counted by who consumes it and noted once a second. With limits it exits 1 where a queue is above one, for monitoring; an age that cannot be told, of messages on RabbitMQ that nobody consumes, counts as above. --until empty waits until two looks in a row have found nothing, in the outbox neither, and exits 1 at the timeout, 3 after Ctrl-C. With --watch --json each look is a line of its own. --detail reads the first 200 messages of each queue: on RabbitMQ as `queue peek` does, where nobody consumes them.';
+  static override usage =
+    'queue list [--queue <value>...] [--interval <value>] [--detail] [--max-ready <value>] [--max-age <15m>] | [--watch] [--until empty [--timeout <value>]]';
   static override flags = {
     queue: Flags.string({ description: 'only this queue', multiple: true }),
     detail: Flags.boolean({ description: 'which authors and posts make up what waits' }),

@@ -95,7 +95,7 @@ export class IdMint {
 export function parseId(text: string, what: string): number {
   const id = /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN;
   if (!Number.isSafeInteger(id) || id < 1) {
-    throw new FeedctlError('INVALID_ID', `${JSON.stringify(text.slice(0, 40))} is not a ${what} id`);
+    throw new FeedctlError('INVALID_ID', `${JSON.stringify(text.slice(0, 40))} is no ${what} id`);
   }
   return id;
 }

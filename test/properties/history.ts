@@ -102,8 +102,8 @@ export class HistoryRun {
     this.#engine = engine;
     this.#random = new Random(history.seed);
     this.scheduler = new Scheduler(this.#random, lane.lockWaiters);
-    this.scheduler.onTurn = (actor) => {
-      actor.steppedAt = this.model.clock;
+    this.scheduler.onTurn = (actor, askedAt) => {
+      actor.began(this.model.clock, askedAt);
       // A change of state is looked at between any two of its steps, everything else now and then.
       if (this.#random.chance(actor.kind === 'saga' ? 0.5 : 0.05))
         this.#probes.add(this.#random.pick(this.users));

@@ -22,6 +22,8 @@ export interface Choice {
   readonly weight: number;
   /** In a transaction that is open: whoever waits for its locks waits until it goes on. */
   readonly inTransaction: boolean;
+  /** After how many steps it was asked for. */
+  readonly askedAt?: number;
   take(): void;
 }
 
@@ -30,6 +32,7 @@ interface Gate {
   readonly label: string;
   readonly slow: boolean;
   readonly inTransaction: boolean;
+  readonly askedAt: number;
   readonly ready: () => boolean;
   open(): void;
 }
@@ -52,8 +55,9 @@ export class Actor {
   readonly weight: number;
   readonly #scheduler: Scheduler;
   crashed = false;
-  /** The model's clock when this actor's last step began. */
+  /** The model's clock when this actor's last step began, or the first of those that were asked for together with it. */
   steppedAt = 0;
+  readonly #firstOf = new Map<number, number>();
 
   constructor(scheduler: Scheduler, id: number, name: string, kind: ActorKind, weight: number) {
     this.#scheduler = scheduler;
@@ -61,6 +65,12 @@ export class Actor {
     this.name = name;
     this.kind = kind;
     this.weight = weight;
+  }
+
+  /** Statements that are sent side by side are one look at the world, as old as the first of them. */
+  began(clock: number, askedAt: number): void {
+    this.steppedAt = this.#firstOf.get(askedAt) ?? clock;
+    this.#firstOf.set(askedAt, this.steppedAt);
   }
 
   /** Runs `work` as this actor: sleeps below it are this actor's. */
@@ -123,8 +133,8 @@ export class Scheduler {
   readonly trace: string[] = [];
   /** Other things that may happen: deliveries. */
   readonly sources: (() => Choice[])[] = [];
-  /** Called when an actor gets its turn. */
-  onTurn: (actor: Actor) => void = () => {};
+  /** Called when an actor gets its turn, for what it asked for after so many steps. */
+  onTurn: (actor: Actor, askedAt: number) => void = () => {};
   readonly #lockWaiters: () => Promise<number>;
   /** How often an actor that may go on does so, out of a transaction and within one. */
   readonly #stickiness: number;
@@ -168,6 +178,7 @@ export class Scheduler {
         open,
         slow: ms > 5,
         inTransaction: options.inTransaction ?? false,
+        askedAt: this.trace.length,
         ready: () => !outlived.some((read) => this.#reads.has(read)),
       });
       this.#changed();
@@ -200,6 +211,7 @@ export class Scheduler {
           label: gate.label,
           weight: gate.actor.weight * (gate.slow ? SLOW : 1),
           inTransaction: gate.inTransaction,
+          askedAt: gate.askedAt,
           take: () => {
             this.#gates.splice(this.#gates.indexOf(gate), 1);
             gate.open();
@@ -225,7 +237,7 @@ export class Scheduler {
   take(choice: Choice): void {
     this.trace.push(`${choice.actor.name}: ${choice.label}`);
     this.#last = choice.actor;
-    this.onTurn(choice.actor);
+    this.onTurn(choice.actor, choice.askedAt ?? this.trace.length);
     choice.take();
   }
 

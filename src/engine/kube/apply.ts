@@ -51,11 +51,11 @@ export async function applyPlan(
   const { namespace } = plan;
   const until = performance.now() + timeoutMs;
   const left = () => Math.max(0, until - performance.now());
-  const todo = ordered(manifests);
+  const inOrder = ordered(manifests);
   const pathOf = ({ object }: Manifest) => kubernetes.pathOf(object, object.metadata.namespace ?? namespace);
   let objects = plan.objects;
-  const namespaces = todo.filter(({ object }) => object.kind === 'Namespace');
-  const rest = todo.filter((one) => !namespaces.includes(one));
+  const namespaces = inOrder.filter(({ object }) => object.kind === 'Namespace');
+  const rest = inOrder.filter((one) => !namespaces.includes(one));
   for (const one of namespaces)
     await kubernetes.apply(await pathOf(one), one.object, { force, dryRun: false });
   if (objects.some(({ action }) => action === 'unchecked')) {

@@ -76,9 +76,9 @@ export async function planApply(
 ): Promise<Plan> {
   const missing = await missingNamespaces(kubernetes, manifests, namespace);
   const objects: PlannedObject[] = [];
-  const todo = ordered(manifests);
-  for (let at = 0; at < todo.length; at += AT_ONCE) {
-    const some = todo.slice(at, at + AT_ONCE);
+  const inOrder = ordered(manifests);
+  for (let at = 0; at < inOrder.length; at += AT_ONCE) {
+    const some = inOrder.slice(at, at + AT_ONCE);
     objects.push(
       ...(await Promise.all(
         some.map((one) => planObject(kubernetes, one, { namespace, forceConflicts, missing })),

@@ -61,6 +61,23 @@ export interface Pane<Row> {
 export type AnyPane = Pane<any>;
 
 const pane = <Row>(definition: Pane<Row>): Pane<Row> => definition;
+/** A column of numbers: a dash where one is not known. */
+const figure = <Row>({
+  of,
+  as,
+  ...column
+}: Pick<Column<Row>, 'title' | 'width' | 'priority' | 'tone'> & {
+  readonly of: (row: Row, window: WindowName) => number | null;
+  readonly as: (value: number) => string;
+}): Column<Row> => ({
+  ...column,
+  right: true,
+  text: (row, window) => {
+    const value = of(row, window);
+    return value === null ? '-' : as(value);
+  },
+  value: of,
+});
 const readiness = (row: { ready: boolean }): string => (row.ready ? 'ready' : 'NOT READY');
 const readyTone = (row: { ready: boolean }): Tone => (row.ready ? 'ok' : 'bad');
 const troubledFirst = <Row extends { ready: boolean }>(rows: readonly Row[]): readonly Row[] =>
@@ -121,39 +138,17 @@ export const PANES: readonly AnyPane[] = [
     empty: () => 'no queues',
     columns: [
       { title: 'queue', width: 12, most: 44, priority: 0, text: (row) => row.queue },
-      {
+      figure({
         title: 'ready',
         width: 9,
-        right: true,
         priority: 1,
-        text: (row) => formatCount(row.ready),
-        value: (row) => row.ready,
+        of: (row) => row.ready,
+        as: formatCount,
         tone: (row) => (row.ready > 10_000 ? 'warn' : 'plain'),
-      },
-      {
-        title: 'in hand',
-        width: 7,
-        right: true,
-        priority: 7,
-        text: (row) => formatCount(row.unacked),
-        value: (row) => row.unacked,
-      },
-      {
-        title: 'in/s',
-        width: 7,
-        right: true,
-        priority: 5,
-        text: (row) => rateText(row.inPerSecond),
-        value: (row) => row.inPerSecond,
-      },
-      {
-        title: 'out/s',
-        width: 7,
-        right: true,
-        priority: 3,
-        text: (row) => rateText(row.outPerSecond),
-        value: (row) => row.outPerSecond,
-      },
+      }),
+      figure({ title: 'in hand', width: 7, priority: 7, of: (row) => row.unacked, as: formatCount }),
+      figure({ title: 'in/s', width: 7, priority: 5, of: (row) => row.inPerSecond, as: formatRate }),
+      figure({ title: 'out/s', width: 7, priority: 3, of: (row) => row.outPerSecond, as: formatRate }),
       {
         title: 'oldest',
         width: 9,
@@ -171,15 +166,14 @@ export const PANES: readonly AnyPane[] = [
         value: (row) => row.etaSeconds ?? (waits(row) > 0 ? Number.POSITIVE_INFINITY : 0),
         tone: (row) => (waits(row) === 0 ? 'dim' : row.paused || row.etaSeconds === null ? 'warn' : 'plain'),
       },
-      {
+      figure({
         title: 'dead',
         width: 5,
-        right: true,
         priority: 4,
-        text: (row) => formatCount(row.deadLetters),
-        value: (row) => row.deadLetters,
+        of: (row) => row.deadLetters,
+        as: formatCount,
         tone: (row) => (row.deadLetters > 0 ? 'bad' : 'dim'),
-      },
+      }),
     ],
     detail: (row) => [
       ['queue', row.queue],
@@ -204,31 +198,22 @@ export const PANES: readonly AnyPane[] = [
     empty: () => 'no worker runs: `feedctl worker start`',
     columns: [
       { title: 'host', width: 12, most: 40, priority: 0, text: (row) => row.host },
-      {
-        title: 'pid',
-        width: 7,
-        right: true,
-        priority: 5,
-        text: (row) => String(row.pid),
-        value: (row) => row.pid,
-      },
+      figure({ title: 'pid', width: 7, priority: 5, of: (row) => row.pid, as: String }),
       { title: 'state', width: 9, priority: 1, text: readiness, tone: readyTone },
-      {
+      figure({
         title: 'rows/s',
         width: 9,
-        right: true,
         priority: 2,
-        text: (row, window) => rateText(perSecond(row, 'deliveries', window)),
-        value: (row, window) => perSecond(row, 'deliveries', window),
-      },
-      {
+        of: (row, window) => perSecond(row, 'deliveries', window),
+        as: formatRate,
+      }),
+      figure({
         title: 'posts/s',
         width: 7,
-        right: true,
         priority: 8,
-        text: (row, window) => rateText(perSecond(row, 'planned', window)),
-        value: (row, window) => perSecond(row, 'planned', window),
-      },
+        of: (row, window) => perSecond(row, 'planned', window),
+        as: formatRate,
+      }),
       {
         title: 'lag',
         width: 7,
@@ -238,23 +223,21 @@ export const PANES: readonly AnyPane[] = [
         value: (row) => row.lagMs,
         tone: (row) => ((row.lagMs ?? 0) > 5_000 ? 'warn' : 'plain'),
       },
-      {
+      figure({
         title: 'cpu',
         width: 4,
-        right: true,
         priority: 4,
-        text: (row) => (row.work ? shareText(row.work.cpu) : '-'),
-        value: (row) => row.work?.cpu ?? null,
+        of: (row) => row.work?.cpu ?? null,
+        as: shareText,
         tone: (row) => ((row.work?.cpu ?? 0) > 0.7 ? 'warn' : 'plain'),
-      },
-      {
+      }),
+      figure({
         title: 'memory',
         width: 8,
-        right: true,
         priority: 6,
-        text: (row) => sizeText(row.work?.memoryBytes ?? row.memoryBytes),
-        value: (row) => row.work?.memoryBytes ?? row.memoryBytes,
-      },
+        of: (row) => row.work?.memoryBytes ?? row.memoryBytes,
+        as: formatBytes,
+      }),
       {
         title: 'reads',
         width: 9,
@@ -303,55 +286,37 @@ export const PANES: readonly AnyPane[] = [
     columns: [
       { title: 'url', width: 21, most: 50, priority: 0, text: (row) => row.url },
       { title: 'state', width: 9, priority: 1, text: readiness, tone: readyTone },
-      {
-        title: 'sockets',
-        width: 8,
-        right: true,
-        priority: 2,
-        text: (row) => (row.sockets === null ? '-' : formatCount(row.sockets)),
-        value: (row) => row.sockets,
-      },
-      {
-        title: 'users',
-        width: 8,
-        right: true,
-        priority: 7,
-        text: (row) => formatCount(row.online),
-        value: (row) => row.online,
-      },
-      {
+      figure({ title: 'sockets', width: 8, priority: 2, of: (row) => row.sockets, as: formatCount }),
+      figure({ title: 'users', width: 8, priority: 7, of: (row) => row.online, as: formatCount }),
+      figure({
         title: 'pushed/s',
         width: 9,
-        right: true,
         priority: 3,
-        text: (row, window) => rateText(perSecond(row, 'pushed', window)),
-        value: (row, window) => perSecond(row, 'pushed', window),
-      },
-      {
+        of: (row, window) => perSecond(row, 'pushed', window),
+        as: formatRate,
+      }),
+      figure({
         title: 'posts/s',
         width: 7,
-        right: true,
         priority: 5,
-        text: (row, window) => rateText(perSecond(row, 'created', window)),
-        value: (row, window) => perSecond(row, 'created', window),
-      },
-      {
+        of: (row, window) => perSecond(row, 'created', window),
+        as: formatRate,
+      }),
+      figure({
         title: 'cpu',
         width: 4,
-        right: true,
         priority: 4,
-        text: (row) => (row.work ? shareText(row.work.cpu) : '-'),
-        value: (row) => row.work?.cpu ?? null,
+        of: (row) => row.work?.cpu ?? null,
+        as: shareText,
         tone: (row) => ((row.work?.cpu ?? 0) > 0.7 ? 'warn' : 'plain'),
-      },
-      {
+      }),
+      figure({
         title: 'memory',
         width: 8,
-        right: true,
         priority: 6,
-        text: (row) => sizeText(row.work?.memoryBytes ?? null),
-        value: (row) => row.work?.memoryBytes ?? null,
-      },
+        of: (row) => row.work?.memoryBytes ?? null,
+        as: formatBytes,
+      }),
       { title: 'id', width: 36, priority: 8, text: (row) => row.id },
     ],
     detail: (row, window) => [
@@ -388,22 +353,8 @@ export const PANES: readonly AnyPane[] = [
         value: (row) => -row.shard,
       },
       { title: 'node', width: 18, most: 50, priority: 0, text: (row) => row.node },
-      {
-        title: 'size',
-        width: 9,
-        right: true,
-        priority: 2,
-        text: (row) => sizeText(row.bytes),
-        value: (row) => row.bytes,
-      },
-      {
-        title: 'rows',
-        width: 13,
-        right: true,
-        priority: 3,
-        text: (row) => (row.rows === null ? '-' : formatCount(row.rows)),
-        value: (row) => row.rows,
-      },
+      figure({ title: 'size', width: 9, priority: 2, of: (row) => row.bytes, as: formatBytes }),
+      figure({ title: 'rows', width: 13, priority: 3, of: (row) => row.rows, as: formatCount }),
     ],
     sort: 2,
     detail: (row) => [
@@ -433,38 +384,22 @@ export const PANES: readonly AnyPane[] = [
         value: (row) => -row.userId,
       },
       { title: 'what', width: 10, most: 24, priority: 2, text: celebrityText },
-      {
+      figure({
         title: 'followers',
         width: 10,
-        right: true,
         priority: 3,
-        text: (row) => (row.celebrity ? formatCount(row.celebrity.followers) : '-'),
-        value: (row) => row.celebrity?.followers ?? null,
-      },
-      {
-        title: 'rows/min',
-        width: 10,
-        right: true,
-        priority: 1,
-        text: (row) => (row.rowsAMinute === null ? '-' : formatCount(row.rowsAMinute)),
-        value: (row) => row.rowsAMinute,
-      },
-      {
-        title: 'pages/min',
-        width: 9,
-        right: true,
-        priority: 4,
-        text: (row) => (row.pagesAMinute === null ? '-' : formatCount(row.pagesAMinute)),
-        value: (row) => row.pagesAMinute,
-      },
-      {
+        of: (row) => row.celebrity?.followers ?? null,
+        as: formatCount,
+      }),
+      figure({ title: 'rows/min', width: 10, priority: 1, of: (row) => row.rowsAMinute, as: formatCount }),
+      figure({ title: 'pages/min', width: 9, priority: 4, of: (row) => row.pagesAMinute, as: formatCount }),
+      figure({
         title: 'posts',
         width: 8,
-        right: true,
         priority: 5,
-        text: (row) => (row.celebrity ? formatCount(row.celebrity.posts) : '-'),
-        value: (row) => row.celebrity?.posts ?? null,
-      },
+        of: (row) => row.celebrity?.posts ?? null,
+        as: formatCount,
+      }),
     ],
     detail: (row) => [
       ['user', String(row.userId)],
@@ -491,14 +426,7 @@ export const PANES: readonly AnyPane[] = [
     key: (row) => String(row.id),
     empty: () => 'no long work yet',
     columns: [
-      {
-        title: 'id',
-        width: 6,
-        right: true,
-        priority: 1,
-        text: (row) => String(row.id),
-        value: (row) => row.id,
-      },
+      figure({ title: 'id', width: 6, priority: 1, of: (row) => row.id, as: String }),
       {
         title: 'state',
         width: 11,
@@ -562,14 +490,7 @@ export const PANES: readonly AnyPane[] = [
         text: (row) => row.level,
         tone: (row) => (row.level === 'error' ? 'bad' : 'warn'),
       },
-      {
-        title: 'times',
-        width: 6,
-        right: true,
-        priority: 2,
-        text: (row) => formatCount(row.count),
-        value: (row) => row.count,
-      },
+      figure({ title: 'times', width: 6, priority: 2, of: (row) => row.count, as: formatCount }),
       { title: 'role', width: 7, priority: 4, text: (row) => row.role },
       { title: 'host', width: 10, most: 24, priority: 6, text: (row) => row.host },
       { title: 'what', width: 24, most: 200, priority: 0, text: (row) => row.text },
@@ -605,22 +526,8 @@ export const PANES: readonly AnyPane[] = [
         text: (row) => (row.ageMs === null ? 'never' : ago(row.ageMs)),
         value: (row) => row.ageMs,
       },
-      {
-        title: 'took',
-        width: 8,
-        right: true,
-        priority: 2,
-        text: (row) => (row.tookMs === null ? '-' : formatMs(row.tookMs)),
-        value: (row) => row.tookMs,
-      },
-      {
-        title: 'every',
-        width: 8,
-        right: true,
-        priority: 3,
-        text: (row) => ago(row.everyMs),
-        value: (row) => row.everyMs,
-      },
+      figure({ title: 'took', width: 8, priority: 2, of: (row) => row.tookMs, as: formatMs }),
+      figure({ title: 'every', width: 8, priority: 3, of: (row) => row.everyMs, as: ago }),
       {
         title: 'fault',
         width: 20,

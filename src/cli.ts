@@ -1,6 +1,6 @@
 import { Config, flush, run } from '@oclif/core';
+import type { FeedctlError } from './engine/model/errors.ts';
 import { isUnknownCommand, printError, toFeedctlError } from './errorOutput.ts';
-import { unknownCommand } from './unknownCommand.ts';
 
 /** Runs one command line. What a command itself did not report, such as an unknown command, is reported here. */
 export async function main(argv: string[], dir: string): Promise<void> {
@@ -13,12 +13,16 @@ export async function main(argv: string[], dir: string): Promise<void> {
     // `--help` and `--version` end by an "error" of status 0.
     if (exit === 0) process.exitCode = 0;
     else if (!(error as { reported?: boolean }).reported) {
-      const mapped = isUnknownCommand(error)
-        ? unknownCommand(argv, (await Config.load(dir)).commandIDs, error)
-        : toFeedctlError(error);
+      const mapped = isUnknownCommand(error) ? await explainUnknown(argv, dir, error) : toFeedctlError(error);
       printError(mapped, { json: argv.includes('--json'), debug: Boolean(process.env.DEBUG) });
       process.exitCode = mapped.exitStatus;
     }
   }
   await Promise.race([flush(), readerGone]);
+}
+
+/** Loads what no command line needs that is right. */
+async function explainUnknown(argv: readonly string[], dir: string, error: unknown): Promise<FeedctlError> {
+  const { unknownCommand } = await import('./unknownCommand.ts');
+  return unknownCommand(argv, (await Config.load(dir)).commandIDs, error);
 }

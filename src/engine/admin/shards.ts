@@ -134,7 +134,7 @@ export interface ShardStatus {
   /** The last rebalance or drain; null where there was none. */
   readonly job: JobStatus | null;
   /** Moves under way, of that job and of anybody else. */
-  readonly active: readonly (Omit<ActiveMove, 'shardIds'> & { readonly shard: number })[];
+  readonly active: readonly (Omit<ActiveMove, 'shardIds'> & { readonly shard: number | null })[];
   readonly troubles: readonly Trouble[];
 }
 
@@ -200,7 +200,7 @@ export async function shardStatus(db: Database): Promise<ShardStatus> {
     job: found?.status ?? null,
     active: active.map(({ shardIds, ...move }) => ({
       ...move,
-      shard: groups.find((group) => group.shardIds.includes(shardIds[0]!))?.shard ?? shardIds[0]!,
+      shard: groups.find((group) => group.shardIds.includes(shardIds[0]!))?.shard ?? shardIds[0] ?? null,
     })),
     troubles: [...jobTroubles(job, found?.tasks ?? []), ...(await remains(db))],
   };

@@ -216,21 +216,40 @@ export interface ActiveMove {
   readonly shardIds: readonly number[];
   readonly from: string;
   readonly to: string;
-  /** As "Copying Data". */
+  /** As "Copying Data", or `unknown`, as both places are then. */
   readonly phase: string;
   /** There by now. */
   readonly bytes: number;
 }
 
-/** In: nothing. Asks every node that takes part. */
+/**
+ * In: nothing. Out: the processes that move shards of this database, and whether any of another one does: Citus keeps
+ * its progress where PostgreSQL keeps that of `vacuum`, under a number of its own (progress/multi_progress.c).
+ */
+const MOVERS = `
+  select coalesce(array_agg(pid) filter (where datid = this), '{}') as own, coalesce(bool_or(datid <> this), false) as "others"
+  from pg_stat_get_progress_info('VACUUM'), (select oid as this from pg_database where datname = current_database()) d
+  where param1 = 1337`;
+
+/** In: processes. Asks every node that takes part in a move, those of other databases of the coordinator too. */
 const ACTIVE = `
   select sessionid as pid, json_agg(shardid) as "shardIds", sourcename || ':' || sourceport as from,
          targetname || ':' || targetport as to, min(status) as phase, coalesce(sum(target_shard_size), 0)::bigint as bytes
-  from get_rebalance_progress() where progress = 1
+  from get_rebalance_progress() where progress = 1 and sessionid = any($1)
   group by sessionid, sourcename, sourceport, targetname, targetport`;
 
+/** Moves of this database. Where those of another one keep Citus from telling their progress, they are `unknown`. */
 export async function readActiveMoves(db: Queryable): Promise<ActiveMove[]> {
-  return (await db.query<ActiveMove & Record<string, unknown>>(ACTIVE)).rows;
+  const { own, others } = (await db.query<{ own: number[]; others: boolean }>(MOVERS)).rows[0]!;
+  if (own.length === 0) return [];
+  try {
+    return (await db.query<ActiveMove & Record<string, unknown>>(ACTIVE, [own])).rows;
+  } catch (error) {
+    // It measures the shards of the others as if they were of this database, and fails.
+    if (!others) throw error;
+    const unknown = { shardIds: [], from: 'unknown', to: 'unknown', phase: 'unknown', bytes: 0 };
+    return own.map((pid) => ({ pid, ...unknown }));
+  }
 }
 
 /** Something a move left at a node. */

@@ -28,9 +28,14 @@ compdef _feedctl feedctl
 `,
   fish: `function __feedctl_complete
   set -l words (commandline -opc) (commandline -ct)
-  feedctl complete -- $words[2..-1] 2>/dev/null
+  set -l found (feedctl complete -- $words[2..-1] 2>/dev/null)
+  if set -q found[1]
+    string join \\n -- $found
+  else
+    __fish_complete_path (commandline -ct)
+  end
 end
-complete -c feedctl -a '(__feedctl_complete)'
+complete -c feedctl -f -a '(__feedctl_complete)'
 `,
 };
 

@@ -18,8 +18,8 @@ export default class Complete extends BaseCommand {
   ];
 
   async run(): Promise<void> {
-    const { argv } = await this.parse(Complete);
-    const words = argv as string[];
+    // Not parsed: a `--` that is the word itself would be gone.
+    const words = this.argv[0] === '--' ? this.argv.slice(1) : this.argv;
     const commands = this.config.commands.filter(({ pluginName }) => pluginName === this.config.name);
     const found = await completions(commands, words, {
       contexts: async () => {

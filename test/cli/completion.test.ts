@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { chmod, writeFile } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -61,6 +61,32 @@ test('bash completes commands, flags, and the names that there are now', async (
   expect(nodes).toEqual([]);
   expect(files, 'bash offers files').toEqual([]);
 }, 60_000);
+
+const there = (shell: string): boolean => {
+  try {
+    execFileSync(shell, ['-c', 'true']);
+    return true;
+  } catch {
+    return false;
+  }
+};
+
+test.skipIf(!there('fish'))(
+  'fish completes the same, and files where any text is possible',
+  async () => {
+    const lines = ['feedctl operation re', 'feedctl queue list --wat', 'feedctl replay activity'];
+    const script = `feedctl completion fish | source; ${lines.map((line) => `complete -C '${line}'`).join('; ')}`;
+    await writeFile(join(env.HOME!, 'activity.txt'), '');
+    const { stdout } = await promisify(execFile)('fish', ['-c', script], { env, cwd: env.HOME! });
+    expect(stdout.trim().split('\n')).toEqual(['resume', '--watch', 'activity.txt']);
+  },
+  60_000,
+);
+
+test('a word of two dashes is where flags begin', async () => {
+  const { stdout } = await feedctl(['complete', '--', 'queue', 'list', '--']);
+  expect(stdout.split('\n')).toContain('--watch');
+});
 
 test('each shell has its snippet, and another is refused', async () => {
   for (const shell of ['zsh', 'fish'])

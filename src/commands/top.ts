@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../baseCommand.ts';
@@ -11,6 +12,8 @@ import { topText } from '../ui/top/text.ts';
 /** One that is no terminal has no width: as most people's screens. */
 const WIDTH = 120;
 const LEAST_WIDTH = 40;
+/** What does not end in that time, as a server says nothing any more, is left behind. */
+const LEAVE_MS = 400;
 /** What a frame leaves behind is taken away soon, and nothing is compiled for a speed that nobody needs. */
 const SMALL = [
   '--semi-space-growth-factor=1',
@@ -52,7 +55,7 @@ export default class Top extends BaseCommand {
     for (const flag of SMALL) setFlagsFromString(flag);
     const config = await this.loadConfig(flags);
     const { openTop } = await import('../engine/admin/top/collect.ts');
-    const collector = await openTop(config, { withRates: !live });
+    const collector = await openTop(config, { complete: !live });
     try {
       if (live) {
         await this.#watch(collector, config, { intervalSeconds, admin: flags.admin ?? false });
@@ -60,10 +63,12 @@ export default class Top extends BaseCommand {
       }
       const snapshot = collector.snapshot();
       const width = process.stdout.isTTY ? Math.max(LEAST_WIDTH, process.stdout.columns) : WIDTH;
-      this.log(topText(snapshot, { width, colours: hasColours() && process.stdout.isTTY, intervalSeconds }));
+      this.log(topText(snapshot, { width, colours: hasColours() && process.stdout.isTTY }));
       return snapshot;
     } finally {
-      await collector.close();
+      await Promise.race([collector.close(), sleep(LEAVE_MS)]);
+      // Sessions and actions that hang would keep the process; what is printed has been written by then.
+      setTimeout(() => process.exit(), LEAVE_MS).unref();
     }
   }
 
@@ -76,6 +81,7 @@ export default class Top extends BaseCommand {
     process.env.NODE_ENV ??= 'production';
     const { liveTop } = await import('../ui/top/live.tsx');
     const { signal } = this;
+    const leaving = new AbortController();
     const scale = scalerOf(config);
     this.drawing = true;
     const view = liveTop({
@@ -88,23 +94,28 @@ export default class Top extends BaseCommand {
         : undefined,
       snapshot: () => collector.snapshot(),
       refresh: (intervalMs) => collector.refresh(intervalMs),
-      act: (action) => this.#act(config, action, scale),
+      act: (action) =>
+        this.#act(config, action, { scale, signal: AbortSignal.any([signal, leaving.signal]) }),
       signal,
     });
     collector.onChange = view.changed;
     try {
-      await view.ended;
+      const busy = await view.ended;
+      if (busy) this.logToStderr(`Left before it was done: ${busy}.`);
     } finally {
       this.drawing = false;
+      leaving.abort();
     }
   }
 
   /** With sessions of its own, as the command of that name has. */
-  async #act(config: Config, action: TopAction, scale: ScaleWorkers | undefined): Promise<string> {
+  async #act(
+    config: Config,
+    action: TopAction,
+    options: { scale: ScaleWorkers | undefined; signal: AbortSignal },
+  ): Promise<string> {
     const { performAction } = await import('../engine/admin/top/actions.ts');
-    return this.withOpenCluster(config, (cluster) =>
-      performAction(cluster, action, { signal: this.signal, scale }),
-    );
+    return this.withOpenCluster(config, (cluster) => performAction(cluster, action, options));
   }
 }
 

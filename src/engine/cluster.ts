@@ -9,7 +9,7 @@ import { FeedctlError } from './model/errors.ts';
 import type { Invocation } from './model/operation.ts';
 import { Resources } from './resources.ts';
 import type { SocialContext } from './social/context.ts';
-import { Database } from './store/database.ts';
+import { Database, type SessionLimits } from './store/database.ts';
 import { checkSchema } from './store/migrate.ts';
 import { openIdSource } from './store/nodes.ts';
 import { ProcessFigures } from './telemetry/figures.ts';
@@ -50,11 +50,23 @@ export async function resolveGatewayUrl(config: Config, db: Database): Promise<s
   throw new FeedctlError('GATEWAY_UNREACHABLE', why);
 }
 
-/** The broker that is configured, or the queue in the database. The broker's driver is only loaded for one. */
-export async function openBus(config: Config, databaseUrl: string, log: Log): Promise<Bus> {
-  if (!config.brokerUrl) return openLocalBus(databaseUrl);
+/**
+ * The broker that is configured, or the queue in the database. The broker's driver is only loaded for one. `sessions`: limits of
+ * each of its pools, for who only looks.
+ */
+export async function openBus(
+  config: Config,
+  databaseUrl: string,
+  log: Log,
+  sessions?: SessionLimits,
+): Promise<Bus> {
+  if (!config.brokerUrl) return openLocalBus(databaseUrl, { sessions });
   const { RabbitBus } = await import('./bus/rabbitmq/bus.ts');
-  return new RabbitBus(config.brokerUrl, databaseUrl, { log, managementUrl: config.brokerManagementUrl });
+  return new RabbitBus(config.brokerUrl, databaseUrl, {
+    log,
+    managementUrl: config.brokerManagementUrl,
+    sessions,
+  });
 }
 
 /**

@@ -5,7 +5,7 @@ import type { ClusterStatus } from '../../src/engine/admin/status.ts';
 import type { TopSnapshot } from '../../src/engine/admin/top/snapshot.ts';
 import { follow } from '../../src/engine/social/follows.ts';
 import { feedctl, json, testRole } from '../support/cli.ts';
-import { testCluster } from '../support/cluster.ts';
+import { freshDatabase, testCluster } from '../support/cluster.ts';
 import { testClient } from '../support/gateways.ts';
 import { openProxy } from '../support/proxy.ts';
 import { findServer } from '../support/server.ts';
@@ -105,6 +105,22 @@ test('what cannot be is refused, and a database that is away is shown', async ()
   expect(figures).toBeNull();
 });
 
+test('a database that says nothing: what is known is printed, each source that is missing is named, and it ends', async () => {
+  const { url } = await freshDatabase();
+  const proxy = await openProxy(url);
+  proxy.stall();
+  const at = { env: { FEEDCTL_DATABASE_URL: proxy.url } };
+  const [text, value] = await Promise.all([feedctl(['top', '--once'], at), feedctl(['top', '--json'], at)]);
+  const missing = ['figures', 'queues', 'roles', 'operations', 'celebrities', 'shards'];
+  expect([text.status, value.status]).toEqual([0, 0]);
+  expect(text.stdout).toContain('DOWN');
+  const [, named] = text.stdout.split('NO ANSWER');
+  for (const name of missing) expect(named).toMatch(new RegExp(`^ +${name} +never `, 'm'));
+  const { sources, health } = JSON.parse(value.stdout) as TopSnapshot;
+  expect(sources.filter(({ error }) => error).map(({ name }) => name)).toEqual(missing);
+  expect(health.problems).toEqual([expect.stringMatching(/^DATABASE_UNREACHABLE \(all sources\): /)]);
+});
+
 describe.skipIf(!tmux)('at a terminal', () => {
   /** Around it: how it ended, and how it left the terminal. */
   const around = (node: string, flags = '') =>
@@ -127,6 +143,22 @@ describe.skipIf(!tmux)('at a terminal', () => {
     const shell = await terminal.ask('#{pane_pid}');
     return Number(execFileSync('pgrep', ['-P', shell], { encoding: 'utf8' }).trim());
   };
+  test('a database that says nothing any more keeps nobody who wants to leave', async () => {
+    const { url } = await freshDatabase();
+    const proxy = await openProxy(url);
+    const ways: ((terminal: Terminal) => unknown)[] = [
+      (terminal) => terminal.type('q'),
+      (terminal) => terminal.type('C-c'),
+      async (terminal) => process.kill(await pidOf(terminal), 'SIGTERM'),
+    ];
+    const terminals = await Promise.all(ways.map(() => open(proxy.url, '', '--interval 0.5')));
+    for (const terminal of terminals) await terminal.shows('! no worker runs');
+    proxy.stall();
+    for (const terminal of terminals) await terminal.shows(/! TIMED_OUT.*figures/);
+    await Promise.all(ways.map((leave, i) => leave(terminals[i]!)));
+    for (const terminal of terminals) await restored(terminal, 0);
+  });
+
   test('keys, a cluster that changes, a database that goes and comes, and every way out', {
     timeout: 120_000,
   }, async () => {

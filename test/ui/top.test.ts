@@ -202,8 +202,14 @@ test.for(SIZES)('at %ix%i what matters is on the screen', ([width, height]) => {
   expect(busy).toContain('backlog 12,348, empty in 42.0 s');
   expect(busy).toMatch(/p99 1[34] ms/);
   expect(busy).toContain('1 of 2 worker(s) not ready');
-  expect(shown(NO_BROKER)).toContain('BROKER_UNREACHABLE: cannot reach the broker');
-  expect(shown(NO_DATABASE)).toMatch(/DOWN[\s\S]*as of 12.0 s ago[\s\S]*DATABASE_UNREACHABLE/);
+  const noBroker = shown(NO_BROKER);
+  expect(noBroker).toContain('BROKER_UNREACHABLE (queues): cannot reach the b');
+  // What is older than it should be says so where it is shown, and nothing else does.
+  expect(noBroker).toMatch(/backlog 12,348 12 s ago/);
+  expect(noBroker).toMatch(/QUEUES 12 s ago/);
+  expect(noBroker).not.toMatch(/(WORKERS|GATEWAYS).* ago|as of/);
+  expect(shown(NO_DATABASE)).toMatch(/QUEUES 12 s ago[\s\S]*WORKERS (12 s ago|old)/);
+  expect(shown(NO_DATABASE)).toMatch(/DOWN[\s\S]*as of 12 s ago[\s\S]*DATABASE_UNREACHABLE/);
   expect(shown(NO_DATABASE)).toContain('deliveries 48,000/s');
   expect(shown(NOTHING_KNOWN)).toMatch(/deliveries -[\s\S]*not known yet/);
 });
@@ -293,11 +299,11 @@ test('of a production cluster the name has to be typed', () => {
 });
 
 test('without colours there is nothing but text, and no text of others reaches the terminal as commands', () => {
-  const text = topText(BUSY, { width: 120, colours: false, intervalSeconds: 1 });
+  const text = topText(BUSY, { width: 120, colours: false });
   // biome-ignore lint/suspicious/noControlCharactersInRegex: those must not be there
   expect(text).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f]/);
   expect(text).toContain('えらい事になった');
-  const colours = topText(BUSY, { width: 120, colours: true, intervalSeconds: 1 });
+  const colours = topText(BUSY, { width: 120, colours: true });
   // biome-ignore lint/suspicious/noControlCharactersInRegex: colours
   expect(colours.replace(/\u001b\[[\d;]*m/g, '').replace(/ +$/gm, '')).toBe(text);
   expect(colours).not.toBe(text);
@@ -321,7 +327,27 @@ test('what a snapshot has no answer for is null, and never nothing', () => {
   expect({ figures, queues, workers }).toEqual({ figures: null, queues: null, workers: null });
   expect(health).toEqual({
     state: 'down',
-    problems: ['DATABASE_UNREACHABLE: cannot reach the database postgres://db'],
+    problems: ['DATABASE_UNREACHABLE (all sources): cannot reach the database postgres://db'],
   });
   expect(BUSY.figures).toEqual(addUp(BUSY_KNOWN.figures!));
 });
+
+test.for([80, 60])(
+  'as text at %i cells the columns of each table line up, and no row is for keys',
+  (width) => {
+    const lines = topText(BUSY, { width, colours: false }).split('\n');
+    expect(lines.join('\n')).not.toMatch(/Overview|every 1 s|\t/);
+    for (const line of lines) expect(cellsOf(line)).toBeLessThanOrEqual(width);
+    const at = lines.findIndex((line) => line.startsWith('  QUEUES 2'));
+    const [head, events, rows] = lines.slice(at, at + 3) as [string, string, string];
+    for (const [title, first, second] of [
+      ['ready', '3', '12,345'],
+      ['out/s', '20', '20'],
+      ['dead', '0', '0'],
+    ] as const) {
+      const end = head.indexOf(title) + title.length;
+      expect(events.slice(0, end)).toMatch(new RegExp(` ${first}$`));
+      expect(rows.slice(0, end)).toMatch(new RegExp(` ${second}$`));
+    }
+  },
+);

@@ -170,6 +170,9 @@ export interface DatabaseOptions {
   readonly invocation?: Invocation | undefined;
 }
 
+/** What a caller may want of a pool that another opens. */
+export type SessionLimits = Pick<DatabaseOptions, 'maxSessions' | 'connectMs' | 'deadlineMs'>;
+
 /** The driver leaves the socket open where it gives up by itself, as for want of a password: no process would end. */
 class SessionClient extends pg.Client {
   constructor(config?: pg.ClientConfig) {

@@ -15,6 +15,8 @@ export interface Screen {
   /** Who may change things is told so in every frame. */
   readonly admin: Admin | undefined;
   readonly memory: OrderMemory;
+  /** No other frame follows. */
+  readonly still?: true;
 }
 
 /** Below these rows only what matters most is left. */
@@ -40,28 +42,53 @@ export function frame(snapshot: TopSnapshot, state: ViewState, screen: Screen): 
   return [...head, ...body, ...blank, ...foot].slice(0, height).map((line) => cutLine(line, width));
 }
 
+/** The overview as high as it needs to be, without the rows that are for keys, and with every source that did not answer. */
+export function report(snapshot: TopSnapshot, state: ViewState, screen: Screen): Line[] {
+  const missing = snapshot.sources.filter(({ ageMs, error }) => error || ageMs === null);
+  const faults: Line[] =
+    missing.length === 0
+      ? []
+      : [
+          [],
+          ...table(paneOf('sources'), missing, state, screen.width, {
+            title: 'NO ANSWER',
+            marked: -1,
+            sorted: undefined,
+          }),
+        ];
+  return [
+    ...header(snapshot, state, screen),
+    ...bodyOf(snapshot, state, screen, screen.height),
+    ...faults,
+  ].map((line) => cutLine(line, screen.width));
+}
+
 /** Rows of a pane that fit on the screen: what a page is. */
 export function pageRows(snapshot: TopSnapshot, state: ViewState, screen: Screen): number {
   const around = header(snapshot, state, screen).length + 1 + footer(state, screen).length;
   return Math.max(1, screen.height - around - 1 - warning(snapshot, state).length);
 }
 
-const oldest = (snapshot: TopSnapshot): number | null => {
-  const figures = snapshot.sources.find(({ name }) => name === 'figures');
-  return figures?.error ? (figures.ageMs ?? null) : null;
-};
+/** How old what is shown of a source is, where it has failed since: `12 s ago`. */
+function staleText({ sources }: TopSnapshot, name: string): string | undefined {
+  const { error, ageMs = null } = sources.find((source) => source.name === name) ?? {};
+  return error && ageMs !== null ? `${wholeSeconds(ageMs)} ago` : undefined;
+}
 
-function header(snapshot: TopSnapshot, state: ViewState, { width, height, admin }: Screen): Line[] {
+/** 12 s, 3 m 05 s: tenths of what is late would only flicker. */
+const wholeSeconds = (ms: number): string => formatDuration(Math.round(ms / 1_000)).replace(/\.0 s$/, ' s');
+
+function header(snapshot: TopSnapshot, state: ViewState, { width, height, admin, still }: Screen): Line[] {
   const { health, figures, backlog, cache } = snapshot;
   const [word, tone] = HEALTH[health.state];
-  const stale = oldest(snapshot);
+  const stale = staleText(snapshot, 'figures');
   const right: Line = parts(
     [
       admin ? [span('ADMIN', 'warn')] : undefined,
       state.paused ? [span('PAUSED', 'warn')] : undefined,
-      stale === null ? undefined : [span(`as of ${formatDuration(stale / 1_000)} ago`, 'warn')],
+      stale ? [span(`as of ${stale}`, 'warn')] : undefined,
       [span(`${snapshot.takenAt.slice(11, 19)} UTC`, 'dim')],
-      [span(`every ${state.intervalSeconds} s`, 'dim')],
+      still ? undefined : [span(`every ${state.intervalSeconds} s`, 'dim')],
     ],
     Math.max(0, width - 24),
   );
@@ -95,8 +122,10 @@ function header(snapshot: TopSnapshot, state: ViewState, { width, height, admin 
     width,
   );
   const waiting = backlog ? formatCount(backlog.messages) : '-';
-  const eta =
-    !backlog || backlog.messages === 0
+  const lookedAt = backlog && staleText(snapshot, 'queues');
+  const eta = lookedAt
+    ? ` ${lookedAt}`
+    : !backlog || backlog.messages === 0
       ? ''
       : backlog.etaSeconds === null
         ? backlog.stuck
@@ -107,7 +136,7 @@ function header(snapshot: TopSnapshot, state: ViewState, { width, height, admin 
   const levels = parts(
     [
       figure('online', figures ? formatCount(figures.sockets) : '-'),
-      figure('backlog', waiting + eta, eta.startsWith(', not') ? 'warn' : 'strong'),
+      figure('backlog', waiting + eta, lookedAt || eta.startsWith(', not') ? 'warn' : 'strong'),
       figure('dead', backlog ? formatCount(backlog.deadLetters) : '-', deadTone),
       figure('workers', ratio(snapshot.workers)),
       figure('gateways', ratio(snapshot.gateways)),
@@ -292,8 +321,7 @@ function warning(snapshot: TopSnapshot, state: ViewState): Line[] {
   if (state.pane === 'overview') return [];
   const source = snapshot.sources.find(({ name }) => name === paneOf(state.pane as AnyPane['id']).source);
   if (!source?.error) return [];
-  const age =
-    source.ageMs === null ? 'never answered' : `as it was ${formatDuration(source.ageMs / 1_000)} ago`;
+  const age = source.ageMs === null ? 'never answered' : `as it was ${wholeSeconds(source.ageMs)} ago`;
   return [[span(`! ${age}: ${oneLine(source.error.message, 200)}`, 'warn')]];
 }
 
@@ -405,8 +433,8 @@ function overview(snapshot: TopSnapshot, state: ViewState, screen: Screen, room:
   const sections = OVERVIEW.map((id) => {
     const pane = paneOf(id);
     const choice = { sort: null, reversed: false, filter: '' };
-    const rows = orderedRows(pane, snapshot, choice, state.window, overviewMemory(screen.memory)) ?? [];
-    return { pane, rows, shown: 0 };
+    const known = orderedRows(pane, snapshot, choice, state.window, overviewMemory(screen.memory));
+    return { pane, known: known !== null, rows: known ?? [], shown: 0 };
   }).filter(({ pane, rows }) => rows.length > 0 || NEEDED.includes(pane.id));
   let left = room;
   // A head and a row each, then one more row each for as long as there are any.
@@ -425,12 +453,14 @@ function overview(snapshot: TopSnapshot, state: ViewState, screen: Screen, room:
   }
   const used = sections.filter(({ shown }) => shown > 0);
   const spaced = left >= used.length - 1;
-  return used.flatMap(({ pane, rows, shown }, i): Line[] => {
-    const all = formatCount(rows.length);
+  return used.flatMap(({ pane, known, rows, shown }, i): Line[] => {
+    const all = known ? formatCount(rows.length) : '';
+    const stale = staleText(snapshot, pane.source);
     const names = [pane.title, pane.short].map((name) => name.toUpperCase());
     const titles = [
+      ...(stale ? [`${names[0]} ${stale}`, `${names[1]} old`] : []),
       ...(rows.length > shown ? [`${names[0]} ${shown} of ${all}`] : []),
-      ...names.map((name) => `${name} ${all}`),
+      ...names.map((name) => `${name} ${all}`.trim()),
       names[1]!,
     ];
     const first = layout(pane, screen.width)[0]?.width ?? 0;
@@ -440,7 +470,7 @@ function overview(snapshot: TopSnapshot, state: ViewState, screen: Screen, room:
       return [
         ...space,
         [span(`  ${title}`, 'head')],
-        [span(`  ${pane.rows(snapshot) ? pane.empty(snapshot) : 'not known yet'}`, 'dim')],
+        [span(`  ${known ? pane.empty(snapshot) : 'not known yet'}`, 'dim')],
       ];
     return [
       ...space,

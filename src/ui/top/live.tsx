@@ -62,8 +62,11 @@ export interface LiveOptions {
   readonly signal: AbortSignal;
 }
 
-/** Draws until somebody quits or the signal aborts; then the terminal is as it was. `changed`: there is something new to show. */
-export function liveTop(options: LiveOptions): { changed(): void; ended: Promise<void> } {
+/**
+ * Draws until somebody quits or the signal aborts; then the terminal is as it was, and what was being done is returned. `changed`:
+ * there is something new to show.
+ */
+export function liveTop(options: LiveOptions): { changed(): void; ended: Promise<string | null> } {
   const { stdin, stdout, colours, admin } = options;
   const memory: OrderMemory = new Map();
   let state: ViewState = initialState(options.intervalSeconds);
@@ -155,7 +158,7 @@ export function liveTop(options: LiveOptions): { changed(): void; ended: Promise
     },
     ended: app
       .waitUntilExit()
-      .then(() => {})
+      .then(() => state.busy)
       .finally(() => {
         end();
         process.off('uncaughtExceptionMonitor', onCrash);

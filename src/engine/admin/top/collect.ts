@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bus } from '../../bus/bus.ts';
 import { heldIn } from '../../bus/depths.ts';
 import { openBus, resolveDatabaseUrl } from '../../cluster.ts';
@@ -17,7 +18,11 @@ import { snapshotOf, type TopSnapshot } from './snapshot.ts';
 import { Source } from './source.ts';
 
 const DEADLINE_MS = 5_000;
+/** For the first frame: what takes longer is in one of the next. */
+const FIRST_MS = 1_000;
 const SESSIONS = 4;
+/** The bus asks one thing after the other. */
+const BUS_SESSIONS = 1;
 const OPERATIONS = 200;
 /** At least so long between two askings; longer where answers take long. */
 const EVERY_MS = {
@@ -37,7 +42,7 @@ interface Servers {
   readonly url: string;
   readonly db: Database;
   readonly bus: Bus;
-  readonly queues: AsyncGenerator<QueueView>;
+  queues: AsyncGenerator<QueueView>;
 }
 
 /** Looks at a cluster again and again, whatever of it is there. */
@@ -56,27 +61,25 @@ const AWAY = ['DATABASE_UNREACHABLE', 'TIMED_OUT', 'OVERLOADED'] as const;
 const NO_SHARDS: ShardList = { shards: [], nodes: [], skew: { shards: 1, nodes: 1 } };
 
 /**
- * Resolves when every source has answered or failed once. A database or a broker that is away is no error: it is asked
- * again. Throws what no waiting mends: CLUSTER_NOT_RUNNING, SCHEMA_MISSING, DATABASE_REFUSED, CONFIG_INVALID and the like.
- * `withRates`: waits for a second look at the queues too.
+ * Looks for the first time. A database or a broker that is away, or says nothing, is no error: it is asked again. Throws what no
+ * waiting mends: CLUSTER_NOT_RUNNING, SCHEMA_MISSING, DATABASE_REFUSED, CONFIG_INVALID and the like.
+ * `complete`: resolves when every source has answered or failed, and the queues twice, for their rates: within 11 s. Without it,
+ * a source that has not answered in a second is not waited for.
  */
-export async function openTop(config: Config, options: { withRates: boolean }): Promise<TopCollector> {
+export async function openTop(config: Config, options: { complete: boolean }): Promise<TopCollector> {
   const stop = new AbortController();
   let servers: Promise<Servers> | undefined;
   let bus: string | undefined;
   let closed = false;
+  let shutting: Promise<unknown> = Promise.resolve();
 
   const open = async (): Promise<Servers> => {
     const url = await resolveDatabaseUrl(config);
-    const db = new Database(url, {
-      maxSessions: SESSIONS,
-      connectMs: DEADLINE_MS - 1_000,
-      deadlineMs: DEADLINE_MS,
-      applicationName: 'feedctl top',
-    });
+    const limits = { connectMs: DEADLINE_MS - 1_000, deadlineMs: DEADLINE_MS };
+    const db = new Database(url, { ...limits, maxSessions: SESSIONS, applicationName: 'feedctl top' });
     try {
       await checkSchema(db, config.store);
-      const opened = await openBus(config, url, silentLog);
+      const opened = await openBus(config, url, silentLog, { ...limits, maxSessions: BUS_SESSIONS });
       bus = opened.kind;
       // Asked by its source, so it never waits between two looks itself.
       const queues = watchQueues({ db, bus: opened }, { intervalMs: 0, signal: stop.signal });
@@ -91,7 +94,8 @@ export async function openTop(config: Config, options: { withRates: boolean }): 
     await bus.close().catch(() => {});
     await db.close().catch(() => {});
   };
-  const connected = (): Promise<Servers> => {
+  const connected = async (): Promise<Servers> => {
+    if (closed) throw new FeedctlError('INTERRUPTED', 'nobody looks any more');
     servers ??= open().catch((error) => {
       servers = undefined;
       throw error;
@@ -103,7 +107,7 @@ export async function openTop(config: Config, options: { withRates: boolean }): 
     const before = await servers?.catch(() => undefined);
     if (!before || (await resolveDatabaseUrl(config)) === before.url) return;
     servers = undefined;
-    await shut(before);
+    shutting = Promise.all([shutting, shut(before)]);
   };
 
   const on = <T>(name: keyof typeof EVERY_MS, ask: (servers: Servers) => Promise<T>) =>
@@ -131,10 +135,7 @@ export async function openTop(config: Config, options: { withRates: boolean }): 
         return value;
       } catch (error) {
         // A generator that has thrown is over: the next look begins with another.
-        servers = Promise.resolve({
-          ...at,
-          queues: watchQueues(at, { intervalMs: 0, signal: stop.signal }),
-        });
+        at.queues = watchQueues(at, { intervalMs: 0, signal: stop.signal });
         throw error;
       }
     },
@@ -162,19 +163,43 @@ export async function openTop(config: Config, options: { withRates: boolean }): 
     if (series.length > STEPS_KEPT) series.shift();
   };
 
+  /** Whether the servers answer at all, for as long as a source has run into its deadline. */
+  let away = false;
+  let probing = false;
+  /**
+   * A statement that took too long is not asked again soon. Where it was the server that said nothing, all are, as soon as it does:
+   * so it is where the smallest of all, `figures`, got no answer, or an empty statement gets none.
+   */
+  const probe = async (): Promise<void> => {
+    if (probing || closed || !sources.some(({ error }) => error?.code === 'TIMED_OUT')) return;
+    probing = true;
+    const at = await connected().catch(() => undefined);
+    const answers = await at?.db.ping().then(
+      async () => (await at.bus.health?.())?.ready !== false,
+      () => false,
+    );
+    probing = false;
+    if (answers && away) {
+      away = false;
+      for (const source of sources) if (source.error) void ask(source, () => source.again());
+    } else away = !answers;
+  };
+  const ask = async (source: (typeof sources)[number], refresh: () => Promise<void>): Promise<void> => {
+    const before = source.state;
+    await refresh();
+    if (source === queues) note();
+    const after = source.state;
+    if (source === figures && !before.error && after.error?.code === 'TIMED_OUT') away = true;
+    if (closed || (after.ageMs === before.ageMs && !after.error)) return;
+    collector.onChange();
+  };
+
   const collector: TopCollector = {
     onChange: () => {},
     refresh(intervalMs) {
       if (closed) return;
-      for (const source of sources) {
-        const before = source.state;
-        void source.refresh(intervalMs).then(() => {
-          if (source === queues) note();
-          const after = source.state;
-          if (closed || (after.ageMs === before.ageMs && !after.error)) return;
-          collector.onChange();
-        });
-      }
+      for (const source of sources) void ask(source, () => source.refresh(intervalMs));
+      void probe();
     },
     snapshot: () =>
       snapshotOf({
@@ -199,18 +224,18 @@ export async function openTop(config: Config, options: { withRates: boolean }): 
       closed = true;
       stop.abort();
       const at = await servers?.catch(() => undefined);
-      if (at) await shut(at);
+      await Promise.all([shutting, at && shut(at)]);
     },
   };
 
   try {
+    const asked = Promise.all(sources.map((source) => ask(source, () => source.refresh())));
     await connected().catch((error) => {
       if (!AWAY.some((code) => isFeedctlError(error, code))) throw error;
     });
-    await Promise.all(sources.map((source) => source.refresh()));
-    note();
-    if (options.withRates && !queues.error) {
-      await new Promise((done) => setTimeout(done, BETWEEN_LOOKS_MS));
+    await (options.complete ? asked : Promise.race([asked, sleep(FIRST_MS)]));
+    if (options.complete && !queues.error) {
+      await sleep(BETWEEN_LOOKS_MS);
       await queues.again();
     }
     return collector;

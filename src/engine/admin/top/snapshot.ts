@@ -184,6 +184,9 @@ function cacheOf(rows: readonly FiguresRow[]): TopCache | null {
   };
 }
 
+const namesOf = (some: readonly { name: string }[], all: readonly unknown[]): string =>
+  some.length === all.length ? 'all sources' : some.map(({ name }) => name).join(', ');
+
 function healthOf(parts: {
   figures: ClusterFigures | null;
   backlog: TopBacklog | null;
@@ -197,8 +200,11 @@ function healthOf(parts: {
   const down: string[] = [];
   const degraded: string[] = [];
   // One dependency that is away fails several sources: it is named once.
-  const faults = new Map(sources.flatMap(({ error }) => (error ? [[error.code, error] as const] : [])));
-  for (const { code, message } of faults.values()) down.push(`${code}: ${message}`);
+  const faults = sources.flatMap(({ name, error }) => (error ? [{ name, ...error }] : []));
+  for (const [code, of] of Map.groupBy(faults, (fault) => fault.code))
+    down.push(`${code} (${namesOf(of, sources)}): ${of[0]!.message}`);
+  const awaited = sources.filter(({ ageMs, error }) => ageMs === null && !error);
+  if (awaited.length > 0) down.push(`no answer yet: ${namesOf(awaited, sources)}`);
   for (const { lane, paused, throttled } of known.lanes ?? []) {
     if (paused) (lane === 'live' ? down : degraded).push(`the ${lane} lane is paused by ${paused.by}`);
     else if (throttled)

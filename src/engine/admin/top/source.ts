@@ -3,6 +3,7 @@ import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
 /** What was asked takes at most this share of the time: whatever is slow is asked more seldom. */
 const MOST_SHARE = 0.05;
 const EARLY_MS = 50;
+const UNREACHED: ReadonlySet<string> = new Set(['DATABASE_UNREACHABLE', 'BROKER_UNREACHABLE']);
 
 /** How one source of a snapshot is doing. */
 export interface SourceState {
@@ -18,8 +19,8 @@ export interface SourceState {
 }
 
 /**
- * Something that is asked again and again, never twice at a time, with a deadline, and no more often than it can bear: after an
- * answer that took a while, 20 times as long passes until the next. What was known stays known while it fails.
+ * Something that is asked again and again, never twice at a time, with a deadline, and no more often than it can bear: after
+ * what took a while, answered or not, 20 times as long passes until the next. What was known stays known while it fails.
  */
 export class Source<T> {
   readonly name: string;
@@ -31,8 +32,10 @@ export class Source<T> {
   #answeredAt: number | undefined;
   #tookMs: number | null = null;
   #error: { code: string; message: string; since: number } | null = null;
-  #dueAt = Number.NEGATIVE_INFINITY;
-  #pauseMs = 0;
+  #askedAt = Number.NEGATIVE_INFINITY;
+  /** What the last asking may cost: so long passes from it to the next. */
+  #restMs = 0;
+  #atLeastMs = 0;
   #asking: Promise<void> | undefined;
 
   /** `now`: milliseconds of a clock that only goes forward. */
@@ -44,7 +47,6 @@ export class Source<T> {
     this.name = name;
     this.#ask = ask;
     this.#everyMs = options.everyMs;
-    this.#pauseMs = options.everyMs;
     this.#deadlineMs = options.deadlineMs;
     this.#now = options.now ?? (() => performance.now());
   }
@@ -57,11 +59,18 @@ export class Source<T> {
     return this.#error;
   }
 
-  /** Asks if it is time; resolves when there is an answer, or the deadline has passed. `atLeastMs`: what a viewer wants at most. */
+  get #pauseMs(): number {
+    return Math.max(this.#atLeastMs, this.#everyMs, this.#restMs);
+  }
+
+  /** Asks if it is time; resolves when there is an answer, or the deadline has passed. `atLeastMs`: what a viewer wants at most, from now on. */
   refresh(atLeastMs = 0): Promise<void> {
+    this.#atLeastMs = atLeastMs;
     if (this.#asking) return this.#asking;
     const startedAt = this.#now();
-    if (startedAt < this.#dueAt) return Promise.resolve();
+    // Asked by a timer of the same length, which may come a little early.
+    if (startedAt < this.#askedAt + this.#pauseMs - EARLY_MS) return Promise.resolve();
+    this.#askedAt = startedAt;
     const abort = new AbortController();
     let late: NodeJS.Timeout | undefined;
     const deadline = new Promise<never>((_, reject) => {
@@ -93,10 +102,8 @@ export class Source<T> {
         clearTimeout(late);
         const took = this.#now() - startedAt;
         if (!this.#error) this.#tookMs = took;
-        const share = this.#error ? 2 * took : took / MOST_SHARE;
-        this.#pauseMs = Math.max(atLeastMs, this.#everyMs, share);
-        // Asked by a timer of the same length, which may come a little early.
-        this.#dueAt = startedAt + this.#pauseMs - EARLY_MS;
+        // Who could not be reached has had no work of it.
+        this.#restMs = this.#error && UNREACHED.has(this.#error.code) ? 2 * took : took / MOST_SHARE;
       });
     this.#asking = answered;
     void Promise.all([answered, settled]).then(() => {
@@ -107,8 +114,8 @@ export class Source<T> {
 
   /** Asks whether it is time or not. */
   again(): Promise<void> {
-    this.#dueAt = Number.NEGATIVE_INFINITY;
-    return this.refresh();
+    this.#askedAt = Number.NEGATIVE_INFINITY;
+    return this.refresh(this.#atLeastMs);
   }
 
   get state(): SourceState {

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { FeedctlError } from '../../model/errors.ts';
 import { readId } from '../../model/messages.ts';
 import { copyOut } from '../../store/copy.ts';
-import { Database, type Listener, type Queryable } from '../../store/database.ts';
+import { Database, type Listener, type Queryable, type SessionLimits } from '../../store/database.ts';
 import type {
   Bus,
   BusMark,
@@ -53,6 +53,7 @@ export interface LocalBusOptions {
   /** A queue refuses more than this many messages, or bytes. */
   readonly maxMessages?: number;
   readonly maxBytes?: number;
+  readonly sessions?: SessionLimits | undefined;
 }
 
 interface Row {
@@ -76,11 +77,12 @@ interface Hand {
  * server, they only mean that a message is delivered again.
  */
 export async function openLocalBus(url: string, options: LocalBusOptions = {}): Promise<Bus> {
-  const db = new Database(url, { maxSessions: 6, applicationName: 'feedctl bus' });
+  const db = new Database(url, { maxSessions: 6, applicationName: 'feedctl bus', ...options.sessions });
   const relaxed = new Database(url, {
     maxSessions: 4,
     applicationName: 'feedctl bus',
     sessionSettings: { synchronous_commit: 'off' },
+    ...options.sessions,
   });
   const maxMessages = options.maxMessages ?? 100_000;
   const maxBytes = options.maxBytes ?? 1024 ** 3;

@@ -1,6 +1,6 @@
 import type { Channel } from 'amqplib';
 import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
-import { Database } from '../../store/database.ts';
+import { Database, type SessionLimits } from '../../store/database.ts';
 import { countDeadLetters, keepDeadLetters } from '../../store/deadLetters.ts';
 import { type Log, silentLog } from '../../telemetry/log.ts';
 import {
@@ -58,6 +58,7 @@ export interface RabbitBusOptions {
   readonly log?: Log;
   /** Of the management API, where it is not at the usual port of the first broker. */
   readonly managementUrl?: string | undefined;
+  readonly sessions?: SessionLimits | undefined;
 }
 
 /**
@@ -93,7 +94,11 @@ export class RabbitBus implements Bus {
   constructor(urls: string, databaseUrl: string, options: RabbitBusOptions = {}) {
     const endpoints = parseEndpoints(urls);
     const log = options.log ?? silentLog;
-    const db = new Database(databaseUrl, { maxSessions: 4, applicationName: 'feedctl bus' });
+    const db = new Database(databaseUrl, {
+      maxSessions: 4,
+      applicationName: 'feedctl bus',
+      ...options.sessions,
+    });
     this.#endpoints = endpoints;
     this.#managementUrl = options.managementUrl;
     this.#db = db;

@@ -82,7 +82,7 @@ export default class Top extends BaseCommand {
     const { liveTop } = await import('../ui/top/live.tsx');
     const { signal } = this;
     const leaving = new AbortController();
-    const scale = scalerOf(config);
+    const scale = await scalerOf(config);
     this.drawing = true;
     const view = liveTop({
       stdin: process.stdin,
@@ -119,11 +119,11 @@ export default class Top extends BaseCommand {
   }
 }
 
-/** Workers are scaled where the context or the environment says where they run in Kubernetes. */
-function scalerOf({ kubeContext, namespace }: Config): ScaleWorkers | undefined {
-  if (kubeContext === undefined && namespace === undefined) return undefined;
+/** Workers are scaled where the context or the environment says where they run in Kubernetes, or this runs in a pod. */
+async function scalerOf({ kubeContext, namespace }: Config): Promise<ScaleWorkers | undefined> {
+  const { DEFAULT_NAMESPACE, namespaceOfPod, openKubernetes } = await import('../engine/kube/client.ts');
+  if (!(kubeContext ?? namespace ?? (await namespaceOfPod()))) return undefined;
   return async (replicas, signal) => {
-    const { DEFAULT_NAMESPACE, openKubernetes } = await import('../engine/kube/client.ts');
     const { planScale, scale } = await import('../engine/kube/workers.ts');
     const kubernetes = await openKubernetes({ kubeContext, namespace, signal });
     try {

@@ -2,7 +2,7 @@ import type { AutoscalerState } from '../engine/kube/autoscaling.ts';
 import type { Action, Plan, PlannedObject } from '../engine/kube/plan.ts';
 import type { PodState } from '../engine/kube/pods.ts';
 import type { Rollout } from '../engine/kube/rollout.ts';
-import type { KubeStatus } from '../engine/kube/status.ts';
+import type { JobState, KubeStatus } from '../engine/kube/status.ts';
 import { formatCount, oneLine } from './format.ts';
 import { renderTable } from './table.ts';
 
@@ -18,8 +18,10 @@ const VALUE_WIDTH = 80;
 const MESSAGE_WIDTH = 100;
 
 /** A plan as a diff: one line an object, below it one a field. Objects that stay as they are are only counted. */
-export function planLines(plan: Plan): string[] {
+export function planLines(plan: Plan, { prune = false }: { prune?: boolean } = {}): string[] {
   const lines = plan.objects.filter(({ action }) => action !== 'unchanged').flatMap(objectLines);
+  for (const { kind, name } of plan.leftovers)
+    lines.push(`${prune ? '-' : '?'} ${kind}/${name}: no longer in the manifests`);
   const count = (...actions: Action[]) =>
     plan.objects.filter(({ action }) => actions.includes(action)).length;
   const parts = [
@@ -28,6 +30,7 @@ export function planLines(plan: Plan): string[] {
     [count('replaced'), 'to replace'],
     [count('unchanged'), 'unchanged'],
     [count('refused'), 'refused'],
+    [plan.leftovers.length, prune ? 'to delete' : 'left over (--prune deletes them)'],
   ] as const;
   const summary = parts
     .filter(([number]) => number > 0)
@@ -35,7 +38,7 @@ export function planLines(plan: Plan): string[] {
   lines.push(`${plan.namespace} at ${plan.server}: ${summary.join(', ')}.`);
   if (count('unchecked') > 0)
     lines.push(
-      'The namespace is not there yet: what comes into it is checked when it is, before any of it is applied.',
+      'What comes into a namespace that is not there yet, or is of a kind that comes along, is checked when that is there, before any of it is applied.',
     );
   for (const name of plan.missingSecrets)
     lines.push(`The Secret ${name} is missing: pods wait for it (docs/kubernetes.md says how to make it).`);
@@ -59,7 +62,7 @@ export const rolloutLine = ({ name, desired, updated, available }: Rollout): str
   `${name}: ${updated} of ${desired} updated, ${available} available`;
 
 export function statusText(status: KubeStatus, options: { borders: boolean }): string {
-  const { deployments, pods, autoscalers, events } = status;
+  const { deployments, jobs, pods, autoscalers, events } = status;
   const parts = [
     renderTable(
       ['deployment', 'pods', 'updated', 'ready', 'available', 'state'],
@@ -67,6 +70,14 @@ export function statusText(status: KubeStatus, options: { borders: boolean }): s
       options,
     ),
   ];
+  if (jobs.length > 0)
+    parts.push(
+      renderTable(
+        ['job', 'failures', 'state'],
+        jobs.map((one) => [one.name, one.failures, jobState(one)]),
+        options,
+      ),
+    );
   if (pods.length > 0) parts.push(podsTable(pods, options));
   if (autoscalers.length > 0)
     parts.push(
@@ -113,6 +124,9 @@ export const podsTable = (pods: readonly PodState[], options: { borders: boolean
 
 const stateOf = ({ done, stuck }: Rollout): string =>
   done ? 'rolled out' : stuck ? `STUCK: ${stuck}` : 'rolling out';
+
+const jobState = ({ state, reason }: JobState): string =>
+  state === 'failed' ? `FAILED: ${oneLine(reason ?? '', MESSAGE_WIDTH)}` : state;
 
 const whyOf = ({ reason, message }: PodState): string =>
   reason === null ? '' : oneLine(message ? `${reason}: ${message}` : reason, MESSAGE_WIDTH);

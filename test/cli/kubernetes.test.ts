@@ -1,4 +1,4 @@
-import { readdir, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
@@ -16,7 +16,8 @@ import {
 } from '../support/kubernetes.ts';
 
 const assets = kubernetesAssets();
-const OVERLAYS = await readdir(fileURLToPath(new URL('../../manifests/overlays/', import.meta.url)));
+const MANIFESTS = fileURLToPath(new URL('../../manifests/', import.meta.url));
+const OVERLAYS = await readdir(join(MANIFESTS, 'overlays'));
 const WORKER = '/apis/apps/v1/namespaces/feedctl/deployments/feedctl-worker';
 const SCALED = '/apis/keda.sh/v1alpha1/namespaces/feedctl/scaledobjects/feedctl-worker';
 
@@ -73,6 +74,19 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     });
   }
 
+  /** What the controller would note when a Job's pod has ended well. */
+  async function completed(path: string): Promise<void> {
+    const at = new Date().toISOString();
+    const conditions = ['SuccessCriteriaMet', 'Complete'].map((type) => ({
+      type,
+      status: 'True',
+      lastTransitionTime: at,
+    }));
+    await kubernetes.patch(`${path}/status`, 'merge', {
+      status: { succeeded: 1, startTime: at, completionTime: at, conditions },
+    });
+  }
+
   test.each(OVERLAYS)('the server takes every object of the overlay %s', async (overlay) => {
     await namespace(`checked-${overlay}`);
     const plan = await json<Plan>(['cluster', 'plan', overlay, '--namespace', `checked-${overlay}`], { env });
@@ -88,15 +102,7 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     const job = '/apis/batch/v1/namespaces/feedctl/jobs/feedctl-migrate';
     await waitUntil(async () => Boolean(await kubernetes.find(job)));
     expect(await kubernetes.find(WORKER)).toBeUndefined();
-    const at = new Date().toISOString();
-    const conditions = ['SuccessCriteriaMet', 'Complete'].map((type) => ({
-      type,
-      status: 'True',
-      lastTransitionTime: at,
-    }));
-    await kubernetes.patch(`${job}/status`, 'merge', {
-      status: { succeeded: 1, startTime: at, completionTime: at, conditions },
-    });
+    await completed(job);
     const gateway = WORKER.replace('worker', 'gateway');
     await waitUntil(async () => Boolean(await kubernetes.find(SCALED)));
     await rolledOut(WORKER);
@@ -270,6 +276,97 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     expect(
       plan.objects.find(({ kind, name }) => kind === 'Deployment' && name === 'feedctl-worker')!.action,
     ).toBe('unchanged');
+  });
+
+  test('what the manifests hold no more is named, and deleted when that is asked for and confirmed', async () => {
+    const smaller = join(directory, 'smaller');
+    await mkdir(smaller);
+    await cp(MANIFESTS, join(smaller, 'manifests'), { recursive: true });
+    // Something of feedctl's that the next manifests leave away, a Secret, and things of others.
+    const labels = { 'app.kubernetes.io/part-of': 'feedctl' };
+    const config = (name: string, more: object) => ({
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { name, ...more },
+    });
+    const secret = { apiVersion: 'v1', kind: 'Secret', metadata: { name: 'of-ours', labels } };
+    const extra = [config('extra', { labels }), config('unlabelled', {}), secret];
+    await writeFile(join(smaller, 'extra.yaml'), extra.map((one) => JSON.stringify(one)).join('\n---\n'));
+    const kustomization = (resources: string[]) =>
+      writeFile(
+        join(smaller, 'kustomization.yaml'),
+        JSON.stringify({
+          apiVersion: 'kustomize.config.k8s.io/v1beta1',
+          kind: 'Kustomization',
+          namespace: 'pruned',
+          resources,
+        }),
+      );
+    await namespace('pruned');
+    await kustomization(['manifests/base', 'extra.yaml']);
+    await json(['cluster', 'apply', smaller, '--yes', '--no-wait'], { env });
+    const configs = '/api/v1/namespaces/pruned/configmaps';
+    // As an operator would, whose change does not make it another's.
+    await kubernetes.patch(`${configs}/extra`, 'merge', { metadata: { annotations: { seen: 'yes' } } });
+    await kustomization(['manifests/base']);
+    const plan = await json<Plan>(['cluster', 'plan', smaller], { env });
+    expect(plan.leftovers).toMatchObject([{ kind: 'ConfigMap', name: 'extra' }]);
+    const text = await feedctl(['cluster', 'plan', smaller], { env });
+    expect(text.stdout).toContain('? ConfigMap/extra: no longer in the manifests');
+    const args = ['cluster', 'apply', smaller, '--prune'];
+    expect(await failing([...args, '--yes', '--no-wait'])).toMatchObject({ status: 2, code: 'USAGE' });
+    expect(await failing(args)).toMatchObject({ status: 2, code: 'CONFIRMATION_REQUIRED' });
+    expect(
+      await failing([
+        'cluster',
+        'apply',
+        join(smaller, 'extra.yaml'),
+        '--namespace',
+        'pruned',
+        '--prune',
+        '--yes',
+      ]),
+    ).toMatchObject({ code: 'USAGE' });
+    expect(await kubernetes.find(`${configs}/extra`)).toBeDefined();
+    const job = '/apis/batch/v1/namespaces/pruned/jobs/feedctl-migrate';
+    await completed(job);
+    const deployments = '/apis/apps/v1/namespaces/pruned/deployments';
+    for (const role of ['worker', 'gateway']) await rolledOut(`${deployments}/feedctl-${role}`);
+    const applied = await json<{ pruned: object[] }>([...args, '--yes'], { env });
+    expect(applied.pruned).toMatchObject([{ kind: 'ConfigMap', name: 'extra' }]);
+    expect(await kubernetes.find(`${configs}/extra`)).toBeUndefined();
+    const names = (await kubernetes.list(configs)).map(({ metadata }) => metadata.name);
+    expect(names).toContain('unlabelled');
+    expect(await kubernetes.exists('/api/v1/namespaces/pruned/secrets/of-ours')).toBe(true);
+    expect((await json<Plan>(['cluster', 'plan', smaller], { env })).leftovers).toEqual([]);
+  });
+
+  test('a definition and an object of its kind come in one manifest', async () => {
+    const file = join(directory, 'things.yaml');
+    const schema = { openAPIV3Schema: { type: 'object', properties: { spec: { type: 'object' } } } };
+    const definition = {
+      apiVersion: 'apiextensions.k8s.io/v1',
+      kind: 'CustomResourceDefinition',
+      metadata: { name: 'things.example.org' },
+      spec: {
+        group: 'example.org',
+        scope: 'Namespaced',
+        names: { kind: 'Thing', plural: 'things', singular: 'thing', listKind: 'ThingList' },
+        versions: [{ name: 'v1', served: true, storage: true, schema }],
+      },
+    };
+    const thing = { apiVersion: 'example.org/v1', kind: 'Thing', metadata: { name: 'one' } };
+    await writeFile(file, [thing, definition].map((one) => JSON.stringify(one)).join('\n---\n'));
+    const args = [file, '--namespace', 'default'];
+    const plan = await json<Plan>(['cluster', 'plan', ...args], { env });
+    expect(plan.objects).toMatchObject([
+      { kind: 'CustomResourceDefinition', action: 'added' },
+      { kind: 'Thing', action: 'unchecked', namespace: 'default' },
+    ]);
+    await json(['cluster', 'apply', ...args, '--yes'], { env });
+    expect(await kubernetes.find('/apis/example.org/v1/namespaces/default/things/one')).toBeDefined();
+    const again = await json<Plan>(['cluster', 'plan', ...args], { env });
+    expect(again.objects).toMatchObject([{ action: 'unchanged' }, { action: 'unchanged' }]);
   });
 
   test('a migration that fails holds up the workers, and says why', async () => {

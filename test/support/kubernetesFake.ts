@@ -22,15 +22,19 @@ export interface Seen {
   readonly query: Readonly<Record<string, string>>;
   readonly type: string | undefined;
   readonly authorization: string | undefined;
+  readonly accept: string | undefined;
   readonly body: unknown;
 }
 
 export interface KubernetesFake {
   readonly url: string;
   readonly seen: readonly Seen[];
+  /** Connections that are open. */
+  connections(): Promise<number>;
   /** What the next requests to this path are answered; the last answer stays. */
   answer(path: string, ...answers: Answer[]): void;
-  kubeconfig(directory: string): Promise<string>;
+  /** `user`: instead of a token. */
+  kubeconfig(directory: string, user?: object): Promise<string>;
   close(): Promise<void>;
 }
 
@@ -57,7 +61,9 @@ export async function startKubernetesFake(): Promise<KubernetesFake> {
       : ((planned && planned.length > 1 ? planned.shift() : planned?.[0]) ??
         refusal(404, 'NotFound', `nothing at ${one.path}`));
     const text =
-      typeof answer.body === 'string' ? answer.body : JSON.stringify(answer.body ?? one.body ?? {});
+      typeof answer.body === 'string'
+        ? answer.body
+        : JSON.stringify(bareWhereEmpty(one, answer.body ?? one.body ?? {}));
     response.writeHead(answer.status, { 'content-type': 'application/json', ...answer.headers }).end(text);
   }).listen(0, '127.0.0.1');
   await new Promise((done) => server.once('listening', done));
@@ -65,10 +71,14 @@ export async function startKubernetesFake(): Promise<KubernetesFake> {
   return {
     url,
     seen,
+    connections: () =>
+      new Promise((done, fail) => {
+        server.getConnections((error, count) => (error ? fail(error) : done(count)));
+      }),
     answer(path, ...given) {
       answers.set(path, given);
     },
-    async kubeconfig(directory) {
+    async kubeconfig(directory, user = { token: 'secret-token' }) {
       const path = join(directory, 'kubeconfig');
       await writeFile(
         path,
@@ -77,7 +87,7 @@ export async function startKubernetesFake(): Promise<KubernetesFake> {
           kind: 'Config',
           'current-context': 'fake',
           clusters: [{ name: 'fake', cluster: { server: url, 'insecure-skip-tls-verify': true } }],
-          users: [{ name: 'me', user: { token: 'secret-token' } }],
+          users: [{ name: 'me', user }],
           contexts: [{ name: 'fake', context: { cluster: 'fake', user: 'me', namespace: 'feeds' } }],
         }),
       );
@@ -102,13 +112,24 @@ async function read(request: IncomingMessage): Promise<Seen> {
     query: Object.fromEntries(url.searchParams),
     type: request.headers['content-type'],
     authorization: request.headers.authorization,
+    accept: request.headers.accept,
     body: text ? JSON.parse(text) : undefined,
   };
 }
 
+/** A list of bare metadata has no list where it is empty. */
+const bareWhereEmpty = ({ accept }: Seen, body: unknown): unknown =>
+  accept?.includes('PartialObjectMetadataList') && (body as { items?: object[] }).items?.length === 0
+    ? { ...(body as object), items: null }
+    : body;
+
 /** What a real server would refuse before it looks at the object. */
 function faultOf({ method, query, type, body }: Seen): string | undefined {
   if (query.dryRun !== undefined && query.dryRun !== 'All') return `dryRun is ${query.dryRun}`;
+  if (method === 'DELETE' && body !== undefined) {
+    if (type !== 'application/json') return `the content type of DeleteOptions is ${type}`;
+    if ((body as { kind?: string }).kind !== 'DeleteOptions') return 'the body of a DELETE is DeleteOptions';
+  }
   if (method !== 'PATCH') return undefined;
   if (type === undefined || !PATCHES.includes(type)) return `the content type of a patch is ${type}`;
   if (Array.isArray(body)) return 'a list is a JSON patch';

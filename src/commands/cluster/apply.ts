@@ -1,6 +1,9 @@
+import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../baseCommand.ts';
+import type { Leftover } from '../../engine/kube/leftovers.ts';
 import type { PlannedObject } from '../../engine/kube/plan.ts';
 import type { Rollout } from '../../engine/kube/rollout.ts';
+import { FeedctlError } from '../../engine/model/errors.ts';
 import { dryRunFlag, yesFlag } from '../../flags.ts';
 import { manifestFlags, timeoutFlag, waitFlag } from '../../kubeFlags.ts';
 import { planLines, rolloutLine } from '../../ui/kube.ts';
@@ -14,6 +17,10 @@ interface ApplyResult {
   missingSecrets: readonly string[];
   /** Deployments, as they were when it ended; none where nothing was waited for. */
   rollouts: readonly Rollout[];
+  /** Objects of earlier manifests, as they were before. */
+  leftovers: readonly Leftover[];
+  /** Those of them that were deleted. */
+  pruned: readonly Leftover[];
   seconds: number;
   dryRun: boolean;
 }
@@ -21,10 +28,14 @@ interface ApplyResult {
 export default class ClusterApply extends BaseCommand {
   static override summary = 'Apply manifests to Kubernetes';
   static override description =
-    'Shows the plan and asks; then server-side apply, as the field manager `feedctl`: namespace, settings, the migration, and when that has ended well the deployments and what scales and watches them. Fields that somebody else owns are a conflict, and stay theirs unless --force-conflicts. What the manifests do not hold any more is not deleted.';
+    'Shows the plan and asks; then server-side apply, as the field manager `feedctl`: namespace, settings, the migration, and when that has ended well the deployments and what scales and watches them. Fields that somebody else owns are a conflict, and stay theirs unless --force-conflicts. What an earlier apply made and the manifests do not hold any more is named, and deleted with --prune alone, last of all: nothing that others apply too, no Secrets, no volumes.';
   static override args = { manifests: manifestsArg };
   static override flags = {
     ...manifestFlags,
+    prune: Flags.boolean({
+      description: 'delete what the plan shows as no longer in the manifests; asked for like the rest',
+      default: false,
+    }),
     wait: waitFlag,
     timeout: timeoutFlag,
     'dry-run': dryRunFlag,
@@ -33,6 +44,7 @@ export default class ClusterApply extends BaseCommand {
   static override examples = [
     '<%= config.bin %> cluster apply dev --image feedctl:dev',
     '<%= config.bin %> cluster apply prod --image registry.example/feedctl:0.1.0 --yes --timeout 900 --json',
+    '<%= config.bin %> cluster apply prod --prune',
   ];
 
   /** Of a production cluster the name is asked for when the plan has been shown. */
@@ -43,33 +55,46 @@ export default class ClusterApply extends BaseCommand {
   async run(): Promise<ApplyResult> {
     const { args, flags } = await this.parse(ClusterApply);
     const { applyPlan, readPlan } = await import('../../engine/kube/apply.ts');
+    const { areWhole } = await import('../../engine/kube/leftovers.ts');
     const { refusalOf } = await import('../../engine/kube/plan.ts');
     const startedAt = performance.now();
     return this.withKubernetes(flags, async (kubernetes, config) => {
-      const { 'dry-run': dryRun, 'force-conflicts': forceConflicts, image, wait } = flags;
+      const { 'dry-run': dryRun, 'force-conflicts': forceConflicts, image, wait, prune } = flags;
+      // Pods that still go would miss what their revision needs.
+      if (prune && !wait)
+        throw new FeedctlError('USAGE', '--prune waits for the rollout: leave --no-wait away');
       const { namespace } = config;
       const { plan, manifests } = await readPlan(kubernetes, args.manifests, {
         namespace,
         image,
         forceConflicts,
       });
-      for (const line of planLines(plan)) this.logToStderr(line);
+      if (prune && !areWhole(manifests))
+        throw new FeedctlError(
+          'USAGE',
+          `${args.manifests} is a part of feedctl: --prune would take the rest for left over`,
+        );
+      for (const line of planLines(plan, { prune })) this.logToStderr(line);
       const refusal = refusalOf(plan);
       if (refusal) throw refusal;
       const result = {
         server: plan.server,
         namespace: plan.namespace,
         missingSecrets: plan.missingSecrets,
+        leftovers: plan.leftovers,
         dryRun,
       };
-      if (dryRun) return { ...result, objects: plan.objects, rollouts: [], seconds: 0 };
+      if (dryRun) return { ...result, objects: plan.objects, rollouts: [], pruned: [], seconds: 0 };
       await this.confirmProduction(config, flags);
       const asked = config.production || flags.yes === true;
-      await this.confirm(`Apply this to ${plan.namespace} at ${plan.server}?`, asked);
+      const deleting =
+        prune && plan.leftovers.length > 0 ? `, and delete ${plan.leftovers.length} object(s) there` : '';
+      await this.confirm(`Apply this to ${plan.namespace} at ${plan.server}${deleting}?`, asked);
       let said = '';
       const applied = await applyPlan(kubernetes, manifests, plan, {
         forceConflicts,
         wait,
+        prune,
         timeoutMs: flags.timeout * 1_000,
         onStep: (step) => this.logToStderr(step),
         onProgress: (rollouts) => {

@@ -2,6 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../baseCommand.ts';
 import type { KubeStatus } from '../../engine/kube/status.ts';
+import { isFeedctlError } from '../../engine/model/errors.ts';
+import { errorJson } from '../../errorOutput.ts';
 import { kubeFlags } from '../../kubeFlags.ts';
 import { statusText } from '../../ui/kube.ts';
 import { openRepaint } from '../../ui/repaint.ts';
@@ -9,7 +11,7 @@ import { openRepaint } from '../../ui/repaint.ts';
 export default class ClusterStatus extends BaseCommand {
   static override summary = 'Show how the cluster is in Kubernetes: rollouts, pods, autoscalers, warnings';
   static override description =
-    'Of what bears the label app.kubernetes.io/part-of=feedctl. Exits 1 where a deployment has not rolled out, a pod has a reason not to run, or an autoscaler is at a loss. With --watch --json each look is a line of its own.';
+    'Of what bears the label app.kubernetes.io/part-of=feedctl. Exits 1 where a deployment has not rolled out, a pod has a reason not to run, or an autoscaler is at a loss. With --watch --json each look is a line of its own, one that failed has `error`; what fails after the first look is looked at again.';
   static override flags = {
     ...kubeFlags,
     watch: Flags.boolean({ description: 'look again and again, until Ctrl-C', default: false }),
@@ -38,12 +40,26 @@ export default class ClusterStatus extends BaseCommand {
         if (!status.healthy) process.exitCode = 1;
         return status;
       }
-      const { signal } = this;
+      const closed = new AbortController();
+      process.stdout.once('error', () => closed.abort());
+      const signal = AbortSignal.any([this.signal, closed.signal]);
       const repaint = openRepaint(process.stdout);
+      const print = (text: string, value: object) => {
+        if (this.jsonEnabled()) process.stdout.write(`${JSON.stringify(value)}\n`);
+        else repaint(text);
+      };
+      let last: string | undefined;
       while (!signal.aborted) {
-        const status = await kubeStatus(kubernetes, namespace);
-        if (this.jsonEnabled()) process.stdout.write(`${JSON.stringify(status)}\n`);
-        else repaint(statusText(status, options));
+        try {
+          const status = await kubeStatus(kubernetes, namespace);
+          last = statusText(status, options);
+          print(last, status);
+        } catch (error) {
+          if (signal.aborted) break;
+          // What was wrong from the beginning will be; what comes later may pass.
+          if (last === undefined || !isFeedctlError(error)) throw error;
+          print(`${last}\nAs it was. Now: ${error.message} (${error.code})`, errorJson(error));
+        }
         await sleep(flags.interval * 1_000, undefined, { signal }).catch(() => {});
       }
       return undefined;

@@ -1,8 +1,9 @@
 import type { Kubernetes } from './client.ts';
+import { type Leftover, prune } from './leftovers.ts';
 import { readManifests } from './manifests.ts';
 import type { Manifest } from './object.ts';
-import { ordered, type Plan, type PlannedObject, planApply, refusalOf } from './plan.ts';
-import { type Rollout, waitForJob, waitForRollouts, waitUntilGone } from './rollout.ts';
+import { areDefined, ordered, type Plan, type PlannedObject, planApply, refusalOf } from './plan.ts';
+import { type Rollout, waitForJob, waitForRollouts, waitUntilGone, waitUntilServed } from './rollout.ts';
 
 /**
  * Reads manifests, in the namespace that is asked for, or their own, or that of the kubeconfig, and plans their apply. Throws
@@ -24,6 +25,8 @@ export interface ApplyOptions {
   readonly forceConflicts: boolean;
   /** False: nothing is waited for, the migration neither. */
   readonly wait: boolean;
+  /** The plan's leftovers are deleted when everything else has been done. */
+  readonly prune: boolean;
   readonly timeoutMs: number;
   /** What is being done. */
   readonly onStep?: ((step: string) => void) | undefined;
@@ -34,10 +37,15 @@ export interface Applied {
   readonly objects: readonly PlannedObject[];
   /** Deployments that were waited for. */
   readonly rollouts: readonly Rollout[];
+  /** What was deleted, as the manifests do not hold it any more. */
+  readonly pruned: readonly Leftover[];
 }
 
+/** Kinds without which others cannot even be checked. */
+const OTHERS_NEED = ['Namespace', 'CustomResourceDefinition'];
+
 /**
- * Applies what `plan` says: namespaces first, then what others need, then Jobs, which are waited for before deployments
+ * Applies what `plan` says: namespaces and definitions first, then what others need, then Jobs, which are waited for before deployments
  * roll. What could not be checked before its namespace was there is checked then, before any of it is applied. Applying
  * again goes on where it stopped. Throws KUBE_ROLLOUT_FAILED, and what planning throws.
  */
@@ -54,16 +62,16 @@ export async function applyPlan(
   const inOrder = ordered(manifests);
   const pathOf = ({ object }: Manifest) => kubernetes.pathOf(object, object.metadata.namespace ?? namespace);
   let objects = plan.objects;
-  const namespaces = inOrder.filter(({ object }) => object.kind === 'Namespace');
-  const rest = inOrder.filter((one) => !namespaces.includes(one));
-  for (const one of namespaces)
-    await kubernetes.apply(await pathOf(one), one.object, { force, dryRun: false });
+  const first = inOrder.filter(({ object }) => OTHERS_NEED.includes(object.kind));
+  const rest = inOrder.filter((one) => !first.includes(one));
+  for (const one of first) await kubernetes.apply(await pathOf(one), one.object, { force, dryRun: false });
   if (objects.some(({ action }) => action === 'unchecked')) {
-    onStep?.('the namespace is there; checking what comes into it');
+    onStep?.('what others need is there; checking what comes into it');
+    for (const { object } of areDefined(inOrder)) await waitUntilServed(kubernetes, object, left());
     const checked = await planApply(kubernetes, rest, { namespace, forceConflicts: force });
     const refusal = refusalOf(checked);
     if (refusal) throw refusal;
-    objects = [...objects.filter(({ kind }) => kind === 'Namespace'), ...checked.objects];
+    objects = [...objects.filter(({ kind }) => OTHERS_NEED.includes(kind)), ...checked.objects];
   }
   const replaced = (one: Manifest) =>
     objects.some(
@@ -89,5 +97,7 @@ export async function applyPlan(
   const rollouts = wait
     ? await waitForRollouts(kubernetes, deployments, { timeoutMs: left(), onProgress: options.onProgress })
     : [];
-  return { objects, rollouts };
+  const pruned = options.prune ? plan.leftovers : [];
+  await prune(kubernetes, pruned, namespace, onStep);
+  return { objects, rollouts, pruned };
 }

@@ -5,6 +5,15 @@ import type { Condition } from './rollout.ts';
 
 export const PAUSED_REPLICAS = 'autoscaling.keda.sh/paused-replicas';
 const PAUSED = 'autoscaling.keda.sh/paused';
+/** Every way in which KEDA can be told to stand still, or half still. */
+export const PAUSES: readonly string[] = [
+  PAUSED_REPLICAS,
+  PAUSED,
+  `${PAUSED}-scale-in`,
+  `${PAUSED}-scale-out`,
+];
+/** What KEDA takes for no. */
+const NOT_TRUE = /^(?:0|f|F|false|False|FALSE)$/;
 
 interface Autoscaler extends KubeObject {
   readonly spec: {
@@ -27,6 +36,8 @@ interface Autoscaler extends KubeObject {
 export interface AutoscalerState {
   readonly kind: 'ScaledObject' | 'HorizontalPodAutoscaler';
   readonly name: string;
+  /** The HPA: itself, or the one that KEDA has made of it. */
+  readonly hpa: string;
   /** The deployment that it scales. */
   readonly target: string;
   readonly min: number;
@@ -49,16 +60,17 @@ export const hpasPath = (namespace: string): string =>
 /** Everything that scales deployments there. An HPA that a ScaledObject has made is part of that one. */
 export async function listAutoscalers(kubernetes: Kubernetes, namespace: string): Promise<AutoscalerState[]> {
   const scaled = await listScaledObjects(kubernetes, namespace);
-  const made = new Set(scaled.map(({ metadata, status }) => status?.hpaName ?? `keda-hpa-${metadata.name}`));
+  const made = new Set(scaled.map(hpaNameOf));
   const hpas = await kubernetes.list<Autoscaler>(hpasPath(namespace));
-  const of = (name: string | undefined) => hpas.find(({ metadata }) => metadata.name === name)?.status;
+  const of = (name: string) => hpas.find(({ metadata }) => metadata.name === name)?.status;
   return [
-    ...scaled.map((one) =>
-      scaledObjectState(one, of(one.status?.hpaName ?? `keda-hpa-${one.metadata.name}`)),
-    ),
+    ...scaled.map((one) => scaledObjectState(one, of(hpaNameOf(one)))),
     ...hpas.filter(({ metadata }) => !made.has(metadata.name)).map(hpaState),
   ];
 }
+
+const hpaNameOf = ({ metadata, status }: Autoscaler): string =>
+  status?.hpaName ?? `keda-hpa-${metadata.name}`;
 
 /** None where KEDA is not installed. */
 async function listScaledObjects(kubernetes: Kubernetes, namespace: string): Promise<Autoscaler[]> {
@@ -70,10 +82,8 @@ async function listScaledObjects(kubernetes: Kubernetes, namespace: string): Pro
   }
 }
 
-function scaledObjectState(
-  { metadata, spec, status }: Autoscaler,
-  hpa: Autoscaler['status'],
-): AutoscalerState {
+function scaledObjectState(one: Autoscaler, hpa: Autoscaler['status']): AutoscalerState {
+  const { metadata, spec, status } = one;
   const at = metadata.annotations?.[PAUSED_REPLICAS];
   const problems = (status?.conditions ?? [])
     .filter(
@@ -85,13 +95,14 @@ function scaledObjectState(
   return {
     kind: 'ScaledObject',
     name: metadata.name,
+    hpa: hpaNameOf(one),
     target: spec.scaleTargetRef.name,
     min: spec.minReplicaCount ?? 0,
     max: spec.maxReplicaCount ?? 100,
     current: hpa?.currentReplicas ?? null,
     desired: hpa?.desiredReplicas ?? null,
     pausedAt: at === undefined ? null : Number(at),
-    paused: at !== undefined || (metadata.annotations?.[PAUSED] ?? 'false') !== 'false',
+    paused: at !== undefined || !NOT_TRUE.test(metadata.annotations?.[PAUSED] ?? 'false'),
     problems,
   };
 }
@@ -103,6 +114,7 @@ function hpaState({ metadata, spec, status }: Autoscaler): AutoscalerState {
   return {
     kind: 'HorizontalPodAutoscaler',
     name: metadata.name,
+    hpa: metadata.name,
     target: spec.scaleTargetRef.name,
     min: spec.minReplicas ?? 1,
     max: spec.maxReplicas ?? 1,

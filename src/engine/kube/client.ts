@@ -1,8 +1,10 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { KubeConfig } from '@kubernetes/client-node';
 import type { Dispatcher } from 'undici';
 import { FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
-import { apiError, unreachable } from './failure.ts';
+import { apiError, KubeError, unreachable } from './failure.ts';
 import { groupOf, type KubeObject } from './object.ts';
 
 /** Where feedctl runs unless something says otherwise: as the overlay prod has it. */
@@ -12,6 +14,16 @@ export const DEFAULT_NAMESPACE = 'feedctl';
 export const FIELD_MANAGER = 'feedctl';
 /** Of what `worker scale` and `worker restart` change: an apply that would undo it meets a conflict, and says so. */
 export const OPERATOR_MANAGER = 'feedctl-operator';
+
+/** Where Kubernetes puts what a pod's service account is. */
+const SERVICE_ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount';
+
+/** The namespace of the pod that this runs in; undefined elsewhere, and in pods that get no token. */
+export async function namespaceOfPod(directory = SERVICE_ACCOUNT): Promise<string | undefined> {
+  const read = (name: string) => readFile(join(directory, name), 'utf8').catch(() => '');
+  const [token, namespace] = [await read('token'), await read('namespace')];
+  return token ? namespace.trim() || undefined : undefined;
+}
 
 const ANSWER_MS = 30_000;
 /** A token from a file or a plugin is asked for again; the client keeps those that are still good. */
@@ -31,6 +43,12 @@ export interface ApiResource {
   /** deployments */
   readonly name: string;
   readonly namespaced: boolean;
+}
+
+interface Credentials {
+  readonly headers: Record<string, string>;
+  readonly dispatcher: Dispatcher | undefined;
+  readonly at: number;
 }
 
 type Query = Readonly<Record<string, string | number | boolean | undefined>>;
@@ -55,7 +73,7 @@ export interface Kubernetes {
   find<T = KubeObject>(path: string): Promise<T | undefined>;
   /** Whether it is there, without reading what it holds. */
   exists(path: string): Promise<boolean>;
-  list<T = KubeObject>(path: string, query?: Query): Promise<T[]>;
+  list<T = KubeObject>(path: string, query?: Query, options?: { accept?: string }): Promise<T[]>;
   /** The path of an object, or of its subresource. Throws KUBE_KIND_UNKNOWN. */
   pathOf(object: KubeObject, namespace: string): Promise<string>;
   /** Server-side apply. */
@@ -66,7 +84,8 @@ export interface Kubernetes {
     body: object,
     options?: { dryRun?: boolean },
   ): Promise<KubeObject>;
-  delete(path: string): Promise<void>;
+  /** Throws KUBE_CONFLICT where `uid` is that of another object of the name. */
+  delete(path: string, only?: { uid: string }): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -79,15 +98,14 @@ export async function openKubernetes(options: KubeOptions = {}): Promise<Kuberne
   // Half a second of generated models: only where they are needed.
   const { HttpMethod, KubeConfig, RequestContext } = await import('@kubernetes/client-node');
   const { request } = await import('undici');
-  const config = readConfig(new KubeConfig(), options.kubeContext);
+  let config = readConfig(new KubeConfig(), options.kubeContext);
   const cluster = config.getCurrentCluster()!;
+  // Who goes to another context meanwhile does not take this along.
+  const kubeContext = config.getCurrentContext();
   const { signal } = options;
-  let credentials:
-    | { headers: Record<string, string>; dispatcher: Dispatcher | undefined; at: number }
-    | undefined;
-  const dispatchers: Dispatcher[] = [];
+  let credentials: Credentials | undefined;
+  let authenticating: Promise<void> | undefined;
   const authenticate = async () => {
-    if (credentials && performance.now() - credentials.at < CREDENTIALS_MS) return credentials;
     const context = new RequestContext(cluster.server, HttpMethod.GET);
     try {
       await config.applySecurityAuthentication(context);
@@ -100,24 +118,50 @@ export async function openKubernetes(options: KubeOptions = {}): Promise<Kuberne
         },
       );
     }
-    const dispatcher = context.getDispatcher();
-    if (dispatcher) dispatchers.push(dispatcher);
-    credentials = { headers: context.getHeaders(), dispatcher, at: performance.now() };
-    return credentials;
+    // Each has connections of its own: those before are closed when what is under way on them has ended.
+    void credentials?.dispatcher?.close();
+    credentials = {
+      headers: context.getHeaders(),
+      dispatcher: context.getDispatcher(),
+      at: performance.now(),
+    };
+  };
+  /** Makes sure that there are credentials, others than `refused`. Where many ask at once, a plugin runs once. */
+  const authenticated = async (refused: Credentials | undefined) => {
+    const good =
+      credentials &&
+      credentials !== refused &&
+      performance.now() - credentials.at < CREDENTIALS_MS &&
+      !authenticating;
+    if (good) return;
+    if (!authenticating) {
+      // What a plugin said, and the file of a token, are remembered by the configuration that asked them.
+      if (credentials && credentials === refused) {
+        const again = readConfig(new KubeConfig(), kubeContext);
+        if (again.getCurrentCluster()!.server === cluster.server) config = again;
+      }
+      authenticating = authenticate().finally(() => {
+        authenticating = undefined;
+      });
+    }
+    await authenticating;
   };
 
-  /** One request. `meant`: what it is about, for the message. */
+  /** One request. */
   const call = async (
     method: 'GET' | 'PATCH' | 'DELETE',
     path: string,
     given: { query?: Query | undefined; body?: object; type?: string; accept?: string } = {},
   ): Promise<unknown> => {
-    const { headers, dispatcher } = await authenticate();
     const url = new URL(cluster.server + path);
     for (const [name, value] of Object.entries(given.query ?? {}))
       if (value !== undefined) url.searchParams.set(name, String(value));
-    const deadline = AbortSignal.timeout(ANSWER_MS);
+    let refused: Credentials | undefined;
     for (let tried = 1; ; tried += 1) {
+      await authenticated(refused);
+      const used = credentials!;
+      const { headers, dispatcher } = used;
+      const deadline = AbortSignal.timeout(ANSWER_MS);
       let status: number;
       let text: string;
       let retryAfter: string | undefined;
@@ -146,6 +190,11 @@ export async function openKubernetes(options: KubeOptions = {}): Promise<Kuberne
         await sleep(Math.max(0.1, Number(retryAfter)) * 1_000, undefined, { signal });
         continue;
       }
+      // A token that was exchanged before it was asked for again.
+      if (status === 401 && !refused) {
+        refused = used;
+        continue;
+      }
       throw apiError(status, text, { server: cluster.server, path });
     }
   };
@@ -159,6 +208,7 @@ export async function openKubernetes(options: KubeOptions = {}): Promise<Kuberne
       return new Map(rows.filter(({ name }) => !name.includes('/')).map((row) => [row.kind, row] as const));
     });
     resources.set(apiVersion, asked);
+    asked.catch(() => resources.delete(apiVersion));
     return asked;
   };
 
@@ -188,14 +238,24 @@ export async function openKubernetes(options: KubeOptions = {}): Promise<Kuberne
         throw error;
       }
     },
-    async list<T>(path: string, query?: Query) {
-      const items: T[] = [];
-      for (let next: string | undefined; ; ) {
-        const page = (await call('GET', path, { query: { ...query, limit: PAGE, continue: next } })) as {
-          items: T[];
+    async list<T>(path: string, query?: Query, options?: { accept?: string }) {
+      const read = async (part: Query) =>
+        (await call('GET', path, { query: { ...query, ...part }, accept: options?.accept })) as {
+          /** Null where a list of bare metadata is empty. */
+          items: T[] | null;
           metadata?: { continue?: string };
         };
-        items.push(...page.items);
+      const items: T[] = [];
+      for (let next: string | undefined; ; ) {
+        let page: Awaited<ReturnType<typeof read>>;
+        try {
+          page = await read({ limit: PAGE, continue: next });
+        } catch (error) {
+          // Pages are of one moment, which the server has forgotten: all of it at once then.
+          if (next && error instanceof KubeError && error.status === 410) return (await read({})).items ?? [];
+          throw error;
+        }
+        items.push(...(page.items ?? []));
         next = page.metadata?.continue || undefined;
         if (!next) return items;
       }
@@ -204,6 +264,8 @@ export async function openKubernetes(options: KubeOptions = {}): Promise<Kuberne
       let found: ApiResource | undefined;
       try {
         found = (await resourcesOf(apiVersion)).get(kind);
+        // It may come: with a definition that is applied, or with the server behind an aggregated API.
+        if (!found) resources.delete(apiVersion);
       } catch (error) {
         if (!isFeedctlError(error, 'KUBE_NOT_FOUND')) throw error;
       }
@@ -229,11 +291,19 @@ export async function openKubernetes(options: KubeOptions = {}): Promise<Kuberne
         body,
         query: { fieldManager: OPERATOR_MANAGER, dryRun: dryRun ? 'All' : undefined },
       })) as KubeObject,
-    async delete(path) {
-      await call('DELETE', path, { query: { propagationPolicy: 'Background' } });
+    async delete(path, only) {
+      await call('DELETE', path, {
+        type: 'application/json',
+        body: {
+          apiVersion: 'v1',
+          kind: 'DeleteOptions',
+          propagationPolicy: 'Background',
+          ...(only && { preconditions: only }),
+        },
+      });
     },
     async close() {
-      await Promise.all(dispatchers.map((one) => one.close()));
+      await credentials?.dispatcher?.close();
     },
   };
   return kubernetes;

@@ -20,6 +20,8 @@ interface KubeMetadata {
   creationTimestamp?: string;
   labels?: Record<string, string>;
   annotations?: Record<string, string>;
+  ownerReferences?: { kind: string; name: string; controller?: boolean }[];
+  managedFields?: { manager?: string; operation?: string; subresource?: string }[];
   [field: string]: unknown;
 }
 

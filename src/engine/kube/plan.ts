@@ -2,7 +2,9 @@ import { type ErrorCode, FeedctlError, isFeedctlError } from '../model/errors.ts
 import type { Kubernetes } from './client.ts';
 import { type FieldChange, fieldChanges } from './diff.ts';
 import { type FieldConflict, KubeError } from './failure.ts';
+import { findLeftovers, type Leftover } from './leftovers.ts';
 import { isRecord, type Json, type KubeObject, type Manifest, nameOf } from './object.ts';
+import { conditionOf, type Job } from './rollout.ts';
 
 /**
  * What an apply does with one object:
@@ -11,7 +13,8 @@ import { isRecord, type Json, type KubeObject, type Manifest, nameOf } from './o
  *     changed    fields of it are
  *     unchanged  nothing
  *     replaced   it is deleted and made anew: a Job whose template differs, which cannot be changed, or that has failed
- *     unchecked  it is made in a namespace that is not there yet: the server can say no more before
+ *     unchecked  it is made in a namespace that is not there yet, or of a kind that the manifests bring along: the server can
+ *                say no more before
  *     refused    the server does not take it: nothing of the plan is applied
  */
 export type Action = 'added' | 'changed' | 'unchanged' | 'replaced' | 'unchecked' | 'refused';
@@ -36,6 +39,8 @@ export interface Plan {
   readonly objects: readonly PlannedObject[];
   /** Secrets that pods need and that are not there: they would wait for them. */
   readonly missingSecrets: readonly string[];
+  /** Objects of earlier manifests. They stay, unless they are asked to be deleted. */
+  readonly leftovers: readonly Leftover[];
 }
 
 export interface PlanOptions {
@@ -77,11 +82,12 @@ export async function planApply(
   const missing = await missingNamespaces(kubernetes, manifests, namespace);
   const objects: PlannedObject[] = [];
   const inOrder = ordered(manifests);
+  const defined = definedKinds(manifests);
   for (let at = 0; at < inOrder.length; at += AT_ONCE) {
     const some = inOrder.slice(at, at + AT_ONCE);
     objects.push(
       ...(await Promise.all(
-        some.map((one) => planObject(kubernetes, one, { namespace, forceConflicts, missing })),
+        some.map((one) => planObject(kubernetes, one, { namespace, forceConflicts, missing, defined })),
       )),
     );
   }
@@ -89,7 +95,8 @@ export async function planApply(
   if (problem && objects.every((one) => one.problem?.code === 'KUBE_FORBIDDEN'))
     throw new FeedctlError('KUBE_FORBIDDEN', problem.message);
   const missingSecrets = await missingSecretsOf(kubernetes, manifests, namespace);
-  return { server: kubernetes.server, namespace, objects, missingSecrets };
+  const leftovers = missing.has(namespace) ? [] : await findLeftovers(kubernetes, manifests, namespace);
+  return { server: kubernetes.server, namespace, objects, missingSecrets, leftovers };
 }
 
 /** Those of the manifests that the cluster does not have. */
@@ -124,7 +131,7 @@ export async function namespaceExists(kubernetes: Kubernetes, name: string): Pro
 async function planObject(
   kubernetes: Kubernetes,
   { object, source }: Manifest,
-  options: PlanOptions & { missing: ReadonlySet<string> },
+  options: PlanOptions & { missing: ReadonlySet<string>; defined: ReadonlyMap<string, 'inside' | 'outside'> },
 ): Promise<PlannedObject> {
   const { apiVersion, kind, metadata } = object;
   const inside = metadata.namespace ?? options.namespace;
@@ -152,6 +159,9 @@ async function planObject(
     return { ...planned, namespace, action: fields.length > 0 ? 'changed' : 'unchanged', fields };
   } catch (error) {
     if (!isFeedctlError(error) || !OF_ONE_OBJECT.includes(error.code)) throw error;
+    const where = options.defined.get(kindOf(object));
+    if (where && error.code === 'KUBE_KIND_UNKNOWN')
+      return { ...planned, namespace: where === 'inside' ? inside : null, action: 'unchecked' };
     const conflicts = error instanceof KubeError ? error.conflicts : [];
     return {
       ...planned,
@@ -161,6 +171,35 @@ async function planObject(
     };
   }
 }
+
+const kindOf = ({ apiVersion, kind }: KubeObject): string => `${apiVersion} ${kind}`;
+
+interface Definition {
+  readonly group: string;
+  readonly scope: string;
+  readonly names: { readonly kind: string };
+  readonly versions: readonly { readonly name: string; readonly served: boolean }[];
+}
+
+/** The kinds that manifests bring along, and whether their objects are in a namespace. */
+export function definedKinds(manifests: readonly Manifest[]): Map<string, 'inside' | 'outside'> {
+  const definitions = manifests.filter(({ object }) => object.kind === 'CustomResourceDefinition');
+  return new Map(
+    definitions.flatMap(({ object }) => {
+      const { group, scope, names, versions } = object.spec as Definition;
+      const where = scope === 'Namespaced' ? ('inside' as const) : ('outside' as const);
+      return versions
+        .filter(({ served }) => served)
+        .map(({ name }) => [`${group}/${name} ${names.kind}`, where] as const);
+    }),
+  );
+}
+
+/** What the manifests themselves define: their kind is served only when that has been applied. */
+export const areDefined = (manifests: readonly Manifest[]): Manifest[] => {
+  const defined = definedKinds(manifests);
+  return manifests.filter(({ object }) => defined.has(kindOf(object)));
+};
 
 /** What is wrong with one object, and says nothing of the others. */
 const OF_ONE_OBJECT: readonly ErrorCode[] = [
@@ -176,11 +215,8 @@ const isImmutableJob = ({ kind }: KubeObject, error: unknown): error is KubeErro
   kind === 'Job' && error instanceof KubeError && error.status === 422 && error.immutable.length > 0;
 
 /** A Job that has failed is not tried again by itself, whatever was mended since. */
-const hasFailed = ({ kind, status }: KubeObject): boolean =>
-  kind === 'Job' &&
-  ((status as { conditions?: { type: string; status: string }[] } | undefined)?.conditions ?? []).some(
-    (one) => one.type === 'Failed' && one.status === 'True',
-  );
+const hasFailed = (object: KubeObject): boolean =>
+  object.kind === 'Job' && conditionOf(object as Job, 'Failed') !== undefined;
 
 /** The error for a plan that cannot be applied, or undefined. All refusals are named, the first one gives the code. */
 export function refusalOf({ objects }: Plan): FeedctlError | undefined {

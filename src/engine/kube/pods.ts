@@ -3,7 +3,8 @@ import type { KubeObject } from './object.ts';
 import type { Condition } from './rollout.ts';
 
 /** What all objects of feedctl bear. */
-export const OF_FEEDCTL = 'app.kubernetes.io/part-of=feedctl';
+export const PART_OF = { label: 'app.kubernetes.io/part-of', value: 'feedctl' } as const;
+export const OF_FEEDCTL = `${PART_OF.label}=${PART_OF.value}`;
 const OF_WORKERS = `${OF_FEEDCTL},app.kubernetes.io/component=worker`;
 const MESSAGE_CHARACTERS = 300;
 
@@ -33,6 +34,8 @@ export interface PodState {
   /** worker, gateway or migrate */
   readonly component: string;
   readonly node: string | null;
+  /** What makes such pods, and others in their place: ReplicaSet/feedctl-worker-5f6d; null where nothing does. */
+  readonly owner: string | null;
   /** Pending, Running, Succeeded, Failed or Unknown; Terminating where it is being deleted. */
   readonly phase: string;
   readonly ready: boolean;
@@ -57,11 +60,13 @@ export const listWorkerPods = (kubernetes: Kubernetes, namespace: string): Promi
 
 function podState({ metadata, spec, status = {} }: Pod): PodState {
   const containers = status.containerStatuses ?? [];
+  const owner = metadata.ownerReferences?.find(({ controller }) => controller);
   const problem = containers.map(containerProblem).find(Boolean) ?? podProblem(status);
   return {
     name: metadata.name,
     component: metadata.labels?.['app.kubernetes.io/component'] ?? '',
     node: spec?.nodeName ?? null,
+    owner: owner ? `${owner.kind}/${owner.name}` : null,
     phase: metadata.deletionTimestamp ? 'Terminating' : (status.phase ?? 'Unknown'),
     ready: status.conditions?.some(({ type, status: is }) => type === 'Ready' && is === 'True') ?? false,
     restarts: containers.reduce((sum, { restartCount }) => sum + restartCount, 0),

@@ -25,9 +25,13 @@ export interface Deployment extends KubeObject {
   };
 }
 
-interface Job extends KubeObject {
+export interface Job extends KubeObject {
   readonly status?: { conditions?: Condition[]; failed?: number };
 }
+
+/** The condition of a Job that has come true, or undefined. */
+export const conditionOf = ({ status }: Job, type: 'Complete' | 'Failed'): Condition | undefined =>
+  status?.conditions?.find((one) => one.type === type && one.status === 'True');
 
 export interface Rollout {
   readonly name: string;
@@ -50,10 +54,12 @@ export function rolloutOf({ metadata, spec, status = {} }: Deployment): Rollout 
   const condition = (type: string) => status.conditions?.find((one) => one.type === type);
   const progressing = condition('Progressing');
   const failing = condition('ReplicaFailure');
-  const stuck =
-    failing?.status === 'True'
+  // Until the newest template has been seen, conditions are about the one before.
+  const stuck = !seen
+    ? null
+    : failing?.status === 'True'
       ? (failing.message ?? 'pods cannot be made')
-      : seen && progressing?.reason === 'ProgressDeadlineExceeded'
+      : progressing?.reason === 'ProgressDeadlineExceeded'
         ? (progressing.message ?? 'it takes too long')
         : null;
   const all = updatedReplicas >= desired && availableReplicas >= desired && replicas <= desired;
@@ -103,10 +109,8 @@ export async function waitForRollouts(
 export async function waitForJob(kubernetes: Kubernetes, path: string, timeoutMs: number): Promise<void> {
   await poll(kubernetes, timeoutMs, async (late) => {
     const job = await kubernetes.get<Job>(path);
-    const condition = (type: string) =>
-      job.status?.conditions?.find((one) => one.type === type && one.status === 'True');
-    if (condition('Complete')) return true;
-    const failed = condition('Failed');
+    if (conditionOf(job, 'Complete')) return true;
+    const failed = conditionOf(job, 'Failed');
     if (!failed && !late) return undefined;
     const said = await lastWords(kubernetes, job).catch(() => '');
     const why = failed
@@ -125,6 +129,23 @@ export async function waitUntilGone(kubernetes: Kubernetes, path: string, timeou
       'KUBE_ROLLOUT_FAILED',
       `${path} was deleted, and is still there after ${timeoutMs / 1_000} s`,
     );
+  });
+}
+
+/** Until the server serves the kind of an object whose definition has been applied. */
+export async function waitUntilServed(
+  kubernetes: Kubernetes,
+  object: KubeObject,
+  timeoutMs: number,
+): Promise<void> {
+  await poll(kubernetes, timeoutMs, async (late) => {
+    try {
+      await kubernetes.pathOf(object, 'default');
+      return true;
+    } catch (error) {
+      if (late || !isFeedctlError(error, 'KUBE_KIND_UNKNOWN')) throw error;
+      return undefined;
+    }
   });
 }
 

@@ -4,7 +4,7 @@ import type { Kubernetes } from './client.ts';
 import type { KubeObject } from './object.ts';
 import { namespaceExists } from './plan.ts';
 import { listPods, OF_FEEDCTL, type PodState } from './pods.ts';
-import { type Deployment, type Rollout, rolloutOf } from './rollout.ts';
+import { conditionOf, type Deployment, type Job, type Rollout, rolloutOf } from './rollout.ts';
 
 const EVENTS_OF_MS = 3_600_000;
 const MOST_EVENTS = 20;
@@ -18,12 +18,22 @@ export interface WarningEvent {
   readonly lastSeen: string;
 }
 
+export interface JobState {
+  readonly name: string;
+  readonly state: 'running' | 'complete' | 'failed';
+  /** Pods of it that have failed; it makes others until its limit. */
+  readonly failures: number;
+  /** Why it has failed. */
+  readonly reason: string | null;
+}
+
 export interface KubeStatus {
   readonly server: string;
   readonly namespace: string;
-  /** Every deployment has rolled out, no pod has a reason not to run, and no autoscaler is at a loss. */
+  /** Every deployment has rolled out, no Job has failed, no pod has a reason not to run, and no autoscaler is at a loss. */
   readonly healthy: boolean;
   readonly deployments: readonly Rollout[];
+  readonly jobs: readonly JobState[];
   readonly pods: readonly PodState[];
   readonly autoscalers: readonly AutoscalerState[];
   /** Warnings of the last hour, newest first. */
@@ -40,15 +50,50 @@ export async function kubeStatus(kubernetes: Kubernetes, namespace: string): Pro
   const names = new Set(found.map(({ metadata }) => metadata.name));
   const scalers = autoscalers.filter(({ target }) => names.has(target));
   const deployments = found.map(rolloutOf);
-  const events = await warnings(kubernetes, namespace, [...names, ...pods.map(({ name }) => name)]);
+  const jobs = (await kubernetes.list<Job>(jobsPath(namespace), { labelSelector: OF_FEEDCTL })).map(jobState);
+  const events = await warnings(kubernetes, namespace, [
+    ...names,
+    ...[...jobs, ...pods, ...scalers].map(({ name }) => name),
+    ...scalers.map(({ hpa }) => hpa),
+  ]);
   const healthy =
     deployments.every(({ done }) => done) &&
-    pods.every(
-      ({ reason, phase, ready }) =>
-        phase === 'Terminating' || phase === 'Succeeded' || reason === null || ready,
-    ) &&
+    jobs.every(({ state }) => state !== 'failed') &&
+    pods.every((pod) => isFine(pod, jobs)) &&
     scalers.every(({ problems }) => problems.length === 0);
-  return { server: kubernetes.server, namespace, healthy, deployments, pods, autoscalers: scalers, events };
+  return {
+    server: kubernetes.server,
+    namespace,
+    healthy,
+    deployments,
+    jobs,
+    pods,
+    autoscalers: scalers,
+    events,
+  };
+}
+
+const jobsPath = (namespace: string): string => `/apis/batch/v1/namespaces/${namespace}/jobs`;
+
+function jobState(job: Job): JobState {
+  const failed = conditionOf(job, 'Failed');
+  return {
+    name: job.metadata.name,
+    state: failed ? 'failed' : conditionOf(job, 'Complete') ? 'complete' : 'running',
+    failures: job.status?.failed ?? 0,
+    reason: failed?.message ?? failed?.reason ?? null,
+  };
+}
+
+/**
+ * A pod that has failed, such as one that was evicted, stays in the list long after another has come in its place: whether
+ * that one runs is what the deployment says, and of the pods of a Job the Job.
+ */
+function isFine({ phase, ready, reason, owner }: PodState, jobs: readonly JobState[]): boolean {
+  if (reason === null || ready || phase === 'Terminating' || phase === 'Succeeded') return true;
+  if (phase !== 'Failed' || owner === null) return false;
+  const [kind, name] = owner.split('/');
+  return kind !== 'Job' || jobs.some((job) => job.name === name && job.state === 'complete');
 }
 
 /** The error where nothing of feedctl is found: a list of a namespace that is not there is just empty. */

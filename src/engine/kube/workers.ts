@@ -4,6 +4,7 @@ import {
   hpasPath,
   listAutoscalers,
   PAUSED_REPLICAS,
+  PAUSES,
   scaledObjectsPath,
 } from './autoscaling.ts';
 import type { Kubernetes } from './client.ts';
@@ -86,7 +87,7 @@ export async function planScale(
   });
   const keda =
     autoscaler?.kind === 'ScaledObject' ? `${scaledObjectsPath(namespace)}/${autoscaler.name}` : undefined;
-  const pause = (value: string | null) => ({ metadata: { annotations: { [PAUSED_REPLICAS]: value } } });
+  const annotated = (annotations: Record<string, string | null>) => ({ metadata: { annotations } });
   if (request.to === 'auto') {
     if (!keda || !autoscaler)
       throw new FeedctlError('USAGE', `no ScaledObject owns ${name}: there is nothing to give back to`);
@@ -94,7 +95,7 @@ export async function planScale(
       'resume',
       `KEDA scales ${name} again, ${autoscaler.min} to ${autoscaler.max}`,
       keda,
-      pause(null),
+      annotated(Object.fromEntries(PAUSES.map((pause) => [pause, null]))),
     );
   }
   if (request.to === 'bounds') {
@@ -102,14 +103,26 @@ export async function planScale(
       throw new FeedctlError('USAGE', `nothing scales ${name} by itself: say how many pods it should have`);
     const { min = autoscaler.min, max = autoscaler.max } = request;
     if (min > max) throw new FeedctlError('USAGE', `the least (${min}) is more than the most (${max})`);
-    const [least, most] = keda ? ['minReplicaCount', 'maxReplicaCount'] : ['minReplicas', 'maxReplicas'];
+    const [least, most] = keda
+      ? (['minReplicaCount', 'maxReplicaCount'] as const)
+      : (['minReplicas', 'maxReplicas'] as const);
     const at = keda ?? `${hpasPath(namespace)}/${autoscaler.name}`;
     const what = `${autoscaler.kind}/${autoscaler.name} scales ${name} from ${min} to ${max}`;
-    return change('bounds', what, at, { spec: { [least]: min, [most]: max } });
+    // A bound that was not asked for stays whose it is: what is written is owned, and an apply would meet a conflict.
+    const spec = {
+      ...(request.min !== undefined && { [least]: min }),
+      ...(request.max !== undefined && { [most]: max }),
+    };
+    return change('bounds', what, at, { spec });
   }
   const { replicas } = request;
   if (keda)
-    return change('pause', `KEDA holds ${name} at ${replicas}, until --auto`, keda, pause(String(replicas)));
+    return change(
+      'pause',
+      `KEDA holds ${name} at ${replicas}, until --auto`,
+      keda,
+      annotated({ [PAUSED_REPLICAS]: String(replicas) }),
+    );
   if (autoscaler)
     throw new FeedctlError(
       'KUBE_AUTOSCALED',

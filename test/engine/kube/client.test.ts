@@ -1,10 +1,10 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openKubernetes } from '../../../src/engine/kube/client.ts';
+import { namespaceOfPod, openKubernetes } from '../../../src/engine/kube/client.ts';
 import type { KubeObject } from '../../../src/engine/kube/object.ts';
 import { planScale, restart, scale } from '../../../src/engine/kube/workers.ts';
-import { temporaryDirectory } from '../../support/cli.ts';
+import { temporaryDirectory, waitUntil } from '../../support/cli.ts';
 import { rejection } from '../../support/codes.ts';
 import { type KubernetesFake, refusal, startKubernetesFake } from '../../support/kubernetesFake.ts';
 
@@ -90,6 +90,87 @@ describe('against a server that is in trouble', () => {
     await kubernetes.close();
   });
 
+  test('a list whose moment the server has forgotten between two pages is read once more, as a whole', async () => {
+    const names = (...all: string[]) => all.map((name) => ({ metadata: { name } }));
+    fake.answer(
+      PODS,
+      { status: 200, body: { metadata: { continue: 'further' }, items: names('a', 'b') } },
+      refusal(410, 'Expired', 'The provided continue parameter is too old'),
+      { status: 200, body: { metadata: {}, items: names('b', 'c') } },
+    );
+    const kubernetes = await open();
+    expect(await kubernetes.list(PODS, { labelSelector: 'x=y' })).toEqual(names('b', 'c'));
+    expect(fake.seen.at(-1)!.query).toEqual({ labelSelector: 'x=y' });
+    fake.answer(PODS, refusal(410, 'Expired', 'too old'));
+    expect((await rejection(kubernetes.list(PODS))).code).toBe('KUBE_REFUSED');
+    await kubernetes.close();
+  });
+
+  test('which kinds there are is asked again after a failure, and for a kind that was not there', async () => {
+    const things = (...rows: object[]) => ({ status: 200, body: { resources: rows } });
+    const thing = { name: 'things', kind: 'Thing', namespaced: true };
+    const other = { name: 'others', kind: 'Other', namespaced: true };
+    const away = refusal(503, 'ServiceUnavailable', 'the aggregated API is away');
+    fake.answer('/apis/example.com/v1', away, things(other), things(other, thing));
+    const kubernetes = await open();
+    const object = { apiVersion: 'example.com/v1', kind: 'Thing', metadata: { name: 'one' } };
+    expect((await rejection(kubernetes.pathOf(object, 'feeds'))).code).toBe('KUBE_UNREACHABLE');
+    expect((await rejection(kubernetes.pathOf(object, 'feeds'))).code).toBe('KUBE_KIND_UNKNOWN');
+    const path = '/apis/example.com/v1/namespaces/feeds/things/one';
+    expect(await kubernetes.pathOf(object, 'feeds')).toBe(path);
+    const asked = fake.seen.length;
+    expect(await kubernetes.pathOf(object, 'feeds')).toBe(path);
+    expect(fake.seen.length).toBe(asked);
+    await kubernetes.close();
+  });
+
+  test('a token that was exchanged is read again, once, and with it the request is made once more', async () => {
+    const directory = await temporaryDirectory();
+    const kubeconfig = process.env.KUBECONFIG;
+    const token = join(directory, 'token');
+    const runs = join(directory, 'runs');
+    // Counts how often it is run: many requests that are refused at once have it run once.
+    const plugin = `echo run >> '${runs}'; echo '{"status":{"token":"'$(cat '${token}')'"}}'`;
+    const exec = { apiVersion: 'client.authentication.k8s.io/v1', command: 'sh', args: ['-c', plugin] };
+    const users = [{ exec }, { 'auth-provider': { name: 'tokenFile', config: { tokenFile: token } } }];
+    const no = refusal(401, 'Unauthorized', 'Unauthorized');
+    const yes = { status: 200, body: { items: [] } };
+    for (const user of users) {
+      await writeFile(token, 'old');
+      process.env.KUBECONFIG = await fake.kubeconfig(directory, user);
+      const kubernetes = await open();
+      fake.answer(PODS, yes);
+      await kubernetes.list(PODS);
+      expect(fake.seen.at(-1)!.authorization).toBe('Bearer old');
+      await writeFile(token, 'new');
+      fake.answer(PODS, no, no, no, yes);
+      await Promise.all([kubernetes.list(PODS), kubernetes.list(PODS), kubernetes.list(PODS)]);
+      expect(fake.seen.slice(-6).map(({ authorization }) => authorization)).toEqual([
+        ...Array(3).fill('Bearer old'),
+        ...Array(3).fill('Bearer new'),
+      ]);
+      fake.answer(PODS, no);
+      const before = fake.seen.length;
+      expect(await rejection(kubernetes.list(PODS))).toMatchObject({ code: 'KUBE_UNAUTHORIZED' });
+      expect(fake.seen.length - before).toBe(2);
+      await kubernetes.close();
+    }
+    expect((await readFile(runs, 'utf8')).match(/run/g)).toHaveLength(3);
+    process.env.KUBECONFIG = kubeconfig;
+  });
+
+  test('connections of credentials that were replaced are closed', async () => {
+    const kubernetes = await open();
+    const no = refusal(401, 'Unauthorized', 'Unauthorized');
+    for (let round = 0; round < 5; round += 1) {
+      fake.answer(PODS, no, { status: 200, body: { items: [] } });
+      await kubernetes.list(PODS);
+    }
+    await waitUntil(async () => (await fake.connections()) === 1);
+    await kubernetes.close();
+    await waitUntil(async () => (await fake.connections()) === 0);
+  });
+
   test('applies, merges and dry runs are told apart by what is sent', async () => {
     const kubernetes = await open();
     const path = `${DEPLOYMENTS}/feedctl-worker`;
@@ -166,6 +247,27 @@ describe('against a server that is in trouble', () => {
     await kubernetes.close();
   });
 
+  test('what a rollout before this one failed of is no reason to give up this one', async () => {
+    const kubernetes = await open();
+    const path = `${DEPLOYMENTS}/feedctl-worker`;
+    const conditions = [{ type: 'ReplicaFailure', status: 'True', message: 'exceeded quota' }];
+    const done = { replicas: 3, updatedReplicas: 3, availableReplicas: 3, readyReplicas: 3 };
+    fake.answer(
+      path,
+      { status: 200, body: worker() },
+      { status: 200, body: worker({ ...done, observedGeneration: 1, conditions }) },
+      { status: 200, body: worker({ ...done, observedGeneration: 2 }) },
+    );
+    const plan = { deployment: 'feedctl-worker', namespace: 'feeds', path, rollout: undefined as never };
+    expect(await restart(kubernetes, plan, { wait: true, timeoutMs: 60_000 })).toMatchObject({ done: true });
+    const short = { ...done, updatedReplicas: 1, observedGeneration: 2, conditions };
+    fake.answer(path, { status: 200, body: worker(short) });
+    expect(await rejection(restart(kubernetes, plan, { wait: true, timeoutMs: 60_000 }))).toMatchObject({
+      message: expect.stringContaining('exceeded quota'),
+    });
+    await kubernetes.close();
+  });
+
   test('a rollout that cannot go on ends with its reason', async () => {
     const kubernetes = await open();
     const path = `${DEPLOYMENTS}/feedctl-worker`;
@@ -207,12 +309,20 @@ describe('against a server that is in trouble', () => {
     const change = await planScale(kubernetes, 'feeds', { to: 'bounds', min: 4, max: undefined });
     fake.answer(`${hpas}/mine`, { status: 200 });
     await scale(kubernetes, change, { dryRun: false });
-    expect(fake.seen.at(-1)).toMatchObject({
-      path: `${hpas}/mine`,
-      body: { spec: { minReplicas: 4, maxReplicas: 9 } },
-    });
+    expect(fake.seen.at(-1)).toMatchObject({ path: `${hpas}/mine` });
+    // What was not asked for would become owned, and a conflict for the next apply.
+    expect(fake.seen.at(-1)!.body).toEqual({ spec: { minReplicas: 4 } });
     await kubernetes.close();
   });
+});
+
+test('in a pod the namespace is that of its service account; without a token there is none', async () => {
+  const directory = await temporaryDirectory();
+  await writeFile(join(directory, 'namespace'), 'feeds-eu\n');
+  expect(await namespaceOfPod(directory)).toBeUndefined();
+  await writeFile(join(directory, 'token'), 't');
+  expect(await namespaceOfPod(directory)).toBe('feeds-eu');
+  expect(await namespaceOfPod(join(directory, 'none'))).toBeUndefined();
 });
 
 describe('the kubeconfig', () => {

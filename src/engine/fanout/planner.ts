@@ -269,7 +269,8 @@ async function planPosts(
   const byAuthor = [...Map.groupBy(pushed, (post) => post.authorId).values()].flat();
   const queries = topology.group(byAuthor, (post) => post.authorId).flatMap((group) => [...inQueries(group)]);
   await fanOut(context, lane.rows, queries, plan);
-  await context.notifier.toFollowers(pulled, header, plan.traces?.posts);
+  const told = lane === LANES.bulk ? { ...header, bulk: true as const } : header;
+  await context.notifier.toFollowers(pulled, told, plan.traces?.posts);
   const others = created.length - pushed.length - pulled.length - forwarded.length;
   return { pushed, merged: pulled.length, others };
 }

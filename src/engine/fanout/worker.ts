@@ -20,7 +20,7 @@ import { maintain } from './maintenance.ts';
 import { startPlanner } from './planner.ts';
 import { relationHandlers } from './relations.ts';
 import { sweep } from './sweeper.ts';
-import { startWriter, type WrittenPart } from './writer.ts';
+import { type FirstDelivery, startWriter } from './writer.ts';
 
 const SWEEP_EVERY_MS = 1_000;
 const HEARTBEAT_MS = 5_000;
@@ -86,13 +86,14 @@ export async function startWorker(context: {
     const presence = await openPresence(db, (userId) => figures?.forget(userId));
     resources.add('presence', () => presence.close());
     const notifier = openNotifier(bus, presence);
-    const onWritten = (rows: number, parts: readonly WrittenPart[]) => {
-      const now = Date.now();
+    const onWritten = (rows: number, first: readonly FirstDelivery[]) => {
       rowsWritten += rows;
       figures?.count('deliveries', rows);
-      for (const { count, header } of parts) {
-        lagMs = Math.max(lagMs ?? 0, now - header.committedAt);
-        figures?.took(now - header.committedAt, count);
+      for (const { lane, rows, tookMs } of first) {
+        // The bulk lane waits for the live one: how long says nothing of how the cluster is.
+        if (lane === 'bulk') continue;
+        lagMs = Math.max(lagMs ?? 0, tookMs);
+        figures?.took(tookMs, rows);
       }
     };
     // Started from the end of the path and stopped from its beginning: what is under way flows out.

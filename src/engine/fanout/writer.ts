@@ -55,21 +55,24 @@ export interface WriterContext {
   readonly log: Log;
   readonly metrics?: Metrics | undefined;
   readonly tracing?: Tracing | undefined;
-  /** Told of each batch: its new rows, and its messages. */
-  readonly onWritten?: (rows: number, parts: readonly WrittenPart[]) => void;
+  /** Told of each batch: its new rows, and what in it was a first delivery. */
+  readonly onWritten?: (rows: number, first: readonly FirstDelivery[]) => void;
   /** Sees the messages of each batch that is written: a benchmark gives the same rows to COPY alone. */
   readonly onBatch?: ((messages: CheckedMessage[]) => void) | undefined;
 }
 
-export interface WrittenPart {
-  /** Rows. */
-  readonly count: number;
-  readonly header: MessageHeader;
+/** A message whose rows, some of them at least, were not there before. */
+export interface FirstDelivery {
+  readonly lane: LaneName;
+  /** New ones. */
+  readonly rows: number;
+  /** Milliseconds from the commit of its oldest post. */
+  readonly tookMs: number;
 }
 
-interface Part extends CheckedMessage, WrittenPart {
+interface Part extends CheckedMessage {
   readonly delivery: Delivery;
-  readonly count: number;
+  readonly header: MessageHeader;
 }
 
 /** Writes feed rows: coalesces messages into batches, commits, tells caches and sockets, and acks last. */
@@ -228,7 +231,7 @@ async function writeParts(context: WriterContext, parts: Part[], batchRows: Batc
       ? await writeShards(context, parts, batchRows.expandByShard(parts, topology))
       : await writeBatch(context, parts, batchRows.expand(parts));
     await context.changes.push(rows);
-    const { header } = parts[0]!;
+    const header = { ...parts[0]!.header, ...(laneOf(parts) === 'bulk' && { bulk: true as const }) };
     if (!header.feedsOnly) await context.notifier.toRecipients(rows, header, spans?.traces);
     spans?.end({ each: (id) => ({ 'feedctl.post.id': String(id) }) });
     log.debug?.({ queue, messages: parts.length, ...idsOfParts(parts) }, 'rows written');
@@ -261,19 +264,15 @@ async function writeShards(context: WriterContext, parts: Part[], groups: ShardR
       return parts.map(() => 0);
     }),
   );
+  const fresh = parts.map((_, i) => written.reduce((sum, counts) => sum + counts[i]!, 0));
   await context.db.transaction(async (session) => {
     await context.changes.writing(session, rows);
     await recordRun(
       session,
-      parts.map((part, i) => ({
-        ...part.header,
-        deliveries: written.reduce((sum, counts) => sum + counts[i]!, 0),
-      })),
+      parts.map((part, i) => ({ ...part.header, deliveries: fresh[i]! })),
     );
   }, WITHIN);
-  const fresh = written.flat().reduce((sum, count) => sum + count, 0);
-  context.onWritten?.(fresh, parts);
-  observe(context, parts, { rows: fresh, ms: performance.now() - startedAt });
+  tell(context, parts, { fresh, ms: performance.now() - startedAt });
   if (failure) throw failure;
   return rows;
 }
@@ -301,10 +300,8 @@ async function writeShard(context: WriterContext, { rows, counts }: ShardRows): 
 /** `rows`: those of each part. Returns them. */
 async function writeBatch(context: WriterContext, parts: Part[], rows: Buffer[]): Promise<Buffer[]> {
   const startedAt = performance.now();
-  const done = (rows: number) => {
-    context.onWritten?.(rows, parts);
-    observe(context, parts, { rows, ms: performance.now() - startedAt });
-  };
+  const done = (fresh: readonly number[]) =>
+    tell(context, parts, { fresh, ms: performance.now() - startedAt });
   const commit = async (session: Session, written: number[]) => {
     await context.changes.writing(session, rows);
     await recordRun(
@@ -313,14 +310,12 @@ async function writeBatch(context: WriterContext, parts: Part[], rows: Buffer[])
     );
   };
   try {
+    const all = parts.map((part) => part.count);
     await context.db.transaction(async (session) => {
       await copyIn(session, COPY, rows);
-      await commit(
-        session,
-        parts.map((part) => part.count),
-      );
+      await commit(session, all);
     }, WITHIN);
-    done(parts.reduce((sum, part) => sum + part.count, 0));
+    done(all);
     return rows;
   } catch (error) {
     // Delivered twice, or backfilled meanwhile: this batch, and only this one, goes the slow way.
@@ -332,7 +327,7 @@ async function writeBatch(context: WriterContext, parts: Part[], rows: Buffer[])
     await commit(session, counts);
     return counts;
   }, WITHIN);
-  done(written.reduce((sum, count) => sum + count, 0));
+  done(written);
   return rows;
 }
 
@@ -344,14 +339,29 @@ function idsOfParts(parts: readonly Part[]): NamedIds {
   );
 }
 
-function observe({ metrics }: WriterContext, parts: Part[], batch: { rows: number; ms: number }): void {
-  if (!metrics) return;
-  metrics.count('feedctl_fanout_rows_total', batch.rows);
-  metrics.observe('feedctl_fanout_batch_seconds', batch.ms / 1000);
+/** Of one batch, whose messages are of one lane. */
+const laneOf = (parts: readonly Part[]): LaneName =>
+  parts[0]!.delivery.queue === LANES.bulk.queue ? 'bulk' : 'live';
+
+/** Metrics, and the figures of `top`, say the same: both hear of it here. `fresh`: new rows, by message. */
+function tell(
+  { metrics, onWritten }: WriterContext,
+  parts: readonly Part[],
+  { fresh, ms }: { fresh: readonly number[]; ms: number },
+): void {
   const now = Date.now();
-  // What is dispatched again is as old as it likes.
-  for (const { header } of parts.filter((part) => !part.header.feedsOnly))
-    metrics.observe('feedctl_fanout_latency_seconds', Math.max(0, now - header.committedAt) / 1000);
+  const lane = laneOf(parts);
+  // What is dispatched again is as old as it likes, and so is what is delivered again.
+  const first = parts.flatMap(({ header }, i): FirstDelivery[] =>
+    header.feedsOnly || fresh[i] === 0
+      ? []
+      : [{ lane, rows: fresh[i]!, tookMs: Math.max(0, now - header.committedAt) }],
+  );
+  const rows = fresh.reduce((sum, count) => sum + count, 0);
+  onWritten?.(rows, first);
+  metrics?.count('feedctl_fanout_rows_total', rows);
+  metrics?.observe('feedctl_fanout_batch_seconds', ms / 1000);
+  for (const { tookMs } of first) metrics?.observe('feedctl_fanout_latency_seconds', tookMs / 1000, { lane });
 }
 
 function decodeAll(rows: Buffer): { users: number[]; posts: number[]; authors: number[] } {

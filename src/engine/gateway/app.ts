@@ -96,15 +96,18 @@ function admitRequests(app: App, { tokens, limiter, addressOf }: AppContext): vo
   });
 }
 
-/** A span of each request but those of machines that watch. */
+/**
+ * A span of each request but those of machines that watch. A stranger's header would decide with one bit what is sampled,
+ * and with the trace's id too, as a share of them is chosen by that: unless callers are trusted it is a link.
+ */
 function traceRequests(app: App, tracing: Tracing): void {
   app.decorateRequest('span', undefined);
   app.addHook('onRequest', async (request) => {
     const { config, url: route } = request.routeOptions;
     if (config?.unlimited) return;
-    const parent = request.headers.traceparent;
+    const caller = request.headers.traceparent;
     request.span = tracing.begin(`${request.method} ${route ?? 'none'}`, 'server', {
-      ...(typeof parent === 'string' && { parent }),
+      ...(typeof caller === 'string' && (tracing.trustsCallers ? { parent: caller } : { links: [caller] })),
       attributes: { 'http.request.method': request.method, ...(route && { 'http.route': route }) },
     });
   });
@@ -115,15 +118,17 @@ function traceRequests(app: App, tracing: Tracing): void {
   });
 }
 
-/** `/metrics`, and how long each request took. Routes by their pattern: a path has as many values as there are ids. */
+/**
+ * `/metrics`, and how long each request took. Routes by their pattern: a path has as many values as there are ids. Probes
+ * come every few seconds and are 503 on purpose while a gateway starts: where few people ask they would be most of all.
+ */
 function addMetrics(app: App, metrics: Metrics): void {
   app.addHook('onResponse', (request, reply, done) => {
-    const labels = {
-      method: request.method,
-      route: request.routeOptions.url ?? 'none',
-      status: String(reply.statusCode),
-    };
-    metrics.observe('feedctl_gateway_request_seconds', reply.elapsedTime / 1000, labels);
+    const { config, url: route = 'none' } = request.routeOptions;
+    if (!config?.unlimited) {
+      const labels = { method: request.method, route, status: String(reply.statusCode) };
+      metrics.observe('feedctl_gateway_request_seconds', reply.elapsedTime / 1000, labels);
+    }
     done();
   });
   app.get(

@@ -4,6 +4,7 @@ import { giveBack } from '../bus/giveBack.ts';
 import { inBatches } from '../bus/inBatches.ts';
 import type { FeedCache } from '../cache/cache.ts';
 import { firstIdAt } from '../model/ids.ts';
+import type { LaneName } from '../model/lanes.ts';
 import { idsOfPosts } from '../model/messageIds.ts';
 import { decodeLive, type LiveRecord } from '../model/messages.ts';
 import { isPassing } from '../resilience/failure.ts';
@@ -266,12 +267,12 @@ export class Hub {
   async #handle(deliveries: readonly Delivery[]): Promise<void> {
     const { metrics, tracing, log } = this.#context;
     const records: LiveRecord[] = [];
-    const good: { delivery: Delivery; committedAt: number }[] = [];
+    const good: { delivery: Delivery; committedAt: number; lane: LaneName }[] = [];
     for (const delivery of deliveries) {
       try {
-        const { live, committedAt } = decodeLive(delivery.body);
+        const { live, committedAt, bulk } = decodeLive(delivery.body);
         for (const record of live) records.push(record);
-        good.push({ delivery, committedAt });
+        good.push({ delivery, committedAt, lane: bulk ? 'bulk' : 'live' });
       } catch (error) {
         giveBack(delivery, error, this.#context);
       }
@@ -291,9 +292,10 @@ export class Hub {
         each: (id) => ({ 'feedctl.post.id': String(id), 'feedctl.sockets': pushed!.get(id) ?? 0 }),
       });
       log.debug?.({ recipients: records.length, ...idsOfPosts(records) }, 'posts pushed');
-      for (const { delivery, committedAt } of good) {
+      for (const { delivery, committedAt, lane } of good) {
         delivery.ack();
-        metrics?.observe('feedctl_gateway_push_seconds', Math.max(0, Date.now() - committedAt) / 1000);
+        const tookMs = Math.max(0, Date.now() - committedAt);
+        metrics?.observe('feedctl_gateway_push_seconds', tookMs / 1000, { lane });
       }
       metrics?.count('feedctl_bus_handled_total', good.length, { queue: 'live' });
     } catch (error) {

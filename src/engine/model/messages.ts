@@ -7,7 +7,7 @@ import { MAX_ID } from './ids.ts';
  * The binary messages of the bus. Each starts with a kind and a version byte; all numbers are big-endian.
  *
  *     header (26 bytes)  u8 kind, u8 version, u32 CRC-32 of all that follows it, f64 run, f64 committed at (unix ms),
- *                        u32 records (and 2^31: for feeds only)
+ *                        u32 records (and 2^31: for feeds only; and 2^30: of the bulk lane)
  *     EVENTS   records of 25 bytes  u8 type, i64 event, i64 aggregate, i64 subject
  *     ROWS     blocks of posts and users, see rowsMessage.ts; the records are the rows they stand for
  *     LIVE     records of 24 bytes  i64 recipient (0: every follower who is online; 2^53-1: the same, of a deletion), i64 author,
@@ -23,6 +23,7 @@ type Kind = (typeof KIND)[keyof typeof KIND];
 const VERSION = 3;
 /** Within what the checksum covers. */
 const FEEDS_ONLY = 2 ** 31;
+const BULK = 2 ** 30;
 const CHECKED_FROM = 6;
 export const HEADER_BYTES = 26;
 const EVENT_BYTES = 25;
@@ -39,6 +40,8 @@ export interface MessageHeader {
   readonly committedAt: number;
   /** No socket is told: old posts that are dispatched again. */
   readonly feedsOnly?: true;
+  /** To a gateway: it came through the bulk lane, and may have waited there for long. */
+  readonly bulk?: true;
 }
 
 /** Recipients that are no user. The gateway finds the followers among its own sockets. */
@@ -87,7 +90,7 @@ export function seal(bytes: Buffer, kind: Kind, header: MessageHeader, records: 
   bytes.writeUInt8(VERSION, 1);
   bytes.writeDoubleBE(header.run, 6);
   bytes.writeDoubleBE(header.committedAt, 14);
-  bytes.writeUInt32BE(header.feedsOnly ? records + FEEDS_ONLY : records, 22);
+  bytes.writeUInt32BE(records + (header.feedsOnly ? FEEDS_ONLY : 0) + (header.bulk ? BULK : 0), 22);
   bytes.writeUInt32BE(crc32(bytes.subarray(CHECKED_FROM)), 2);
   return bytes;
 }
@@ -103,7 +106,8 @@ export function readHeader(bytes: Buffer, kind: Kind): MessageHeader & { records
     throw invalidMessage(`has format version ${bytes[1]}, this program reads ${VERSION}`);
   const counted = bytes.readUInt32BE(22);
   const feedsOnly = counted >= FEEDS_ONLY;
-  const records = feedsOnly ? counted - FEEDS_ONLY : counted;
+  const bulk = counted % FEEDS_ONLY >= BULK;
+  const records = counted % BULK;
   const size = RECORD_BYTES[kind];
   const expected = size === undefined ? bytes.length : HEADER_BYTES + records * size;
   if (bytes.length !== expected)
@@ -115,7 +119,7 @@ export function readHeader(bytes: Buffer, kind: Kind): MessageHeader & { records
   // A batch notes both in the database: one number out of range would fail every message it is written with.
   if (!Number.isSafeInteger(run) || run < 0) throw invalidMessage('has no number of a run');
   if (!Number.isFinite(committedAt)) throw invalidMessage('has no time');
-  return { run, committedAt, records, ...(feedsOnly && { feedsOnly }) };
+  return { run, committedAt, records, ...(feedsOnly && { feedsOnly }), ...(bulk && { bulk }) };
 }
 
 export function encodeEvents(header: MessageHeader, events: readonly EventRef[]): Buffer {

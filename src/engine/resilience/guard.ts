@@ -88,6 +88,10 @@ export function openGuard(options: GuardOptions): Guard {
       }),
     },
   );
+  // There from the start: what comes first would be no increase to Prometheus.
+  metrics?.count('feedctl_dependency_circuit_openings_total', 0, label);
+  for (const name of ['timeouts', 'rejections'] as const)
+    metrics?.count(`feedctl_dependency_${name}_total`, 0, label);
   breaker.onBreak(() => metrics?.count('feedctl_dependency_circuit_openings_total', 1, label));
   const queue = options.concurrency && bulkhead(options.concurrency, options.waiting ?? 0);
   const deadline = options.timeoutMs && timeout(options.timeoutMs, TimeoutStrategy.Aggressive);

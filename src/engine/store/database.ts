@@ -222,8 +222,9 @@ export class Database implements Store {
     this.#watch(options);
   }
 
-  #watch({ metrics, name: pool = 'work' }: DatabaseOptions): void {
+  #watch({ metrics, name: pool = 'work', retry }: DatabaseOptions): void {
     if (!metrics) return;
+    if (retry) metrics.count('feedctl_dependency_retries_total', 0, { dependency: 'database' });
     const inUse = () => this.pool.totalCount - this.pool.idleCount;
     this.#unwatch = [
       metrics.watch('feedctl_database_sessions', inUse, { pool, state: 'in_use' }),

@@ -1,3 +1,9 @@
+import { EVENT_TYPES } from '../model/event.ts';
+import { LANES } from '../model/lanes.ts';
+
+/** As `queue` has them: those of all gateways are one to whoever watches. */
+export const QUEUE_LABELS = ['events', 'events.bulk', 'rows.live', 'rows.bulk', 'cleanup', 'live'] as const;
+
 /**
  * Every metric has one row here. Names are stable: dashboards, alerts and autoscalers read them. `docs/metrics.md` has
  * a row for each; a test compares the two. Seconds are seconds, `_total` only grows, a label has few values.
@@ -12,13 +18,15 @@ export const METRICS = {
   },
   feedctl_fanout_latency_seconds: {
     type: 'histogram',
-    labels: [],
-    help: 'From the commit of a post to the commit of its feed rows, observed once a message of rows',
+    labels: ['lane'],
+    known: { lane: LANES },
+    help: 'From the commit of a post to the commit of its feed rows, observed once a message of rows that were not there before',
     buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300],
   },
   feedctl_events_planned_total: {
     type: 'counter',
     labels: ['type'],
+    known: { type: EVENT_TYPES },
     help: 'Events that the planner handled',
   },
   feedctl_events_swept_total: {
@@ -29,37 +37,63 @@ export const METRICS = {
   feedctl_bus_retries_total: {
     type: 'counter',
     labels: ['queue'],
+    known: { queue: QUEUE_LABELS },
     help: 'Messages given back for another try',
   },
-  feedctl_bus_dead_letters_total: { type: 'counter', labels: ['queue'], help: 'Messages put aside for good' },
-  feedctl_bus_handled_total: { type: 'counter', labels: ['queue'], help: 'Messages handled and acked' },
+  feedctl_bus_dead_letters_total: {
+    type: 'counter',
+    labels: ['queue'],
+    known: { queue: QUEUE_LABELS },
+    help: 'Messages put aside for good',
+  },
+  feedctl_bus_handled_total: {
+    type: 'counter',
+    labels: ['queue'],
+    known: { queue: QUEUE_LABELS },
+    help: 'Messages handled and acked',
+  },
   feedctl_queue_messages: {
     type: 'gauge',
+    ofCluster: true,
     labels: ['queue', 'state'],
     help: 'Messages in a queue: `ready`, or `unacked` in the hands of consumers',
   },
   feedctl_queue_oldest_seconds: {
     type: 'gauge',
+    ofCluster: true,
     labels: ['queue'],
     help: 'Age of the oldest message in a queue; at least, where a broker does not tell',
   },
-  feedctl_dead_letters: { type: 'gauge', labels: ['queue'], help: 'Messages that are put aside now' },
+  feedctl_dead_letters: {
+    type: 'gauge',
+    ofCluster: true,
+    labels: ['queue'],
+    help: 'Messages that are put aside now',
+  },
   feedctl_lane_paused: {
     type: 'gauge',
+    ofCluster: true,
     labels: ['lane'],
     help: '1 while an operator has paused the lane',
   },
   feedctl_lane_rate_limit: {
     type: 'gauge',
+    ofCluster: true,
     labels: ['lane'],
     help: 'Rows a second that an operator has limited the lane to; 0: no limit',
   },
-  feedctl_workers: { type: 'gauge', labels: [], help: 'Workers that are heard of' },
-  feedctl_gateways: { type: 'gauge', labels: [], help: 'Gateways that are heard of' },
-  feedctl_online_users: { type: 'gauge', labels: [], help: 'Users with an open WebSocket at any gateway' },
+  feedctl_workers: { type: 'gauge', ofCluster: true, labels: [], help: 'Workers that are heard of' },
+  feedctl_gateways: { type: 'gauge', ofCluster: true, labels: [], help: 'Gateways that are heard of' },
+  feedctl_online_users: {
+    type: 'gauge',
+    ofCluster: true,
+    labels: [],
+    help: 'Users with an open WebSocket at any gateway',
+  },
   feedctl_node_lease_failures_total: {
     type: 'counter',
     labels: ['reason'],
+    known: { reason: ['renewal', 'lost', 'exhausted'] },
     help: 'Times that a lease of a node number could not be renewed, was lost to another process, or was not to be had: without one no id is minted',
   },
   feedctl_dependency_circuit_state: {
@@ -96,7 +130,7 @@ export const METRICS = {
   feedctl_gateway_request_seconds: {
     type: 'histogram',
     labels: ['method', 'route', 'status'],
-    help: 'Time to answer an HTTP request',
+    help: 'Time to answer an HTTP request; those of `/metrics`, `/healthz`, `/readyz` and of operators are not among them',
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
   },
   feedctl_gateway_sockets: { type: 'gauge', labels: [], help: 'Open WebSockets' },
@@ -109,11 +143,13 @@ export const METRICS = {
   feedctl_gateway_addressed_total: {
     type: 'counter',
     labels: ['listening'],
+    known: { listening: ['yes', 'no'] },
     help: 'Posts that workers addressed to a user at this gateway; `yes`: the user had a socket open when they came',
   },
   feedctl_gateway_push_seconds: {
     type: 'histogram',
-    labels: [],
+    labels: ['lane'],
+    known: { lane: LANES },
     help: 'From the commit of a post to its last socket at this gateway, observed once a message',
     buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10, 30, 60],
   },
@@ -135,6 +171,7 @@ export const METRICS = {
   feedctl_gateway_rate_limited_total: {
     type: 'counter',
     labels: ['limit'],
+    known: { limit: ['user', 'writer', 'ip', 'stranger', 'login'] },
     help: 'Requests and handshakes refused by a limit',
   },
   feedctl_gateway_live: {
@@ -174,6 +211,10 @@ interface MetricRow {
   readonly help: string;
   /** Somebody else counts: it is read when asked for, as a gauge is. */
   readonly read?: true;
+  /** One process tells it of the whole cluster, whichever that is. */
+  readonly ofCluster?: true;
+  /** Values of its label that are there from the start, at 0: what comes first would be no increase to Prometheus. */
+  readonly known?: { readonly [label: string]: readonly string[] };
   /** Upper bounds, of a histogram. */
   readonly buckets?: readonly number[];
 }
@@ -197,10 +238,14 @@ export interface Metrics {
     ...labels: LabelArguments<Name>
   ): void;
   /**
-   * Read whenever somebody asks; several of the same labels are added up. Returns how to take it out again; a counter then
-   * stays as it is.
+   * Read whenever somebody asks; several of the same labels are added up. What is undefined now is not there. Returns how to
+   * take it out again; a counter then stays as it is.
    */
-  watch<Name extends Watched>(name: Name, read: () => number, ...labels: LabelArguments<Name>): () => void;
+  watch<Name extends Watched>(
+    name: Name,
+    read: () => number | undefined,
+    ...labels: LabelArguments<Name>
+  ): () => void;
   /** All of them as numbers, those of the client library too. */
   samples(): Promise<Sample[]>;
   /** All of them in Prometheus' text format. */
@@ -215,10 +260,12 @@ export interface Sample {
   readonly value: number;
   /** It is a count or a sum since the start. */
   readonly grows: boolean;
+  /** It is the whole cluster's, and not this process's. */
+  readonly ofCluster: boolean;
 }
 
 interface Reader {
-  readonly read: () => number;
+  readonly read: () => number | undefined;
   readonly labels: Record<string, string>;
 }
 
@@ -235,6 +282,9 @@ const OF_EACH_SOCKET = ['handles', 'requests', 'resources'].flatMap((what) => [
   `nodejs_active_${what}_total`,
 ]);
 
+const knownLabels = ({ known = {} }: MetricRow): Record<string, string>[] =>
+  Object.entries(known).flatMap(([label, values]) => values.map((value) => ({ [label]: value })));
+
 /** A registry of its own, with the process's default metrics. The client library is only loaded here. */
 export async function openMetrics(): Promise<Metrics> {
   const { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } = await import('prom-client');
@@ -249,17 +299,24 @@ export async function openMetrics(): Promise<Metrics> {
     const { help } = row;
     const base = { name, help, labelNames: [...row.labels], registers: [register] };
     if (row.type === 'histogram') {
-      histograms.set(name, new Histogram({ ...base, buckets: [...(row.buckets ?? [])] }));
+      const histogram = new Histogram({ ...base, buckets: [...(row.buckets ?? [])] });
+      for (const labels of knownLabels(row)) histogram.zero(labels);
+      histograms.set(name, histogram);
     } else if (row.type === 'counter' && !row.read) {
-      counters.set(name, new Counter(base));
+      const counter = new Counter(base);
+      for (const labels of knownLabels(row)) counter.inc(labels, 0);
+      counters.set(name, counter);
     } else {
       const readers = new Set<Reader>();
       watched.set(name, readers);
       const collect = function (this: Readable) {
         this.reset();
         // Nobody watches it in this process: a 0 would say that somebody did.
-        if (readers.size === 0 && row.labels.length === 0) this.remove();
-        for (const { read, labels } of readers) this.inc(labels, read());
+        if (row.labels.length === 0) this.remove();
+        for (const { read, labels } of readers) {
+          const value = read();
+          if (value !== undefined) this.inc(labels, value);
+        }
       };
       if (row.type === 'gauge') new Gauge({ ...base, collect });
       else new Counter({ ...base, collect });
@@ -283,8 +340,10 @@ export async function openMetrics(): Promise<Metrics> {
       const metrics = await register.getMetricsAsJSON();
       return metrics.flatMap(({ name, type, values }) => {
         const grows = String(type) === 'counter' || String(type) === 'histogram';
+        const row: MetricRow | undefined = METRICS[name as keyof Table];
+        const ofCluster = row?.ofCluster === true;
         return (values as { value: number; labels: Sample['labels']; metricName?: string }[]).map(
-          ({ value, labels, metricName }) => ({ name: metricName ?? name, labels, value, grows }),
+          ({ value, labels, metricName }) => ({ name: metricName ?? name, labels, value, grows, ofCluster }),
         );
       });
     },

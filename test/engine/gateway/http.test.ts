@@ -93,6 +93,12 @@ test('/metrics counts requests by route, and sockets', async () => {
     'feedctl_gateway_request_seconds_count{method="GET",route="/post/get/:id",status="404"} 3',
   );
   expect(text).toContain('feedctl_gateway_sockets 0');
+  // Whoever watches asks more often than anybody else where little is asked.
+  for (const path of ['/healthz', '/readyz', '/metrics']) await fetch(url + path);
+  const routes = (await (await fetch(`${url}/metrics`)).text()).matchAll(
+    /request_seconds_count\{.*route="(.*?)"/g,
+  );
+  expect([...routes].map(([, route]) => route)).toEqual(['/post/get/:id']);
 });
 
 test('/metrics tells how much of what workers addressed to the gateway found its user there', async () => {

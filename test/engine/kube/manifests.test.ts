@@ -131,7 +131,14 @@ describe('scaling', async () => {
     const metrics = readFileSync(join(ROOT, 'docs/metrics.md'), 'utf8');
     const names = trigger('prometheus').metadata.query!.match(/feedctl_\w+?(?=_bucket|_count)/g)!;
     expect(new Set(names)).toEqual(new Set(['feedctl_fanout_latency_seconds']));
-    expect(metrics).toContain(`| \`${names[0]}\` | histogram |`);
+    expect(metrics).toContain(`| \`${names[0]}\` | histogram | \`lane\` |`);
+  });
+
+  test('it is of the live lane, and of this installation alone', () => {
+    const { namespace } = objects.find(({ kind }) => kind === 'ScaledObject')!.metadata;
+    const selectors = trigger('prometheus').metadata.query!.match(/\{.*?\}/g);
+    const own = `{namespace="${namespace}",lane="live"}`;
+    expect(selectors).toEqual([own, own]);
   });
 });
 

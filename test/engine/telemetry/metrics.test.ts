@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { expect, onTestFinished, test } from 'vitest';
 import { FeedctlError } from '../../../src/engine/model/errors.ts';
+import { openGuard } from '../../../src/engine/resilience/guard.ts';
 import { METRICS, type Metrics, openMetrics } from '../../../src/engine/telemetry/metrics.ts';
 import { startMetricsServer } from '../../../src/engine/telemetry/metricsServer.ts';
 import { rejection } from '../../support/codes.ts';
@@ -33,8 +34,25 @@ test('counts, observations and what is read when asked', async () => {
   metrics.count('feedctl_bus_retries_total', 1, { queue: 'events' });
   metrics.observe('feedctl_fanout_batch_seconds', 0.02);
   expect(await samples(metrics, 'feedctl_fanout_rows_total')).toEqual(['feedctl_fanout_rows_total 7']);
+  // What has not come yet is there all the same: Prometheus' increase() knows no first one otherwise.
   expect(await samples(metrics, 'feedctl_bus_retries_total')).toEqual([
     'feedctl_bus_retries_total{queue="events"} 1',
+    'feedctl_bus_retries_total{queue="events.bulk"} 0',
+    'feedctl_bus_retries_total{queue="rows.live"} 0',
+    'feedctl_bus_retries_total{queue="rows.bulk"} 0',
+    'feedctl_bus_retries_total{queue="cleanup"} 0',
+    'feedctl_bus_retries_total{queue="live"} 0',
+  ]);
+  expect(await samples(metrics, 'feedctl_bus_dead_letters_total')).toHaveLength(6);
+  expect(await samples(metrics, 'feedctl_events_swept_total')).toEqual(['feedctl_events_swept_total 0']);
+  expect(await samples(metrics, 'feedctl_fanout_latency_seconds_count')).toEqual([
+    'feedctl_fanout_latency_seconds_count{lane="live"} 0',
+    'feedctl_fanout_latency_seconds_count{lane="bulk"} 0',
+  ]);
+  const guard = openGuard({ dependency: 'broker', metrics });
+  onTestFinished(() => guard.close());
+  expect(await samples(metrics, 'feedctl_dependency_circuit_openings_total')).toEqual([
+    'feedctl_dependency_circuit_openings_total{dependency="broker"} 0',
   ]);
   expect(await samples(metrics, 'feedctl_fanout_batch_seconds_bucket{le="0.01"}')).toEqual([
     'feedctl_fanout_batch_seconds_bucket{le="0.01"} 0',
@@ -52,6 +70,9 @@ test('counts, observations and what is read when asked', async () => {
   expect(await samples(metrics, 'feedctl_gateway_sockets')).toEqual(['feedctl_gateway_sockets 15']);
   unwatch();
   expect(await samples(metrics, 'feedctl_gateway_sockets')).toEqual(['feedctl_gateway_sockets 10']);
+  const unknown = metrics.watch('feedctl_workers', () => undefined);
+  expect(await samples(metrics, 'feedctl_workers')).toEqual([]);
+  unknown();
   // A counter never goes back: what counted has ended, and what it counted has not.
   let pushed = 7;
   const stop = metrics.watch('feedctl_gateway_pushed_total', () => pushed);

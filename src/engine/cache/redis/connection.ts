@@ -54,6 +54,8 @@ export class RedisConnection {
     this.#url = url;
     this.#log = log;
     this.#metrics = metrics;
+    for (const name of ['timeouts', 'circuit_openings'] as const)
+      metrics?.count(`feedctl_dependency_${name}_total`, 0, CACHE);
     this.#unwatch = metrics?.watch('feedctl_dependency_circuit_state', () => (this.#server ? 0 : 2), CACHE);
     this.#redis = new Redis({
       ...redisServer(url),

@@ -4,11 +4,16 @@ import type { FeedCache } from './cache/cache.ts';
 import type { Cluster } from './cluster.ts';
 import type { Gateway } from './gateway/gateway.ts';
 import { messageOf } from './model/errors.ts';
+import { atMost } from './resilience/atMost.ts';
 import type { Resources } from './resources.ts';
 import { forgetFigures, tellFigures } from './store/figures.ts';
 import type { CacheFigures } from './telemetry/figures.ts';
 
 const EVERY_MS = 1_000;
+/** A telling that takes longer is given up: what it says is old by then. */
+const TELL_MS = 10_000;
+/** Nobody waits longer for a database that says nothing when the process ends: its row is forgotten all the same. */
+const LAST_MS = 2_000;
 
 /** The roles of this process, as far as they are started: those of a gateway that comes back have another id. */
 export interface RunningRoles {
@@ -26,7 +31,7 @@ export function startTelling(cluster: Cluster, resources: Resources): RunningRol
   const host = hostname();
   let pushed = 0;
   let cpuAt = { at: performance.now(), usage: process.cpuUsage() };
-  let told = -1;
+  let errorsTold = -1;
   let failing = false;
   const tell = async (): Promise<void> => {
     const { worker, gateway, cache } = roles;
@@ -45,16 +50,20 @@ export function startTelling(cluster: Cluster, resources: Resources): RunningRol
       cpu,
     };
     const version = figures.errorsVersion;
-    const errors = version === told ? undefined : figures.errors;
-    const fresh = await tellFigures(db, { id, host, pid: process.pid }, state, {
+    const errors = version === errorsTold ? undefined : figures.errors;
+    const told = {
       figures: {
         ...figures.tell(),
         ...(gateway && { live: gateway.live }),
         ...(cache && { cache: cacheFigures(cache) }),
       },
       errors,
-    });
-    told = fresh && !errors ? -1 : version;
+    };
+    const fresh = await db.withSession(
+      (session) => tellFigures(session, { id, host, pid: process.pid }, state, told),
+      { deadlineMs: TELL_MS },
+    );
+    errorsTold = fresh && !errors ? -1 : version;
     failing = false;
   };
   let telling: Promise<void> | undefined;
@@ -71,8 +80,12 @@ export function startTelling(cluster: Cluster, resources: Resources): RunningRol
   }, EVERY_MS);
   resources.add('figures', async () => {
     clearInterval(timer);
-    await telling;
-    await forgetFigures(db, id).catch(() => {});
+    await atMost(
+      LAST_MS,
+      Promise.resolve(telling).then(() =>
+        db.withSession((session) => forgetFigures(session, id), { deadlineMs: LAST_MS }),
+      ),
+    );
   });
   return roles;
 }

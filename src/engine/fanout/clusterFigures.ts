@@ -1,24 +1,30 @@
-import { type Bus, LASTING, type QueueDepth } from '../bus/bus.ts';
-import { depthOf } from '../bus/depths.ts';
+import type { Bus, QueueDepth } from '../bus/bus.ts';
 import type { Presence } from '../live/presence.ts';
 import { messageOf } from '../model/errors.ts';
 import { LANES, type LaneState } from '../model/lanes.ts';
-import type { Database } from '../store/database.ts';
+import { atMost } from '../resilience/atMost.ts';
+import type { Database, Queryable } from '../store/database.ts';
 import { readLanes } from '../store/lanes.ts';
 import { leadNoMore, leads } from '../store/lead.ts';
 import { countGateways, countWorkers } from '../store/roles.ts';
+import { unknownAges } from '../store/unknownAges.ts';
 import type { Log } from '../telemetry/log.ts';
-import type { Metrics } from '../telemetry/metrics.ts';
+import { type Metrics, QUEUE_LABELS } from '../telemetry/metrics.ts';
 
 const LOOK_EVERY_MS = 10_000;
 /** Two looks and a half. */
 const LEASE_SECONDS = 25;
+/** A look that takes longer is given up. */
+const LOOK_MS = 10_000;
+/** Nobody waits longer for a database or a broker that says nothing when the worker ends: the lease ends by itself. */
+const LAST_MS = 2_000;
+/** Of messages whose age nobody knows: longer than it takes until another worker looks. */
+const MEMORY_SECONDS = 60;
 const SETTING = 'figures.leader';
-/** Those of all gateways are one to whoever watches. */
-const QUEUES = [...LASTING, 'live'] as const;
-type Queue = (typeof QUEUES)[number];
 
 interface Figures {
+  /** By the monotonic clock: from then on another worker may export its own. */
+  readonly until: number;
   readonly depths: readonly QueueDepth[];
   readonly lanes: readonly LaneState[];
   readonly workers: number;
@@ -41,84 +47,123 @@ interface Context {
  */
 export function startClusterFigures(
   context: Context,
-  options: { everyMs?: number; leaseSeconds?: number } = {},
+  options: { everyMs?: number; leaseSeconds?: number; lookMs?: number } = {},
 ): { stop(): Promise<void> } {
   const { db, bus, log, id } = context;
-  const { everyMs = LOOK_EVERY_MS, leaseSeconds = LEASE_SECONDS } = options;
-  const ages = new UnknownAges();
+  const { everyMs = LOOK_EVERY_MS, leaseSeconds = LEASE_SECONDS, lookMs = LOOK_MS } = options;
   let figures: Figures | undefined;
-  let unwatch: (() => void)[] | undefined;
-  const hide = () => {
-    for (const stop of unwatch ?? []) stop();
-    unwatch = undefined;
-  };
-  const look = async () => {
-    if (!(await leads(db, SETTING, { id, leaseSeconds }))) return hide();
+  /** A statement that is given up frees its session. */
+  const patient = (deadlineMs: number): Queryable => ({
+    query: (text, values) => db.withSession((session) => session.query(text, values), { deadlineMs }),
+  });
+  const asked = patient(lookMs);
+  const look = async (): Promise<Figures | undefined> => {
+    const until = performance.now() + leaseSeconds * 1_000;
+    if (!(await leads(asked, SETTING, { id, leaseSeconds }))) return undefined;
     const [depths, lanes, workers, gateways] = await Promise.all([
       bus.depths(),
-      readLanes(db),
-      countWorkers(db),
-      countGateways(db),
+      readLanes(asked),
+      countWorkers(asked),
+      countGateways(asked),
     ]);
-    figures = { depths: ages.filledIn(depths), lanes, workers, gateways };
-    unwatch ??= watchFigures(context, () => figures!);
+    return { until, depths: await withAges(asked, depths), lanes, workers, gateways };
   };
   let looking: Promise<void> | undefined;
   const lookNow = () => {
-    looking ??= look()
+    looking ??= withinMs(lookMs, look())
+      .then((seen) => {
+        figures = seen;
+      })
       .catch((error) => {
-        hide();
+        figures = undefined;
         log.warn({ reason: messageOf(error) }, 'no figures of the cluster');
       })
       .finally(() => {
         looking = undefined;
       });
   };
+  const unwatch = watchFigures(context, () =>
+    figures && performance.now() < figures.until ? figures : undefined,
+  );
   const timer = setInterval(lookNow, everyMs);
   lookNow();
   return {
     async stop() {
       clearInterval(timer);
-      await looking;
-      hide();
-      await leadNoMore(db, SETTING, id);
+      for (const stop of unwatch) stop();
+      await atMost(
+        LAST_MS,
+        (looking ?? Promise.resolve()).then(() => leadNoMore(patient(LAST_MS), SETTING, id)),
+      );
     },
   };
 }
 
-function watchFigures({ metrics, presence }: Context, now: () => Figures): (() => void)[] {
-  const ofQueue = (queue: Queue, value: (depth: QueueDepth) => number) => () =>
-    now()
-      .depths.filter(
-        (depth) => depth.queue === queue || (queue === 'live' && depth.queue.startsWith('live.')),
-      )
-      .map(value);
+async function withinMs<T>(ms: number, work: Promise<T>): Promise<T> {
+  let late: NodeJS.Timeout | undefined;
+  const deadline = new Promise<never>((_, reject) => {
+    late = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms);
+  });
+  return Promise.race([work, deadline]).finally(() => clearTimeout(late));
+}
+
+/** `known`: undefined where this worker does not lead, or cannot look. */
+function watchFigures({ metrics, presence }: Context, known: () => Figures | undefined): (() => void)[] {
+  const of = (value: (figures: Figures) => number) => () => {
+    const figures = known();
+    return figures && value(figures);
+  };
+  const ofQueue = (queue: string, value: (depths: readonly QueueDepth[]) => number) =>
+    of(({ depths }) =>
+      value(
+        depths.filter(
+          (depth) => depth.queue === queue || (queue === 'live' && depth.queue.startsWith('live.')),
+        ),
+      ),
+    );
   const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
-  const lane = (name: string) => now().lanes.find((one) => one.lane === name);
+  const ofLane = (name: string, value: (lane: LaneState | undefined) => number) =>
+    of(({ lanes }) => value(lanes.find((one) => one.lane === name)));
   return [
-    ...QUEUES.flatMap((queue) => {
-      const [ready, unacked, dead] = [
-        ofQueue(queue, (depth) => depth.ready),
-        ofQueue(queue, (depth) => depth.unacked),
-        ofQueue(queue, (depth) => depth.deadLetters),
-      ];
-      const ages = ofQueue(queue, (depth) => depth.oldestAgeMs ?? 0);
+    ...QUEUE_LABELS.flatMap((queue) => {
+      const ready = ofQueue(queue, (depths) => sum(depths.map((depth) => depth.ready)));
+      const unacked = ofQueue(queue, (depths) => sum(depths.map((depth) => depth.unacked)));
+      const dead = ofQueue(queue, (depths) => sum(depths.map((depth) => depth.deadLetters)));
+      const oldest = ofQueue(
+        queue,
+        (depths) => Math.max(0, ...depths.map((depth) => depth.oldestAgeMs ?? 0)) / 1_000,
+      );
       return [
-        metrics.watch('feedctl_queue_messages', () => sum(ready()), { queue, state: 'ready' }),
-        metrics.watch('feedctl_queue_messages', () => sum(unacked()), { queue, state: 'unacked' }),
-        metrics.watch('feedctl_queue_oldest_seconds', () => Math.max(0, ...ages()) / 1_000, { queue }),
-        metrics.watch('feedctl_dead_letters', () => sum(dead()), { queue }),
+        metrics.watch('feedctl_queue_messages', ready, { queue, state: 'ready' }),
+        metrics.watch('feedctl_queue_messages', unacked, { queue, state: 'unacked' }),
+        metrics.watch('feedctl_queue_oldest_seconds', oldest, { queue }),
+        metrics.watch('feedctl_dead_letters', dead, { queue }),
       ];
     }),
-    ...LANES.flatMap((name) => [
-      metrics.watch('feedctl_lane_paused', () => (lane(name)?.paused ? 1 : 0), { lane: name }),
-      metrics.watch('feedctl_lane_rate_limit', () => lane(name)?.throttled?.rowsPerSecond ?? 0, {
-        lane: name,
-      }),
+    ...LANES.flatMap((lane) => [
+      metrics.watch(
+        'feedctl_lane_paused',
+        ofLane(lane, (state) => (state?.paused ? 1 : 0)),
+        { lane },
+      ),
+      metrics.watch(
+        'feedctl_lane_rate_limit',
+        ofLane(lane, (state) => state?.throttled?.rowsPerSecond ?? 0),
+        { lane },
+      ),
     ]),
-    metrics.watch('feedctl_workers', () => now().workers),
-    metrics.watch('feedctl_gateways', () => now().gateways),
-    metrics.watch('feedctl_online_users', () => presence.count),
+    metrics.watch(
+      'feedctl_workers',
+      of(({ workers }) => workers),
+    ),
+    metrics.watch(
+      'feedctl_gateways',
+      of(({ gateways }) => gateways),
+    ),
+    metrics.watch(
+      'feedctl_online_users',
+      of(() => presence.count),
+    ),
   ];
 }
 
@@ -126,18 +171,8 @@ function watchFigures({ metrics, presence }: Context, now: () => Figures): (() =
  * A broker does not tell the age of what nobody consumes, and that is when the age matters most: it has been there
  * since it was first seen, at least.
  */
-class UnknownAges {
-  readonly #since = new Map<string, number>();
-
-  filledIn(depths: readonly QueueDepth[]): QueueDepth[] {
-    const now = Date.now();
-    for (const queue of this.#since.keys())
-      if (depthOf(depths, queue).oldestAgeMs !== null) this.#since.delete(queue);
-    return depths.map((depth) => {
-      if (depth.oldestAgeMs !== null) return depth;
-      const since = this.#since.get(depth.queue) ?? now;
-      this.#since.set(depth.queue, since);
-      return { ...depth, oldestAgeMs: now - since };
-    });
-  }
+async function withAges(db: Queryable, depths: readonly QueueDepth[]): Promise<QueueDepth[]> {
+  const unknown = depths.filter((depth) => depth.oldestAgeMs === null).map((depth) => depth.queue);
+  const ages = await unknownAges(db, unknown, MEMORY_SECONDS);
+  return depths.map((depth) => ({ ...depth, oldestAgeMs: depth.oldestAgeMs ?? ages.get(depth.queue) ?? 0 }));
 }

@@ -1,19 +1,32 @@
 import { expect, onTestFinished, test } from 'vitest';
 import type { Bus, QueueDepth } from '../../../src/engine/bus/bus.ts';
+import type { Cluster } from '../../../src/engine/cluster.ts';
 import { startClusterFigures } from '../../../src/engine/fanout/clusterFigures.ts';
 import { openPresence } from '../../../src/engine/live/presence.ts';
+import { Resources } from '../../../src/engine/resources.ts';
+import { Database } from '../../../src/engine/store/database.ts';
+import { readFigures } from '../../../src/engine/store/figures.ts';
+import { unknownAges } from '../../../src/engine/store/unknownAges.ts';
+import { ProcessFigures } from '../../../src/engine/telemetry/figures.ts';
 import { silentLog } from '../../../src/engine/telemetry/log.ts';
 import { openMetrics } from '../../../src/engine/telemetry/metrics.ts';
+import { startTelling } from '../../../src/engine/tellFigures.ts';
 import { type TestCluster, testCluster } from '../../support/cluster.ts';
+import { openProxy } from '../../support/proxy.ts';
 
 const OFTEN = { everyMs: 50, leaseSeconds: 2 };
 
 /** What one worker exports of the cluster. */
-async function exporter(cluster: TestCluster, id: string, bus: Bus = cluster.bus) {
+async function exporter(
+  cluster: Pick<TestCluster, 'db' | 'bus'>,
+  id: string,
+  bus: Bus = cluster.bus,
+  options: Parameters<typeof startClusterFigures>[1] = OFTEN,
+) {
   const { db } = cluster;
   const metrics = await openMetrics();
   const presence = await openPresence(db);
-  const figures = startClusterFigures({ db, bus, presence, log: silentLog, metrics, id }, OFTEN);
+  const figures = startClusterFigures({ db, bus, presence, log: silentLog, metrics, id }, options);
   onTestFinished(async () => {
     await figures.stop();
     await presence.close();
@@ -84,4 +97,81 @@ test('what nobody consumes gets older although the broker does not say how old i
   const depth: QueueDepth = { queue: 'events', ready: 3, unacked: 0, oldestAgeMs: null, deadLetters: 0 };
   const worker = await exporter(cluster, 'one', { ...cluster.bus, depths: async () => [depth] });
   await expect.poll(() => worker.read('feedctl_queue_oldest_seconds')).toHaveLength(1);
+});
+
+const ageIn = ([line = '']: string[]) => Number(line.split(' ')[1] ?? 0);
+
+test('an age that nobody knows goes on where another worker looks, and begins anew where nobody looked', async () => {
+  const cluster = await testCluster();
+  let depth: QueueDepth = { queue: 'events', ready: 3, unacked: 0, oldestAgeMs: null, deadLetters: 0 };
+  const bus = { ...cluster.bus, depths: async () => [depth] };
+  const oldest = async (worker: Awaited<ReturnType<typeof exporter>>) =>
+    ageIn(await worker.read('feedctl_queue_oldest_seconds'));
+  const first = await exporter(cluster, 'first', bus);
+  await expect.poll(() => oldest(first)).toBeGreaterThan(0.5);
+  const before = await oldest(first);
+  await first.stop();
+  const next = await exporter(cluster, 'next', bus);
+  await expect.poll(() => oldest(next)).toBeGreaterThanOrEqual(before);
+  // It was known in between: the same messages are not there any more.
+  depth = { ...depth, oldestAgeMs: 1 };
+  await expect.poll(() => oldest(next)).toBe(0.001);
+  const known = await lookedAt(cluster);
+  await expect.poll(() => lookedAt(cluster)).not.toEqual(known);
+  depth = { ...depth, oldestAgeMs: null };
+  await expect.poll(() => oldest(next)).not.toBe(0.001);
+  expect(await oldest(next)).toBeLessThan(before);
+  await next.stop();
+  expect((await unknownAges(cluster.db, ['events'], 60)).get('events')).toBeGreaterThan(0);
+  expect((await unknownAges(cluster.db, ['events'], 0)).get('events')).toBeLessThan(1);
+});
+
+test('while a look hangs the lease runs out: the figures are gone, and nothing waits for it at the end', async () => {
+  const cluster = await testCluster();
+  let looks = 0;
+  const bus: Bus = {
+    ...cluster.bus,
+    depths: () => {
+      looks += 1;
+      return looks === 1 ? cluster.bus.depths() : new Promise(() => {});
+    },
+  };
+  const patient = { everyMs: 50, leaseSeconds: 1, lookMs: 3_600_000 };
+  const worker = await exporter(cluster, 'hanging', bus, patient);
+  await expect.poll(() => worker.read('feedctl_workers')).toEqual(['feedctl_workers 0']);
+  await expect.poll(() => worker.read('feedctl_workers'), { timeout: 10_000 }).toEqual([]);
+  const other = await exporter(cluster, 'other');
+  await expect.poll(() => other.read('feedctl_workers')).toEqual(['feedctl_workers 0']);
+  await worker.stop();
+  expect(await other.read('feedctl_workers')).toEqual(['feedctl_workers 0']);
+});
+
+test('a look that is given up is followed by others', async () => {
+  const cluster = await testCluster();
+  let looks = 0;
+  const bus: Bus = {
+    ...cluster.bus,
+    depths: () => {
+      looks += 1;
+      return looks === 1 ? new Promise(() => {}) : cluster.bus.depths();
+    },
+  };
+  const worker = await exporter(cluster, 'one', bus, { ...OFTEN, lookMs: 200 });
+  await expect.poll(() => worker.read('feedctl_workers')).toEqual(['feedctl_workers 0']);
+});
+
+test('a database that says nothing holds up no end', async () => {
+  const cluster = await testCluster();
+  const proxy = await openProxy(cluster.url);
+  const db = new Database(proxy.url);
+  onTestFinished(() => db.close());
+  const worker = await exporter({ ...cluster, db }, 'silenced');
+  await expect.poll(() => worker.read('feedctl_workers')).toEqual(['feedctl_workers 0']);
+  const resources = new Resources();
+  const figures = new ProcessFigures();
+  startTelling({ db, figures, log: silentLog } as Cluster, resources);
+  await expect.poll(() => readFigures(cluster.db)).toHaveLength(1);
+  proxy.stall();
+  await Promise.all([worker.stop(), resources.release()]);
+  proxy.open();
 });

@@ -86,7 +86,7 @@ export async function openCluster(
   } = {},
 ): Promise<Cluster> {
   const resources = new Resources();
-  const figures = options.metrics && new ProcessFigures();
+  const figures = options.metrics && new ProcessFigures(Date.now, () => performance.now());
   const given = options.log ?? silentLog;
   const log = figures?.listenTo(given) ?? given;
   try {

@@ -72,7 +72,7 @@ function figuresOf(work: (figures: ProcessFigures) => void) {
   now += 60_000;
   const told = { figures: figures.tell(), errors: figures.errors };
   const state = { worker: 'w1', gateway: 'g1', sockets: 3_204, memoryBytes: 1e8, cpu: 0.25 };
-  return [{ id: 'p', host: 'h', pid: 1, ageMs: 100, ...state, ...told }];
+  return [{ id: 'p', host: 'h', pid: 1, ageMs: 100, seenAt: told.figures.at, ...state, ...told }];
 }
 
 const EMPTY = taken({

@@ -13,6 +13,8 @@ import { REMEMBERED, WINDOW_NAMES, WINDOWS, type WindowName } from '../telemetry
 
 const MOST_HOT = 20;
 const MOST_ERRORS = 200;
+/** A process whose clock is off by more seconds than this has the database's time: else all others would be long ago. */
+const MOST_OFF = 10;
 
 export interface WindowCount {
   readonly count: number;
@@ -48,7 +50,7 @@ export interface ClusterFigures {
   readonly processes: number;
   readonly rates: { readonly [rate in RateName]: Rate };
   readonly tumblingEndedAt: { readonly [window in WindowName]: string | null };
-  /** From the commit of a post to that of its feed rows, in milliseconds; null where no row was written. */
+  /** Of the live lane, from the commit of a post to that of its feed rows, in milliseconds; null where no row was written. */
   readonly latencyMs: { readonly [window in WindowName]: Latency | null };
   /** Counts of the last five minutes in steps of so many seconds, the oldest first, `endsAt` the end of the last. */
   readonly series: { readonly [name in SeriesName]: readonly number[] } & {
@@ -71,7 +73,7 @@ const byWindow = <T>(of: (window: WindowName, index: number) => T): { [window in
 const iso = (seconds: number): string => new Date(seconds * 1_000).toISOString();
 
 export function addUp(rows: readonly FiguresRow[]): ClusterFigures {
-  const told = rows.map((row) => row.figures);
+  const told = rows.map(inTime);
   const newest = Math.max(...told.map(({ at }) => at));
   const since = Math.min(...told.map((one) => one.since));
   const sum = (of: (one: (typeof told)[number]) => number) => told.reduce((total, one) => total + of(one), 0);
@@ -117,6 +119,13 @@ export function addUp(rows: readonly FiguresRow[]): ClusterFigures {
     hotReaders: hottest(told.flatMap(({ readers }) => readers)).map(([userId, pages]) => ({ userId, pages })),
     errors: clusterErrors(rows),
   };
+}
+
+/** Its tumbling windows stay those of its own clock. */
+function inTime({ figures, seenAt }: FiguresRow): FiguresRow['figures'] {
+  const off = Math.round(seenAt - figures.at);
+  if (Math.abs(off) <= MOST_OFF) return figures;
+  return { ...figures, at: figures.at + off, since: figures.since + off };
 }
 
 /** Those that trail by a step are of the same time all the same: each tells when its last step ended. */

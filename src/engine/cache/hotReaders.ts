@@ -1,4 +1,4 @@
-/** All counts are halved after so many reads for each place. */
+/** All counts are halved after so many reads for each place, where they are to fade. */
 const HALVE_AFTER = 100;
 
 /**
@@ -9,16 +9,19 @@ const HALVE_AFTER = 100;
 export class HotReaders {
   readonly #size: number;
   readonly #counts = new Map<number, number>();
+  readonly #fades: boolean;
   #seen = 0;
 
-  constructor(size: number) {
+  /** `fades: false`: counts are what they are, for whoever begins anew often. */
+  constructor(size: number, { fades = true }: { fades?: boolean } = {}) {
     this.#size = size;
+    this.#fades = fades;
   }
 
   /** `by`: what this time is worth. */
   saw(userId: number, by = 1): void {
     this.#seen += 1;
-    if (this.#seen % (HALVE_AFTER * this.#size) === 0) this.#halve();
+    if (this.#fades && this.#seen % (HALVE_AFTER * this.#size) === 0) this.#halve();
     const known = this.#counts.get(userId);
     if (known !== undefined || this.#counts.size < this.#size) {
       this.#counts.set(userId, (known ?? 0) + by);

@@ -17,6 +17,8 @@ export interface FiguresRow extends ProcessState {
   readonly host: string;
   readonly pid: number;
   readonly ageMs: number;
+  /** When it told that, by the database's clock: unix seconds. */
+  readonly seenAt: number;
   readonly figures: Figures;
   readonly errors: readonly ErrorNote[];
 }
@@ -63,7 +65,8 @@ export async function forgetFiguresOf(db: Queryable, userId: number): Promise<vo
 export async function readFigures(db: Queryable): Promise<FiguresRow[]> {
   const { rows } = await db.query<FiguresRow>(
     `select id, host, pid, worker, gateway, sockets, memory_bytes as "memoryBytes", cpu, figures, errors,
-            extract(epoch from clock_timestamp() - seen_at)::float8 * 1000 as "ageMs"
+            extract(epoch from clock_timestamp() - seen_at)::float8 * 1000 as "ageMs",
+            extract(epoch from seen_at)::float8 as "seenAt"
      from process_figures where seen_at > clock_timestamp() - $1 * interval '1 ms' order by id`,
     [SILENT_MS],
   );

@@ -49,7 +49,7 @@ export interface Figures {
   /** By window the last complete ones, the newest first. */
   readonly tumbling: Partial<Record<RateName, readonly (readonly number[])[]>>;
   readonly series: Partial<Record<SeriesName, readonly number[]>>;
-  /** Rows by bucket of latency, sliding; by window pairs of bucket and count. */
+  /** Rows of the live lane by bucket of latency, sliding; by window pairs of bucket and count. */
   readonly latency: readonly (readonly (readonly [number, number])[])[];
   /** Of the last whole minute: rows planned by author, pages read by reader; about. */
   readonly authors: readonly (readonly [number, number])[];
@@ -71,7 +71,6 @@ export interface CacheFigures {
 export class ProcessFigures {
   readonly #counts: Windows;
   readonly #latency: Windows;
-  readonly #since: number;
   readonly #now: () => number;
   readonly #errors: { level: 'warn' | 'error'; code: string | null; text: string; at: number[] }[] = [];
   readonly #authors: HotMinute;
@@ -79,12 +78,11 @@ export class ProcessFigures {
   /** Counts changes of the errors. */
   errorsVersion = 0;
 
-  /** `now`: unix milliseconds. */
-  constructor(now: () => number = Date.now) {
+  /** `now`: unix milliseconds; `steady`: milliseconds of a clock that nobody sets. */
+  constructor(now: () => number = Date.now, steady: () => number = now) {
     this.#now = now;
-    this.#counts = new Windows(RATES.length, now);
-    this.#latency = new Windows(LATENCY_BUCKETS, now);
-    this.#since = this.#counts.second;
+    this.#counts = new Windows(RATES.length, now, steady);
+    this.#latency = new Windows(LATENCY_BUCKETS, now, steady);
     this.#authors = new HotMinute(now);
     this.#readers = new HotMinute(now);
   }
@@ -93,7 +91,7 @@ export class ProcessFigures {
     if (by > 0) this.#counts.add(RATES.indexOf(rate), by);
   }
 
-  /** `rows` took so long from the commit of the post to theirs. */
+  /** `rows` of the live lane, written for the first time, took so long from the commit of the post to theirs. */
   took(ms: number, rows: number): void {
     if (rows > 0) this.#latency.add(bucketOf(ms), rows);
   }
@@ -167,7 +165,7 @@ export class ProcessFigures {
       );
     return {
       at,
-      since: this.#since,
+      since: this.#counts.since,
       sliding: byRate(
         RATES,
         (i) => sliding.map((sums) => sums[i]!),
@@ -198,7 +196,7 @@ export class ProcessFigures {
 class HotMinute {
   readonly #now: () => number;
   #minute = 0;
-  #current = new HotReaders(HOT_PLACES);
+  #current = new HotReaders(HOT_PLACES, { fades: false });
   #last: (readonly [number, number])[] = [];
 
   constructor(now: () => number) {
@@ -229,6 +227,6 @@ class HotMinute {
         ? this.#current.top(HOT_TOLD).map(({ userId, reads }) => [userId, reads] as const)
         : [];
     this.#minute = minute;
-    this.#current = new HotReaders(HOT_PLACES);
+    this.#current = new HotReaders(HOT_PLACES, { fades: false });
   }
 }

@@ -8,29 +8,53 @@ export const REMEMBERED = 4;
 
 /** The longest window, and the second that has not ended. */
 const SLOTS = WINDOWS['1h'] + 1;
+/** A clock that goes off by less since it was looked at was late, or is being set gently. Seconds. */
+const SET = 5;
 
 /**
  * Counts by the second, for an hour. A *sliding* window is the last n whole seconds; a *tumbling* one begins at a
  * multiple of its length since 1970, so that those of all processes are of the same time and may be added up. The second that has
  * not ended is in neither. `width`: counters side by side, as the buckets of a histogram are. 4 bytes each a second.
+ *
+ * Where the clock is set, what was counted keeps its place before now: what is the last minute is a matter of the steady
+ * clock. Which tumbling windows have been completed nobody can say then: they begin anew.
  */
 export class Windows {
   readonly width: number;
   readonly #now: () => number;
+  readonly #steady: () => number;
   readonly #slots: Uint32Array;
   /** By window: the newest first. */
-  readonly #complete: Record<WindowName, Float64Array[]>;
+  #complete: Record<WindowName, Float64Array[]>;
   /** Unix time of the second that has not ended. */
   #second: number;
+  /** By the steady clock, in seconds: when the clock was looked at last. */
+  #lookedAt: number;
+  /** What the clock was set back by, altogether: a second's place is that of the second it would have been without. */
+  #setBack = 0;
+  readonly #began: number;
 
-  /** `now`: unix milliseconds. */
-  constructor(width: number, now: () => number = Date.now) {
+  /** `now`: unix milliseconds; `steady`: milliseconds of a clock that nobody sets. */
+  constructor(width: number, now: () => number = Date.now, steady: () => number = now) {
     this.width = width;
     this.#now = now;
+    this.#steady = steady;
     this.#slots = new Uint32Array(SLOTS * width);
     this.#second = Math.floor(now() / 1_000);
-    const none = () => Array.from({ length: REMEMBERED }, () => new Float64Array(width));
-    this.#complete = { '1s': none(), '1m': none(), '5m': none(), '1h': none() };
+    this.#began = this.#second;
+    this.#lookedAt = steady() / 1_000;
+    this.#complete = this.#none();
+  }
+
+  #none(): Record<WindowName, Float64Array[]> {
+    const none = () => Array.from({ length: REMEMBERED }, () => new Float64Array(this.width));
+    return { '1s': none(), '1m': none(), '5m': none(), '1h': none() };
+  }
+
+  /** When counting began, by the clock as it is now: unix seconds. */
+  get since(): number {
+    void this.second;
+    return this.#began - this.#setBack;
   }
 
   add(index: number, by: number): void {
@@ -38,9 +62,13 @@ export class Windows {
     this.#slots[at] = this.#slots[at]! + by;
   }
 
-  /** Of the second that has not ended: unix seconds. A clock that is set back stands still until it is there again. */
+  /** Of the second that has not ended: unix seconds. A clock that is set back a little stands still until it is there again. */
   get second(): number {
     const second = Math.floor(this.#now() / 1_000);
+    const steady = this.#steady() / 1_000;
+    const passed = steady - this.#lookedAt;
+    this.#lookedAt = steady;
+    if (Math.abs(second - this.#second - passed) > SET) this.#set(second, Math.floor(passed));
     // What was counted longer ago than everything that is kept makes no difference.
     this.#second = Math.max(this.#second, second - 2 * REMEMBERED * SLOTS);
     while (this.#second < second) this.#begin(this.#second + 1);
@@ -71,7 +99,15 @@ export class Windows {
   }
 
   #slot(second: number): number {
-    return (second % SLOTS) * this.width;
+    return ((second + this.#setBack) % SLOTS) * this.width;
+  }
+
+  /** The clock was set: it is `second` now, and so many have passed. */
+  #set(second: number, passed: number): void {
+    for (let i = 0; i < Math.min(passed, SLOTS); i += 1) this.#begin(this.#second + 1);
+    this.#setBack += this.#second - second;
+    this.#second = second;
+    this.#complete = this.#none();
   }
 
   #sum(end: number, seconds: number): Float64Array {

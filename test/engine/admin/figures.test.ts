@@ -6,7 +6,11 @@ import { silentLog } from '../../../src/engine/telemetry/log.ts';
 
 const NOON = Date.UTC(2026, 0, 1, 12);
 
-const rowOf = (figures: ProcessFigures, row: Partial<FiguresRow> = {}): FiguresRow => ({
+const rowOf = (
+  figures: ProcessFigures,
+  row: Partial<FiguresRow> = {},
+  told = figures.tell(),
+): FiguresRow => ({
   id: 'p',
   host: 'h',
   pid: 7,
@@ -16,8 +20,9 @@ const rowOf = (figures: ProcessFigures, row: Partial<FiguresRow> = {}): FiguresR
   memoryBytes: 1,
   cpu: 0,
   ageMs: 0,
+  seenAt: told.at,
   // As it comes back from the database.
-  figures: JSON.parse(JSON.stringify(figures.tell())),
+  figures: JSON.parse(JSON.stringify(told)),
   errors: figures.errors,
   ...row,
 });
@@ -87,6 +92,36 @@ test('who is hot is of the last whole minute, over all processes', () => {
   expect(hotReaders).toEqual([{ userId: 9, pages: 1 }]);
   now += 60_000;
   expect(addUp([rowOf(one)]).hotAuthors).toEqual([]);
+});
+
+test('who was seen in a minute is counted in full, however often', () => {
+  let now = NOON;
+  const figures = new ProcessFigures(() => now);
+  for (let i = 0; i < 20_000; i += 1) {
+    figures.planned(1, 10);
+    figures.read(9);
+  }
+  now += 60_000;
+  const { hotAuthors, hotReaders } = addUp([rowOf(figures)]);
+  expect(hotAuthors).toEqual([{ userId: 1, rows: 200_000 }]);
+  expect(hotReaders).toEqual([{ userId: 9, pages: 20_000 }]);
+});
+
+test.each([3_600, -3_600])('a process whose clock is off by %d s takes nothing from the others', (off) => {
+  let now = NOON;
+  const [right, wrong] = [new ProcessFigures(() => now), new ProcessFigures(() => now + off * 1_000)];
+  for (let second = 0; second < 61; second += 1) {
+    right.count('deliveries', 10);
+    wrong.count('deliveries', 1);
+    now += 1_000;
+  }
+  const seenAt = now / 1_000;
+  const { rates, series, tumblingEndedAt } = addUp([rowOf(right, { seenAt }), rowOf(wrong, { seenAt })]);
+  expect(rates.deliveries.sliding['1h']).toEqual({ count: 671, perSecond: 11 });
+  expect(rates.deliveries.tumbling['1m'].count).toBe(660);
+  expect(tumblingEndedAt['1m']).toBe(new Date(NOON + 60_000).toISOString());
+  expect(series.deliveries.slice(-2)).toEqual([55, 55]);
+  expect(series.endsAt).toBe(new Date(NOON + 60_000).toISOString());
 });
 
 test('warnings and errors are remembered, the same ones as one, and never more than twenty', () => {

@@ -47,11 +47,11 @@ test('windows count what a list of everything that happened says, at any time', 
   );
 });
 
-test('a clock that is set back loses nothing and counts nothing twice', () => {
+test('a clock that is set back a little loses nothing and counts nothing twice', () => {
   let now = NOON;
   const windows = new Windows(1, () => now);
   windows.add(0, 3);
-  now -= 10_000;
+  now -= 4_000;
   windows.add(0, 4);
   now = NOON + 1_000;
   expect(windows.sliding('1s')[0]).toBe(7);
@@ -59,3 +59,43 @@ test('a clock that is set back loses nothing and counts nothing twice', () => {
   expect(windows.sliding('1s')[0]).toBe(0);
   expect(windows.sliding('1m')[0]).toBe(7);
 });
+
+test.each([-3_600, -7, 7, 3_600, 86_400])(
+  'a clock that is set by %d s, and back, changes nothing of what was the last minute',
+  (by) => {
+    let [now, steady] = [NOON + 30_000, 5_000];
+    const pass = (ms: number) => {
+      now += ms;
+      steady += ms;
+    };
+    const windows = new Windows(
+      1,
+      () => now,
+      () => steady,
+    );
+    const begun = windows.since;
+    windows.add(0, 3);
+    pass(10_000);
+    for (const set of [by, -by]) {
+      now += set * 1_000;
+      windows.add(0, 4);
+      expect(windows.second).toBe(Math.floor(now / 1_000));
+      pass(1_000);
+      expect(windows.sliding('1s')[0]).toBe(4);
+      expect(windows.second - windows.since).toBe(set === by ? 11 : 17);
+      // Wherever steps of five seconds begin now, all of it is in them.
+      pass(5_000);
+      expect(windows.series(0, 5, 10).reduce((sum, count) => sum + count, 0)).toBe(set === by ? 7 : 11);
+    }
+    expect(windows.since).toBe(begun);
+    expect(windows.sliding('1m')[0]).toBe(11);
+    // Whole minutes are those of the clock as it is now.
+    pass(60_000);
+    expect(windows.sliding('1m')[0]).toBe(0);
+    windows.add(0, 5);
+    pass(60_000);
+    expect(windows.tumbling('1m').map((counts) => counts[0])).toEqual([5, 11, 0, 0]);
+    pass(3_600_000);
+    expect(windows.sliding('1h')[0]).toBe(0);
+  },
+);

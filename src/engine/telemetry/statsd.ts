@@ -1,7 +1,8 @@
 import { createSocket } from 'node:dgram';
 import { lookup } from 'node:dns/promises';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { hostname } from 'node:os';
 import { FeedctlError, messageOf } from '../model/errors.ts';
+import { atMost } from '../resilience/atMost.ts';
 import type { Log } from './log.ts';
 import type { Metrics, Sample } from './metrics.ts';
 
@@ -17,13 +18,19 @@ export interface StatsdTarget {
   readonly port: number;
   /** Labels as tags, which is an extension (DogStatsD); otherwise their values are parts of the name. */
   readonly tags: boolean;
+  /** Before every name, such as `eu.`. */
+  readonly prefix: string;
+  /** Whose gauges these are: a server keeps the last value of each name, and would keep that of one process of many. */
+  readonly instance: string;
 }
 
-/** `statsd://host`, `statsd://host:8125?tags=true`. Throws CONFIG_INVALID. */
+/** `statsd://host`, `statsd://host:8125?tags=true&prefix=eu.&instance=worker-3`. Throws CONFIG_INVALID. */
 export function parseStatsdUrl(text: string): StatsdTarget {
   const url = URL.parse(text);
-  const known = ['tags'];
+  const known = ['tags', 'prefix', 'instance'];
   const tags = url?.searchParams.get('tags') ?? 'false';
+  const prefix = url?.searchParams.get('prefix') ?? '';
+  const instance = url?.searchParams.get('instance') ?? inName(`${hostname()}-${process.pid}`);
   const strange = [...(url?.searchParams.keys() ?? [])].some((name) => !known.includes(name));
   if (
     !url ||
@@ -37,67 +44,91 @@ export function parseStatsdUrl(text: string): StatsdTarget {
       `${JSON.stringify(text)} is no URL such as statsd://localhost:8125`,
     );
   if (strange || !/^(true|false)$/.test(tags))
-    throw new FeedctlError('CONFIG_INVALID', `${url.search} is not understood; it may be ?tags=true`);
+    throw new FeedctlError(
+      'CONFIG_INVALID',
+      `${url.search} is not understood; it may be ?tags=true, ?prefix=TEXT and ?instance=NAME`,
+    );
+  if (!/^[A-Za-z0-9_.-]*$/.test(prefix) || !/^[A-Za-z0-9_.-]+$/.test(instance))
+    throw new FeedctlError(
+      'CONFIG_INVALID',
+      `in ${url.search} a prefix and an instance are letters, digits, dots, hyphens and underscores`,
+    );
   return {
     host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
     port: Number(url.port) || PORT,
     tags: tags === 'true',
+    prefix,
+    instance,
   };
 }
 
 const inName = (text: string): string => text.replace(/[^A-Za-z0-9_-]/g, '_');
 const inTag = (text: string): string => text.replace(/[,|#:\s]/g, '_');
 
-const nameOf = ({ name, labels }: Sample, tags: boolean): string =>
-  tags ? name : [name, ...Object.values(labels).map((value) => inName(String(value)))].join('.');
+type Naming = Pick<StatsdTarget, 'tags' | 'prefix' | 'instance'>;
 
-const tagsOf = ({ labels }: Sample): string =>
-  Object.entries(labels)
-    .map(([label, value]) => `${label}:${inTag(String(value))}`)
-    .join(',');
+/** One line, and of a counter what it brings the server up to. */
+export interface StatsdLine {
+  readonly text: string;
+  readonly upTo?: { readonly key: string; readonly value: number };
+}
+
+/** Of this process, as counters are added up, and figures of the cluster are told by one. */
+const isOwn = ({ grows, ofCluster }: Sample): boolean => !grows && !ofCluster;
+
+function named(sample: Sample, { tags, prefix, instance }: Naming): { name: string; suffix: string } {
+  const labels = { ...sample.labels, ...(isOwn(sample) && { instance }) };
+  const own = prefix + sample.name;
+  const values = Object.entries(labels);
+  if (!tags)
+    return { name: [own, ...values.map(([, value]) => inName(String(value)))].join('.'), suffix: '' };
+  const tagged = values.map(([label, value]) => `${label}:${inTag(String(value))}`);
+  return { name: own, suffix: tagged.length > 0 ? `|#${tagged.join(',')}` : '' };
+}
 
 /**
- * The lines of some figures. `before`: what counters were when they were sent last, which is brought up to date. A
- * counter is sent as what it has grown by, and not where that is nothing; so are the buckets of histograms.
+ * The lines of some figures. `before`: what counters were when they were sent last. A counter is sent as what it has
+ * grown by, and not where that is nothing; so are the buckets of histograms.
  */
 export function statsdLines(
   samples: readonly Sample[],
-  before: Map<string, number>,
-  tags: boolean,
-): string[] {
-  const lines: string[] = [];
+  before: ReadonlyMap<string, number>,
+  naming: Naming,
+): StatsdLine[] {
+  const lines: StatsdLine[] = [];
   for (const sample of samples) {
-    const name = nameOf(sample, tags);
-    const suffix = tags && Object.keys(sample.labels).length > 0 ? `|#${tagsOf(sample)}` : '';
+    const { name, suffix } = named(sample, naming);
     const { value } = sample;
     if (!Number.isFinite(value)) continue;
     if (sample.grows) {
       const key = name + suffix;
       const grown = value - (before.get(key) ?? 0);
-      before.set(key, value);
-      if (grown > 0) lines.push(`${name}:${grown}|c${suffix}`);
+      if (grown > 0) lines.push({ text: `${name}:${grown}|c${suffix}`, upTo: { key, value } });
     } else {
       // With a sign it would be a change of the gauge and not its value.
-      if (value < 0) lines.push(`${name}:0|g${suffix}`);
-      lines.push(`${name}:${value}|g${suffix}`);
+      if (value < 0) lines.push({ text: `${name}:0|g${suffix}` });
+      lines.push({ text: `${name}:${value}|g${suffix}` });
     }
   }
   return lines;
 }
 
 /** Lines in as few datagrams as they fit into; a line is never split. */
-export function inDatagrams(lines: readonly string[]): string[] {
-  const datagrams: string[] = [];
-  let open: string | undefined;
+export function inDatagrams(lines: readonly StatsdLine[]): StatsdLine[][] {
+  const datagrams: StatsdLine[][] = [];
+  let open: StatsdLine[] = [];
+  let bytes = 0;
   for (const line of lines) {
-    if (open !== undefined && Buffer.byteLength(open) + 1 + Buffer.byteLength(line) <= DATAGRAM_BYTES) {
-      open += `\n${line}`;
-      continue;
+    const more = Buffer.byteLength(line.text) + 1;
+    // The last one has no end of line.
+    if (open.length > 0 && bytes + more - 1 > DATAGRAM_BYTES) {
+      datagrams.push(open);
+      [open, bytes] = [[], 0];
     }
-    if (open !== undefined) datagrams.push(open);
-    open = line;
+    open.push(line);
+    bytes += more;
   }
-  if (open !== undefined) datagrams.push(open);
+  if (open.length > 0) datagrams.push(open);
   return datagrams;
 }
 
@@ -113,22 +144,24 @@ export function startStatsd(
   log: Log,
   { everyMs = EVERY_MS }: { everyMs?: number } = {},
 ): StatsdExporter {
-  let before = new Map<string, number>();
+  const before = new Map<string, number>();
   let failing = false;
   const send = async () => {
     const { address, family } = await lookup(target.host);
-    const now = new Map(before);
-    const datagrams = inDatagrams(statsdLines(await metrics.samples(), now, target.tags));
+    const datagrams = inDatagrams(statsdLines(await metrics.samples(), before, target));
     const socket = createSocket(family === 6 ? 'udp6' : 'udp4');
     try {
-      for (const datagram of datagrams)
+      for (const lines of datagrams) {
+        const datagram = lines.map(({ text }) => text).join('\n');
         await new Promise<void>((resolve, reject) => {
           socket.send(datagram, target.port, address, (error) => (error ? reject(error) : resolve()));
         });
+        // One by one: where the next cannot be sent, this one is not sent again.
+        for (const { upTo } of lines) if (upTo) before.set(upTo.key, upTo.value);
+      }
     } finally {
       socket.close();
     }
-    before = now;
   };
   const sendNow = async () => {
     try {
@@ -152,8 +185,7 @@ export function startStatsd(
   return {
     async close() {
       clearInterval(timer);
-      const last = sending.then(sendNow);
-      await Promise.race([last, sleep(LAST_MS, undefined, { ref: false })]);
+      await atMost(LAST_MS, sending.then(sendNow));
     },
   };
 }

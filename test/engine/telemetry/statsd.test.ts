@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { silentLog } from '../../../src/engine/telemetry/log.ts';
-import { openMetrics } from '../../../src/engine/telemetry/metrics.ts';
+import { openMetrics, type Sample } from '../../../src/engine/telemetry/metrics.ts';
 import {
   inDatagrams,
   parseStatsdUrl,
@@ -10,6 +10,12 @@ import {
 import { rejection } from '../../support/codes.ts';
 import { startStatsdServer } from '../../support/statsdServer.ts';
 
+const PLAIN = { tags: false, prefix: '', instance: 'me' };
+const TAGGED = { ...PLAIN, tags: true };
+const SAMPLE: Sample = { name: 'rows', labels: {}, value: 2, grows: true, ofCluster: false };
+const linesOf = (sample: Sample, naming: typeof PLAIN) =>
+  statsdLines([sample], new Map(), naming).map(({ text }) => text);
+
 test('counters are sent as what they have grown by, histograms by their buckets, gauges as they are', async () => {
   const statsd = await startStatsdServer();
   const metrics = await openMetrics();
@@ -17,8 +23,11 @@ test('counters are sent as what they have grown by, histograms by their buckets,
   metrics.count('feedctl_bus_retries_total', 2, { queue: 'rows.live' });
   metrics.observe('feedctl_fanout_batch_seconds', 0.02);
   metrics.watch('feedctl_gateway_sockets', () => 3);
-  const exporter = startStatsd(metrics, parseStatsdUrl(statsd.url), silentLog, { everyMs: 50 });
-  await expect.poll(() => statsd.lines('feedctl_gateway_sockets')).toContain('feedctl_gateway_sockets:3|g');
+  const target = parseStatsdUrl(`${statsd.url}?instance=one`);
+  const exporter = startStatsd(metrics, target, silentLog, { everyMs: 50 });
+  await expect
+    .poll(() => statsd.lines('feedctl_gateway_sockets'))
+    .toContain('feedctl_gateway_sockets.one:3|g');
   metrics.count('feedctl_fanout_rows_total', 4);
   await expect
     .poll(() => statsd.lines('feedctl_fanout_rows_total'))
@@ -42,22 +51,58 @@ test('counters are sent as what they have grown by, histograms by their buckets,
 });
 
 test('labels may be tags', async () => {
-  const sample = { name: 'pushed', labels: { route: '/post/get/:id', status: '200' }, value: 2, grows: true };
-  expect(statsdLines([sample], new Map(), true)).toEqual(['pushed:2|c|#route:/post/get/_id,status:200']);
-  expect(statsdLines([sample], new Map(), false)).toEqual(['pushed._post_get__id.200:2|c']);
-  expect(parseStatsdUrl('statsd://[::1]?tags=true')).toEqual({ host: '::1', port: 8125, tags: true });
+  const sample = { ...SAMPLE, name: 'pushed', labels: { route: '/post/get/:id', status: '200' } };
+  expect(linesOf(sample, TAGGED)).toEqual(['pushed:2|c|#route:/post/get/_id,status:200']);
+  expect(linesOf(sample, PLAIN)).toEqual(['pushed._post_get__id.200:2|c']);
+  expect(parseStatsdUrl('statsd://[::1]?tags=true&instance=w.1&prefix=eu.')).toEqual({
+    ...{ host: '::1', port: 8125, tags: true, instance: 'w.1', prefix: 'eu.' },
+  });
+});
+
+test('two processes tell of themselves under two names, and of the cluster under one', () => {
+  const gauge = { ...SAMPLE, name: 'sockets', grows: false };
+  const [one, other] = [
+    { ...PLAIN, instance: 'one' },
+    { ...PLAIN, instance: 'other.host', prefix: 'eu.' },
+  ];
+  expect(linesOf(gauge, one)).toEqual(['sockets.one:2|g']);
+  expect(linesOf(gauge, other)).toEqual(['eu.sockets.other_host:2|g']);
+  expect(linesOf(gauge, { ...one, tags: true })).toEqual(['sockets:2|g|#instance:one']);
+  expect(linesOf({ ...gauge, ofCluster: true }, one)).toEqual(['sockets:2|g']);
+  // Counters are added up by the server.
+  expect(linesOf(SAMPLE, one)).toEqual(['rows:2|c']);
+  const [mine, again] = [parseStatsdUrl('statsd://a'), parseStatsdUrl('statsd://a?instance=again')];
+  expect(mine.instance).toContain(String(process.pid));
+  expect(again.instance).toBe('again');
 });
 
 test('a gauge below zero is a value and no change; what is no number is not sent', () => {
-  const gauge = (value: number) => ({ name: 'lag', labels: {}, value, grows: false });
-  expect(statsdLines([gauge(-2), gauge(Number.NaN)], new Map(), false)).toEqual(['lag:0|g', 'lag:-2|g']);
+  const gauge = { ...SAMPLE, name: 'lag', grows: false, ofCluster: true };
+  expect(linesOf({ ...gauge, value: -2 }, PLAIN)).toEqual(['lag:0|g', 'lag:-2|g']);
+  expect(linesOf({ ...gauge, value: Number.NaN }, PLAIN)).toEqual([]);
 });
 
 test('datagrams are filled and no line is split', () => {
   const lines = Array.from({ length: 100 }, (_, i) => `${'x'.repeat(40)}${i}:1|c`);
-  const datagrams = inDatagrams(lines);
-  expect(datagrams.join('\n').split('\n')).toEqual(lines);
+  const datagrams = inDatagrams(lines.map((text) => ({ text }))).map((part) => part.map(({ text }) => text));
+  expect(datagrams.flat()).toEqual(lines);
   expect(datagrams.length).toBe(4);
+});
+
+test('a counter that was sent is not sent again where another datagram could not be', async () => {
+  const statsd = await startStatsdServer();
+  const metrics = await openMetrics();
+  metrics.count('feedctl_fanout_rows_total', 5);
+  // More than any datagram may hold.
+  metrics.count('feedctl_events_planned_total', 1, { type: 'x'.repeat(70_000) });
+  const said: string[] = [];
+  const log = { ...silentLog, warn: (_: object, message: string) => void said.push(message) };
+  const exporter = startStatsd(metrics, parseStatsdUrl(statsd.url), log, { everyMs: 20 });
+  const looks = () => statsd.lines('process_resident_memory_bytes').length;
+  await expect.poll(looks).toBeGreaterThan(2);
+  await exporter.close();
+  expect(said).toEqual(['figures not sent to StatsD']);
+  expect(statsd.lines('feedctl_fanout_rows_total')).toEqual(['feedctl_fanout_rows_total:5|c']);
 });
 
 test('what was not sent is sent later, and a server that is away does no harm', async () => {
@@ -65,7 +110,7 @@ test('what was not sent is sent later, and a server that is away does no harm', 
   metrics.count('feedctl_fanout_rows_total', 5);
   const said: string[] = [];
   const log = { ...silentLog, warn: (_: object, message: string) => void said.push(message) };
-  const target = { host: 'no-such-host.invalid', port: 1, tags: false };
+  const target = { ...PLAIN, host: 'no-such-host.invalid', port: 1 };
   const exporter = startStatsd(metrics, target, log, { everyMs: 10 });
   await expect.poll(() => said).toEqual(['figures not sent to StatsD']);
   await exporter.close();
@@ -78,6 +123,8 @@ test.each([
   'statsd://',
   'statsd://host/path',
   'statsd://host?tag=true',
+  'statsd://host?prefix=a:b',
+  'statsd://host?instance=',
 ])('%s is refused', async (url) => {
   expect(await rejection((async () => parseStatsdUrl(url))())).toMatchObject({ code: 'CONFIG_INVALID' });
 });

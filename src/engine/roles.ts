@@ -9,6 +9,7 @@ import { startWorker, type Worker } from './fanout/worker.ts';
 import { keepWarm } from './feed/keepWarm.ts';
 import type { Gateway, GatewayOptions } from './gateway/gateway.ts';
 import { FeedctlError, isFeedctlError } from './model/errors.ts';
+import { openReadiness } from './readiness.ts';
 import { Resources } from './resources.ts';
 import { Database } from './store/database.ts';
 import { type EmbeddedPostgres, prepareDataDir, startEmbeddedPostgres } from './store/embedded.ts';
@@ -97,7 +98,9 @@ export async function startMetricsRole(
 ): Promise<MetricsServer> {
   const { startMetricsServer } = await import('./telemetry/metricsServer.ts');
   const metrics = cluster.metrics ?? (await openMetrics());
-  const server = await startMetricsServer(metrics, () => cluster.db.ping(), options);
+  const readiness = openReadiness(cluster);
+  resources.add('readiness', () => readiness.close());
+  const server = await startMetricsServer(metrics, () => readiness.check(), options);
   resources.add('metrics', () => server.close());
   return server;
 }

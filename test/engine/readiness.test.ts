@@ -1,0 +1,72 @@
+import { expect, onTestFinished, test } from 'vitest';
+import { RabbitBus } from '../../src/engine/bus/rabbitmq/bus.ts';
+import type { Cluster } from '../../src/engine/cluster.ts';
+import { DATABASE_WORK } from '../../src/engine/resilience/limits.ts';
+import { Resources } from '../../src/engine/resources.ts';
+import { startMetricsRole } from '../../src/engine/roles.ts';
+import { openWorkPool } from '../../src/engine/store/pools.ts';
+import { silentLog } from '../../src/engine/telemetry/log.ts';
+import { openMetrics } from '../../src/engine/telemetry/metrics.ts';
+import { freshVhost } from '../support/broker.ts';
+import { testCluster } from '../support/cluster.ts';
+import { openProxy } from '../support/proxy.ts';
+import { findServer } from '../support/server.ts';
+
+const server = await findServer('rabbitmq');
+
+/** Asks a worker of this cluster whether it is ready, as Kubernetes does. */
+async function asked(cluster: Pick<Cluster, 'db' | 'bus'>) {
+  const resources = new Resources();
+  onTestFinished(() => resources.release());
+  const metrics = await openMetrics();
+  const options = { host: '127.0.0.1', port: 0 };
+  const { url } = await startMetricsRole({ ...cluster, metrics } as Cluster, resources, options);
+  return async () => {
+    const response = await fetch(`${url}/readyz`);
+    return { status: response.status, body: await response.text() };
+  };
+}
+
+test('a worker is ready however many of its sessions are at work, and not without its database', async () => {
+  const { bus, url } = await testCluster();
+  const proxy = await openProxy(url);
+  const db = openWorkPool(proxy.url);
+  onTestFinished(() => db.close());
+  const ready = await asked({ db, bus });
+  const over = Promise.withResolvers<void>();
+  const busy = Promise.all(
+    Array.from({ length: DATABASE_WORK.sessions }, () => db.withSession(() => over.promise)),
+  );
+  await expect.poll(() => db.pool.totalCount - db.pool.idleCount).toBe(DATABASE_WORK.sessions);
+  expect((await ready()).status).toBe(200);
+  proxy.cut();
+  await expect
+    .poll(ready)
+    .toMatchObject({ status: 503, body: expect.stringContaining('DATABASE_UNREACHABLE') });
+  proxy.open();
+  await expect.poll(async () => (await ready()).status).toBe(200);
+  // It says nothing any more, which is as good as gone.
+  proxy.stall();
+  await expect.poll(async () => (await ready()).status).toBe(503);
+  proxy.open();
+  over.resolve();
+  await busy;
+});
+
+test.skipIf(!server)('a worker is not ready without its broker', async () => {
+  const { db, url } = await testCluster();
+  const direct = (await freshVhost(server!)).url;
+  const proxy = await openProxy(direct);
+  const through = new URL(direct);
+  through.host = new URL(proxy.url).host;
+  const bus = new RabbitBus(through.href, url, { log: silentLog });
+  onTestFinished(() => bus.close());
+  const ready = await asked({ db, bus });
+  await expect.poll(async () => (await ready()).status).toBe(200);
+  proxy.cut();
+  await expect
+    .poll(ready)
+    .toMatchObject({ status: 503, body: expect.stringContaining('BROKER_UNREACHABLE') });
+  proxy.open();
+  await expect.poll(async () => (await ready()).status).toBe(200);
+});

@@ -41,7 +41,7 @@ test.skipIf(!prometheus || on.missing)(
       await startCollector(),
       await startStatsdServer(),
     ];
-    Object.assign(cluster.at.env, collector.env);
+    Object.assign(cluster.at.env, collector.env, { FEEDCTL_TRUST_TRACEPARENT: 'true' });
     const graph = join(directory, 'graph');
     const followers = Array.from({ length: FOLLOWERS }, (_, i) => READER + i);
     await writeFile(graph, followers.map((follower) => `${follower} ${AUTHOR}\n`).join(''));
@@ -104,7 +104,12 @@ test.skipIf(!prometheus || on.missing)(
       panels: { targets?: { expr: string }[] }[];
     };
     for (const { expr } of panels.flatMap(({ targets = [] }) => targets))
-      await figure(expr.replaceAll('$__rate_interval', '1m').replaceAll('$job', 'worker|gateway'));
+      await figure(
+        expr
+          .replaceAll('$__rate_interval', '1m')
+          .replaceAll('$job', 'worker|gateway')
+          .replaceAll('$namespace', '.*'),
+      );
 
     const [post] = client.posts as [number];
     expect(logged(gateway, 'post committed', post)).toHaveLength(1);

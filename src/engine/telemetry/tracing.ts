@@ -8,6 +8,8 @@ export interface Tracing {
    * wants it.
    */
   begin(name: string, kind: SpanKind, options?: SpanOptions): Span;
+  /** Traces of whoever makes a request are gone on with, and sampled as they say. Else they are linked to. */
+  readonly trustsCallers: boolean;
   /** Sends what is left. Resolves within seconds, collector or not. */
   close(): Promise<void>;
 }

@@ -60,7 +60,7 @@ const WAY = [
 
 test('a post is one trace from the request to the socket, and batches link to it', async () => {
   const collector = await startCollector();
-  const { client, post } = await traced(tracingTo(collector.env));
+  const { client, post } = await traced(tracingTo({ ...collector.env, FEEDCTL_TRUST_TRACEPARENT: 'true' }));
   const { id } = await post({ traceparent: PARENT });
   await expect.poll(() => client.posts).toContain(Number(id));
   await expect.poll(() => wayOf(collector.traceOf(TRACE))).toEqual(WAY);
@@ -78,6 +78,49 @@ test('a post is one trace from the request to the socket, and batches link to it
   await post();
   await expect.poll(() => collector.spans.filter(({ name }) => name === 'push post')).toHaveLength(2);
   expect(collector.traceOf(TRACE)).toHaveLength(WAY.length);
+});
+
+test('a stranger decides neither what is sampled nor which trace it is', async () => {
+  const collector = await startCollector();
+  const { client, post } = await traced(tracingTo(collector.env));
+  const { id } = await post({ traceparent: PARENT.replace(/01$/, '00') });
+  await post({ traceparent: 'rubbish' });
+  const requests = () => collector.spans.filter(({ name }) => name.startsWith('POST'));
+  await expect.poll(requests).toHaveLength(2);
+  const [request] = requests().filter(({ attributes }) => attributes['feedctl.post.id'] === id);
+  expect(request).toMatchObject({ links: [TRACE] });
+  expect(request!.traceId).not.toBe(TRACE);
+  await expect.poll(() => client.posts).toContain(Number(id));
+
+  const off = await startCollector();
+  const sampler = { OTEL_TRACES_SAMPLER: 'parentbased_traceidratio', OTEL_TRACES_SAMPLER_ARG: '0' };
+  const unsampled = tracingTo({ ...off.env, ...sampler });
+  const other = await traced(unsampled);
+  const asked = await other.post({ traceparent: PARENT });
+  await expect.poll(() => other.client.posts).toContain(Number(asked.id));
+  await unsampled.close();
+  expect(off.requests).toEqual([]);
+});
+
+test('a collector that is too slow is spoken of, and not for every span', async () => {
+  const collector = await startCollector();
+  collector.mode.answer = 'hang';
+  const said: object[] = [];
+  const log = {
+    ...silentLog,
+    warn: (fields: object, message: string) => void said.push({ ...fields, message }),
+  };
+  const bounds = { OTEL_BSP_MAX_QUEUE_SIZE: '4', OTEL_BSP_MAX_EXPORT_BATCH_SIZE: '4' };
+  const tracing = openOtel({ ...collector.env, ...bounds }, WHAT, log);
+  // Four are on their way, four wait.
+  for (let i = 0; i < 20; i += 1) tracing.begin('one', 'server').end();
+  await expect.poll(() => collector.requests).toHaveLength(1);
+  await tracing.close();
+  const message = 'spans dropped: the collector takes them too slowly';
+  expect(said.filter((line) => JSON.stringify(line).includes('too slowly'))).toEqual([
+    { spans: 1, message },
+    { spans: 11, message },
+  ]);
 });
 
 test('what the sweeper dispatches goes on with the trace of its request', async () => {
@@ -110,7 +153,8 @@ test('a collector that hangs, refuses or is away holds nothing up, and ends no p
   const { client, post } = await traced(tracing);
   for (let i = 0; i < 20; i += 1) await post();
   await expect.poll(() => client.posts).toHaveLength(20);
-  await expect.poll(() => said).toHaveLength(1);
+  const notSent = () => said.filter((message) => message.startsWith('traces not sent'));
+  await expect.poll(notSent).toHaveLength(1);
   collector.mode.answer = 503;
   await post();
   await expect.poll(() => client.posts).toHaveLength(21);
@@ -181,6 +225,7 @@ test.each([
   { OTEL_EXPORTER_OTLP_CERTIFICATE: '/no/such/file' },
   { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'collector:4318' },
   { OTEL_BSP_MAX_QUEUE_SIZE: '0' },
+  { FEEDCTL_TRUST_TRACEPARENT: 'yes' },
 ])('%o is refused', (wrong) => {
   const env = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4318', ...wrong };
   expect(codeOf(() => openOtel(env, WHAT, silentLog))).toBe('CONFIG_INVALID');

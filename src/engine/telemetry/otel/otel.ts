@@ -16,7 +16,6 @@ import {
 import {
   AlwaysOffSampler,
   AlwaysOnSampler,
-  BatchSpanProcessor,
   ParentBasedSampler,
   type Sampler,
   TraceIdRatioBasedSampler,
@@ -25,6 +24,7 @@ import {
 import { FeedctlError, messageOf } from '../../model/errors.ts';
 import type { Log } from '../log.ts';
 import type { Span, Tracing } from '../tracing.ts';
+import { BoundedSpans } from './boundedSpans.ts';
 import { OtlpExporter, otlpTarget } from './otlpExporter.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -37,19 +37,21 @@ const KINDS = {
   consumer: SpanKind.CONSUMER,
 } as const;
 const SAMPLED = 1;
+const TRUST = 'FEEDCTL_TRUST_TRACEPARENT';
 
 /**
- * Traces by OpenTelemetry's library, sent by OTLP over HTTP. Everything is said by the standard's variables; what they say
- * wrong throws CONFIG_INVALID.
+ * Traces by OpenTelemetry's library, sent by OTLP over HTTP. Everything is said by the standard's variables, but who may
+ * decide what is sampled, of which the standard says nothing; what they say wrong throws CONFIG_INVALID.
  */
 export function openOtel(env: Environment, what: { service: string; version: string }, log: Log): Tracing {
   const exporter = new OtlpExporter(otlpTarget(env), log);
-  const processor = new BatchSpanProcessor({
-    exporter,
+  const batches = {
     scheduledDelayMillis: whole(env, 'OTEL_BSP_SCHEDULE_DELAY', 5_000),
     maxQueueSize: whole(env, 'OTEL_BSP_MAX_QUEUE_SIZE', 2_048),
     maxExportBatchSize: whole(env, 'OTEL_BSP_MAX_EXPORT_BATCH_SIZE', 512),
-  });
+  };
+  const trustsCallers = trusts(env);
+  const processor = new BoundedSpans(exporter, batches, log);
   const resource = defaultResource()
     .merge(
       resourceFromAttributes({
@@ -62,6 +64,7 @@ export function openOtel(env: Environment, what: { service: string; version: str
   const provider = new TracerProvider({ resource, sampler: sampler(env), spanProcessors: [processor] });
   const tracer = provider.getTracer('feedctl', what.version);
   return {
+    trustsCallers,
     begin(name, kind, { parent, attributes, links = [] } = {}): Span {
       const context = parent === undefined ? undefined : contextOf(parent);
       const span = tracer.startSpan(
@@ -128,6 +131,13 @@ function rootSampler(name: string, argument: string | undefined): Sampler | unde
       `OTEL_TRACES_SAMPLER_ARG is ${argument}; it is a share from 0 to 1`,
     );
   return new TraceIdRatioBasedSampler(ratio);
+}
+
+function trusts(env: Environment): boolean {
+  const text = env[TRUST] || 'false';
+  if (!/^(true|false)$/.test(text))
+    throw new FeedctlError('CONFIG_INVALID', `${TRUST} is ${text}; it is true or false`);
+  return text === 'true';
 }
 
 function whole(env: Environment, name: string, otherwise: number): number {

@@ -1,6 +1,10 @@
 /** 1,234,567 */
 export const formatCount = (value: number): string => Math.round(value).toLocaleString('en-US');
 
+const COMPACT = new Intl.NumberFormat('en-US', { notation: 'compact', maximumSignificantDigits: 3 });
+/** 12.3K, 1.2M: for where all of its digits have no room. */
+export const formatCompact = (value: number): string => COMPACT.format(value);
+
 /** 980 B, 1.5 KiB, 24 GiB */
 export function formatBytes(bytes: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
@@ -10,12 +14,17 @@ export function formatBytes(bytes: number): string {
   return `${value < 9.95 && unit > 0 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
 }
 
-/** 850 ms, 2.4 s, 3 m 05 s */
+/** 850 ms, 2.4 s, 3 m 05 s, 2 h 05 m, 4 d 02 h */
 export function formatDuration(seconds: number): string {
   if (seconds < 0.9995) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 59.95) return `${seconds.toFixed(1)} s`;
-  const whole = Math.round(seconds);
-  return `${Math.floor(whole / 60)} m ${String(whole % 60).padStart(2, '0')} s`;
+  const two = (value: number, per: number, units: string): string => {
+    const whole = Math.round(value);
+    return `${Math.floor(whole / per)} ${units[0]} ${String(whole % per).padStart(2, '0')} ${units[1]}`;
+  };
+  if (seconds < 3_599.5) return two(seconds, 60, 'ms');
+  if (seconds < 86_370) return two(seconds / 60, 60, 'hm');
+  return two(seconds / 3_600, 24, 'dh');
 }
 
 /** A bar of `width` cells that is `fraction` full. */

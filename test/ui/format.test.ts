@@ -10,7 +10,7 @@ test('counts and durations', () => {
     '59.0 s',
     '1 m 00 s',
     '3 m 05 s',
-    '122 m 02 s',
+    '2 h 02 m',
   ]);
   // What rounds up to the next unit is said in that unit.
   expect([0.9996, 59.97].map(formatDuration)).toEqual(['1.0 s', '1 m 00 s']);

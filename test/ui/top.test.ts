@@ -3,6 +3,7 @@ import { addUp } from '../../src/engine/admin/figures.ts';
 import { type Known, snapshotOf, type TopSnapshot } from '../../src/engine/admin/top/snapshot.ts';
 import { ProcessFigures } from '../../src/engine/telemetry/figures.ts';
 import { cellsOf, cut, pad, sparkline } from '../../src/ui/cells.ts';
+import { formatDuration } from '../../src/ui/format.ts';
 import { frame, type Screen } from '../../src/ui/top/frame.ts';
 import { paint, widthOf } from '../../src/ui/top/line.ts';
 import { initialState, KEYS, reduce, type ViewState } from '../../src/ui/top/state.ts';
@@ -205,7 +206,7 @@ test.for(SIZES)('at %ix%i what matters is on the screen', ([width, height]) => {
   const noBroker = shown(NO_BROKER);
   expect(noBroker).toContain('BROKER_UNREACHABLE (queues): cannot reach the b');
   // What is older than it should be says so where it is shown, and nothing else does.
-  expect(noBroker).toMatch(/backlog 12,348 12 s ago/);
+  expect(noBroker).toMatch(/backlog 12,348 \(12 s ago\)/);
   expect(noBroker).toMatch(/QUEUES 12 s ago/);
   expect(noBroker).not.toMatch(/(WORKERS|GATEWAYS).* ago|as of/);
   expect(shown(NO_DATABASE)).toMatch(/QUEUES 12 s ago[\s\S]*WORKERS (12 s ago|old)/);
@@ -351,3 +352,25 @@ test.for([80, 60])(
     }
   },
 );
+
+test('a queue whose messages come and go keeps up; one with more than two seconds of work does not', () => {
+  const row = (ready: number, outPerSecond: number, paused = false) => ({
+    ...queue('rows.live', ready, null),
+    ...{ outPerSecond, paused },
+  });
+  const shown = (...queues: ReturnType<typeof row>[]) =>
+    textOf(taken({ ...BUSY_KNOWN, queues }), initialState(1), screenOf(80, 24));
+  expect(shown(row(40, 20))).toMatch(/backlog 40, keeps up[\s\S]*rows.live.* keeps up/);
+  expect(shown(row(41, 20))).toMatch(/backlog 41, not getting shorter[\s\S]*rows.live.* GROWS/);
+  expect(shown(row(40, 20, true))).toMatch(/backlog 40, not getting shorter[\s\S]*rows.live.* PAUSED/);
+});
+
+test('a number is never cut, and what has messages or dead letters is shown before what has none', () => {
+  const busy = { ...queue('cleanup', 1_234_567_890), deadLetters: 123_456 };
+  const queues = ['a', 'b', 'c', 'd', 'e', 'f'].map((name) => queue(name, 0));
+  const text = textOf(taken({ ...BUSY_KNOWN, queues: [...queues, busy] }), initialState(1), screenOf(60, 20));
+  expect(text).toMatch(/cleanup +1.23B .* 123K/);
+  expect(formatDuration(3_599)).toBe('59 m 59 s');
+  expect(formatDuration(3_600)).toBe('1 h 00 m');
+  expect(formatDuration(26 * 3_600)).toBe('1 d 02 h');
+});

@@ -51,7 +51,7 @@ export function report(snapshot: TopSnapshot, state: ViewState, screen: Screen):
       : [
           [],
           ...table(paneOf('sources'), missing, state, screen.width, {
-            title: 'NO ANSWER',
+            titles: ['NO ANSWER'],
             marked: -1,
             sorted: undefined,
           }),
@@ -69,10 +69,15 @@ export function pageRows(snapshot: TopSnapshot, state: ViewState, screen: Screen
   return Math.max(1, screen.height - around - 1 - warning(snapshot, state).length);
 }
 
-/** How old what is shown of a source is, where it has failed since: `12 s ago`. */
+/** What changes by the second is old after that, where its source answers slowly and is asked seldom. */
+const LATE_MS = 6_000;
+const FAST: readonly string[] = ['figures', 'queues'];
+
+/** How old what is shown of a source is, where it has failed since, or comes late: `12 s ago`. */
 function staleText({ sources }: TopSnapshot, name: string): string | undefined {
   const { error, ageMs = null } = sources.find((source) => source.name === name) ?? {};
-  return error && ageMs !== null ? `${wholeSeconds(ageMs)} ago` : undefined;
+  if (ageMs === null || !(error || (FAST.includes(name) && ageMs > LATE_MS))) return undefined;
+  return `${wholeSeconds(ageMs)} ago`;
 }
 
 /** 12 s, 3 m 05 s: tenths of what is late would only flicker. */
@@ -124,14 +129,16 @@ function header(snapshot: TopSnapshot, state: ViewState, { width, height, admin,
   const waiting = backlog ? formatCount(backlog.messages) : '-';
   const lookedAt = backlog && staleText(snapshot, 'queues');
   const eta = lookedAt
-    ? ` ${lookedAt}`
+    ? ` (${lookedAt})`
     : !backlog || backlog.messages === 0
       ? ''
       : backlog.etaSeconds === null
         ? backlog.stuck
           ? ', not getting shorter'
           : ''
-        : `, empty in ${formatDuration(backlog.etaSeconds)}`;
+        : backlog.etaSeconds === 0
+          ? ', keeps up'
+          : `, empty in ${formatDuration(backlog.etaSeconds)}`;
   const deadTone = backlog && backlog.deadLetters > 0 ? 'bad' : 'strong';
   const levels = parts(
     [
@@ -143,7 +150,8 @@ function header(snapshot: TopSnapshot, state: ViewState, { width, height, admin,
       cache
         ? figure(
             'cache',
-            `${cache.kind}${cache.hitRate === null ? '' : ` ${Math.round(cache.hitRate * 100)}%`}`,
+            `${cache.kind}${cache.readyAt < cache.of ? ' AWAY' : cache.hitRate === null ? '' : ` ${Math.round(cache.hitRate * 100)}%`}`,
+            cache.readyAt < cache.of ? 'warn' : 'strong',
           )
         : undefined,
       snapshot.bus ? figure('bus', snapshot.bus) : undefined,
@@ -303,7 +311,7 @@ function bodyOf(snapshot: TopSnapshot, state: ViewState, screen: Screen, room: n
   return [
     ...above,
     ...table(pane, rows.slice(first, first + page), state, screen.width, {
-      title: undefined,
+      titles: undefined,
       marked: mark - first,
       sorted: { column: own.sort ?? sort, reversed: own.reversed },
     }),
@@ -325,7 +333,7 @@ function warning(snapshot: TopSnapshot, state: ViewState): Line[] {
   return [[span(`! ${age}: ${oneLine(source.error.message, 200)}`, 'warn')]];
 }
 
-/** Those that fit, the most important first, in their own order; what is left goes to the one that grows. */
+/** Those that fit, the most important first, in their own order; what is left goes to those that grow, the most important first too. */
 function layout(pane: AnyPane, width: number): { index: number; width: number }[] {
   const gap = 2;
   let left = width - 2;
@@ -341,12 +349,14 @@ function layout(pane: AnyPane, width: number): { index: number; width: number }[
     chosen.add(index);
     left -= more;
   }
-  return pane.columns.flatMap((column, index) => {
-    if (!chosen.has(index)) return [];
-    const grown = Math.min(left, Math.max(0, (column.most ?? column.width) - column.width));
-    left -= grown;
-    return [{ index, width: column.width + grown }];
-  });
+  const grown = new Map<number, number>();
+  for (const index of chosen) {
+    const { width: least, most = least } = pane.columns[index]!;
+    const more = Math.max(0, Math.min(left, most - least));
+    grown.set(index, least + more);
+    left -= more;
+  }
+  return pane.columns.flatMap((_, index) => (chosen.has(index) ? [{ index, width: grown.get(index)! }] : []));
 }
 
 function table(
@@ -355,24 +365,28 @@ function table(
   { window }: ViewState,
   width: number,
   options: {
-    /** Stands for the first column's. */
-    title: string | undefined;
+    /** Stand for the first column's: the first that fits, over what is blank beside it too. */
+    titles: readonly string[] | undefined;
     marked: number;
     sorted: { column: number; reversed: boolean } | undefined;
   },
 ): Line[] {
   const columns = layout(pane, width);
-  const { title, marked, sorted } = options;
+  const { titles, marked, sorted } = options;
   const gap = (i: number) => (i === 0 ? '' : '  ');
-  const headText = columns
-    .map(({ index, width: cells }, i) => {
-      const column = pane.columns[index]!;
-      const arrow = sorted?.column === index ? (sorted.reversed ? '▲' : '▼') : '';
-      const name = i === 0 && title !== undefined ? title : column.title;
-      const align = i === 0 && title !== undefined ? 'left' : column.right ? 'right' : 'left';
-      return gap(i) + pad(column.right ? arrow + name : name + arrow, cells, align);
-    })
-    .join('');
+  const heads = columns.map(({ index, width: cells }, i) => {
+    const column = pane.columns[index]!;
+    const arrow = sorted?.column === index ? (sorted.reversed ? '▲' : '▼') : '';
+    const name = column.right ? arrow + column.title : column.title + arrow;
+    return gap(i) + pad(name, cells, column.right ? 'right' : 'left');
+  });
+  const named = heads.join('');
+  const first = columns[0]?.width ?? 0;
+  const blank = /^ */.exec(named.slice(first))![0].length;
+  // One column's head is two cells away from the next.
+  const room = first + Math.max(0, blank - 2);
+  const title = titles?.find((text) => text.length <= room) ?? titles?.at(-1);
+  const headText = title === undefined ? named : pad(title, room) + named.slice(room);
   const head: Line = [span(`  ${headText}`, 'head')];
   return [
     head,
@@ -427,6 +441,8 @@ function help({ width, admin }: Screen): Line[] {
 const OVERVIEW = ['queues', 'workers', 'gateways', 'errors', 'operations', 'users', 'shards'] as const;
 /** Without any of these a cluster does nothing: that there are none is said. */
 const NEEDED: readonly string[] = ['queues', 'workers', 'gateways'];
+/** So many of theirs come before the second row of anything else: as many as there are queues on the way of a post. */
+const NEEDED_ROWS = 5;
 
 /** The first rows of every pane that has any, each with as many rows as the screen bears. */
 function overview(snapshot: TopSnapshot, state: ViewState, screen: Screen, room: number): Line[] {
@@ -443,14 +459,22 @@ function overview(snapshot: TopSnapshot, state: ViewState, screen: Screen, room:
     section.shown = 1;
     left -= 2;
   }
-  for (let before = -1; left > 0 && before !== left; ) {
-    before = left;
-    for (const section of sections) {
-      if (section.shown === 0 || section.shown >= section.rows.length || left === 0) continue;
-      section.shown += 1;
-      left -= 1;
+  const share = (of: typeof sections, most: number) => {
+    for (let before = -1; left > 0 && before !== left; ) {
+      before = left;
+      for (const section of of) {
+        const { shown, rows } = section;
+        if (shown === 0 || shown >= Math.min(rows.length, most) || left === 0) continue;
+        section.shown += 1;
+        left -= 1;
+      }
     }
-  }
+  };
+  share(
+    sections.filter(({ pane }) => NEEDED.includes(pane.id)),
+    NEEDED_ROWS,
+  );
+  share(sections, Number.POSITIVE_INFINITY);
   const used = sections.filter(({ shown }) => shown > 0);
   const spaced = left >= used.length - 1;
   return used.flatMap(({ pane, known, rows, shown }, i): Line[] => {
@@ -463,20 +487,30 @@ function overview(snapshot: TopSnapshot, state: ViewState, screen: Screen, room:
       ...names.map((name) => `${name} ${all}`.trim()),
       names[1]!,
     ];
-    const first = layout(pane, screen.width)[0]?.width ?? 0;
-    const title = titles.find((text) => text.length <= first) ?? titles.at(-1)!;
     const space: Line[] = spaced && i > 0 ? [[]] : [];
     if (rows.length === 0)
       return [
         ...space,
-        [span(`  ${title}`, 'head')],
+        [span(`  ${titles[0]}`, 'head')],
         [span(`  ${known ? pane.empty(snapshot) : 'not known yet'}`, 'dim')],
       ];
     return [
       ...space,
-      ...table(pane, rows.slice(0, shown), state, screen.width, { title, marked: -1, sorted: undefined }),
+      ...table(pane, chosen(pane, rows, shown), state, screen.width, {
+        titles,
+        marked: -1,
+        sorted: undefined,
+      }),
     ];
   });
+}
+
+/** So many rows, in their order; those that somebody should look at before others. */
+function chosen(pane: AnyPane, rows: readonly unknown[], count: number): readonly unknown[] {
+  const { matters } = pane;
+  if (!matters || rows.length <= count) return rows.slice(0, count);
+  const first = [...rows.filter(matters), ...rows.filter((row) => !matters(row))].slice(0, count);
+  return rows.filter((row) => first.includes(row));
 }
 
 /** Beside the orders that were chosen in the panes. */

@@ -1,12 +1,17 @@
 import type { ClusterError } from '../../engine/admin/figures.ts';
 import type { QueueRow } from '../../engine/admin/queues.ts';
-import type { TopGateway, TopSnapshot, TopWorker } from '../../engine/admin/top/snapshot.ts';
+import {
+  keepsUp,
+  type TopGateway,
+  type TopSnapshot,
+  type TopWorker,
+} from '../../engine/admin/top/snapshot.ts';
 import type { SourceState } from '../../engine/admin/top/source.ts';
 import type { Celebrity } from '../../engine/store/celebrities.ts';
 import type { OperationRow } from '../../engine/store/operationRows.ts';
 import type { RateName } from '../../engine/telemetry/figures.ts';
 import type { WindowName } from '../../engine/telemetry/windows.ts';
-import { formatBytes, formatCount, formatDuration } from '../format.ts';
+import { formatBytes, formatCompact, formatCount, formatDuration } from '../format.ts';
 import { outcomeOf, progressOf, stateOf } from '../operations.ts';
 import { formatAge, formatEta } from '../queues.ts';
 import { formatMs, formatRate } from '../rates.ts';
@@ -51,6 +56,8 @@ export interface Pane<Row> {
   /** null: not known yet. */
   readonly rows: (snapshot: TopSnapshot) => readonly Row[] | null;
   readonly key: (row: Row) => string;
+  /** Shown before others where there is no room for all, in the order of all. */
+  readonly matters?: (row: Row) => boolean;
   readonly empty: (snapshot: TopSnapshot) => string;
   /** All that is known of a row. */
   readonly detail: (row: Row, window: WindowName) => readonly (readonly [string, string])[];
@@ -74,7 +81,10 @@ const figure = <Row>({
   right: true,
   text: (row, window) => {
     const value = of(row, window);
-    return value === null ? '-' : as(value);
+    if (value === null) return '-';
+    const text = as(value);
+    // A number that is cut is another number.
+    return text.length > column.width ? formatCompact(value) : text;
   },
   value: of,
 });
@@ -84,6 +94,10 @@ const troubledFirst = <Row extends { ready: boolean }>(rows: readonly Row[]): re
   rows.every((row) => row.ready)
     ? rows
     : [...rows.filter((row) => !row.ready), ...rows.filter((row) => row.ready)];
+const runningFirst = (rows: readonly OperationRow[]): readonly OperationRow[] => {
+  const running = rows.filter(({ state }) => state === 'running');
+  return running.length > 0 ? [...running, ...rows.filter(({ state }) => state !== 'running')] : rows;
+};
 const shareText = (share: number): string => `${Math.round(share * 100)}%`;
 const perSecond = (
   { work }: { work: TopWorker['work'] },
@@ -135,6 +149,7 @@ export const PANES: readonly AnyPane[] = [
     source: 'queues',
     rows: ({ queues }) => queues,
     key: (row) => row.queue,
+    matters: (row) => waits(row) > 0 || row.deadLetters > 0,
     empty: () => 'no queues',
     columns: [
       { title: 'queue', width: 12, most: 44, priority: 0, text: (row) => row.queue },
@@ -151,7 +166,7 @@ export const PANES: readonly AnyPane[] = [
       figure({ title: 'out/s', width: 7, priority: 3, of: (row) => row.outPerSecond, as: formatRate }),
       {
         title: 'oldest',
-        width: 9,
+        width: 8,
         right: true,
         priority: 6,
         text: (row) => (waits(row) === 0 ? '' : row.oldestAgeMs === null ? '?' : formatAge(row.oldestAgeMs)),
@@ -159,12 +174,13 @@ export const PANES: readonly AnyPane[] = [
       },
       {
         title: 'empty in',
-        width: 9,
+        width: 8,
         right: true,
         priority: 2,
-        text: (row) => formatEta(row).replace(/^never.*/, 'GROWS'),
-        value: (row) => row.etaSeconds ?? (waits(row) > 0 ? Number.POSITIVE_INFINITY : 0),
-        tone: (row) => (waits(row) === 0 ? 'dim' : row.paused || row.etaSeconds === null ? 'warn' : 'plain'),
+        text: (row) => (keepsUp(row) ? 'keeps up' : formatEta(row).replace(/^never.*/, 'GROWS')),
+        value: (row) => (waits(row) === 0 || keepsUp(row) ? 0 : (row.etaSeconds ?? Number.POSITIVE_INFINITY)),
+        tone: (row) =>
+          waits(row) === 0 || keepsUp(row) ? 'dim' : row.paused || row.etaSeconds === null ? 'warn' : 'plain',
       },
       figure({
         title: 'dead',
@@ -284,7 +300,7 @@ export const PANES: readonly AnyPane[] = [
     key: (row) => row.id,
     empty: () => 'no gateway runs: `feedctl gateway start`',
     columns: [
-      { title: 'url', width: 21, most: 50, priority: 0, text: (row) => row.url },
+      { title: 'url', width: 26, most: 50, priority: 0, text: (row) => row.url },
       { title: 'state', width: 9, priority: 1, text: readiness, tone: readyTone },
       figure({ title: 'sockets', width: 8, priority: 2, of: (row) => row.sockets, as: formatCount }),
       figure({ title: 'users', width: 8, priority: 7, of: (row) => row.online, as: formatCount }),
@@ -422,7 +438,7 @@ export const PANES: readonly AnyPane[] = [
     title: 'Operations',
     short: 'Ops',
     source: 'operations',
-    rows: ({ operations }) => operations,
+    rows: ({ operations }) => operations && runningFirst(operations),
     key: (row) => String(row.id),
     empty: () => 'no long work yet',
     columns: [
@@ -493,7 +509,7 @@ export const PANES: readonly AnyPane[] = [
       figure({ title: 'times', width: 6, priority: 2, of: (row) => row.count, as: formatCount }),
       { title: 'role', width: 7, priority: 4, text: (row) => row.role },
       { title: 'host', width: 10, most: 24, priority: 6, text: (row) => row.host },
-      { title: 'what', width: 24, most: 200, priority: 0, text: (row) => row.text },
+      { title: 'what', width: 36, most: 200, priority: 0, text: (row) => row.text },
       { title: 'code', width: 20, priority: 7, text: (row) => row.code ?? '' },
     ],
     detail: (row) => [

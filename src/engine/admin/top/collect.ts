@@ -111,9 +111,11 @@ export async function openTop(config: Config, options: { complete: boolean }): P
   };
 
   const on = <T>(name: keyof typeof EVERY_MS, ask: (servers: Servers) => Promise<T>) =>
-    new Source(name, { everyMs: EVERY_MS[name], deadlineMs: DEADLINE_MS }, async () =>
-      ask(await connected()),
-    );
+    new Source(name, { everyMs: EVERY_MS[name], deadlineMs: DEADLINE_MS }, async (begin) => {
+      const at = await connected();
+      begin();
+      return ask(at);
+    });
   const figures = on('figures', async ({ db }) => {
     try {
       return await readFigures(db);
@@ -125,9 +127,10 @@ export async function openTop(config: Config, options: { complete: boolean }): P
   const queues = new Source<QueueView>(
     'queues',
     { everyMs: EVERY_MS.queues, deadlineMs: DEADLINE_MS },
-    async () => {
+    async (begin) => {
       const at = await connected();
       const broker = await at.bus.health?.();
+      begin();
       if (broker && !broker.ready) throw new FeedctlError('BROKER_UNREACHABLE', broker.detail);
       try {
         const { value } = await at.queues.next();

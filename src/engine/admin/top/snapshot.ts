@@ -16,6 +16,7 @@ import type { SourceState } from './source.ts';
 /** Past these somebody should look: the mission's limits for scaling out and alerting. */
 const MOST_WAITING = 10_000;
 const MOST_P99_MS = 5_000;
+const IN_PASSING_SECONDS = 2;
 
 /** What a process does beside its registration; null where it has told nothing lately. */
 interface Work {
@@ -48,7 +49,7 @@ export interface TopHealth {
 export interface TopBacklog {
   /** Messages that wait or are in hand, in all queues. */
   readonly messages: number;
-  /** Until the queue that takes longest is empty; null where one does not get shorter, or that is not known yet. */
+  /** Until the queue that takes longest is empty, 0 where all keep up with what comes; null where one does not get shorter, or that is not known yet. */
   readonly etaSeconds: number | null;
   /** One of them does not get shorter, or is paused. */
   readonly stuck: boolean;
@@ -158,14 +159,19 @@ function workOf(row: FiguresRow | undefined): Work | null {
   return { perSecond, cpu, memoryBytes };
 }
 
+/** What is in it comes and goes within seconds: that there is a little more than at the look before means nothing. */
+export const keepsUp = (queue: QueueRow): boolean =>
+  !queue.paused && heldIn(queue) > 0 && heldIn(queue) <= (queue.outPerSecond ?? 0) * IN_PASSING_SECONDS;
+
 function backlogOf(queues: readonly QueueRow[]): TopBacklog {
   const busy = queues.filter((queue) => heldIn(queue) > 0);
-  const etas = busy.map((queue) => (queue.paused ? null : queue.etaSeconds));
+  const late = busy.filter((queue) => !keepsUp(queue));
+  const etas = late.map((queue) => (queue.paused ? null : queue.etaSeconds));
   const ages = busy.map((queue) => queue.oldestAgeMs);
   return {
     messages: queues.reduce((sum, queue) => sum + heldIn(queue), 0),
     etaSeconds: etas.includes(null) ? null : Math.max(0, ...(etas as number[])),
-    stuck: busy.some((queue) => queue.paused || (queue.etaSeconds === null && queue.inPerSecond !== null)),
+    stuck: late.some((queue) => queue.paused || (queue.etaSeconds === null && queue.inPerSecond !== null)),
     deadLetters: queues.reduce((sum, queue) => sum + queue.deadLetters, 0),
     oldestAgeMs: ages.includes(null) ? null : Math.max(0, ...(ages as number[])),
   };

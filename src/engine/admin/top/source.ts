@@ -18,13 +18,16 @@ export interface SourceState {
   readonly error: { readonly code: string; readonly message: string; readonly forMs: number } | null;
 }
 
+/** `begin`: what was before, such as connecting, is no work that the answer makes. */
+type Ask<T> = (begin: () => void) => Promise<T>;
+
 /**
  * Something that is asked again and again, never twice at a time, with a deadline, and no more often than it can bear: after
  * what took a while, answered or not, 20 times as long passes until the next. What was known stays known while it fails.
  */
 export class Source<T> {
   readonly name: string;
-  readonly #ask: (signal: AbortSignal) => Promise<T>;
+  readonly #ask: Ask<T>;
   readonly #everyMs: number;
   readonly #deadlineMs: number;
   readonly #now: () => number;
@@ -42,7 +45,7 @@ export class Source<T> {
   constructor(
     name: string,
     options: { everyMs: number; deadlineMs: number; now?: () => number },
-    ask: (signal: AbortSignal) => Promise<T>,
+    ask: Ask<T>,
   ) {
     this.name = name;
     this.#ask = ask;
@@ -71,16 +74,16 @@ export class Source<T> {
     // Asked by a timer of the same length, which may come a little early.
     if (startedAt < this.#askedAt + this.#pauseMs - EARLY_MS) return Promise.resolve();
     this.#askedAt = startedAt;
-    const abort = new AbortController();
     let late: NodeJS.Timeout | undefined;
     const deadline = new Promise<never>((_, reject) => {
       late = setTimeout(() => {
-        const error = new FeedctlError('TIMED_OUT', `no answer within ${this.#deadlineMs / 1_000} s`);
-        abort.abort(error);
-        reject(error);
+        reject(new FeedctlError('TIMED_OUT', `no answer within ${this.#deadlineMs / 1_000} s`));
       }, this.#deadlineMs);
     });
-    const asked = this.#ask(abort.signal);
+    let begunAt = startedAt;
+    const asked = this.#ask(() => {
+      begunAt = this.#now();
+    });
     // What answers after its deadline is of no use, and is still what the next asking waits for.
     const settled = asked.then(
       () => {},
@@ -100,7 +103,7 @@ export class Source<T> {
       )
       .finally(() => {
         clearTimeout(late);
-        const took = this.#now() - startedAt;
+        const took = this.#now() - begunAt;
         if (!this.#error) this.#tookMs = took;
         // Who could not be reached has had no work of it.
         this.#restMs = this.#error && UNREACHED.has(this.#error.code) ? 2 * took : took / MOST_SHARE;

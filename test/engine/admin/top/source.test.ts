@@ -58,6 +58,19 @@ test('who cannot be reached has no work of it, and is tried again soon', async (
   expect(await after(100)).toBe(1);
 });
 
+test('what it takes to connect is no work of whoever answers', async () => {
+  let now = 0;
+  const options = { everyMs: 1_000, deadlineMs: 5_000, now: () => now };
+  const source = new Source('it', options, async (begin) => {
+    now += 900;
+    begin();
+    now += 2;
+    return 'here';
+  });
+  await source.refresh();
+  expect(source.state).toMatchObject({ tookMs: 2, everyMs: 1_000 });
+});
+
 test('a shorter interval holds from when it is chosen, and a longer one too', async () => {
   const { source, after } = sourceThat(() => Promise.resolve('here'), 0);
   await source.refresh(60_000);

@@ -111,7 +111,7 @@ test('a database that says nothing: what is known is printed, each source that i
   proxy.stall();
   const at = { env: { FEEDCTL_DATABASE_URL: proxy.url } };
   const [text, value] = await Promise.all([feedctl(['top', '--once'], at), feedctl(['top', '--json'], at)]);
-  const missing = ['figures', 'queues', 'roles', 'operations', 'celebrities', 'shards'];
+  const missing = ['figures', 'queues', 'roles', 'operations', 'celebrities', 'shards', 'moves'];
   expect([text.status, value.status]).toEqual([0, 0]);
   expect(text.stdout).toContain('DOWN');
   const [, named] = text.stdout.split('NO ANSWER');

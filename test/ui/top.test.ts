@@ -23,7 +23,7 @@ const source = (name: string, error?: { code: string; message: string }) => ({
   everyMs: 1_000,
   error: error ? { ...error, forMs: 12_000 } : null,
 });
-const NAMES = ['figures', 'queues', 'roles', 'operations', 'celebrities', 'shards'];
+const NAMES = ['figures', 'queues', 'roles', 'operations', 'celebrities', 'shards', 'moves'];
 
 const taken = (known: Known, change: Partial<Parameters<typeof snapshotOf>[0]> = {}): TopSnapshot =>
   snapshotOf({
@@ -373,4 +373,17 @@ test('a number is never cut, and what has messages or dead letters is shown befo
   expect(formatDuration(3_599)).toBe('59 m 59 s');
   expect(formatDuration(3_600)).toBe('1 h 00 m');
   expect(formatDuration(26 * 3_600)).toBe('1 d 02 h');
+});
+
+test('a shard that moves comes first, and says where to and how far it is', () => {
+  const shard = (n: number, bytes: number) => ({ shard: n, node: 'db1:5432', bytes, rows: 10 });
+  const moves = [
+    { pid: 1, shardIds: [7, 107], from: 'db1:5432', to: 'db2:5432', phase: 'Copying Data', bytes: 1_048_576 },
+  ];
+  const shards = { shards: [shard(8, 9e6), shard(7, 4_194_304)], nodes: [], skew: { shards: 1, nodes: 1 } };
+  const snapshot = taken({ ...BUSY_KNOWN, shards, moves });
+  const rows = textOf(snapshot, typed(snapshot, ['4']).state, screenOf(120, 24)).split('\n');
+  expect(rows.find((row) => row.startsWith('›'))).toMatch(
+    / 7 +db1:5432 → .* 1.0 MiB of 4.0 MiB to db2:5432, copying data$/,
+  );
 });

@@ -9,6 +9,7 @@ import {
 import type { SourceState } from '../../engine/admin/top/source.ts';
 import type { Celebrity } from '../../engine/store/celebrities.ts';
 import type { OperationRow } from '../../engine/store/operationRows.ts';
+import type { ActiveMove } from '../../engine/store/shards.ts';
 import type { RateName } from '../../engine/telemetry/figures.ts';
 import type { WindowName } from '../../engine/telemetry/windows.ts';
 import { formatBytes, formatCompact, formatCount, formatDuration } from '../format.ts';
@@ -139,7 +140,21 @@ export interface ShardRow {
   readonly node: string;
   readonly bytes: number | null;
   readonly rows: number | null;
+  readonly move: ActiveMove | null;
 }
+
+const shardsOf = ({ shards, moves }: TopSnapshot): ShardRow[] | null => {
+  const rows = shards?.shards.map((row) => ({
+    ...row,
+    move: moves?.find(({ shardIds }) => shardIds.includes(row.shard)) ?? null,
+  }));
+  const size = ({ bytes, move }: ShardRow) => (move ? Number.POSITIVE_INFINITY : (bytes ?? 0));
+  return rows?.sort((a, b) => (size(a) === size(b) ? 0 : size(b) - size(a))) ?? null;
+};
+const moveText = ({ move, bytes }: ShardRow): string =>
+  move
+    ? `${formatBytes(move.bytes)}${bytes === null ? '' : ` of ${formatBytes(bytes)}`} to ${move.to}, ${move.phase.toLowerCase()}`
+    : '';
 
 export const PANES: readonly AnyPane[] = [
   pane<QueueRow>({
@@ -356,7 +371,7 @@ export const PANES: readonly AnyPane[] = [
     title: 'Shards',
     short: 'Shards',
     source: 'shards',
-    rows: ({ shards }) => shards?.shards ?? null,
+    rows: shardsOf,
     key: (row) => String(row.shard),
     empty: () => 'plain PostgreSQL: one server holds everything',
     columns: [
@@ -368,17 +383,18 @@ export const PANES: readonly AnyPane[] = [
         text: (row) => String(row.shard),
         value: (row) => -row.shard,
       },
-      { title: 'node', width: 18, most: 50, priority: 0, text: (row) => row.node },
+      { title: 'node', width: 18, most: 30, priority: 0, text: (row) => row.node + (row.move ? ' →' : '') },
       figure({ title: 'size', width: 9, priority: 2, of: (row) => row.bytes, as: formatBytes }),
       figure({ title: 'rows', width: 13, priority: 3, of: (row) => row.rows, as: formatCount }),
+      { title: 'moving', width: 20, most: 80, priority: 4, text: moveText, tone: () => 'accent' },
     ],
-    sort: 2,
     detail: (row) => [
       ['shard', String(row.shard)],
       ['node', row.node],
       ['size', sizeText(row.bytes)],
       ['rows', row.rows === null ? 'the node does not answer' : formatCount(row.rows)],
-      ['move it', `feedctl shards move ${row.shard}`],
+      ['moving', moveText(row) || 'no'],
+      ['move it', `feedctl shards move ${row.shard} HOST:PORT`],
     ],
   }),
   pane<UserRow>({

@@ -10,6 +10,7 @@ import { readFigures } from '../../store/figures.ts';
 import { checkSchema } from '../../store/migrate.ts';
 import { listOperations } from '../../store/operationRows.ts';
 import { listGateways } from '../../store/roles.ts';
+import { readActiveMoves } from '../../store/shards.ts';
 import { silentLog } from '../../telemetry/log.ts';
 import { type QueueView, watchQueues } from '../queues.ts';
 import { listShards, type ShardList } from '../shards.ts';
@@ -32,6 +33,7 @@ const EVERY_MS = {
   operations: 2_000,
   celebrities: 30_000,
   shards: 60_000,
+  moves: 5_000,
 } as const;
 const STEP_MS = 5_000;
 const STEPS_KEPT = 120;
@@ -153,7 +155,8 @@ export async function openTop(config: Config, options: { complete: boolean }): P
     if (!(await db.topology()).distributed) return NO_SHARDS;
     return listShards(db);
   });
-  const sources = [figures, queues, roles, operations, celebrities, shards];
+  const moves = on('moves', async ({ db }) => ((await db.topology()).distributed ? readActiveMoves(db) : []));
+  const sources = [figures, queues, roles, operations, celebrities, shards, moves];
 
   const series: number[] = [];
   let step = -1;
@@ -189,8 +192,11 @@ export async function openTop(config: Config, options: { complete: boolean }): P
   };
   const ask = async (source: (typeof sources)[number], refresh: () => Promise<void>): Promise<void> => {
     const before = source.state;
+    const moved = moves.value?.length;
     await refresh();
     if (source === queues) note();
+    // The shards are elsewhere now.
+    if (source === moves && moved && moves.value?.length === 0) void ask(shards, () => shards.again());
     const after = source.state;
     if (source === figures && !before.error && after.error?.code === 'TIMED_OUT') away = true;
     if (closed || (after.ageMs === before.ageMs && !after.error)) return;
@@ -219,6 +225,7 @@ export async function openTop(config: Config, options: { complete: boolean }): P
           workers: roles.value?.workers,
           gateways: roles.value?.gateways,
           shards: shards.value,
+          moves: moves.value,
           celebrities: celebrities.value,
           operations: operations.value,
         },

@@ -4,6 +4,7 @@ import type { Celebrity } from '../../store/celebrities.ts';
 import type { FiguresRow } from '../../store/figures.ts';
 import type { OperationRow } from '../../store/operationRows.ts';
 import type { GatewayRow } from '../../store/roles.ts';
+import type { ActiveMove } from '../../store/shards.ts';
 import { RATES, type RateName } from '../../telemetry/figures.ts';
 import { WINDOW_NAMES, WINDOWS, type WindowName } from '../../telemetry/windows.ts';
 import { addUp, type ClusterFigures } from '../figures.ts';
@@ -76,6 +77,8 @@ export interface TopSnapshot {
   readonly gateways: readonly TopGateway[] | null;
   /** Not distributed: empty. */
   readonly shards: ShardList | null;
+  /** Of shards, under way. */
+  readonly moves: readonly ActiveMove[] | null;
   readonly celebrities: readonly Celebrity[] | null;
   readonly operations: readonly OperationRow[] | null;
   readonly sources: readonly SourceState[];
@@ -90,6 +93,7 @@ export interface Known {
   readonly workers?: readonly WorkerState[] | undefined;
   readonly gateways?: readonly GatewayRow[] | undefined;
   readonly shards?: ShardList | undefined;
+  readonly moves?: readonly ActiveMove[] | undefined;
   readonly celebrities?: readonly Celebrity[] | undefined;
   readonly operations?: readonly OperationRow[] | undefined;
 }
@@ -136,6 +140,7 @@ export function snapshotOf(taken: Taken): TopSnapshot {
     workers,
     gateways,
     shards: shards ?? null,
+    moves: known.moves ?? null,
     celebrities: celebrities ?? null,
     operations: operations ?? null,
     sources,

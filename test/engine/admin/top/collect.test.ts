@@ -23,7 +23,10 @@ async function collector(flags: Parameters<typeof loadConfig>[0]): Promise<TopCo
 const faults = (top: TopCollector) =>
   Object.fromEntries(top.snapshot().sources.map(({ name, error }) => [name, error?.code ?? 'none']));
 const nothing = Object.fromEntries(
-  ['figures', 'queues', 'roles', 'operations', 'celebrities', 'shards'].map((name) => [name, 'none']),
+  ['figures', 'queues', 'roles', 'operations', 'celebrities', 'shards', 'moves'].map((name) => [
+    name,
+    'none',
+  ]),
 );
 
 test('a database that says nothing for a while is asked everything as soon as it answers', async () => {

@@ -154,7 +154,7 @@ describe.skipIf(!tmux)('at a terminal', () => {
     const terminals = await Promise.all(ways.map(() => open(proxy.url, '', '--interval 0.5')));
     for (const terminal of terminals) await terminal.shows('! no worker runs');
     proxy.stall();
-    for (const terminal of terminals) await terminal.shows(/! TIMED_OUT.*figures/);
+    for (const terminal of terminals) await terminal.shows(/! TIMED_OUT.*sources/);
     await Promise.all(ways.map((leave, i) => leave(terminals[i]!)));
     for (const terminal of terminals) await restored(terminal, 0);
   });

@@ -195,8 +195,12 @@ function cacheOf(rows: readonly FiguresRow[]): TopCache | null {
   };
 }
 
-const namesOf = (some: readonly { name: string }[], all: readonly unknown[]): string =>
-  some.length === all.length ? 'all sources' : some.map(({ name }) => name).join(', ');
+/** Many would leave no room for what is wrong; `sources` has them. */
+const MOST_NAMED = 2;
+const namesOf = (some: readonly { name: string }[], all: readonly unknown[]): string => {
+  if (some.length === all.length) return 'all sources';
+  return some.length > MOST_NAMED ? `${some.length} sources` : some.map(({ name }) => name).join(', ');
+};
 
 function healthOf(parts: {
   figures: ClusterFigures | null;

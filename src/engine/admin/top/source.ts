@@ -63,7 +63,13 @@ export class Source<T> {
   }
 
   get #pauseMs(): number {
-    return Math.max(this.#atLeastMs, this.#everyMs, this.#restMs);
+    // Who could not be reached is tried as often as anybody looks: it is the first to be known again.
+    const everyMs = this.#unreached ? 0 : this.#everyMs;
+    return Math.max(this.#atLeastMs, everyMs, this.#restMs);
+  }
+
+  get #unreached(): boolean {
+    return this.#error !== null && UNREACHED.has(this.#error.code);
   }
 
   /** Asks if it is time; resolves when there is an answer, or the deadline has passed. `atLeastMs`: what a viewer wants at most, from now on. */
@@ -106,7 +112,7 @@ export class Source<T> {
         const took = this.#now() - begunAt;
         if (!this.#error) this.#tookMs = took;
         // Who could not be reached has had no work of it.
-        this.#restMs = this.#error && UNREACHED.has(this.#error.code) ? 2 * took : took / MOST_SHARE;
+        this.#restMs = this.#unreached ? 2 * took : took / MOST_SHARE;
       });
     this.#asking = answered;
     void Promise.all([answered, settled]).then(() => {

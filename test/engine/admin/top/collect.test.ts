@@ -39,7 +39,7 @@ test('a database that says nothing for a while is asked everything as soon as it
     .poll(() => faults(top), { interval: 20 })
     .toMatchObject({ figures: 'TIMED_OUT', queues: 'TIMED_OUT', operations: 'TIMED_OUT' });
   const { health, sources } = top.snapshot();
-  expect(health.problems[0]).toMatch(/TIMED_OUT \(figures, queues,.*operations.*\): no answer within 5 s/);
+  expect(health.problems[0]).toMatch(/TIMED_OUT \((\d|all) sources\): no answer within 5 s/);
   expect(sources.find(({ name }) => name === 'figures')!.everyMs).toBeGreaterThan(90_000);
   proxy.open();
   await expect.poll(() => faults(top), { interval: 20 }).toEqual(nothing);

@@ -51,7 +51,7 @@ test('who cannot be reached has no work of it, and is tried again soon', async (
   const { source, after } = sourceThat((clock) => {
     clock.now += 4_000;
     return Promise.reject(new FeedctlError('DATABASE_UNREACHABLE', 'connection timed out'));
-  });
+  }, 60_000);
   await source.refresh(1_000);
   expect(source.state.everyMs).toBe(8_000);
   expect(await after(3_900)).toBe(0);

@@ -24,6 +24,8 @@ COPY bin/run.js bin/run.js
 COPY src/engine/admin/demo-data src/engine/admin/demo-data
 COPY src/engine/gateway/page src/engine/gateway/page
 COPY manifests manifests
+# So that `kubectl exec … -- feedctl doctor` finds it.
+RUN ln -s /app/bin/run.js /usr/local/bin/feedctl
 # A number, so that Kubernetes can see that it is not root.
 USER 1000:1000
 # The process is the first of its container and answers SIGTERM itself: it drains.

@@ -1,7 +1,9 @@
-import { cp, mkdir, readdir, writeFile } from 'node:fs/promises';
+import { spawnSync } from 'node:child_process';
+import { cp, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { parse } from 'yaml';
 import type { Kubernetes } from '../../src/engine/kube/client.ts';
 import type { KubeObject } from '../../src/engine/kube/object.ts';
 import type { Plan } from '../../src/engine/kube/plan.ts';
@@ -18,6 +20,8 @@ import {
 const assets = kubernetesAssets();
 const MANIFESTS = fileURLToPath(new URL('../../manifests/', import.meta.url));
 const OVERLAYS = await readdir(join(MANIFESTS, 'overlays'));
+/** A process may have mounts of its own. */
+const mayMount = process.getuid?.() === 0 && spawnSync('unshare', ['--mount', 'true']).status === 0;
 const WORKER = '/apis/apps/v1/namespaces/feedctl/deployments/feedctl-worker';
 const SCALED = '/apis/keda.sh/v1alpha1/namespaces/feedctl/scaledobjects/feedctl-worker';
 
@@ -278,7 +282,9 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     ).toBe('unchanged');
   });
 
-  test('what the manifests hold no more is named, and deleted when that is asked for and confirmed', async () => {
+  test('what the manifests hold no more is named, and deleted when that is asked for and confirmed', {
+    timeout: 120_000,
+  }, async () => {
     const smaller = join(directory, 'smaller');
     await mkdir(smaller);
     await cp(MANIFESTS, join(smaller, 'manifests'), { recursive: true });
@@ -311,11 +317,11 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     await kustomization(['manifests/base']);
     const plan = await json<Plan>(['cluster', 'plan', smaller], { env });
     expect(plan.leftovers).toMatchObject([{ kind: 'ConfigMap', name: 'extra' }]);
-    const text = await feedctl(['cluster', 'plan', smaller], { env });
-    expect(text.stdout).toContain('? ConfigMap/extra: no longer in the manifests');
     const args = ['cluster', 'apply', smaller, '--prune'];
     expect(await failing([...args, '--yes', '--no-wait'])).toMatchObject({ status: 2, code: 'USAGE' });
-    expect(await failing(args)).toMatchObject({ status: 2, code: 'CONFIRMATION_REQUIRED' });
+    const asked = await feedctl(args, { env });
+    expect(asked).toMatchObject({ status: 2, stderr: expect.stringContaining('CONFIRMATION_REQUIRED') });
+    expect(asked.stderr).toContain('- ConfigMap/extra: no longer in the manifests');
     expect(
       await failing([
         'cluster',
@@ -449,6 +455,11 @@ describe.skipIf(!assets)('in Kubernetes', () => {
   test('the operator’s role is enough for status, scale and restart, and not for an apply', async () => {
     const account = await kubernetes.get('/api/v1/namespaces/feedctl/serviceaccounts/feedctl-operator');
     const token = server.tokenOf(account);
+    // The pod of the docs: the policy of the namespace lets it in.
+    const page = await readFile(new URL('../../docs/kubernetes.md', import.meta.url), 'utf8');
+    const pod = parse(/^# operator\.yaml;[\s\S]*?(?=^```)/m.exec(page)![0]) as KubeObject;
+    const path = '/api/v1/namespaces/feedctl/pods/feedctl-operator';
+    await kubernetes.apply(path, pod, { force: false, dryRun: true });
     const operator = { KUBECONFIG: await server.kubeconfig({ token }, 'feedctl') };
     const { stdout } = await feedctl(['cluster', 'status', '--json'], { env: operator });
     expect(JSON.parse(stdout)).toMatchObject({ namespace: 'feedctl' });
@@ -458,7 +469,46 @@ describe.skipIf(!assets)('in Kubernetes', () => {
       code: 'KUBE_FORBIDDEN',
     });
   });
+
+  test.skipIf(!mayMount)(
+    'in a pod the service account is enough, and says where its workers are',
+    async () => {
+      const account = await kubernetes.get('/api/v1/namespaces/feedctl/serviceaccounts/feedctl-operator');
+      const files = join(directory, 'account');
+      await mkdir(files);
+      await writeFile(join(files, 'token'), server.tokenOf(account));
+      await writeFile(join(files, 'namespace'), 'feedctl');
+      await cp(join(directory, 'apiserver.crt'), join(files, 'ca.crt'));
+      const { hostname, port } = new URL(server.url);
+      const inPod = (...args: string[]) =>
+        feedctl([...args, '--json'], {
+          executable: 'unshare',
+          node: ['--mount', 'sh', '-c', IN_A_POD, 'sh', files, process.execPath],
+          env: {
+            HOME: '/nonexistent',
+            KUBECONFIG: '',
+            KUBERNETES_SERVICE_HOST: hostname,
+            KUBERNETES_SERVICE_PORT: port,
+            FEEDCTL_DATABASE_URL: inject('serverUrl'),
+          },
+        });
+      const list = await inPod('worker', 'list');
+      expect(list, list.stdout + list.stderr).toMatchObject({ status: 0 });
+      expect(JSON.parse(list.stdout)).toMatchObject({ pods: [] });
+      const status = await inPod('cluster', 'status');
+      expect(JSON.parse(status.stdout)).toMatchObject({ server: server.url, namespace: 'feedctl' });
+    },
+  );
 });
+
+/** The files of a service account where pods have them, for one process. */
+const IN_A_POD = `set -e
+mount --make-rprivate /
+mount -t tmpfs tmpfs /run
+mkdir -p /var/run/secrets/kubernetes.io/serviceaccount
+cp "$1"/* /var/run/secrets/kubernetes.io/serviceaccount
+shift
+exec "$@"`;
 
 /** What the namespace's policy asks of every container. */
 const RESTRICTED = {

@@ -184,7 +184,6 @@ const SMALL_CRDS = [
   ['keda.sh', 'v1alpha1', 'ScaledObject', 'scaledobjects'],
   ['keda.sh', 'v1alpha1', 'TriggerAuthentication', 'triggerauthentications'],
   ['monitoring.coreos.com', 'v1', 'ServiceMonitor', 'servicemonitors'],
-  ['monitoring.coreos.com', 'v1', 'PodMonitor', 'podmonitors'],
   ['monitoring.coreos.com', 'v1', 'PrometheusRule', 'prometheusrules'],
 ] as const;
 

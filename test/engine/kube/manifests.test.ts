@@ -1,12 +1,15 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { writeFile } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
 import { LASTING } from '../../../src/engine/bus/bus.ts';
 import { partsOf } from '../../../src/engine/bus/rabbitmq/topology.ts';
 import { readManifests } from '../../../src/engine/kube/manifests.ts';
 import type { KubeObject } from '../../../src/engine/kube/object.ts';
 import { DRAIN_MS } from '../../../src/engine/roles.ts';
+import { temporaryDirectory } from '../../support/cli.ts';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const OVERLAYS = readdirSync(join(ROOT, 'manifests/overlays'));
@@ -25,6 +28,8 @@ interface PodSpec {
   terminationGracePeriodSeconds: number;
   securityContext: object;
   automountServiceAccountToken: boolean;
+  enableServiceLinks: boolean;
+  serviceAccountName: string;
   containers: Container[];
 }
 
@@ -40,6 +45,8 @@ describe.each(OVERLAYS)('the overlay %s', async (overlay) => {
     for (const pod of pods) {
       expect(pod).toMatchObject({
         automountServiceAccountToken: false,
+        enableServiceLinks: false,
+        serviceAccountName: 'feedctl',
         securityContext: { runAsNonRoot: true, runAsUser: 1000, seccompProfile: { type: 'RuntimeDefault' } },
       });
       for (const { securityContext, resources } of pod.containers) {
@@ -88,6 +95,71 @@ describe.each(OVERLAYS)('the overlay %s', async (overlay) => {
     )!;
     for (const name of Object.keys(settings.data as object)) expect(sources, name).toContain(name);
   });
+});
+
+interface Policy {
+  podSelector: { matchLabels: Record<string, string> };
+  egress?: { ports: { port: number; protocol?: string }[]; to?: object[] }[];
+}
+
+describe('network policies', async () => {
+  const file = join(await temporaryDirectory(), 'kustomization.yaml');
+  const components = readdirSync(join(ROOT, 'manifests/components'));
+  const at = (path: string) => relative(dirname(file), join(ROOT, 'manifests', path));
+  await writeFile(
+    file,
+    JSON.stringify({
+      kind: 'Kustomization',
+      namespace: 'feedctl',
+      resources: [at('base')],
+      components: components.map((name) => at(`components/${name}`)),
+    }),
+  );
+  const objects = (await readManifests(dirname(file))).map(({ object }) => object);
+  const policies = objects.filter(({ kind }) => kind === 'NetworkPolicy').map(({ spec }) => spec as Policy);
+  /** Ports that pods with these labels may call anywhere, as `port/protocol`. */
+  const outOf = (component: string) =>
+    policies
+      .filter(({ podSelector: { matchLabels } }) =>
+        [undefined, component].includes(matchLabels['app.kubernetes.io/component']),
+      )
+      .flatMap(({ egress = [] }) => egress.filter(({ to }) => to === undefined))
+      .flatMap(({ ports }) => ports.map(({ port, protocol = 'TCP' }) => `${port}/${protocol}`))
+      .sort();
+  const everywhere = [53, 4318, 5432, 5671, 5672, 6379, 15_671, 15_672].map((port) => `${port}/TCP`);
+
+  test('pods reach every server that they are told of, and no API server', () => {
+    for (const component of ['worker', 'gateway', 'migrate'])
+      expect(outOf(component), component).toEqual([...everywhere, '53/UDP', '8125/UDP'].sort());
+  });
+
+  test('an operator’s pod reaches the API server, too', () => {
+    expect(outOf('operator')).toEqual([...everywhere, '443/TCP', '6443/TCP', '53/UDP', '8125/UDP'].sort());
+  });
+});
+
+test('each Service has one port that the ServiceMonitor asks, and all are one job', async () => {
+  const objects = (await readManifests('prod')).map(({ object }) => object);
+  const monitor = objects.find(({ kind }) => kind === 'ServiceMonitor')!.spec as {
+    endpoints: { port: string; relabelings: object[] }[];
+  };
+  const job = { sourceLabels: ['namespace'], targetLabel: 'job', replacement: '$1/feedctl' };
+  for (const { relabelings } of monitor.endpoints) expect(relabelings).toEqual([job]);
+  const asked = monitor.endpoints.map(({ port }) => port);
+  const services = objects.filter(({ kind }) => kind === 'Service');
+  expect(services.map(({ metadata }) => metadata.name)).toEqual(['feedctl-worker', 'feedctl-gateway']);
+  for (const { spec } of services) {
+    const names = (spec as { ports: { name: string }[] }).ports.map(({ name }) => name);
+    expect(names.filter((name) => asked.includes(name))).toHaveLength(1);
+  }
+});
+
+test('the database of compose is asked over TCP, where it listens only when it has been prepared', () => {
+  const { services } = parse(readFileSync(join(ROOT, 'compose.yaml'), 'utf8'), { merge: true }) as {
+    services: Record<string, { healthcheck?: { test: string[] } }>;
+  };
+  const { test: asked } = services.citus!.healthcheck!;
+  expect(asked.slice(0, 4)).toEqual(['CMD', 'pg_isready', '-h', '127.0.0.1']);
 });
 
 describe('scaling', async () => {

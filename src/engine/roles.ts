@@ -9,13 +9,13 @@ import { startWorker, type Worker } from './fanout/worker.ts';
 import { keepWarm } from './feed/keepWarm.ts';
 import type { Gateway, GatewayOptions } from './gateway/gateway.ts';
 import { FeedctlError, isFeedctlError } from './model/errors.ts';
-import { openReadiness } from './readiness.ts';
 import { Resources } from './resources.ts';
 import { Database } from './store/database.ts';
 import { type EmbeddedPostgres, prepareDataDir, startEmbeddedPostgres } from './store/embedded.ts';
 import { ensureEventPartitions } from './store/events.ts';
 import { migrate } from './store/migrate.ts';
 import { openRequestPool } from './store/pools.ts';
+import { openReadiness } from './store/readiness.ts';
 import type { Log } from './telemetry/log.ts';
 import { type Metrics, openMetrics } from './telemetry/metrics.ts';
 import type { MetricsServer } from './telemetry/metricsServer.ts';
@@ -24,6 +24,8 @@ import { type RunningRoles, startTelling } from './tellFigures.ts';
 
 /** What each part of a role has for stopping, one after the other. `manifests` give a pod longer. */
 export const DRAIN_MS = 10_000;
+/** A worker's answer to whoever asks whether it is ready may be so old. */
+const READY_MS = 1_000;
 
 export interface EmbeddedCluster {
   readonly cluster: Cluster;
@@ -98,7 +100,7 @@ export async function startMetricsRole(
 ): Promise<MetricsServer> {
   const { startMetricsServer } = await import('./telemetry/metricsServer.ts');
   const metrics = cluster.metrics ?? (await openMetrics());
-  const readiness = openReadiness(cluster);
+  const readiness = openReadiness(cluster, { freshMs: READY_MS });
   resources.add('readiness', () => readiness.close());
   const server = await startMetricsServer(metrics, () => readiness.check(), options);
   resources.add('metrics', () => server.close());

@@ -11,6 +11,7 @@ import { REQUEST_LIMITS } from '../resilience/limits.ts';
 import { Resources } from '../resources.ts';
 import type { SocialContext } from '../social/context.ts';
 import { Passwords } from '../social/passwords.ts';
+import { openReadiness } from '../store/readiness.ts';
 import { missingUsers } from '../store/users.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { listenError } from '../telemetry/metricsServer.ts';
@@ -87,14 +88,11 @@ export async function startGateway(
       void hub.drain(REVOKE_MS);
     };
     let isLive = () => false;
-    let pinging: Promise<void> | undefined;
+    const readiness = openReadiness({ db });
+    resources.add('readiness', () => readiness.close());
     const checkReady = async () => {
       if (!isLive()) throw new FeedctlError('NOT_LIVE', 'live updates are lost, or being caught up with');
-      // One for all who ask meanwhile: nobody counts these requests, and they must not take the sessions of those that count.
-      pinging ??= db.ping().finally(() => {
-        pinging = undefined;
-      });
-      await pinging;
+      await readiness.check();
     };
     const passwords = new Passwords();
     const admin: GatewayAdmin = {

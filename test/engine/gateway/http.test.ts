@@ -7,6 +7,7 @@ import { loadConfig } from '../../../src/engine/config/config.ts';
 import { liveQueue } from '../../../src/engine/live/notifier.ts';
 import { registerGateway } from '../../../src/engine/live/presence.ts';
 import { encodeLive } from '../../../src/engine/model/messages.ts';
+import { Database } from '../../../src/engine/store/database.ts';
 import type { TestCluster } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
 import { testClient } from '../../support/gateways.ts';
@@ -126,11 +127,27 @@ test('commands find the gateway that answers, not the one that was there first',
   expect(await rejection(resolveGatewayUrl(config, db))).toMatchObject({ code: 'GATEWAY_UNREACHABLE' });
 });
 
-test('who asks /readyz while it is being found out shares the answer', async () => {
+test('a gateway is ready however many of its sessions are at work', async () => {
   const { cluster, url } = await served();
+  const over = Promise.withResolvers<void>();
+  let taken = 0;
+  const busy = Array.from({ length: cluster.db.pool.options.max }, () =>
+    cluster.db.withSession(() => {
+      taken += 1;
+      return over.promise;
+    }),
+  );
+  await expect.poll(() => taken).toBe(busy.length);
+  expect((await fetch(`${url}/readyz`)).status).toBe(200);
+  over.resolve();
+  await Promise.all(busy);
+});
+
+test('who asks /readyz while it is being found out shares the answer', async () => {
+  const { url } = await served();
   const gate = Promise.withResolvers<void>();
   onTestFinished(() => void vi.restoreAllMocks());
-  const ping = vi.spyOn(cluster.db, 'ping').mockImplementation(() => gate.promise);
+  const ping = vi.spyOn(Database.prototype, 'ping').mockImplementation(() => gate.promise);
   const { hostname, port } = new URL(url);
   const socket = connect(Number(port), hostname);
   onTestFinished(() => void socket.destroy());

@@ -1,16 +1,16 @@
 import { expect, onTestFinished, test } from 'vitest';
-import { RabbitBus } from '../../src/engine/bus/rabbitmq/bus.ts';
-import type { Cluster } from '../../src/engine/cluster.ts';
-import { DATABASE_WORK } from '../../src/engine/resilience/limits.ts';
-import { Resources } from '../../src/engine/resources.ts';
-import { startMetricsRole } from '../../src/engine/roles.ts';
-import { openWorkPool } from '../../src/engine/store/pools.ts';
-import { silentLog } from '../../src/engine/telemetry/log.ts';
-import { openMetrics } from '../../src/engine/telemetry/metrics.ts';
-import { freshVhost } from '../support/broker.ts';
-import { testCluster } from '../support/cluster.ts';
-import { openProxy } from '../support/proxy.ts';
-import { findServer } from '../support/server.ts';
+import { RabbitBus } from '../../../src/engine/bus/rabbitmq/bus.ts';
+import type { Cluster } from '../../../src/engine/cluster.ts';
+import { DATABASE_WORK } from '../../../src/engine/resilience/limits.ts';
+import { Resources } from '../../../src/engine/resources.ts';
+import { startMetricsRole } from '../../../src/engine/roles.ts';
+import { openWorkPool } from '../../../src/engine/store/pools.ts';
+import { silentLog } from '../../../src/engine/telemetry/log.ts';
+import { openMetrics } from '../../../src/engine/telemetry/metrics.ts';
+import { freshVhost } from '../../support/broker.ts';
+import { testCluster } from '../../support/cluster.ts';
+import { openProxy } from '../../support/proxy.ts';
+import { findServer } from '../../support/server.ts';
 
 const server = await findServer('rabbitmq');
 

@@ -16,6 +16,7 @@ import {
   kubernetesOf,
   startKubernetes,
 } from '../support/kubernetes.ts';
+import { everyComponent } from '../support/manifests.ts';
 
 const assets = kubernetesAssets();
 const MANIFESTS = fileURLToPath(new URL('../../manifests/', import.meta.url));
@@ -91,15 +92,20 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     });
   }
 
-  test.each(OVERLAYS)('the server takes every object of the overlay %s', async (overlay) => {
-    await namespace(`checked-${overlay}`);
-    const plan = await json<Plan>(['cluster', 'plan', overlay, '--namespace', `checked-${overlay}`], { env });
-    const open = plan.objects.filter(({ kind, action }) => action !== 'added' && kind !== 'Namespace');
-    expect(open).toEqual([]);
-    expect(plan.objects.length).toBeGreaterThan(10);
-    expect(plan.missingSecrets).toContain('feedctl');
-    expect(await kubernetes.list(`/apis/apps/v1/namespaces/checked-${overlay}/deployments`)).toEqual([]);
-  });
+  test.each([...OVERLAYS, 'with every component'])(
+    'the server takes every object of the overlay %s',
+    async (overlay) => {
+      const name = `checked-${overlay.replaceAll(' ', '-')}`;
+      await namespace(name);
+      const path = OVERLAYS.includes(overlay) ? overlay : await everyComponent(join(directory, 'every'));
+      const plan = await json<Plan>(['cluster', 'plan', path, '--namespace', name], { env });
+      const open = plan.objects.filter(({ kind, action }) => action !== 'added' && kind !== 'Namespace');
+      expect(open).toEqual([]);
+      expect(plan.objects.length).toBeGreaterThan(10);
+      expect(plan.missingSecrets).toContain('feedctl');
+      expect(await kubernetes.list(`/apis/apps/v1/namespaces/${name}/deployments`)).toEqual([]);
+    },
+  );
 
   test('apply makes everything in order, waits for the migration, and then changes nothing', async () => {
     const apply = start(['cluster', 'apply', 'prod', '--yes', '--json', '--timeout', '120'], { env });

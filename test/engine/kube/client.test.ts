@@ -1,6 +1,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parse, stringify } from 'yaml';
 import { namespaceOfPod, openKubernetes } from '../../../src/engine/kube/client.ts';
 import type { KubeObject } from '../../../src/engine/kube/object.ts';
 import { planScale, restart, scale } from '../../../src/engine/kube/workers.ts';
@@ -157,6 +158,36 @@ describe('against a server that is in trouble', () => {
     }
     expect((await readFile(runs, 'utf8')).match(/run/g)).toHaveLength(3);
     process.env.KUBECONFIG = kubeconfig;
+  });
+
+  test('a kubeconfig that was written anew gives new credentials, and no other cluster', async () => {
+    const directory = await temporaryDirectory();
+    const before = process.env.KUBECONFIG;
+    const file = await fake.kubeconfig(directory, { token: 'old' });
+    process.env.KUBECONFIG = file;
+    const kubernetes = await open();
+    // A login again, and another context made the current one.
+    const config = parse(await readFile(await fake.kubeconfig(directory, { token: 'new' }), 'utf8'));
+    config.clusters.push({ name: 'other', cluster: { server: 'https://127.0.0.1:1' } });
+    config.users.push({ name: 'them', user: { token: 'of-another-cluster' } });
+    config.contexts.push({ name: 'other', context: { cluster: 'other', user: 'them' } });
+    config['current-context'] = 'other';
+    await writeFile(file, stringify(config));
+    fake.answer(PODS, refusal(401, 'Unauthorized', 'Unauthorized'), { status: 200, body: { items: [] } });
+    expect(await kubernetes.list(PODS)).toEqual([]);
+    expect(fake.seen.slice(-2).map(({ authorization }) => authorization)).toEqual([
+      'Bearer old',
+      'Bearer new',
+    ]);
+    // The context's cluster is another one now: its credentials are not for this one.
+    config.clusters[0].cluster.server = 'https://127.0.0.1:1';
+    config.users[0].user.token = 'of-another-cluster';
+    await writeFile(file, stringify(config));
+    fake.answer(PODS, refusal(401, 'Unauthorized', 'Unauthorized'));
+    expect((await rejection(kubernetes.list(PODS))).code).toBe('KUBE_UNAUTHORIZED');
+    expect(fake.seen.at(-1)!.authorization).toBe('Bearer new');
+    await kubernetes.close();
+    process.env.KUBECONFIG = before;
   });
 
   test('connections of credentials that were replaced are closed', async () => {

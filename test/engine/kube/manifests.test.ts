@@ -1,6 +1,5 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
-import { dirname, join, relative } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
@@ -10,6 +9,7 @@ import { readManifests } from '../../../src/engine/kube/manifests.ts';
 import type { KubeObject } from '../../../src/engine/kube/object.ts';
 import { DRAIN_MS } from '../../../src/engine/roles.ts';
 import { temporaryDirectory } from '../../support/cli.ts';
+import { everyComponent } from '../../support/manifests.ts';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const OVERLAYS = readdirSync(join(ROOT, 'manifests/overlays'));
@@ -103,19 +103,8 @@ interface Policy {
 }
 
 describe('network policies', async () => {
-  const file = join(await temporaryDirectory(), 'kustomization.yaml');
-  const components = readdirSync(join(ROOT, 'manifests/components'));
-  const at = (path: string) => relative(dirname(file), join(ROOT, 'manifests', path));
-  await writeFile(
-    file,
-    JSON.stringify({
-      kind: 'Kustomization',
-      namespace: 'feedctl',
-      resources: [at('base')],
-      components: components.map((name) => at(`components/${name}`)),
-    }),
-  );
-  const objects = (await readManifests(dirname(file))).map(({ object }) => object);
+  const directory = await everyComponent(await temporaryDirectory());
+  const objects = (await readManifests(directory)).map(({ object }) => object);
   const policies = objects.filter(({ kind }) => kind === 'NetworkPolicy').map(({ spec }) => spec as Policy);
   /** Ports that pods with these labels may call anywhere, as `port/protocol`. */
   const outOf = (component: string) =>

@@ -12,6 +12,8 @@ import { openProgress, type ProgressLine } from './ui/progress.ts';
 /** A shutdown that takes longer says what it is stuck at. */
 const STUCK_AFTER_MS = 15_000;
 const FORCED_EXIT_STATUS = 130;
+/** Twice what a drain may take, and less than the grace period of the manifests. */
+const ROLE_END_MS = 30_000;
 
 /**
  * What every command has in common: configuration, JSON, errors and their exit status, signals. A command parses,
@@ -129,12 +131,29 @@ export abstract class BaseCommand extends Command {
         const { ended } = await start(cluster);
         await aborted(signal, ended);
       } finally {
-        await cluster.close();
+        const late = setTimeout(() => this.#leave(cluster.resources.current), ROLE_END_MS);
+        await cluster.close().finally(() => clearTimeout(late));
       }
     } finally {
       // Last of all, as it tells of the end too.
       await telemetry.close();
     }
+  }
+
+  /** Ends the process of a role that waits for a server which says nothing, and whose connections would keep it for as long. */
+  #leave(stuckAt: string | undefined): never {
+    const error = new FeedctlError(
+      'STOP_TIMEOUT',
+      `not stopped within ${ROLE_END_MS / 1000} s, stuck at: ${stuckAt}`,
+      {
+        suggestions: [
+          'Nothing is lost: what it held comes again. `feedctl doctor` says which server does not answer.',
+        ],
+      },
+    );
+    // That it is ready has been printed: with --json, a second value would leave no JSON.
+    printError(error, { json: false, debug: Boolean(process.env.DEBUG) });
+    process.exit(error.exitStatus);
   }
 
   /** What `telemetryFlags` say, for a process that is called by the topic of its command. */

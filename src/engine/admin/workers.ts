@@ -16,7 +16,7 @@ export type WorkerState = WorkerRow & { readonly ready: boolean };
 
 /** Every worker that has registered and not left, oldest first. `ready`: it has been heard of. */
 export async function workerStates(db: Queryable): Promise<WorkerState[]> {
-  return (await listWorkers(db)).map((row) => ({ ...row, ready: isHeardOf(row) && !isGone(row) }));
+  return (await listWorkers(db)).map((row) => Object.assign(row, { ready: isHeardOf(row) && !isGone(row) }));
 }
 
 /** Of a process of this machine one need not wait for its silence. */

@@ -22,6 +22,8 @@ const DEADLINE_MS = 5_000;
 /** For the first frame: what takes longer is in one of the next. */
 const FIRST_MS = 1_000;
 const SESSIONS = 4;
+/** Thousands of workers are as much work for this process as for the server. */
+const ROLES_SHARE = 0.01;
 /** The bus asks one thing after the other. */
 const BUS_SESSIONS = 1;
 const OPERATIONS = 200;
@@ -112,8 +114,8 @@ export async function openTop(config: Config, options: { complete: boolean }): P
     shutting = Promise.all([shutting, shut(before)]);
   };
 
-  const on = <T>(name: keyof typeof EVERY_MS, ask: (servers: Servers) => Promise<T>) =>
-    new Source(name, { everyMs: EVERY_MS[name], deadlineMs: DEADLINE_MS }, async (begin) => {
+  const on = <T>(name: keyof typeof EVERY_MS, ask: (servers: Servers) => Promise<T>, mostShare?: number) =>
+    new Source(name, { everyMs: EVERY_MS[name], deadlineMs: DEADLINE_MS, mostShare }, async (begin) => {
       const at = await connected();
       begin();
       return ask(at);
@@ -145,10 +147,14 @@ export async function openTop(config: Config, options: { complete: boolean }): P
       }
     },
   );
-  const roles = on('roles', async ({ db }) => {
-    const [workers, gateways] = await Promise.all([workerStates(db), listGateways(db)]);
-    return { workers, gateways };
-  });
+  const roles = on(
+    'roles',
+    async ({ db }) => {
+      const [workers, gateways] = await Promise.all([workerStates(db), listGateways(db)]);
+      return { workers, gateways };
+    },
+    ROLES_SHARE,
+  );
   const operations = on('operations', ({ db }) => listOperations(db, { limit: OPERATIONS }));
   const celebrities = on('celebrities', ({ db }) => listCelebrities(db));
   const shards = on('shards', async ({ db }) => {

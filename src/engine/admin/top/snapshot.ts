@@ -115,11 +115,17 @@ export function snapshotOf(taken: Taken): TopSnapshot {
   const backlog = queues ? backlogOf(queues) : null;
   const figures = known.figures ? addUp(known.figures) : null;
   const cache = cacheOf(known.figures ?? []);
-  const work = (of: 'worker' | 'gateway', id: string) => known.figures?.find((row) => row[of] === id);
-  const workers = known.workers?.map((row) => ({ ...row, work: workOf(work('worker', row.id)) })) ?? null;
+  const byRole = new Map(
+    known.figures?.flatMap((row) => [row.worker, row.gateway].map((id) => [id, row] as const)),
+  );
+  const workers =
+    known.workers?.map((row) => {
+      const told = byRole.get(row.id);
+      return told ? { ...row, work: workOf(told) } : quietWorker(row);
+    }) ?? null;
   const gateways =
     known.gateways?.map((row) => {
-      const told = work('gateway', row.id);
+      const told = byRole.get(row.id);
       // As it says itself: to ask each of them over HTTP, as `status` does, is more than a look every second should cost.
       const ready = isHeardOf(row) && told?.figures.live !== false;
       return { ...row, ready, sockets: told?.sockets ?? null, work: workOf(told) };
@@ -146,6 +152,10 @@ export function snapshotOf(taken: Taken): TopSnapshot {
     sources,
   };
 }
+
+/** The row itself: 10,000 new ones a second would cost more than all the rest. */
+const quietWorker = (row: WorkerState & { readonly work?: null }): TopWorker =>
+  row.work === null ? (row as TopWorker) : Object.assign(row, { work: null });
 
 function workOf(row: FiguresRow | undefined): Work | null {
   if (!row) return null;

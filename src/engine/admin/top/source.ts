@@ -30,6 +30,7 @@ export class Source<T> {
   readonly #ask: Ask<T>;
   readonly #everyMs: number;
   readonly #deadlineMs: number;
+  readonly #mostShare: number;
   readonly #now: () => number;
   #value: T | undefined;
   #answeredAt: number | undefined;
@@ -41,16 +42,17 @@ export class Source<T> {
   #atLeastMs = 0;
   #asking: Promise<void> | undefined;
 
-  /** `now`: milliseconds of a clock that only goes forward. */
+  /** `mostShare`: less than the 5% of all; `now`: milliseconds of a clock that only goes forward. */
   constructor(
     name: string,
-    options: { everyMs: number; deadlineMs: number; now?: () => number },
+    options: { everyMs: number; deadlineMs: number; mostShare?: number; now?: () => number },
     ask: Ask<T>,
   ) {
     this.name = name;
     this.#ask = ask;
     this.#everyMs = options.everyMs;
     this.#deadlineMs = options.deadlineMs;
+    this.#mostShare = options.mostShare ?? MOST_SHARE;
     this.#now = options.now ?? (() => performance.now());
   }
 
@@ -112,7 +114,7 @@ export class Source<T> {
         const took = this.#now() - begunAt;
         if (!this.#error) this.#tookMs = took;
         // Who could not be reached has had no work of it.
-        this.#restMs = this.#unreached ? 2 * took : took / MOST_SHARE;
+        this.#restMs = this.#unreached ? 2 * took : took / this.#mostShare;
       });
     this.#asking = answered;
     void Promise.all([answered, settled]).then(() => {

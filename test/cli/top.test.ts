@@ -1,12 +1,13 @@
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import type { ClusterStatus } from '../../src/engine/admin/status.ts';
 import type { TopSnapshot } from '../../src/engine/admin/top/snapshot.ts';
 import { follow } from '../../src/engine/social/follows.ts';
-import { feedctl, json, testRole } from '../support/cli.ts';
+import { feedctl, json, temporaryDirectory, testRole } from '../support/cli.ts';
 import { freshDatabase, testCluster } from '../support/cluster.ts';
 import { testClient } from '../support/gateways.ts';
+import { startKubernetesFake } from '../support/kubernetesFake.ts';
 import { openProxy } from '../support/proxy.ts';
 import { findServer } from '../support/server.ts';
 import { httpClient } from '../support/spawnedCluster.ts';
@@ -125,12 +126,19 @@ describe.skipIf(!tmux)('at a terminal', () => {
   /** Around it: how it ended, and how it left the terminal. */
   const around = (node: string, flags = '') =>
     `"${process.execPath}" ${node} "${BINARY}" top ${flags}; echo "exit $?"; stty -a | tr ' ' '\\n' | grep -xE -e '-?(icanon|echo);?'; exec cat`;
-  const open = (url: string, node = '', flags = '', size = { columns: 80, rows: 24 }) =>
+  const open = (
+    url: string,
+    node = '',
+    flags = '',
+    size = { columns: 80, rows: 24 },
+    env: Record<string, string> = {},
+  ) =>
     openTerminal(tmux!, around(node, flags), {
       ...size,
       env: {
         ...{ FEEDCTL_DATABASE_URL: url, XDG_CONFIG_HOME: '/nonexistent', NO_COLOR: '1' },
         ...{ PATH: process.env.PATH ?? '', CI: '1' },
+        ...env,
       },
     });
   const restored = async (terminal: Terminal, status: number) => {
@@ -157,6 +165,60 @@ describe.skipIf(!tmux)('at a terminal', () => {
     for (const terminal of terminals) await terminal.shows(/! TIMED_OUT.*sources/);
     await Promise.all(ways.map((leave, i) => leave(terminals[i]!)));
     for (const terminal of terminals) await restored(terminal, 0);
+  });
+
+  test('every change is typed, confirmed and done: mark, rebuild, scale, drain', {
+    timeout: 120_000,
+  }, async () => {
+    const cluster = await testCluster();
+    const at = { env: { FEEDCTL_DATABASE_URL: cluster.url } };
+    const worker = await testRole(['worker', 'start'], at);
+    const [author, reader] = (await cluster.users(2)) as [number, number];
+    await follow(cluster, { followerId: reader, followeeId: author });
+    await cluster.settled();
+    const fake = await startKubernetesFake();
+    onTestFinished(() => fake.close());
+    const deployments = '/apis/apps/v1/namespaces/feeds/deployments';
+    const labels = { 'app.kubernetes.io/name': 'feedctl', 'app.kubernetes.io/component': 'worker' };
+    const metadata = { name: 'feedctl-worker', namespace: 'feeds', labels };
+    const list = { status: 200, body: { items: [] } };
+    fake.answer(deployments, { status: 200, body: { items: [{ metadata, spec: { replicas: 2 } }] } });
+    fake.answer('/apis/keda.sh/v1alpha1/namespaces/feeds/scaledobjects', list);
+    fake.answer('/apis/autoscaling/v2/namespaces/feeds/horizontalpodautoscalers', list);
+    fake.answer(`${deployments}/feedctl-worker/scale`, { status: 200 });
+    const KUBECONFIG = await fake.kubeconfig(await temporaryDirectory());
+    const terminal = await open(cluster.url, '', '--admin --interval 0.5', undefined, {
+      KUBECONFIG,
+      FEEDCTL_NAMESPACE: 'feeds',
+    });
+    await terminal.shows('WORKERS 1');
+    const answer = async (key: string, typed: string, question: string, done: RegExp) => {
+      await terminal.type(key, ...typed, ...(typed ? ['Enter'] : []));
+      await terminal.shows(question);
+      await terminal.type('y');
+      await terminal.shows(done);
+    };
+    const pinned = async () =>
+      (await cluster.db.query('select 1 from celebrities where user_id = $1', [author])).rowCount;
+    await answer('M', String(author), `Mark ${author} as a celebrity`, /is marked: \d+ row\(s\) removed/);
+    expect(await pinned()).toBe(1);
+    await answer(
+      'B',
+      String(reader),
+      `Rebuild the feed of user ${reader}`,
+      /holds 0 row\(s\): 0 added, 0 removed/,
+    );
+    await answer('S', '5', 'Scale to 5 worker(s)?', /gets 5 pod\(s\), from 2/);
+    expect(fake.seen.at(-1)).toMatchObject({
+      method: 'PATCH',
+      path: `${deployments}/feedctl-worker/scale`,
+      body: { spec: { replicas: 5 } },
+    });
+    await terminal.type('2');
+    await answer('D', '', 'NO OTHER RUNS: posts wait.', /the worker has left after [\d.]+ s/);
+    expect((await worker.ended).status).toBe(0);
+    await terminal.type('q');
+    await restored(terminal, 0);
   });
 
   test('keys, a cluster that changes, a database that goes and comes, and every way out', {

@@ -144,7 +144,7 @@ describe.skipIf(!tmux)('at a terminal', () => {
   const restored = async (terminal: Terminal, status: number) => {
     await terminal.shows(new RegExp(`exit ${status}\\s+icanon\\s+echo`));
     expect(await terminal.ask('#{alternate_on} #{cursor_flag}')).toBe('0 1');
-    expect((await terminal.rows()).join('\n')).not.toContain('feedctl top local');
+    expect((await terminal.rows()).join('\n')).not.toMatch(/feedctl top local|deliveries|Overview|backlog/);
   };
   /** Of the node process below the shell. */
   const pidOf = async (terminal: Terminal): Promise<number> => {
@@ -269,6 +269,8 @@ describe.skipIf(!tmux)('at a terminal', () => {
     await terminal.resize(60, 20);
     await terminal.shows(' 0  1 Queues 5  2  3  4  5  6  7  8');
     expect((await terminal.rows()).length).toBe(20);
+    await terminal.resize(150, 40);
+    await terminal.shows(' 0 All  1 Queues 5  2 Workers');
     await terminal.type('?');
     await terminal.shows('this help');
     await terminal.type('Escape', 'q');

@@ -298,7 +298,7 @@ export const PANES: readonly AnyPane[] = [
       [`rows a second, ${window}`, rateText(perSecond(row, 'deliveries', window))],
       [`posts planned a second, ${window}`, rateText(perSecond(row, 'planned', window))],
       [`warnings and errors a second, ${window}`, rateText(perSecond(row, 'errors', window))],
-      ['slowest batch of five seconds', row.lagMs === null ? 'none' : formatMs(row.lagMs)],
+      ['slowest delivery of five seconds', row.lagMs === null ? 'none' : formatMs(row.lagMs)],
       ['CPU', row.work ? shareText(row.work.cpu) : 'not told'],
       ['memory', sizeText(row.work?.memoryBytes ?? row.memoryBytes)],
       ['reads', row.reads === null ? 'all queues' : row.reads.join(' ') || 'none'],

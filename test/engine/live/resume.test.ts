@@ -29,15 +29,18 @@ test('a client that comes back gets what it missed, oldest first, and then goes 
   await client.open(gateways[0].url);
   expect(client.hellos).toMatchObject([{ payload: { gatewayId: gateways[0].id } }]);
   expect(client.hellos[0]!.payload).not.toHaveProperty('recovered');
+  /** What comes live takes several ways side by side, and may pass what was made before it. */
+  const live = (from: number, to?: number) => client.posts.slice(from, to).sort((a, b) => a - b);
   const before = await post(3);
-  await expect.poll(() => client.posts).toEqual(before);
+  await expect.poll(() => live(0)).toEqual(before);
   await client.close();
   const missed = await post(120);
   await cluster.settled();
   await client.open(gateways[1].url);
   expect(client.hellos[1]).toMatchObject({ payload: { recovered: true, gatewayId: gateways[1].id } });
   const after = await post(2);
-  await expect.poll(() => client.posts).toEqual([...before, ...missed, ...after]);
+  await expect.poll(() => live(123)).toEqual(after);
+  expect(client.posts.slice(3, 123)).toEqual(missed);
 });
 
 test('posts that are merged when a feed is read are resumed too; deleted ones and those of authors unfollowed are not', async () => {

@@ -23,7 +23,8 @@ function codedError(error: unknown): FeedctlError {
   const negative = /Nonexistent flags?: .*?(-\d+)/.exec(line);
   if (negative)
     return new FeedctlError('INVALID_ID', `${JSON.stringify(negative[1])} is not an id`, { cause: error });
-  if (oclif) return new FeedctlError('USAGE', line, { cause: error });
+  // Of arguments, unlike flags, the parser's own kinds refuse with a bare error.
+  if (oclif || /^Expected an integer/.test(line)) return new FeedctlError('USAGE', line, { cause: error });
   return new FeedctlError('INTERNAL', text || 'an unexpected error', { cause: error });
 }
 

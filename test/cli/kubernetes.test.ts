@@ -253,6 +253,10 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     await json(['worker', 'scale', '--auto'], { env });
     expect((await scaled()).metadata.annotations ?? {}).toEqual({});
     expect(await failing(['worker', 'scale'])).toMatchObject({ status: 2, code: 'USAGE' });
+    expect(await failing(['worker', 'scale', '0'])).toMatchObject({
+      status: 2,
+      code: 'CONFIRMATION_REQUIRED',
+    });
   });
 
   test('bounds that an operator changed are a conflict for an apply, which names field and manager', async () => {

@@ -48,6 +48,9 @@ test('plain PostgreSQL has no shards: every command says so', async () => {
     expect(asJson, name).toMatchObject({ status: 1, stderr: '' });
     expect(errorOf(asJson), name).toMatchObject({ code: 'NOT_DISTRIBUTED' });
   }
+  const wrong = await feedctl(['shards', 'move', 'abc', 'db2.example:5432', '--json'], { env });
+  expect(wrong.status).toBe(2);
+  expect(errorOf(wrong)).toMatchObject({ code: 'USAGE', message: expect.stringContaining('abc') });
   const text = await feedctl(['shards', 'list'], { env });
   expect(text).toMatchObject({ status: 1, stdout: '' });
   expect(text.stderr).toMatch(/plain PostgreSQL.*\(NOT_DISTRIBUTED\)\n {2}Try: /);

@@ -2,13 +2,13 @@ import { Args, Flags } from '@oclif/core';
 import { BaseCommand } from '../../baseCommand.ts';
 import type { ScalePlan, ScaleRequest } from '../../engine/kube/workers.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
-import { dryRunFlag } from '../../flags.ts';
+import { dryRunFlag, yesFlag } from '../../flags.ts';
 import { kubeFlags } from '../../kubeFlags.ts';
 
 export default class WorkerScale extends BaseCommand {
   static override summary = 'Say how many workers there are in Kubernetes';
   static override description =
-    'Where a ScaledObject of KEDA owns the deployment, KEDA is paused at that number, until --auto gives it back: a number of its own would be undone at once. --min and --max change the bounds of what scales by itself. `cluster apply` of manifests with other bounds meets a conflict then. Workers that go drain first.';
+    'Where a ScaledObject of KEDA owns the deployment, KEDA is paused at that number, until --auto gives it back: a number of its own would be undone at once. --min and --max change the bounds of what scales by itself. `cluster apply` of manifests with other bounds meets a conflict then. Workers that go drain first. To have none is asked before.';
   static override args = {
     replicas: Args.integer({ description: 'number of workers', min: 0, max: 10_000 }),
   };
@@ -18,6 +18,7 @@ export default class WorkerScale extends BaseCommand {
     min: Flags.integer({ description: 'fewest workers of what scales by itself', min: 0 }),
     max: Flags.integer({ description: 'most workers of what scales by itself', min: 1 }),
     'dry-run': dryRunFlag,
+    yes: yesFlag,
   };
   static override examples = [
     '<%= config.bin %> worker scale 12',
@@ -33,6 +34,8 @@ export default class WorkerScale extends BaseCommand {
     return this.withKubernetes(flags, async (kubernetes) => {
       const dryRun = flags['dry-run'];
       const change = await planScale(kubernetes, kubernetes.namespace ?? DEFAULT_NAMESPACE, request);
+      if (request.to === 'replicas' && request.replicas === 0 && !dryRun)
+        await this.confirm('Without workers nothing is fanned out. Scale to 0?', flags.yes ?? false);
       await scale(kubernetes, change, { dryRun });
       this.log(`${dryRun ? 'Would do: ' : ''}${change.plan.change}.`);
       return { ...change.plan, dryRun };

@@ -312,13 +312,17 @@ export async function openKubernetes(options: KubeOptions = {}): Promise<Kuberne
 const rootOf = (apiVersion: string): string =>
   groupOf(apiVersion) === '' ? `/api/${apiVersion}` : `/apis/${apiVersion}`;
 
+/** The YAML library quotes the lines around a mistake, and there are secrets in them. */
+function withoutExcerpt(error: unknown): string {
+  const { reason, mark } = error as { reason?: string; mark?: { line: number; column: number } };
+  return reason && mark ? `${reason} (line ${mark.line + 1}, column ${mark.column + 1})` : messageOf(error);
+}
+
 function readConfig(config: KubeConfig, context: string | undefined): KubeConfig {
   try {
     config.loadFromDefault();
   } catch (error) {
-    throw new FeedctlError('KUBE_CONFIG_INVALID', `the kubeconfig cannot be read: ${messageOf(error)}`, {
-      cause: error,
-    });
+    throw new FeedctlError('KUBE_CONFIG_INVALID', `the kubeconfig cannot be read: ${withoutExcerpt(error)}`);
   }
   // Without any, the library takes http://localhost:8080, which is nobody's cluster.
   if (config.getCurrentContext() === 'loaded-context')

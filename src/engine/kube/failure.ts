@@ -1,4 +1,5 @@
 import { FeedctlError, messageOf } from '../model/errors.ts';
+import { isTlsError } from '../net/tls.ts';
 
 /** What the API answers instead of an object. */
 interface Status {
@@ -86,5 +87,13 @@ function statusOf(text: string): Status {
 /** The error for a request without an answer. */
 export function unreachable(server: string, error: unknown, late: boolean): FeedctlError {
   const why = late ? 'no answer came in time' : messageOf(error);
-  return new FeedctlError('KUBE_UNREACHABLE', `${server} cannot be reached: ${why}`, { cause: error });
+  const suggestions = isTlsError(error)
+    ? [
+        'Name the authority of its certificate in the kubeconfig (certificate-authority), and the name the certificate is for.',
+      ]
+    : [];
+  return new FeedctlError('KUBE_UNREACHABLE', `${server} cannot be reached: ${why}`, {
+    cause: error,
+    ...(suggestions.length > 0 && { suggestions }),
+  });
 }

@@ -100,7 +100,7 @@ export async function waitForRollouts(
     });
     throw new FeedctlError(
       'KUBE_ROLLOUT_FAILED',
-      `not rolled out after ${timeoutMs / 1_000} s: ${rest.join('; ')}`,
+      `not rolled out after ${Math.round(timeoutMs / 1_000)} s: ${rest.join('; ')}`,
     );
   });
 }
@@ -115,7 +115,7 @@ export async function waitForJob(kubernetes: Kubernetes, path: string, timeoutMs
     const said = await lastWords(kubernetes, job).catch(() => '');
     const why = failed
       ? `has failed: ${failed.message ?? failed.reason}`
-      : `has not ended after ${timeoutMs / 1_000} s`;
+      : `has not ended after ${Math.round(timeoutMs / 1_000)} s`;
     throw new FeedctlError('KUBE_ROLLOUT_FAILED', `Job/${job.metadata.name} ${why}${said && `; ${said}`}`);
   });
 }

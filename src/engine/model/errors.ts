@@ -184,7 +184,7 @@ export const ERRORS = {
   KUBE_REFUSED: { exit: 1, mend: 'Correct the manifest; nothing of it was applied.' },
   KUBE_ROLLOUT_FAILED: {
     exit: 1,
-    mend: 'See `feedctl cluster status` for the pods and their reasons, then apply again.',
+    mend: 'See `feedctl cluster status` for the pods and their reasons, then run the same command again.',
   },
   KUBE_UNAUTHORIZED: {
     exit: 1,

@@ -386,6 +386,11 @@ describe('the kubeconfig', () => {
     });
     await writeFile(file, 'clusters: [');
     expect((await withEnv({ KUBECONFIG: file })).code).toBe('KUBE_CONFIG_INVALID');
+    await writeFile(file, 'users:\n- name: a\n  user: {token: SECRET, "x\nclusters: []\n');
+    expect((await withEnv({ KUBECONFIG: file })).message).toMatch(
+      /^the kubeconfig cannot be read: [^\n]*line/,
+    );
+    expect((await withEnv({ KUBECONFIG: file })).message).not.toContain('SECRET');
     await writeFile(file, 'apiVersion: v1\nkind: Config\ncontexts: []\n');
     expect(await withEnv({ KUBECONFIG: file })).toMatchObject({
       message: expect.stringContaining('no current context'),

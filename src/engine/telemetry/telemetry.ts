@@ -1,6 +1,7 @@
 import { type Log, openLog } from './log.ts';
 import { type Metrics, openMetrics } from './metrics.ts';
 import type { Tracing } from './tracing.ts';
+import { isTrue, oneOf, trustsCallers } from './variables.ts';
 
 /** What a process tells of its work, for as long as it runs. */
 export interface Telemetry {
@@ -45,8 +46,12 @@ async function openTracing(
 ): Promise<Tracing | undefined> {
   const { env } = process;
   const endpoint = env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT || env.OTEL_EXPORTER_OTLP_ENDPOINT;
-  if (!endpoint || env.OTEL_SDK_DISABLED?.toLowerCase() === 'true' || env.OTEL_TRACES_EXPORTER === 'none')
-    return undefined;
+  trustsCallers(env);
+  // Those of the standard may be meant for others where nobody named a collector.
+  if (!endpoint) return undefined;
+  const disabled = isTrue(env, 'OTEL_SDK_DISABLED');
+  const exporter = oneOf(env, 'OTEL_TRACES_EXPORTER', ['otlp', 'none']);
+  if (disabled || exporter === 'none') return undefined;
   const { openOtel } = await import('./otel/otel.ts');
   return openOtel(env, options, log);
 }

@@ -1,10 +1,12 @@
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { startWorker } from '../../../src/engine/fanout/worker.ts';
 import { signToken } from '../../../src/engine/gateway/auth.ts';
+import type { FeedctlError } from '../../../src/engine/model/errors.ts';
 import { follow } from '../../../src/engine/social/follows.ts';
 import { createPost } from '../../../src/engine/social/posts.ts';
 import { silentLog } from '../../../src/engine/telemetry/log.ts';
 import { openOtel } from '../../../src/engine/telemetry/otel/otel.ts';
+import { openTelemetry, type Telemetry } from '../../../src/engine/telemetry/telemetry.ts';
 import {
   beginBatch,
   decodeTraces,
@@ -13,7 +15,7 @@ import {
   type Tracing,
 } from '../../../src/engine/telemetry/tracing.ts';
 import { testCluster } from '../../support/cluster.ts';
-import { codeOf } from '../../support/codes.ts';
+import { rejection } from '../../support/codes.ts';
 import { startCollector, wayOf } from '../../support/collector.ts';
 import { testClient, testGateway } from '../../support/gateways.ts';
 
@@ -216,7 +218,7 @@ test('the standard’s variables: protocol, compression, headers, names, endpoin
   expect(request!.body.includes('feedctl-test')).toBe(true);
 });
 
-test.each([
+test.each<Record<string, string>>([
   { OTEL_TRACES_SAMPLER: 'sometimes' },
   { OTEL_TRACES_SAMPLER: 'traceidratio', OTEL_TRACES_SAMPLER_ARG: '2' },
   { OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' },
@@ -225,8 +227,56 @@ test.each([
   { OTEL_EXPORTER_OTLP_CERTIFICATE: '/no/such/file' },
   { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'collector:4318' },
   { OTEL_BSP_MAX_QUEUE_SIZE: '0' },
+  { OTEL_EXPORTER_OTLP_HEADERS: 'a b c' },
+  { OTEL_EXPORTER_OTLP_HEADERS: 'api-key=hidden,hidden too' },
+  { OTEL_EXPORTER_OTLP_HEADERS: 'api-key=' },
+  { OTEL_EXPORTER_OTLP_HEADERS: 'api key=hidden' },
+  { OTEL_EXPORTER_OTLP_TRACES_HEADERS: 'api-key=%zz' },
+  { OTEL_EXPORTER_OTLP_TRACES_HEADERS: 'api-key=hidden%0a' },
+  { OTEL_RESOURCE_ATTRIBUTES: 'xx' },
+  { OTEL_RESOURCE_ATTRIBUTES: 'region=north=west' },
+  { OTEL_RESOURCE_ATTRIBUTES: `region=${'x'.repeat(256)}` },
+  { OTEL_TRACES_EXPORTER: 'zipkin' },
+  { OTEL_SDK_DISABLED: 'yes' },
   { FEEDCTL_TRUST_TRACEPARENT: 'yes' },
-])('%o is refused', (wrong) => {
-  const env = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4318', ...wrong };
-  expect(codeOf(() => openOtel(env, WHAT, silentLog))).toBe('CONFIG_INVALID');
+  { OTEL_EXPORTER_OTLP_ENDPOINT: '', FEEDCTL_TRUST_TRACEPARENT: 'maybe' },
+])('%o is refused by its name', async (wrong) => {
+  const { message } = await refusal(wrong);
+  expect(message).toContain(Object.keys(wrong).at(-1));
+  expect(message).not.toContain('hidden');
 });
+
+test.each<Record<string, string>>([
+  { OTEL_EXPORTER_OTLP_HEADERS: 'api-key=a%20b==, other=c,', OTEL_RESOURCE_ATTRIBUTES: 'region=, a%3Db=c,' },
+  { OTEL_TRACES_EXPORTER: 'otlp', OTEL_SDK_DISABLED: 'False', FEEDCTL_TRUST_TRACEPARENT: 'true' },
+  { OTEL_EXPORTER_OTLP_ENDPOINT: '', OTEL_TRACES_EXPORTER: 'zipkin', OTEL_SDK_DISABLED: 'yes' },
+])('%o is taken', async (right) => {
+  const telemetry = await opened(right);
+  expect(telemetry.tracing !== undefined).toBe(right.OTEL_EXPORTER_OTLP_ENDPOINT === undefined);
+  await telemetry.close();
+});
+
+test.each<Record<string, string>>([{ OTEL_SDK_DISABLED: 'TRUE' }, { OTEL_TRACES_EXPORTER: 'none' }])(
+  '%o: no traces',
+  async (off) => {
+    const telemetry = await opened(off);
+    expect(telemetry.tracing).toBeUndefined();
+    await telemetry.close();
+  },
+);
+
+function opened(env: Record<string, string>): Promise<Telemetry> {
+  onTestFinished(() => void vi.unstubAllEnvs());
+  for (const [name, value] of Object.entries({
+    OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4318',
+    ...env,
+  }))
+    vi.stubEnv(name, value);
+  return openTelemetry(WHAT);
+}
+
+async function refusal(env: Record<string, string>): Promise<FeedctlError> {
+  const error = await rejection(opened(env));
+  expect(error.code).toBe('CONFIG_INVALID');
+  return error;
+}

@@ -24,6 +24,7 @@ import {
 import { FeedctlError, messageOf } from '../../model/errors.ts';
 import type { Log } from '../log.ts';
 import type { Span, Tracing } from '../tracing.ts';
+import { checkPairs, trustsCallers } from '../variables.ts';
 import { BoundedSpans } from './boundedSpans.ts';
 import { OtlpExporter, otlpTarget } from './otlpExporter.ts';
 
@@ -37,7 +38,8 @@ const KINDS = {
   consumer: SpanKind.CONSUMER,
 } as const;
 const SAMPLED = 1;
-const TRUST = 'FEEDCTL_TRUST_TRACEPARENT';
+/** Of a resource's attribute: with a longer one the library leaves out all of them. */
+const MOST_CHARACTERS = 255;
 
 /**
  * Traces by OpenTelemetry's library, sent by OTLP over HTTP. Everything is said by the standard's variables, but who may
@@ -50,7 +52,11 @@ export function openOtel(env: Environment, what: { service: string; version: str
     maxQueueSize: whole(env, 'OTEL_BSP_MAX_QUEUE_SIZE', 2_048),
     maxExportBatchSize: whole(env, 'OTEL_BSP_MAX_EXPORT_BATCH_SIZE', 512),
   };
-  const trustsCallers = trusts(env);
+  checkPairs(
+    env,
+    'OTEL_RESOURCE_ATTRIBUTES',
+    (key, value) => !value.includes('=') && key.length <= MOST_CHARACTERS && value.length <= MOST_CHARACTERS,
+  );
   const processor = new BoundedSpans(exporter, batches, log);
   const resource = defaultResource()
     .merge(
@@ -64,7 +70,7 @@ export function openOtel(env: Environment, what: { service: string; version: str
   const provider = new TracerProvider({ resource, sampler: sampler(env), spanProcessors: [processor] });
   const tracer = provider.getTracer('feedctl', what.version);
   return {
-    trustsCallers,
+    trustsCallers: trustsCallers(env),
     begin(name, kind, { parent, attributes, links = [] } = {}): Span {
       const context = parent === undefined ? undefined : contextOf(parent);
       const span = tracer.startSpan(
@@ -131,13 +137,6 @@ function rootSampler(name: string, argument: string | undefined): Sampler | unde
       `OTEL_TRACES_SAMPLER_ARG is ${argument}; it is a share from 0 to 1`,
     );
   return new TraceIdRatioBasedSampler(ratio);
-}
-
-function trusts(env: Environment): boolean {
-  const text = env[TRUST] || 'false';
-  if (!/^(true|false)$/.test(text))
-    throw new FeedctlError('CONFIG_INVALID', `${TRUST} is ${text}; it is true or false`);
-  return text === 'true';
 }
 
 function whole(env: Environment, name: string, otherwise: number): number {

@@ -9,6 +9,7 @@ import { Agent, request } from 'undici';
 import { FeedctlError, messageOf } from '../../model/errors.ts';
 import { backoffMs } from '../../resilience/backoff.ts';
 import type { Log } from '../log.ts';
+import { checkPairs } from '../variables.ts';
 
 const TIMEOUT_MS = 10_000;
 /** https://opentelemetry.io/docs/specs/otlp/#retryable-response-codes */
@@ -17,6 +18,10 @@ const FORMATS = {
   'http/protobuf': { type: 'application/x-protobuf', serializer: ProtobufTraceSerializer },
   'http/json': { type: 'application/json', serializer: JsonTraceSerializer },
 } as const;
+
+/** https://www.rfc-editor.org/rfc/rfc9110#name-field-names, and values of characters that one can see, or spaces. */
+const isHeader = (key: string, value: string): boolean =>
+  /^[\w!#$%&'*+.^`|~-]+$/.test(key) && /^[\x20-\x7e]+$/.test(value);
 
 interface OtlpTarget {
   readonly url: string;
@@ -37,7 +42,8 @@ export function otlpTarget(env: Readonly<Record<string, string | undefined>>): O
   const own = (name: string) => env[`OTEL_EXPORTER_OTLP_TRACES_${name}`];
   const setting = (name: string) => own(name) || env[`OTEL_EXPORTER_OTLP_${name}`] || undefined;
   const refuse = (name: string, value: string, what: string): never => {
-    throw new FeedctlError('CONFIG_INVALID', `OTEL_EXPORTER_OTLP_${name} is ${value}; it is ${what}`);
+    const set = own(name) ? `TRACES_${name}` : name;
+    throw new FeedctlError('CONFIG_INVALID', `OTEL_EXPORTER_OTLP_${set} is ${value}; it is ${what}`);
   };
   const endpoint = own('ENDPOINT') || `${env.OTEL_EXPORTER_OTLP_ENDPOINT!.replace(/\/$/, '')}/v1/traces`;
   const url = URL.parse(endpoint);
@@ -58,6 +64,8 @@ export function otlpTarget(env: Readonly<Record<string, string | undefined>>): O
       return refuse(name, path!, `a file that can be read: ${messageOf(error)}`);
     }
   };
+  for (const name of ['OTEL_EXPORTER_OTLP_HEADERS', 'OTEL_EXPORTER_OTLP_TRACES_HEADERS'])
+    checkPairs(env, name, isHeader);
   const [ca, cert, key] = [file('CERTIFICATE'), file('CLIENT_CERTIFICATE'), file('CLIENT_KEY')];
   return {
     url: endpoint,

@@ -10,6 +10,7 @@ import {
   up,
   waitUntil,
 } from '../support/cli.ts';
+import { openProxy } from '../support/proxy.ts';
 import { findServer } from '../support/server.ts';
 
 const broker = await findServer('rabbitmq');
@@ -97,9 +98,14 @@ test('the worker of `up` is not drained: that is more than a worker', async () =
 
 describe.skipIf(!broker)('on RabbitMQ', () => {
   test('each partition is read by one worker, and the drained one’s go to the other', async () => {
-    const { url } = await freshVhost(broker!);
+    const direct = new URL((await freshVhost(broker!)).url);
+    const proxy = await openProxy(direct.href);
+    direct.host = new URL(proxy.url).host;
     at = {
-      env: { FEEDCTL_DATABASE_URL: await emptyDatabase('cli_workers_rabbit'), FEEDCTL_BROKER_URL: url },
+      env: {
+        FEEDCTL_DATABASE_URL: await emptyDatabase('cli_workers_rabbit'),
+        FEEDCTL_BROKER_URL: direct.href,
+      },
     };
     await json(['migrate', '--partitions', '2'], at);
     const first = await startWorker();
@@ -115,6 +121,17 @@ describe.skipIf(!broker)('on RabbitMQ', () => {
       const parts = await reads();
       return parts.every((names) => names.length > 0) && parts.flat().sort().join() === all.join();
     });
+    const ready = async (command: string[]) => {
+      const { stdout } = await feedctl([...command, '--json'], at);
+      return (JSON.parse(stdout) as { workers: Worker[] }).workers.map((worker) => worker.ready).join();
+    };
+    const said = () => Promise.all([['worker', 'list'], ['status'], ['top', '--once']].map(ready));
+    const allSay = async (what: string) => (await said()).every((answer) => answer === what);
+    await waitUntil(() => allSay('true,true'));
+    proxy.cut();
+    await waitUntil(() => allSay('false,false'));
+    proxy.open();
+    await waitUntil(() => allSay('true,true'));
     await json(['worker', 'drain', first.id, '--yes'], at);
     await waitUntil(async () => (await reads()).flat().sort().join() === all.join());
     expect(await reads()).toHaveLength(1);

@@ -63,6 +63,8 @@ const worker = (n: number, ready = true) => ({
   memoryBytes: 1_000_000 * n,
   reads: null,
   paused: [],
+  live: true,
+  there: ready,
   ready,
 });
 
@@ -271,6 +273,11 @@ test('without --admin nothing can be changed; with it nothing is without being a
   // One thing at a time.
   expect(typed(BUSY, ['1', 'P', 'y'], admin, drained.state).effects).toEqual([]);
   expect(typed(BUSY, ['2', 'D'], admin).state.message?.text).toContain('not there any more');
+  // Without its broker it is not ready, and ends as it is asked to.
+  const without = { ...BUSY, workers: BUSY.workers!.map((row) => ({ ...row, there: true, ready: false })) };
+  expect(typed(without, ['2', 'D', 'y'], admin).effects).toMatchObject([
+    { action: { kind: 'drain-worker' } },
+  ]);
   expect(typed(BUSY, ['1', 'P', 'y'], admin).effects).toEqual([
     { kind: 'act', action: { kind: 'pause', lane: 'live' } },
   ]);

@@ -77,7 +77,7 @@ export async function workersOf(
   db: Database,
   lanes: readonly LaneName[],
 ): Promise<{ standing: number; of: number }> {
-  const workers = (await workerStates(db)).filter((worker) => worker.ready);
+  const workers = (await workerStates(db)).filter((worker) => worker.there);
   const standing = workers.filter((worker) => lanes.every((lane) => worker.paused.includes(lane)));
   return { standing: standing.length, of: workers.length };
 }

@@ -12,11 +12,15 @@ const LOOK_EVERY_MS = 100;
 /** A notification is lost where the worker's session was being replaced. */
 const ASK_AGAIN_MS = 1_000;
 
-export type WorkerState = WorkerRow & { readonly ready: boolean };
+/** `there`: it has been heard of. `ready`: it is there, and can use its broker: what its `/readyz` says. */
+export type WorkerState = WorkerRow & { readonly there: boolean; readonly ready: boolean };
 
-/** Every worker that has registered and not left, oldest first. `ready`: it has been heard of. */
+/** Every worker that has registered and not left, oldest first. */
 export async function workerStates(db: Queryable): Promise<WorkerState[]> {
-  return (await listWorkers(db)).map((row) => Object.assign(row, { ready: isHeardOf(row) && !isGone(row) }));
+  return (await listWorkers(db)).map((row) => {
+    const there = isHeardOf(row) && !isGone(row);
+    return Object.assign(row, { there, ready: there && row.live });
+  });
 }
 
 /** Of a process of this machine one need not wait for its silence. */
@@ -57,14 +61,14 @@ export async function planWorkerDrain(db: Queryable, id: string): Promise<Worker
   const workers = await workerStates(db);
   const worker = workers.find((one) => one.id === id);
   if (!worker) throw new FeedctlError('WORKER_NOT_FOUND', `there is no worker ${id}`);
-  if (!worker.ready)
+  if (!worker.there)
     throw new FeedctlError(
       'WORKER_NOT_FOUND',
       `the worker ${id} is not there any more: it left its row behind`,
     );
   if (!worker.drainable)
     throw new FeedctlError('USAGE', 'this worker is part of `feedctl up`, which `feedctl down` stops');
-  return { worker, others: workers.filter((one) => one !== worker && one.ready).length };
+  return { worker, others: workers.filter((one) => one !== worker && one.there).length };
 }
 
 /**

@@ -23,6 +23,7 @@ import { sweep } from './sweeper.ts';
 import { type FirstDelivery, startWriter } from './writer.ts';
 
 const SWEEP_EVERY_MS = 1_000;
+const LOOK_AT_BROKER_EVERY_MS = 1_000;
 const HEARTBEAT_MS = 5_000;
 const MAINTAIN_EVERY_MS = 15_000;
 
@@ -55,6 +56,8 @@ export async function startWorker(context: {
   let rowsWritten = 0;
   let lagMs: number | null = null;
   let last = { at: performance.now(), rowsWritten };
+  let live: boolean | undefined;
+  const isLive = async () => (await bus.health?.())?.ready ?? true;
   const beatNow = async (): Promise<void> => {
     const at = performance.now();
     const rowsPerSecond = ((rowsWritten - last.rowsWritten) * 1_000) / Math.max(1, at - last.at);
@@ -64,7 +67,8 @@ export async function startWorker(context: {
     lagMs = null;
     const reads = bus.reads?.() ?? null;
     const paused = lanes?.standing() ?? [];
-    const said = { rowsWritten, rowsPerSecond, lagMs: slowest, memoryBytes, reads, paused };
+    live = await isLive();
+    const said = { rowsWritten, rowsPerSecond, lagMs: slowest, memoryBytes, reads, paused, live };
     await workerHeartbeat(db, identity, said);
   };
   let beating: Promise<void> = Promise.resolve();
@@ -138,6 +142,9 @@ export async function startWorker(context: {
       every(HEARTBEAT_MS, 'heartbeat', log, async () => {
         await beat();
         await opened.refresh();
+      }),
+      every(LOOK_AT_BROKER_EVERY_MS, 'look at the broker', log, async () => {
+        if ((await isLive()) !== live) await beat();
       }),
       every(MAINTAIN_EVERY_MS, 'maintenance', log, () => maintain(db, bus, log)),
     ];

@@ -1,7 +1,7 @@
 import type { Queryable } from './database.ts';
 import { tellLanes } from './lanes.ts';
 
-/** What a worker says of itself every five seconds. */
+/** What a worker says of itself every five seconds, and when it can or cannot use its broker any more. */
 export interface WorkerBeat {
   /** Since it started. */
   readonly rowsWritten: number;
@@ -14,6 +14,8 @@ export interface WorkerBeat {
   readonly reads: readonly string[] | null;
   /** Lanes that are paused and of which it holds nothing any more. */
   readonly paused: readonly string[];
+  /** It can use its broker, as its `/readyz` has it; true where there is none but the database. */
+  readonly live: boolean;
 }
 
 /** A role that has not been heard of for this long is not counted on. */
@@ -47,17 +49,17 @@ export async function workerHeartbeat(
   beat: WorkerBeat,
 ): Promise<void> {
   const { id, host, pid, version, startedAt, drainable } = identity;
-  const { rowsWritten, rowsPerSecond, lagMs, memoryBytes, reads, paused } = beat;
+  const { rowsWritten, rowsPerSecond, lagMs, memoryBytes, reads, paused, live } = beat;
   await db.query(
     `insert into workers (id, host, pid, version, started_at, drainable, rows_written, rows_per_second, lag_ms,
-                          memory_bytes, reads, paused)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+                          memory_bytes, reads, paused, live)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
      on conflict (id) do update set heartbeat_at = now(), rows_written = excluded.rows_written,
        rows_per_second = excluded.rows_per_second, lag_ms = excluded.lag_ms,
-       memory_bytes = excluded.memory_bytes, reads = excluded.reads, paused = excluded.paused`,
+       memory_bytes = excluded.memory_bytes, reads = excluded.reads, paused = excluded.paused, live = excluded.live`,
     [
       ...[id, host, pid, version, startedAt, drainable, rowsWritten, rowsPerSecond, lagMs, memoryBytes],
-      ...[reads, paused],
+      ...[reads, paused, live],
     ],
   );
 }
@@ -104,7 +106,7 @@ export async function listWorkers(db: Queryable): Promise<WorkerRow[]> {
   const { rows } = await db.query<{ worker: WorkerRow }>(
     `select row_to_json(w) as worker from (
        select id, host, pid, version, started_at as "startedAt", drainable, rows_written as "rowsWritten",
-              rows_per_second as "rowsPerSecond", lag_ms as "lagMs", memory_bytes as "memoryBytes", reads, paused, ${HEARTBEAT_AGE}
+              rows_per_second as "rowsPerSecond", lag_ms as "lagMs", memory_bytes as "memoryBytes", reads, paused, live, ${HEARTBEAT_AGE}
        from workers order by started_at) w`,
   );
   return rows.map(({ worker }) => Object.assign(worker, { startedAt: new Date(worker.startedAt) }));

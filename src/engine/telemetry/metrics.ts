@@ -82,7 +82,12 @@ export const METRICS = {
     labels: ['lane'],
     help: 'Rows a second that an operator has limited the lane to; 0: no limit',
   },
-  feedctl_workers: { type: 'gauge', ofCluster: true, labels: [], help: 'Workers that are heard of' },
+  feedctl_workers: {
+    type: 'gauge',
+    ofCluster: true,
+    labels: [],
+    help: 'Workers that are heard of, ready or not',
+  },
   feedctl_gateways: { type: 'gauge', ofCluster: true, labels: [], help: 'Gateways that are heard of' },
   feedctl_online_users: {
     type: 'gauge',

@@ -63,10 +63,10 @@ export function offer(
     return laneOffer(row as QueueRow, snapshot);
   }
   if (pane === 'workers' && row) {
-    const { id, host, pid, ready, drainable } = row as TopWorker;
-    if (!ready) return refused('that worker is not there any more');
+    const { id, host, pid, there, drainable } = row as TopWorker;
+    if (!there) return refused('that worker is not there any more');
     if (!drainable) return refused('that worker is part of `feedctl up`, which `feedctl down` stops');
-    const others = (snapshot.workers ?? []).filter((one) => one.ready && one.id !== id).length;
+    const others = (snapshot.workers ?? []).filter((one) => one.there && one.id !== id).length;
     const text = `Drain the worker on ${host}, process ${pid}? ${others > 0 ? `${others} other(s) go on.` : 'NO OTHER RUNS: posts wait.'}`;
     return { kind: 'confirm', question: { action: { kind: 'drain-worker', id }, text } };
   }

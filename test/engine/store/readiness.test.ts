@@ -1,6 +1,9 @@
 import { expect, onTestFinished, test } from 'vitest';
+import { workersOf } from '../../../src/engine/admin/lanes.ts';
+import { planWorkerDrain, workerStates } from '../../../src/engine/admin/workers.ts';
 import { RabbitBus } from '../../../src/engine/bus/rabbitmq/bus.ts';
 import type { Cluster } from '../../../src/engine/cluster.ts';
+import { startWorker } from '../../../src/engine/fanout/worker.ts';
 import { DATABASE_WORK } from '../../../src/engine/resilience/limits.ts';
 import { Resources } from '../../../src/engine/resources.ts';
 import { startMetricsRole } from '../../../src/engine/roles.ts';
@@ -12,6 +15,7 @@ import { testCluster } from '../../support/cluster.ts';
 import { openProxy } from '../../support/proxy.ts';
 import { findServer } from '../../support/server.ts';
 
+const SECONDS = { timeout: 15_000 };
 const server = await findServer('rabbitmq');
 
 /** Asks a worker of this cluster whether it is ready, as Kubernetes does. */
@@ -56,20 +60,29 @@ test('a worker is ready however many of its sessions are at work, and not withou
   await busy;
 });
 
-test.skipIf(!server)('a worker is not ready without its broker', async () => {
-  const { db, url } = await testCluster();
+test.skipIf(!server)('a worker is not ready without its broker, and whoever lists it says so', async () => {
+  const { db, url, changes } = await testCluster();
   const direct = (await freshVhost(server!)).url;
   const proxy = await openProxy(direct);
   const through = new URL(direct);
   through.host = new URL(proxy.url).host;
   const bus = new RabbitBus(through.href, url, { log: silentLog });
   onTestFinished(() => bus.close());
+  const worker = await startWorker({ db, bus, changes, log: silentLog, version: 'test', drainable: true });
+  onTestFinished(() => worker.stop(5_000));
   const ready = await asked({ db, bus });
+  const listed = () => workerStates(db);
   await expect.poll(async () => (await ready()).status).toBe(200);
+  await expect.poll(listed, SECONDS).toMatchObject([{ id: worker.id, there: true, ready: true }]);
   proxy.cut();
   await expect
     .poll(ready)
     .toMatchObject({ status: 503, body: expect.stringContaining('BROKER_UNREACHABLE') });
+  await expect.poll(listed, SECONDS).toMatchObject([{ id: worker.id, there: true, ready: false }]);
+  // It can be asked to end all the same, and what it holds is waited for.
+  expect(await planWorkerDrain(db, worker.id)).toMatchObject({ worker: { id: worker.id }, others: 0 });
+  expect(await workersOf(db, ['live'])).toEqual({ standing: 0, of: 1 });
   proxy.open();
   await expect.poll(async () => (await ready()).status).toBe(200);
+  await expect.poll(listed, SECONDS).toMatchObject([{ id: worker.id, ready: true }]);
 });

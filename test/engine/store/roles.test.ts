@@ -10,6 +10,7 @@ const beat = (rowsWritten: number) => ({
   memoryBytes: 100,
   reads: ['feed.rows.live.0'],
   paused: ['bulk'],
+  live: false,
 });
 
 test('a worker that was taken for dead is there again with its next heartbeat', async () => {
@@ -28,5 +29,5 @@ test('a worker that was taken for dead is there again with its next heartbeat', 
   expect(await listWorkers(db)).toEqual([]);
   await workerHeartbeat(db, worker, beat(12));
   await workerHeartbeat(db, worker, beat(34));
-  expect(await listWorkers(db)).toMatchObject([{ ...worker, rowsWritten: 34 }]);
+  expect(await listWorkers(db)).toMatchObject([{ ...worker, rowsWritten: 34, live: false }]);
 });

@@ -1,4 +1,4 @@
-import { type Key, render, Text, useInput } from 'ink';
+import { type Key, render, useInput } from 'ink';
 import type { TopAction } from '../../engine/admin/top/actions.ts';
 import type { TopSnapshot } from '../../engine/admin/top/snapshot.ts';
 import { messageOf } from '../../engine/model/errors.ts';
@@ -43,10 +43,33 @@ export function keysOf(input: string, key: Key): string[] {
   });
 }
 
-function Screen({ lines, onKeys }: { lines: readonly string[]; onKeys: (keys: string[]) => void }) {
+/** Ink has the keys, the alternate screen and the cursor, and gives them back. */
+function Keys({ onKeys }: { onKeys: (keys: string[]) => void }) {
   useInput((input, key) => onKeys(keysOf(input, key)));
-  // biome-ignore lint/suspicious/noArrayIndexKey: rows of a screen
-  return lines.map((line, row) => <Text key={row}>{line === '' ? ' ' : line}</Text>);
+  return null;
+}
+
+/**
+ * Writes the rows that have changed, in one piece. Ink would lay out and take apart every character of every frame: at 200x60 that
+ * was most of what a frame cost.
+ */
+function rowWriter(stdout: NodeJS.WriteStream) {
+  let shown: readonly string[] | undefined;
+  return {
+    write(lines: readonly string[]): void {
+      const changed = lines.flatMap((line, row) =>
+        shown?.[row] === line ? [] : [`\u001b[${row + 1};1H${line}\u001b[K`],
+      );
+      const text = changed.join('');
+      // A frame has all rows there are: nothing is left to clear, which some terminals would do by scrolling.
+      if (text) stdout.write(text);
+      shown = lines;
+    },
+    /** Nobody knows what a terminal of another size shows. */
+    forget(): void {
+      shown = undefined;
+    },
+  };
 }
 
 export interface LiveOptions {
@@ -72,16 +95,18 @@ export function liveTop(options: LiveOptions): { changed(): void; ended: Promise
   let state: ViewState = initialState(options.intervalSeconds);
   let snapshot = options.snapshot();
   let ended = false;
+  let left = false;
   let timer: NodeJS.Timeout | undefined;
   let settling: NodeJS.Timeout | undefined;
 
   const screen = () => ({ width: stdout.columns || 80, height: stdout.rows || 24, admin, memory });
-  const view = () => {
-    const lines = frame(snapshot, state, screen()).map((line) => paint(line, colours));
-    return <Screen lines={lines} onKeys={onKeys} />;
-  };
+  const writer = rowWriter(stdout);
   const draw = () => {
-    if (!ended) app.rerender(view());
+    if (!ended) writer.write(frame(snapshot, state, screen()).map((line) => paint(line, colours)));
+  };
+  const resized = () => {
+    writer.forget();
+    draw();
   };
   /** Once for everything that is answered meanwhile: a frame costs more than a look. */
   const drawSoon = () => {
@@ -129,14 +154,13 @@ export function liveTop(options: LiveOptions): { changed(): void; ended: Promise
     }
     draw();
   };
-  const app = render(view(), {
+  const app = render(<Keys onKeys={onKeys} />, {
     stdin,
     stdout,
     // Ctrl-C is a key as any other; Ink would end the process in the middle of an action.
     exitOnCtrlC: false,
     patchConsole: false,
     alternateScreen: true,
-    incrementalRendering: true,
     // Whoever started it at a terminal wants it there, under CI too.
     interactive: true,
   });
@@ -144,13 +168,17 @@ export function liveTop(options: LiveOptions): { changed(): void; ended: Promise
     ended = true;
     clearTimeout(timer);
     clearTimeout(settling);
+    // A terminal that has grown may keep rows of this screen for the other one.
+    if (!left) stdout.write('\u001b[H\u001b[J');
+    left = true;
     app.unmount();
   };
   // Before node writes of an error that nobody caught: on the other screen nobody would see it.
   const onCrash = () => end();
   process.once('uncaughtExceptionMonitor', onCrash);
   options.signal.addEventListener('abort', end);
-  stdout.on('resize', draw);
+  stdout.on('resize', resized);
+  draw();
   timer = setTimeout(look, 0);
   return {
     changed() {
@@ -163,7 +191,7 @@ export function liveTop(options: LiveOptions): { changed(): void; ended: Promise
         end();
         process.off('uncaughtExceptionMonitor', onCrash);
         options.signal.removeEventListener('abort', end);
-        stdout.off('resize', draw);
+        stdout.off('resize', resized);
       }),
   };
 }

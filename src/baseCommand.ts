@@ -54,6 +54,13 @@ export abstract class BaseCommand extends Command {
     return this.#stop.signal;
   }
 
+  /** The same for what prints until it is ended: it aborts, too, when nobody reads any more (`feedctl … | head -1`). */
+  protected watchSignal(): AbortSignal {
+    const closed = new AbortController();
+    process.stdout.once('error', () => closed.abort());
+    return AbortSignal.any([this.signal, closed.signal]);
+  }
+
   /** Whether it changes data with these flags. Every command that does can be rehearsed; verifying changes where it repairs. */
   protected changes(flags: Record<string, unknown>): boolean {
     return flags['dry-run'] === false || flags.repair === true;

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../baseCommand.ts';
@@ -7,6 +6,7 @@ import type { TopCollector } from '../engine/admin/top/collect.ts';
 import type { TopSnapshot } from '../engine/admin/top/snapshot.ts';
 import type { Config } from '../engine/config/config.ts';
 import { FeedctlError } from '../engine/model/errors.ts';
+import { atMost } from '../engine/resilience/within.ts';
 import { topText } from '../ui/top/text.ts';
 
 /** One that is no terminal has no width: as most people's screens. */
@@ -66,7 +66,7 @@ export default class Top extends BaseCommand {
       this.log(topText(snapshot, { width, colours: hasColours() && process.stdout.isTTY }));
       return snapshot;
     } finally {
-      await Promise.race([collector.close(), sleep(LEAVE_MS)]);
+      await atMost(LEAVE_MS, collector.close());
       // Sessions and actions that hang would keep the process; what is printed has been written by then.
       setTimeout(() => process.exit(), LEAVE_MS).unref();
     }
@@ -82,7 +82,7 @@ export default class Top extends BaseCommand {
     const { liveTop } = await import('../ui/top/live.tsx');
     const { signal } = this;
     const leaving = new AbortController();
-    const scale = await scalerOf(config);
+    const scale = admin ? await scalerOf(config) : undefined;
     this.drawing = true;
     const view = liveTop({
       stdin: process.stdin,

@@ -4,7 +4,7 @@ import type { FeedCache } from './cache/cache.ts';
 import type { Cluster } from './cluster.ts';
 import type { Gateway } from './gateway/gateway.ts';
 import { messageOf } from './model/errors.ts';
-import { atMost } from './resilience/atMost.ts';
+import { atMost } from './resilience/within.ts';
 import type { Resources } from './resources.ts';
 import { forgetFigures, tellFigures } from './store/figures.ts';
 import type { CacheFigures } from './telemetry/figures.ts';

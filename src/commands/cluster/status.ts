@@ -40,9 +40,7 @@ export default class ClusterStatus extends BaseCommand {
         if (!status.healthy) process.exitCode = 1;
         return status;
       }
-      const closed = new AbortController();
-      process.stdout.once('error', () => closed.abort());
-      const signal = AbortSignal.any([this.signal, closed.signal]);
+      const signal = this.watchSignal();
       const repaint = openRepaint(process.stdout);
       const print = (text: string, value: object) => {
         if (this.jsonEnabled()) process.stdout.write(`${JSON.stringify(value)}\n`);

@@ -31,8 +31,7 @@ export default class FeedWatch extends BaseCommand {
     const { issueToken } = await import('../../engine/gateway/auth.ts');
     const { followFeed } = await import('../../engine/live/client.ts');
     const enough = new AbortController();
-    const end = AbortSignal.any([this.signal, enough.signal]);
-    process.stdout.once('error', () => enough.abort());
+    const end = AbortSignal.any([this.watchSignal(), enough.signal]);
     let seen = 0;
     const connect = async (after?: string) => {
       const { gatewayUrl, token } = await this.withCluster(flags, async ({ db }) => ({

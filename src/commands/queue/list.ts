@@ -93,10 +93,7 @@ export default class QueueList extends BaseCommand {
     },
   ): Promise<Listed | undefined> {
     const { NOTHING_SEEN, watchQueues } = await import('../../engine/admin/queues.ts');
-    const { signal } = this;
-    const closed = new AbortController();
-    process.stdout.once('error', () => closed.abort());
-    const end = AbortSignal.any([signal, closed.signal]);
+    const signal = this.watchSignal();
     const intervalMs = Math.max(1, flags.interval) * 1_000;
     const repaint = openRepaint(process.stdout);
     const progress = this.progress('emptying');
@@ -106,7 +103,7 @@ export default class QueueList extends BaseCommand {
     let most = 0;
     let outcome: 'empty' | 'late' | 'stopped' = 'stopped';
     let noted = '';
-    for await (view of watchQueues(cluster, { intervalMs, signal: end, only: flags.only })) {
+    for await (view of watchQueues(cluster, { intervalMs, signal, only: flags.only })) {
       const left = view.queues.reduce((sum, row) => sum + row.ready + row.unacked, 0);
       most = Math.max(most, left);
       if (flags.watch && this.jsonEnabled()) process.stdout.write(`${JSON.stringify(view)}\n`);

@@ -2,7 +2,7 @@ import type { Bus, QueueDepth } from '../bus/bus.ts';
 import type { Presence } from '../live/presence.ts';
 import { messageOf } from '../model/errors.ts';
 import { LANES, type LaneState } from '../model/lanes.ts';
-import { atMost } from '../resilience/atMost.ts';
+import { atMost, within } from '../resilience/within.ts';
 import type { Database, Queryable } from '../store/database.ts';
 import { readLanes } from '../store/lanes.ts';
 import { leadNoMore, leads } from '../store/lead.ts';
@@ -70,7 +70,7 @@ export function startClusterFigures(
   };
   let looking: Promise<void> | undefined;
   const lookNow = () => {
-    looking ??= withinMs(lookMs, look())
+    looking ??= within(lookMs, look(), () => new Error(`no answer within ${lookMs} ms`))
       .then((seen) => {
         figures = seen;
       })
@@ -97,14 +97,6 @@ export function startClusterFigures(
       );
     },
   };
-}
-
-async function withinMs<T>(ms: number, work: Promise<T>): Promise<T> {
-  let late: NodeJS.Timeout | undefined;
-  const deadline = new Promise<never>((_, reject) => {
-    late = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms);
-  });
-  return Promise.race([work, deadline]).finally(() => clearTimeout(late));
 }
 
 /** `known`: undefined where this worker does not lead, or cannot look. */

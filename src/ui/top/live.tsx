@@ -95,7 +95,6 @@ export function liveTop(options: LiveOptions): { changed(): void; ended: Promise
   let state: ViewState = initialState(options.intervalSeconds);
   let snapshot = options.snapshot();
   let ended = false;
-  let left = false;
   let timer: NodeJS.Timeout | undefined;
   let settling: NodeJS.Timeout | undefined;
 
@@ -165,12 +164,12 @@ export function liveTop(options: LiveOptions): { changed(): void; ended: Promise
     interactive: true,
   });
   const end = () => {
+    if (ended) return;
     ended = true;
     clearTimeout(timer);
     clearTimeout(settling);
     // A terminal that has grown may keep rows of this screen for the other one.
-    if (!left) stdout.write('\u001b[H\u001b[J');
-    left = true;
+    stdout.write('\u001b[H\u001b[J');
     app.unmount();
   };
   // Before node writes of an error that nobody caught: on the other screen nobody would see it.

@@ -100,11 +100,24 @@ const runningFirst = (rows: readonly OperationRow[]): readonly OperationRow[] =>
   return running.length > 0 ? [...running, ...rows.filter(({ state }) => state !== 'running')] : rows;
 };
 const shareText = (share: number): string => `${Math.round(share * 100)}%`;
-const perSecond = (
-  { work }: { work: TopWorker['work'] },
+/** A worker or a gateway, and what it did. */
+type Working = Pick<TopWorker, 'work'>;
+const perSecond = ({ work }: Working, rate: RateName, window: WindowName): number | null =>
+  work ? (work.perSecond[rate]?.[window] ?? 0) : null;
+/** A column of what a process did a second, over the window. */
+const rateColumn = (
   rate: RateName,
-  window: WindowName,
-): number | null => (work ? (work.perSecond[rate]?.[window] ?? 0) : null);
+  column: Pick<Column<Working>, 'title' | 'width' | 'priority'>,
+): Column<Working> =>
+  figure({ ...column, of: (row, window) => perSecond(row, rate, window), as: formatRate });
+const CPU_COLUMN = figure<Working>({
+  title: 'cpu',
+  width: 4,
+  priority: 4,
+  of: (row) => row.work?.cpu ?? null,
+  as: shareText,
+  tone: (row) => ((row.work?.cpu ?? 0) > 0.7 ? 'warn' : 'plain'),
+});
 const rateText = (value: number | null): string => (value === null ? '-' : formatRate(value));
 const sizeText = (bytes: number | null): string => (bytes === null ? '-' : formatBytes(bytes));
 const clock = (iso: string): string => iso.slice(11, 19);
@@ -231,20 +244,8 @@ export const PANES: readonly AnyPane[] = [
       { title: 'host', width: 12, most: 40, priority: 0, text: (row) => row.host },
       figure({ title: 'pid', width: 7, priority: 5, of: (row) => row.pid, as: String }),
       { title: 'state', width: 9, priority: 1, text: readiness, tone: readyTone },
-      figure({
-        title: 'rows/s',
-        width: 9,
-        priority: 2,
-        of: (row, window) => perSecond(row, 'deliveries', window),
-        as: formatRate,
-      }),
-      figure({
-        title: 'posts/s',
-        width: 7,
-        priority: 8,
-        of: (row, window) => perSecond(row, 'planned', window),
-        as: formatRate,
-      }),
+      rateColumn('deliveries', { title: 'rows/s', width: 9, priority: 2 }),
+      rateColumn('planned', { title: 'posts/s', width: 7, priority: 8 }),
       {
         title: 'lag',
         width: 7,
@@ -254,14 +255,7 @@ export const PANES: readonly AnyPane[] = [
         value: (row) => row.lagMs,
         tone: (row) => ((row.lagMs ?? 0) > 5_000 ? 'warn' : 'plain'),
       },
-      figure({
-        title: 'cpu',
-        width: 4,
-        priority: 4,
-        of: (row) => row.work?.cpu ?? null,
-        as: shareText,
-        tone: (row) => ((row.work?.cpu ?? 0) > 0.7 ? 'warn' : 'plain'),
-      }),
+      CPU_COLUMN,
       figure({
         title: 'memory',
         width: 8,
@@ -319,28 +313,9 @@ export const PANES: readonly AnyPane[] = [
       { title: 'state', width: 9, priority: 1, text: readiness, tone: readyTone },
       figure({ title: 'sockets', width: 8, priority: 2, of: (row) => row.sockets, as: formatCount }),
       figure({ title: 'users', width: 8, priority: 7, of: (row) => row.online, as: formatCount }),
-      figure({
-        title: 'pushed/s',
-        width: 9,
-        priority: 3,
-        of: (row, window) => perSecond(row, 'pushed', window),
-        as: formatRate,
-      }),
-      figure({
-        title: 'posts/s',
-        width: 7,
-        priority: 5,
-        of: (row, window) => perSecond(row, 'created', window),
-        as: formatRate,
-      }),
-      figure({
-        title: 'cpu',
-        width: 4,
-        priority: 4,
-        of: (row) => row.work?.cpu ?? null,
-        as: shareText,
-        tone: (row) => ((row.work?.cpu ?? 0) > 0.7 ? 'warn' : 'plain'),
-      }),
+      rateColumn('pushed', { title: 'pushed/s', width: 9, priority: 3 }),
+      rateColumn('created', { title: 'posts/s', width: 7, priority: 5 }),
+      CPU_COLUMN,
       figure({
         title: 'memory',
         width: 8,

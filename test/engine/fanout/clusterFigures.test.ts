@@ -126,16 +126,21 @@ test('an age that nobody knows goes on where another worker looks, and begins an
   expect((await unknownAges(cluster.db, ['events'], 0)).get('events')).toBeLessThan(1);
 });
 
-test('while a look hangs the lease runs out: the figures are gone, and nothing waits for it at the end', async () => {
-  const cluster = await testCluster();
+/** One that gives no answer to some looks at its queues; the first is number 1. */
+function hangingBus({ bus }: TestCluster, hangs: (look: number) => boolean): Bus {
   let looks = 0;
-  const bus: Bus = {
-    ...cluster.bus,
+  return {
+    ...bus,
     depths: () => {
       looks += 1;
-      return looks === 1 ? cluster.bus.depths() : new Promise(() => {});
+      return hangs(looks) ? new Promise(() => {}) : bus.depths();
     },
   };
+}
+
+test('while a look hangs the lease runs out: the figures are gone, and nothing waits for it at the end', async () => {
+  const cluster = await testCluster();
+  const bus = hangingBus(cluster, (look) => look > 1);
   const patient = { everyMs: 50, leaseSeconds: 1, lookMs: 3_600_000 };
   const worker = await exporter(cluster, 'hanging', bus, patient);
   await expect.poll(() => worker.read('feedctl_workers')).toEqual(['feedctl_workers 0']);
@@ -148,14 +153,7 @@ test('while a look hangs the lease runs out: the figures are gone, and nothing w
 
 test('a look that is given up is followed by others', async () => {
   const cluster = await testCluster();
-  let looks = 0;
-  const bus: Bus = {
-    ...cluster.bus,
-    depths: () => {
-      looks += 1;
-      return looks === 1 ? new Promise(() => {}) : cluster.bus.depths();
-    },
-  };
+  const bus = hangingBus(cluster, (look) => look === 1);
   const worker = await exporter(cluster, 'one', bus, { ...OFTEN, lookMs: 200 });
   await expect.poll(() => worker.read('feedctl_workers')).toEqual(['feedctl_workers 0']);
 });

@@ -4,6 +4,7 @@ import { heldIn } from '../../bus/depths.ts';
 import { openBus, resolveDatabaseUrl } from '../../cluster.ts';
 import type { Config } from '../../config/config.ts';
 import { FeedctlError, isFeedctlError } from '../../model/errors.ts';
+import { atMost } from '../../resilience/within.ts';
 import { listCelebrities } from '../../store/celebrities.ts';
 import { Database } from '../../store/database.ts';
 import { readFigures } from '../../store/figures.ts';
@@ -249,7 +250,7 @@ export async function openTop(config: Config, options: { complete: boolean }): P
     await connected().catch((error) => {
       if (!AWAY.some((code) => isFeedctlError(error, code))) throw error;
     });
-    await (options.complete ? asked : Promise.race([asked, sleep(FIRST_MS)]));
+    await (options.complete ? asked : atMost(FIRST_MS, asked));
     if (options.complete && !queues.error) {
       await sleep(BETWEEN_LOOKS_MS);
       await queues.again();

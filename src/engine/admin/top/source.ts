@@ -1,4 +1,5 @@
 import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
+import { within } from '../../resilience/within.ts';
 
 /** What was asked takes at most this share of the time: whatever is slow is asked more seldom. */
 const MOST_SHARE = 0.05;
@@ -82,12 +83,7 @@ export class Source<T> {
     // Asked by a timer of the same length, which may come a little early.
     if (startedAt < this.#askedAt + this.#pauseMs - EARLY_MS) return Promise.resolve();
     this.#askedAt = startedAt;
-    let late: NodeJS.Timeout | undefined;
-    const deadline = new Promise<never>((_, reject) => {
-      late = setTimeout(() => {
-        reject(new FeedctlError('TIMED_OUT', `no answer within ${this.#deadlineMs / 1_000} s`));
-      }, this.#deadlineMs);
-    });
+    const late = () => new FeedctlError('TIMED_OUT', `no answer within ${this.#deadlineMs / 1_000} s`);
     let begunAt = startedAt;
     const asked = this.#ask(() => {
       begunAt = this.#now();
@@ -97,7 +93,7 @@ export class Source<T> {
       () => {},
       () => {},
     );
-    const answered = Promise.race([asked, deadline])
+    const answered = within(this.#deadlineMs, asked, late)
       .then(
         (value) => {
           this.#value = value;
@@ -110,7 +106,6 @@ export class Source<T> {
         },
       )
       .finally(() => {
-        clearTimeout(late);
         const took = this.#now() - begunAt;
         if (!this.#error) this.#tookMs = took;
         // Who could not be reached has had no work of it.

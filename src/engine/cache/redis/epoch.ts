@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { within } from '../../resilience/within.ts';
 import type { Database, Listener, Queryable } from '../../store/database.ts';
 
 const CHANNEL = 'feedctl_cache_epoch';
@@ -104,7 +105,7 @@ export class CacheEpoch {
       this.checks += 1;
       this.#listener ??= this.#listen();
       const listener = await this.#listener;
-      await within(CONFIRM_MS, listener.barrier());
+      await within(CONFIRM_MS, listener.barrier(), () => new Error('no answer'));
       this.#confirmedAt = askedAt;
     })().finally(() => {
       this.#confirming = undefined;
@@ -130,15 +131,6 @@ export class CacheEpoch {
     if (number <= this.#number) return;
     this.#number = number;
     this.onChange();
-  }
-}
-
-async function within(ms: number, work: Promise<void>): Promise<void> {
-  const over = new AbortController();
-  try {
-    await Promise.race([work, sleep(ms, undefined, over).then(() => Promise.reject(new Error('no answer')))]);
-  } finally {
-    over.abort();
   }
 }
 

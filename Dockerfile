@@ -20,9 +20,6 @@ COPY --from=build /app/node_modules node_modules
 COPY --from=build /app/dist dist
 COPY --from=build /app/oclif.manifest.json ./
 COPY bin/run.js bin/run.js
-# Read where they lie, not compiled.
-COPY src/engine/admin/demo-data src/engine/admin/demo-data
-COPY src/engine/gateway/page src/engine/gateway/page
 COPY manifests manifests
 # So that `kubectl exec … -- feedctl doctor` finds it.
 RUN ln -s /app/bin/run.js /usr/local/bin/feedctl

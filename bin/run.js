@@ -14,7 +14,7 @@ if (major > 22 || (major === 22 && minor >= 12)) {
   // A colour library takes CI for a terminal; text in a pipe or a file has no colour unless it is asked for.
   if (!process.stdout.isTTY && !process.stderr.isTTY && !process.env.FORCE_COLOR)
     process.env.NO_COLOR ??= '1';
-  const { main } = await import('../dist/cli.js');
+  const { main } = await import('../dist/cli/main.js');
   await main(process.argv.slice(2), import.meta.url);
 } else {
   relaunch();

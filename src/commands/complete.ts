@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { BaseCommand, settingsOf } from '../baseCommand.ts';
-import { completions } from '../completion.ts';
+import { BaseCommand, settingsOf } from '../cli/baseCommand.ts';
+import { completions } from '../cli/completion/complete.ts';
 import { LASTING } from '../engine/bus/bus.ts';
 
 /** Whoever presses Tab does not wait for a database that is away. */
@@ -36,9 +36,9 @@ export default class Complete extends BaseCommand {
 
   async #nodes(words: readonly string[]): Promise<string[]> {
     const { loadConfig } = await import('../engine/config/config.ts');
-    const { resolveDatabaseUrl } = await import('../engine/cluster.ts');
-    const { Database } = await import('../engine/store/database.ts');
-    const { citusNodes } = await import('../engine/store/citusNodes.ts');
+    const { resolveDatabaseUrl } = await import('../engine/cluster/cluster.ts');
+    const { Database } = await import('../engine/database/database.ts');
+    const { citusNodes } = await import('../engine/shards/nodesSql.ts');
     const config = await loadConfig(settingsOf(settingsIn(words)));
     const db = new Database(await resolveDatabaseUrl(config), { maxSessions: 1 });
     return (await citusNodes(db)).map(({ name }) => name);

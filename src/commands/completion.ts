@@ -1,6 +1,6 @@
 import { Args } from '@oclif/core';
-import { BaseCommand } from '../baseCommand.ts';
-import { SHELLS, type Shell, shellSnippet } from '../shellSnippets.ts';
+import { BaseCommand } from '../cli/baseCommand.ts';
+import { SHELLS, type Shell, shellSnippet } from '../cli/completion/shells.ts';
 
 export default class Completion extends BaseCommand {
   static override summary = 'Print what a shell needs to complete commands, flags and names at Tab';

@@ -1,5 +1,5 @@
-import { BaseCommand } from '../baseCommand.ts';
-import { type DemoResult, type DemoSnapshot, runDemo } from '../engine/admin/demo.ts';
+import { BaseCommand } from '../cli/baseCommand.ts';
+import { type DemoResult, type DemoSnapshot, runDemo } from '../engine/demo/demo.ts';
 import { FeedctlError } from '../engine/model/errors.ts';
 import { plainDemo } from '../ui/demo/plain.ts';
 import { demoSummary } from '../ui/demo/summary.ts';

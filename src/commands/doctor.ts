@@ -1,6 +1,6 @@
-import { BaseCommand } from '../baseCommand.ts';
-import type { DoctorReport } from '../engine/admin/doctor.ts';
-import { renderTable } from '../ui/table.ts';
+import { BaseCommand } from '../cli/baseCommand.ts';
+import type { DoctorReport } from '../engine/monitoring/doctor.ts';
+import { renderTable } from '../ui/terminal/table.ts';
 
 export default class Doctor extends BaseCommand {
   static override summary = 'Check everything the cluster needs, and say how to mend what is wrong';
@@ -9,7 +9,7 @@ export default class Doctor extends BaseCommand {
 
   async run(): Promise<DoctorReport> {
     const { flags } = await this.parse(Doctor);
-    const { diagnose } = await import('../engine/admin/doctor.ts');
+    const { diagnose } = await import('../engine/monitoring/doctor.ts');
     const report = await diagnose(await this.loadConfig(flags));
     const borders = Boolean(process.stdout.isTTY);
     this.log(`context ${report.context}`);

@@ -1,5 +1,5 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../baseCommand.ts';
+import { BaseCommand } from '../cli/baseCommand.ts';
 
 export default class Down extends BaseCommand {
   static override summary = 'Stop the embedded cluster of a data directory';

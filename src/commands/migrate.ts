@@ -1,6 +1,6 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../baseCommand.ts';
-import { dryRunFlag } from '../flags.ts';
+import { BaseCommand } from '../cli/baseCommand.ts';
+import { dryRunFlag } from '../cli/flags/common.ts';
 
 export default class Migrate extends BaseCommand {
   static override summary = 'Bring the database schema and the broker’s queues up to date';
@@ -21,9 +21,9 @@ export default class Migrate extends BaseCommand {
   async run(): Promise<{ applied: string[]; pending: string[]; dryRun: boolean; partitions?: number }> {
     const { flags } = await this.parse(Migrate);
     const config = await this.loadConfig(flags);
-    const { resolveDatabaseUrl } = await import('../engine/cluster.ts');
-    const { Database } = await import('../engine/store/database.ts');
-    const { migrate, schemaState } = await import('../engine/store/migrate.ts');
+    const { resolveDatabaseUrl } = await import('../engine/cluster/cluster.ts');
+    const { Database } = await import('../engine/database/database.ts');
+    const { migrate, schemaState } = await import('../engine/database/migrate.ts');
     const { ensureEventPartitions } = await import('../engine/store/events.ts');
     const db = new Database(await resolveDatabaseUrl(config), { maxSessions: 2 });
     try {

@@ -1,7 +1,7 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../baseCommand.ts';
-import type { ProbeResult } from '../engine/admin/probe.ts';
-import { renderTable } from '../ui/table.ts';
+import { BaseCommand } from '../cli/baseCommand.ts';
+import type { ProbeResult } from '../engine/monitoring/probe.ts';
+import { renderTable } from '../ui/terminal/table.ts';
 
 export default class Probe extends BaseCommand {
   static override summary = 'Send one post through the whole live path and time each leg of it';
@@ -25,7 +25,7 @@ export default class Probe extends BaseCommand {
 
   async run(): Promise<ProbeResult> {
     const { flags } = await this.parse(Probe);
-    const { probe } = await import('../engine/admin/probe.ts');
+    const { probe } = await import('../engine/monitoring/probe.ts');
     const { signal } = this;
     const result = await this.withCluster(flags, (cluster) =>
       probe(cluster, { maxMs: flags['max-ms'], timeoutMs: flags.timeout * 1_000, signal }),

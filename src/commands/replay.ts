@@ -1,8 +1,8 @@
 import { Args } from '@oclif/core';
-import { BaseCommand } from '../baseCommand.ts';
-import type { ImportResult } from '../engine/admin/importPosts.ts';
-import { dryRunFlag } from '../flags.ts';
-import { formatCount, formatDuration } from '../ui/format.ts';
+import { BaseCommand } from '../cli/baseCommand.ts';
+import { dryRunFlag } from '../cli/flags/common.ts';
+import type { ImportResult } from '../engine/imports/posts.ts';
+import { formatCount, formatDuration } from '../ui/terminal/format.ts';
 
 export default class Replay extends BaseCommand {
   static override summary = 'Post the rows of an activity file, each at its own time';
@@ -17,7 +17,7 @@ export default class Replay extends BaseCommand {
 
   async run(): Promise<ImportResult | { rows: number; dryRun: true }> {
     const { args, flags } = await this.parse(Replay);
-    const { replay, replayPlan } = await import('../engine/admin/replay.ts');
+    const { replay, replayPlan } = await import('../engine/imports/activity.ts');
     const { signal } = this;
     if (flags['dry-run']) {
       const { rows } = await this.withCluster(flags, (cluster) => replayPlan(cluster, args.file, { signal }));

@@ -1,9 +1,9 @@
-import { BaseCommand } from '../baseCommand.ts';
-import type { ClusterStatus } from '../engine/admin/status.ts';
-import { formatDuration } from '../ui/format.ts';
-import { laneNotes } from '../ui/lanes.ts';
-import { ratesTable } from '../ui/rates.ts';
-import { renderTable } from '../ui/table.ts';
+import { BaseCommand } from '../cli/baseCommand.ts';
+import type { ClusterStatus } from '../engine/monitoring/status.ts';
+import { laneNotes } from '../ui/tables/lanes.ts';
+import { ratesTable } from '../ui/tables/rates.ts';
+import { formatDuration } from '../ui/terminal/format.ts';
+import { renderTable } from '../ui/terminal/table.ts';
 
 export default class Status extends BaseCommand {
   static override summary = 'Show what runs and how it is';
@@ -13,7 +13,7 @@ export default class Status extends BaseCommand {
 
   async run(): Promise<ClusterStatus> {
     const { flags } = await this.parse(Status);
-    const { clusterStatus } = await import('../engine/admin/status.ts');
+    const { clusterStatus } = await import('../engine/monitoring/status.ts');
     const status = await this.withCluster(flags, clusterStatus);
     const borders = Boolean(process.stdout.isTTY);
     this.log(`context ${status.context}: ${status.ready ? 'ready' : 'NOT READY'}`);

@@ -1,13 +1,13 @@
 import { setFlagsFromString } from 'node:v8';
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../baseCommand.ts';
-import type { ScaleWorkers, TopAction } from '../engine/admin/top/actions.ts';
-import type { TopCollector } from '../engine/admin/top/collect.ts';
-import type { TopSnapshot } from '../engine/admin/top/snapshot.ts';
+import { BaseCommand } from '../cli/baseCommand.ts';
 import type { Config } from '../engine/config/config.ts';
 import { FeedctlError } from '../engine/model/errors.ts';
-import { atMost } from '../engine/resilience/within.ts';
-import { topText } from '../ui/top/text.ts';
+import type { ScaleWorkers, TopAction } from '../engine/monitoring/top/actions.ts';
+import type { TopCollector } from '../engine/monitoring/top/collect.ts';
+import type { TopSnapshot } from '../engine/monitoring/top/snapshot.ts';
+import { atMost } from '../engine/util/deadline.ts';
+import { topText } from '../ui/top/printSnapshot.ts';
 
 /** One that is no terminal has no width: as most people's screens. */
 const WIDTH = 120;
@@ -54,7 +54,7 @@ export default class Top extends BaseCommand {
     // It is there for hours, and next to idle: 106 MB with these, and 160 without.
     for (const flag of SMALL) setFlagsFromString(flag);
     const config = await this.loadConfig(flags);
-    const { openTop } = await import('../engine/admin/top/collect.ts');
+    const { openTop } = await import('../engine/monitoring/top/collect.ts');
     const collector = await openTop(config, { complete: !live });
     try {
       if (live) {
@@ -114,17 +114,19 @@ export default class Top extends BaseCommand {
     action: TopAction,
     options: { scale: ScaleWorkers | undefined; signal: AbortSignal },
   ): Promise<string> {
-    const { performAction } = await import('../engine/admin/top/actions.ts');
+    const { performAction } = await import('../engine/monitoring/top/actions.ts');
     return this.withOpenCluster(config, (cluster) => performAction(cluster, action, options));
   }
 }
 
 /** Workers are scaled where the context or the environment says where they run in Kubernetes, or this runs in a pod. */
 async function scalerOf({ kubeContext, namespace }: Config): Promise<ScaleWorkers | undefined> {
-  const { DEFAULT_NAMESPACE, namespaceOfPod, openKubernetes } = await import('../engine/kube/client.ts');
+  const { DEFAULT_NAMESPACE, namespaceOfPod, openKubernetes } = await import(
+    '../engine/kubernetes/client.ts'
+  );
   if (!(kubeContext ?? namespace ?? (await namespaceOfPod()))) return undefined;
   return async (replicas, signal) => {
-    const { planScale, scale } = await import('../engine/kube/workers.ts');
+    const { planScale, scale } = await import('../engine/kubernetes/scale.ts');
     const kubernetes = await openKubernetes({ kubeContext, namespace, signal });
     try {
       const request = { to: 'replicas', replicas } as const;

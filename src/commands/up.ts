@@ -1,8 +1,8 @@
-import { aborted, BaseCommand } from '../baseCommand.ts';
+import { aborted, BaseCommand } from '../cli/baseCommand.ts';
+import { gatewayFlags, gatewayOptions } from '../cli/flags/gateway.ts';
+import { telemetryFlags } from '../cli/flags/telemetry.ts';
+import type { EmbeddedCluster } from '../engine/cluster/roles.ts';
 import { FeedctlError } from '../engine/model/errors.ts';
-import type { EmbeddedCluster } from '../engine/roles.ts';
-import { gatewayFlags, gatewayOptions } from '../gatewayFlags.ts';
-import { telemetryFlags } from '../telemetryFlags.ts';
 
 export default class Up extends BaseCommand {
   static override summary = 'Run a whole cluster in one process: database, queue, worker, gateway';
@@ -25,7 +25,7 @@ export default class Up extends BaseCommand {
         ],
       });
     }
-    const { startEmbeddedCluster } = await import('../engine/roles.ts');
+    const { startEmbeddedCluster } = await import('../engine/cluster/roles.ts');
     const { openTelemetry } = await import('../engine/telemetry/telemetry.ts');
     const { signal } = this;
     const { version } = this.config;

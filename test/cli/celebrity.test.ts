@@ -1,6 +1,6 @@
 import { expect, onTestFinished, test } from 'vitest';
-import type { AppliedEvaluation } from '../../src/engine/admin/applyEvaluation.ts';
-import type { Evaluation } from '../../src/engine/admin/evaluateCelebrities.ts';
+import type { AppliedEvaluation } from '../../src/engine/celebrities/apply.ts';
+import type { Evaluation } from '../../src/engine/celebrities/evaluate.ts';
 import { NOTHING_WRONG, type Outcome, start, waitUntil } from '../support/cli.ts';
 import { file } from '../support/files.ts';
 import {

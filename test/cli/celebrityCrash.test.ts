@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import type { CelebrityResult } from '../../src/engine/admin/celebrity.ts';
+import type { CelebrityResult } from '../../src/engine/celebrities/change.ts';
 import { NOTHING_WRONG, start, waitUntil } from '../support/cli.ts';
 import { file } from '../support/files.ts';
 import {

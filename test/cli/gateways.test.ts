@@ -2,7 +2,7 @@ import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest';
 import { follow, unfollow } from '../../src/engine/social/follows.ts';
 import { createPost } from '../../src/engine/social/posts.ts';
-import { inParallel } from '../../src/engine/store/parallel.ts';
+import { inParallel } from '../../src/engine/util/parallel.ts';
 import { Random } from '../properties/random.ts';
 import { feedctl, json, start, waitUntil } from '../support/cli.ts';
 import { type TestCluster, testCluster } from '../support/cluster.ts';

@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { parse } from 'yaml';
-import type { Kubernetes } from '../../src/engine/kube/client.ts';
-import type { KubeObject } from '../../src/engine/kube/object.ts';
-import type { Plan } from '../../src/engine/kube/plan.ts';
-import type { KubeStatus } from '../../src/engine/kube/status.ts';
+import type { Kubernetes } from '../../src/engine/kubernetes/client.ts';
+import type { KubeObject } from '../../src/engine/kubernetes/object.ts';
+import type { Plan } from '../../src/engine/kubernetes/plan.ts';
+import type { KubeStatus } from '../../src/engine/kubernetes/status.ts';
 import { feedctl, json, type Outcome, start, temporaryDirectory, waitUntil } from '../support/cli.ts';
 import {
   customResources,

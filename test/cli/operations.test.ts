@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
-import type { OperationRow } from '../../src/engine/store/operationRows.ts';
+import type { OperationRow } from '../../src/engine/operations/table.ts';
 import {
   DEMO_ACTIVITY,
   DEMO_GRAPH,

@@ -5,11 +5,11 @@ import type { Bus } from '../../src/engine/bus/bus.ts';
 import { openLocalBus } from '../../src/engine/bus/local/bus.ts';
 import { RabbitBus } from '../../src/engine/bus/rabbitmq/bus.ts';
 import { notifiedChanges } from '../../src/engine/cache/invalidation.ts';
+import { Database } from '../../src/engine/database/database.ts';
+import { relationHandlers } from '../../src/engine/fanout/followHandlers.ts';
 import { startPlanner } from '../../src/engine/fanout/planner.ts';
-import { relationHandlers } from '../../src/engine/fanout/relations.ts';
 import { silentNotifier } from '../../src/engine/live/notifier.ts';
 import { encodeEvents } from '../../src/engine/model/messages.ts';
-import { Database } from '../../src/engine/store/database.ts';
 import { silentLog } from '../../src/engine/telemetry/log.ts';
 import { freshVhost } from '../support/broker.ts';
 import {

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { readManifests } from '../../src/engine/kube/manifests.ts';
+import { readManifests } from '../../src/engine/kubernetes/manifests.ts';
 import { json, type Outcome, type Running, start, waitUntil } from '../support/cli.ts';
 import { openProxy } from '../support/proxy.ts';
 import { freePorts } from '../support/servers.ts';

@@ -2,9 +2,9 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { readFeed } from '../../src/engine/feed/read.ts';
-import { Database } from '../../src/engine/store/database.ts';
-import { listOperations, type OperationRow } from '../../src/engine/store/operationRows.ts';
+import { Database } from '../../src/engine/database/database.ts';
+import { readFeed } from '../../src/engine/feed/read/read.ts';
+import { listOperations, type OperationRow } from '../../src/engine/operations/table.ts';
 import {
   feedctl,
   json,

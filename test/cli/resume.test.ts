@@ -1,7 +1,7 @@
 import { expect, onTestFinished, test } from 'vitest';
-import { verify } from '../../src/engine/feed/verify.ts';
-import { Database } from '../../src/engine/store/database.ts';
-import { listOperations } from '../../src/engine/store/operationRows.ts';
+import { Database } from '../../src/engine/database/database.ts';
+import { verify } from '../../src/engine/feed/verify/verify.ts';
+import { listOperations } from '../../src/engine/operations/table.ts';
 import { NOTHING_WRONG, start, waitUntil } from '../support/cli.ts';
 import { file } from '../support/files.ts';
 import { FOUNDATIONS, spawnedCluster } from '../support/spawnedCluster.ts';

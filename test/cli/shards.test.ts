@@ -1,12 +1,12 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import type { RebalancePlan, RebalanceResult } from '../../src/engine/admin/rebalance.ts';
-import { replay } from '../../src/engine/admin/replay.ts';
-import { seedGraph } from '../../src/engine/admin/seed.ts';
-import type { NodeShards, ShardList, ShardStatus } from '../../src/engine/admin/shards.ts';
-import { verify } from '../../src/engine/feed/verify.ts';
-import { readActiveMoves } from '../../src/engine/store/shards.ts';
+import { verify } from '../../src/engine/feed/verify/verify.ts';
+import { replay } from '../../src/engine/imports/activity.ts';
+import { seedGraph } from '../../src/engine/imports/followGraph.ts';
+import type { NodeShards, ShardList, ShardStatus } from '../../src/engine/shards/list.ts';
+import type { RebalancePlan, RebalanceResult } from '../../src/engine/shards/rebalance.ts';
+import { readActiveMoves } from '../../src/engine/shards/sql.ts';
 import { canStartCitusNodes, startCitusNode } from '../support/citus.ts';
 import {
   DEMO_GRAPH,

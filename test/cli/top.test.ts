@@ -1,8 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import type { ClusterStatus } from '../../src/engine/admin/status.ts';
-import type { TopSnapshot } from '../../src/engine/admin/top/snapshot.ts';
+import type { ClusterStatus } from '../../src/engine/monitoring/status.ts';
+import type { TopSnapshot } from '../../src/engine/monitoring/top/snapshot.ts';
 import { follow } from '../../src/engine/social/follows.ts';
 import { feedctl, json, temporaryDirectory, testRole } from '../support/cli.ts';
 import { freshDatabase, testCluster } from '../support/cluster.ts';

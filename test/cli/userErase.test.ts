@@ -1,8 +1,8 @@
 import { Redis } from 'ioredis';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { ERASE_STEPS, type EraseResult, tracesOf } from '../../src/engine/admin/eraseUser.ts';
+import { Database } from '../../src/engine/database/database.ts';
+import { ERASE_STEPS, type EraseResult, tracesOf } from '../../src/engine/erasure/eraseUser.ts';
 import { decodeEvents, encodeEvents, packIds } from '../../src/engine/model/messages.ts';
-import { Database } from '../../src/engine/store/database.ts';
 import { NOTHING_WRONG, type Outcome, start, waitUntil } from '../support/cli.ts';
 import { FeedClient } from '../support/feedClient.ts';
 import {

@@ -1,4 +1,4 @@
-import type { Database } from '../../src/engine/store/database.ts';
+import type { Database } from '../../src/engine/database/database.ts';
 import type { Pair } from '../../src/engine/store/follows.ts';
 
 /**

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { FeedCache } from '../../src/engine/cache/cache.ts';
-import { asymmetricPairs, compareFeeds } from '../../src/engine/store/verify.ts';
+import { asymmetricPairs, compareFeeds } from '../../src/engine/feed/verify/postgres.ts';
 import type { Engine } from './engine.ts';
 import type { Lane } from './lane.ts';
 import type { Model } from './model.ts';

@@ -1,8 +1,8 @@
-import { markCelebrity, unmarkCelebrity } from '../../src/engine/admin/celebrity.ts';
-import { relationHandlers } from '../../src/engine/fanout/relations.ts';
-import { readFeed } from '../../src/engine/feed/read.ts';
-import { rebuild } from '../../src/engine/feed/rebuild.ts';
-import { trim } from '../../src/engine/feed/trim.ts';
+import { markCelebrity, unmarkCelebrity } from '../../src/engine/celebrities/change.ts';
+import { relationHandlers } from '../../src/engine/fanout/followHandlers.ts';
+import { readFeed } from '../../src/engine/feed/read/read.ts';
+import { rebuild } from '../../src/engine/feed/rebuild/rebuild.ts';
+import { trim } from '../../src/engine/feed/trim/trim.ts';
 
 /** The parts of the engine that a bug can be planted in. */
 export interface Engine {

@@ -3,9 +3,9 @@ import { onTestFinished } from 'vitest';
 import type { FeedCache } from '../../src/engine/cache/cache.ts';
 import type { FeedChanges } from '../../src/engine/cache/changes.ts';
 import { openMemoryCache } from '../../src/engine/cache/memory/cache.ts';
+import { Database, type Listener } from '../../src/engine/database/database.ts';
 import { openPresence, type Presence, registerGateway } from '../../src/engine/live/presence.ts';
-import { Database, type Listener } from '../../src/engine/store/database.ts';
-import { type IdSource, openIdSource } from '../../src/engine/store/nodes.ts';
+import { type IdSource, openIdSource } from '../../src/engine/store/idLeases.ts';
 import { freshDatabase } from '../support/cluster.ts';
 import { openSteppedRedis } from './steppedRedis.ts';
 

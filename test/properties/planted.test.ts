@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
 import { notifiedChanges } from '../../src/engine/cache/invalidation.ts';
+import type { Database, Store } from '../../src/engine/database/database.ts';
 import { backfillFollowers, removeAuthorItems, setPushState } from '../../src/engine/store/celebrities.ts';
-import type { Database, Store } from '../../src/engine/store/database.ts';
 import { backfillPair } from '../../src/engine/store/feeds.ts';
 import { copyPairState, postsSinceFollow, withPairLock } from '../../src/engine/store/follows.ts';
 import { getUser } from '../../src/engine/store/users.ts';

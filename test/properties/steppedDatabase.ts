@@ -5,7 +5,7 @@ import {
   isDuplicate,
   type Listener,
   type Session,
-} from '../../src/engine/store/database.ts';
+} from '../../src/engine/database/database.ts';
 import { type Actor, Crash } from './scheduler.ts';
 
 /** What a session of a dead process leaves: nothing. */

@@ -1,5 +1,5 @@
 import { openRedisCache } from '../../src/engine/cache/redis/cache.ts';
-import type { Database } from '../../src/engine/store/database.ts';
+import type { Database } from '../../src/engine/database/database.ts';
 import { silentLog } from '../../src/engine/telemetry/log.ts';
 import { currentActor } from './scheduler.ts';
 

@@ -4,9 +4,9 @@ import { chmod, chown, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
-import { Database } from '../../src/engine/store/database.ts';
+import { Database } from '../../src/engine/database/database.ts';
+import { migrate } from '../../src/engine/database/migrate.ts';
 import { ensureEventPartitions } from '../../src/engine/store/events.ts';
-import { migrate } from '../../src/engine/store/migrate.ts';
 import { freePorts, type RunningServer, type ServerKind } from './servers.ts';
 
 /** Few shards: what is tested is that there are several, on more than one node. */

@@ -1,9 +1,9 @@
 import { onTestFinished } from 'vitest';
 import type { FeedCache } from '../../src/engine/cache/cache.ts';
 import { openMemoryCache } from '../../src/engine/cache/memory/cache.ts';
-import { signToken } from '../../src/engine/gateway/auth.ts';
 import { type Gateway, type GatewayOptions, startGateway } from '../../src/engine/gateway/gateway.ts';
-import type { SocketOptions } from '../../src/engine/gateway/sockets.ts';
+import { signToken } from '../../src/engine/gateway/tokens.ts';
+import type { SocketOptions } from '../../src/engine/gateway/websockets.ts';
 import { follow } from '../../src/engine/social/follows.ts';
 import { openMetrics } from '../../src/engine/telemetry/metrics.ts';
 import { type TestCluster, testCluster } from './cluster.ts';

@@ -4,8 +4,8 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseAllDocuments, stringify } from 'yaml';
-import { openKubernetes } from '../../src/engine/kube/client.ts';
-import type { KubeObject } from '../../src/engine/kube/object.ts';
+import { openKubernetes } from '../../src/engine/kubernetes/client.ts';
+import type { KubeObject } from '../../src/engine/kubernetes/object.ts';
 import { freePorts, supervise } from './servers.ts';
 
 const ISSUER = 'https://kubernetes.test';

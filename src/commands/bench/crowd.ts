@@ -1,10 +1,10 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { BenchCrowdResult } from '../../engine/admin/bench/push/crowd.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { rangeFlag } from '../../cli/flags/common.ts';
+import type { BenchCrowdResult } from '../../engine/bench/push/crowd.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
-import { rangeFlag } from '../../flags.ts';
-import { formatCount } from '../../ui/format.ts';
-import { renderTable } from '../../ui/table.ts';
+import { formatCount } from '../../ui/terminal/format.ts';
+import { renderTable } from '../../ui/terminal/table.ts';
 
 const stagesFlag = Flags.custom<number[]>({
   helpValue: '<n,n,…>',
@@ -46,7 +46,7 @@ Without --database-url the database is a temporary embedded one; broker and cach
     const most = Math.max(...flags.stages);
     if (most > flags.users)
       throw new FeedctlError('USAGE', `${most} people cannot be chosen among ${flags.users} users`);
-    const { benchCrowd } = await import('../../engine/admin/bench/push/crowd.ts');
+    const { benchCrowd } = await import('../../engine/bench/push/crowd.ts');
     const { signal } = this;
     const result = await benchCrowd(config, this.config.version, {
       ...flags,

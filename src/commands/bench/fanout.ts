@@ -1,8 +1,8 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { BenchFanoutResult } from '../../engine/admin/bench/fanout.ts';
-import { formatCount } from '../../ui/format.ts';
-import { renderTable } from '../../ui/table.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import type { BenchFanoutResult } from '../../engine/bench/fanout.ts';
+import { formatCount } from '../../ui/terminal/format.ts';
+import { renderTable } from '../../ui/terminal/table.ts';
 
 const MIXES = ['uniform', 'higgs', 'one'] as const;
 
@@ -44,8 +44,8 @@ Without --database-url the database is a temporary embedded one; broker and cach
   async run(): Promise<BenchFanoutResult> {
     const { flags } = await this.parse(BenchFanout);
     const config = await this.loadConfig(flags);
-    const { benchFanout } = await import('../../engine/admin/bench/fanout.ts');
-    const { higgsMix, uniformMix } = await import('../../engine/admin/bench/mixes.ts');
+    const { benchFanout } = await import('../../engine/bench/fanout.ts');
+    const { higgsMix, uniformMix } = await import('../../engine/bench/mixes.ts');
     const one = flags.mix === 'one';
     const mix =
       flags.mix === 'higgs'

@@ -1,8 +1,8 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { BenchHttpResult } from '../../engine/admin/bench/http/http.ts';
-import { formatCount } from '../../ui/format.ts';
-import { renderTable } from '../../ui/table.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import type { BenchHttpResult } from '../../engine/bench/http/http.ts';
+import { formatCount } from '../../ui/terminal/format.ts';
+import { renderTable } from '../../ui/terminal/table.ts';
 
 const count = (description: string, value: number, max: number) =>
   Flags.integer({ description, default: value, min: 1, max });
@@ -27,7 +27,7 @@ Without --database-url the database is a temporary embedded one; the cache is th
   async run(): Promise<BenchHttpResult> {
     const { flags } = await this.parse(BenchHttp);
     const config = await this.loadConfig(flags);
-    const { benchHttp } = await import('../../engine/admin/bench/http/http.ts');
+    const { benchHttp } = await import('../../engine/bench/http/http.ts');
     const { signal } = this;
     const result = await benchHttp(config, this.config.version, {
       ...flags,

@@ -1,8 +1,8 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { BenchPushResult } from '../../engine/admin/bench/push/push.ts';
-import { formatCount } from '../../ui/format.ts';
-import { renderTable } from '../../ui/table.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import type { BenchPushResult } from '../../engine/bench/push/push.ts';
+import { formatCount } from '../../ui/terminal/format.ts';
+import { renderTable } from '../../ui/terminal/table.ts';
 
 const count = (description: string, value: number, max: number) =>
   Flags.integer({ description, default: value, min: 1, max });
@@ -33,7 +33,7 @@ Without --database-url the database is a temporary embedded one; broker and cach
   async run(): Promise<BenchPushResult> {
     const { flags } = await this.parse(BenchPush);
     const config = await this.loadConfig(flags);
-    const { benchPush } = await import('../../engine/admin/bench/push/push.ts');
+    const { benchPush } = await import('../../engine/bench/push/push.ts');
     const { signal } = this;
     const result = await benchPush(config, this.config.version, {
       ...flags,

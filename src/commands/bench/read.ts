@@ -1,8 +1,8 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { BenchReadResult } from '../../engine/admin/bench/read.ts';
-import { formatCount } from '../../ui/format.ts';
-import { renderTable } from '../../ui/table.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import type { BenchReadResult } from '../../engine/bench/read.ts';
+import { formatCount } from '../../ui/terminal/format.ts';
+import { renderTable } from '../../ui/terminal/table.ts';
 
 const count = (description: string, value: number, max = 1_000_000) =>
   Flags.integer({ description, default: value, min: 1, max });
@@ -30,7 +30,7 @@ Without --database-url the database is a temporary embedded one; the cache is th
   async run(): Promise<BenchReadResult> {
     const { flags } = await this.parse(BenchRead);
     const config = await this.loadConfig(flags);
-    const { benchRead } = await import('../../engine/admin/bench/read.ts');
+    const { benchRead } = await import('../../engine/bench/read.ts');
     const { signal } = this;
     const result = await benchRead(config, this.config.version, {
       ...flags,

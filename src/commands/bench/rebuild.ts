@@ -1,7 +1,7 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { BenchRebuildResult } from '../../engine/admin/bench/rebuild.ts';
-import { formatCount } from '../../ui/format.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import type { BenchRebuildResult } from '../../engine/bench/rebuild.ts';
+import { formatCount } from '../../ui/terminal/format.ts';
 
 export default class BenchRebuild extends BaseCommand {
   static override summary = 'Measure `feed rebuild --all` against one plain insert of the same rows';
@@ -29,7 +29,7 @@ Without --database-url the database is a temporary embedded one. With it, that c
   async run(): Promise<BenchRebuildResult> {
     const { flags } = await this.parse(BenchRebuild);
     const config = await this.loadConfig(flags);
-    const { benchRebuild } = await import('../../engine/admin/bench/rebuild.ts');
+    const { benchRebuild } = await import('../../engine/bench/rebuild.ts');
     const { signal } = this;
     const result = await benchRebuild(config, this.config.version, {
       ...flags,

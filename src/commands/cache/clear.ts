@@ -1,6 +1,6 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import { dryRunFlag, oneOfUsers, userArg, yesFlag } from '../../flags.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag, oneOfUsers, userArg, yesFlag } from '../../cli/flags/common.ts';
 
 export default class CacheClear extends BaseCommand {
   static override summary = 'Have feeds read from the database again, everywhere';
@@ -22,7 +22,7 @@ export default class CacheClear extends BaseCommand {
     const userId = oneOfUsers(args.user, { all: flags.all });
     const dryRun = flags['dry-run'];
     const what = userId === undefined ? 'every cached feed' : `the cached feed of user ${userId}`;
-    const { clearCache } = await import('../../engine/admin/cacheAdmin.ts');
+    const { clearCache } = await import('../../engine/gateway/operator/cacheStats.ts');
     const { getUser } = await import('../../engine/store/users.ts');
     await this.withCluster(flags, async (cluster) => {
       if (userId !== undefined) await getUser(cluster.db, userId);

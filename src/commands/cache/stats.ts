@@ -1,6 +1,6 @@
-import { BaseCommand } from '../../baseCommand.ts';
-import type { CacheReport } from '../../engine/admin/cacheAdmin.ts';
-import { renderTable } from '../../ui/table.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import type { CacheReport } from '../../engine/gateway/operator/cacheStats.ts';
+import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class CacheStats extends BaseCommand {
   static override summary = 'Show how the cache of feeds is, and what gateways found in it';
@@ -10,7 +10,7 @@ export default class CacheStats extends BaseCommand {
 
   async run(): Promise<CacheReport> {
     const { flags } = await this.parse(CacheStats);
-    const { cacheStats } = await import('../../engine/admin/cacheAdmin.ts');
+    const { cacheStats } = await import('../../engine/gateway/operator/cacheStats.ts');
     const report = await this.withCluster(flags, ({ db, sharedCache }) => cacheStats(db, sharedCache));
     const rate = report.hitRate === null ? 'nobody has asked' : `${(100 * report.hitRate).toFixed(1)}% held`;
     this.log(`${report.kind}: ${report.ready ? '' : 'AWAY, '}${report.detail}; ${rate}`);

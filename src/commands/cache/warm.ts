@@ -1,10 +1,10 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { Readers, WarmResult } from '../../engine/admin/cacheWarm.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag } from '../../cli/flags/common.ts';
+import type { Readers, WarmResult } from '../../engine/gateway/operator/warmCache.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
 import { parseId } from '../../engine/model/ids.ts';
-import { dryRunFlag } from '../../flags.ts';
-import { formatCount, formatDuration } from '../../ui/format.ts';
+import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
 
 export default class CacheWarm extends BaseCommand {
   static override summary = 'Load feeds into Redis before their readers ask, after a flush for instance';
@@ -32,7 +32,7 @@ export default class CacheWarm extends BaseCommand {
   async run(): Promise<WarmResult> {
     const { argv, flags } = await this.parse(CacheWarm);
     const readers = readersOf(argv as string[], flags);
-    const { warmCache } = await import('../../engine/admin/cacheWarm.ts');
+    const { warmCache } = await import('../../engine/gateway/operator/warmCache.ts');
     const progress = this.progress('warming');
     const { signal } = this;
     const result = await this.withCluster(flags, (cluster) =>

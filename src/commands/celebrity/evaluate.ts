@@ -1,10 +1,10 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import { celebrityRuleFlags, chosenCelebrityRule } from '../../celebrityFlags.ts';
-import type { AppliedEvaluation } from '../../engine/admin/applyEvaluation.ts';
-import type { Evaluation } from '../../engine/admin/evaluateCelebrities.ts';
-import { renderEvaluation } from '../../ui/evaluation.ts';
-import { formatCount } from '../../ui/format.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { celebrityRuleFlags, chosenCelebrityRule } from '../../cli/flags/celebrity.ts';
+import type { AppliedEvaluation } from '../../engine/celebrities/apply.ts';
+import type { Evaluation } from '../../engine/celebrities/evaluate.ts';
+import { renderEvaluation } from '../../ui/tables/celebrities.ts';
+import { formatCount } from '../../ui/terminal/format.ts';
 
 type EvaluateResult = Evaluation & { readonly applied: AppliedEvaluation | null };
 
@@ -31,9 +31,9 @@ export default class CelebrityEvaluate extends BaseCommand {
 
   async run(): Promise<EvaluateResult> {
     const { flags } = await this.parse(CelebrityEvaluate);
-    const { evaluateCelebrities } = await import('../../engine/admin/evaluateCelebrities.ts');
-    const { applyEvaluation } = await import('../../engine/admin/applyEvaluation.ts');
-    const { readCelebrityPolicy } = await import('../../engine/store/celebrityPolicy.ts');
+    const { evaluateCelebrities } = await import('../../engine/celebrities/evaluate.ts');
+    const { applyEvaluation } = await import('../../engine/celebrities/apply.ts');
+    const { readCelebrityPolicy } = await import('../../engine/celebrities/policy.ts');
     const progress = this.progress('authors');
     const { signal } = this;
     const result = await this.withCluster(flags, async (cluster): Promise<EvaluateResult> => {

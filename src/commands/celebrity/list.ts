@@ -1,6 +1,6 @@
-import { BaseCommand } from '../../baseCommand.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
 import { type Celebrity, listCelebrities } from '../../engine/store/celebrities.ts';
-import { renderTable } from '../../ui/table.ts';
+import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class CelebrityList extends BaseCommand {
   static override summary = 'List the authors whose posts are merged when a feed is read';

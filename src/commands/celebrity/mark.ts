@@ -1,4 +1,4 @@
-import { CelebrityChange } from '../../celebrityChange.ts';
+import { CelebrityChange } from '../../cli/celebrityCommand.ts';
 
 export default class CelebrityMark extends CelebrityChange {
   static override summary = 'Merge an author’s posts when feeds are read, instead of fanning them out';

@@ -1,10 +1,10 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import { celebrityRuleFlags, chosenCelebrityRule } from '../../celebrityFlags.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { celebrityRuleFlags, chosenCelebrityRule } from '../../cli/flags/celebrity.ts';
+import { dryRunFlag, secondsFlag } from '../../cli/flags/common.ts';
+import type { CelebrityPolicy } from '../../engine/celebrities/policy.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
-import type { CelebrityPolicy } from '../../engine/store/celebrityPolicy.ts';
-import { dryRunFlag, secondsFlag } from '../../flags.ts';
-import { formatDuration } from '../../ui/format.ts';
+import { formatDuration } from '../../ui/terminal/format.ts';
 
 interface PolicyResult extends CelebrityPolicy {
   /** End of the last automatic evaluation; null where there was none. */
@@ -46,7 +46,7 @@ export default class CelebrityPolicyCommand extends BaseCommand {
     if (every !== undefined && every < FEWEST_SECONDS)
       throw new FeedctlError('USAGE', `--every is at least ${FEWEST_SECONDS} seconds`);
     const { changeCelebrityPolicy, lastEvaluation, readCelebrityPolicy } = await import(
-      '../../engine/store/celebrityPolicy.ts'
+      '../../engine/celebrities/policy.ts'
     );
     const result = await this.withCluster(flags, async ({ db }): Promise<PolicyResult> => {
       const before = await readCelebrityPolicy(db);

@@ -1,4 +1,4 @@
-import { CelebrityChange } from '../../celebrityChange.ts';
+import { CelebrityChange } from '../../cli/celebrityCommand.ts';
 
 export default class CelebrityUnmark extends CelebrityChange {
   static override summary = 'Fan an author’s posts out again';

@@ -1,6 +1,6 @@
-import { BaseCommand } from '../../baseCommand.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag, userArg } from '../../cli/flags/common.ts';
 import { pinPushState } from '../../engine/store/celebrities.ts';
-import { dryRunFlag, userArg } from '../../flags.ts';
 
 export default class CelebrityUnpin extends BaseCommand {
   static override summary = 'Leave an author who was marked or unmarked by hand to evaluations again';

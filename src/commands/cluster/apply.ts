@@ -1,12 +1,12 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { Leftover } from '../../engine/kube/leftovers.ts';
-import type { PlannedObject } from '../../engine/kube/plan.ts';
-import type { Rollout } from '../../engine/kube/rollout.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
+import { manifestFlags, timeoutFlag, waitFlag } from '../../cli/flags/kubernetes.ts';
+import type { PlannedObject } from '../../engine/kubernetes/plan.ts';
+import type { Leftover } from '../../engine/kubernetes/prune.ts';
+import type { Rollout } from '../../engine/kubernetes/rollout.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
-import { dryRunFlag, yesFlag } from '../../flags.ts';
-import { manifestFlags, timeoutFlag, waitFlag } from '../../kubeFlags.ts';
-import { planLines, rolloutLine } from '../../ui/kube.ts';
+import { planLines, rolloutLine } from '../../ui/tables/kubernetes.ts';
 import { manifestsArg } from './plan.ts';
 
 interface ApplyResult {
@@ -54,9 +54,9 @@ export default class ClusterApply extends BaseCommand {
 
   async run(): Promise<ApplyResult> {
     const { args, flags } = await this.parse(ClusterApply);
-    const { applyPlan, readPlan } = await import('../../engine/kube/apply.ts');
-    const { areWhole } = await import('../../engine/kube/leftovers.ts');
-    const { refusalOf } = await import('../../engine/kube/plan.ts');
+    const { applyPlan, readPlan } = await import('../../engine/kubernetes/apply.ts');
+    const { areWhole } = await import('../../engine/kubernetes/prune.ts');
+    const { refusalOf } = await import('../../engine/kubernetes/plan.ts');
     const startedAt = performance.now();
     return this.withKubernetes(flags, async (kubernetes, config) => {
       const { 'dry-run': dryRun, 'force-conflicts': forceConflicts, image, wait, prune } = flags;

@@ -1,8 +1,8 @@
 import { Args } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { Plan } from '../../engine/kube/plan.ts';
-import { manifestFlags } from '../../kubeFlags.ts';
-import { planLines } from '../../ui/kube.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { manifestFlags } from '../../cli/flags/kubernetes.ts';
+import type { Plan } from '../../engine/kubernetes/plan.ts';
+import { planLines } from '../../ui/tables/kubernetes.ts';
 
 export const manifestsArg = Args.string({
   description: 'overlay that comes with feedctl (dev, prod), a directory with a kustomization, or a file',
@@ -22,7 +22,7 @@ export default class ClusterPlan extends BaseCommand {
 
   async run(): Promise<Plan> {
     const { args, flags } = await this.parse(ClusterPlan);
-    const { readPlan } = await import('../../engine/kube/apply.ts');
+    const { readPlan } = await import('../../engine/kubernetes/apply.ts');
     const { plan } = await this.withKubernetes(flags, (kubernetes, { namespace }) =>
       readPlan(kubernetes, args.manifests, {
         namespace,

@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { KubeStatus } from '../../engine/kube/status.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { errorJson } from '../../cli/errors.ts';
+import { kubeFlags } from '../../cli/flags/kubernetes.ts';
+import type { KubeStatus } from '../../engine/kubernetes/status.ts';
 import { isFeedctlError } from '../../engine/model/errors.ts';
-import { errorJson } from '../../errorOutput.ts';
-import { kubeFlags } from '../../kubeFlags.ts';
-import { statusText } from '../../ui/kube.ts';
-import { openRepaint } from '../../ui/repaint.ts';
+import { statusText } from '../../ui/tables/kubernetes.ts';
+import { openRepaint } from '../../ui/terminal/repaint.ts';
 
 export default class ClusterStatus extends BaseCommand {
   static override summary = 'Show how the cluster is in Kubernetes: rollouts, pods, autoscalers, warnings';
@@ -29,8 +29,8 @@ export default class ClusterStatus extends BaseCommand {
 
   async run(): Promise<KubeStatus | undefined> {
     const { flags } = await this.parse(ClusterStatus);
-    const { DEFAULT_NAMESPACE } = await import('../../engine/kube/client.ts');
-    const { kubeStatus } = await import('../../engine/kube/status.ts');
+    const { DEFAULT_NAMESPACE } = await import('../../engine/kubernetes/client.ts');
+    const { kubeStatus } = await import('../../engine/kubernetes/status.ts');
     const options = { borders: Boolean(process.stdout.isTTY) };
     return this.withKubernetes(flags, async (kubernetes) => {
       const namespace = kubernetes.namespace ?? DEFAULT_NAMESPACE;

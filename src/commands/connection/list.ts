@@ -1,9 +1,9 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { ConnectionList as Listed } from '../../engine/admin/connections.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import type { ConnectionList as Listed } from '../../engine/gateway/operator/connections.ts';
 import { parseId } from '../../engine/model/ids.ts';
-import { formatCount } from '../../ui/format.ts';
-import { renderTable } from '../../ui/table.ts';
+import { formatCount } from '../../ui/terminal/format.ts';
+import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class ConnectionList extends BaseCommand {
   static override summary = 'List open WebSockets: whose, where, since when, and what waits for them';
@@ -26,7 +26,7 @@ export default class ConnectionList extends BaseCommand {
   async run(): Promise<Listed> {
     const { flags } = await this.parse(ConnectionList);
     const userId = flags.user === undefined ? undefined : parseId(flags.user, 'user');
-    const { listConnections } = await import('../../engine/admin/connections.ts');
+    const { listConnections } = await import('../../engine/gateway/operator/connections.ts');
     const query = { limit: flags.limit, ...(userId !== undefined && { userId }) };
     const result = await this.withCluster(flags, ({ db }) => listConnections(db, query));
     const rows = result.connections.map((one) => [

@@ -1,10 +1,10 @@
 import { resolve } from 'node:path';
 import { Args, Flags } from '@oclif/core';
-import { BaseCommand, settingsOf } from '../../baseCommand.ts';
-import type { ShownContext } from '../../contextView.ts';
+import { BaseCommand, settingsOf } from '../../cli/baseCommand.ts';
+import { dryRunFlag } from '../../cli/flags/common.ts';
+import { kubeFlags } from '../../cli/flags/kubernetes.ts';
 import type { Context } from '../../engine/config/contexts.ts';
-import { dryRunFlag } from '../../flags.ts';
-import { kubeFlags } from '../../kubeFlags.ts';
+import type { ShownContext } from '../../ui/tables/contexts.ts';
 
 const sourceFlags = (of: string, url: string) => ({
   [`${of}-env`]: Flags.string({
@@ -47,7 +47,7 @@ export default class ContextAdd extends BaseCommand {
     const { context: _, ...settings } = settingsOf(flags);
     const { checkSettings, refuseSecrets } = await import('../../engine/config/config.ts');
     const { addContext } = await import('../../engine/config/contexts.ts');
-    const { shownContext } = await import('../../contextView.ts');
+    const { shownContext } = await import('../../ui/tables/contexts.ts');
     refuseSecrets(settings);
     if (settings.dataDir) settings.dataDir = resolve(settings.dataDir);
     checkSettings(settings);

@@ -1,6 +1,6 @@
-import { BaseCommand } from '../../baseCommand.ts';
-import type { ShownContext } from '../../contextView.ts';
-import { renderTable } from '../../ui/table.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import type { ShownContext } from '../../ui/tables/contexts.ts';
+import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class ContextList extends BaseCommand {
   static override summary = 'List the clusters that have a name';
@@ -10,7 +10,7 @@ export default class ContextList extends BaseCommand {
   async run(): Promise<{ contexts: ShownContext[] }> {
     await this.parse(ContextList);
     const { listContexts } = await import('../../engine/config/contexts.ts');
-    const { settingText, shownContext } = await import('../../contextView.ts');
+    const { settingText, shownContext } = await import('../../ui/tables/contexts.ts');
     const contexts = (await listContexts(process.env)).map(shownContext);
     this.log(
       renderTable(

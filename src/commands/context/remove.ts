@@ -1,6 +1,6 @@
 import { Args } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import { dryRunFlag, yesFlag } from '../../flags.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
 
 export default class ContextRemove extends BaseCommand {
   static override summary = 'Forget a context; the cluster itself is left as it is';
@@ -16,7 +16,7 @@ export default class ContextRemove extends BaseCommand {
     const { name } = args;
     const dryRun = flags['dry-run'];
     const { readContext, removeContext } = await import('../../engine/config/contexts.ts');
-    const { shownContext } = await import('../../contextView.ts');
+    const { shownContext } = await import('../../ui/tables/contexts.ts');
     const { context } = await readContext(process.env, name);
     await removeContext(process.env, name, { dryRun: true });
     if (!dryRun) {

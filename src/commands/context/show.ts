@@ -1,7 +1,7 @@
 import { Args } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { ShownContext } from '../../contextView.ts';
-import { renderTable } from '../../ui/table.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import type { ShownContext } from '../../ui/tables/contexts.ts';
+import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class ContextShow extends BaseCommand {
   static override summary = 'Show the settings of a context, without its passwords';
@@ -11,7 +11,7 @@ export default class ContextShow extends BaseCommand {
   async run(): Promise<ShownContext> {
     const { args, flags } = await this.parse(ContextShow);
     const { listContexts, readContext } = await import('../../engine/config/contexts.ts');
-    const { settingText, shownContext } = await import('../../contextView.ts');
+    const { settingText, shownContext } = await import('../../ui/tables/contexts.ts');
     const { name, context } = await readContext(process.env, args.name ?? flags.context);
     const current = (await listContexts(process.env)).some((one) => one.current && one.name === name);
     const shown = shownContext({ name, context, current });

@@ -1,6 +1,6 @@
 import { Args } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import { dryRunFlag } from '../../flags.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag } from '../../cli/flags/common.ts';
 
 export default class ContextUse extends BaseCommand {
   static override summary = 'Work on this cluster from now on';

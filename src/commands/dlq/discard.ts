@@ -1,9 +1,9 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import { chosenDeadLetters, deadLetterArg, deadLetterFlags } from '../../deadLetterFlags.ts';
-import type { SettledLetters } from '../../engine/admin/deadLetters.ts';
-import { dryRunFlag, yesFlag } from '../../flags.ts';
-import { formatCount } from '../../ui/format.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
+import { chosenDeadLetters, deadLetterArg, deadLetterFlags } from '../../cli/flags/deadLetters.ts';
+import type { SettledLetters } from '../../engine/queues/deadLetters.ts';
+import { formatCount } from '../../ui/terminal/format.ts';
 
 export default class DlqDiscard extends BaseCommand {
   static override summary = 'Throw dead letters away';
@@ -24,7 +24,7 @@ export default class DlqDiscard extends BaseCommand {
   async run(): Promise<SettledLetters> {
     const { args, flags } = await this.parse(DlqDiscard);
     const filter = chosenDeadLetters(args.id, flags);
-    const { discardDeadLetters } = await import('../../engine/admin/deadLetters.ts');
+    const { discardDeadLetters } = await import('../../engine/queues/deadLetters.ts');
     const { signal } = this;
     const result = await this.withCluster(flags, async (cluster) => {
       const plan = await discardDeadLetters(cluster, filter, { signal, dryRun: true });

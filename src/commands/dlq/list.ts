@@ -1,9 +1,9 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import { deadLetterFilter, deadLetterFlags } from '../../deadLetterFlags.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { deadLetterFilter, deadLetterFlags } from '../../cli/flags/deadLetters.ts';
 import type { DeadLetter } from '../../engine/store/deadLetters.ts';
-import { formatCount, oneLine } from '../../ui/format.ts';
-import { renderTable } from '../../ui/table.ts';
+import { formatCount, oneLine } from '../../ui/terminal/format.ts';
+import { renderTable } from '../../ui/terminal/table.ts';
 
 const REASON_WIDTH = 80;
 
@@ -22,7 +22,7 @@ export default class DlqList extends BaseCommand {
 
   async run(): Promise<{ total: number; letters: DeadLetter[] }> {
     const { flags } = await this.parse(DlqList);
-    const { listDeadLetters } = await import('../../engine/admin/deadLetters.ts');
+    const { listDeadLetters } = await import('../../engine/queues/deadLetters.ts');
     const result = await this.withCluster(flags, (cluster) =>
       listDeadLetters(cluster, deadLetterFilter(flags), flags.limit),
     );

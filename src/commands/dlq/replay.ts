@@ -1,9 +1,9 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import { chosenDeadLetters, deadLetterArg, deadLetterFlags } from '../../deadLetterFlags.ts';
-import type { SettledLetters } from '../../engine/admin/deadLetters.ts';
-import { dryRunFlag } from '../../flags.ts';
-import { formatCount } from '../../ui/format.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag } from '../../cli/flags/common.ts';
+import { chosenDeadLetters, deadLetterArg, deadLetterFlags } from '../../cli/flags/deadLetters.ts';
+import type { SettledLetters } from '../../engine/queues/deadLetters.ts';
+import { formatCount } from '../../ui/terminal/format.ts';
 
 export default class DlqReplay extends BaseCommand {
   static override summary = 'Give dead letters back to their queues';
@@ -24,7 +24,7 @@ export default class DlqReplay extends BaseCommand {
   async run(): Promise<SettledLetters> {
     const { args, flags } = await this.parse(DlqReplay);
     const filter = chosenDeadLetters(args.id, flags);
-    const { replayDeadLetters } = await import('../../engine/admin/deadLetters.ts');
+    const { replayDeadLetters } = await import('../../engine/queues/deadLetters.ts');
     const progress = this.progress('replaying');
     const { signal } = this;
     const result = await this.withCluster(flags, (cluster) =>

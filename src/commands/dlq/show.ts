@@ -1,9 +1,9 @@
 import { Args } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { showDeadLetter } from '../../engine/admin/deadLetters.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
 import { parseId } from '../../engine/model/ids.ts';
-import { oneLine } from '../../ui/format.ts';
-import { describeContent } from '../../ui/messages.ts';
+import type { showDeadLetter } from '../../engine/queues/deadLetters.ts';
+import { describeContent } from '../../ui/tables/messages.ts';
+import { oneLine } from '../../ui/terminal/format.ts';
 
 type Shown = Awaited<ReturnType<typeof showDeadLetter>>;
 
@@ -15,7 +15,7 @@ export default class DlqShow extends BaseCommand {
   async run(): Promise<Shown> {
     const { args, flags } = await this.parse(DlqShow);
     const id = parseId(String(args.id), 'dead letter');
-    const { showDeadLetter } = await import('../../engine/admin/deadLetters.ts');
+    const { showDeadLetter } = await import('../../engine/queues/deadLetters.ts');
     const letter = await this.withCluster(flags, (cluster) => showDeadLetter(cluster, id));
     this.log(`dead letter ${letter.id} of ${letter.queue}, ${letter.bytes} bytes`);
     this.log(`put aside ${letter.diedAt.toISOString()} after ${letter.attempts} failed attempt(s)`);

@@ -1,11 +1,11 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { Redispatched } from '../../engine/admin/redispatch.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag, timeFlag } from '../../cli/flags/common.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
 import { EVENT_TYPES } from '../../engine/model/event.ts';
 import { firstIdAt, MAX_ID, parseId } from '../../engine/model/ids.ts';
-import { dryRunFlag, timeFlag } from '../../flags.ts';
-import { formatCount, formatDuration } from '../../ui/format.ts';
+import type { Redispatched } from '../../engine/queues/redispatch.ts';
+import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
 
 export default class EventsRedispatch extends BaseCommand {
   static override summary =
@@ -52,7 +52,7 @@ export default class EventsRedispatch extends BaseCommand {
       .filter((token) => token.type === 'flag' && RANGE_FLAGS.has(token.flag))
       .map((token) => `${(token as { flag: string }).flag}=${token.input}`)
       .sort();
-    const { redispatch } = await import('../../engine/admin/redispatch.ts');
+    const { redispatch } = await import('../../engine/queues/redispatch.ts');
     const progress = this.progress('dispatching');
     const { signal, onResume } = this;
     const result = await this.withCluster(flags, (cluster) =>

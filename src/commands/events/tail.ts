@@ -1,9 +1,9 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { ListedEvent, OperationEvent } from '../../engine/admin/eventsTail.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
 import { EVENT_TYPES } from '../../engine/model/event.ts';
 import { parseId } from '../../engine/model/ids.ts';
-import { oneLine } from '../../ui/format.ts';
+import type { ListedEvent, OperationEvent } from '../../engine/monitoring/events.ts';
+import { oneLine } from '../../ui/terminal/format.ts';
 
 export default class EventsTail extends BaseCommand {
   static override summary = 'Show the last events, and with --follow those that come';
@@ -29,7 +29,7 @@ export default class EventsTail extends BaseCommand {
   async run(): Promise<{ events: ListedEvent[]; operations: OperationEvent[] } | undefined> {
     const { flags } = await this.parse(EventsTail);
     const userId = flags.user === undefined ? undefined : parseId(flags.user, 'user');
-    const { tailEvents } = await import('../../engine/admin/eventsTail.ts');
+    const { tailEvents } = await import('../../engine/monitoring/events.ts');
     const query = {
       limit: flags.limit,
       follow: flags.follow,

@@ -1,10 +1,10 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { Paused } from '../../engine/admin/lanes.ts';
-import { dryRunFlag } from '../../flags.ts';
-import { laneFlag, lanesOf, reasonFlag } from '../../laneFlags.ts';
-import { formatCount } from '../../ui/format.ts';
-import { laneNotes } from '../../ui/lanes.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag } from '../../cli/flags/common.ts';
+import { laneFlag, lanesOf, reasonFlag } from '../../cli/flags/lanes.ts';
+import type { Paused } from '../../engine/fanout/laneControl.ts';
+import { laneNotes } from '../../ui/tables/lanes.ts';
+import { formatCount } from '../../ui/terminal/format.ts';
 
 export default class FanoutPause extends BaseCommand {
   static override summary = 'Have all workers stop taking posts of a lane to feeds, until it is resumed';
@@ -27,7 +27,7 @@ export default class FanoutPause extends BaseCommand {
 
   async run(): Promise<Paused> {
     const { flags } = await this.parse(FanoutPause);
-    const { pauseFanout } = await import('../../engine/admin/lanes.ts');
+    const { pauseFanout } = await import('../../engine/fanout/laneControl.ts');
     const { signal } = this;
     const dryRun = flags['dry-run'];
     const lanes = lanesOf(flags.lane);

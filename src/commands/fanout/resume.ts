@@ -1,8 +1,8 @@
-import { BaseCommand } from '../../baseCommand.ts';
-import type { LaneChange } from '../../engine/admin/lanes.ts';
-import { dryRunFlag } from '../../flags.ts';
-import { laneFlag, lanesOf } from '../../laneFlags.ts';
-import { laneNotes } from '../../ui/lanes.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag } from '../../cli/flags/common.ts';
+import { laneFlag, lanesOf } from '../../cli/flags/lanes.ts';
+import type { LaneChange } from '../../engine/fanout/laneControl.ts';
+import { laneNotes } from '../../ui/tables/lanes.ts';
 
 export default class FanoutResume extends BaseCommand {
   static override summary = 'Let a lane that was paused go on';
@@ -16,7 +16,7 @@ export default class FanoutResume extends BaseCommand {
 
   async run(): Promise<LaneChange> {
     const { flags } = await this.parse(FanoutResume);
-    const { resumeFanout } = await import('../../engine/admin/lanes.ts');
+    const { resumeFanout } = await import('../../engine/fanout/laneControl.ts');
     const dryRun = flags['dry-run'];
     const result = await this.withCluster(flags, ({ db }) =>
       resumeFanout(db, lanesOf(flags.lane), { dryRun }),

@@ -1,11 +1,11 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { LaneChange } from '../../engine/admin/lanes.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag } from '../../cli/flags/common.ts';
+import { laneFlag, lanesOf, reasonFlag } from '../../cli/flags/lanes.ts';
+import type { LaneChange } from '../../engine/fanout/laneControl.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
-import { dryRunFlag } from '../../flags.ts';
-import { laneFlag, lanesOf, reasonFlag } from '../../laneFlags.ts';
-import { formatCount } from '../../ui/format.ts';
-import { laneNotes } from '../../ui/lanes.ts';
+import { laneNotes } from '../../ui/tables/lanes.ts';
+import { formatCount } from '../../ui/terminal/format.ts';
 
 /** Below it what a worker has in hand would not be answered within half an hour, when RabbitMQ takes it away. */
 const LEAST = 1_000;
@@ -42,7 +42,7 @@ export default class FanoutThrottle extends BaseCommand {
 
   async run(): Promise<LaneChange> {
     const { flags } = await this.parse(FanoutThrottle);
-    const { throttleFanout } = await import('../../engine/admin/lanes.ts');
+    const { throttleFanout } = await import('../../engine/fanout/laneControl.ts');
     const dryRun = flags['dry-run'];
     const rate = flags.rate === 'none' ? null : flags.rate;
     const result = await this.withCluster(flags, ({ db }) =>

@@ -1,8 +1,8 @@
-import { BaseCommand } from '../../baseCommand.ts';
-import type { Explanation } from '../../engine/feed/explain.ts';
-import { postArg, userArg } from '../../flags.ts';
-import { formatCount, formatDuration } from '../../ui/format.ts';
-import { renderTable } from '../../ui/table.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { postArg, userArg } from '../../cli/flags/common.ts';
+import type { Explanation } from '../../engine/feed/explain/explain.ts';
+import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
+import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class FeedExplain extends BaseCommand {
   static override summary = 'Say why a post is in a home feed, or is not';
@@ -19,7 +19,7 @@ export default class FeedExplain extends BaseCommand {
 
   async run(): Promise<Explanation> {
     const { args, flags } = await this.parse(FeedExplain);
-    const { explain } = await import('../../engine/feed/explain.ts');
+    const { explain } = await import('../../engine/feed/explain/explain.ts');
     const { signal } = this;
     const result = await this.withCluster(flags, (cluster) =>
       explain(cluster, args.user, args.post, { signal }),

@@ -1,9 +1,9 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { RebuildResult } from '../../engine/feed/rebuild.ts';
-import { dryRunFlag, oneOfUsers, userArg } from '../../flags.ts';
-import { formatCount, formatDuration } from '../../ui/format.ts';
-import { laneNotes } from '../../ui/lanes.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag, oneOfUsers, userArg } from '../../cli/flags/common.ts';
+import type { RebuildResult } from '../../engine/feed/rebuild/rebuild.ts';
+import { laneNotes } from '../../ui/tables/lanes.ts';
+import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
 
 export default class FeedRebuild extends BaseCommand {
   static override summary = 'Make feeds equal to the follows and posts again';
@@ -25,8 +25,8 @@ export default class FeedRebuild extends BaseCommand {
   async run(): Promise<RebuildResult> {
     const { args, flags } = await this.parse(FeedRebuild);
     const user = oneOfUsers(args.user, { all: flags.all, file: flags.file });
-    const { rebuild } = await import('../../engine/feed/rebuild.ts');
-    const { rebuildMany } = await import('../../engine/admin/rebuildFeeds.ts');
+    const { rebuild } = await import('../../engine/feed/rebuild/rebuild.ts');
+    const { rebuildMany } = await import('../../engine/feed/rebuild/operation.ts');
     const dryRun = flags['dry-run'];
     const progress = this.progress(dryRun ? 'comparing' : 'rebuilding');
     let waits = false;

@@ -1,9 +1,9 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import { type FeedPage, MAX_PAGE, readFeed } from '../../engine/feed/read.ts';
-import { userArg } from '../../flags.ts';
-import { oneLine } from '../../ui/format.ts';
-import { renderTable } from '../../ui/table.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { userArg } from '../../cli/flags/common.ts';
+import { type FeedPage, MAX_PAGE, readFeed } from '../../engine/feed/read/read.ts';
+import { oneLine } from '../../ui/terminal/format.ts';
+import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class FeedShow extends BaseCommand {
   static override summary = 'Show a home feed, newest first';

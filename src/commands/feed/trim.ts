@@ -1,9 +1,9 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { TrimResult } from '../../engine/feed/trim.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag, oneOfUsers, userArg } from '../../cli/flags/common.ts';
+import type { TrimResult } from '../../engine/feed/trim/trim.ts';
 import { FEED_LIMIT } from '../../engine/model/feed.ts';
-import { dryRunFlag, oneOfUsers, userArg } from '../../flags.ts';
-import { formatCount, formatDuration } from '../../ui/format.ts';
+import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
 
 export default class FeedTrim extends BaseCommand {
   static override summary = 'Bound materialized feeds to their newest rows';
@@ -24,8 +24,8 @@ export default class FeedTrim extends BaseCommand {
     const { args, flags } = await this.parse(FeedTrim);
     const user = oneOfUsers(args.user, { all: flags.all });
     const [{ trim }, { trimAll }] = await Promise.all([
-      import('../../engine/feed/trim.ts'),
-      import('../../engine/admin/trimFeeds.ts'),
+      import('../../engine/feed/trim/trim.ts'),
+      import('../../engine/feed/trim/operation.ts'),
     ]);
     const progress = this.progress('trimming');
     const { signal, onResume } = this;

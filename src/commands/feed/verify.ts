@@ -1,9 +1,9 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { VerifyResult } from '../../engine/feed/verify.ts';
-import { oneOfUsers, userArg } from '../../flags.ts';
-import { formatCount } from '../../ui/format.ts';
-import { renderTable } from '../../ui/table.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { oneOfUsers, userArg } from '../../cli/flags/common.ts';
+import type { VerifyResult } from '../../engine/feed/verify/verify.ts';
+import { formatCount } from '../../ui/terminal/format.ts';
+import { renderTable } from '../../ui/terminal/table.ts';
 
 /** Each is compared by statements of its own: whoever wants more is served quicker by --all. */
 const MOST_SAMPLED = 10_000;
@@ -27,7 +27,7 @@ export default class FeedVerify extends BaseCommand {
   async run(): Promise<VerifyResult> {
     const { args, flags } = await this.parse(FeedVerify);
     const user = oneOfUsers(args.user, { all: flags.all, sample: flags.sample });
-    const { sampleUsers, verify } = await import('../../engine/feed/verify.ts');
+    const { sampleUsers, verify } = await import('../../engine/feed/verify/verify.ts');
     const progress = this.progress('verifying');
     const { signal } = this;
     const result = await this.withCluster(flags, async (cluster) => {

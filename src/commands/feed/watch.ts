@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Flags } from '@oclif/core';
-import { aborted, BaseCommand } from '../../baseCommand.ts';
+import { aborted, BaseCommand } from '../../cli/baseCommand.ts';
+import { userArg } from '../../cli/flags/common.ts';
 import type { PushedPost } from '../../engine/live/client.ts';
 import { isFeedctlError } from '../../engine/model/errors.ts';
-import { backoffMs } from '../../engine/resilience/backoff.ts';
-import { userArg } from '../../flags.ts';
-import { oneLine } from '../../ui/format.ts';
+import { backoffMs } from '../../engine/util/backoff.ts';
+import { oneLine } from '../../ui/terminal/format.ts';
 
 /** Another gateway is found, or the same is back. */
 const TRIES = 6;
@@ -27,8 +27,8 @@ export default class FeedWatch extends BaseCommand {
   async run(): Promise<void> {
     const { args, flags } = await this.parse(FeedWatch);
     const config = await this.loadConfig(flags);
-    const { resolveGatewayUrl } = await import('../../engine/cluster.ts');
-    const { issueToken } = await import('../../engine/gateway/auth.ts');
+    const { resolveGatewayUrl } = await import('../../engine/cluster/cluster.ts');
+    const { issueToken } = await import('../../engine/gateway/tokens.ts');
     const { followFeed } = await import('../../engine/live/client.ts');
     const enough = new AbortController();
     const end = AbortSignal.any([this.watchSignal(), enough.signal]);

@@ -1,5 +1,5 @@
-import { BaseCommand } from '../../baseCommand.ts';
-import { dryRunFlag, userArg } from '../../flags.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag, userArg } from '../../cli/flags/common.ts';
 
 export default class FollowCreate extends BaseCommand {
   static override summary = 'Let a user follow another';

@@ -1,7 +1,7 @@
 import { Args, Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import { dryRunFlag, yesFlag } from '../../flags.ts';
-import { formatCount } from '../../ui/format.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
+import { formatCount } from '../../ui/terminal/format.ts';
 
 interface DrainResult {
   gatewayId: string;
@@ -30,7 +30,7 @@ export default class GatewayDrain extends BaseCommand {
 
   async run(): Promise<DrainResult> {
     const { args, flags } = await this.parse(GatewayDrain);
-    const { drainGateway, planDrain } = await import('../../engine/admin/drainGateway.ts');
+    const { drainGateway, planDrain } = await import('../../engine/gateway/operator/drain.ts');
     const { signal } = this;
     return this.withCluster(flags, async ({ db }) => {
       const { gateway, others } = await planDrain(db, args.gateway);

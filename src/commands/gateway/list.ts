@@ -1,7 +1,7 @@
-import { BaseCommand } from '../../baseCommand.ts';
-import type { GatewayState } from '../../engine/admin/gateways.ts';
-import { formatDuration } from '../../ui/format.ts';
-import { renderTable } from '../../ui/table.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import type { GatewayState } from '../../engine/fleet/gateways.ts';
+import { formatDuration } from '../../ui/terminal/format.ts';
+import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class GatewayList extends BaseCommand {
   static override summary = 'List the gateways, and whether each takes requests';
@@ -9,7 +9,7 @@ export default class GatewayList extends BaseCommand {
 
   async run(): Promise<{ gateways: GatewayState[] }> {
     const { flags } = await this.parse(GatewayList);
-    const { gatewayStates } = await import('../../engine/admin/gateways.ts');
+    const { gatewayStates } = await import('../../engine/fleet/gateways.ts');
     const gateways = await this.withCluster(flags, ({ db }) => gatewayStates(db));
     const rows = gateways.map((gateway) => [
       gateway.id,

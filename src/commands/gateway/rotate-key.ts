@@ -1,7 +1,7 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { KeyRotation } from '../../engine/gateway/auth.ts';
-import { dryRunFlag, yesFlag } from '../../flags.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
+import type { KeyRotation } from '../../engine/gateway/tokens.ts';
 
 export default class GatewayRotateKey extends BaseCommand {
   static override summary = 'Sign tokens with a new key from now on';
@@ -21,7 +21,7 @@ export default class GatewayRotateKey extends BaseCommand {
     const { flags } = await this.parse(GatewayRotateKey);
     const { revoke, 'dry-run': dryRun } = flags;
     if (revoke && !dryRun) await this.confirm('Every user has to log in again. Go on?', flags.yes ?? false);
-    const { rotateTokenKey } = await import('../../engine/gateway/auth.ts');
+    const { rotateTokenKey } = await import('../../engine/gateway/tokens.ts');
     const rotation = await this.withCluster(flags, ({ db }) => rotateTokenKey(db, { revoke, dryRun }));
     this.log(dryRun ? 'Would sign with a new key.' : `Tokens are signed with key ${rotation.keyId}.`);
     for (const { keyId, until } of rotation.accepted) this.log(`Key ${keyId} is accepted until ${until}.`);

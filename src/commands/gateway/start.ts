@@ -1,6 +1,6 @@
-import { BaseCommand } from '../../baseCommand.ts';
-import { gatewayFlags, gatewayOptions } from '../../gatewayFlags.ts';
-import { telemetryFlags } from '../../telemetryFlags.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { gatewayFlags, gatewayOptions } from '../../cli/flags/gateway.ts';
+import { telemetryFlags } from '../../cli/flags/telemetry.ts';
 
 export default class GatewayStart extends BaseCommand {
   static override summary = 'Run a gateway: the HTTP API and the WebSocket feeds';
@@ -12,7 +12,7 @@ export default class GatewayStart extends BaseCommand {
 
   async run(): Promise<void> {
     const { flags } = await this.parse(GatewayStart);
-    const { startGatewayRole } = await import('../../engine/roles.ts');
+    const { startGatewayRole } = await import('../../engine/cluster/roles.ts');
     await this.runRole(flags, async (cluster) => {
       const drain = Promise.withResolvers<void>();
       const options = { ...gatewayOptions(flags), onDrain: drain.resolve };

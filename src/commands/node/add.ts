@@ -1,7 +1,7 @@
 import { Args } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { AddResult } from '../../engine/admin/databaseNodes.ts';
-import { dryRunFlag, yesFlag } from '../../flags.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
+import type { AddResult } from '../../engine/shards/nodes.ts';
 
 export default class NodeAdd extends BaseCommand {
   static override summary = 'Make a server a node of the database';
@@ -18,7 +18,7 @@ export default class NodeAdd extends BaseCommand {
 
   async run(): Promise<AddResult & { dryRun: boolean }> {
     const { args, flags } = await this.parse(NodeAdd);
-    const { addNode } = await import('../../engine/admin/databaseNodes.ts');
+    const { addNode } = await import('../../engine/shards/nodes.ts');
     const dryRun = flags['dry-run'];
     return this.withCluster(flags, async ({ db }) => {
       const plan = await addNode(db, args.node, { dryRun: true });

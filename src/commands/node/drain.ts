@@ -1,6 +1,6 @@
 import { Args, Flags } from '@oclif/core';
-import { dryRunFlag, yesFlag } from '../../flags.ts';
-import { RebalanceCommand, type RebalanceOutcome } from '../../rebalanceCommand.ts';
+import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
+import { RebalanceCommand, type RebalanceOutcome } from '../../cli/rebalanceCommand.ts';
 
 export default class NodeDrain extends RebalanceCommand {
   static override summary = 'Take all shards off a node, while everything runs';
@@ -22,7 +22,7 @@ export default class NodeDrain extends RebalanceCommand {
 
   async run(): Promise<RebalanceOutcome & { removed: boolean }> {
     const { args, flags } = await this.parse(NodeDrain);
-    const { checkRemovable, removeEmptyNode } = await import('../../engine/admin/databaseNodes.ts');
+    const { checkRemovable, removeEmptyNode } = await import('../../engine/shards/nodes.ts');
     const dryRun = flags['dry-run'];
     const { signal } = this;
     return this.withCluster(flags, async (cluster) => {

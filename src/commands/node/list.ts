@@ -1,6 +1,6 @@
-import { BaseCommand } from '../../baseCommand.ts';
-import type { NodeShards } from '../../engine/admin/shards.ts';
-import { nodesTable } from '../../ui/shards.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import type { NodeShards } from '../../engine/shards/list.ts';
+import { nodesTable } from '../../ui/tables/shards.ts';
 
 export default class NodeList extends BaseCommand {
   static override summary = 'List the nodes of the database with their shards';
@@ -8,7 +8,7 @@ export default class NodeList extends BaseCommand {
 
   async run(): Promise<{ nodes: NodeShards[] }> {
     const { flags } = await this.parse(NodeList);
-    const { listNodes } = await import('../../engine/admin/databaseNodes.ts');
+    const { listNodes } = await import('../../engine/shards/nodes.ts');
     const nodes = await this.withCluster(flags, ({ db }) => listNodes(db));
     this.log(nodesTable(nodes, { borders: Boolean(process.stdout.isTTY) }));
     return { nodes };

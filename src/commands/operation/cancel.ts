@@ -1,8 +1,8 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { CancelResult } from '../../engine/admin/operations.ts';
-import { dryRunFlag, operationArg } from '../../flags.ts';
-import { operator } from '../../invocation.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag, operationArg } from '../../cli/flags/common.ts';
+import { operator } from '../../cli/invocation.ts';
+import type { CancelResult } from '../../engine/operations/control.ts';
 
 export default class OperationCancel extends BaseCommand {
   static override summary = 'End an operation, wherever it runs; what it has done stays';
@@ -20,7 +20,7 @@ export default class OperationCancel extends BaseCommand {
 
   async run(): Promise<CancelResult> {
     const { args, flags } = await this.parse(OperationCancel);
-    const { cancelOperation } = await import('../../engine/admin/operations.ts');
+    const { cancelOperation } = await import('../../engine/operations/control.ts');
     const { signal } = this;
     const result = await this.withCluster(flags, ({ db }) =>
       cancelOperation(db, args.id, {

@@ -1,8 +1,8 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
 import { OPERATION_STATES } from '../../engine/model/operation.ts';
-import type { OperationRow } from '../../engine/store/operationRows.ts';
-import { operationsTable } from '../../ui/operations.ts';
+import type { OperationRow } from '../../engine/operations/table.ts';
+import { operationsTable } from '../../ui/tables/operations.ts';
 
 export default class OperationList extends BaseCommand {
   static override summary = 'List long work: who ran what, how far it is, and what came of it';
@@ -24,7 +24,7 @@ export default class OperationList extends BaseCommand {
 
   async run(): Promise<{ operations: OperationRow[] }> {
     const { flags } = await this.parse(OperationList);
-    const { listOperations } = await import('../../engine/store/operationRows.ts');
+    const { listOperations } = await import('../../engine/operations/table.ts');
     const { state: states, kind, limit } = flags;
     const operations = await this.withCluster(flags, ({ db }) => listOperations(db, { states, kind, limit }));
     if (operations.length === 0) this.log('No operations.');

@@ -1,7 +1,7 @@
 import type { Command } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import { dryRunFlag, operationArg } from '../../flags.ts';
-import { oneLine } from '../../ui/format.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag, operationArg } from '../../cli/flags/common.ts';
+import { oneLine } from '../../ui/terminal/format.ts';
 
 export default class OperationResume extends BaseCommand {
   static override summary = 'Go on with an operation that was interrupted, or that failed';
@@ -17,7 +17,7 @@ export default class OperationResume extends BaseCommand {
 
   async run(): Promise<void> {
     const { args, flags } = await this.parse(OperationResume);
-    const { resumption } = await import('../../engine/admin/operations.ts');
+    const { resumption } = await import('../../engine/operations/control.ts');
     const { command, args: own, key } = await this.withCluster(flags, ({ db }) => resumption(db, args.id));
     const found = this.config.findCommand(command, { must: true });
     const going = flags['dry-run'] ? 'Would go' : 'Going';

@@ -1,7 +1,7 @@
-import { BaseCommand } from '../../baseCommand.ts';
-import type { OperationRow } from '../../engine/store/operationRows.ts';
-import { operationArg } from '../../flags.ts';
-import { operationDetails } from '../../ui/operations.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { operationArg } from '../../cli/flags/common.ts';
+import type { OperationRow } from '../../engine/operations/table.ts';
+import { operationDetails } from '../../ui/tables/operations.ts';
 
 export default class OperationShow extends BaseCommand {
   static override summary = 'Show one operation: its command, by whom, progress, result or error';
@@ -13,7 +13,7 @@ export default class OperationShow extends BaseCommand {
 
   async run(): Promise<OperationRow> {
     const { args, flags } = await this.parse(OperationShow);
-    const { getOperation } = await import('../../engine/store/operationRows.ts');
+    const { getOperation } = await import('../../engine/operations/table.ts');
     const operation = await this.withCluster(flags, ({ db }) => getOperation(db, args.id));
     this.log(operationDetails(operation));
     return operation;

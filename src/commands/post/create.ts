@@ -1,7 +1,7 @@
 import { Args } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag, userArg } from '../../cli/flags/common.ts';
 import type { Post } from '../../engine/model/post.ts';
-import { dryRunFlag, userArg } from '../../flags.ts';
 
 export default class PostCreate extends BaseCommand {
   static override summary = 'Post as a user';

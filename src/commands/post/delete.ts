@@ -1,5 +1,5 @@
-import { BaseCommand } from '../../baseCommand.ts';
-import { dryRunFlag, postArg, yesFlag } from '../../flags.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag, postArg, yesFlag } from '../../cli/flags/common.ts';
 
 export default class PostDelete extends BaseCommand {
   static override summary = 'Delete a post: nobody sees it from then on';

@@ -1,14 +1,14 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { Above, QueueDetail, QueueView } from '../../engine/admin/queues.ts';
-import type { Cluster } from '../../engine/cluster.ts';
-import { secondsFlag } from '../../flags.ts';
-import { parseQueue } from '../../queueFlags.ts';
-import { formatCount, formatDuration } from '../../ui/format.ts';
-import { laneNotes } from '../../ui/lanes.ts';
-import { aboveLine, detailLines, queuesTable } from '../../ui/queues.ts';
-import { openRepaint } from '../../ui/repaint.ts';
-import type { TableOptions } from '../../ui/table.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { secondsFlag } from '../../cli/flags/common.ts';
+import { parseQueue } from '../../cli/flags/queues.ts';
+import type { Cluster } from '../../engine/cluster/cluster.ts';
+import type { Above, QueueDetail, QueueView } from '../../engine/queues/list.ts';
+import { laneNotes } from '../../ui/tables/lanes.ts';
+import { aboveLine, detailLines, queuesTable } from '../../ui/tables/queues.ts';
+import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
+import { openRepaint } from '../../ui/terminal/repaint.ts';
+import type { TableOptions } from '../../ui/terminal/table.ts';
 
 /** Messages of each queue that --detail looks into. */
 const LOOKED_INTO = 200;
@@ -61,7 +61,7 @@ export default class QueueList extends BaseCommand {
   async run(): Promise<Listed | undefined> {
     const { flags } = await this.parse(QueueList);
     const only = flags.queue?.map(parseQueue);
-    const { aboveLimits, listQueues, queueDetails } = await import('../../engine/admin/queues.ts');
+    const { aboveLimits, listQueues, queueDetails } = await import('../../engine/queues/list.ts');
     return this.withCluster(flags, async (cluster) => {
       if (flags.watch || flags.until) return this.#wait(cluster, { ...flags, only });
       const { signal } = this;
@@ -92,7 +92,7 @@ export default class QueueList extends BaseCommand {
       timeout: number | undefined;
     },
   ): Promise<Listed | undefined> {
-    const { NOTHING_SEEN, watchQueues } = await import('../../engine/admin/queues.ts');
+    const { NOTHING_SEEN, watchQueues } = await import('../../engine/queues/list.ts');
     const signal = this.watchSignal();
     const intervalMs = Math.max(1, flags.interval) * 1_000;
     const repaint = openRepaint(process.stdout);

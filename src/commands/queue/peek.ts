@@ -1,9 +1,9 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { peekQueue } from '../../engine/admin/queues.ts';
-import { queueArg } from '../../queueFlags.ts';
-import { formatBytes, formatCount } from '../../ui/format.ts';
-import { describeContent } from '../../ui/messages.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { queueArg } from '../../cli/flags/queues.ts';
+import type { peekQueue } from '../../engine/queues/list.ts';
+import { describeContent } from '../../ui/tables/messages.ts';
+import { formatBytes, formatCount } from '../../ui/terminal/format.ts';
 
 type Peeked = Awaited<ReturnType<typeof peekQueue>>;
 
@@ -25,7 +25,7 @@ export default class QueuePeek extends BaseCommand {
 
   async run(): Promise<Peeked> {
     const { args, flags } = await this.parse(QueuePeek);
-    const { peekQueue } = await import('../../engine/admin/queues.ts');
+    const { peekQueue } = await import('../../engine/queues/list.ts');
     const result = await this.withCluster(flags, (cluster) => peekQueue(cluster, args.queue, flags.limit));
     for (const [i, { publishedAt, deliveries, bytes, content }] of result.messages.entries()) {
       const since = publishedAt ? `, published ${publishedAt.toISOString()}` : '';

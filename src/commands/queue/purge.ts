@@ -1,10 +1,10 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { Purged, PurgePlan } from '../../engine/admin/purge.ts';
-import { dryRunFlag } from '../../flags.ts';
-import { lastingQueueArg } from '../../queueFlags.ts';
-import { formatCount } from '../../ui/format.ts';
-import { describeComposition } from '../../ui/messages.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag } from '../../cli/flags/common.ts';
+import { lastingQueueArg } from '../../cli/flags/queues.ts';
+import type { Purged, PurgePlan } from '../../engine/queues/purge.ts';
+import { describeComposition } from '../../ui/tables/messages.ts';
+import { formatCount } from '../../ui/terminal/format.ts';
 
 type Result = ((PurgePlan & { dryRun: true }) | (Purged & { dryRun: false })) & { mend: string };
 
@@ -25,7 +25,7 @@ export default class QueuePurge extends BaseCommand {
   async run(): Promise<Result> {
     const { args, flags } = await this.parse(QueuePurge);
     const { queue } = args;
-    const { planPurge, purgeQueue } = await import('../../engine/admin/purge.ts');
+    const { planPurge, purgeQueue } = await import('../../engine/queues/purge.ts');
     const progress = this.progress('purging');
     const { signal } = this;
     return this.withCluster(flags, async (cluster) => {

@@ -1,7 +1,7 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import { celebrityThresholdFlag, dryRunFlag, rangeFlag } from '../../flags.ts';
-import { formatCount, formatDuration } from '../../ui/format.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { celebrityThresholdFlag, dryRunFlag, rangeFlag } from '../../cli/flags/common.ts';
+import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
 
 interface Result {
   users: number;
@@ -38,7 +38,7 @@ export default class SeedGenerate extends BaseCommand {
   async run(): Promise<Result> {
     const { flags } = await this.parse(SeedGenerate);
     const options = { users: flags.users, follows: flags.follows, posts: flags.posts, seed: flags.seed };
-    const { checkGenerateOptions, generate } = await import('../../engine/admin/generate.ts');
+    const { checkGenerateOptions, generate } = await import('../../engine/imports/generate.ts');
     checkGenerateOptions(options);
     const progress = this.progress('making follows');
     const { signal } = this;

@@ -1,8 +1,8 @@
 import { Args } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { SeedResult } from '../../engine/admin/seed.ts';
-import { celebrityThresholdFlag, dryRunFlag } from '../../flags.ts';
-import { formatCount, formatDuration } from '../../ui/format.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { celebrityThresholdFlag, dryRunFlag } from '../../cli/flags/common.ts';
+import type { SeedResult } from '../../engine/imports/followGraph.ts';
+import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
 
 export default class SeedGraph extends BaseCommand {
   static override summary = 'Load a follow graph from edge lists';
@@ -21,7 +21,7 @@ export default class SeedGraph extends BaseCommand {
 
   async run(): Promise<SeedResult> {
     const { argv, flags } = await this.parse(SeedGraph);
-    const { seedGraph } = await import('../../engine/admin/seed.ts');
+    const { seedGraph } = await import('../../engine/imports/followGraph.ts');
     const progress = this.progress('reading');
     const { signal } = this;
     const result = await this.withCluster(flags, (cluster) =>

@@ -1,6 +1,6 @@
-import { BaseCommand } from '../../baseCommand.ts';
-import type { ShardList } from '../../engine/admin/shards.ts';
-import { nodesTable, shardsTable } from '../../ui/shards.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import type { ShardList } from '../../engine/shards/list.ts';
+import { nodesTable, shardsTable } from '../../ui/tables/shards.ts';
 
 export default class ShardsList extends BaseCommand {
   static override summary = 'List the shards with their size, rows and node, and how even they are';
@@ -10,7 +10,7 @@ export default class ShardsList extends BaseCommand {
 
   async run(): Promise<ShardList> {
     const { flags } = await this.parse(ShardsList);
-    const { listShards } = await import('../../engine/admin/shards.ts');
+    const { listShards } = await import('../../engine/shards/list.ts');
     const list = await this.withCluster(flags, ({ db }) => listShards(db));
     const borders = Boolean(process.stdout.isTTY);
     this.log(shardsTable(list.shards, { borders }));

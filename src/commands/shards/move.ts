@@ -1,8 +1,8 @@
 import { Args } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { MoveResult } from '../../engine/admin/rebalance.ts';
-import { dryRunFlag, yesFlag } from '../../flags.ts';
-import { formatBytes, formatDuration } from '../../ui/format.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
+import type { MoveResult } from '../../engine/shards/rebalance.ts';
+import { formatBytes, formatDuration } from '../../ui/terminal/format.ts';
 
 export default class ShardsMove extends BaseCommand {
   static override summary = 'Move one shard to a node, while everything runs';
@@ -20,7 +20,7 @@ export default class ShardsMove extends BaseCommand {
 
   async run(): Promise<MoveResult & { dryRun: boolean }> {
     const { args, flags } = await this.parse(ShardsMove);
-    const { moveShard, planMove } = await import('../../engine/admin/rebalance.ts');
+    const { moveShard, planMove } = await import('../../engine/shards/rebalance.ts');
     const dryRun = flags['dry-run'];
     const { signal } = this;
     return this.withCluster(flags, async ({ db }) => {

@@ -1,6 +1,6 @@
 import { Flags } from '@oclif/core';
-import type { RebalancePlan } from '../../engine/admin/rebalance.ts';
-import { RebalanceCommand } from '../../rebalanceCommand.ts';
+import { RebalanceCommand } from '../../cli/rebalanceCommand.ts';
+import type { RebalancePlan } from '../../engine/shards/rebalance.ts';
 
 export default class ShardsPlan extends RebalanceCommand {
   static override summary = 'Show which shards a rebalance would move, and what keeps it from being done';
@@ -15,7 +15,7 @@ export default class ShardsPlan extends RebalanceCommand {
 
   async run(): Promise<RebalancePlan> {
     const { flags } = await this.parse(ShardsPlan);
-    const { planRebalance } = await import('../../engine/admin/rebalance.ts');
+    const { planRebalance } = await import('../../engine/shards/rebalance.ts');
     const plan = await this.withCluster(flags, ({ db }) =>
       planRebalance(db, { drainNode: flags['drain-node'] }),
     );

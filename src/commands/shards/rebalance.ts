@@ -1,7 +1,7 @@
 import { Flags } from '@oclif/core';
-import type { StopResult } from '../../engine/admin/rebalance.ts';
-import { dryRunFlag, yesFlag } from '../../flags.ts';
-import { RebalanceCommand, type RebalanceOutcome } from '../../rebalanceCommand.ts';
+import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
+import { RebalanceCommand, type RebalanceOutcome } from '../../cli/rebalanceCommand.ts';
+import type { StopResult } from '../../engine/shards/rebalance.ts';
 
 export default class ShardsRebalance extends RebalanceCommand {
   static override summary = 'Move shards until the nodes are even, while everything runs';
@@ -27,7 +27,7 @@ export default class ShardsRebalance extends RebalanceCommand {
     return this.withCluster(flags, async (cluster) => {
       if (!flags.stop)
         return this.rebalance(cluster, { ...(drainNode && { drainNode }), drainOnly: false, dryRun, yes });
-      const { stopRebalance } = await import('../../engine/admin/rebalance.ts');
+      const { stopRebalance } = await import('../../engine/shards/rebalance.ts');
       const plan = await stopRebalance(cluster.db, { dryRun: true });
       if (plan.jobId === null) {
         this.log('No rebalance is running.');

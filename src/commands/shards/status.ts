@@ -1,7 +1,7 @@
-import { BaseCommand } from '../../baseCommand.ts';
-import type { ShardStatus } from '../../engine/admin/shards.ts';
-import { formatBytes } from '../../ui/format.ts';
-import { renderTable } from '../../ui/table.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import type { ShardStatus } from '../../engine/shards/list.ts';
+import { formatBytes } from '../../ui/terminal/format.ts';
+import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class ShardsStatus extends BaseCommand {
   static override summary = 'Show how far a rebalance has come, and what moves got stuck or left behind';
@@ -11,7 +11,7 @@ export default class ShardsStatus extends BaseCommand {
 
   async run(): Promise<ShardStatus> {
     const { flags } = await this.parse(ShardsStatus);
-    const { shardStatus } = await import('../../engine/admin/shards.ts');
+    const { shardStatus } = await import('../../engine/shards/list.ts');
     const status = await this.withCluster(flags, ({ db }) => shardStatus(db));
     const { job, active, troubles } = status;
     const borders = Boolean(process.stdout.isTTY);

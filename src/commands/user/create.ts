@@ -1,8 +1,8 @@
 import { Args, Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag } from '../../cli/flags/common.ts';
 import { parseId } from '../../engine/model/ids.ts';
 import type { User } from '../../engine/store/users.ts';
-import { dryRunFlag } from '../../flags.ts';
 
 export default class UserCreate extends BaseCommand {
   static override summary = 'Create a user';

@@ -1,8 +1,8 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { ErasePlan, EraseResult } from '../../engine/admin/eraseUser.ts';
-import { dryRunFlag, userArg } from '../../flags.ts';
-import { formatCount } from '../../ui/format.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag, userArg } from '../../cli/flags/common.ts';
+import type { ErasePlan, EraseResult } from '../../engine/erasure/eraseUser.ts';
+import { formatCount } from '../../ui/terminal/format.ts';
 
 type UserEraseResult = EraseResult & { readonly dryRun: boolean };
 
@@ -24,7 +24,7 @@ export default class UserErase extends BaseCommand {
     const { args, flags } = await this.parse(UserErase);
     const { user: userId } = args;
     const dryRun = flags['dry-run'];
-    const { ERASE_STEPS, eraseUser, planErasure } = await import('../../engine/admin/eraseUser.ts');
+    const { ERASE_STEPS, eraseUser, planErasure } = await import('../../engine/erasure/eraseUser.ts');
     const progress = this.progress('erasing');
     const { signal } = this;
     const result = await this.withCluster(flags, async (cluster): Promise<UserEraseResult> => {

@@ -1,8 +1,8 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
 import { listUsers, USER_ORDERS, type User } from '../../engine/store/users.ts';
-import { formatCount, oneLine } from '../../ui/format.ts';
-import { renderTable } from '../../ui/table.ts';
+import { formatCount, oneLine } from '../../ui/terminal/format.ts';
+import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class UserList extends BaseCommand {
   static override summary = 'List users';

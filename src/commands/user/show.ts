@@ -1,7 +1,7 @@
-import { BaseCommand } from '../../baseCommand.ts';
-import type { UserDetails } from '../../engine/admin/userDetails.ts';
-import { userArg } from '../../flags.ts';
-import { formatCount, oneLine } from '../../ui/format.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { userArg } from '../../cli/flags/common.ts';
+import type { UserDetails } from '../../engine/monitoring/userDetails.ts';
+import { formatCount, oneLine } from '../../ui/terminal/format.ts';
 
 export default class UserShow extends BaseCommand {
   static override summary = 'Show a user: followers, push state, feed, cache and open connections';
@@ -12,7 +12,7 @@ export default class UserShow extends BaseCommand {
 
   async run(): Promise<UserDetails> {
     const { args, flags } = await this.parse(UserShow);
-    const { userDetails } = await import('../../engine/admin/userDetails.ts');
+    const { userDetails } = await import('../../engine/monitoring/userDetails.ts');
     const user = await this.withCluster(flags, (cluster) => userDetails(cluster, args.user));
     const { feed, cache, connections } = user;
     const held = cache.entries === null ? 'not held' : `${formatCount(cache.entries)} entries`;

@@ -1,5 +1,5 @@
-import { BaseCommand } from '../../baseCommand.ts';
-import { userArg } from '../../flags.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { userArg } from '../../cli/flags/common.ts';
 
 export default class UserToken extends BaseCommand {
   static override summary = 'Print a token that lets a client act as a user for 12 hours';
@@ -11,7 +11,7 @@ export default class UserToken extends BaseCommand {
 
   async run(): Promise<{ userId: number; token: string }> {
     const { args, flags } = await this.parse(UserToken);
-    const { issueToken } = await import('../../engine/gateway/auth.ts');
+    const { issueToken } = await import('../../engine/gateway/tokens.ts');
     const token = await this.withCluster(flags, (cluster) => issueToken(cluster.db, args.user));
     this.log(token);
     return { userId: args.user, token };

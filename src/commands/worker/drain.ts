@@ -1,7 +1,7 @@
 import { Args, Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import { dryRunFlag, yesFlag } from '../../flags.ts';
-import { formatCount } from '../../ui/format.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
+import { formatCount } from '../../ui/terminal/format.ts';
 
 interface DrainResult {
   workerId: string;
@@ -29,7 +29,7 @@ export default class WorkerDrain extends BaseCommand {
 
   async run(): Promise<DrainResult> {
     const { args, flags } = await this.parse(WorkerDrain);
-    const { drainWorker, planWorkerDrain } = await import('../../engine/admin/workers.ts');
+    const { drainWorker, planWorkerDrain } = await import('../../engine/fleet/workers.ts');
     const { signal } = this;
     return this.withCluster(flags, async ({ db }) => {
       const { worker, others } = await planWorkerDrain(db, args.worker);

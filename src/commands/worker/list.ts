@@ -1,13 +1,13 @@
-import { BaseCommand } from '../../baseCommand.ts';
-import type { WorkerState } from '../../engine/admin/workers.ts';
-import type { PodState } from '../../engine/kube/pods.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { kubeFlags } from '../../cli/flags/kubernetes.ts';
+import type { WorkerState } from '../../engine/fleet/workers.ts';
+import type { PodState } from '../../engine/kubernetes/pods.ts';
 import { messageOf } from '../../engine/model/errors.ts';
 import type { LaneState } from '../../engine/model/lanes.ts';
-import { kubeFlags } from '../../kubeFlags.ts';
-import { formatCount, formatDuration } from '../../ui/format.ts';
-import { podsTable } from '../../ui/kube.ts';
-import { laneNotes } from '../../ui/lanes.ts';
-import { renderTable } from '../../ui/table.ts';
+import { podsTable } from '../../ui/tables/kubernetes.ts';
+import { laneNotes } from '../../ui/tables/lanes.ts';
+import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
+import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class WorkerList extends BaseCommand {
   static override summary = 'List the workers: what each reads and writes, and how far behind it is';
@@ -18,14 +18,14 @@ export default class WorkerList extends BaseCommand {
 
   async run(): Promise<{ workers: WorkerState[]; lanes: LaneState[]; pods?: PodState[] }> {
     const { flags } = await this.parse(WorkerList);
-    const { workerStates } = await import('../../engine/admin/workers.ts');
+    const { workerStates } = await import('../../engine/fleet/workers.ts');
     const { readLanes } = await import('../../engine/store/lanes.ts');
     const { workers, lanes, where } = await this.withCluster(flags, async ({ db, config }) => ({
       workers: await workerStates(db),
       lanes: await readLanes(db),
       where: config.namespace ?? config.kubeContext,
     }));
-    const { namespaceOfPod } = await import('../../engine/kube/client.ts');
+    const { namespaceOfPod } = await import('../../engine/kubernetes/client.ts');
     const pods = (where ?? (await namespaceOfPod())) ? await this.#pods(flags) : undefined;
     const rows = workers.map((worker) => [
       worker.id,
@@ -70,8 +70,8 @@ export default class WorkerList extends BaseCommand {
 
   /** What the database knows of workers is worth showing where Kubernetes does not answer. */
   async #pods(flags: Record<string, unknown>): Promise<PodState[] | undefined> {
-    const { DEFAULT_NAMESPACE } = await import('../../engine/kube/client.ts');
-    const { listWorkerPods } = await import('../../engine/kube/pods.ts');
+    const { DEFAULT_NAMESPACE } = await import('../../engine/kubernetes/client.ts');
+    const { listWorkerPods } = await import('../../engine/kubernetes/pods.ts');
     try {
       return await this.withKubernetes(flags, (kubernetes) =>
         listWorkerPods(kubernetes, kubernetes.namespace ?? DEFAULT_NAMESPACE),

@@ -1,7 +1,7 @@
-import { BaseCommand } from '../../baseCommand.ts';
-import type { Rollout } from '../../engine/kube/rollout.ts';
-import { dryRunFlag, yesFlag } from '../../flags.ts';
-import { kubeFlags, timeoutFlag, waitFlag } from '../../kubeFlags.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
+import { kubeFlags, timeoutFlag, waitFlag } from '../../cli/flags/kubernetes.ts';
+import type { Rollout } from '../../engine/kubernetes/rollout.ts';
 
 interface RestartResult {
   deployment: string;
@@ -29,8 +29,8 @@ export default class WorkerRestart extends BaseCommand {
 
   async run(): Promise<RestartResult> {
     const { flags } = await this.parse(WorkerRestart);
-    const { DEFAULT_NAMESPACE } = await import('../../engine/kube/client.ts');
-    const { planRestart, restart } = await import('../../engine/kube/workers.ts');
+    const { DEFAULT_NAMESPACE } = await import('../../engine/kubernetes/client.ts');
+    const { planRestart, restart } = await import('../../engine/kubernetes/scale.ts');
     const startedAt = performance.now();
     return this.withKubernetes(flags, async (kubernetes) => {
       const plan = await planRestart(kubernetes, kubernetes.namespace ?? DEFAULT_NAMESPACE);

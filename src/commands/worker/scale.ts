@@ -1,9 +1,9 @@
 import { Args, Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import type { ScalePlan, ScaleRequest } from '../../engine/kube/workers.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
+import { kubeFlags } from '../../cli/flags/kubernetes.ts';
+import type { ScalePlan, ScaleRequest } from '../../engine/kubernetes/scale.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
-import { dryRunFlag, yesFlag } from '../../flags.ts';
-import { kubeFlags } from '../../kubeFlags.ts';
 
 export default class WorkerScale extends BaseCommand {
   static override summary = 'Say how many workers there are in Kubernetes';
@@ -29,8 +29,8 @@ export default class WorkerScale extends BaseCommand {
   async run(): Promise<ScalePlan & { dryRun: boolean }> {
     const { args, flags } = await this.parse(WorkerScale);
     const request = requestOf(args.replicas, flags);
-    const { DEFAULT_NAMESPACE } = await import('../../engine/kube/client.ts');
-    const { planScale, scale } = await import('../../engine/kube/workers.ts');
+    const { DEFAULT_NAMESPACE } = await import('../../engine/kubernetes/client.ts');
+    const { planScale, scale } = await import('../../engine/kubernetes/scale.ts');
     return this.withKubernetes(flags, async (kubernetes) => {
       const dryRun = flags['dry-run'];
       const change = await planScale(kubernetes, kubernetes.namespace ?? DEFAULT_NAMESPACE, request);

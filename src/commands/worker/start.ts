@@ -1,7 +1,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../baseCommand.ts';
-import { telemetryFlags } from '../../telemetryFlags.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { telemetryFlags } from '../../cli/flags/telemetry.ts';
 
 export default class WorkerStart extends BaseCommand {
   static override summary = 'Run a fan-out worker';
@@ -31,8 +31,8 @@ export default class WorkerStart extends BaseCommand {
     const { flags } = await this.parse(WorkerStart);
     // A batch is garbage after milliseconds. A young generation that grows with the load gains nothing, and takes 60 MB.
     setFlagsFromString('--semi-space-growth-factor=1');
-    const { drainAsked } = await import('../../engine/admin/workers.ts');
-    const { startMetricsRole, startWorkerRole } = await import('../../engine/roles.ts');
+    const { drainAsked } = await import('../../engine/fleet/workers.ts');
+    const { startMetricsRole, startWorkerRole } = await import('../../engine/cluster/roles.ts');
     await this.runRole(flags, async (cluster) => {
       const port = flags['metrics-port'];
       const metrics =

@@ -1,4 +1,4 @@
-import type { Queryable } from '../store/database.ts';
+import type { Queryable } from '../database/database.ts';
 
 /**
  * The Bus port: a durable at-least-once queue. Ports are what the pipelines know; drivers live in folders beside

@@ -1,6 +1,6 @@
+import type { Database, Queryable } from '../database/database.ts';
 import type { FeedEntry } from '../model/feed.ts';
 import type { Post } from '../model/post.ts';
-import type { Database, Queryable } from '../store/database.ts';
 
 /**
  * The side of a cache that changes are told to. Whoever changes a feed calls one method inside the transaction and

@@ -1,5 +1,5 @@
+import type { Queryable } from '../database/database.ts';
 import { ROW_BYTES, rowUser } from '../model/messages.ts';
-import type { Queryable } from '../store/database.ts';
 import type { FeedChanges } from './changes.ts';
 
 /** Tells every cache which feeds a transaction changes. Part of that transaction: both happen or neither. */

@@ -1,16 +1,16 @@
 import { type Bus, type BusMark, type Consumer, type Delivery, STEPS } from '../bus/bus.ts';
-import { giveBack, halves } from '../bus/giveBack.ts';
-import { inBatches } from '../bus/inBatches.ts';
+import { giveBack, halves } from '../bus/failDelivery.ts';
+import { inBatches } from '../bus/serialBatches.ts';
+import type { Database } from '../database/database.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { decodeCleanup, encodeCleanup } from '../model/messages.ts';
-import { isPassing } from '../resilience/failure.ts';
+import { isPassing } from '../resilience/classify.ts';
 import { fillsEnded } from '../store/celebrities.ts';
-import type { Database } from '../store/database.ts';
 import { removePairItems, removePostItems } from '../store/feeds.ts';
 import { type Pair, withPairLock } from '../store/follows.ts';
-import { inParallel } from '../store/parallel.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { inParallel } from '../util/parallel.ts';
 import type { Lanes } from './lanes.ts';
 
 export interface CleanerContext {

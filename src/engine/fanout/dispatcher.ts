@@ -1,8 +1,8 @@
 import type { Bus, Outgoing, QueueName } from '../bus/bus.ts';
+import type { Database, Queryable } from '../database/database.ts';
 import type { EventRef } from '../model/event.ts';
 import { idsOfEvents } from '../model/messageIds.ts';
 import { encodeEvents } from '../model/messages.ts';
-import type { Database, Queryable } from '../store/database.ts';
 import { markDispatched } from '../store/events.ts';
 import type { Log } from '../telemetry/log.ts';
 import { encodeTraces, MOST_TRACES, type Span, type Tracing } from '../telemetry/tracing.ts';

@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Consumer } from '../bus/bus.ts';
+import type { Database } from '../database/database.ts';
 import { messageOf } from '../model/errors.ts';
 import { LANES, type LaneName, type LaneState } from '../model/lanes.ts';
-import type { Database } from '../store/database.ts';
+import { countRunning, REBUILD } from '../operations/run.ts';
 import { LANES_CHANNEL, readLanes, tellLanes } from '../store/lanes.ts';
-import { countRunning, REBUILD } from '../store/operations.ts';
-import { countWorkers } from '../store/roles.ts';
+import { countWorkers } from '../store/processes.ts';
 import type { Log } from '../telemetry/log.ts';
 
 /** What a paused lane has in hand is finished: longer than a batch may take. */

@@ -1,13 +1,13 @@
 import type { Bus } from '../bus/bus.ts';
-import { trim } from '../feed/trim.ts';
+import type { Database } from '../database/database.ts';
+import { trim } from '../feed/trim/trim.ts';
 import { liveQueue } from '../live/notifier.ts';
 import { unregisterGateway } from '../live/presence.ts';
 import { FEED_LIMIT } from '../model/feed.ts';
-import type { Database } from '../store/database.ts';
+import { forgetOldFigures } from '../stats/table.ts';
 import { dropOldEventPartitions, ensureEventPartitions } from '../store/events.ts';
-import { forgetOldFigures } from '../store/figures.ts';
 import { forgetOldIdempotencyKeys } from '../store/idempotency.ts';
-import { removeDeadWorkers, silentGateways } from '../store/roles.ts';
+import { removeDeadWorkers, silentGateways } from '../store/processes.ts';
 import { forgetOldRuns } from '../store/runs.ts';
 import { forgetOldTickets } from '../store/tickets.ts';
 import type { Log } from '../telemetry/log.ts';

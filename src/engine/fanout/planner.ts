@@ -1,7 +1,11 @@
 import type { Bus, Consumer, Delivery, Outgoing, QueueName } from '../bus/bus.ts';
-import { giveBack, halves } from '../bus/giveBack.ts';
-import { inBatches } from '../bus/inBatches.ts';
+import { giveBack, halves } from '../bus/failDelivery.ts';
+import { inBatches } from '../bus/serialBatches.ts';
 import type { FeedChanges } from '../cache/changes.ts';
+import { copyOut } from '../database/copy.ts';
+import type { Database, Session } from '../database/database.ts';
+import type { Topology } from '../database/sharding.ts';
+import { ShardReaders } from '../database/shardReaders.ts';
 import { type Notifier, silentNotifier } from '../live/notifier.ts';
 import type { PushState } from '../model/celebrity.ts';
 import type { EventRef, EventType } from '../model/event.ts';
@@ -9,13 +13,8 @@ import type { LaneName } from '../model/lanes.ts';
 import { idsOfEvents } from '../model/messageIds.ts';
 import { decodeEvents, encodeEvents, type MessageHeader, readId } from '../model/messages.ts';
 import { type AuthorPosts, MOST_POSTS, postsIn } from '../model/rowsMessage.ts';
-import { isPassing } from '../resilience/failure.ts';
-import { copyOut } from '../store/copy.ts';
-import type { Database, Session } from '../store/database.ts';
-import { inParallel } from '../store/parallel.ts';
-import { ShardReaders } from '../store/shardReaders.ts';
-import type { Topology } from '../store/topology.ts';
-import type { ProcessFigures } from '../telemetry/figures.ts';
+import { isPassing } from '../resilience/classify.ts';
+import type { ProcessFigures } from '../stats/process.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import {
@@ -26,10 +25,11 @@ import {
   type Tracing,
   tracesAmong,
 } from '../telemetry/tracing.ts';
+import { inParallel } from '../util/parallel.ts';
 import { cleanUpLater, type Leftover } from './cleaner.ts';
+import type { RelationHandlers } from './followHandlers.ts';
 import type { Lanes } from './lanes.ts';
-import type { RelationHandlers } from './relations.ts';
-import { type PlannedMessage, RowBatches } from './rowBatches.ts';
+import { type PlannedMessage, RowBatches } from './rowMessages.ts';
 
 interface Lane {
   readonly name: LaneName;

@@ -1,24 +1,24 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bus, Consumer, Delivery, QueueName } from '../bus/bus.ts';
-import { giveBack, halves } from '../bus/giveBack.ts';
+import { giveBack, halves } from '../bus/failDelivery.ts';
 import type { FeedChanges } from '../cache/changes.ts';
+import { copyIn } from '../database/copy.ts';
+import { type Database, isDuplicate, type Session } from '../database/database.ts';
 import type { Notifier } from '../live/notifier.ts';
 import type { LaneName } from '../model/lanes.ts';
 import { idsOfPosts, type NamedIds } from '../model/messageIds.ts';
 import { type MessageHeader, ROW_BYTES, rowAuthor, rowPost, rowUser } from '../model/messages.ts';
 import { postsOfRows, readRows } from '../model/rowsMessage.ts';
-import { isPassing } from '../resilience/failure.ts';
+import { isPassing } from '../resilience/classify.ts';
 import { DATABASE_WORK } from '../resilience/limits.ts';
-import { copyIn } from '../store/copy.ts';
-import { type Database, isDuplicate, type Session } from '../store/database.ts';
 import { insertFeedRows } from '../store/feeds.ts';
-import { inParallel } from '../store/parallel.ts';
 import { recordRun } from '../store/runs.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { beginBatch, decodeTraces, mergedTraces, type Tracing } from '../telemetry/tracing.ts';
-import { BatchRows, type CheckedMessage, type ShardRows } from './batchRows.ts';
-import { LanePace } from './lanePace.ts';
+import { inParallel } from '../util/parallel.ts';
+import { LanePace } from '../util/throttle.ts';
+import { BatchRows, type CheckedMessage, type ShardRows } from './copyBuffer.ts';
 import type { Lanes } from './lanes.ts';
 
 /** Rows of one COPY, some 60 ms of writing: half as many gave a tenth less, twice as many no more. */

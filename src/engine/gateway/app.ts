@@ -9,8 +9,8 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import { bearerOf } from './bearer.ts';
 import { PROBLEM_TYPE, problem, problemOf } from './problems.ts';
-import { type App, addRoutes, type RouteContext } from './routes.ts';
-import { Problem } from './schemas.ts';
+import { type App, addRoutes, type RouteContext } from './routes/index.ts';
+import { Problem } from './routes/schemas.ts';
 
 /** A text of 5,000 characters, each escaped, and room for the rest. */
 const BODY_LIMIT_BYTES = 64 * 1024;

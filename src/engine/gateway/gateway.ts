@@ -1,27 +1,27 @@
 import { randomUUID } from 'node:crypto';
-import { batched } from '../cache/batched.ts';
 import type { FeedCache } from '../cache/cache.ts';
 import { databaseName } from '../cache/redis/epoch.ts';
+import { openReadiness } from '../fleet/readiness.ts';
 import { hearErasures } from '../live/erasures.ts';
 import { type Connection, openHub } from '../live/hub.ts';
-import { joinCluster } from '../live/membership.ts';
+import { joinCluster } from '../live/liveness.ts';
 import { confirmUnfollows } from '../live/unfollows.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { REQUEST_LIMITS } from '../resilience/limits.ts';
-import { Resources } from '../resources.ts';
+import { Resources } from '../resilience/resources.ts';
 import type { SocialContext } from '../social/context.ts';
 import { Passwords } from '../social/passwords.ts';
-import { openReadiness } from '../store/readiness.ts';
 import { missingUsers } from '../store/users.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { listenError } from '../telemetry/metricsServer.ts';
-import { openAddresses } from './address.ts';
+import { batched } from '../util/batch.ts';
 import { openApp } from './app.ts';
-import { openTokens, TOKEN_SECONDS } from './auth.ts';
-import { openLimiter, type RequestLimits } from './limits.ts';
+import { openAddresses } from './clientAddress.ts';
+import { openLimiter, type RequestLimits } from './rateLimits.ts';
 import type { GatewayAdmin } from './routes/admin.ts';
-import { type SocketOptions, serveSockets } from './sockets.ts';
 import { takeTicket } from './tickets.ts';
+import { openTokens, TOKEN_SECONDS } from './tokens.ts';
+import { type SocketOptions, serveSockets } from './websockets.ts';
 
 /** Of the time for stopping, what closing the sockets may take: their clients come back one after the other. */
 const DRAIN_SHARE = 0.5;

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
+import type { Queryable } from '../database/database.ts';
 import { FeedctlError } from '../model/errors.ts';
-import type { Queryable } from '../store/database.ts';
 import { insertTicket, removeTicket } from '../store/tickets.ts';
 import { getUser } from '../store/users.ts';
 

@@ -1,10 +1,10 @@
 import { bulkhead } from 'cockatiel';
 import type { FeedCache } from '../cache/cache.ts';
-import { type FeedPage, type FeedQuery, readFeed } from '../feed/read.ts';
+import type { Database } from '../database/database.ts';
+import { type FeedPage, type FeedQuery, readFeed } from '../feed/read/read.ts';
 import { FEED_LIMIT } from '../model/feed.ts';
 import { firstIdAt, isAhead } from '../model/ids.ts';
 import type { LiveRecord } from '../model/messages.ts';
-import type { Database } from '../store/database.ts';
 import { type Cursor, REMEMBERED, REORDER_MS } from './cursor.ts';
 import { helloFrame } from './frames.ts';
 import { CLOSE_CODES, drained, type Session } from './session.ts';

@@ -1,6 +1,6 @@
 import type { FeedCache } from '../cache/cache.ts';
-import type { Database, Listener, Queryable } from '../store/database.ts';
-import type { ProcessFigures } from '../telemetry/figures.ts';
+import type { Database, Listener, Queryable } from '../database/database.ts';
+import type { ProcessFigures } from '../stats/process.ts';
 import type { Hub } from './hub.ts';
 
 /** Heard by gateways and by workers: the payload is the user. */

@@ -1,6 +1,6 @@
 import type { Post } from '../model/post.ts';
 import { type Cursor, encodeCursor } from './cursor.ts';
-import type { Delivered } from './delivered.ts';
+import type { Delivered } from './deliveredIds.ts';
 
 const TEXT = 0x81;
 const END = '"}';

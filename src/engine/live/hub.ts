@@ -1,21 +1,21 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bus, Consumer, Delivery } from '../bus/bus.ts';
-import { giveBack } from '../bus/giveBack.ts';
-import { inBatches } from '../bus/inBatches.ts';
+import { giveBack } from '../bus/failDelivery.ts';
+import { inBatches } from '../bus/serialBatches.ts';
 import type { FeedCache } from '../cache/cache.ts';
+import type { Database } from '../database/database.ts';
 import { firstIdAt } from '../model/ids.ts';
 import type { LaneName } from '../model/lanes.ts';
 import { idsOfPosts } from '../model/messageIds.ts';
 import { decodeLive, type LiveRecord } from '../model/messages.ts';
-import { isPassing } from '../resilience/failure.ts';
-import type { Database } from '../store/database.ts';
+import { isPassing } from '../resilience/classify.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { beginBatch, decodeTraces, mergedTraces, type Tracing } from '../telemetry/tracing.ts';
+import { Roster } from './announcer.ts';
 import { CatchUp, newestCursor } from './catchUp.ts';
 import { type Cursor, REORDER_MS } from './cursor.ts';
 import { liveQueue } from './notifier.ts';
-import { Roster } from './roster.ts';
 import { Sender } from './sender.ts';
 import { CLOSE_CODES, type LiveSocket, Session } from './session.ts';
 

@@ -1,4 +1,4 @@
-import type { Database, Queryable } from '../store/database.ts';
+import type { Database, Queryable } from '../database/database.ts';
 import { ERASED } from './erasures.ts';
 
 /** Who is online, and at which gateway. */

@@ -1,11 +1,11 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Database } from '../database/database.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { EVERY_FOLLOWER, type LiveRecord, WITHDRAWN } from '../model/messages.ts';
-import type { Database } from '../store/database.ts';
-import { type AddressedPost, followersAmong, postsForFollowers, postsForUsers } from '../store/live.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { deletedFrames, type Frames, postFrames } from './frames.ts';
 import { drained, type Session } from './session.ts';
+import { type AddressedPost, followersAmong, postsForFollowers, postsForUsers } from './sql.ts';
 
 /**
  * No frame is sent on a check of follows that is older than this by the monotonic clock: an unfollow that this

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LiveRecord } from '../model/messages.ts';
 import type { Cursor } from './cursor.ts';
-import { Delivered } from './delivered.ts';
+import { Delivered } from './deliveredIds.ts';
 
 /** Why a gateway closes a socket. docs/asyncapi.json says it to clients. */
 export const CLOSE_CODES = {

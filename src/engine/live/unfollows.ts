@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Database, Listener } from '../store/database.ts';
+import type { Database, Listener } from '../database/database.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Hub } from './hub.ts';
 

@@ -15,7 +15,7 @@ import {
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { BreakerWindow } from './breakerWindow.ts';
-import { isPassing } from './failure.ts';
+import { isPassing } from './classify.ts';
 import { BREAKER } from './limits.ts';
 
 export type Dependency = 'database' | 'broker' | 'cache';

@@ -1,12 +1,12 @@
 import type { Bus } from '../bus/bus.ts';
 import type { FeedChanges } from '../cache/changes.ts';
+import type { Database } from '../database/database.ts';
 import { dispatch, type TracedEvent } from '../fanout/dispatcher.ts';
 import type { Unfollows } from '../live/unfollows.ts';
 import { messageOf } from '../model/errors.ts';
 import { idsOfEvents } from '../model/messageIds.ts';
-import type { Database } from '../store/database.ts';
-import type { IdSource } from '../store/nodes.ts';
-import type { ProcessFigures } from '../telemetry/figures.ts';
+import type { ProcessFigures } from '../stats/process.ts';
+import type { IdSource } from '../store/idLeases.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 

@@ -1,6 +1,6 @@
+import type { Queryable } from '../database/database.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { checkText } from '../model/post.ts';
-import type { Queryable } from '../store/database.ts';
 import { insertUser, passwordHashOf, type User } from '../store/users.ts';
 import type { SocialContext } from './context.ts';
 import type { Passwords } from './passwords.ts';

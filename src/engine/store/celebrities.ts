@@ -1,7 +1,7 @@
+import type { Database, Queryable, Session } from '../database/database.ts';
 import type { PushState } from '../model/celebrity.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT } from '../model/feed.ts';
-import type { Database, Queryable, Session } from './database.ts';
 import { newestPostsAbove } from './posts.ts';
 
 /**

@@ -1,4 +1,4 @@
-import type { Database, Queryable, Session } from './database.ts';
+import type { Database, Queryable, Session } from '../database/database.ts';
 
 /** A message that was put aside, without its bytes. */
 export interface DeadLetter {

@@ -1,9 +1,9 @@
+import type { Database, Queryable } from '../database/database.ts';
 import type { EventRef, EventType, FeedEvent } from '../model/event.ts';
 import { firstIdAt } from '../model/ids.ts';
 import { STEP_TRIES } from '../resilience/limits.ts';
-import { repeat } from '../resilience/repeat.ts';
-import type { Database, Queryable } from './database.ts';
-import { inParallel } from './parallel.ts';
+import { repeat } from '../resilience/retry.ts';
+import { inParallel } from '../util/parallel.ts';
 
 const DAY_MS = 86_400_000;
 const WEEK_MS = 7 * DAY_MS;

@@ -1,11 +1,11 @@
+import type { Database, Queryable, Session, Store } from '../database/database.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT, type FeedEntry, type FeedSource } from '../model/feed.ts';
 import { readIds } from '../model/messages.ts';
+import { inParallel } from '../util/parallel.ts';
 import { followersAfter } from './celebrities.ts';
-import type { Database, Queryable, Session, Store } from './database.ts';
 import type { Pair } from './follows.ts';
-import { inParallel } from './parallel.ts';
-import { shardedPageAboveFloor, shardedPageBelowFloor, shardedPageOfCached } from './shardedPages.ts';
+import { shardedPageAboveFloor, shardedPageBelowFloor, shardedPageOfCached } from './pages/citus.ts';
 
 /** Of an aggregate, which is null where there is nothing. */
 const idsOf = (bytes: Buffer | null): number[] => (bytes ? readIds(bytes) : []);

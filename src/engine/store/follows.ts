@@ -1,5 +1,5 @@
+import type { Queryable, Session } from '../database/database.ts';
 import { FeedctlError } from '../model/errors.ts';
-import type { Queryable, Session } from './database.ts';
 
 /** In: follower, followee, event id. Atomic: the follow and its event, in the follower's shard. */
 const CREATE = `

@@ -1,5 +1,5 @@
+import type { Queryable } from '../database/database.ts';
 import type { LaneName, LaneState } from '../model/lanes.ts';
-import type { Queryable } from './database.ts';
 
 /** Told of every change, and of workers that come and go: they share what a lane may write. */
 export const LANES_CHANNEL = 'feedctl_lanes';

@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
+import { CopyRows, copyIn } from '../database/copy.ts';
+import { type Database, isDuplicate, type Queryable, type Session } from '../database/database.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { EventRef } from '../model/event.ts';
 import type { FeedEntry } from '../model/feed.ts';
 import type { Post, StoredPost } from '../model/post.ts';
-import { CopyRows, copyIn } from './copy.ts';
-import { type Database, isDuplicate, type Queryable, type Session } from './database.ts';
+import { inParallel } from '../util/parallel.ts';
 import { postOfKey } from './idempotency.ts';
-import { inParallel } from './parallel.ts';
 
 interface NewPost {
   readonly id: number;

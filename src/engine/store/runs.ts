@@ -1,6 +1,6 @@
+import type { Queryable } from '../database/database.ts';
 import { firstIdAt } from '../model/ids.ts';
 import type { MessageHeader } from '../model/messages.ts';
-import type { Queryable } from './database.ts';
 
 const DAY_MS = 86_400_000;
 

@@ -1,5 +1,5 @@
+import type { Database, Queryable } from '../database/database.ts';
 import { FeedctlError } from '../model/errors.ts';
-import type { Database, Queryable } from './database.ts';
 
 const SETTING = 'gateway.tokenKeys';
 

@@ -1,7 +1,7 @@
+import { isDuplicate, type Queryable, type Store } from '../database/database.ts';
 import type { PushState } from '../model/celebrity.ts';
 import { FeedctlError } from '../model/errors.ts';
-import { isDuplicate, type Queryable, type Store } from './database.ts';
-import { inParallel } from './parallel.ts';
+import { inParallel } from '../util/parallel.ts';
 
 export interface User {
   readonly id: number;

@@ -2,7 +2,7 @@ import { createSocket } from 'node:dgram';
 import { lookup } from 'node:dns/promises';
 import { hostname } from 'node:os';
 import { FeedctlError, messageOf } from '../model/errors.ts';
-import { atMost } from '../resilience/within.ts';
+import { atMost } from '../util/deadline.ts';
 import type { Log } from './log.ts';
 import type { Metrics, Sample } from './metrics.ts';
 

@@ -1,7 +1,7 @@
 import { type Log, openLog } from './log.ts';
 import { type Metrics, openMetrics } from './metrics.ts';
+import { isTrue, oneOf, trustsCallers } from './otel/environment.ts';
 import type { Tracing } from './tracing.ts';
-import { isTrue, oneOf, trustsCallers } from './variables.ts';
 
 /** What a process tells of its work, for as long as it runs. */
 export interface Telemetry {

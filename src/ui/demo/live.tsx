@@ -1,5 +1,5 @@
 import { render } from 'ink';
-import type { DemoSnapshot } from '../../engine/admin/demo.ts';
+import type { DemoSnapshot } from '../../engine/demo/demo.ts';
 import { DemoView } from './view.tsx';
 
 const FRAME_MS = 80;

@@ -1,4 +1,4 @@
-import type { DemoSnapshot, DemoStep } from '../../engine/admin/demo.ts';
+import type { DemoSnapshot, DemoStep } from '../../engine/demo/demo.ts';
 import { STEP_TITLES } from './steps.ts';
 
 /** One line for each step that has ended. */

@@ -1,4 +1,4 @@
-import type { DemoStep } from '../../engine/admin/demo.ts';
+import type { DemoStep } from '../../engine/demo/demo.ts';
 
 export const STEP_TITLES: Record<DemoStep, string> = {
   start: 'Start a cluster',

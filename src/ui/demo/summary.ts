@@ -1,6 +1,6 @@
-import type { DemoResult } from '../../engine/admin/demo.ts';
-import { formatCount } from '../format.ts';
-import { renderTable } from '../table.ts';
+import type { DemoResult } from '../../engine/demo/demo.ts';
+import { formatCount } from '../terminal/format.ts';
+import { renderTable } from '../terminal/table.ts';
 
 /** What happened, as two tables: the work, and the proof. */
 export function demoSummary(result: DemoResult, options: { borders: boolean }): string {

@@ -1,6 +1,6 @@
 import { Box, Text } from 'ink';
-import { DEMO_STEPS, type DemoSnapshot } from '../../engine/admin/demo.ts';
-import { bar, formatCount, oneLine } from '../format.ts';
+import { DEMO_STEPS, type DemoSnapshot } from '../../engine/demo/demo.ts';
+import { bar, formatCount, oneLine } from '../terminal/format.ts';
 import { STEP_TITLES } from './steps.ts';
 
 const SPINNER = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];

@@ -1,7 +1,7 @@
-import { lanesOfQueue } from '../../engine/admin/composition.ts';
-import type { QueueRow } from '../../engine/admin/queues.ts';
-import type { TopAction } from '../../engine/admin/top/actions.ts';
-import type { TopGateway, TopSnapshot, TopWorker } from '../../engine/admin/top/snapshot.ts';
+import type { TopAction } from '../../engine/monitoring/top/actions.ts';
+import type { TopGateway, TopSnapshot, TopWorker } from '../../engine/monitoring/top/snapshot.ts';
+import type { QueueRow } from '../../engine/queues/list.ts';
+import { lanesOfQueue } from '../../engine/queues/tally.ts';
 import type { PaneId, UserRow } from './panes.ts';
 
 /** What may be changed here; with `--admin` alone. */

@@ -1,13 +1,13 @@
-import type { TopSnapshot } from '../../engine/admin/top/snapshot.ts';
-import type { RateName } from '../../engine/telemetry/figures.ts';
-import { cellsOf, cut, pad, sparkline } from '../cells.ts';
-import { formatCount, formatDuration, oneLine } from '../format.ts';
-import { formatMs, formatRate } from '../rates.ts';
+import type { TopSnapshot } from '../../engine/monitoring/top/snapshot.ts';
+import type { RateName } from '../../engine/stats/process.ts';
+import { formatMs, formatRate } from '../tables/rates.ts';
+import { cellsOf, cut, pad, sparkline } from '../terminal/cells.ts';
+import { formatCount, formatDuration, oneLine } from '../terminal/format.ts';
 import { type Admin, ASKED } from './actions.ts';
-import { cutLine, ends, type Line, parts, type Span, span, type Tone, widthOf } from './line.ts';
 import { type AnyPane, PANES, paneOf } from './panes.ts';
-import { type OrderMemory, orderedRows } from './rows.ts';
+import { type OrderMemory, orderedRows } from './sorting.ts';
 import { firstShown, KEYS, markIn, type ViewState } from './state.ts';
+import { cutLine, ends, type Line, parts, type Span, span, type Tone, widthOf } from './styledText.ts';
 
 export interface Screen {
   readonly width: number;

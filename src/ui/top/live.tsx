@@ -1,12 +1,12 @@
 import { type Key, render, useInput } from 'ink';
-import type { TopAction } from '../../engine/admin/top/actions.ts';
-import type { TopSnapshot } from '../../engine/admin/top/snapshot.ts';
 import { messageOf } from '../../engine/model/errors.ts';
+import type { TopAction } from '../../engine/monitoring/top/actions.ts';
+import type { TopSnapshot } from '../../engine/monitoring/top/snapshot.ts';
 import type { Admin } from './actions.ts';
 import { frame, pageRows } from './frame.ts';
-import { paint } from './line.ts';
-import type { OrderMemory } from './rows.ts';
+import type { OrderMemory } from './sorting.ts';
 import { initialState, reduce, type ViewState } from './state.ts';
+import { paint } from './styledText.ts';
 
 /** Sources answer within milliseconds; one that takes longer is in the next frame. */
 const SETTLE_MS = 200;

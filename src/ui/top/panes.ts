@@ -1,22 +1,22 @@
-import type { ClusterError } from '../../engine/admin/figures.ts';
-import type { QueueRow } from '../../engine/admin/queues.ts';
 import {
   keepsUp,
   type TopGateway,
   type TopSnapshot,
   type TopWorker,
-} from '../../engine/admin/top/snapshot.ts';
-import type { SourceState } from '../../engine/admin/top/source.ts';
+} from '../../engine/monitoring/top/snapshot.ts';
+import type { SourceState } from '../../engine/monitoring/top/source.ts';
+import type { OperationRow } from '../../engine/operations/table.ts';
+import type { QueueRow } from '../../engine/queues/list.ts';
+import type { ActiveMove } from '../../engine/shards/sql.ts';
+import type { RateName } from '../../engine/stats/process.ts';
+import type { ClusterError } from '../../engine/stats/totals.ts';
+import type { WindowName } from '../../engine/stats/windows.ts';
 import type { Celebrity } from '../../engine/store/celebrities.ts';
-import type { OperationRow } from '../../engine/store/operationRows.ts';
-import type { ActiveMove } from '../../engine/store/shards.ts';
-import type { RateName } from '../../engine/telemetry/figures.ts';
-import type { WindowName } from '../../engine/telemetry/windows.ts';
-import { formatBytes, formatCompact, formatCount, formatDuration } from '../format.ts';
-import { outcomeOf, progressOf, stateOf } from '../operations.ts';
-import { formatAge, formatEta } from '../queues.ts';
-import { formatMs, formatRate } from '../rates.ts';
-import type { Tone } from './line.ts';
+import { outcomeOf, progressOf, stateOf } from '../tables/operations.ts';
+import { formatAge, formatEta } from '../tables/queues.ts';
+import { formatMs, formatRate } from '../tables/rates.ts';
+import { formatBytes, formatCompact, formatCount, formatDuration } from '../terminal/format.ts';
+import type { Tone } from './styledText.ts';
 
 export const PANE_IDS = [
   'queues',

@@ -1,6 +1,6 @@
-import type { TopAction } from '../../engine/admin/top/actions.ts';
-import type { TopSnapshot } from '../../engine/admin/top/snapshot.ts';
-import { WINDOW_NAMES, type WindowName } from '../../engine/telemetry/windows.ts';
+import type { TopAction } from '../../engine/monitoring/top/actions.ts';
+import type { TopSnapshot } from '../../engine/monitoring/top/snapshot.ts';
+import { WINDOW_NAMES, type WindowName } from '../../engine/stats/windows.ts';
 import {
   ACTION_KEYS,
   type ActionKey,
@@ -11,7 +11,7 @@ import {
   type Question,
 } from './actions.ts';
 import { PANE_IDS, PANES, type PaneId, paneOf } from './panes.ts';
-import { type Choice, type OrderMemory, orderedRows } from './rows.ts';
+import { type Choice, type OrderMemory, orderedRows } from './sorting.ts';
 
 /** Seconds between two looks, as `+` and `-` go through them. */
 export const INTERVALS = [0.5, 1, 2, 5, 10, 30, 60] as const;

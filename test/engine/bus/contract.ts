@@ -3,14 +3,14 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import type { Bus, ConsumeOptions, QueueName } from '../../../src/engine/bus/bus.ts';
+import type { Database } from '../../../src/engine/database/database.ts';
 import {
   discardDeadLetters,
   listDeadLetters,
   replayDeadLetters,
   showDeadLetter,
-} from '../../../src/engine/admin/deadLetters.ts';
-import type { Bus, ConsumeOptions, QueueName } from '../../../src/engine/bus/bus.ts';
-import type { Database } from '../../../src/engine/store/database.ts';
+} from '../../../src/engine/queues/deadLetters.ts';
 import { rejection } from '../../support/codes.ts';
 import { openInbox } from './inbox.ts';
 

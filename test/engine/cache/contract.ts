@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { CachedFeed, FeedCache, LoadedFeed } from '../../../src/engine/cache/cache.ts';
-import type { Database } from '../../../src/engine/store/database.ts';
+import type { Database } from '../../../src/engine/database/database.ts';
 
 const AUTHOR = 1;
 /** What is held of a feed. */

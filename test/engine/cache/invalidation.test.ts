@@ -6,7 +6,7 @@ import {
   slotOf,
   slotsOfPayload,
 } from '../../../src/engine/cache/invalidation.ts';
-import type { Queryable } from '../../../src/engine/store/database.ts';
+import type { Queryable } from '../../../src/engine/database/database.ts';
 import { freshDatabase } from '../../support/cluster.ts';
 
 /** The payload that a transaction would send for these users, or undefined for none. */

@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { expect, onTestFinished, test } from 'vitest';
-import { pauseFanout, resumeFanout, throttleFanout } from '../../../src/engine/admin/lanes.ts';
+import { pauseFanout, resumeFanout, throttleFanout } from '../../../src/engine/fanout/laneControl.ts';
 import { openLanes } from '../../../src/engine/fanout/lanes.ts';
-import { verify } from '../../../src/engine/feed/verify.ts';
+import { verify } from '../../../src/engine/feed/verify/verify.ts';
 import { follow } from '../../../src/engine/social/follows.ts';
 import { createPost, deletePost } from '../../../src/engine/social/posts.ts';
 import { readLanes } from '../../../src/engine/store/lanes.ts';
-import { workerHeartbeat } from '../../../src/engine/store/roles.ts';
+import { workerHeartbeat } from '../../../src/engine/store/processes.ts';
 import { silentLog } from '../../../src/engine/telemetry/log.ts';
 import { freshDatabase, testCluster } from '../../support/cluster.ts';
 

@@ -1,13 +1,13 @@
 import { expect, onTestFinished, test } from 'vitest';
-import { redispatchEvents } from '../../../src/engine/admin/redispatch.ts';
 import { dispatch } from '../../../src/engine/fanout/dispatcher.ts';
 import { startWorker } from '../../../src/engine/fanout/worker.ts';
 import type { EventRef } from '../../../src/engine/model/event.ts';
 import { MAX_ID } from '../../../src/engine/model/ids.ts';
+import { redispatchEvents } from '../../../src/engine/queues/redispatch.ts';
 import { follow } from '../../../src/engine/social/follows.ts';
 import { createPost } from '../../../src/engine/social/posts.ts';
+import { ProcessFigures } from '../../../src/engine/stats/process.ts';
 import { insertPost } from '../../../src/engine/store/posts.ts';
-import { ProcessFigures } from '../../../src/engine/telemetry/figures.ts';
 import { openMetrics } from '../../../src/engine/telemetry/metrics.ts';
 import { testCluster } from '../../support/cluster.ts';
 import { testClient, testGateway } from '../../support/gateways.ts';

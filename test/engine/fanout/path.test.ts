@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { readFeed } from '../../../src/engine/feed/read.ts';
-import { verify } from '../../../src/engine/feed/verify.ts';
+import { readFeed } from '../../../src/engine/feed/read/read.ts';
+import { verify } from '../../../src/engine/feed/verify/verify.ts';
 import { follow, unfollow } from '../../../src/engine/social/follows.ts';
 import { createPost, deletePost } from '../../../src/engine/social/posts.ts';
 import { insertPost } from '../../../src/engine/store/posts.ts';

@@ -1,6 +1,6 @@
 import type { FeedCache } from '../../../src/engine/cache/cache.ts';
-import { type FeedPage, readFeed } from '../../../src/engine/feed/read.ts';
-import type { Queryable, Store } from '../../../src/engine/store/database.ts';
+import type { Queryable, Store } from '../../../src/engine/database/database.ts';
+import { type FeedPage, readFeed } from '../../../src/engine/feed/read/read.ts';
 
 /** A whole feed, page by page. */
 export async function scroll(

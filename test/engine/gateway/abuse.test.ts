@@ -6,7 +6,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { expect, onTestFinished, test } from 'vitest';
-import { inParallel } from '../../../src/engine/store/parallel.ts';
+import { inParallel } from '../../../src/engine/util/parallel.ts';
 import { UNLIMITED } from '../../support/gateways.ts';
 import { type Served, served } from './served.ts';
 

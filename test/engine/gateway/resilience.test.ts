@@ -1,9 +1,9 @@
 import { expect, onTestFinished, test } from 'vitest';
-import { openCluster } from '../../../src/engine/cluster.ts';
+import { openCluster } from '../../../src/engine/cluster/cluster.ts';
+import { startGatewayRole, startWorkerRole } from '../../../src/engine/cluster/roles.ts';
 import { loadConfig } from '../../../src/engine/config/config.ts';
-import { verify } from '../../../src/engine/feed/verify.ts';
-import { signToken } from '../../../src/engine/gateway/auth.ts';
-import { startGatewayRole, startWorkerRole } from '../../../src/engine/roles.ts';
+import { verify } from '../../../src/engine/feed/verify/verify.ts';
+import { signToken } from '../../../src/engine/gateway/tokens.ts';
 import { follow } from '../../../src/engine/social/follows.ts';
 import { silentLog } from '../../../src/engine/telemetry/log.ts';
 import { openMetrics } from '../../../src/engine/telemetry/metrics.ts';

@@ -1,6 +1,6 @@
 import type { FeedCache } from '../../../src/engine/cache/cache.ts';
-import { signToken } from '../../../src/engine/gateway/auth.ts';
 import type { Gateway, GatewayOptions } from '../../../src/engine/gateway/gateway.ts';
+import { signToken } from '../../../src/engine/gateway/tokens.ts';
 import { type TestCluster, testCluster } from '../../support/cluster.ts';
 import { cachedGateway } from '../../support/gateways.ts';
 

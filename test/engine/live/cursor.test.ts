@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { encodeCursor, parseCursor, REMEMBERED, REORDER_MS } from '../../../src/engine/live/cursor.ts';
-import { Delivered } from '../../../src/engine/live/delivered.ts';
+import { Delivered } from '../../../src/engine/live/deliveredIds.ts';
 import { firstIdAt, IDS_PER_MS, importedId } from '../../../src/engine/model/ids.ts';
 import { codeOf } from '../../support/codes.ts';
 

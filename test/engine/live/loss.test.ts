@@ -1,13 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { expect, test } from 'vitest';
+import type { Queryable } from '../../../src/engine/database/database.ts';
+import { Roster } from '../../../src/engine/live/announcer.ts';
 import { encodeCursor } from '../../../src/engine/live/cursor.ts';
 import { liveQueue } from '../../../src/engine/live/notifier.ts';
 import { unregisterGateway } from '../../../src/engine/live/presence.ts';
-import { Roster } from '../../../src/engine/live/roster.ts';
 import { FeedctlError } from '../../../src/engine/model/errors.ts';
 import { firstIdAt } from '../../../src/engine/model/ids.ts';
 import { createPost } from '../../../src/engine/social/posts.ts';
-import type { Queryable } from '../../../src/engine/store/database.ts';
 import { testCluster } from '../../support/cluster.ts';
 import { followedAuthor } from '../../support/gateways.ts';
 

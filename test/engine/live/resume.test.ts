@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { markCelebrity } from '../../../src/engine/admin/celebrity.ts';
+import { markCelebrity } from '../../../src/engine/celebrities/change.ts';
 import { firstIdAt } from '../../../src/engine/model/ids.ts';
 import { follow, unfollow } from '../../../src/engine/social/follows.ts';
 import { createPost, deletePost } from '../../../src/engine/social/posts.ts';

@@ -3,7 +3,7 @@ import { connect, type Socket } from 'node:net';
 import { SignJWT } from 'jose';
 import { expect, onTestFinished, test } from 'vitest';
 import { WebSocket } from 'ws';
-import { signToken } from '../../../src/engine/gateway/auth.ts';
+import { signToken } from '../../../src/engine/gateway/tokens.ts';
 import { liveQueue } from '../../../src/engine/live/notifier.ts';
 import { CLOSE_CODES } from '../../../src/engine/live/session.ts';
 import { firstIdAt } from '../../../src/engine/model/ids.ts';

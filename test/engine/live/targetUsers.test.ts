@@ -1,11 +1,11 @@
 import { expect, onTestFinished, test } from 'vitest';
-import { markCelebrity, unmarkCelebrity } from '../../../src/engine/admin/celebrity.ts';
 import { openMemoryCache } from '../../../src/engine/cache/memory/cache.ts';
-import { signToken } from '../../../src/engine/gateway/auth.ts';
+import { markCelebrity, unmarkCelebrity } from '../../../src/engine/celebrities/change.ts';
 import { startGateway } from '../../../src/engine/gateway/gateway.ts';
+import { signToken } from '../../../src/engine/gateway/tokens.ts';
 import { follow, unfollow } from '../../../src/engine/social/follows.ts';
 import { createPost, deletePost } from '../../../src/engine/social/posts.ts';
-import { inParallel } from '../../../src/engine/store/parallel.ts';
+import { inParallel } from '../../../src/engine/util/parallel.ts';
 import { Random } from '../../properties/random.ts';
 import { type TestCluster, testCluster } from '../../support/cluster.ts';
 import { FeedClient } from '../../support/feedClient.ts';

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { FeedctlError } from '../../../src/engine/model/errors.ts';
 import { type GuardOptions, openGuard, saysAway } from '../../../src/engine/resilience/guard.ts';
-import { repeat } from '../../../src/engine/resilience/repeat.ts';
+import { repeat } from '../../../src/engine/resilience/retry.ts';
 import { rejection } from '../../support/codes.ts';
 
 const AWAY = () => Promise.reject(new FeedctlError('DATABASE_UNREACHABLE', 'gone'));

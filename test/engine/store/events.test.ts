@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
+import type { Database } from '../../../src/engine/database/database.ts';
 import type { EventRef } from '../../../src/engine/model/event.ts';
 import { firstIdAt } from '../../../src/engine/model/ids.ts';
-import type { Database } from '../../../src/engine/store/database.ts';
 import {
   anyUndispatched,
   dropOldEventPartitions,

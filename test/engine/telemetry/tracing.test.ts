@@ -1,6 +1,6 @@
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { startWorker } from '../../../src/engine/fanout/worker.ts';
-import { signToken } from '../../../src/engine/gateway/auth.ts';
+import { signToken } from '../../../src/engine/gateway/tokens.ts';
 import type { FeedctlError } from '../../../src/engine/model/errors.ts';
 import { follow } from '../../../src/engine/social/follows.ts';
 import { createPost } from '../../../src/engine/social/posts.ts';

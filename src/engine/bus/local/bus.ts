@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { copyOut } from '../../database/copy.ts';
+import { Database, type Listener, type Queryable, type SessionLimits } from '../../database/database.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { readId } from '../../model/messages.ts';
-import { copyOut } from '../../store/copy.ts';
-import { Database, type Listener, type Queryable, type SessionLimits } from '../../store/database.ts';
 import type {
   Bus,
   BusMark,
@@ -15,7 +15,7 @@ import type {
   QueueName,
   WaitingMessage,
 } from '../bus.ts';
-import { readSettled, SettledCounts } from '../settled.ts';
+import { readSettled, SettledCounts } from '../throughput.ts';
 import {
   ACK,
   ANY_BEFORE,

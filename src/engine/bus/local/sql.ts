@@ -1,6 +1,6 @@
 import { escapeLiteral } from 'pg';
 
-/** Every statement of the local queue. Table and reasons: store/migrations/0003_bus.ts. */
+/** Every statement of the local queue. Table and reasons: database/migrations/0003_bus.ts. */
 
 export const WAKE_CHANNEL = 'feedctl_bus';
 /** First key of the advisory locks that consumers hold: "fb". */

@@ -1,6 +1,6 @@
 import type { Channel } from 'amqplib';
+import { Database, type SessionLimits } from '../../database/database.ts';
 import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
-import { Database, type SessionLimits } from '../../store/database.ts';
 import { countDeadLetters, keepDeadLetters } from '../../store/deadLetters.ts';
 import { type Log, silentLog } from '../../telemetry/log.ts';
 import {
@@ -16,21 +16,19 @@ import {
   type Settled,
   type WaitingMessage,
 } from '../bus.ts';
-import { readSettled } from '../settled.ts';
+import { readSettled } from '../throughput.ts';
+import { Control } from './adminChannel.ts';
+import { Marks } from './barriers.ts';
 import { checkBroker } from './checks.ts';
+import { Link } from './connection.ts';
 import { RabbitConsumer } from './consumer.ts';
-import { Control } from './control.ts';
 import { collectDeadLetters } from './deadLetters.ts';
 import { type Endpoint, parseEndpoints } from './endpoints.ts';
-import type { Hand } from './hand.ts';
-import { Link } from './link.ts';
-import { Marks } from './marks.ts';
-import { type Held, Members, type Topology } from './members.ts';
+import type { Hand } from './inFlight.ts';
+import { type Held, Members, type Topology } from './membership.ts';
 import { changePartitions, declare, endDrained, type PartitionsContext, readTopology } from './partitions.ts';
 import { peekQueues } from './peek.ts';
 import { Publisher, type Routed } from './publisher.ts';
-import { NOT_BEFORE, TRACES } from './reader.ts';
-import { FORGET_MARKS } from './sql.ts';
 import {
   type Bounds,
   DEAD,
@@ -40,7 +38,9 @@ import {
   isLasting,
   partsOf,
   routeOf,
-} from './topology.ts';
+} from './queueNames.ts';
+import { NOT_BEFORE, TRACES } from './reader.ts';
+import { FORGET_MARKS } from './sql.ts';
 
 /** For a new cluster. A power of two, so that partitions line up with whole shards. */
 const PARTITIONS = 8;

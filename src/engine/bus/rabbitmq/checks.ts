@@ -1,13 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Channel } from 'amqplib';
+import { withoutPassword } from '../../database/database.ts';
 import { messageOf } from '../../model/errors.ts';
-import { withoutPassword } from '../../store/database.ts';
 import { type BusCheck, LASTING } from '../bus.ts';
 import { connectTo } from './connect.ts';
+import { checkVersion } from './connection.ts';
 import type { Endpoint } from './endpoints.ts';
-import { brokerFailure } from './failure.ts';
-import { checkVersion } from './link.ts';
-import { type Bounds, DEAD, declareTopology, EXCHANGES, partsOf } from './topology.ts';
+import { brokerFailure } from './errors.ts';
+import { type Bounds, DEAD, declareTopology, EXCHANGES, partsOf } from './queueNames.ts';
 
 const PROBE = 'feed.probe';
 const MANAGEMENT_MS = 3_000;

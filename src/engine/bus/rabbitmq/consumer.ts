@@ -3,11 +3,11 @@ import type { Channel } from 'amqplib';
 import { messageOf } from '../../model/errors.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { ConsumeOptions, Consumer, Delivery } from '../bus.ts';
-import type { Hand } from './hand.ts';
-import type { Link } from './link.ts';
-import { type Held, type Member, partsOfMember } from './members.ts';
+import type { Link } from './connection.ts';
+import type { Hand } from './inFlight.ts';
+import { type Held, type Member, partsOfMember } from './membership.ts';
+import { isLasting } from './queueNames.ts';
 import { Reader, type ReaderContext, TRACES } from './reader.ts';
-import { isLasting } from './topology.ts';
 
 /** Messages that wait for the end of a delay stay in hand, and others have to get past them. */
 const SLACK = 4;

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { Channel, GetMessage } from 'amqplib';
 import type { NewDeadLetter } from '../../store/deadLetters.ts';
-import type { Control } from './control.ts';
-import { DEAD } from './topology.ts';
+import type { Control } from './adminChannel.ts';
+import { DEAD } from './queueNames.ts';
 
 /** Got from the broker at a time: up to 30 MB where all are full messages of rows. */
 const AT_A_TIME = 100;

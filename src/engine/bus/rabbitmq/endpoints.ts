@@ -1,7 +1,7 @@
 import type { Options, SocketOptions } from 'amqplib';
+import { withoutPassword } from '../../database/database.ts';
 import { FeedctlError } from '../../model/errors.ts';
-import { tlsOptions } from '../../net/tls.ts';
-import { withoutPassword } from '../../store/database.ts';
+import { tlsOptions } from '../../util/tls.ts';
 
 const CONNECT_TIMEOUT_MS = 5_000;
 /** Also how long it takes to notice a broker that is gone without a word. */

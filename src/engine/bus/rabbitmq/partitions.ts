@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Database, Session } from '../../database/database.ts';
 import { FeedctlError } from '../../model/errors.ts';
-import type { Database, Session } from '../../store/database.ts';
 import { LASTING } from '../bus.ts';
-import type { Control } from './control.ts';
-import type { Members, Topology } from './members.ts';
+import type { Control } from './adminChannel.ts';
+import type { Members, Topology } from './membership.ts';
+import { type Bounds, declareTopology, partsOf, unbindPartitions } from './queueNames.ts';
 import {
   CHANGE_PARTITIONS,
   END_DRAINED,
@@ -13,7 +14,6 @@ import {
   READ_TOPOLOGY,
   UNLOCK_TOPOLOGY,
 } from './sql.ts';
-import { type Bounds, declareTopology, partsOf, unbindPartitions } from './topology.ts';
 
 /** A power of two divides the shards of a table, so that a partition lines up with whole ones. */
 const MOST_PARTITIONS = 32;

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ChannelModel, ConsumeMessage } from 'amqplib';
 import { FeedctlError } from '../../model/errors.ts';
 import type { WaitingMessage } from '../bus.ts';
-import type { Control } from './control.ts';
+import type { Control } from './adminChannel.ts';
 import { MARKER } from './reader.ts';
 
 const LOOK_EVERY_MS = 10;

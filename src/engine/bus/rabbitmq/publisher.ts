@@ -1,6 +1,6 @@
 import type { ConfirmChannel } from 'amqplib';
 import { FeedctlError } from '../../model/errors.ts';
-import type { Link } from './link.ts';
+import type { Link } from './connection.ts';
 
 /** Not confirmed yet at a time: enough to keep the broker busy, few enough to keep memory and its fsyncs in bounds. */
 const WINDOW_BYTES = 8 * 2 ** 20;

@@ -2,7 +2,7 @@ import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 import { messageOf } from '../../model/errors.ts';
 import { idsOfMessage } from '../../model/messageIds.ts';
 import type { Log } from '../../telemetry/log.ts';
-import type { Hand } from './hand.ts';
+import type { Hand } from './inFlight.ts';
 
 export interface ReaderContext {
   readonly log: Log;

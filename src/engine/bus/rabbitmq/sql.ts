@@ -1,4 +1,4 @@
-/** Every statement of the RabbitMQ driver. Tables: store/migrations/0004_rabbitmq.ts. */
+/** Every statement of the RabbitMQ driver. Tables: database/migrations/0004_rabbitmq.ts. */
 
 /** `partitions` are published to, `declared` exist: more of them while a smaller number is being drained. */
 export const TOPOLOGY_SETTING = 'bus.topology';

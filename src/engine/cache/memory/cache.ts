@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache';
-import type { Database } from '../../store/database.ts';
+import type { Database } from '../../database/database.ts';
 import type { CachedFeed, FeedCache } from '../cache.ts';
 import { INVALIDATE_CHANNEL, notifiedChanges, slotOf, slotsOfPayload } from '../invalidation.ts';
 

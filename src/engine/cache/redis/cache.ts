@@ -1,12 +1,13 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Database } from '../../database/database.ts';
 import { packIds, readId } from '../../model/messages.ts';
-import type { Database } from '../../store/database.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
+import { Slots } from '../../util/semaphore.ts';
 import type { CachedFeed, CacheStats, FeedCache, LoadedFeed } from '../cache.ts';
-import { Slots } from '../slots.ts';
 import { isCacheError } from './connection.ts';
+import { keysNaming } from './findUser.ts';
 import {
   Marks,
   packDeleted,
@@ -22,7 +23,6 @@ import {
 import { editOf, type Kind, keyOf, marksOf, SECONDS_TO_LIVE } from './keys.ts';
 import { openPages } from './pages.ts';
 import { RedisState, type State } from './state.ts';
-import { keysNaming } from './traces.ts';
 
 /** Feeds of one MGET where all are looked at: some 2 MB. */
 const FEEDS_A_LOOK = 100;

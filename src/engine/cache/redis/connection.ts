@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis, type RedisOptions } from 'ioredis';
+import { withoutPassword } from '../../database/database.ts';
 import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
-import { isTlsError, tlsOptions } from '../../net/tls.ts';
-import { withoutPassword } from '../../store/database.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
+import { isTlsError, tlsOptions } from '../../util/tls.ts';
 import { SCRIPTS, type ScriptName } from './scripts.ts';
 
 /** A page waits no longer for Redis than it would take from the database on a bad day. */

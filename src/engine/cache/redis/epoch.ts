@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { within } from '../../resilience/within.ts';
-import type { Database, Listener, Queryable } from '../../store/database.ts';
+import type { Database, Listener, Queryable } from '../../database/database.ts';
+import { within } from '../../util/deadline.ts';
 
 const CHANNEL = 'feedctl_cache_epoch';
 const SETTING = 'cache.epoch';

@@ -3,8 +3,8 @@ import { Type } from 'typebox';
 import type { Connection } from '../../live/hub.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { bearerOf } from '../bearer.ts';
-import type { App, RouteContext } from '../routes.ts';
-import { Id } from '../schemas.ts';
+import type { App, RouteContext } from './index.ts';
+import { Id } from './schemas.ts';
 
 /** What operators may do with one gateway. */
 export interface GatewayAdmin {

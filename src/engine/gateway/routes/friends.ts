@@ -1,7 +1,7 @@
 import { parseId } from '../../model/ids.ts';
 import { follow, unfollow } from '../../social/follows.ts';
-import type { App, RouteContext } from '../routes.ts';
-import * as schemas from '../schemas.ts';
+import type { App, RouteContext } from './index.ts';
+import * as schemas from './schemas.ts';
 
 export function addFriendRoutes(app: App, context: RouteContext): void {
   for (const [name, act, summary] of [

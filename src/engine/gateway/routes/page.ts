@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import type { FastifyReply } from 'fastify';
-import type { App } from '../routes.ts';
+import type { App } from './index.ts';
 
 /** Plain files that are part of the package: the same path from src and from dist. */
-const FILES = new URL('../../../../src/engine/gateway/page/', import.meta.url);
+const FILES = new URL('../page/', import.meta.url);
 const ROUTES = {
   '/': { file: 'index.html', type: 'text/html; charset=utf-8' },
   '/page.js': { file: 'page.js', type: 'text/javascript; charset=utf-8' },

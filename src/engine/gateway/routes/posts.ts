@@ -1,13 +1,13 @@
-import { pageAtOffset } from '../../feed/offset.ts';
-import { type FeedPage, readFeed, readFeedUnconfirmed } from '../../feed/read.ts';
+import { pageAtOffset } from '../../feed/read/offset.ts';
+import { type FeedPage, readFeed, readFeedUnconfirmed } from '../../feed/read/read.ts';
 import { isFeedctlError } from '../../model/errors.ts';
 import { parseId } from '../../model/ids.ts';
 import type { Post } from '../../model/post.ts';
 import { saysAway } from '../../resilience/guard.ts';
 import { createPost, deletePost, updatePost } from '../../social/posts.ts';
 import { getPost } from '../../store/posts.ts';
-import type { App, RouteContext } from '../routes.ts';
-import * as schemas from '../schemas.ts';
+import type { App, RouteContext } from './index.ts';
+import * as schemas from './schemas.ts';
 
 const postJson = (post: Omit<Post, 'version'>) => ({
   id: String(post.id),

@@ -1,6 +1,6 @@
-import type { App, RouteContext } from '../routes.ts';
-import * as schemas from '../schemas.ts';
 import { issueTicket } from '../tickets.ts';
+import type { App, RouteContext } from './index.ts';
+import * as schemas from './schemas.ts';
 
 export function addServiceRoutes(app: App, { db, checkReady }: RouteContext): void {
   app.post(

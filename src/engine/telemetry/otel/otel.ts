@@ -24,8 +24,8 @@ import {
 import { FeedctlError, messageOf } from '../../model/errors.ts';
 import type { Log } from '../log.ts';
 import type { Span, Tracing } from '../tracing.ts';
-import { checkPairs, trustsCallers } from '../variables.ts';
 import { BoundedSpans } from './boundedSpans.ts';
+import { checkPairs, trustsCallers } from './environment.ts';
 import { OtlpExporter, otlpTarget } from './otlpExporter.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;

@@ -7,9 +7,9 @@ import { JsonTraceSerializer, ProtobufTraceSerializer } from '@opentelemetry/otl
 import type { ReadableSpan, SpanExporter } from '@opentelemetry/sdk-trace';
 import { Agent, request } from 'undici';
 import { FeedctlError, messageOf } from '../../model/errors.ts';
-import { backoffMs } from '../../resilience/backoff.ts';
+import { backoffMs } from '../../util/backoff.ts';
 import type { Log } from '../log.ts';
-import { checkPairs } from '../variables.ts';
+import { checkPairs } from './environment.ts';
 
 const TIMEOUT_MS = 10_000;
 /** https://opentelemetry.io/docs/specs/otlp/#retryable-response-codes */

@@ -1,8 +1,8 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { LASTING, type Outgoing } from '../../../../src/engine/bus/bus.ts';
 import { RabbitBus } from '../../../../src/engine/bus/rabbitmq/bus.ts';
-import { partsOfMember } from '../../../../src/engine/bus/rabbitmq/members.ts';
-import { partsOf } from '../../../../src/engine/bus/rabbitmq/topology.ts';
+import { partsOfMember } from '../../../../src/engine/bus/rabbitmq/membership.ts';
+import { partsOf } from '../../../../src/engine/bus/rabbitmq/queueNames.ts';
 import { freshVhost } from '../../../support/broker.ts';
 import { freshDatabase } from '../../../support/cluster.ts';
 import { rejection } from '../../../support/codes.ts';

@@ -1,0 +1,83 @@
+import { Args, Flags } from '@oclif/core';
+import { DEFAULT_CELEBRITY_THRESHOLD } from '../../engine/model/celebrity.ts';
+import { FeedctlError } from '../../engine/model/errors.ts';
+import { parseId } from '../../engine/model/ids.ts';
+
+const idArg = (what: string) => Args.custom<number>({ parse: async (text) => parseId(text, what) });
+
+/** Arguments and flags that several commands share. */
+export const userArg = idArg('user');
+export const postArg = idArg('post');
+export const operationArg = () =>
+  idArg('operation')({ description: 'id of the operation', required: true as const });
+
+export const portFlag = Flags.integer({
+  description: 'port of the gateway, 0 for a free one',
+  default: 7070,
+  min: 0,
+  max: 65_535,
+});
+// With a default, or `dryRun` would be missing in the JSON where the flag is not given.
+export const dryRunFlag = Flags.boolean({
+  description: 'show what would be done, and change nothing',
+  default: false,
+});
+export const yesFlag = Flags.boolean({ char: 'y', description: 'do not ask' });
+
+/** A user, or undefined where one of the other ways says whom. `others`: flags by name. Throws USAGE unless it is exactly one. */
+export function oneOfUsers(
+  user: number | undefined,
+  others: Readonly<Record<string, unknown>>,
+): number | undefined {
+  const given = [user, ...Object.values(others)].filter((value) => value !== undefined && value !== false);
+  if (given.length !== 1) {
+    const flags = Object.keys(others).map((name) => `--${name}`);
+    throw new FeedctlError('USAGE', `whose feed? Pass a user or ${flags.join(' or ')}, and one of them`);
+  }
+  return user;
+}
+
+/** `20-1000`, or `5` for from 5 to 5. */
+export const rangeFlag = Flags.custom<[number, number]>({
+  helpValue: '<from-to>',
+  parse: async (text) => {
+    const match = /^(\d{1,9})(?:-(\d{1,9}))?$/.exec(text);
+    if (!match) throw new FeedctlError('USAGE', `${JSON.stringify(text)} is no range such as 20-1000`);
+    return [Number(match[1]), Number(match[2] ?? match[1])];
+  },
+});
+
+export const celebrityThresholdFlag = Flags.integer({
+  description: 'authors with more followers are merged when a feed is read instead of fanned out',
+  default: DEFAULT_CELEBRITY_THRESHOLD,
+  min: 0,
+});
+
+const SECONDS = { s: 1, m: 60, h: 3_600, d: 86_400 };
+
+/** A moment of the past: ISO 8601, or so long ago (`90s`, `15m`, `2h`, `7d`). */
+export const timeFlag = Flags.custom<Date>({
+  helpValue: '<time|15m>',
+  parse: async (text) => {
+    const ago = /^(\d{1,9})([smhd])$/.exec(text);
+    const time = ago
+      ? new Date(Date.now() - Number(ago[1]) * SECONDS[ago[2] as keyof typeof SECONDS] * 1_000)
+      : new Date(/^\d{4}-\d\d-\d\d/.test(text) ? text : Number.NaN);
+    if (Number.isNaN(time.getTime()))
+      throw new FeedctlError(
+        'USAGE',
+        `${JSON.stringify(text)} is no time such as 2026-07-01T12:00:00Z or 15m`,
+      );
+    return time;
+  },
+});
+
+/** A span of time in seconds: `90s`, `15m`, `2h`, `1d`. */
+export const secondsFlag = Flags.custom<number>({
+  helpValue: '<15m>',
+  parse: async (text) => {
+    const span = /^(\d{1,6})([smhd])$/.exec(text);
+    if (!span) throw new FeedctlError('USAGE', `${JSON.stringify(text)} is no span of time such as 15m`);
+    return Number(span[1]) * SECONDS[span[2] as keyof typeof SECONDS];
+  },
+});

@@ -1,0 +1,51 @@
+import { Args, Flags } from '@oclif/core';
+import { FeedctlError } from '../../engine/model/errors.ts';
+import { parseId } from '../../engine/model/ids.ts';
+import type { DeadLetterFilter } from '../../engine/store/deadLetters.ts';
+import { timeFlag } from './common.ts';
+
+/** Which dead letters: what all commands of the topic share. */
+export const deadLetterFlags = {
+  queue: Flags.option({
+    options: ['events', 'events.bulk', 'rows.live', 'rows.bulk', 'cleanup', 'live'] as const,
+    description: 'those of one queue; live: of all gateways',
+  })(),
+  reason: Flags.string({ description: 'those whose reason has this in it' }),
+  since: timeFlag({ description: 'those put aside at that time or later' }),
+  before: timeFlag({ description: 'those put aside before that time' }),
+};
+
+export const deadLetterArg = Args.string({ description: 'id of one dead letter' });
+
+export function deadLetterFilter(flags: {
+  queue?: string | undefined;
+  reason?: string | undefined;
+  since?: Date | undefined;
+  before?: Date | undefined;
+}): DeadLetterFilter {
+  const { queue, reason, since, before } = flags;
+  return {
+    ...(queue !== undefined && { queue }),
+    ...(reason !== undefined && { reason }),
+    ...(since && { since }),
+    ...(before && { before }),
+  };
+}
+
+/** For a change: one letter, those that a filter names, or --all said aloud. Throws USAGE. */
+export function chosenDeadLetters(
+  id: string | undefined,
+  flags: Parameters<typeof deadLetterFilter>[0] & { all?: boolean },
+): DeadLetterFilter {
+  const filter = deadLetterFilter(flags);
+  const filtered = Object.keys(filter).length > 0;
+  const ways = [id !== undefined, filtered, flags.all === true].filter(Boolean).length;
+  if (ways !== 1)
+    throw new FeedctlError(
+      'USAGE',
+      ways === 0
+        ? 'which ones? Pass an id, a filter, or --all'
+        : 'pass an id, a filter or --all, not several',
+    );
+  return id === undefined ? filter : { ids: [parseId(id, 'dead letter')] };
+}

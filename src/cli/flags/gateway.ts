@@ -1,0 +1,100 @@
+import { Flags } from '@oclif/core';
+import type { GatewayOptions } from '../../engine/gateway/gateway.ts';
+import { REQUEST_LIMITS, SOCKETS } from '../../engine/resilience/limits.ts';
+import { portFlag } from './common.ts';
+
+const perMinute = (description: string, env: string, value: number) =>
+  Flags.integer({
+    description: `requests a minute ${description}; 0: no limit`,
+    env,
+    default: value,
+    min: 0,
+  });
+
+/** What `gateway start` and `up` let one say about a gateway. */
+export const gatewayFlags = {
+  port: portFlag,
+  host: Flags.string({ description: 'address the gateway listens on', default: '127.0.0.1' }),
+  origin: Flags.string({
+    description:
+      'let browsers in from pages of this origin and of the gateway itself only, e.g. https://app.example; may be given several times',
+    env: 'FEEDCTL_ORIGIN',
+    multiple: true,
+    delimiter: ',',
+  }),
+  'sockets-per-user': Flags.integer({
+    description: 'open sockets of one user; 0: any number',
+    env: 'FEEDCTL_SOCKETS_PER_USER',
+    default: SOCKETS.perUser,
+    min: 0,
+  }),
+  'sockets-per-ip': Flags.integer({
+    description: 'open sockets of one address; 0: any number',
+    env: 'FEEDCTL_SOCKETS_PER_IP',
+    default: SOCKETS.perIp,
+    min: 0,
+  }),
+  'user-limit': perMinute('of a user', 'FEEDCTL_USER_LIMIT', REQUEST_LIMITS.user),
+  'user-write-limit': perMinute(
+    'of a user that are posts or follows',
+    'FEEDCTL_USER_WRITE_LIMIT',
+    REQUEST_LIMITS.userWrites,
+  ),
+  'ip-limit': perMinute('of an IP address', 'FEEDCTL_IP_LIMIT', REQUEST_LIMITS.ip),
+  'ip-unauthenticated-limit': perMinute(
+    'of an IP address without a valid token',
+    'FEEDCTL_IP_UNAUTHENTICATED_LIMIT',
+    REQUEST_LIMITS.ipUnauthenticated,
+  ),
+  'limit-burst': Flags.integer({
+    description: 'per cent by which limits may be exceeded once in ten minutes',
+    env: 'FEEDCTL_LIMIT_BURST',
+    default: REQUEST_LIMITS.burstPercent,
+    min: 0,
+    max: 1_000,
+  }),
+  'failed-login-limit': Flags.integer({
+    description: 'wrong passwords of one account in ten minutes; 0: no limit',
+    env: 'FEEDCTL_FAILED_LOGIN_LIMIT',
+    default: REQUEST_LIMITS.failedLogins,
+    min: 0,
+  }),
+  'trusted-proxy': Flags.string({
+    description: 'believe the X-Forwarded-For of this address or network; may be given several times',
+    env: 'FEEDCTL_TRUSTED_PROXY',
+    multiple: true,
+    delimiter: ',',
+  }),
+};
+
+/** The options that these flags stand for. */
+export const gatewayOptions = (flags: {
+  host: string;
+  port: number;
+  origin?: string[] | undefined;
+  'sockets-per-user': number;
+  'sockets-per-ip': number;
+  'user-limit': number;
+  'user-write-limit': number;
+  'ip-limit': number;
+  'ip-unauthenticated-limit': number;
+  'limit-burst': number;
+  'failed-login-limit': number;
+  'trusted-proxy'?: string[] | undefined;
+}): GatewayOptions => ({
+  host: flags.host,
+  port: flags.port,
+  limits: {
+    user: flags['user-limit'],
+    userWrites: flags['user-write-limit'],
+    ip: flags['ip-limit'],
+    ipUnauthenticated: flags['ip-unauthenticated-limit'],
+    burstPercent: flags['limit-burst'],
+    failedLogins: flags['failed-login-limit'],
+  },
+  trustedProxies: flags['trusted-proxy'],
+  sockets: {
+    origins: flags.origin,
+    limits: { perUser: flags['sockets-per-user'], perIp: flags['sockets-per-ip'] },
+  },
+});

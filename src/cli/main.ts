@@ -1,0 +1,28 @@
+import { Config, flush, run } from '@oclif/core';
+import type { FeedctlError } from '../engine/model/errors.ts';
+import { isUnknownCommand, printError, toFeedctlError } from './errors.ts';
+
+/** Runs one command line. What a command itself did not report, such as an unknown command, is reported here. */
+export async function main(argv: string[], dir: string): Promise<void> {
+  // What a reader that has gone away (`feedctl … | head -1`) was not sent cannot be flushed any more.
+  const readerGone = new Promise((done) => process.stdout.once('error', done));
+  try {
+    await run(argv, dir);
+  } catch (error) {
+    const exit = (error as { oclif?: { exit?: number } }).oclif?.exit;
+    // `--help` and `--version` end by an "error" of status 0.
+    if (exit === 0) process.exitCode = 0;
+    else if (!(error as { reported?: boolean }).reported) {
+      const mapped = isUnknownCommand(error) ? await explainUnknown(argv, dir, error) : toFeedctlError(error);
+      printError(mapped, { json: argv.includes('--json'), debug: Boolean(process.env.DEBUG) });
+      process.exitCode = mapped.exitStatus;
+    }
+  }
+  await Promise.race([flush(), readerGone]);
+}
+
+/** Loads what no command line needs that is right. */
+async function explainUnknown(argv: readonly string[], dir: string, error: unknown): Promise<FeedctlError> {
+  const { unknownCommand } = await import('./unknownCommand.ts');
+  return unknownCommand(argv, (await Config.load(dir)).commandIDs, error);
+}

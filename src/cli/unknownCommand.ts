@@ -1,0 +1,50 @@
+import { distance } from 'fastest-levenshtein';
+import { FeedctlError } from '../engine/model/errors.ts';
+
+/** A name with more typing errors than this, in relation to its length, is another name. */
+const CLOSE = 0.4;
+
+/** What is wrong with a command line that oclif found no command for, and the command that was probably meant. */
+export function unknownCommand(
+  argv: readonly string[],
+  commandIds: readonly string[],
+  cause: unknown,
+): FeedctlError {
+  const firstFlag = argv.findIndex((arg) => arg.startsWith('-'));
+  const words = firstFlag === -1 ? [...argv] : argv.slice(0, firstFlag);
+  if (words.length === 0)
+    return new FeedctlError(
+      'USAGE',
+      firstFlag === -1 ? 'no command was given' : `\`${argv[0]}\` is before the command, which comes first`,
+      { cause, suggestions: ['Put flags behind it: `feedctl COMMAND --flag`.', 'See `feedctl --help`.'] },
+    );
+  const commands = commandIds.map((id) => id.split(':'));
+  // Words behind a command without arguments are taken for a part of its name.
+  const command = commands.find((name) => name.every((part, at) => part === words[at]))?.join(' ');
+  if (command !== undefined)
+    return new FeedctlError('USAGE', `\`${command}\` takes no argument, and was given \`${words.at(-1)}\``, {
+      cause,
+      suggestions: [`See \`feedctl ${command} --help\`.`],
+    });
+  const meant = meantBy(words, commands);
+  const topic = commands.some(([first]) => first === words[0]) ? `${words[0]} ` : '';
+  return new FeedctlError('COMMAND_NOT_FOUND', `there is no command \`${words.join(' ')}\``, {
+    cause,
+    suggestions: [
+      ...meant.map((name) => `\`feedctl ${name}\`, if that was meant.`),
+      `See \`feedctl ${topic}--help\`.`,
+    ],
+  });
+}
+
+function meantBy(words: readonly string[], commands: readonly string[][]): string[] {
+  let best: { name: string; share: number } | undefined;
+  for (const command of commands) {
+    const name = command.join(' ');
+    const share = distance(words.slice(0, command.length).join(' '), name) / name.length;
+    if (share <= CLOSE && (!best || share < best.share)) best = { name, share };
+  }
+  if (best) return [best.name];
+  // Or the topic was left away.
+  return commands.filter((command) => command.at(-1) === words[0]).map((command) => command.join(' '));
+}

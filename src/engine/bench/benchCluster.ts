@@ -1,0 +1,79 @@
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { FeedCache } from '../cache/cache.ts';
+import { type Cluster, openCluster } from '../cluster/cluster.ts';
+import { startEmbeddedCluster, startGatewayRole, startWorkerRole } from '../cluster/roles.ts';
+import type { Config } from '../config/config.ts';
+import type { CheckedMessage } from '../fanout/copyBuffer.ts';
+import type { Gateway } from '../gateway/gateway.ts';
+import { FeedctlError } from '../model/errors.ts';
+import { Resources } from '../resilience/resources.ts';
+import { listWorkers } from '../store/processes.ts';
+import { silentLog } from '../telemetry/log.ts';
+import { emptyAll } from './sql.ts';
+
+/** A cluster that a benchmark has to itself, with one worker and one gateway in this process. */
+export interface BenchCluster {
+  readonly cluster: Cluster;
+  readonly cache: FeedCache;
+  readonly gateway: Gateway;
+  stop(): Promise<void>;
+}
+
+interface BenchClusterOptions {
+  readonly version: string;
+  readonly signal?: AbortSignal;
+  /** Sees the messages of each batch that is written. */
+  readonly onBatch: (messages: CheckedMessage[]) => void;
+}
+
+/**
+ * Without a database URL the database is a temporary embedded one; broker and cache are those that are configured.
+ * With one, that cluster has to be empty, and is emptied again. Throws CLUSTER_NOT_EMPTY.
+ */
+export async function openBenchCluster(config: Config, options: BenchClusterOptions): Promise<BenchCluster> {
+  return config.embedded ? openTemporary(config, options) : openNamed(config, options);
+}
+
+async function openTemporary(config: Config, options: BenchClusterOptions): Promise<BenchCluster> {
+  const dataDir = await mkdtemp(join(tmpdir(), 'feedctl-bench-'));
+  await chmod(dataDir, 0o711);
+  const remove = () => rm(dataDir, { recursive: true, force: true });
+  try {
+    const { cluster, cache, gateway, stop } = await startEmbeddedCluster(
+      { ...config, dataDir },
+      { ...options, host: '127.0.0.1', port: 0, log: silentLog, temporary: true },
+    );
+    return { cluster, cache, gateway, stop: () => stop().finally(remove) };
+  } catch (error) {
+    await remove();
+    throw error;
+  }
+}
+
+async function openNamed(config: Config, options: BenchClusterOptions): Promise<BenchCluster> {
+  const resources = new Resources();
+  try {
+    const cluster = await openCluster(config);
+    resources.add('connections', () => cluster.close());
+    const { rows } = await cluster.db.query('select 1 from users limit 1');
+    if (rows.length > 0)
+      throw new FeedctlError('CLUSTER_NOT_EMPTY', 'the cluster has users, and a benchmark empties it');
+    if ((await listWorkers(cluster.db)).length > 0)
+      throw new FeedctlError(
+        'CLUSTER_NOT_EMPTY',
+        'a worker of the cluster is running and would share the work',
+      );
+    resources.add('rows of the benchmark', async () => {
+      await emptyAll(cluster.db);
+      await cluster.changes.resetting(cluster.db);
+    });
+    await startWorkerRole(cluster, resources, options.version, { onBatch: options.onBatch });
+    const { gateway, cache } = await startGatewayRole(cluster, resources, { host: '127.0.0.1', port: 0 });
+    return { cluster, cache, gateway, stop: () => resources.release() };
+  } catch (error) {
+    await resources.release();
+    throw error;
+  }
+}

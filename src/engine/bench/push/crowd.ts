@@ -1,0 +1,152 @@
+import { fanOutSettled } from '../../bus/drained.ts';
+import type { Cluster } from '../../cluster/cluster.ts';
+import type { Config } from '../../config/config.ts';
+import { signToken } from '../../gateway/tokens.ts';
+import { generate, randomSource } from '../../imports/generate.ts';
+import { DEFAULT_CELEBRITY_THRESHOLD } from '../../model/celebrity.ts';
+import { Resources } from '../../resilience/resources.ts';
+import type { LatencyMs } from '../../store/runs.ts';
+import { inParallel } from '../../util/parallel.ts';
+import { openBenchCluster } from '../benchCluster.ts';
+import { percentiles, round } from '../limit.ts';
+import { describeMachine, type Machine } from '../machine.ts';
+import { settleAfterLoad, stageTruth } from '../sql.ts';
+import { type Clients, dealOut, gather, openSockets, startClients } from './clientProcesses.ts';
+import { checkOpenFiles, type GatewayProcess, startGatewayProcess } from './processes.ts';
+
+export interface BenchCrowdOptions {
+  readonly users: number;
+  /** How many accounts each user follows, from and to. */
+  readonly friends: readonly [number, number];
+  /** People who post and listen at once, one stage after the other. */
+  readonly stages: readonly number[];
+  /** Of each stage. */
+  readonly seconds: number;
+  /** Between two posts of one of them, on average. */
+  readonly thinkMs: number;
+  readonly seed: number;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (text: string) => void;
+}
+
+export interface CrowdStage {
+  readonly people: number;
+  readonly posts: number;
+  readonly postsPerSecond: number;
+  /** Requests that were not answered by 201, and sockets that the gateway closed. */
+  readonly errors: number;
+  readonly firstError: string | null;
+  /** From a request to its answer. */
+  readonly requestMs: LatencyMs;
+  /** Followers of the posts' authors: each gets every post into the feed. */
+  readonly deliveries: number;
+  /** Of those, the ones whose follower was listening: so many frames had to come, and none more. */
+  readonly expected: number;
+  /** `expected` over `deliveries`: so many of the pushes would find a listener if every delivery were pushed. */
+  readonly listening: number;
+  /** What workers addressed to users at the gateway; all else was sent nowhere. */
+  readonly addressed: number;
+  /** Of those, the share whose user was still listening when it came; 1 where there were none. */
+  readonly found: number;
+  readonly pushes: number;
+  readonly pushesPerSecond: number;
+  /** From the request for a post to its frame. */
+  readonly pushMs: LatencyMs;
+}
+
+export interface BenchCrowdResult {
+  readonly users: number;
+  readonly follows: number;
+  readonly stages: readonly CrowdStage[];
+  readonly machine: Machine;
+}
+
+/**
+ * People who post and listen at the same time, in stages: each has a socket, posts, thinks and posts again. The gateway
+ * is a process of its own, and so are the people. The caller's database is used as `bench fanout` uses it.
+ */
+export async function benchCrowd(
+  config: Config,
+  version: string,
+  options: BenchCrowdOptions,
+): Promise<BenchCrowdResult> {
+  const { users, signal } = options;
+  const report = (text: string) => {
+    signal?.throwIfAborted();
+    options.onProgress?.(text);
+  };
+  await checkOpenFiles(Math.max(...options.stages));
+  const resources = new Resources();
+  try {
+    const bench = await openBenchCluster(config, { version, ...(signal && { signal }), onBatch: () => {} });
+    resources.add('cluster', () => bench.stop());
+    const { cluster } = bench;
+    report(`making ${users} users and whom they follow`);
+    const { graph } = await generate(
+      cluster,
+      { users, follows: options.friends, posts: [0, 0], seed: options.seed },
+      { celebrityThreshold: DEFAULT_CELEBRITY_THRESHOLD, ...(signal && { signal }) },
+      {},
+    );
+    await settleAfterLoad(cluster.db);
+    const gateway = await startGatewayProcess(config, cluster.db.url);
+    resources.add('gateway', () => gateway.stop());
+    const clients = startClients(resources);
+    const random = randomSource(options.seed);
+    const stages: CrowdStage[] = [];
+    for (const people of options.stages) {
+      report(`${people} people post and listen for ${options.seconds} s`);
+      const chosen = new Set<number>();
+      while (chosen.size < people) chosen.add(1 + Math.floor(random() * users));
+      stages.push(await runStage(bench.cluster, clients, gateway, [...chosen], options));
+    }
+    return { users: graph.users, follows: graph.follows, stages, machine: await describeMachine(bench) };
+  } finally {
+    await resources.release();
+  }
+}
+
+async function runStage(
+  cluster: Cluster,
+  clients: readonly Clients[],
+  gateway: GatewayProcess,
+  people: readonly number[],
+  { seconds, thinkMs, signal }: BenchCrowdOptions,
+): Promise<CrowdStage> {
+  const { db } = cluster;
+  const { url } = gateway;
+  const set = `stage of ${people.length}`;
+  const tokens = await inParallel(people, 8, (userId) => signToken(db, userId));
+  await openSockets(clients, set, url, tokens);
+  const before = await gateway.addressed();
+  const first = await cluster.ids.next();
+  const posted = await Promise.all(
+    dealOut(clients, tokens).map(([one, own]) => one.postAsPeople({ url, tokens: own, thinkMs, seconds })),
+  );
+  await fanOutSettled(cluster, signal);
+  const { posts, deliveries, expected } = await stageTruth(db, first, people);
+  const frames = await gather(clients, set, expected);
+  const after = await gateway.addressed();
+  const listening = after.listening - before.listening;
+  const addressed = listening + after.gone - before.gone;
+  const ended = await Promise.all(clients.map((one) => one.close({ set })));
+  const latencies = frames.flatMap(({ latencyMs }) => latencyMs);
+  return {
+    people: people.length,
+    posts,
+    postsPerSecond: round(posts / seconds),
+    errors: sum(posted.map(({ errors }) => errors)) + sum(ended.map(({ closed }) => closed)),
+    firstError: posted.find((one) => one.firstError !== null)?.firstError ?? null,
+    requestMs: percentiles(posted.flatMap(({ requestMs }) => requestMs)),
+    deliveries,
+    expected,
+    listening: deliveries === 0 ? 0 : round(expected / deliveries),
+    addressed,
+    found: addressed === 0 ? 1 : round(listening / addressed),
+    pushes: latencies.length,
+    pushesPerSecond: round(latencies.length / seconds),
+    pushMs: percentiles(latencies),
+  };
+}
+
+const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);

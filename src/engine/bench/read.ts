@@ -1,0 +1,280 @@
+import type { Config } from '../config/config.ts';
+import type { Queryable, Store } from '../database/database.ts';
+import { readFeed } from '../feed/read/read.ts';
+import { rebuild } from '../feed/rebuild/rebuild.ts';
+import { type Pair, seedPairs } from '../imports/followGraph.ts';
+import { randomSource } from '../imports/generate.ts';
+import { FeedctlError } from '../model/errors.ts';
+import { createPost } from '../social/posts.ts';
+import type { LatencyMs } from '../store/runs.ts';
+import { inParallel } from '../util/parallel.ts';
+import { type BenchCluster, openBenchCluster } from './benchCluster.ts';
+import { percentiles, round } from './limit.ts';
+import { describeMachine, type Machine } from './machine.ts';
+import { makePosts } from './posts.ts';
+import { joinedPage, settleAfterLoad } from './sql.ts';
+
+const PAGE = 20;
+/** Celebrities, how many of them a reader of the second kind follows, and how many posts each has. */
+const CELEBRITIES = 20;
+const CELEBRITIES_FOLLOWED = 10;
+const CELEBRITY_POSTS = 50;
+/** Reads of one kind in a row, before the next kind has its turn. */
+const READS_A_TURN = 20;
+const MIX_READERS_AT_A_TIME = 8;
+
+export interface BenchReadOptions {
+  /** Readers of each kind: without celebrities, and with. */
+  readonly readers: number;
+  readonly authors: number;
+  readonly followees: number;
+  /** Posts of each author. */
+  readonly posts: number;
+  /** Measured pages of each kind. */
+  readonly reads: number;
+  /** Pages of the mix: readers by Zipf's law, and a post now and then. */
+  readonly mix: number;
+  /** Pages of the mix for each post that is made meanwhile. */
+  readonly readsAPost: number;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (text: string) => void;
+}
+
+interface Measured extends LatencyMs {
+  readonly reads: number;
+  /** Statements for each page. */
+  readonly queriesPerRead: number;
+}
+
+export interface BenchReadResult {
+  readonly page: number;
+  readonly kinds: {
+    /** The newest posts of everyone followed, by a join of follows and posts. */
+    readonly join: Measured;
+    readonly uncached: Measured;
+    readonly cached: Measured;
+    /** Readers who follow celebrities. */
+    readonly celebrityUncached: Measured;
+    readonly celebrityCached: Measured;
+    /** The first read of a feed that is in no cache. */
+    readonly cold: Measured;
+  };
+  /** The median of the join to the median of the page from the cache. */
+  readonly speedup: number;
+  readonly celebritySpeedup: number;
+  readonly mix: Measured & {
+    readonly posts: number;
+    readonly hits: number;
+    readonly misses: number;
+    readonly postHits: number;
+    readonly postMisses: number;
+    /** With the cache, with every check of the epoch counted, and without it. */
+    readonly queries: number;
+    readonly queriesUncached: number;
+    readonly saved: number;
+    readonly readsPerSecond: number;
+  };
+  readonly machine: Machine;
+}
+
+/** Counts what is asked of the database on behalf of reads. */
+class Counted implements Store {
+  readonly #db: Store;
+  queries = 0;
+
+  constructor(db: Store) {
+    this.#db = db;
+  }
+
+  topology(): ReturnType<Store['topology']> {
+    return this.#db.topology();
+  }
+
+  query: Queryable['query'] = (text, values) => {
+    this.queries += 1;
+    return this.#db.query(text, values);
+  };
+}
+
+/**
+ * A page of 20 in every way it can be read, in turns within one run: by joining follows and posts, from the feed's
+ * table, and from the cache. Then a mix of readers as they come, some far more often than others, with posts made
+ * meanwhile. The caller's database is used as `bench fanout` uses it.
+ */
+export async function benchRead(
+  config: Config,
+  version: string,
+  options: BenchReadOptions,
+): Promise<BenchReadResult> {
+  const report = options.onProgress ?? (() => {});
+  const bench = await openBenchCluster(config, {
+    version,
+    ...(options.signal && { signal: options.signal }),
+    onBatch: () => {},
+  });
+  try {
+    report('making feeds');
+    const { plain, fans, authors } = await prepare(bench, options);
+    report('reading pages');
+    const { db } = bench.cluster;
+    const { cache } = bench;
+    const query = { limit: PAGE };
+    for (const reader of [...plain, ...fans]) await readFeed(db, reader, query, cache);
+    const random = randomSource(3);
+    const pick = (readers: readonly number[]) => () => readers[Math.floor(random() * readers.length)]!;
+    const [somebody, fan] = [pick(plain), pick(fans)];
+    const kinds = {
+      join: new Kind(db, (counted) => joinedPage(counted, somebody(), PAGE)),
+      uncached: new Kind(db, (counted) => readFeed(counted, somebody(), query)),
+      cached: new Kind(db, (counted) => readFeed(counted, somebody(), query, cache)),
+      celebrityUncached: new Kind(db, (counted) => readFeed(counted, fan(), query)),
+      celebrityCached: new Kind(db, (counted) => readFeed(counted, fan(), query, cache)),
+    };
+    for (let done = 0; done < options.reads; done += READS_A_TURN) {
+      options.signal?.throwIfAborted();
+      for (const kind of Object.values(kinds)) await kind.read(Math.min(READS_A_TURN, options.reads - done));
+    }
+    const cold = new Kind(db, (counted, reader) => readFeed(counted, reader, query, cache));
+    for (const reader of plain.slice(0, options.reads)) {
+      await cache.changing(db, [reader]);
+      await cache.forget([reader]);
+      await cold.read(1, reader);
+    }
+    report('reading as readers come');
+    const mix = await readMix(bench, [...plain, ...fans], authors, options);
+    const result = {
+      join: kinds.join.result(),
+      uncached: kinds.uncached.result(),
+      cached: kinds.cached.result(),
+      celebrityUncached: kinds.celebrityUncached.result(),
+      celebrityCached: kinds.celebrityCached.result(),
+      cold: cold.result(),
+    };
+    return {
+      page: PAGE,
+      kinds: result,
+      speedup: round(result.join.p50 / result.cached.p50),
+      celebritySpeedup: round(result.join.p50 / result.celebrityCached.p50),
+      mix,
+      machine: await describeMachine(bench),
+    };
+  } finally {
+    await bench.stop();
+  }
+}
+
+/** One way to read, and how long each read of it took. */
+class Kind {
+  readonly #counted: Counted;
+  readonly #work: (db: Store, reader: number) => Promise<unknown>;
+  readonly #ms: number[] = [];
+
+  constructor(db: Store, work: (db: Store, reader: number) => Promise<unknown>) {
+    this.#counted = new Counted(db);
+    this.#work = work;
+  }
+
+  async read(times: number, reader = 0): Promise<void> {
+    for (let i = 0; i < times; i += 1) {
+      const startedAt = performance.now();
+      await this.#work(this.#counted, reader);
+      this.#ms.push(performance.now() - startedAt);
+    }
+  }
+
+  result(): Measured {
+    return { ...percentiles(this.#ms), ...perRead(this.#counted.queries, this.#ms.length) };
+  }
+}
+
+const perRead = (queries: number, reads: number) => ({ reads, queriesPerRead: round(queries / reads) });
+
+/** Readers by Zipf's law with exponent 1, cold at first, while posts are made and fanned out. */
+async function readMix(
+  { cluster, cache }: BenchCluster,
+  readers: readonly number[],
+  authors: number,
+  options: BenchReadOptions,
+): Promise<BenchReadResult['mix']> {
+  const random = randomSource(4);
+  const order = readers.map((reader) => ({ reader, key: random() })).toSorted((a, b) => a.key - b.key);
+  // The share of the first k of n by 1/rank is about ln k / ln n.
+  const next = () => order[Math.min(order.length - 1, Math.floor(order.length ** random()) - 1)]!.reader;
+  const sequence = Array.from({ length: options.mix }, next);
+  await cluster.db.transaction((session) => cache.resetting(session));
+  await cluster.db.transaction((session) => cache.changing(session, readers));
+  const before = cache.stats();
+  const counted = new Counted(cluster.db);
+  const uncached = new Counted(cluster.db);
+  const ms: number[] = [];
+  let posts = 0;
+  const startedAt = performance.now();
+  await inParallel(sequence, MIX_READERS_AT_A_TIME, async (reader) => {
+    options.signal?.throwIfAborted();
+    const readAt = performance.now();
+    await readFeed(counted, reader, { limit: PAGE }, cache);
+    ms.push(performance.now() - readAt);
+    if (ms.length % options.readsAPost === 0) {
+      posts += 1;
+      await createPost(cluster, 1 + Math.floor(random() * authors), 'a post of the benchmark');
+    }
+  });
+  const seconds = (performance.now() - startedAt) / 1000;
+  const after = cache.stats();
+  await inParallel(sequence, MIX_READERS_AT_A_TIME, (reader) => readFeed(uncached, reader, { limit: PAGE }));
+  const queries = counted.queries + after.checks - before.checks;
+  return {
+    ...percentiles(ms),
+    ...perRead(queries, ms.length),
+    posts,
+    hits: after.hits - before.hits,
+    misses: after.misses - before.misses,
+    postHits: after.postHits - before.postHits,
+    postMisses: after.postMisses - before.postMisses,
+    queries,
+    queriesUncached: uncached.queries,
+    saved: round(1 - queries / uncached.queries),
+    readsPerSecond: Math.round(ms.length / seconds),
+  };
+}
+
+/** Authors are users 1 to n, then come the celebrities, the readers, and the readers who follow celebrities. */
+export async function prepare(
+  bench: BenchCluster,
+  options: Pick<BenchReadOptions, 'readers' | 'authors' | 'followees' | 'posts'>,
+): Promise<{ plain: number[]; fans: number[]; authors: number }> {
+  const { cluster } = bench;
+  const { authors, readers, followees } = options;
+  if (followees > authors)
+    throw new FeedctlError('USAGE', `nobody can follow ${followees} of ${authors} authors`);
+  const random = randomSource(1);
+  const idsFrom = (first: number, count: number) => Array.from({ length: count }, (_, i) => first + i);
+  const celebrities = idsFrom(authors + 1, CELEBRITIES);
+  const plain = idsFrom(authors + CELEBRITIES + 1, readers);
+  const fans = idsFrom(authors + CELEBRITIES + readers + 1, readers);
+  async function* pairs(): AsyncGenerator<Pair[]> {
+    for (const reader of [...plain, ...fans]) {
+      // Neighbours in a ring of authors: nobody is drawn twice.
+      const first = Math.floor(random() * authors);
+      const chosen = idsFrom(first, followees).map((at): Pair => [reader, 1 + (at % authors)]);
+      yield chosen;
+    }
+  }
+  await seedPairs(cluster, pairs(), { celebrityThreshold: 2 ** 31 - 1 });
+  async function* celebrityPairs(): AsyncGenerator<Pair[]> {
+    for (const fan of fans) {
+      const first = Math.floor(random() * CELEBRITIES);
+      yield idsFrom(first, CELEBRITIES_FOLLOWED).map((at): Pair => [fan, celebrities[at % CELEBRITIES]!]);
+    }
+  }
+  // Every one of them is above the threshold, whoever happens to follow them.
+  await seedPairs(cluster, celebrityPairs(), { celebrityThreshold: 0 });
+  const posted = Array.from({ length: authors * options.posts }, (_, i) => 1 + (i % authors));
+  for (let i = 0; i < CELEBRITIES * CELEBRITY_POSTS; i += 1)
+    posted.splice(Math.floor(random() * posted.length), 0, celebrities[i % CELEBRITIES]!);
+  await makePosts(bench, posted);
+  await settleAfterLoad(cluster.db);
+  await rebuild(cluster.db, undefined, { changes: cluster.changes });
+  await cluster.db.query('vacuum analyze feed_items');
+  return { plain, fans, authors };
+}

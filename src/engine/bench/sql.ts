@@ -1,0 +1,90 @@
+import type { Database, Queryable } from '../database/database.ts';
+
+/** The table that a benchmark's limit is written to: as `feed_items`, and empty. */
+export const RAW_TABLE = 'bench_raw';
+
+const TABLES =
+  'users, posts, follows, followers, feed_items, events, celebrities, run_batches, idempotency_keys';
+
+export async function emptyAll(db: Database): Promise<void> {
+  await db.query(`drop table if exists ${RAW_TABLE}`);
+  await db.query(`truncate ${TABLES}`);
+}
+
+/** Every run starts with an empty table and nothing left to write back. */
+export async function emptyTable(db: Database, table: 'feed_items' | typeof RAW_TABLE): Promise<void> {
+  if (table === RAW_TABLE) {
+    await db.query(`drop table if exists ${RAW_TABLE}`);
+    await db.query(`create table ${RAW_TABLE} (like feed_items including all)`);
+    if ((await db.topology()).distributed) {
+      await db.query(
+        `select create_distributed_table('${RAW_TABLE}', 'user_id', colocate_with => 'feed_items')`,
+      );
+    }
+  } else {
+    await db.query(`truncate ${table}`);
+  }
+  await db.query('vacuum bus.messages');
+  // Only a superuser may ask for one; without it the runs share what is left to write back.
+  await db.query('checkpoint').catch(() => {});
+}
+
+/**
+ * After the rows of a benchmark were made: plans for what is there, no event left to the sweeper, and no table to the server's
+ * own vacuum, which would come a minute later, amid the runs.
+ */
+export async function settleAfterLoad(db: Database): Promise<void> {
+  await db.query('update events set dispatched_at = now() where dispatched_at is null');
+  await db.query('vacuum analyze events, posts, followers, follows, users, feed_items');
+}
+
+/** A page without a materialized feed: the newest posts of everyone followed. In: user, limit. */
+const JOINED_PAGE = `
+  select p.id as "postId", p.author_id as "authorId", p.body, p.created_at as "createdAt"
+  from follows f join posts p on p.author_id = f.followee_id and p.deleted_at is null
+  where f.follower_id = $1 order by p.id desc limit $2`;
+
+export async function joinedPage(db: Queryable, userId: number, limit: number): Promise<number> {
+  return (await db.query(JOINED_PAGE, [userId, limit])).rows.length;
+}
+
+export interface StageTruth {
+  readonly posts: number;
+  /** Followers of their authors. */
+  readonly deliveries: number;
+  /** Of those followers, the listeners. */
+  readonly expected: number;
+}
+
+/** What posts with ids from `first` on mean, by the tables of posts and follows alone. */
+export async function stageTruth(
+  db: Queryable,
+  first: number,
+  listeners: readonly number[],
+): Promise<StageTruth> {
+  const { rows } = await db.query<StageTruth>(
+    `with made as (select author_id, count(*) as posts from posts where id >= $1 group by author_id)
+     select (select coalesce(sum(posts), 0)::bigint from made) as posts,
+            (select coalesce(sum(posts), 0)::bigint from made join follows on followee_id = author_id) as deliveries,
+            (select coalesce(sum(posts), 0)::bigint from made join follows on followee_id = author_id
+             where follower_id = any($2)) as expected`,
+    [first, listeners],
+  );
+  return rows[0]!;
+}
+
+/** The limit of a rebuild: the rows of all feeds, in the order of the table, by one statement. Returns how many. */
+export async function copyFeeds(db: Queryable): Promise<number> {
+  const statement = `insert into ${RAW_TABLE} (user_id, post_id, author_id) select user_id, post_id, author_id from feed_items`;
+  return (await db.query(statement)).rowCount ?? 0;
+}
+
+/** Authors who are pushed, with at most so many followers, those with most first. */
+export async function pushedAuthors(db: Queryable, mostFollowers: number, limit: number): Promise<number[]> {
+  const { rows } = await db.query<{ id: number }>(
+    `select id from users where push_state = 'push' and follower_count between 1 and $1
+     order by follower_count desc, id limit $2`,
+    [mostFollowers, limit],
+  );
+  return rows.map((row) => row.id);
+}

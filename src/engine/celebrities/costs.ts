@@ -1,0 +1,140 @@
+import type { Database, Queryable } from '../database/database.ts';
+import type { PushState } from '../model/celebrity.ts';
+import { FEED_LIMIT } from '../model/feed.ts';
+import { firstIdAt } from '../model/ids.ts';
+import { onEveryNode } from '../shards/nodesSql.ts';
+
+const DAY_MS = 86_400_000;
+/** Rows of feeds that are looked at to tell how many an author has in them. */
+const SAMPLED_ROWS = 2_000_000;
+/** With its index; where the server cannot tell, as of an empty table. */
+const USUAL_ROW_BYTES = 90;
+
+/** An author whom a threshold may concern. */
+export interface CelebrityCandidate {
+  readonly userId: number;
+  readonly state: PushState;
+  readonly pinned: boolean;
+  readonly followers: number;
+}
+
+/** Everyone above the threshold and everyone who is a celebrity, most followers first: one look at `users`. */
+export async function celebrityCandidates(db: Queryable, threshold: number): Promise<CelebrityCandidate[]> {
+  const { rows } = await db.query<CelebrityCandidate>(
+    `select id as "userId", push_state as state, push_pinned as pinned, follower_count as followers from users
+     where follower_count > $1 or push_state <> 'push' order by follower_count desc, id`,
+    [threshold],
+  );
+  return rows;
+}
+
+/**
+ * Posts a day of each author, by the events of the last days: of a cluster that is younger, since it was made, but at
+ * least a day. Imported posts count for when they were imported.
+ */
+export async function postsADay(
+  db: Queryable,
+  authorIds: readonly number[],
+  days: number,
+): Promise<Map<number, number>> {
+  const age = await db.query<{ ms: number }>(
+    'select extract(epoch from localtimestamp - min(run_on))::float8 * 1000 as ms from schema_migrations',
+  );
+  const spanMs = Math.max(DAY_MS, Math.min(days * DAY_MS, age.rows[0]?.ms ?? 0));
+  const { rows } = await db.query<{ id: number; posts: number }>(
+    `select aggregate_id as id, count(*)::integer as posts from events
+     where aggregate_id = any($1) and type = 'post.created' and id >= $2 group by 1`,
+    [authorIds, firstIdAt(Date.now() - days * DAY_MS)],
+  );
+  return new Map(rows.map(({ id, posts }) => [id, (posts * DAY_MS) / spanMs]));
+}
+
+/** Posts of each author that a feed could hold: the newest, as many as a feed has. */
+export async function postsForFeeds(
+  db: Queryable,
+  authorIds: readonly number[],
+): Promise<Map<number, number>> {
+  const { rows } = await db.query<{ id: number; posts: number }>(
+    `select a.id, (select count(*)::integer from (
+       select 1 from posts where author_id = a.id and deleted_at is null order by id desc limit $2) newest) as posts
+     from users a where a.id = any($1)`,
+    [authorIds, FEED_LIMIT],
+  );
+  return new Map(rows.map(({ id, posts }) => [id, posts]));
+}
+
+/** Of `feed_items`, by the statistics of the servers. */
+export interface FeedTable {
+  readonly rows: number;
+  readonly bytesARow: number;
+}
+
+/** In: nothing; runs at each node. Out: bytes and rows of the parts there. */
+const PARTS = `
+  select coalesce(json_agg(json_build_array(pg_total_relation_size(c.oid), pg_stat_get_live_tuples(c.oid))), '[]')
+  from pg_dist_placement p join pg_dist_shard s using (shardid)
+  join pg_class c on c.oid = to_regclass(shard_name(s.logicalrelid, s.shardid))
+  where p.groupid = (select groupid from pg_dist_local_group) and s.logicalrelid = 'feed_items'::regclass`;
+
+const WHOLE = `
+  select pg_total_relation_size('feed_items') as bytes, pg_stat_get_live_tuples('feed_items'::regclass) as rows`;
+
+export async function feedTable(db: Database): Promise<FeedTable> {
+  let parts: [bytes: number, rows: number][];
+  if ((await db.topology()).distributed) {
+    parts = [...(await onEveryNode<typeof parts>(db, PARTS)).values()].flat();
+  } else {
+    const { rows } = await db.query<{ bytes: number; rows: number }>(WHOLE);
+    parts = rows.map((row) => [row.bytes, row.rows]);
+  }
+  const bytes = parts.reduce((sum, part) => sum + part[0], 0);
+  const rows = parts.reduce((sum, part) => sum + part[1], 0);
+  // Of a few rows most of the bytes are empty pages.
+  return rows > 10_000
+    ? { rows, bytesARow: bytes / rows }
+    : { rows: bytes / USUAL_ROW_BYTES, bytesARow: USUAL_ROW_BYTES };
+}
+
+/**
+ * Rows of each author in all feeds, counted in a sample of pages where the table is big. One pass over the sample,
+ * as no index leads from an author to the rows.
+ */
+export async function storedRows(
+  db: Queryable,
+  authorIds: readonly number[],
+  table: FeedTable,
+): Promise<Map<number, number>> {
+  const percent = Math.min(100, (100 * SAMPLED_ROWS) / Math.max(1, table.rows));
+  const sample = percent < 100 ? `tablesample system (${percent.toFixed(6)})` : '';
+  const { rows } = await db.query<{ id: number; rows: number }>(
+    `select author_id as id, count(*)::bigint as rows from feed_items ${sample}
+     where author_id = any($1) group by 1`,
+    [authorIds],
+  );
+  return new Map(rows.map(({ id, rows }) => [id, Math.round((rows * 100) / percent)]));
+}
+
+export interface MergedAuthors {
+  /** Feeds that are concerned. */
+  readonly feeds: number;
+  /** Of these authors, in such a feed. */
+  readonly mean: number;
+  readonly most: number;
+}
+
+/** How many feeds follow any of the authors, and how many of them. On Citus by the shard of the follower. */
+export async function mergedAuthors(db: Database, authorIds: readonly number[]): Promise<MergedAuthors> {
+  if (authorIds.length === 0) return { feeds: 0, mean: 0, most: 0 };
+  const table = (await db.topology()).distributed ? 'follows' : 'followers';
+  const { rows } = await db.query<MergedAuthors>(
+    `select count(*)::integer as feeds, coalesce(avg(n), 0)::float8 as mean, coalesce(max(n), 0)::integer as most
+     from (select follower_id, count(*) as n from ${table} where followee_id = any($1) group by 1) merged`,
+    [authorIds],
+  );
+  return rows[0]!;
+}
+
+export async function countUsers(db: Queryable): Promise<number> {
+  const { rows } = await db.query<{ users: number }>('select count(*)::integer as users from users');
+  return rows[0]!.users;
+}

@@ -1,0 +1,171 @@
+import type { FeedCache } from '../cache/cache.ts';
+import { openMemoryCache } from '../cache/memory/cache.ts';
+import { scheduleEvaluations } from '../celebrities/schedule.ts';
+import { type ClusterLock, lockCluster } from '../config/clusterState.ts';
+import type { Config } from '../config/config.ts';
+import { Database } from '../database/database.ts';
+import { type EmbeddedPostgres, prepareDataDir, startEmbeddedPostgres } from '../database/embedded.ts';
+import { migrate } from '../database/migrate.ts';
+import { openRequestPool } from '../database/pools.ts';
+import type { CheckedMessage } from '../fanout/copyBuffer.ts';
+import { startWorker, type Worker } from '../fanout/worker.ts';
+import { keepWarm } from '../feed/read/warm.ts';
+import { openReadiness } from '../fleet/readiness.ts';
+import type { Gateway, GatewayOptions } from '../gateway/gateway.ts';
+import { FeedctlError, isFeedctlError } from '../model/errors.ts';
+import { Resources } from '../resilience/resources.ts';
+import { ensureEventPartitions } from '../store/events.ts';
+import type { Log } from '../telemetry/log.ts';
+import { type Metrics, openMetrics } from '../telemetry/metrics.ts';
+import type { MetricsServer } from '../telemetry/metricsServer.ts';
+import type { Tracing } from '../telemetry/tracing.ts';
+import { type Cluster, openCluster } from './cluster.ts';
+import { type RunningRoles, startTelling } from './reportStats.ts';
+
+/** What each part of a role has for stopping, one after the other. `manifests` give a pod longer. */
+export const DRAIN_MS = 10_000;
+/** A worker's answer to whoever asks whether it is ready may be so old. */
+const READY_MS = 1_000;
+
+export interface EmbeddedCluster {
+  readonly cluster: Cluster;
+  readonly worker: Worker;
+  readonly gateway: Gateway;
+  readonly cache: FeedCache;
+  readonly postgres: EmbeddedPostgres;
+  /** What is being released while it stops. */
+  readonly stuckAt: () => string | undefined;
+  stop(): Promise<void>;
+}
+
+/** The gateway and its cache, on an open cluster. The HTTP server is only loaded here. */
+export async function startGatewayRole(
+  cluster: Cluster,
+  resources: Resources,
+  options: GatewayOptions,
+  roles: RunningRoles = startTelling(cluster, resources),
+): Promise<{ gateway: Gateway; cache: FeedCache }> {
+  const cache = cluster.sharedCache ?? (await openMemoryCache(cluster.db));
+  resources.add('cache', () => cache.close());
+  if (cluster.metrics) watchCache(cluster.metrics, cache, resources);
+  const requests = openRequestPool(cluster.db.url, cluster.metrics);
+  resources.add('sessions of requests', () => requests.close());
+  resources.add('warm-up', keepWarm(requests, cache));
+  const { startGateway } = await import('../gateway/gateway.ts');
+  const gateway = await startGateway(
+    { ...cluster, db: requests, cache },
+    { ...options, limitsUrl: cluster.config.cacheUrl },
+  );
+  roles.gateway = gateway;
+  roles.cache = cache;
+  resources.add('gateway', () => gateway.stop(DRAIN_MS));
+  return { gateway, cache };
+}
+
+function watchCache(metrics: Metrics, cache: FeedCache, resources: Resources): void {
+  const [feed, post] = [{ cache: 'feed' }, { cache: 'post' }];
+  const unwatch = [
+    metrics.watch('feedctl_cache_hits_total', () => cache.stats().hits, feed),
+    metrics.watch('feedctl_cache_misses_total', () => cache.stats().misses, feed),
+    metrics.watch('feedctl_cache_refills_total', () => cache.stats().refills, feed),
+    metrics.watch('feedctl_cache_failures_total', () => cache.stats().failures, feed),
+    metrics.watch('feedctl_cache_hits_total', () => cache.stats().postHits, post),
+    metrics.watch('feedctl_cache_misses_total', () => cache.stats().postMisses, post),
+  ];
+  resources.add('metrics of the cache', () => {
+    for (const stop of unwatch) stop();
+  });
+}
+
+export async function startWorkerRole(
+  cluster: Cluster,
+  resources: Resources,
+  version: string,
+  options: { onBatch?: ((messages: CheckedMessage[]) => void) | undefined; drainable?: boolean } = {},
+  roles: RunningRoles = startTelling(cluster, resources),
+): Promise<Worker> {
+  await ensureEventPartitions(cluster.db);
+  const worker = await startWorker({ ...cluster, version, ...options });
+  roles.worker = worker;
+  resources.add('worker', () => worker.stop(DRAIN_MS));
+  resources.add('evaluation of celebrities', scheduleEvaluations(cluster));
+  return worker;
+}
+
+/** `/metrics`, `/healthz` and `/readyz` of a worker. Throws PORT_TAKEN or CONFIG_INVALID. */
+export async function startMetricsRole(
+  cluster: Cluster,
+  resources: Resources,
+  options: { host: string; port: number },
+): Promise<MetricsServer> {
+  const { startMetricsServer } = await import('../telemetry/metricsServer.ts');
+  const metrics = cluster.metrics ?? (await openMetrics());
+  const readiness = openReadiness(cluster, { freshMs: READY_MS });
+  resources.add('readiness', () => readiness.close());
+  const server = await startMetricsServer(metrics, () => readiness.check(), options);
+  resources.add('metrics', () => server.close());
+  return server;
+}
+
+/**
+ * A whole cluster in this process, its database in a child of it. Throws DATA_DIR_UNUSABLE,
+ * CLUSTER_ALREADY_RUNNING, EMBEDDED_POSTGRES_FAILED, SCHEMA_NEWER or PORT_TAKEN, with nothing left running.
+ */
+export async function startEmbeddedCluster(
+  config: Config,
+  options: GatewayOptions & {
+    log: Log;
+    metrics?: Metrics;
+    tracing?: Tracing | undefined;
+    version: string;
+    temporary?: boolean;
+    signal?: AbortSignal;
+    onBatch?: (messages: CheckedMessage[]) => void;
+  },
+): Promise<EmbeddedCluster> {
+  const { log, version, signal } = options;
+  const resources = new Resources();
+  try {
+    await prepareDataDir(config.dataDir);
+    const lock: ClusterLock = await lockCluster(config.dataDir, version);
+    resources.add('cluster lock', () => lock.release());
+    const postgres = await startEmbeddedPostgres(config.dataDir, {
+      ...(options.temporary !== undefined && { temporary: options.temporary }),
+      ...(signal && { signal }),
+    });
+    resources.add('PostgreSQL', () => postgres.stop());
+    const migrations = new Database(postgres.databaseUrl, { maxSessions: 2 });
+    try {
+      await migrate(migrations);
+    } finally {
+      await migrations.close();
+    }
+    const metrics = options.metrics ?? (await openMetrics());
+    const { tracing } = options;
+    const cluster = await openCluster(config, { databaseUrl: postgres.databaseUrl, log, metrics, tracing });
+    resources.add('connections', () => cluster.close());
+    // Released the other way round: the gateway takes no more posts, then the worker finishes those that came.
+    const roles = startTelling(cluster, resources);
+    const worker = await startWorkerRole(cluster, resources, version, { onBatch: options.onBatch }, roles);
+    const { gateway, cache } = await startGatewayRole(cluster, resources, options, roles);
+    await lock.publish({ databaseUrl: postgres.databaseUrl, gatewayUrl: gateway.url });
+    return {
+      cluster,
+      worker,
+      gateway,
+      cache,
+      postgres,
+      stuckAt: () => resources.current,
+      stop: () => resources.release(log),
+    };
+  } catch (error) {
+    await resources.release(log);
+    if (signal?.aborted && !isFeedctlError(error)) {
+      throw new FeedctlError('INTERRUPTED', 'stopped before the cluster was up', {
+        cause: error,
+        suggestions: [],
+      });
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,10 @@
+import { STEP_TRIES } from '../resilience/limits.ts';
+import { repeat } from '../resilience/retry.ts';
+import type { Database, Session } from './database.ts';
+
+/**
+ * One transaction of long work that goes through feeds while others write them: again where it failed in a way that
+ * passes, as a deadlock does. `work` begins anew each time.
+ */
+export const repeatedTransaction = <T>(db: Database, work: (session: Session) => Promise<T>): Promise<T> =>
+  repeat(() => db.transaction(work), { ...STEP_TRIES, dependency: 'database' });

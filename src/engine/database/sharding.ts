@@ -1,0 +1,97 @@
+import { hashInt8 } from '../util/hash.ts';
+import type { Queryable } from './database.ts';
+
+export interface StoreNode {
+  readonly host: string;
+  readonly port: number;
+  /** It knows where everything is, as the coordinator does. */
+  readonly takesQueries: boolean;
+}
+
+/** Where the rows of one shard are: of every distributed table, as all are colocated. */
+export interface Shard {
+  /** Its first hash, a signed 32-bit number; it ends where the next begins. */
+  readonly low: number;
+  readonly node: StoreNode;
+}
+
+/** Where rows are. Plain PostgreSQL is one shard that holds everything. */
+export class Topology {
+  /** Of the Citus extension; undefined on plain PostgreSQL. */
+  readonly citusVersion: string | undefined;
+  readonly shards: readonly Shard[];
+  readonly #lows: Int32Array;
+
+  constructor(citusVersion?: string, shards: readonly Shard[] = []) {
+    this.citusVersion = citusVersion;
+    this.shards = shards;
+    this.#lows = Int32Array.from(shards, (shard) => shard.low);
+  }
+
+  get distributed(): boolean {
+    return this.shards.length > 0;
+  }
+
+  /** The shard, counted from 0, of an id given by its high and low 32 bits. */
+  shardOf(high: number, low: number): number {
+    if (this.#lows.length < 2) return 0;
+    const hash = hashInt8(high, low) | 0;
+    let first = 0;
+    let last = this.#lows.length - 1;
+    while (first < last) {
+      const middle = (first + last + 1) >> 1;
+      if (this.#lows[middle]! <= hash) first = middle;
+      else last = middle - 1;
+    }
+    return first;
+  }
+
+  shardOfId(id: number): number {
+    return this.shardOf(Math.floor(id / 2 ** 32), (id % 2 ** 32) >>> 0);
+  }
+
+  /**
+   * Splits items so that a statement about one group concerns one shard. Stale knowledge makes a statement slower,
+   * never wrong: they all name the logical tables.
+   */
+  group<T>(items: readonly T[], idOf: (item: T) => number): T[][] {
+    if (this.#lows.length < 2) return items.length > 0 ? [[...items]] : [];
+    const groups = new Map<number, T[]>();
+    for (const item of items) {
+      const shard = this.shardOfId(idOf(item));
+      const group = groups.get(shard);
+      if (group) group.push(item);
+      else groups.set(shard, [item]);
+    }
+    return [...groups.values()];
+  }
+}
+
+const PLAIN = new Topology();
+
+/** In: nothing. The shards of one table stand for those of all: they are colocated. */
+const SHARDS = `
+  select s.shardminvalue::integer as low, n.nodename as host, n.nodeport as port,
+         n.hasmetadata and n.metadatasynced as "takesQueries"
+  from pg_dist_shard s
+  join pg_dist_placement p on p.shardid = s.shardid
+  join pg_dist_node n on n.groupid = p.groupid and n.noderole = 'primary'
+  where s.logicalrelid = to_regclass('feed_items') order by 1`;
+
+/** Version of the extension in this database, as "13.2"; undefined where there is none. */
+export async function citusVersion(db: Queryable): Promise<string | undefined> {
+  const { rows } = await db.query<{ version: string }>(
+    `select split_part(extversion, '-', 1) as version from pg_extension where extname = 'citus'`,
+  );
+  return rows[0]?.version;
+}
+
+export async function readTopology(db: Queryable): Promise<Topology> {
+  const version = await citusVersion(db);
+  if (version === undefined) return PLAIN;
+  const { rows } = await db.query<StoreNode & { low: number }>(SHARDS);
+  return new Topology(
+    version,
+    rows.map(({ low, ...node }) => ({ low, node })),
+  );
+}

@@ -1,0 +1,217 @@
+import type { Database, Queryable, Session } from '../database/database.ts';
+import { repeatedTransaction } from '../database/retriedTransaction.ts';
+import { fillsEnded, followersAfter } from '../store/celebrities.ts';
+import { inParallel } from '../util/parallel.ts';
+
+/** Rows of one transaction. */
+const ROWS = 1_000;
+/** Shards that are written at a time. */
+const LANES = 4;
+
+/** What there is of a user, each counted in the one shard that holds it. */
+export interface UserRows {
+  readonly posts: number;
+  readonly followers: number;
+  readonly following: number;
+  readonly feedItems: number;
+  readonly events: number;
+  readonly idempotencyKeys: number;
+}
+
+export async function countUserRows(db: Queryable, userId: number): Promise<UserRows> {
+  const count = async (what: string) =>
+    (await db.query<{ n: number }>(`select count(*)::integer as n from ${what} = $1`, [userId])).rows[0]!.n;
+  return {
+    posts: await count('posts where author_id'),
+    followers: await count('followers where followee_id'),
+    following: await count('follows where follower_id'),
+    feedItems: await count('feed_items where user_id'),
+    events: await count('events where aggregate_id'),
+    idempotencyKeys: await count('idempotency_keys where author_id'),
+  };
+}
+
+/** From then on nobody is this user: they cannot post, follow or log in, and nobody can follow them. */
+export async function removeUser(db: Database, userId: number): Promise<void> {
+  await fillsEnded(db);
+  await db.transaction(async (session) => {
+    await session.query('delete from users where id = $1', [userId]);
+    await session.query('delete from celebrities where user_id = $1', [userId]);
+  });
+}
+
+/** Takes the texts out of some of the user's posts, deleted ones too. Returns their ids; none where there are no more posts. */
+export async function blankPosts(db: Queryable, authorId: number): Promise<number[]> {
+  const found = await db.query<{ id: number }>(
+    'select id from posts where author_id = $1 order by id desc limit $2',
+    [authorId, ROWS],
+  );
+  const ids = found.rows.map(({ id }) => id);
+  if (ids.length > 0)
+    await db.query(
+      `update posts set body = '', deleted_at = coalesce(deleted_at, $3::timestamptz), version = version + 1
+       where author_id = $1 and id = any($2)`,
+      // Citus takes no now() within a coalesce.
+      [authorId, ids, new Date()],
+    );
+  return ids;
+}
+
+export async function removePosts(db: Queryable, authorId: number, ids: readonly number[]): Promise<void> {
+  await db.query('delete from posts where author_id = $1 and id = any($2)', [authorId, ids]);
+}
+
+/** Sockets that are open, or may be: at gateways that are alive. What is left of others is removed. */
+export async function openPresence(db: Queryable, userId: number, silentSeconds: number): Promise<number> {
+  await db.query(
+    `delete from presence where user_id = $1 and gateway_id not in (
+       select id from gateways where heartbeat_at > now() - $2 * interval '1 s')`,
+    [userId, silentSeconds],
+  );
+  return (await db.query('select 1 from presence where user_id = $1', [userId])).rowCount ?? 0;
+}
+
+/**
+ * Takes the user out of the feeds and the follows of some of their followers, whose ids it returns: the author's rows and
+ * the pairs in one transaction a shard, and what leads to them last. `changing`: is told inside of each transaction.
+ */
+export async function removeFollowersOf(
+  db: Database,
+  userId: number,
+  changing: (session: Session, userIds: readonly number[]) => Promise<void>,
+): Promise<number[]> {
+  const topology = await db.topology();
+  const ids = await followersAfter(db, userId, 0, ROWS * Math.max(1, topology.shards.length));
+  await inParallel(
+    topology.group(ids, (id) => id),
+    LANES,
+    (group) =>
+      repeatedTransaction(db, async (session) => {
+        await session.query('delete from feed_items where user_id = any($1) and author_id = $2', [
+          group,
+          userId,
+        ]);
+        await session.query('delete from follows where follower_id = any($1) and followee_id = $2', [
+          group,
+          userId,
+        ]);
+        await changing(session, group);
+      }),
+  );
+  return ids;
+}
+
+export async function forgetFollowers(
+  db: Queryable,
+  userId: number,
+  followerIds: readonly number[],
+): Promise<void> {
+  await db.query('delete from followers where followee_id = $1 and follower_id = any($2)', [
+    userId,
+    followerIds,
+  ]);
+}
+
+/** In: followees of one shard, follower. Atomic: the rows and the counts. */
+const UNCOUNT = `
+  with removed as (delete from followers where followee_id = any($1) and follower_id = $2 returning followee_id)
+  update users set follower_count = follower_count - 1
+  where id = any($1) and id in (select followee_id from removed where followee_id = any($1))`;
+
+/** They have a follower less, and one less is counted. */
+export async function uncountFollower(
+  db: Database,
+  followerId: number,
+  followeeIds: readonly number[],
+): Promise<void> {
+  const topology = await db.topology();
+  await inParallel(
+    topology.group(followeeIds, (id) => id),
+    LANES,
+    (group) => repeatedTransaction(db, (session) => session.query(UNCOUNT, [group, followerId])),
+  );
+}
+
+/** Ends some of the user's follows. Returns how many. */
+export async function removeFollowsOf(db: Database, userId: number): Promise<number> {
+  const { rows } = await db.query<{ id: number }>(
+    'select followee_id as id from follows where follower_id = $1 order by followee_id limit $2',
+    [userId, ROWS],
+  );
+  const followees = rows.map(({ id }) => id);
+  await uncountFollower(db, userId, followees);
+  // Last: they lead to the counts.
+  await db.query('delete from follows where follower_id = $1 and followee_id = any($2)', [userId, followees]);
+  return followees.length;
+}
+
+/** By the key that leads to the rows, so many at a time. */
+const OWN_ROWS = [
+  ['feed_items', 'user_id', 'post_id'],
+  ['idempotency_keys', 'author_id', 'key'],
+  ['events', 'aggregate_id', 'id'],
+] as const;
+
+/** What is in the user's own shard, and in no shard. */
+export async function removeOwnRows(db: Queryable, userId: number): Promise<void> {
+  for (const [table, owner, key] of OWN_ROWS) {
+    const some = `select ${key} from ${table} where ${owner} = $1 order by ${key} limit ${ROWS}`;
+    for (;;) {
+      const { rows } = await db.query<Record<string, unknown>>(some, [userId]);
+      if (rows.length === 0) break;
+      await db.query(`delete from ${table} where ${owner} = $1 and ${key} = any($2)`, [
+        userId,
+        rows.map((row) => row[key]),
+      ]);
+    }
+  }
+  await db.query('delete from tickets where user_id = $1', [userId]);
+  await db.query('delete from presence where user_id = $1', [userId]);
+}
+
+/** The log of long work keeps that this user was erased, and nothing else of theirs. */
+export async function forgetOperations(db: Queryable, userId: number, kind: string): Promise<void> {
+  await db.query('delete from operations where key = $1 and kind <> $2', [String(userId), kind]);
+}
+
+/**
+ * Rows of others that name the user, which no index leads to: each table is read through. What follows and feeds hold
+ * was removed by way of `followers`; this is what a crash, a fault or somebody in between has left.
+ */
+const STRAYS = [
+  { table: 'feed_items', owner: 'user_id', names: 'author_id' },
+  { table: 'follows', owner: 'follower_id', names: 'followee_id' },
+  { table: 'followers', owner: 'followee_id', names: 'follower_id' },
+  { table: 'events', owner: 'aggregate_id', names: 'subject_id', where: `and type like 'follow.%'` },
+] as const;
+
+/** Returns how many owners had such rows. */
+export async function removeStrays(
+  db: Database,
+  userId: number,
+  onOwners: (userIds: readonly number[]) => Promise<void>,
+): Promise<number> {
+  const topology = await db.topology();
+  let removed = 0;
+  for (const { table, owner, names, ...rest } of STRAYS) {
+    const where = 'where' in rest ? rest.where : '';
+    for (;;) {
+      const { rows } = await db.query<{ id: number }>(
+        `select distinct ${owner} as id from ${table} where ${names} = $1 ${where} limit ${ROWS}`,
+        [userId],
+      );
+      if (rows.length === 0) break;
+      const ids = rows.map(({ id }) => id);
+      if (table === 'followers') await uncountFollower(db, userId, ids);
+      const remove = `delete from ${table} where ${owner} = any($1) and ${names} = $2 ${where}`;
+      await inParallel(
+        topology.group(ids, (id) => id),
+        LANES,
+        (group) => repeatedTransaction(db, (session) => session.query(remove, [group, userId])),
+      );
+      await onOwners(ids);
+      removed += ids.length;
+    }
+  }
+  return removed;
+}

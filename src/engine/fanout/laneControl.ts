@@ -1,0 +1,83 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Database } from '../database/database.ts';
+import { workerStates } from '../fleet/workers.ts';
+import type { LaneName, LaneState } from '../model/lanes.ts';
+import { pauseLanes, readLanes, resumeLanes, throttleLanes } from '../store/lanes.ts';
+
+const LOOK_EVERY_MS = 200;
+
+export interface LaneChange {
+  /** All of them, as they are now. */
+  readonly lanes: readonly LaneState[];
+  readonly changed: readonly LaneName[];
+  readonly dryRun: boolean;
+}
+
+/** Shown with what they have changed. */
+const operator = (db: Database): string => db.invocation?.who ?? 'somebody';
+
+/** A rehearsal makes the same change and rolls it back: nobody is told of it. */
+async function change(
+  db: Database,
+  dryRun: boolean,
+  work: (session: Parameters<typeof readLanes>[0]) => Promise<LaneName[]>,
+): Promise<LaneChange> {
+  const changed = dryRun ? await db.rehearse(work) : await work(db);
+  return { lanes: await readLanes(db), changed, dryRun };
+}
+
+export interface Paused extends LaneChange {
+  /** Workers that are heard of, and those that hold nothing of these lanes any more. */
+  readonly workers: { readonly standing: number; readonly of: number };
+}
+
+/**
+ * Has every worker take no more messages of these lanes, durably, until they are resumed: workers that start later hold to
+ * it too. Resolves when all that are heard of have finished what they had in hand, or at the timeout.
+ */
+export async function pauseFanout(
+  db: Database,
+  lanes: readonly LaneName[],
+  options: { reason: string | null; dryRun: boolean; timeoutMs: number; signal: AbortSignal },
+): Promise<Paused> {
+  const { reason, dryRun, timeoutMs, signal } = options;
+  const changed = await change(db, dryRun, (session) =>
+    pauseLanes(session, lanes, { by: operator(db), reason }),
+  );
+  for (const until = Date.now() + timeoutMs; ; ) {
+    const workers = await workersOf(db, lanes);
+    if (dryRun || workers.standing === workers.of || Date.now() >= until || signal.aborted)
+      return { ...changed, workers };
+    await sleep(LOOK_EVERY_MS, undefined, { signal }).catch(() => {});
+  }
+}
+
+export function resumeFanout(
+  db: Database,
+  lanes: readonly LaneName[],
+  { dryRun }: { dryRun: boolean },
+): Promise<LaneChange> {
+  return change(db, dryRun, (session) => resumeLanes(session, lanes));
+}
+
+/** `rowsPerSecond`: of the whole cluster, for each lane; null lifts the limit. */
+export function throttleFanout(
+  db: Database,
+  lanes: readonly LaneName[],
+  rowsPerSecond: number | null,
+  { reason, dryRun }: { reason: string | null; dryRun: boolean },
+): Promise<LaneChange> {
+  return change(db, dryRun, (session) =>
+    throttleLanes(session, lanes, rowsPerSecond, { by: operator(db), reason }),
+  );
+}
+
+/** How many workers hold nothing of these lanes. */
+export async function workersOf(
+  db: Database,
+  lanes: readonly LaneName[],
+): Promise<{ standing: number; of: number }> {
+  const workers = (await workerStates(db)).filter((worker) => worker.there);
+  const standing = workers.filter((worker) => lanes.every((lane) => worker.paused.includes(lane)));
+  return { standing: standing.length, of: workers.length };
+}

@@ -1,0 +1,83 @@
+import type { AuthorPosts, PageCache, PageEntry } from '../../cache/cache.ts';
+import type { Queryable } from '../../database/database.ts';
+import { FEED_LIMIT } from '../../model/feed.ts';
+import type { PageRow } from '../../store/feeds.ts';
+import { newestPosts, storedPosts } from '../../store/posts.ts';
+
+/** Posts of an author that are kept in the cache. */
+export const RING = 200;
+/** Entries asked for beyond the page: deleted posts among them drop out. */
+const SPARE = 10;
+
+/**
+ * A page out of a cache that is told of every change: without a statement where everything is held. `refill` brings
+ * the feed into the cache. undefined where the cache is away or does not reach far enough down.
+ */
+export async function cachedPage(
+  db: Queryable,
+  pages: PageCache,
+  query: { userId: number; before: number; limit: number; unconfirmed?: boolean },
+  refill: () => Promise<unknown>,
+): Promise<readonly PageRow[] | undefined> {
+  const { userId, before, limit, unconfirmed } = query;
+  const name = `${userId}:${before}:${limit}`;
+  const known = pages.sealed.get(name);
+  const load = (authorIds: readonly number[]) => loadRings(db, authorIds);
+  let refilled = false;
+  for (let count = limit + SPARE; ; count = FEED_LIMIT) {
+    const seal = count === FEED_LIMIT ? undefined : known?.seal;
+    let found = await pages.page(
+      { userId, before, count, again: count === FEED_LIMIT, seal, unconfirmed },
+      load,
+    );
+    if (found === 'same') return known?.rows;
+    if (found === 'missing' && !refilled) {
+      refilled = true;
+      await refill();
+      found = await pages.page({ userId, before, count, again: true, unconfirmed }, load);
+    }
+    if (found === 'missing' || found === 'away' || found === 'same') return undefined;
+    const { completeAbove } = found;
+    const complete = found.entries.filter((entry) => entry.postId > completeAbove);
+    const page = await withTexts(db, pages, complete, limit);
+    if (!page) return undefined;
+    if (page.length === limit || completeAbove === 0) {
+      if (found.seal && count < FEED_LIMIT) pages.sealed.set(name, { seal: found.seal, rows: page });
+      return page;
+    }
+    if (!found.more || count >= FEED_LIMIT) return undefined;
+  }
+}
+
+/** The newest of the entries that are not deleted. undefined where the cache is away. */
+async function withTexts(
+  db: Queryable,
+  pages: PageCache,
+  entries: readonly PageEntry[],
+  limit: number,
+): Promise<PageRow[] | undefined> {
+  const page: PageRow[] = [];
+  for (let from = 0; page.length < limit && from < entries.length; ) {
+    const part = entries.slice(from, from + limit - page.length);
+    from += part.length;
+    const posts = await pages.posts(part, (missing) => storedPosts(db, missing));
+    if (!posts) return undefined;
+    for (const entry of part) {
+      const post = posts.get(entry.postId);
+      if (post) page.push({ ...entry, body: post.body, createdAt: post.createdAt });
+    }
+  }
+  return page;
+}
+
+async function loadRings(db: Queryable, authorIds: readonly number[]): Promise<AuthorPosts[]> {
+  const rings = await newestPosts(db, authorIds, RING);
+  return rings.map(({ authorId, postIds }) => authorPosts(authorId, postIds));
+}
+
+/** The newest posts of an author, in rising order, RING of them at most. */
+export const authorPosts = (authorId: number, postIds: readonly number[]): AuthorPosts => ({
+  authorId,
+  postIds,
+  completeAbove: postIds.length === RING ? postIds[0]! - 1 : 0,
+});

@@ -1,0 +1,142 @@
+import type { CachedFeed, FeedCache, LoadedFeed } from '../../cache/cache.ts';
+import type { Store } from '../../database/database.ts';
+import { FeedctlError } from '../../model/errors.ts';
+import { FEED_LIMIT, type FeedEntry } from '../../model/feed.ts';
+import { MAX_ID, parseId } from '../../model/ids.ts';
+import { isPassing } from '../../resilience/classify.ts';
+import { loadFeed, type PageRow, pageAboveFloor, pageBelowFloor, pageOfCached } from '../../store/feeds.ts';
+import { authorPosts, cachedPage, RING } from './cachedPage.ts';
+
+export const MAX_PAGE = 1_000;
+
+export interface FeedPage {
+  readonly userId: number;
+  /** Newest first. */
+  readonly items: readonly PageRow[];
+  /** Pass it to get the next page; null where the feed ends. */
+  readonly nextCursor: string | null;
+}
+
+export interface FeedQuery {
+  /** 1 to 1,000. */
+  readonly limit: number;
+  /** The `nextCursor` of the page before. */
+  readonly cursor?: string;
+}
+
+/**
+ * A page of a home feed: what is materialized, the posts of celebrities and one's own, and below the floor the
+ * posts of everyone followed. Without a cache it comes from the table. Throws USER_NOT_FOUND or INVALID_ID.
+ */
+export async function readFeed(
+  db: Store,
+  userId: number,
+  query: FeedQuery,
+  cache?: FeedCache,
+): Promise<FeedPage> {
+  const before = query.cursor === undefined ? MAX_ID : parseId(query.cursor, 'post');
+  const { limit } = query;
+  const items =
+    (cache && (await pageFromCache(db, userId, before, limit, cache))) ??
+    (await pageFromTable(db, userId, before, limit));
+  return pageOf(userId, items, limit);
+}
+
+/**
+ * The same while the database is away, out of the cache alone: what others changed since, and could not tell the cache,
+ * is missing. undefined where the cache is no such cache, or does not hold all of the page.
+ */
+export async function readFeedUnconfirmed(
+  db: Store,
+  userId: number,
+  query: FeedQuery,
+  cache: FeedCache,
+): Promise<FeedPage | undefined> {
+  if (!cache.pages) return undefined;
+  const before = query.cursor === undefined ? MAX_ID : parseId(query.cursor, 'post');
+  const { limit } = query;
+  const missing = async () => {
+    throw new FeedctlError('DATABASE_UNREACHABLE', 'the feed is not in the cache');
+  };
+  const page = { userId, before, limit, unconfirmed: true };
+  const items = await cachedPage(db, cache.pages, page, missing).catch((error) => {
+    if (isPassing(error)) return undefined;
+    throw error;
+  });
+  return items && pageOf(userId, items, limit);
+}
+
+const pageOf = (userId: number, items: FeedPage['items'], limit: number): FeedPage => ({
+  userId,
+  items,
+  nextCursor: items.length === limit ? String(items.at(-1)!.postId) : null,
+});
+
+/** undefined where the cache does not reach far enough down. */
+async function pageFromCache(
+  db: Store,
+  userId: number,
+  before: number,
+  limit: number,
+  cache: FeedCache,
+): Promise<readonly PageRow[] | undefined> {
+  const load = async (): Promise<LoadedFeed> => {
+    const { own, ...feed } = await loadFeed(db, userId, { entries: FEED_LIMIT, own: RING });
+    const full = feed.entries.length === FEED_LIMIT;
+    const completeAbove = full ? feed.entries.at(-1)!.postId - 1 : feed.floor;
+    return { ...feed, completeAbove, own: authorPosts(userId, own) };
+  };
+  if (cache.pages)
+    return cachedPage(db, cache.pages, { userId, before, limit }, () => cache.refill(userId, load));
+  const feed = (await cache.get(userId)) ?? (await cache.refill(userId, load));
+  return pageOverCached(db, userId, before, limit, feed);
+}
+
+async function pageFromTable(db: Store, userId: number, before: number, limit: number): Promise<PageRow[]> {
+  const above = await pageAboveFloor(db, { userId, before, limit });
+  if (!above) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${userId}`);
+  return withOlder(db, { userId, before, limit, floor: above.floor }, above.rows);
+}
+
+/** The entries that are held, and follows and posts as they are now: for caches that are not told of those. */
+async function pageOverCached(
+  db: Store,
+  userId: number,
+  before: number,
+  limit: number,
+  cached: CachedFeed,
+): Promise<PageRow[] | undefined> {
+  const start = firstBelow(cached.entries, before);
+  // Some more than the page: those unfollowed since or deleted drop out.
+  const slice = cached.entries.slice(start, start + limit + 50);
+  const cut = start + slice.length < cached.entries.length;
+  const completeAbove = cut ? slice.at(-1)!.postId - 1 : cached.completeAbove;
+  const query = { userId, before, limit, floor: cached.floor };
+  const page = await pageOfCached(db, query, slice);
+  if (page.length === limit && page.at(-1)!.postId > completeAbove) return page;
+  return !cut && cached.completeAbove === cached.floor ? withOlder(db, query, page) : undefined;
+}
+
+/** Everything below the floor is older than everything above it, but for celebrities and one's own. */
+async function withOlder(
+  db: Store,
+  query: { userId: number; before: number; limit: number; floor: number },
+  above: PageRow[],
+): Promise<PageRow[]> {
+  if (query.floor === 0 || (above.length === query.limit && above.at(-1)!.postId > query.floor)) return above;
+  const older = await pageBelowFloor(db, query);
+  const byId = new Map(older.map((row) => [row.postId, row]));
+  for (const row of above) byId.set(row.postId, row);
+  return [...byId.values()].sort((a, b) => b.postId - a.postId).slice(0, query.limit);
+}
+
+function firstBelow(entries: readonly FeedEntry[], before: number): number {
+  let low = 0;
+  let high = entries.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (entries[middle]!.postId < before) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}

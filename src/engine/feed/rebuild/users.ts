@@ -1,0 +1,32 @@
+import type { Queryable } from '../../database/database.ts';
+import { countUsers, userIdAt, userIdsAfter } from '../../store/users.ts';
+
+/** Users in rising order of their ids, so that one id says how far one has come. */
+export interface UserSource {
+  count(): Promise<number>;
+  after(id: number, limit: number): Promise<number[]>;
+  /** The user at this place, counted from 0; undefined where there are not so many. */
+  at(place: number): Promise<number | undefined>;
+}
+
+/** Every user, those who come meanwhile included. */
+export const allUsers = (db: Queryable): UserSource => ({
+  count: () => countUsers(db),
+  after: (id, limit) => userIdsAfter(db, id, limit),
+  at: (place) => userIdAt(db, place),
+});
+
+/** `ids` rise. */
+export const listedUsers = (ids: readonly number[]): UserSource => ({
+  count: async () => ids.length,
+  after: async (id, limit) => {
+    let first = 0;
+    for (let last = ids.length; first < last; ) {
+      const middle = (first + last) >> 1;
+      if (ids[middle]! <= id) first = middle + 1;
+      else last = middle;
+    }
+    return ids.slice(first, first + limit);
+  },
+  at: async (place) => ids[place],
+});

@@ -1,0 +1,26 @@
+import type { FeedChanges } from '../cache/changes.ts';
+import type { Database } from '../database/database.ts';
+import { backfillPair, removePairItems } from '../store/feeds.ts';
+import { copyPairState, type Pair, withPairLock } from '../store/follows.ts';
+
+/**
+ * Makes `followers` and the feed true to what a pair is in `follows` now. `followers` commits first, and only then
+ * the feed is filled: a post is planned with the new follower, or it was there before and is in the backfill.
+ * Returns whether the pair follows.
+ */
+export async function alignPair(
+  { db, changes }: { db: Database; changes: FeedChanges },
+  pair: Pair,
+): Promise<boolean> {
+  const follows = await db.withSession((session) =>
+    withPairLock(session, pair, async () => {
+      const follows = await copyPairState(session, pair);
+      if (follows) await backfillPair(session, pair);
+      else await removePairItems(session, pair);
+      await changes.changing(session, [pair.followerId]);
+      return follows;
+    }),
+  );
+  await changes.forget([pair.followerId]);
+  return follows;
+}

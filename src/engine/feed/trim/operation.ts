@@ -1,0 +1,34 @@
+import type { FeedChanges } from '../../cache/changes.ts';
+import type { Database } from '../../database/database.ts';
+import { noteProgress, runOperation, type Work } from '../../operations/run.ts';
+import { type TrimProgress, type TrimResult, trim } from './trim.ts';
+
+export interface TrimAllOptions {
+  /** Rows that stay in each feed. */
+  readonly keep: number;
+  readonly dryRun?: boolean;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: (users: number, items: number) => void;
+  readonly onResume?: Work['onResume'];
+}
+
+/**
+ * Trims every feed, as an operation: what was cut off goes on behind the last feed that was done, and counts all its
+ * runs. Throws OPERATION_RUNNING, OPERATION_CANCELLED or INTERRUPTED.
+ */
+export async function trimAll(
+  { db, changes }: { db: Database; changes: FeedChanges },
+  { onResume, signal, ...options }: TrimAllOptions,
+): Promise<TrimResult> {
+  const how = { ...options, changes };
+  if (options.dryRun) return trim(db, undefined, { ...how, ...(signal && { signal }) });
+  const work = { kind: 'trim', key: `keep ${options.keep}`, signal, onResume };
+  return runOperation<TrimProgress, TrimResult>(db, work, ({ id, progress, signal: stop }) =>
+    trim(db, undefined, {
+      ...how,
+      signal: stop,
+      earlier: progress,
+      note: (now) => noteProgress(db, id, now, { done: now.users, unit: 'feeds' }),
+    }),
+  );
+}

@@ -1,0 +1,79 @@
+import type { FeedChanges } from '../../cache/changes.ts';
+import { notifiedChanges } from '../../cache/invalidation.ts';
+import type { Database, Session } from '../../database/database.ts';
+import { repeatedTransaction } from '../../database/retriedTransaction.ts';
+import { FeedctlError } from '../../model/errors.ts';
+import { FEED_LIMIT } from '../../model/feed.ts';
+import { getUser } from '../../store/users.ts';
+import { longFeeds, trimFeeds } from './sql.ts';
+
+const USERS_A_TRANSACTION = 200;
+
+export interface TrimResult {
+  /** Feeds that were longer. */
+  readonly users: number;
+  /** Rows removed. */
+  readonly items: number;
+  readonly seconds: number;
+}
+
+/** Feeds of users up to and with `after` are done. */
+export interface TrimProgress {
+  readonly after: number;
+  readonly users: number;
+  readonly items: number;
+}
+
+/**
+ * Bounds materialized feeds to their newest `keep` rows; what is older is read from the posts from then on.
+ * `userId` undefined: every feed with more than `longerThan` rows. Throws USER_NOT_FOUND or INTERRUPTED.
+ */
+export async function trim(
+  db: Database,
+  userId: number | undefined,
+  options: {
+    keep?: number;
+    longerThan?: number;
+    changes?: FeedChanges;
+    dryRun?: boolean;
+    signal?: AbortSignal;
+    onProgress?: (users: number, items: number) => void;
+    /** Of every feed: what an earlier run has done. */
+    earlier?: TrimProgress | undefined;
+    /** After each chunk. */
+    note?: (progress: TrimProgress) => Promise<void>;
+  } = {},
+): Promise<TrimResult> {
+  const startedAt = performance.now();
+  const { changes = notifiedChanges } = options;
+  const keep = options.keep ?? FEED_LIMIT;
+  let { after, users, items } = options.earlier ?? { after: 0, users: 0, items: 0 };
+  const chunk = async (ids: number[]) => {
+    const work = async (session: Session) => {
+      const removed = await trimFeeds(session, ids, keep);
+      await changes.changing(session, ids);
+      return removed;
+    };
+    const removed = await (options.dryRun ? db.rehearse(work) : repeatedTransaction(db, work));
+    // What is held of a feed in a shared cache stays true: rows go, and no post with them.
+    items += removed;
+    users += userId === undefined || removed > 0 ? ids.length : 0;
+    options.onProgress?.(users, items);
+  };
+  if (userId !== undefined) {
+    await getUser(db, userId);
+    await chunk([userId]);
+  } else {
+    const topology = await db.topology();
+    for (;;) {
+      if (options.signal?.aborted)
+        throw new FeedctlError('INTERRUPTED', `the trim was interrupted after ${users} feeds`);
+      const ids = await longFeeds(db, options.longerThan ?? keep, after, USERS_A_TRANSACTION);
+      if (ids.length === 0) break;
+      for (const group of topology.group(ids, (id) => id)) await chunk(group);
+      after = ids.at(-1)!;
+      await options.note?.({ after, users, items });
+    }
+  }
+  return { users, items, seconds: (performance.now() - startedAt) / 1000 };
+}

@@ -1,0 +1,131 @@
+import type { Database, Queryable } from '../../database/database.ts';
+import { followsOf, itemsOf, truthOf } from '../../store/citusFeeds.ts';
+import type { Pair } from '../../store/follows.ts';
+import { inParallel } from '../../util/parallel.ts';
+import type { FeedFaults } from './postgres.ts';
+
+/**
+ * Verification on Citus. Follows and feeds are in the shard of their reader, posts and followers in that of the
+ * author: to bring all of them together would move every row. Each side counts its rows and sums their hashes, by
+ * reader, and only readers for whom the two sides differ are compared row by row.
+ *
+ * Both sums of a range come from statements of their own, with no snapshot over them: what is on its way is a
+ * difference, which the rows, read later, may not show any more.
+ */
+
+/** In: first user id (excluded), last (included). By follower, from either side: what is followed. */
+const FOLLOWS_SUMS = `
+  select follower_id as id, count(*) as rows, sum(hashint8extended(followee_id, 0))::text as sum
+  from follows where follower_id > $1 and follower_id <= $2 group by follower_id`;
+const FOLLOWERS_SUMS = FOLLOWS_SUMS.replace('from follows', 'from followers');
+
+/** Rows of feeds above their floors. Authors on the way between push and pull may have rows or not. */
+const ITEMS_SUMS = `
+  select i.user_id as id, count(*) as rows, sum(hashint8extended(i.post_id, i.author_id))::text as sum
+  from users u join feed_items i on i.user_id = u.id and i.post_id > u.feed_floor
+  where u.id > $1 and u.id <= $2
+    and not exists (select from celebrities c where c.user_id = i.author_id and c.state = 'both')
+  group by i.user_id`;
+
+/** What they should be, from the author's side: `followers` is the mirror of `follows`, which is checked first. */
+const TRUTH_SUMS = `
+  with floors as materialized (select id, feed_floor from users where id > $1 and id <= $2)
+  select f.follower_id as id, count(*) as rows, sum(hashint8extended(p.id, p.author_id))::text as sum
+  from floors
+  join followers f on f.follower_id = floors.id
+  join users a on a.id = f.followee_id and a.push_state = 'push'
+  join posts p on p.author_id = f.followee_id and p.deleted_at is null and p.id > floors.feed_floor
+  group by f.follower_id`;
+
+interface Sum {
+  readonly id: number;
+  readonly rows: number;
+  readonly sum: string;
+}
+
+const USERS_A_COMPARISON = 200;
+const LANES = 4;
+
+/** Users of a range for whom two statements give other sums. */
+async function differing(
+  db: Database,
+  statements: readonly [string, string],
+  range: readonly [after: number, last: number],
+): Promise<number[]> {
+  const [left, right] = await Promise.all(
+    statements.map((statement) =>
+      db.transaction(async (session) => {
+        // As in verify.ts, here for the nodes too: tables that were just loaded have no statistics yet.
+        await session.query(`set local citus.propagate_set_commands = 'local'`);
+        await session.query('set local enable_nestloop = off');
+        const { rows } = await session.query<Sum>(statement, [...range]);
+        return new Map(rows.map((row) => [row.id, `${row.rows} ${row.sum}`]));
+      }),
+    ),
+  );
+  return [...new Set([...left!.keys(), ...right!.keys()])].filter((id) => left!.get(id) !== right!.get(id));
+}
+
+export async function asymmetricShardPairs(db: Database, after: number, last: number): Promise<Pair[]> {
+  const ids = await differing(db, [FOLLOWS_SUMS, FOLLOWERS_SUMS], [after, last]);
+  if (ids.length === 0) return [];
+  const mirrored = await db.query<Pair & { [column: string]: unknown }>(
+    'select follower_id as "followerId", followee_id as "followeeId" from followers where follower_id = any($1)',
+    [ids],
+  );
+  const key = (pair: Pair) => `${pair.followerId} ${pair.followeeId}`;
+  const truth = new Map((await followsOf(db, ids)).map((pair) => [key(pair), pair]));
+  const mirror = new Map(mirrored.rows.map((pair) => [key(pair), pair]));
+  return [...truth, ...mirror].filter(([k]) => !truth.has(k) || !mirror.has(k)).map(([, pair]) => pair);
+}
+
+/** `asymmetric`: the pairs of this range that only one side has. */
+export async function compareShardFeeds(
+  db: Database,
+  after: number,
+  last: number,
+  asymmetric: readonly Pair[],
+): Promise<FeedFaults[]> {
+  const single = last - after === 1;
+  const differ = single ? [last] : await differing(db, [ITEMS_SUMS, TRUTH_SUMS], [after, last]);
+  const ids = [...new Set([...differ, ...asymmetric.map((pair) => pair.followerId)])];
+  const topology = await db.topology();
+  const batches: number[][] = [];
+  for (const group of topology.group(ids, (id) => id)) {
+    for (let from = 0; from < group.length; from += USERS_A_COMPARISON)
+      batches.push(group.slice(from, from + USERS_A_COMPARISON));
+  }
+  const faults = (await inParallel(batches, LANES, (batch) => compareRows(db, batch))).flat();
+  return faults.sort((a, b) => a.userId - b.userId);
+}
+
+async function compareRows(db: Queryable, ids: readonly number[]): Promise<FeedFaults[]> {
+  const users = await db.query<{ id: number; floor: number }>(
+    'select id, feed_floor as floor from users where id = any($1)',
+    [ids],
+  );
+  const floors = new Map(users.rows.map((user) => [user.id, user.floor]));
+  const above = Math.min(...floors.values());
+  const truth = await truthOf(db, ids, { states: ['push'], above, limit: Number.MAX_SAFE_INTEGER });
+  const followed = Map.groupBy(await followsOf(db, ids), (pair) => pair.followerId);
+  const actual = await itemsOf(db, ids);
+  const both = await db.query<{ id: number }>(`select user_id as id from celebrities where state = 'both'`);
+  const eitherWay = new Set(both.rows.map((row) => row.id));
+  const faults: FeedFaults[] = [];
+  for (const [userId, floor] of floors) {
+    const wanted = new Map(truth.get(userId)!.map((entry) => [entry.postId, entry.authorId]));
+    for (const postId of wanted.keys()) if (postId <= floor) wanted.delete(postId);
+    const follows = new Set(followed.get(userId)?.map((pair) => pair.followeeId));
+    let strangers = 0;
+    let orphans = 0;
+    for (const { postId, authorId } of actual.get(userId)!) {
+      if (postId <= floor || eitherWay.has(authorId)) continue;
+      if (wanted.get(postId) === authorId) wanted.delete(postId);
+      else if (follows.has(authorId)) orphans += 1;
+      else strangers += 1;
+    }
+    if (wanted.size + strangers + orphans > 0)
+      faults.push({ userId, missing: wanted.size, strangers, orphans });
+  }
+  return faults;
+}

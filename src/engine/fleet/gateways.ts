@@ -1,0 +1,18 @@
+import type { Queryable } from '../database/database.ts';
+import { type GatewayRow, listGateways, SILENT_MS } from '../store/processes.ts';
+import { isReady } from './isReady.ts';
+
+export const isHeardOf = (row: { heartbeatAgeMs: number }): boolean => row.heartbeatAgeMs < SILENT_MS;
+
+/** `ready`: it has been heard of, and takes requests now. */
+export type GatewayState = GatewayRow & { readonly ready: boolean };
+
+/** Every gateway that has registered and not left, each asked whether it is ready. */
+export async function gatewayStates(db: Queryable): Promise<GatewayState[]> {
+  return Promise.all(
+    (await listGateways(db)).map(async (row) => ({
+      ...row,
+      ready: isHeardOf(row) && (await isReady(row.url)),
+    })),
+  );
+}

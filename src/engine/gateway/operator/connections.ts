@@ -1,0 +1,92 @@
+import type { Queryable } from '../../database/database.ts';
+import { ERRORS, type ErrorCode, FeedctlError, messageOf } from '../../model/errors.ts';
+import { type GatewayRow, listGateways } from '../../store/processes.ts';
+import type { ConnectionsAnswer } from '../routes/admin.ts';
+import { signOperatorToken } from '../tokens.ts';
+
+const ANSWER_WITHIN_MS = 5_000;
+
+/**
+ * Asks one gateway as an operator. Throws GATEWAY_UNREACHABLE where it does not answer, and what it refuses with where it
+ * refuses.
+ */
+export async function askGateway<T>(
+  url: string,
+  token: string,
+  path: string,
+  method: 'GET' | 'POST' = 'GET',
+): Promise<T> {
+  let response: Response;
+  let answer: unknown;
+  try {
+    response = await fetch(new URL(path, url), {
+      method,
+      headers: { authorization: `Bearer ${token}` },
+      signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
+    });
+    answer = await response.json();
+  } catch (error) {
+    const why = messageOf((error as Error).cause ?? error);
+    throw new FeedctlError('GATEWAY_UNREACHABLE', `the gateway at ${url} does not answer: ${why}`, {
+      cause: error,
+    });
+  }
+  if (response.ok) return answer as T;
+  const { code, detail = '' } = answer as { code?: string; detail?: string };
+  const known = code !== undefined && code in ERRORS ? (code as ErrorCode) : 'GATEWAY_UNREACHABLE';
+  throw new FeedctlError(known, `the gateway at ${url} answers ${response.status}: ${detail}`);
+}
+
+export interface ListedConnection {
+  readonly userId: number;
+  readonly gatewayId: string;
+  readonly gatewayUrl: string;
+  readonly address: string;
+  readonly since: string;
+  /** Waiting in the gateway for a client that takes them slowly. */
+  readonly bufferedBytes: number;
+  /** Posts sent on this socket. */
+  readonly delivered: number;
+  readonly lastDeliveredMsAgo: number | null;
+}
+
+export interface ConnectionList {
+  readonly connections: readonly ListedConnection[];
+  /** Open sockets at the gateways that answered, whether listed or not. */
+  readonly total: number;
+  /** Gateways that did not answer: what is open there is not known. */
+  readonly unreachable: readonly { gatewayId: string; url: string; reason: string }[];
+}
+
+/**
+ * Open sockets of all gateways, or those of one user; each gateway lists at most `limit`. Throws GATEWAY_UNREACHABLE where
+ * there are gateways and none answers.
+ */
+export async function listConnections(
+  db: Queryable,
+  query: { userId?: number; limit: number },
+): Promise<ConnectionList> {
+  const gateways = await listGateways(db);
+  const token = await signOperatorToken(db);
+  const parameters = new URLSearchParams({ limit: String(query.limit) });
+  if (query.userId !== undefined) parameters.set('user', String(query.userId));
+  const ask = ({ url }: GatewayRow) =>
+    askGateway<ConnectionsAnswer>(url, token, `/admin/connections?${parameters}`);
+  const answers = await Promise.allSettled(gateways.map(ask));
+  const connections: ListedConnection[] = [];
+  const unreachable: ConnectionList['unreachable'][number][] = [];
+  let total = 0;
+  for (const [n, answer] of answers.entries()) {
+    const { id, url } = gateways[n]!;
+    if (answer.status === 'rejected') {
+      unreachable.push({ gatewayId: id, url, reason: messageOf(answer.reason) });
+      continue;
+    }
+    total += answer.value.total;
+    for (const { userId, ...rest } of answer.value.connections)
+      connections.push({ userId: Number(userId), gatewayId: id, gatewayUrl: url, ...rest });
+  }
+  if (gateways.length > 0 && unreachable.length === gateways.length)
+    throw new FeedctlError('GATEWAY_UNREACHABLE', unreachable.map(({ reason }) => reason).join('; '));
+  return { connections, total, unreachable };
+}

@@ -1,0 +1,190 @@
+import { createSecretKey, type KeyObject, randomBytes } from 'node:crypto';
+import { jwtVerify, SignJWT } from 'jose';
+import { LRUCache } from 'lru-cache';
+import type { Database, Queryable } from '../database/database.ts';
+import { FeedctlError, isFeedctlError } from '../model/errors.ts';
+import { changeTokenKeys, readTokenKeys, type TokenKey } from '../store/tokenKeys.ts';
+import { getUser } from '../store/users.ts';
+
+export const TOKEN_SECONDS = 12 * 60 * 60;
+const ALGORITHM = 'HS256';
+const OPERATOR = 'operator';
+/** For one command. */
+const OPERATOR_SECONDS = 60;
+/** A token that says nothing of its key is from before keys had ids. */
+const FIRST_KEY = '0';
+/** Made-up key ids do not make the database read the keys more often than this. */
+const READ_AGAIN_MS = 1_000;
+const KNOWN_TOKENS = 20_000;
+
+/** The tokens of a cluster, at one gateway. */
+export interface Tokens {
+  /** The user a token stands for. Needs no database, but for a key id it has not heard of. Throws INVALID_TOKEN. */
+  check(token: string): Promise<number>;
+  /**
+   * The same for a token that is not expected again soon, as that of a WebSocket: nothing is kept of it. `until`: it may
+   * be believed, in unix milliseconds.
+   */
+  checkOnce(token: string): Promise<{ readonly userId: number; readonly until: number }>;
+  /** Throws INVALID_TOKEN for anything but a token of an operator: that of a user is none. */
+  checkOperator(token: string): Promise<void>;
+  sign(userId: number): Promise<string>;
+  /** Called when a key is gone whose tokens had not expired: who was let in with one is not to stay. */
+  onRevoked: () => void;
+  /** Learns of keys that were added, and of those that were revoked. */
+  refresh(): Promise<void>;
+}
+
+export async function openTokens(db: Queryable): Promise<Tokens> {
+  let stored: TokenKey[] = [];
+  let keys = new Map<string, { key: KeyObject; until: number }>();
+  let readAt = 0;
+  let reading: Promise<void> | undefined;
+  // The signature of a token that is used again and again is checked once.
+  const known = new LRUCache<string, { userId: number; until: number }>({ max: KNOWN_TOKENS });
+  const read = async () => {
+    const found = await readTokenKeys(db);
+    readAt = performance.now();
+    if (JSON.stringify(found) === JSON.stringify(stored)) return;
+    const kept = new Set(found.map(({ id }) => id));
+    const now = Date.now();
+    const revoked = [...keys].some(([id, { until }]) => !kept.has(id) && until > now);
+    stored = found;
+    keys = new Map(
+      found.map(({ id, secret, until }) => [
+        id,
+        { key: secretKey(secret), until: until ? Date.parse(until) : Number.POSITIVE_INFINITY },
+      ]),
+    );
+    known.clear();
+    if (revoked) tokens.onRevoked();
+  };
+  const refresh = () => {
+    reading ??= read().finally(() => {
+      reading = undefined;
+    });
+    return reading;
+  };
+  const keyOf = async (kid = FIRST_KEY) => {
+    if (!keys.has(kid) && performance.now() - readAt > READ_AGAIN_MS) await refresh();
+    const found = keys.get(kid);
+    if (!found || found.until < Date.now()) throw new Error('no such key');
+    return found;
+  };
+  /** What a token says, and until when it may be believed. */
+  const verify = async (token: string, requiredClaims: string[]) => {
+    try {
+      let keyUntil = 0;
+      const { payload } = await jwtVerify(
+        token,
+        async ({ kid }) => {
+          const { key, until } = await keyOf(kid);
+          keyUntil = until;
+          return key;
+        },
+        { algorithms: [ALGORITHM], requiredClaims: ['exp', ...requiredClaims] },
+      );
+      return { payload, until: Math.min(payload.exp! * 1000, keyUntil) };
+    } catch (error) {
+      // The keys could not be read: that says nothing about the token.
+      if (isFeedctlError(error)) throw error;
+      // Else why a token is no good is nothing its bearer should learn.
+      throw invalidToken();
+    }
+  };
+  const userOf = async (token: string) => {
+    const { payload, until } = await verify(token, ['sub']);
+    const userId = Number(payload.sub);
+    if (!Number.isSafeInteger(userId) || userId <= 0) throw invalidToken();
+    return { userId, until };
+  };
+  const tokens: Tokens = {
+    onRevoked: () => {},
+    async check(token) {
+      const before = known.get(token);
+      if (before && before.until > Date.now()) return before.userId;
+      const found = await userOf(token);
+      known.set(token, found);
+      return found.userId;
+    },
+    checkOnce: userOf,
+    async checkOperator(token) {
+      const { payload } = await verify(token, ['role']);
+      if (payload.role !== OPERATOR) throw invalidToken();
+    },
+    async sign(userId) {
+      // Not with a key that was replaced a moment ago.
+      await refresh();
+      return sign(stored.at(-1)!, userId);
+    },
+    refresh,
+  };
+  await refresh();
+  return tokens;
+}
+
+const invalidToken = () => new FeedctlError('INVALID_TOKEN', 'the token is missing, malformed or expired');
+
+const secretKey = (secret: string): KeyObject => createSecretKey(Buffer.from(secret, 'hex'));
+
+/** `subject`: a user; undefined for an operator. */
+function sign({ id, secret }: TokenKey, subject: number | undefined): Promise<string> {
+  const [claims, seconds] =
+    subject === undefined
+      ? [{ role: OPERATOR }, OPERATOR_SECONDS]
+      : [{ sub: String(subject) }, TOKEN_SECONDS];
+  return new SignJWT(claims)
+    .setProtectedHeader({ alg: ALGORITHM, kid: id })
+    .setIssuedAt()
+    .setExpirationTime(`${seconds}s`)
+    .sign(secretKey(secret));
+}
+
+const signingKey = async (db: Queryable): Promise<TokenKey> => (await readTokenKeys(db)).at(-1)!;
+
+/** A JWT that lets its bearer act as that user at any gateway of the cluster for 12 hours. */
+export const signToken = async (db: Queryable, userId: number): Promise<string> =>
+  sign(await signingKey(db), userId);
+
+/** A JWT without a user, for the `/admin` routes of every gateway: whoever may read the database may ask them. */
+export const signOperatorToken = async (db: Queryable): Promise<string> =>
+  sign(await signingKey(db), undefined);
+
+/** For operators: a token of a user who exists. Throws USER_NOT_FOUND. */
+export async function issueToken(db: Queryable, userId: number): Promise<string> {
+  await getUser(db, userId);
+  return signToken(db, userId);
+}
+
+export interface KeyRotation {
+  /** Of the key that signs from now on; null where nothing was changed. */
+  readonly keyId: string | null;
+  /** Keys whose tokens are still taken, and until when. */
+  readonly accepted: readonly { readonly keyId: string; readonly until: string }[];
+  readonly revoked: readonly string[];
+}
+
+/**
+ * A new key signs tokens from now on. Those signed before are taken until the last of them has expired; with `revoke`
+ * no longer, as soon as each gateway has heard of it.
+ */
+export async function rotateTokenKey(
+  db: Database,
+  options: { revoke: boolean; dryRun: boolean },
+): Promise<KeyRotation> {
+  const next = { id: randomBytes(6).toString('base64url'), secret: randomBytes(32).toString('hex') };
+  const until = new Date(Date.now() + TOKEN_SECONDS * 1000).toISOString();
+  const rotated = (keys: readonly TokenKey[]): TokenKey[] => {
+    const kept = keys
+      .map((key) => ({ ...key, until: key.until ?? until }))
+      .filter((key) => Date.parse(key.until) > Date.now());
+    return [...(options.revoke ? [] : kept), next];
+  };
+  const before = await readTokenKeys(db);
+  const after = options.dryRun ? rotated(before) : await changeTokenKeys(db, rotated);
+  return {
+    keyId: options.dryRun ? null : next.id,
+    accepted: after.flatMap(({ id, until }) => (until ? [{ keyId: id, until }] : [])),
+    revoked: before.filter(({ id }) => !after.some((key) => key.id === id)).map(({ id }) => id),
+  };
+}

@@ -1,0 +1,118 @@
+import type { QueueDepth } from '../bus/bus.ts';
+import type { Cluster } from '../cluster/cluster.ts';
+import { withoutPassword } from '../database/database.ts';
+import { type GatewayState, gatewayStates } from '../fleet/gateways.ts';
+import { type WorkerState, workerStates } from '../fleet/workers.ts';
+import type { LaneState } from '../model/lanes.ts';
+import { readFigures } from '../stats/table.ts';
+import { addUp, type ClusterFigures } from '../stats/totals.ts';
+import { readLanes } from '../store/lanes.ts';
+import type { WorkerRow } from '../store/processes.ts';
+
+export interface Component {
+  readonly name: string;
+  readonly kind: string;
+  readonly version: string;
+  readonly ready: boolean;
+  readonly detail: string;
+}
+
+export interface ClusterStatus {
+  readonly context: string;
+  /** Every component is ready, and the live lane not paused: a post made now reaches feeds and sockets. */
+  readonly ready: boolean;
+  readonly components: readonly Component[];
+  readonly queues: readonly QueueDepth[];
+  /** Lanes of fan-out, and which of them an operator has paused or slowed down. */
+  readonly lanes: readonly LaneState[];
+  readonly workers: readonly WorkerState[];
+  readonly gateways: readonly GatewayState[];
+  /** What the processes that run did in the last second, minute, five minutes and hour. */
+  readonly rates: ClusterFigures['rates'];
+  readonly tumblingEndedAt: ClusterFigures['tumblingEndedAt'];
+  /** From the commit of a post to that of its feed rows, over the same windows. */
+  readonly latencyMs: ClusterFigures['latencyMs'];
+}
+
+export type ClusterParts = Pick<Cluster, 'config' | 'db' | 'bus' | 'sharedCache'>;
+
+/** What runs and how it is, from a few cheap queries. */
+export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatus> {
+  const { db, bus, config } = cluster;
+  const server = await db.query<{ version: string; size: string }>(
+    `select current_setting('server_version') as version, pg_size_pretty(pg_database_size(current_database())) as size`,
+  );
+  const { citusVersion, shards } = await db.topology();
+  const nodes = new Set(shards.map(({ node }) => `${node.host}:${node.port}`)).size;
+  const workers = await workerStates(db);
+  const gateways = await gatewayStates(db);
+  const broker = await bus.health?.();
+  const queues = (broker?.ready ?? true) ? await bus.depths() : [];
+  const dead = queues.reduce((sum, queue) => sum + queue.deadLetters, 0);
+  const readyWorkers = workers.filter((worker) => worker.ready).length;
+  const readyGateways = gateways.filter((gateway) => gateway.ready);
+  const version = server.rows[0]!.version;
+  const components: Component[] = [
+    {
+      name: 'database',
+      kind: config.embedded ? 'embedded PostgreSQL' : citusVersion ? 'Citus' : 'PostgreSQL',
+      version: citusVersion ? `${citusVersion} on ${version}` : version,
+      ready: true,
+      detail: `${server.rows[0]!.size}, ${citusVersion ? `${nodes} node(s), ${shards.length} shards, ` : ''}${withoutPassword(db.url)}`,
+    },
+    {
+      name: 'bus',
+      kind: bus.kind,
+      version: broker?.version ?? version,
+      ready: broker?.ready ?? true,
+      detail: [
+        ...(broker ? [broker.detail] : []),
+        dead > 0 ? `${dead} dead letter(s)` : 'no dead letters',
+      ].join(', '),
+    },
+    {
+      name: 'cache',
+      kind: cluster.sharedCache?.kind ?? 'memory',
+      ...(cluster.sharedCache?.health() ?? {
+        version: '',
+        ready: true,
+        detail: 'in the memory of each gateway',
+      }),
+    },
+    {
+      name: 'workers',
+      kind: 'worker',
+      version: versions(workers),
+      ready: readyWorkers > 0,
+      detail: `${readyWorkers} of ${workers.length} ready`,
+    },
+    {
+      name: 'gateways',
+      kind: 'gateway',
+      version: '',
+      ready: readyGateways.length > 0,
+      detail:
+        readyGateways.map((gateway) => `${gateway.url} (${gateway.online} online)`).join(', ') ||
+        'none ready',
+    },
+  ];
+  const { rates, tumblingEndedAt, latencyMs } = addUp(await readFigures(db));
+  const lanes = await readLanes(db);
+  const standing = lanes.some(({ lane, paused }) => lane === 'live' && paused);
+  return {
+    context: config.context,
+    // Without its cache the cluster is slower, and no less ready.
+    ready: !standing && components.every((part) => part.ready || part.name === 'cache'),
+    components,
+    queues,
+    lanes,
+    workers,
+    gateways,
+    rates,
+    tumblingEndedAt,
+    latencyMs,
+  };
+}
+
+const versions = (workers: readonly WorkerRow[]): string =>
+  [...new Set(workers.map((worker) => worker.version))].join(', ');

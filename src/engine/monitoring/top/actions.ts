@@ -1,0 +1,70 @@
+import { markCelebrity, unmarkCelebrity } from '../../celebrities/change.ts';
+import type { Cluster } from '../../cluster/cluster.ts';
+import { pauseFanout, resumeFanout } from '../../fanout/laneControl.ts';
+import { rebuild } from '../../feed/rebuild/rebuild.ts';
+import { drainWorker, planWorkerDrain } from '../../fleet/workers.ts';
+import { drainGateway } from '../../gateway/operator/drain.ts';
+import { FeedctlError } from '../../model/errors.ts';
+import type { LaneName } from '../../model/lanes.ts';
+
+const DRAIN_TIMEOUT_MS = 60_000;
+const PAUSE_TIMEOUT_MS = 30_000;
+
+/** What `top --admin` may change: each is what the command of that name does. */
+export type TopAction =
+  | { readonly kind: 'drain-worker'; readonly id: string }
+  | { readonly kind: 'drain-gateway'; readonly id: string; readonly url: string }
+  | { readonly kind: 'pause' | 'resume'; readonly lane: LaneName }
+  | { readonly kind: 'mark' | 'unmark' | 'rebuild'; readonly userId: number }
+  | { readonly kind: 'scale'; readonly replicas: number };
+
+/** Changes the number of workers, where something can: returns what to tell. */
+export type ScaleWorkers = (replicas: number, signal: AbortSignal) => Promise<string>;
+
+/** Does it, and returns what came of it in a few words. Throws what the command of that name throws. */
+export async function performAction(
+  cluster: Cluster,
+  action: TopAction,
+  options: { signal: AbortSignal; scale?: ScaleWorkers | undefined },
+): Promise<string> {
+  const { db, changes } = cluster;
+  const { signal } = options;
+  switch (action.kind) {
+    case 'drain-worker': {
+      await planWorkerDrain(db, action.id);
+      const { seconds } = await drainWorker(db, action.id, { timeoutMs: DRAIN_TIMEOUT_MS, signal });
+      return `the worker has left after ${seconds} s`;
+    }
+    case 'drain-gateway': {
+      const { sockets, seconds } = await drainGateway(db, action, { timeoutMs: DRAIN_TIMEOUT_MS, signal });
+      return `the gateway closed ${sockets} socket(s) and left after ${seconds} s`;
+    }
+    case 'pause': {
+      const timeoutMs = PAUSE_TIMEOUT_MS;
+      const { workers } = await pauseFanout(db, [action.lane], {
+        reason: 'by top',
+        dryRun: false,
+        timeoutMs,
+        signal,
+      });
+      return `the ${action.lane} lane is paused; ${workers.standing} of ${workers.of} worker(s) hold nothing of it any more`;
+    }
+    case 'resume':
+      await resumeFanout(db, [action.lane], { dryRun: false });
+      return `the ${action.lane} lane goes on`;
+    case 'mark':
+    case 'unmark': {
+      const change = action.kind === 'mark' ? markCelebrity : unmarkCelebrity;
+      const { changed, items } = await change(cluster, action.userId, { signal, pin: true });
+      if (!changed) return `user ${action.userId} was that already`;
+      return `user ${action.userId} is ${action.kind}ed: ${items} row(s) ${action.kind === 'mark' ? 'removed' : 'added'}`;
+    }
+    case 'rebuild': {
+      const { items, added, removed } = await rebuild(db, action.userId, { signal, changes });
+      return `the feed of user ${action.userId} holds ${items} row(s): ${added} added, ${removed} removed`;
+    }
+    case 'scale':
+      if (!options.scale) throw new FeedctlError('USAGE', 'no Kubernetes is known here');
+      return options.scale(action.replicas, signal);
+  }
+}

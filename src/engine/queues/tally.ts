@@ -1,0 +1,152 @@
+import { LASTING, type QueueName } from '../bus/bus.ts';
+import type { Leftover } from '../fanout/cleaner.ts';
+import type { EventType } from '../model/event.ts';
+import type { LaneName } from '../model/lanes.ts';
+import { type MessageContent, messageContent } from '../model/messageContent.ts';
+import type { EventAbout } from '../store/events.ts';
+
+const MOST_AUTHORS = 10;
+
+/** What a number of messages is made of. */
+export interface Composition {
+  readonly messages: number;
+  readonly bytes: number;
+  /** Of those, messages that nobody can read. */
+  readonly unreadable: number;
+  readonly events: Partial<Record<EventType, number>>;
+  /** Different ones. */
+  readonly posts: number;
+  /** Feed rows. */
+  readonly rows: number;
+  /** Pairs and posts to be cleaned up. */
+  readonly cleanups: number;
+  /** How many authors (of follows: followers) there are, and those with most rows, or else events. */
+  readonly authorCount: number;
+  readonly authors: readonly { authorId: number; posts: number; rows: number; events: number }[];
+}
+
+interface Author {
+  readonly posts: Set<number>;
+  rows: number;
+  events: number;
+}
+
+/** Adds up messages, whatever they are. */
+export class Tally {
+  #messages = 0;
+  #bytes = 0;
+  #unreadable = 0;
+  #rows = 0;
+  #cleanups = 0;
+  readonly #events: Partial<Record<EventType, number>> = {};
+  readonly #authors = new Map<number, Author>();
+
+  get messages(): number {
+    return this.#messages;
+  }
+
+  add(body: Buffer): MessageContent {
+    const content = messageContent(body);
+    this.#messages += 1;
+    this.#bytes += body.length;
+    switch (content.kind) {
+      case 'events':
+        for (const { type, aggregateId, subjectId } of content.events) {
+          this.#events[type] = (this.#events[type] ?? 0) + 1;
+          const author = this.#author(aggregateId);
+          author.events += 1;
+          if (type.startsWith('post.')) author.posts.add(subjectId);
+        }
+        break;
+      case 'rows':
+        for (const { authorId, postIds, users } of content.rows) {
+          const author = this.#author(authorId);
+          for (const postId of postIds) author.posts.add(postId);
+          author.rows += postIds.length * users;
+          this.#rows += postIds.length * users;
+        }
+        break;
+      case 'live':
+        for (const { authorId, postId } of content.posts) this.#author(authorId).posts.add(postId);
+        break;
+      case 'cleanup':
+        this.#cleanups += leftoversOf(content.cleanup).length;
+        break;
+      case 'unreadable':
+        this.#unreadable += 1;
+    }
+    return content;
+  }
+
+  result(): Composition {
+    const authors = [...this.#authors].map(([authorId, { posts, rows, events }]) => ({
+      authorId,
+      posts: posts.size,
+      rows,
+      events,
+    }));
+    authors.sort((a, b) => b.rows - a.rows || b.events - a.events || b.posts - a.posts);
+    return {
+      messages: this.#messages,
+      bytes: this.#bytes,
+      unreadable: this.#unreadable,
+      events: this.#events,
+      posts: authors.reduce((sum, author) => sum + author.posts, 0),
+      rows: this.#rows,
+      cleanups: this.#cleanups,
+      authorCount: authors.length,
+      authors: authors.slice(0, MOST_AUTHORS),
+    };
+  }
+
+  #author(id: number): Author {
+    const author = this.#authors.get(id) ?? { posts: new Set<number>(), rows: 0, events: 0 };
+    this.#authors.set(id, author);
+    return author;
+  }
+}
+
+function leftoversOf(cleanup: unknown): readonly Leftover[] {
+  const { what } = (cleanup ?? {}) as { what?: readonly Leftover[] };
+  return Array.isArray(what) ? what : [];
+}
+
+/** The events that a message was made of: dispatched again, they do what it would have done. */
+export function eventsBehind(content: MessageContent): readonly EventAbout[] {
+  switch (content.kind) {
+    case 'rows':
+      return content.rows.flatMap(({ authorId, postIds }) =>
+        postIds.map((postId) => ({
+          type: 'post.created' as const,
+          aggregateId: authorId,
+          subjectId: postId,
+        })),
+      );
+    case 'cleanup':
+      return leftoversOf(content.cleanup).map((leftover) =>
+        'pair' in leftover
+          ? {
+              type: 'follow.deleted' as const,
+              aggregateId: leftover.pair.followerId,
+              subjectId: leftover.pair.followeeId,
+            }
+          : {
+              type: 'post.deleted' as const,
+              aggregateId: leftover.post.authorId,
+              subjectId: leftover.post.postId,
+            },
+      );
+    default:
+      return [];
+  }
+}
+
+/** Whose pause lets a queue stand. */
+export const lanesOfQueue = (queue: string): LaneName[] => {
+  if (queue === 'cleanup') return ['live', 'bulk'];
+  if (queue === 'events' || queue === 'rows.live') return ['live'];
+  return queue === 'events.bulk' || queue === 'rows.bulk' ? ['bulk'] : [];
+};
+
+export const isLasting = (queue: string): queue is QueueName & (typeof LASTING)[number] =>
+  (LASTING as readonly string[]).includes(queue);

@@ -1,0 +1,30 @@
+import { messageOf } from '../model/errors.ts';
+import type { Log } from '../telemetry/log.ts';
+
+/** What has been opened and has to be released: once, in reverse order, whatever fails on the way. */
+export class Resources {
+  readonly #releases: { name: string; release: () => Promise<void> | void }[] = [];
+  #releasing: Promise<void> | undefined;
+
+  add(name: string, release: () => Promise<void> | void): void {
+    this.#releases.push({ name, release });
+  }
+
+  /** The name of what is being released: what a shutdown is stuck at. */
+  current: string | undefined;
+
+  release(log?: Log): Promise<void> {
+    this.#releasing ??= (async () => {
+      for (let next = this.#releases.pop(); next; next = this.#releases.pop()) {
+        this.current = next.name;
+        try {
+          await next.release();
+        } catch (error) {
+          log?.warn({ resource: next.name, reason: messageOf(error) }, 'release failed');
+        }
+      }
+      this.current = undefined;
+    })();
+    return this.#releasing;
+  }
+}

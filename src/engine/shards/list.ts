@@ -1,0 +1,272 @@
+import type { Database } from '../database/database.ts';
+import { FeedctlError } from '../model/errors.ts';
+import { type CitusNode, citusNodes } from './nodesSql.ts';
+import {
+  type ActiveMove,
+  type Job,
+  type JobState,
+  type Leftover,
+  readActiveMoves,
+  readJob,
+  readLeftovers,
+  readOrphans,
+  readShards,
+  readTasks,
+  type ShardGroup,
+  type Task,
+} from './sql.ts';
+
+/** Longer than a move waits for the statements it lets through first. */
+const STUCK_AFTER_SECONDS = 30;
+
+/** Throws NOT_DISTRIBUTED on plain PostgreSQL, and on a Citus whose tables are not distributed. */
+export async function requireDistributed(db: Database): Promise<void> {
+  const { citusVersion, distributed } = await db.topology();
+  if (distributed) return;
+  throw new FeedctlError(
+    'NOT_DISTRIBUTED',
+    citusVersion === undefined
+      ? 'this database is plain PostgreSQL: it has no shards, and no nodes to put them on'
+      : 'this database has Citus, and no table of feedctl is distributed',
+  );
+}
+
+/** `host:port`. Throws USAGE. */
+export function parseNode(text: string): { host: string; port: number; name: string } {
+  const [, host, port] = /^(.+):(\d{1,5})$/.exec(text) ?? [];
+  if (!host || Number(port) < 1 || Number(port) > 65_535)
+    throw new FeedctlError('USAGE', `${JSON.stringify(text)} is no node such as db2.example:5432`);
+  return { host, port: Number(port), name: text };
+}
+
+/** Throws NODE_NOT_FOUND, or USAGE for what is no node at all. */
+export function findNode(nodes: readonly CitusNode[], text: string): CitusNode {
+  const { name } = parseNode(text);
+  const found = nodes.find((node) => node.name === name);
+  if (found) return found;
+  const known = nodes.map((node) => node.name).join(', ');
+  throw new FeedctlError('NODE_NOT_FOUND', `Citus has no node ${name}; it has ${known}`);
+}
+
+export interface NodeShards {
+  readonly node: string;
+  readonly coordinator: boolean;
+  readonly active: boolean;
+  readonly takesShards: boolean;
+  readonly version: string | null;
+  readonly shards: number;
+  /** Null where the node does not answer. */
+  readonly bytes: number | null;
+  readonly rows: number | null;
+}
+
+export interface ShardList {
+  readonly shards: readonly Pick<ShardGroup, 'shard' | 'node' | 'bytes' | 'rows'>[];
+  readonly nodes: readonly NodeShards[];
+  /** The largest against the average: 1 where all are equal. Of the bytes of shards, and of nodes that take any. */
+  readonly skew: { readonly shards: number; readonly nodes: number };
+}
+
+/** Throws NOT_DISTRIBUTED. */
+export async function listShards(db: Database): Promise<ShardList> {
+  await requireDistributed(db);
+  const groups = await readShards(db);
+  const nodes = nodeShards(await citusNodes(db), groups);
+  return {
+    shards: groups.map(({ shard, node, bytes, rows }) => ({ shard, node, bytes, rows })),
+    nodes,
+    skew: {
+      shards: skewOf(groups.map((group) => group.bytes ?? 0)),
+      nodes: skewOf(nodes.filter((node) => node.takesShards).map((node) => node.bytes ?? 0)),
+    },
+  };
+}
+
+export function nodeShards(nodes: readonly CitusNode[], groups: readonly ShardGroup[]): NodeShards[] {
+  return nodes.map(({ id, name, coordinator, active, takesShards, version }) => {
+    const there = groups.filter((group) => group.nodeId === id);
+    const sum = (of: 'bytes' | 'rows') =>
+      version === null ? null : there.reduce((total, group) => total + (group[of] ?? 0), 0);
+    const counted = { shards: there.length, bytes: sum('bytes'), rows: sum('rows') };
+    return { node: name, coordinator, active, takesShards, version, ...counted };
+  });
+}
+
+function skewOf(values: readonly number[]): number {
+  const total = values.reduce((sum, value) => sum + value, 0);
+  return total > 0 ? Number(((Math.max(...values) * values.length) / total).toFixed(2)) : 1;
+}
+
+export interface Move {
+  readonly shard: number;
+  readonly from: string;
+  readonly to: string;
+  /** Of the shard at its source, or at its target when it is there. */
+  readonly bytes: number;
+}
+
+export interface MoveState extends Move {
+  readonly state: 'waiting' | 'moving' | 'done' | 'failed' | 'cancelled';
+  /** Citus's word for what a move is doing; null unless it is under way. */
+  readonly phase: string | null;
+  /** At the target by now. */
+  readonly movedBytes: number;
+}
+
+export interface JobStatus {
+  readonly jobId: number;
+  readonly state: JobState;
+  readonly startedAt: string | null;
+  readonly finishedAt: string | null;
+  readonly moves: readonly MoveState[];
+  readonly bytes: number;
+  readonly movedBytes: number;
+}
+
+/** What keeps shards from moving, or a move left behind. */
+export interface Trouble {
+  readonly kind: 'stuck' | 'failed' | 'orphan' | 'leftover';
+  readonly detail: string;
+  readonly fix: string;
+}
+
+export interface ShardStatus {
+  /** The last rebalance or drain; null where there was none. */
+  readonly job: JobStatus | null;
+  /** Moves under way, of that job and of anybody else. */
+  readonly active: readonly (Omit<ActiveMove, 'shardIds'> & { readonly shard: number | null })[];
+  readonly troubles: readonly Trouble[];
+}
+
+const MOVE_STATES: Readonly<Record<Task['state'], MoveState['state']>> = {
+  blocked: 'waiting',
+  runnable: 'waiting',
+  running: 'moving',
+  cancelling: 'moving',
+  done: 'done',
+  error: 'failed',
+  unscheduled: 'cancelled',
+  cancelled: 'cancelled',
+};
+
+/** How far a job has come. `groups`: sizes and places that may be older. */
+export async function jobStatus(
+  db: Database,
+  job: Job,
+  known: { nodes: readonly CitusNode[]; groups: readonly ShardGroup[] },
+): Promise<{ status: JobStatus; tasks: Task[]; active: ActiveMove[] }> {
+  const tasks = await readTasks(db, job.id);
+  const active = await readActiveMoves(db);
+  const nameOf = (id: number) => known.nodes.find((node) => node.id === id)?.name ?? `node ${id}`;
+  const moves = tasks.flatMap(({ state: taskState, move, pid }): MoveState[] => {
+    if (!move) return [];
+    const group = known.groups.find((one) => one.shardIds.includes(move.shardId));
+    const state = MOVE_STATES[taskState];
+    const now = state === 'moving' ? active.find((one) => one.pid === pid) : undefined;
+    const bytes = group?.bytes ?? 0;
+    return [
+      {
+        shard: group?.shard ?? move.shardId,
+        from: nameOf(move.fromNode),
+        to: nameOf(move.toNode),
+        bytes,
+        state,
+        phase: now?.phase ?? null,
+        // Indexes are made at the target from the beginning: what is there may be more than what was.
+        movedBytes: state === 'done' ? bytes : Math.min(now?.bytes ?? 0, bytes),
+      },
+    ];
+  });
+  const sum = (of: 'bytes' | 'movedBytes') => moves.reduce((total, move) => total + move[of], 0);
+  const status = {
+    jobId: job.id,
+    state: job.state,
+    startedAt: job.startedAt?.toISOString() ?? null,
+    finishedAt: job.finishedAt?.toISOString() ?? null,
+    moves,
+    bytes: sum('bytes'),
+    movedBytes: sum('movedBytes'),
+  };
+  return { status, tasks, active };
+}
+
+/** Throws NOT_DISTRIBUTED. */
+export async function shardStatus(db: Database): Promise<ShardStatus> {
+  await requireDistributed(db);
+  const [groups, nodes, job] = [await readShards(db), await citusNodes(db), await readJob(db)];
+  const found = job && (await jobStatus(db, job, { nodes, groups }));
+  const active = found?.active ?? (await readActiveMoves(db));
+  return {
+    job: found?.status ?? null,
+    active: active.map(({ shardIds, ...move }) => ({
+      ...move,
+      shard: groups.find((group) => group.shardIds.includes(shardIds[0]!))?.shard ?? shardIds[0] ?? null,
+    })),
+    troubles: [...jobTroubles(job, found?.tasks ?? []), ...(await remains(db))],
+  };
+}
+
+/** What `shards status` calls trouble, for the doctor. */
+export async function shardTroubles(db: Database): Promise<Trouble[]> {
+  const job = await readJob(db);
+  return [...jobTroubles(job, job ? await readTasks(db, job.id) : []), ...(await remains(db))];
+}
+
+function jobTroubles(job: Job | undefined, tasks: readonly Task[]): Trouble[] {
+  if (!job) return [];
+  const open = job.state === 'scheduled' || job.state === 'running';
+  const troubles: Trouble[] = [];
+  if (open && !job.attended)
+    troubles.push({
+      kind: 'stuck',
+      detail: `job ${job.id} is ${job.state}, and no process of Citus works on it`,
+      fix: 'Citus starts one within seconds where the coordinator has a background worker left: raise max_worker_processes and restart it if this stays.',
+    });
+  for (const { state, move, command, failures, message, notBefore, waitingSeconds, blockers, pid } of tasks) {
+    const what = move ? `the move of shard ${move.shardId}` : command;
+    const why = message.trim().split('\n')[0];
+    if (state === 'error')
+      troubles.push({
+        kind: 'failed',
+        detail: `job ${job.id}: ${what} failed: ${why}`,
+        fix: 'Mend what it says, then run `feedctl shards rebalance` again: what was moved stays there.',
+      });
+    else if (open && failures > 0)
+      troubles.push({
+        kind: 'stuck',
+        detail: `job ${job.id}: ${what} failed ${failures} time(s)${notBefore ? `, next try ${notBefore.toISOString()}` : ''}: ${why}`,
+        fix: 'Mend what it says: Citus tries again by itself; `feedctl shards rebalance --stop` ends the job.',
+      });
+    if (state === 'running' && (waitingSeconds ?? 0) > STUCK_AFTER_SECONDS)
+      troubles.push({
+        kind: 'stuck',
+        detail: `job ${job.id}: ${what} (process ${pid}) has been waiting for a lock for ${Math.round(waitingSeconds!)} s${blockers?.length ? `, held by process ${blockers.join(', ')}` : ''}`,
+        fix: 'End what those processes of the coordinator do (`pg_stat_activity`), or `feedctl shards rebalance --stop`.',
+      });
+  }
+  return troubles;
+}
+
+async function remains(db: Database): Promise<Trouble[]> {
+  const orphans = byNode(await readOrphans(db)).map(({ node, what }) => ({
+    kind: 'orphan' as const,
+    detail: `at ${node}, of no table by the catalog: ${what}`,
+    fix: 'Look what is in each, then drop it at that node: `set citus.enable_manual_changes_to_shards = on; drop table …`.',
+  }));
+  const leftovers = byNode(await readLeftovers(db)).map(({ node, what }) => ({
+    kind: 'leftover' as const,
+    detail: `at ${node}, to be dropped: ${what}`,
+    fix: 'Citus drops them within seconds; where they stay, `call citus_cleanup_orphaned_resources()` says why.',
+  }));
+  return [...orphans, ...leftovers];
+}
+
+function byNode(found: readonly Leftover[]): { node: string; what: string }[] {
+  return [...new Set(found.map((one) => one.node))].map((node) => ({
+    node,
+    what: found
+      .filter((one) => one.node === node)
+      .map(({ kind, name }) => `${kind} ${name}`)
+      .join(', '),
+  }));
+}

@@ -1,0 +1,232 @@
+import { messageOf } from '../model/errors.ts';
+import type { Log } from '../telemetry/log.ts';
+import { HotReaders } from '../util/heavyHitters.ts';
+import { bucketOf, LATENCY_BUCKETS } from './latency.ts';
+import { WINDOW_NAMES, type WindowName, Windows } from './windows.ts';
+
+/**
+ * What processes count of their work:
+ *
+ *     created     posts committed by requests to a gateway; those of commands and imports are not among them
+ *     planned     posts whose way was decided by a planner, whoever made them; posts for the bulk lane once, when that has them
+ *     merged      those of them that are merged when feeds are read
+ *     deliveries  feed rows written for the first time
+ *     pushed      posts sent to sockets
+ *     errors      what was logged as a warning or an error
+ */
+export const RATES = ['created', 'planned', 'merged', 'deliveries', 'pushed', 'errors'] as const;
+export type RateName = (typeof RATES)[number];
+
+/** Of these the last five minutes are told in steps. */
+export const SERIES = ['created', 'planned', 'deliveries', 'pushed', 'errors'] as const;
+export type SeriesName = (typeof SERIES)[number];
+export const STEP_SECONDS = 5;
+export const STEPS_TOLD = 60;
+
+const MOST_ERRORS = 20;
+const MOST_TEXT = 200;
+const HOT_TOLD = 10;
+/** Who is among the first ten of a minute for certain has 1 of 64 parts of it. */
+const HOT_PLACES = 64;
+
+/** A warning or an error; the same again within the memory of the last twenty raises its count. */
+export interface ErrorNote {
+  readonly level: 'warn' | 'error';
+  /** A code of docs/errors.md, where the cause had one. */
+  readonly code: string | null;
+  readonly text: string;
+  readonly count: number;
+  readonly firstAt: string;
+  readonly lastAt: string;
+}
+
+/** Times in unix seconds, counts by window in the order of WINDOW_NAMES. Short names and no zeros: it is written once a second. */
+export interface Figures {
+  /** The end of the last whole second, and when the process began to count. */
+  readonly at: number;
+  readonly since: number;
+  readonly sliding: Partial<Record<RateName, readonly number[]>>;
+  /** By window the last complete ones, the newest first. */
+  readonly tumbling: Partial<Record<RateName, readonly (readonly number[])[]>>;
+  readonly series: Partial<Record<SeriesName, readonly number[]>>;
+  /** Rows of the live lane by bucket of latency, sliding; by window pairs of bucket and count. */
+  readonly latency: readonly (readonly (readonly [number, number])[])[];
+  /** Of the last whole minute: rows planned by author, pages read by reader; about. */
+  readonly authors: readonly (readonly [number, number])[];
+  readonly readers: readonly (readonly [number, number])[];
+  /** Of a gateway: posts come in live, and every socket has what came before. */
+  readonly live?: boolean | undefined;
+  /** Of a gateway: the cache as it sees it, and what it read since it started. */
+  readonly cache?: CacheFigures | undefined;
+}
+
+export interface CacheFigures {
+  readonly kind: string;
+  readonly ready: boolean;
+  readonly hits: number;
+  readonly misses: number;
+}
+
+/** What one process has done lately. In memory: a few microseconds a batch, and 1.5 MB. */
+export class ProcessFigures {
+  readonly #counts: Windows;
+  readonly #latency: Windows;
+  readonly #now: () => number;
+  readonly #errors: { level: 'warn' | 'error'; code: string | null; text: string; at: number[] }[] = [];
+  readonly #authors: HotMinute;
+  readonly #readers: HotMinute;
+  /** Counts changes of the errors. */
+  errorsVersion = 0;
+
+  /** `now`: unix milliseconds; `steady`: milliseconds of a clock that nobody sets. */
+  constructor(now: () => number = Date.now, steady: () => number = now) {
+    this.#now = now;
+    this.#counts = new Windows(RATES.length, now, steady);
+    this.#latency = new Windows(LATENCY_BUCKETS, now, steady);
+    this.#authors = new HotMinute(now);
+    this.#readers = new HotMinute(now);
+  }
+
+  count(rate: RateName, by: number): void {
+    if (by > 0) this.#counts.add(RATES.indexOf(rate), by);
+  }
+
+  /** `rows` of the live lane, written for the first time, took so long from the commit of the post to theirs. */
+  took(ms: number, rows: number): void {
+    if (rows > 0) this.#latency.add(bucketOf(ms), rows);
+  }
+
+  planned(authorId: number, rows: number): void {
+    this.#authors.saw(authorId, rows);
+  }
+
+  read(userId: number): void {
+    this.#readers.saw(userId, 1);
+  }
+
+  /** A user who was erased: nothing here names them any more. */
+  forget(userId: number): void {
+    this.#authors.forget(userId);
+    this.#readers.forget(userId);
+  }
+
+  /** The log, and a memory of its last warnings and errors. */
+  listenTo(log: Log): Log {
+    return {
+      ...log,
+      warn: (fields, message) => {
+        this.#note('warn', fields, message);
+        log.warn(fields, message);
+      },
+      error: (fields, message) => {
+        this.#note('error', fields, message);
+        log.error(fields, message);
+      },
+    };
+  }
+
+  #note(level: 'warn' | 'error', fields: object, message: string): void {
+    const { reason, code, queue, task } = fields as Record<string, unknown>;
+    const about = [queue ?? task, reason === undefined ? undefined : messageOf(reason)];
+    const text = [message, ...about.filter((part) => part !== undefined)].join(': ').slice(0, MOST_TEXT);
+    this.count('errors', 1);
+    this.errorsVersion += 1;
+    const at = this.#now();
+    const known = this.#errors.findIndex((note) => note.text === text && note.level === level);
+    const [first] = known >= 0 ? this.#errors.splice(known, 1) : [];
+    const codeText = typeof code === 'string' ? code : null;
+    const [firstAt = at, , count = 0] = first?.at ?? [];
+    this.#errors.unshift({ level, code: codeText, text, at: [firstAt, at, count + 1] });
+    this.#errors.splice(MOST_ERRORS);
+  }
+
+  /** The newest first. */
+  get errors(): ErrorNote[] {
+    const iso = (ms: number | undefined) => new Date(ms!).toISOString();
+    return this.#errors.map(({ level, code, text, at: [firstAt, lastAt, count] }) => {
+      return { level, code, text, count: count!, firstAt: iso(firstAt), lastAt: iso(lastAt) };
+    });
+  }
+
+  tell(): Figures {
+    const at = this.#counts.second;
+    const counts = (window: WindowName) => this.#counts.sliding(window);
+    const sliding = WINDOW_NAMES.map(counts);
+    const complete = WINDOW_NAMES.map((window) => this.#counts.tumbling(window));
+    const byRate = <T>(
+      names: readonly RateName[],
+      of: (index: number) => T,
+      isNothing: (value: T) => boolean,
+    ) =>
+      Object.fromEntries(
+        names
+          .map((name) => [name, of(RATES.indexOf(name))] as const)
+          .filter(([, value]) => !isNothing(value)),
+      );
+    return {
+      at,
+      since: this.#counts.since,
+      sliding: byRate(
+        RATES,
+        (i) => sliding.map((sums) => sums[i]!),
+        (sums) => sums.every((sum) => sum === 0),
+      ),
+      tumbling: byRate(
+        RATES,
+        (i) => complete.map((windows) => windows.map((sums) => sums[i]!)),
+        (windows) => windows.flat().every((sum) => sum === 0),
+      ),
+      series: byRate(
+        SERIES,
+        (i) => this.#counts.series(i, STEP_SECONDS, STEPS_TOLD),
+        (steps) => steps.every((sum) => sum === 0),
+      ),
+      latency: WINDOW_NAMES.map((window) =>
+        [...this.#latency.sliding(window)].flatMap((count, bucket) =>
+          count > 0 ? [[bucket, count] as const] : [],
+        ),
+      ),
+      authors: this.#authors.last(),
+      readers: this.#readers.last(),
+    };
+  }
+}
+
+/** Who was seen most in the last whole minute. */
+class HotMinute {
+  readonly #now: () => number;
+  #minute = 0;
+  #current = new HotReaders(HOT_PLACES, { fades: false });
+  #last: (readonly [number, number])[] = [];
+
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  saw(userId: number, by: number): void {
+    this.#turn();
+    this.#current.saw(userId, by);
+  }
+
+  forget(userId: number): void {
+    this.#turn();
+    this.#current.forget(userId);
+    this.#last = this.#last.filter(([id]) => id !== userId);
+  }
+
+  last(): readonly (readonly [number, number])[] {
+    this.#turn();
+    return this.#last;
+  }
+
+  #turn(): void {
+    const minute = Math.floor(this.#now() / 60_000);
+    if (minute === this.#minute) return;
+    this.#last =
+      minute === this.#minute + 1
+        ? this.#current.top(HOT_TOLD).map(({ userId, reads }) => [userId, reads] as const)
+        : [];
+    this.#minute = minute;
+    this.#current = new HotReaders(HOT_PLACES, { fades: false });
+  }
+}

@@ -1,0 +1,53 @@
+import type { MessageContent } from '../../engine/model/messageContent.ts';
+import type { Composition } from '../../engine/queues/tally.ts';
+import { formatBytes, formatCount, oneLine } from '../terminal/format.ts';
+
+const MOST_POSTS = 20;
+
+const listed = (ids: readonly number[]): string =>
+  ids.length > MOST_POSTS
+    ? `${ids.slice(0, MOST_POSTS).join(', ')} and ${formatCount(ids.length - MOST_POSTS)} more`
+    : ids.join(', ');
+
+/** What a message of the bus is about, in lines. */
+export function describeContent(content: MessageContent): string[] {
+  switch (content.kind) {
+    case 'events':
+      return content.events.map(
+        (event) => `${event.id}  ${event.type}  ${event.aggregateId} -> ${event.subjectId}`,
+      );
+    case 'rows':
+      return content.rows.map(
+        ({ authorId, postIds, users }) =>
+          `author ${authorId}: post(s) ${listed(postIds)} for ${users} user(s)`,
+      );
+    case 'live':
+      return content.posts.map(
+        ({ userId, authorId, postId }) => `post ${postId} of ${authorId} for user ${userId}`,
+      );
+    case 'cleanup':
+      return [JSON.stringify(content.cleanup)];
+    case 'unreadable':
+      return [`It cannot be read: ${oneLine(content.reason, 200)}`, content.hex];
+  }
+}
+
+/** What some messages are made of, in lines. */
+export function describeComposition(made: Composition): string[] {
+  const parts = [
+    ...Object.entries(made.events).map(([type, count]) => `${formatCount(count)} ${type}`),
+    ...(made.rows > 0 ? [`${formatCount(made.rows)} feed rows of ${formatCount(made.posts)} post(s)`] : []),
+    ...(made.cleanups > 0 ? [`${formatCount(made.cleanups)} cleanup(s)`] : []),
+    ...(made.unreadable > 0 ? [`${formatCount(made.unreadable)} unreadable`] : []),
+  ];
+  const lines = [
+    `${formatCount(made.messages)} message(s), ${formatBytes(made.bytes)}: ${parts.join(', ') || 'nothing to count'}`,
+  ];
+  for (const { authorId, posts, rows, events } of made.authors) {
+    const of = rows > 0 ? `${formatCount(rows)} rows` : `${formatCount(events)} event(s)`;
+    lines.push(`  author ${authorId}: ${formatCount(posts)} post(s), ${of}`);
+  }
+  if (made.authorCount > made.authors.length)
+    lines.push(`  and ${formatCount(made.authorCount - made.authors.length)} more author(s)`);
+  return lines;
+}

@@ -1,0 +1,80 @@
+import type { TopSnapshot } from '../../engine/monitoring/top/snapshot.ts';
+import type { WindowName } from '../../engine/stats/windows.ts';
+import type { AnyPane } from './panes.ts';
+
+export interface Choice {
+  /** Column; null: the pane's own order. */
+  readonly sort: number | null;
+  readonly reversed: boolean;
+  readonly filter: string;
+}
+
+interface Ordered {
+  readonly rows: readonly unknown[] | null;
+  readonly choice: Choice;
+  readonly window: WindowName;
+  readonly ordered: readonly unknown[] | null;
+}
+
+/** Of each pane what was ordered last: keys move a mark over 10,000 rows without sorting them again. */
+export type OrderMemory = Map<string, Ordered & { snapshot: TopSnapshot }>;
+
+/** The rows of a pane that match, in the order that was chosen; null: not known yet. */
+export function orderedRows(
+  pane: AnyPane,
+  snapshot: TopSnapshot,
+  choice: Choice,
+  window: WindowName,
+  memory: OrderMemory,
+): readonly unknown[] | null {
+  const known = memory.get(pane.id);
+  if (
+    known?.snapshot === snapshot &&
+    known.window === window &&
+    known.choice.sort === choice.sort &&
+    known.choice.reversed === choice.reversed &&
+    known.choice.filter === choice.filter
+  )
+    return known.ordered;
+  const rows = pane.rows(snapshot);
+  const ordered = rows && sorted(pane, matching(pane, rows, choice.filter, window), choice, window);
+  memory.set(pane.id, { snapshot, rows, choice, window, ordered });
+  return ordered;
+}
+
+function matching(
+  pane: AnyPane,
+  rows: readonly unknown[],
+  filter: string,
+  window: WindowName,
+): readonly unknown[] {
+  if (filter === '') return rows;
+  const wanted = filter.toLowerCase();
+  return rows.filter((row) =>
+    pane.columns.some((column) => column.text(row, window).toLowerCase().includes(wanted)),
+  );
+}
+
+/** Numbers begin with the greatest, texts with the first; what is not known comes last either way. */
+function sorted(
+  pane: AnyPane,
+  rows: readonly unknown[],
+  { sort, reversed }: Choice,
+  window: WindowName,
+): readonly unknown[] {
+  const column = pane.columns[sort ?? pane.sort ?? -1];
+  if (!column) return reversed ? [...rows].reverse() : rows;
+  const valued = rows.map((row) => ({
+    row,
+    value: (column.value ?? column.text)(row, window) as string | number | null,
+  }));
+  const sign = reversed ? -1 : 1;
+  valued.sort((a, b) => {
+    if (a.value === b.value) return 0;
+    if (a.value === null) return 1;
+    if (b.value === null) return -1;
+    if (typeof a.value === 'number' && typeof b.value === 'number') return sign * (b.value - a.value);
+    return sign * (String(a.value) < String(b.value) ? -1 : 1);
+  });
+  return valued.map(({ row }) => row);
+}

@@ -1,0 +1,69 @@
+import { cellsOf, cut } from '../terminal/cells.ts';
+
+/** What a text means; colours are chosen by that. Nothing is told by colour alone. */
+export type Tone = 'plain' | 'dim' | 'strong' | 'ok' | 'warn' | 'bad' | 'accent' | 'selected' | 'head';
+
+export interface Span {
+  readonly text: string;
+  readonly tone: Tone;
+}
+
+/** One row of the screen. */
+export type Line = readonly Span[];
+
+export const span = (text: string, tone: Tone = 'plain'): Span => ({ text, tone });
+
+const CODES: Record<Tone, string> = {
+  plain: '',
+  dim: '2',
+  strong: '1',
+  ok: '32',
+  warn: '33',
+  bad: '1;31',
+  accent: '36',
+  selected: '7',
+  head: '1',
+};
+
+/** As it is printed; without colours nothing but the text. */
+export const paint = (line: Line, colours: boolean): string =>
+  line
+    .map(({ text, tone }) => (colours && CODES[tone] ? `\u001b[${CODES[tone]}m${text}\u001b[0m` : text))
+    .join('')
+    .replace(/ +$/, '');
+
+export const widthOf = (line: Line): number => line.reduce((sum, { text }) => sum + cellsOf(text), 0);
+
+/** No row is wider than the screen: it would wrap, and all below it would move. */
+export function cutLine(line: Line, width: number): Line {
+  let left = width;
+  const kept: Span[] = [];
+  for (const { text, tone } of line) {
+    if (left <= 0) break;
+    const short = cut(text, left);
+    left -= cellsOf(short);
+    kept.push({ text: short, tone });
+  }
+  return kept;
+}
+
+/** As many parts as fit, in order, apart by two cells; those that do not fit are left out whole. */
+export function parts(all: readonly (Line | undefined)[], width: number, gap = '  '): Line {
+  const kept: Span[] = [];
+  let used = 0;
+  for (const part of all) {
+    if (!part || part.length === 0) continue;
+    const more = widthOf(part) + (kept.length > 0 ? gap.length : 0);
+    if (used + more > width) continue;
+    if (kept.length > 0) kept.push(span(gap));
+    kept.push(...part);
+    used += more;
+  }
+  return kept;
+}
+
+/** Left and right of one row; the right one gives way. */
+export function ends(left: Line, right: Line, width: number): Line {
+  const room = width - widthOf(left) - widthOf(right);
+  return room < 1 ? left : [...left, span(' '.repeat(room)), ...right];
+}

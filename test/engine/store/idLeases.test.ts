@@ -1,0 +1,93 @@
+import { expect, onTestFinished, test } from 'vitest';
+import type { Database } from '../../../src/engine/database/database.ts';
+import { timeOfId } from '../../../src/engine/model/ids.ts';
+import { openIdSource } from '../../../src/engine/store/idLeases.ts';
+import { freshDatabase } from '../../support/cluster.ts';
+import { rejection } from '../../support/codes.ts';
+
+const LEASES = 63;
+const nodeOf = (id: number) => Math.floor(id / 64) % 64;
+
+function source(db: Database) {
+  const ids = openIdSource(db);
+  onTestFinished(() => ids.release());
+  return ids;
+}
+
+test('sources that live at the same time have numbers of their own', async () => {
+  const { db } = await freshDatabase();
+  const sources = Array.from({ length: 20 }, () => source(db));
+  const taken = await Promise.all(sources.map((ids) => ids.take(200)));
+  expect(new Set(taken.flat()).size).toBe(20 * 200);
+  expect(new Set(taken.map((ids) => nodeOf(ids[0]!))).size).toBe(20);
+});
+
+test('takers of one source get ids of their own, each rising', async () => {
+  const { db } = await freshDatabase();
+  const ids = source(db);
+  const taken = await Promise.all(Array.from({ length: 10 }, () => ids.take(500)));
+  expect(new Set(taken.flat()).size).toBe(5_000);
+  for (const list of taken) expect(list).toEqual([...list].sort((a, b) => a - b));
+});
+
+test('more ids than the clock allows are waited for', async () => {
+  const { db } = await freshDatabase();
+  const taken = await source(db).take(10_000);
+  expect(new Set(taken).size).toBe(10_000);
+  expect(timeOfId(taken.at(-1)!) - Date.now()).toBeLessThanOrEqual(50);
+});
+
+test('a number that was released and is leased again never repeats an id', async () => {
+  const { db } = await freshDatabase();
+  await db.query('delete from node_leases where node > 0');
+  const seen: number[] = [];
+  for (let i = 0; i < 5; i += 1) {
+    const ids = openIdSource(db);
+    // More than the clock allows: the next owner starts ahead of it.
+    seen.push(...(await ids.take(3_500)));
+    await ids.release();
+  }
+  expect(new Set(seen).size).toBe(5 * 3_500);
+  expect(seen).toEqual([...seen].sort((a, b) => a - b));
+});
+
+test('an owner that minted nothing leaves what earlier owners reserved', async () => {
+  const { db } = await freshDatabase();
+  const ahead = Date.now() + 900;
+  await db.query('delete from node_leases where node > 0');
+  await db.query('update node_leases set reserved_until_ms = $1', [ahead]);
+  const ids = openIdSource(db);
+  const taking = ids.next().catch(() => undefined);
+  await expect
+    .poll(async () => (await db.query('select 1 from node_leases where owner is not null')).rowCount)
+    .toBe(1);
+  await ids.release();
+  await taking;
+  const { rows } = await db.query<{ until: number }>('select reserved_until_ms as until from node_leases');
+  expect(rows[0]!.until).toBeGreaterThanOrEqual(ahead);
+});
+
+test('without a free number no id is minted', async () => {
+  const { db } = await freshDatabase();
+  await db.query(`update node_leases set owner = gen_random_uuid(), expires_at = now() + interval '1 hour'`);
+  expect(await rejection(source(db).next())).toMatchObject({ code: 'NODE_NUMBERS_EXHAUSTED' });
+});
+
+test('a number is to be had as soon as one is released', async () => {
+  const { db } = await freshDatabase();
+  const sources = Array.from({ length: LEASES }, () => openIdSource(db));
+  const ids = await Promise.all(sources.map((each) => each.next()));
+  expect(new Set(ids.map(nodeOf)).size).toBe(LEASES);
+  const late = source(db).next();
+  await sources[7]!.release();
+  expect(nodeOf(await late)).toBe(nodeOf(ids[7]!));
+  await Promise.all(sources.map((each) => each.release()));
+});
+
+test('a released source mints nothing more', async () => {
+  const { db } = await freshDatabase();
+  const ids = openIdSource(db);
+  await ids.next();
+  await ids.release();
+  await expect(ids.next()).rejects.toThrow(/released/);
+});

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BaseCommand, settingsOf } from '../cli/baseCommand.ts';
 import { completions } from '../cli/completion/complete.ts';
-import { LASTING } from '../engine/bus/bus.ts';
+import { DURABLE_QUEUES } from '../engine/bus/bus.ts';
 
 /** Whoever presses Tab does not wait for a database that is away. */
 const DEADLINE_MS = 1_000;
@@ -26,7 +26,7 @@ export default class Complete extends BaseCommand {
         const { listContexts } = await import('../engine/config/contexts.ts');
         return (await listContexts(process.env)).map(({ name }) => name);
       },
-      queues: async () => LASTING,
+      queues: async () => DURABLE_QUEUES,
       nodes: () => Promise.race([this.#nodes(words), sleep(DEADLINE_MS, [], { ref: false })]),
     });
     // A connection that is still being made is not waited for.

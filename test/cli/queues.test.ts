@@ -76,8 +76,8 @@ const planOnly = (at: At): Promise<void> =>
       relations: relationHandlers,
       log: silentLog,
     });
-    const mark = await bus.mark(['events']);
-    await waitUntil(() => bus.hasPassed(mark));
+    const barrier = await bus.placeBarrier(['events']);
+    await waitUntil(() => bus.hasPassed(barrier));
     await planner.stop(10_000);
   });
 

@@ -1,9 +1,9 @@
 import type {
+  Barrier,
+  BarrierQueue,
   Bus,
-  BusMark,
   ConsumeOptions,
   Delivery,
-  MarkedQueue,
   Outgoing,
   QueueDepth,
   QueueName,
@@ -72,11 +72,11 @@ export class SimulatedBus {
         return { stop: async () => this.#stop(consumer) };
       },
       partitions: () => Promise.resolve(2),
-      mark: (queues) => actor.step(`mark ${queues}`, () => this.#mark(queues)),
-      hasPassed: (mark) => actor.step(`has passed ${mark.queues}?`, () => this.#hasPassed(mark)),
+      placeBarrier: (queues) => actor.step(`mark ${queues}`, () => this.#mark(queues)),
+      hasPassed: (barrier) => actor.step(`has passed ${barrier.queues}?`, () => this.#hasPassed(barrier)),
       holds: async (queues) => this.#depths().some((depth) => queues.some((queue) => queue === depth.queue)),
       depths: async () => this.#depths(),
-      settled: async () => [],
+      throughput: async () => [],
       peek: async () => [],
       dropQueue: (queue) =>
         actor.step(`drop ${queue}`, () => {
@@ -111,13 +111,13 @@ export class SimulatedBus {
     }
   }
 
-  #mark(queues: readonly MarkedQueue[]): BusMark {
+  #mark(queues: readonly BarrierQueue[]): Barrier {
     return { queues, position: this.#lastId };
   }
 
-  #hasPassed(mark: BusMark): boolean {
+  #hasPassed(barrier: Barrier): boolean {
     return !this.#messages.some(
-      (one) => one.id <= mark.position && (mark.queues as readonly QueueName[]).includes(one.queue),
+      (one) => one.id <= barrier.position && (barrier.queues as readonly QueueName[]).includes(one.queue),
     );
   }
 

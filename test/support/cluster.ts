@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import { inject, onTestFinished } from 'vitest';
 import type { Bus } from '../../src/engine/bus/bus.ts';
-import { fanOutSettled } from '../../src/engine/bus/drained.ts';
+import { fanOutDrained } from '../../src/engine/bus/drained.ts';
 import { openLocalBus } from '../../src/engine/bus/local/bus.ts';
 import type { FeedChanges } from '../../src/engine/cache/changes.ts';
 import { notifiedChanges } from '../../src/engine/cache/invalidation.ts';
@@ -93,6 +93,6 @@ export async function testCluster(
     },
     users: (count) =>
       Promise.all(Array.from({ length: count }, async () => (await createUser(context, {})).id)),
-    settled: () => fanOutSettled(context),
+    settled: () => fanOutDrained(context),
   };
 }

@@ -1,14 +1,14 @@
 import { Args } from '@oclif/core';
-import { LASTING, type QueueName } from '../../engine/bus/bus.ts';
+import { DURABLE_QUEUES, type QueueName } from '../../engine/bus/bus.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
-import { isLasting } from '../../engine/queues/tally.ts';
+import { isDurable } from '../../engine/queues/tally.ts';
 
 const unknown = (text: string, more = '') =>
-  new FeedctlError('USAGE', `there is no queue ${JSON.stringify(text)}: ${LASTING.join(', ')}${more}`);
+  new FeedctlError('USAGE', `there is no queue ${JSON.stringify(text)}: ${DURABLE_QUEUES.join(', ')}${more}`);
 
 /** One of the queues that are always there, or a gateway's. Throws USAGE. */
 export function parseQueue(text: string): QueueName {
-  if (isLasting(text)) return text;
+  if (isDurable(text)) return text;
   if (/^live\.[\w-]+$/.test(text)) return text as QueueName;
   throw unknown(text, ' or live.<id of a gateway>');
 }
@@ -16,9 +16,9 @@ export function parseQueue(text: string): QueueName {
 export const queueArg = Args.custom<QueueName>({ parse: async (text) => parseQueue(text) });
 
 /** Only the queues that are always there. */
-export const lastingQueueArg = Args.custom<(typeof LASTING)[number]>({
+export const durableQueueArg = Args.custom<(typeof DURABLE_QUEUES)[number]>({
   parse: async (text) => {
-    if (isLasting(text)) return text;
+    if (isDurable(text)) return text;
     throw unknown(text, text.startsWith('live.') ? '; the queue of a gateway goes with the gateway' : '');
   },
 });

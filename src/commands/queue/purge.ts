@@ -1,7 +1,7 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag } from '../../cli/flags/common.ts';
-import { lastingQueueArg } from '../../cli/flags/queues.ts';
+import { durableQueueArg } from '../../cli/flags/queues.ts';
 import type { Purged, PurgePlan } from '../../engine/queues/purge.ts';
 import { describeComposition } from '../../ui/tables/messages.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
@@ -12,7 +12,7 @@ export default class QueuePurge extends BaseCommand {
   static override summary = 'Throw away what waits in a queue';
   static override description =
     'Only while no worker takes messages of it: `feedctl fanout pause` its lane first, for cleanup both. Posts and follows stay; what is lost is their way into feeds, and the command that this prints brings it back: it dispatches the events behind the messages again, as far as the log goes back, and tells no socket. Of cleanup the removal of rows of unfollows and deletions is lost: no reader is shown such a row, and the same command removes them. Whoever waits for what was in the queue goes on. What a purge is about to throw away is noted in the operations of the cluster first. Exits 3 where Ctrl-C ended it early.';
-  static override args = { queue: lastingQueueArg({ description: 'name of the queue', required: true }) };
+  static override args = { queue: durableQueueArg({ description: 'name of the queue', required: true }) };
   static override flags = {
     confirm: Flags.string({ description: 'name of the queue once more, to confirm without being asked' }),
     'dry-run': dryRunFlag,

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fanOutSettled, until } from '../bus/drained.ts';
+import { fanOutDrained, until } from '../bus/drained.ts';
 import type { Config } from '../config/config.ts';
 import type { CheckedMessage } from '../fanout/copyBuffer.ts';
 import { dispatch } from '../fanout/dispatcher.ts';
@@ -114,7 +114,7 @@ export async function benchFanout(
       let settling = Promise.resolve();
       const path = await measure(async () => {
         await dispatch(cluster, events, { run: id, committedAt: Date.now() });
-        settling = fanOutSettled(cluster, signal).finally(() => {
+        settling = fanOutDrained(cluster, signal).finally(() => {
           settled = true;
         });
         settling.catch(() => {}); // Thrown where it is waited for.
@@ -251,7 +251,7 @@ async function startSmallPosts(bench: BenchCluster, author: number) {
     async stop() {
       stopped = true;
       await running;
-      await fanOutSettled(bench.cluster);
+      await fanOutDrained(bench.cluster);
       const latency = await runLatency(db, run);
       await forgetRun(db, run);
       return { ...latency, posts };

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fanOutSettled } from '../bus/drained.ts';
+import { fanOutDrained } from '../bus/drained.ts';
 import type { Config } from '../config/config.ts';
 import { dispatch } from '../fanout/dispatcher.ts';
 import { rebuildMany } from '../feed/rebuild/operation.ts';
@@ -157,7 +157,7 @@ async function livePosts(bench: BenchCluster, rate: number, work: () => Promise<
   }
   await working;
   await Promise.all(pending);
-  await fanOutSettled(bench.cluster);
+  await fanOutDrained(bench.cluster);
   const latency = await runLatency(db, run);
   await forgetRun(db, run);
   return { ...latency, posts: pending.length, seconds: round(seconds) };

@@ -16,16 +16,16 @@ import type { Queryable } from '../database/database.ts';
 export type QueueName = 'events' | 'events.bulk' | 'rows.live' | 'rows.bulk' | 'cleanup' | `live.${string}`;
 
 /** Those that outlive everyone who uses them. */
-export const LASTING = ['events', 'events.bulk', 'rows.live', 'rows.bulk', 'cleanup'] as const;
+export const DURABLE_QUEUES = ['events', 'events.bulk', 'rows.live', 'rows.bulk', 'cleanup'] as const;
 
 /** Queues whose messages can be waited for. */
-export type MarkedQueue = Exclude<QueueName, 'cleanup' | `live.${string}`>;
+export type BarrierQueue = Exclude<QueueName, 'cleanup' | `live.${string}`>;
 
 /**
  * The way of a post in steps: a message of one step is acked only when what it leads to is in the next step's
  * queues. So whoever waits for one step after the other has waited for everything.
  */
-export const STEPS: readonly (readonly MarkedQueue[])[] = [
+export const STAGES: readonly (readonly BarrierQueue[])[] = [
   ['events'],
   ['events.bulk'],
   ['rows.live', 'rows.bulk'],
@@ -93,7 +93,7 @@ export interface WaitingMessage {
 }
 
 /** How many messages have left a queue for good through one consumer since it began, as of then. */
-export interface Settled {
+export interface Throughput {
   readonly member: string;
   readonly queue: string;
   readonly count: number;
@@ -101,8 +101,8 @@ export interface Settled {
 }
 
 /** A point in the life of some queues: everything published to them before it. */
-export interface BusMark {
-  readonly queues: readonly MarkedQueue[];
+export interface Barrier {
+  readonly queues: readonly BarrierQueue[];
   readonly position: number;
 }
 
@@ -138,18 +138,18 @@ export interface Bus {
   partitions(): Promise<number>;
   /** Partitions that this process alone reads now. Only where they are dealt out. */
   reads?(): string[];
-  mark(queues: readonly MarkedQueue[]): Promise<BusMark>;
+  placeBarrier(queues: readonly BarrierQueue[]): Promise<Barrier>;
   /** Whether everything before the mark has been acked or dead-lettered. */
-  hasPassed(mark: BusMark): Promise<boolean>;
+  hasPassed(barrier: Barrier): Promise<boolean>;
   /**
    * Whether these queues hold anything: one cheap look at the database, for who asks many times a second. On a broker it
    * is what consumers hold, a second old at most: what nobody consumes is not seen.
    */
-  holds(queues: readonly MarkedQueue[]): Promise<boolean>;
+  holds(queues: readonly BarrierQueue[]): Promise<boolean>;
   /** Queues with messages, dead ones included. */
   depths(): Promise<QueueDepth[]>;
   /** What has left the queues: two looks tell a rate. A second old at most. */
-  settled(): Promise<Settled[]>;
+  throughput(): Promise<Throughput[]>;
   /**
    * The first messages that wait in a queue, where there are partitions some of each. They stay where they are; on a
    * broker each counts as handed out once more. Throws QUEUE_CONSUMED where the bus cannot show them beside a consumer.

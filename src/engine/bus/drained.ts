@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../database/database.ts';
 import { firstIdAt } from '../model/ids.ts';
 import { anyUndispatched } from '../store/events.ts';
-import { type Bus, STEPS } from './bus.ts';
+import { type Bus, STAGES } from './bus.ts';
 
 const FIRST_LOOK_MS = 10;
 const MAX_LOOK_MS = 200;
@@ -24,15 +24,15 @@ export async function until(
  * Resolves when every post committed before the call is in every feed it belongs to: its event has left the
  * outbox, then it has gone through every step of the bus.
  */
-export async function fanOutSettled(
+export async function fanOutDrained(
   context: { db: Database; bus: Bus },
   signal?: AbortSignal,
 ): Promise<void> {
   const { db, bus } = context;
   const lastId = firstIdAt(Date.now() + AHEAD_MS);
   await until(async () => !(await anyUndispatched(db, lastId)), signal);
-  for (const queues of STEPS) {
-    const mark = await bus.mark(queues);
-    await until(() => bus.hasPassed(mark), signal);
+  for (const queues of STAGES) {
+    const barrier = await bus.placeBarrier(queues);
+    await until(() => bus.hasPassed(barrier), signal);
   }
 }

@@ -15,7 +15,7 @@ const PASSING_RUNG = 4;
  * What becomes of a message whose work failed: again, later, where that may help; put aside as a dead letter where
  * it cannot, or after ten tries. A server that is away is no fault of the message and uses up no try.
  */
-export function giveBack(
+export function failDelivery(
   delivery: Delivery,
   error: unknown,
   { log, metrics }: { log: Log; metrics?: Metrics | undefined },

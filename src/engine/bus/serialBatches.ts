@@ -4,7 +4,7 @@ import type { Delivery } from './bus.ts';
  * What to pass to `consume`, to have messages handled one batch after the other: while `work`, which never rejects, has one
  * in hand, whatever comes becomes the next.
  */
-export function inBatches(
+export function serialBatches(
   work: (batch: readonly Delivery[]) => Promise<void>,
 ): (deliveries: readonly Delivery[]) => void {
   let waiting: Delivery[] = [];

@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import type { Queryable } from '../database/database.ts';
-import type { Settled } from './bus.ts';
+import type { Throughput } from './bus.ts';
 
 const NOTE_EVERY_MS = 1_000;
 
 /** In: id of a member, its counts. Those who have said nothing for a minute go: what was theirs is no rate any more. */
-const NOTE = `
+const UPSERT = `
   with gone as (delete from bus.members where seen_at < clock_timestamp() - interval '1 minute' and id <> $1)
   insert into bus.members (id, queues, hands, settled, seen_at) values ($1, '{}', '{}', $2, clock_timestamp())
   on conflict (id) do update set settled = excluded.settled, seen_at = excluded.seen_at`;
@@ -14,12 +14,12 @@ const READ = `
   select id as member, key as queue, value::bigint as count, extract(epoch from seen_at)::float8 * 1000 as "atMs"
   from bus.members cross join jsonb_each_text(settled)`;
 
-export async function readSettled(db: Queryable): Promise<Settled[]> {
-  return (await db.query<Settled>(READ)).rows;
+export async function readThroughput(db: Queryable): Promise<Throughput[]> {
+  return (await db.query<Throughput>(READ)).rows;
 }
 
 /** Counts what leaves the queues through this process and notes it once a second, where there is anything to note. */
-export class SettledCounts {
+export class ThroughputReporter {
   readonly #db: Queryable;
   readonly #id = randomUUID();
   readonly #counts: Record<string, number> = {};
@@ -35,7 +35,7 @@ export class SettledCounts {
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
       // What is not noted now is with the next.
-      this.#noting = this.#db.query(NOTE, [this.#id, JSON.stringify(this.#counts)]).catch(() => {});
+      this.#noting = this.#db.query(UPSERT, [this.#id, JSON.stringify(this.#counts)]).catch(() => {});
     }, NOTE_EVERY_MS);
   }
 

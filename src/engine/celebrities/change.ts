@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bus } from '../bus/bus.ts';
-import { fanOutSettled } from '../bus/drained.ts';
+import { fanOutDrained } from '../bus/drained.ts';
 import type { FeedChanges } from '../cache/changes.ts';
 import type { Database, Session } from '../database/database.ts';
 import { repeatedTransaction } from '../database/retriedTransaction.ts';
@@ -88,7 +88,7 @@ export const markCelebrity = (
       () => author.pushState !== 'pull' && forgetFeedsOfFollowers(context, userId, saga.signal),
     );
     await saga.step('pull', () => setPushState(context.db, userId, 'pull'));
-    await saga.step('drained', () => fanOutSettled(context, saga.signal));
+    await saga.step('drained', () => fanOutDrained(context, saga.signal));
     await saga.step('compacted', () => overFollowers(context, author, options, saga, removeAuthorItems));
   });
 
@@ -104,7 +104,7 @@ export const unmarkCelebrity = (
   change(context, userId, options, 'unmark', async (author, saga) => {
     await saga.step('both', () => setPushState(context.db, userId, 'both'));
     // Posts planned while the author was pulled got no rows: once they have drained, the backfill finds them all.
-    await saga.step('drained', () => fanOutSettled(context, saga.signal));
+    await saga.step('drained', () => fanOutDrained(context, saga.signal));
     await saga.step('filled', () =>
       overFollowers(context, author, options, saga, async (session, authorId, ids) => {
         await lockPushStates(session);
@@ -127,7 +127,7 @@ async function endMerging(
   const { db } = context;
   for (let round = 1; ; round += 1) {
     const posted = await countPosted(db, userId);
-    await fanOutSettled(context, signal);
+    await fanOutDrained(context, signal);
     await sleep(readersSeeMs);
     const ended = await setPushStateUnless(db, userId, 'push', async (session) => {
       return round < MOST_ROUNDS && (await countPosted(session, userId)) !== posted;

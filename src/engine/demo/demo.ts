@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { fanOutSettled } from '../bus/drained.ts';
+import { fanOutDrained } from '../bus/drained.ts';
 import { type EmbeddedCluster, startEmbeddedCluster } from '../cluster/roles.ts';
 import type { Config } from '../config/config.ts';
 import { readFeed } from '../feed/read/read.ts';
@@ -157,7 +157,7 @@ export async function runDemo(
     };
     finish('post', `${latencies.length} single posts reached a socket in ${postToSocketMs.p50} ms (median)`);
 
-    await fanOutSettled(cluster, signal);
+    await fanOutDrained(cluster, signal);
     const sockets = await compareSockets(embedded, watchers, signal);
     const checked = await verify(db, undefined, {
       signal,

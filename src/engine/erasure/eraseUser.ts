@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fanOutSettled } from '../bus/drained.ts';
+import { fanOutDrained } from '../bus/drained.ts';
 import { readAnew } from '../cache/changes.ts';
 import type { Cluster } from '../cluster/cluster.ts';
 import { announceErased } from '../live/erasures.ts';
@@ -132,7 +132,7 @@ export async function eraseUser(
     await step('posts', () => erasePosts(context, userId, signal));
     await step('sockets', () => closeSockets(context, userId, signal));
     // Posts that were on their way have been written by then, and follows of before have been handled.
-    await step('drained', () => fanOutSettled({ db, bus }, signal));
+    await step('drained', () => fanOutDrained({ db, bus }, signal));
     await step('followers', async () => {
       await fillsEnded(db);
       for (;;) {

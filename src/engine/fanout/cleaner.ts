@@ -1,6 +1,6 @@
-import { type Bus, type BusMark, type Consumer, type Delivery, STEPS } from '../bus/bus.ts';
-import { giveBack, halves } from '../bus/failDelivery.ts';
-import { inBatches } from '../bus/serialBatches.ts';
+import { type Barrier, type Bus, type Consumer, type Delivery, STAGES } from '../bus/bus.ts';
+import { failDelivery, halves } from '../bus/failDelivery.ts';
+import { serialBatches } from '../bus/serialBatches.ts';
 import type { Database } from '../database/database.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { decodeCleanup, encodeCleanup } from '../model/messages.ts';
@@ -27,7 +27,7 @@ export type Leftover = { pair: Pair } | { post: { authorId: number; postId: numb
 
 interface Cleanup {
   readonly what: readonly Leftover[];
-  readonly mark: BusMark;
+  readonly barrier: Barrier;
   /** The step of the bus that the mark is in. */
   readonly step: number;
 }
@@ -45,20 +45,20 @@ const LANES = 4;
 
 /** Has rows removed, once more, when every plan made until now has been written. One mark for all of them. */
 export async function cleanUpLater(bus: Bus, what: readonly Leftover[]): Promise<void> {
-  if (what.length > 0) await publishCleanups(bus, what, await bus.mark(STEPS[0]!), 0);
+  if (what.length > 0) await publishCleanups(bus, what, await bus.placeBarrier(STAGES[0]!), 0);
 }
 
 async function publishCleanups(
   bus: Bus,
   what: readonly Leftover[],
-  mark: BusMark,
+  barrier: Barrier,
   step: number,
 ): Promise<void> {
   const parts = Array.from({ length: Math.ceil(what.length / MOST_LEFTOVERS) }, (_, i) =>
     what.slice(i * MOST_LEFTOVERS, (i + 1) * MOST_LEFTOVERS),
   );
   await bus.publish(
-    parts.map((part) => ({ queue: 'cleanup', body: encodeCleanup({ what: part, mark, step }) })),
+    parts.map((part) => ({ queue: 'cleanup', body: encodeCleanup({ what: part, mark: barrier, step }) })),
   );
 }
 
@@ -71,7 +71,7 @@ export function startCleaner(context: CleanerContext): Promise<Consumer> {
   const consume = () =>
     context.bus.consume(
       { queues: ['cleanup'], prefetch: PREFETCH },
-      inBatches((batch) => cleanUp(context, batch)),
+      serialBatches((batch) => cleanUp(context, batch)),
     );
   // They wait for both lanes: where both are paused, none would get any further.
   return context.lanes ? context.lanes.consume(['live', 'bulk'], consume) : consume();
@@ -82,14 +82,14 @@ async function cleanUp(context: CleanerContext, deliveries: readonly Delivery[])
   for (const delivery of deliveries) {
     try {
       const cleanup = readCleanup(delivery.body);
-      if (await context.bus.hasPassed(cleanup.mark)) due.push({ ...cleanup, delivery });
+      if (await context.bus.hasPassed(cleanup.barrier)) due.push({ ...cleanup, delivery });
       else delivery.retry(LOOK_AGAIN_MS, { counts: false });
     } catch (error) {
-      giveBack(delivery, error, context);
+      failDelivery(delivery, error, context);
     }
   }
   for (const [step, group] of Map.groupBy(due, (one) => one.step)) {
-    if (STEPS[step + 1]) await goOn(context, group, step + 1);
+    if (STAGES[step + 1]) await goOn(context, group, step + 1);
     else await remove(context, group);
   }
 }
@@ -102,16 +102,16 @@ function done({ metrics }: CleanerContext, group: readonly Taken[]): void {
 /** On to the next step of the bus. */
 async function goOn(context: CleanerContext, group: readonly Taken[], step: number): Promise<void> {
   try {
-    const mark = await context.bus.mark(STEPS[step]!);
+    const barrier = await context.bus.placeBarrier(STAGES[step]!);
     await publishCleanups(
       context.bus,
       group.flatMap((one) => one.what),
-      mark,
+      barrier,
       step,
     );
     done(context, group);
   } catch (error) {
-    for (const { delivery } of group) giveBack(delivery, error, context);
+    for (const { delivery } of group) failDelivery(delivery, error, context);
   }
 }
 
@@ -128,23 +128,24 @@ async function remove(context: CleanerContext, group: readonly Taken[]): Promise
   } catch (error) {
     const [first] = group;
     if (isPassing(error)) {
-      for (const { delivery } of group) giveBack(delivery, error, context);
+      for (const { delivery } of group) failDelivery(delivery, error, context);
     } else if (group.length > 1) {
       for (const half of halves(group)) await remove(context, half);
     } else if (first!.what.length > 1) {
       await split(context, first!, error);
     } else {
-      giveBack(first!.delivery, error, context);
+      failDelivery(first!.delivery, error, context);
     }
   }
 }
 
 async function split(context: CleanerContext, taken: Taken, reason: unknown): Promise<void> {
   try {
-    for (const half of halves(taken.what)) await publishCleanups(context.bus, half, taken.mark, taken.step);
+    for (const half of halves(taken.what))
+      await publishCleanups(context.bus, half, taken.barrier, taken.step);
     taken.delivery.ack();
   } catch {
-    giveBack(taken.delivery, reason, context);
+    failDelivery(taken.delivery, reason, context);
   }
 }
 
@@ -181,7 +182,7 @@ export function readCleanup(body: Buffer): Cleanup {
   } | null;
   const { what, mark, step } = cleanup ?? {};
   const known = Array.isArray(what) && what.length > 0 && what.every(isLeftover);
-  if (!known || !Array.isArray(mark?.queues) || !STEPS.some((_, known) => known === step))
+  if (!known || !Array.isArray(mark?.queues) || !STAGES.some((_, known) => known === step))
     throw new FeedctlError('BUS_MESSAGE_INVALID', 'the message is no cleanup');
   return cleanup as unknown as Cleanup;
 }

@@ -1,6 +1,6 @@
 import type { Bus, Consumer, Delivery, Outgoing, QueueName } from '../bus/bus.ts';
-import { giveBack, halves } from '../bus/failDelivery.ts';
-import { inBatches } from '../bus/serialBatches.ts';
+import { failDelivery, halves } from '../bus/failDelivery.ts';
+import { serialBatches } from '../bus/serialBatches.ts';
 import type { FeedChanges } from '../cache/changes.ts';
 import { copyOut } from '../database/copy.ts';
 import type { Database, Session } from '../database/database.ts';
@@ -97,7 +97,7 @@ function planLane(context: Planning, lane: Lane): Promise<Consumer> {
   const consume = () =>
     context.bus.consume(
       { queues: [lane.events], prefetch: lane.prefetch },
-      inBatches((batch) => handleBatch(context, lane, batch)),
+      serialBatches((batch) => handleBatch(context, lane, batch)),
     );
   return context.lanes ? context.lanes.consume([lane.name], consume) : consume();
 }
@@ -130,7 +130,7 @@ async function handleBatch(context: Planning, lane: Lane, deliveries: readonly D
       const { events, ...header } = decodeEvents(delivery.body);
       decoded.push({ delivery, events, header });
     } catch (error) {
-      giveBack(delivery, error, context);
+      failDelivery(delivery, error, context);
     }
   }
   // What is for feeds only is planned apart.
@@ -167,7 +167,7 @@ async function planTogether(context: Planning, lane: Lane, group: readonly Plann
   } catch (error) {
     spans?.end({ error });
     if (group.length === 1 || isPassing(error)) {
-      for (const { delivery } of group) giveBack(delivery, error, context);
+      for (const { delivery } of group) failDelivery(delivery, error, context);
     } else {
       for (const half of halves(group)) await planTogether(context, lane, half);
     }

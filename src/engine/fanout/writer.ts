@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bus, Consumer, Delivery, QueueName } from '../bus/bus.ts';
-import { giveBack, halves } from '../bus/failDelivery.ts';
+import { failDelivery, halves } from '../bus/failDelivery.ts';
 import type { FeedChanges } from '../cache/changes.ts';
 import { copyIn } from '../database/copy.ts';
 import { type Database, isDuplicate, type Session } from '../database/database.ts';
@@ -129,7 +129,7 @@ export async function startWriter(context: WriterContext): Promise<Consumer> {
           const { records, ...header } = readRows(delivery.body);
           lane.add({ delivery, header, count: records, body: delivery.body });
         } catch (error) {
-          giveBack(delivery, error, context);
+          failDelivery(delivery, error, context);
         }
       }
       while (idle.length > 0 && lane.isDue) {
@@ -241,7 +241,7 @@ async function writeParts(context: WriterContext, parts: Part[], batchRows: Batc
   } catch (error) {
     spans?.end({ error });
     if (parts.length === 1 || isPassing(error)) {
-      for (const part of parts) giveBack(part.delivery, error, context);
+      for (const part of parts) failDelivery(part.delivery, error, context);
     } else {
       for (const half of halves(parts)) await writeParts(context, half, batchRows);
     }

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { depthOf } from '../bus/depths.ts';
-import { fanOutSettled } from '../bus/drained.ts';
+import { fanOutDrained } from '../bus/drained.ts';
 import { dispatch, dispatchWithin } from '../fanout/dispatcher.ts';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
 import type { EventRef } from '../model/event.ts';
@@ -89,7 +89,7 @@ export async function importAll(
           .catch(() => {});
       }, REPORT_EVERY_MS);
       try {
-        await fanOutSettled(context, signal);
+        await fanOutDrained(context, signal);
       } finally {
         clearInterval(report);
       }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bus, Consumer, Delivery } from '../bus/bus.ts';
-import { giveBack } from '../bus/failDelivery.ts';
-import { inBatches } from '../bus/serialBatches.ts';
+import { failDelivery } from '../bus/failDelivery.ts';
+import { serialBatches } from '../bus/serialBatches.ts';
 import type { FeedCache } from '../cache/cache.ts';
 import type { Database } from '../database/database.ts';
 import { firstIdAt } from '../model/ids.ts';
@@ -55,7 +55,7 @@ export class Hub {
   #roster: Roster;
   #consumer: Consumer | undefined;
   /** The same for the queue before a move and the one after it. */
-  readonly #take = inBatches((deliveries) => this.#handle(deliveries));
+  readonly #take = serialBatches((deliveries) => this.#handle(deliveries));
   #consumed = false;
   /** Told when the queue is no longer consumed, and when it is again: what came meanwhile may be lost. */
   onConsumed: ((consumed: boolean) => void) | undefined;
@@ -274,7 +274,7 @@ export class Hub {
         for (const record of live) records.push(record);
         good.push({ delivery, committedAt, lane: bulk ? 'bulk' : 'live' });
       } catch (error) {
-        giveBack(delivery, error, this.#context);
+        failDelivery(delivery, error, this.#context);
       }
     }
     const from = tracing && mergedTraces(good.map(({ delivery }) => decodeTraces(delivery.traces)));
@@ -300,7 +300,7 @@ export class Hub {
       metrics?.count('feedctl_bus_handled_total', good.length, { queue: 'live' });
     } catch (error) {
       spans?.end({ error });
-      for (const { delivery } of good) giveBack(delivery, error, this.#context);
+      for (const { delivery } of good) failDelivery(delivery, error, this.#context);
     }
   }
 }

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { BusMark } from '../bus/bus.ts';
+import type { Barrier } from '../bus/bus.ts';
 import { until } from '../bus/drained.ts';
 import { readAnew } from '../cache/changes.ts';
 import { type Cluster, resolveGatewayUrl } from '../cluster/cluster.ts';
@@ -153,16 +153,16 @@ async function watch(
   },
 ): Promise<void> {
   const { at, reach, since, end } = path;
-  let mark: BusMark | undefined;
+  let barrier: Barrier | undefined;
   while (!end.aborted && !path.failed()) {
-    const [trace, planned] = await Promise.all([traceProbe(db, pair), mark && bus.hasPassed(mark)]);
+    const [trace, planned] = await Promise.all([traceProbe(db, pair), barrier && bus.hasPassed(barrier)]);
     const now = since();
     const latest = Math.min(now, at.seen ?? now);
     if (trace.createdAgoMs !== null) reach('created', now - trace.createdAgoMs);
     if (trace.dispatchedAgoMs !== null) {
       reach('dispatched', now - trace.dispatchedAgoMs);
       // Everything published before the mark has been planned when it has passed, this post too.
-      mark ??= await bus.mark(['events']);
+      barrier ??= await bus.placeBarrier(['events']);
     }
     if (planned || trace.written) reach('planned', latest);
     if (trace.written) reach('written', latest);
@@ -213,8 +213,8 @@ async function cleanUp(cluster: Cluster, pair: ProbePair): Promise<boolean> {
     const end = AbortSignal.timeout(CLEANUP_MS);
     await until(() => probeDispatched(db, pair.authorId), end);
     for (const queue of ['events', 'rows.live'] as const) {
-      const mark = await bus.mark([queue]);
-      await until(() => bus.hasPassed(mark), end);
+      const barrier = await bus.placeBarrier([queue]);
+      await until(() => bus.hasPassed(barrier), end);
     }
     const pairs = [pair, ...(await leftoverPairs(db, LEFTOVER_MS))];
     for (const one of pairs) await erasePair(db, one);

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Bus, LASTING, type QueueDepth, type QueueName, type Settled } from '../bus/bus.ts';
+import { type Bus, DURABLE_QUEUES, type QueueDepth, type QueueName, type Throughput } from '../bus/bus.ts';
 import { depthOf, heldIn } from '../bus/depths.ts';
 import type { Database } from '../database/database.ts';
 import { isFeedctlError } from '../model/errors.ts';
@@ -28,7 +28,7 @@ export interface QueueRow extends QueueDepth {
 export interface QueueLook {
   readonly atMs: number;
   readonly depths: readonly QueueDepth[];
-  readonly settled: readonly Settled[];
+  readonly settled: readonly Throughput[];
   readonly lanes: readonly LaneState[];
   /** Events are committed that no queue has yet. */
   readonly outbox: boolean;
@@ -36,7 +36,7 @@ export interface QueueLook {
 
 async function look({ db, bus }: Context): Promise<QueueLook> {
   const outbox = await anyUndispatched(db, MAX_ID);
-  const settled = await bus.settled();
+  const settled = await bus.throughput();
   return { depths: await bus.depths(), settled, atMs: Date.now(), lanes: await readLanes(db), outbox };
 }
 
@@ -59,9 +59,9 @@ const tenths = (value: number): number => Math.round(value * 10) / 10;
 export function queueRows(before: QueueLook | undefined, now: QueueLook): QueueRow[] {
   const others = now.depths
     .map((depth) => depth.queue)
-    .filter((queue) => !(LASTING as readonly string[]).includes(queue));
+    .filter((queue) => !(DURABLE_QUEUES as readonly string[]).includes(queue));
   const pausedLanes = now.lanes.filter((lane) => lane.paused).map((lane) => lane.lane);
-  return [...LASTING, ...others].map((queue) => {
+  return [...DURABLE_QUEUES, ...others].map((queue) => {
     const depth = depthOf(now.depths, queue);
     const lanes = lanesOfQueue(queue);
     const paused = lanes.length > 0 && lanes.every((lane) => pausedLanes.includes(lane));

@@ -1,7 +1,7 @@
-import type { Bus, Delivery, LASTING, MarkedQueue } from '../bus/bus.ts';
+import type { BarrierQueue, Bus, Delivery, DURABLE_QUEUES } from '../bus/bus.ts';
 import { depthOf, heldIn } from '../bus/depths.ts';
 import { until } from '../bus/drained.ts';
-import { inBatches } from '../bus/serialBatches.ts';
+import { serialBatches } from '../bus/serialBatches.ts';
 import type { Database } from '../database/database.ts';
 import { workersOf } from '../fanout/laneControl.ts';
 import { FeedctlError } from '../model/errors.ts';
@@ -16,7 +16,7 @@ interface Context {
   readonly bus: Bus;
 }
 
-export type LastingQueue = (typeof LASTING)[number];
+export type DurableQueue = (typeof DURABLE_QUEUES)[number];
 
 /** In hand at a time, and answered together. */
 const PREFETCH = 100;
@@ -25,7 +25,7 @@ const LOOKED_AT = 1_000;
 const GIVE_BACK_MS = 5_000;
 
 export interface PurgePlan {
-  readonly queue: LastingQueue;
+  readonly queue: DurableQueue;
   /** That wait. */
   readonly messages: number;
   /** Of the first 1,000 of them. */
@@ -35,7 +35,7 @@ export interface PurgePlan {
 }
 
 export interface Purged {
-  readonly queue: LastingQueue;
+  readonly queue: DurableQueue;
   readonly messages: number;
   readonly composition: Composition;
   readonly redispatch: EventSpan | null;
@@ -48,7 +48,7 @@ export interface Purged {
  * While workers take messages of a queue a purge would get some of them, and none of what they have in hand. Throws
  * QUEUE_CONSUMED.
  */
-async function checkStanding(db: Database, queue: LastingQueue): Promise<void> {
+async function checkStanding(db: Database, queue: DurableQueue): Promise<void> {
   const lanes = lanesOfQueue(queue);
   const { standing, of } = await workersOf(db, lanes);
   if (standing === of) return;
@@ -69,7 +69,7 @@ async function checkStanding(db: Database, queue: LastingQueue): Promise<void> {
 }
 
 /** What a purge would take away. Throws QUEUE_CONSUMED. */
-export async function planPurge({ db, bus }: Context, queue: LastingQueue): Promise<PurgePlan> {
+export async function planPurge({ db, bus }: Context, queue: DurableQueue): Promise<PurgePlan> {
   await checkStanding(db, queue);
   const messages = depthOf(await bus.depths(), queue).ready;
   const tally = new Tally();
@@ -84,7 +84,7 @@ export async function planPurge({ db, bus }: Context, queue: LastingQueue): Prom
  */
 export async function purgeQueue(
   context: Context,
-  queue: LastingQueue,
+  queue: DurableQueue,
   options: { signal: AbortSignal; onProgress?: (done: number) => void },
 ): Promise<Purged> {
   const { db, bus } = context;
@@ -114,13 +114,13 @@ export async function purgeQueue(
           failure = error;
         }
       };
-      const consumer = await bus.consume({ queues: [queue], prefetch: PREFETCH }, inBatches(take));
+      const consumer = await bus.consume({ queues: [queue], prefetch: PREFETCH }, serialBatches(take));
       let stopped = false;
       try {
         // Not before: in a queue that is full there is no room for one.
-        const mark = isMarked(queue) ? await bus.mark([queue]) : undefined;
+        const barrier = isMarked(queue) ? await bus.placeBarrier([queue]) : undefined;
         await until(
-          async () => failure !== undefined || (mark ? bus.hasPassed(mark) : isDrained(bus, queue)),
+          async () => failure !== undefined || (barrier ? bus.hasPassed(barrier) : isDrained(bus, queue)),
           operation.signal,
         );
       } catch (error) {
@@ -143,7 +143,7 @@ export async function purgeQueue(
   );
 }
 
-const isMarked = (queue: LastingQueue): queue is MarkedQueue & LastingQueue => queue !== 'cleanup';
+const isMarked = (queue: DurableQueue): queue is BarrierQueue & DurableQueue => queue !== 'cleanup';
 
 const isDrained = async (bus: Bus, queue: string): Promise<boolean> =>
   heldIn(depthOf(await bus.depths(), queue)) === 0;

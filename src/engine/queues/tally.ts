@@ -1,4 +1,4 @@
-import { LASTING, type QueueName } from '../bus/bus.ts';
+import { DURABLE_QUEUES, type QueueName } from '../bus/bus.ts';
 import type { Leftover } from '../fanout/cleaner.ts';
 import type { EventType } from '../model/event.ts';
 import type { LaneName } from '../model/lanes.ts';
@@ -148,5 +148,5 @@ export const lanesOfQueue = (queue: string): LaneName[] => {
   return queue === 'events.bulk' || queue === 'rows.bulk' ? ['bulk'] : [];
 };
 
-export const isLasting = (queue: string): queue is QueueName & (typeof LASTING)[number] =>
-  (LASTING as readonly string[]).includes(queue);
+export const isDurable = (queue: string): queue is QueueName & (typeof DURABLE_QUEUES)[number] =>
+  (DURABLE_QUEUES as readonly string[]).includes(queue);

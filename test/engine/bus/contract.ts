@@ -187,8 +187,8 @@ export function busContract(name: string, openBroker: () => Promise<Broker>, ski
           });
         }
         await publisher.publish(numbered(400));
-        const mark = await publisher.mark(['events']);
-        await expect.poll(() => publisher.hasPassed(mark)).toBe(true);
+        const barrier = await publisher.placeBarrier(['events']);
+        await expect.poll(() => publisher.hasPassed(barrier)).toBe(true);
         expect(seen).toHaveLength(400);
         expect(new Set(seen).size).toBe(400);
       });
@@ -357,35 +357,35 @@ export function busContract(name: string, openBroker: () => Promise<Broker>, ski
       test('is passed when all before it is acked or dead, whatever came after', async () => {
         const bus = await (await openBroker()).open();
         await bus.publish(numbered(3));
-        const mark = await bus.mark(['events', 'rows.bulk']);
+        const barrier = await bus.placeBarrier(['events', 'rows.bulk']);
         await bus.publish([message('after')]);
         const [a, b, c, after] = await (await openInbox(bus, many)).take(4);
         after!.ack();
         a!.ack();
         b!.deadLetter('bad');
         await expect.poll(() => depth(bus)).toEqual({ ready: 0, unacked: 1, dead: 1 });
-        expect(await bus.hasPassed(mark)).toBe(false);
+        expect(await bus.hasPassed(barrier)).toBe(false);
         c!.ack();
-        await expect.poll(() => bus.hasPassed(mark)).toBe(true);
+        await expect.poll(() => bus.hasPassed(barrier)).toBe(true);
       });
 
       test('is not passed by a retry', async () => {
         const bus = await (await openBroker()).open();
         await bus.publish([message('a')]);
-        const mark = await bus.mark(['events']);
+        const barrier = await bus.placeBarrier(['events']);
         const inbox = await openInbox(bus, one);
         (await inbox.next()).retry(0);
         const again = await inbox.next();
-        expect(await bus.hasPassed(mark)).toBe(false);
+        expect(await bus.hasPassed(barrier)).toBe(false);
         again.ack();
-        await expect.poll(() => bus.hasPassed(mark)).toBe(true);
+        await expect.poll(() => bus.hasPassed(barrier)).toBe(true);
       });
 
       test('of empty queues is passed at once, and other queues do not matter', async () => {
         const bus = await (await openBroker()).open();
         await bus.publish([message('other', 'rows.bulk')]);
-        expect(await bus.hasPassed(await bus.mark(['events']))).toBe(true);
-        expect(await bus.hasPassed(await bus.mark(['events', 'rows.bulk']))).toBe(false);
+        expect(await bus.hasPassed(await bus.placeBarrier(['events']))).toBe(true);
+        expect(await bus.hasPassed(await bus.placeBarrier(['events', 'rows.bulk']))).toBe(false);
       });
     });
 
@@ -465,7 +465,7 @@ export function busContract(name: string, openBroker: () => Promise<Broker>, ski
         const bus = await (await openBroker()).open();
         expect(await bus.peek('events', 10)).toEqual([]);
         await bus.publish(numbered(6));
-        const mark = await bus.mark(['events']);
+        const barrier = await bus.placeBarrier(['events']);
         await bus.publish([message('after')]);
         for (let i = 0; i < 3; i += 1) {
           const [first, ...rest] = await bus.peek('events', 3);
@@ -474,13 +474,13 @@ export function busContract(name: string, openBroker: () => Promise<Broker>, ski
           expect(first!.publishedAt).toBeInstanceOf(Date);
         }
         expect(new Set((await bus.peek('events', 100)).map(text)).size).toBe(7);
-        expect(await bus.hasPassed(mark)).toBe(false);
+        expect(await bus.hasPassed(barrier)).toBe(false);
         const inbox = await openInbox(bus, many);
         const deliveries = await inbox.take(7);
         expect(deliveries.map(text)).toEqual(['0', '1', '2', '3', '4', '5', 'after']);
         expect(deliveries.every((delivery) => delivery.attempts === 0)).toBe(true);
         for (const delivery of deliveries) delivery.ack();
-        await expect.poll(() => bus.hasPassed(mark)).toBe(true);
+        await expect.poll(() => bus.hasPassed(barrier)).toBe(true);
       });
 
       test('is looked at in every partition, and in no other queue', async () => {
@@ -522,11 +522,11 @@ export function busContract(name: string, openBroker: () => Promise<Broker>, ski
       (await inbox.next()).ack();
       const other = await broker.open();
       const count = async () =>
-        (await other.settled())
+        (await other.throughput())
           .filter(({ queue }) => queue === 'events')
           .reduce((sum, one) => sum + one.count, 0);
       await expect.poll(count).toBe(20);
-      expect((await other.settled()).every(({ atMs }) => atMs > 1e12)).toBe(true);
+      expect((await other.throughput()).every(({ atMs }) => atMs > 1e12)).toBe(true);
     });
 
     test('a dropped queue is empty, and no other is', async () => {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { Delivery } from '../../../src/engine/bus/bus.ts';
-import { giveBack, halves } from '../../../src/engine/bus/failDelivery.ts';
+import { failDelivery, halves } from '../../../src/engine/bus/failDelivery.ts';
 import { FeedctlError } from '../../../src/engine/model/errors.ts';
 import { encodeEvents, encodeLive } from '../../../src/engine/model/messages.ts';
 import { RowsMessage } from '../../../src/engine/model/rowsMessage.ts';
@@ -18,7 +18,7 @@ function settled(attempts: number, error: unknown, body: Buffer = Buffer.alloc(0
     retry: (delayMs, options) => void calls.push(['retry', delayMs, options?.counts]),
     deadLetter: (reason) => void calls.push(['dead', reason]),
   };
-  giveBack(delivery, error, { log });
+  failDelivery(delivery, error, { log });
   expect(calls).toHaveLength(1);
   return calls[0]!;
 }

@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { LASTING } from '../../../src/engine/bus/bus.ts';
-import { partsOf } from '../../../src/engine/bus/rabbitmq/queueNames.ts';
+import { DURABLE_QUEUES } from '../../../src/engine/bus/bus.ts';
+import { partitionsOf } from '../../../src/engine/bus/rabbitmq/queueNames.ts';
 import { DRAIN_MS } from '../../../src/engine/cluster/roles.ts';
 import { readManifests } from '../../../src/engine/kubernetes/manifests.ts';
 import type { KubeObject } from '../../../src/engine/kubernetes/object.ts';
@@ -181,9 +181,9 @@ describe('scaling', async () => {
   test('the broker is asked for the partitions of the live lane, and for nothing else', () => {
     const { queueName, pageSize } = trigger('rabbitmq').metadata;
     const partitions = 32;
-    const all = LASTING.flatMap((queue) => partsOf(queue, partitions));
+    const all = DURABLE_QUEUES.flatMap((queue) => partitionsOf(queue, partitions));
     const asked = all.filter((name) => new RegExp(queueName!).test(name));
-    expect(asked).toEqual([...partsOf('events', partitions), ...partsOf('rows.live', partitions)]);
+    expect(asked).toEqual([...partitionsOf('events', partitions), ...partitionsOf('rows.live', partitions)]);
     expect(asked.length).toBeLessThan(Number(pageSize));
     expect(new RegExp(queueName!).test('feed.dead.events')).toBe(false);
   });

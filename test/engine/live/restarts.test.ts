@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { fanOutSettled } from '../../../src/engine/bus/drained.ts';
+import { fanOutDrained } from '../../../src/engine/bus/drained.ts';
 import { type Cluster, openCluster } from '../../../src/engine/cluster/cluster.ts';
 import { startGatewayRole, startWorkerRole } from '../../../src/engine/cluster/roles.ts';
 import { loadConfig } from '../../../src/engine/config/config.ts';
@@ -69,7 +69,7 @@ async function everything() {
     return new FeedClient(id, await signToken(worker.db, id));
   });
   onTestFinished(async () => void (await Promise.all(clients.map((client) => client.stop()))));
-  await fanOutSettled(worker);
+  await fanOutDrained(worker);
   const urls = gateways.map(({ url }) => url);
   await Promise.all(clients.map((client) => client.stay(() => urls)));
   const restartPostgres = async () => {
@@ -125,7 +125,7 @@ describe.skipIf(!rabbitmq.installed() || !redis.installed())('with servers of it
     await flowing();
     posting = false;
     await posts;
-    await fanOutSettled(worker);
+    await fanOutDrained(worker);
 
     const missing = () =>
       clients.flatMap(({ userId, posts }) => {

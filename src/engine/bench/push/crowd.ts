@@ -1,4 +1,4 @@
-import { fanOutSettled } from '../../bus/drained.ts';
+import { fanOutDrained } from '../../bus/drained.ts';
 import type { Cluster } from '../../cluster/cluster.ts';
 import type { Config } from '../../config/config.ts';
 import { signToken } from '../../gateway/tokens.ts';
@@ -123,7 +123,7 @@ async function runStage(
   const posted = await Promise.all(
     dealOut(clients, tokens).map(([one, own]) => one.postAsPeople({ url, tokens: own, thinkMs, seconds })),
   );
-  await fanOutSettled(cluster, signal);
+  await fanOutDrained(cluster, signal);
   const { posts, deliveries, expected } = await stageTruth(db, first, people);
   const frames = await gather(clients, set, expected);
   const after = await gateway.addressed();

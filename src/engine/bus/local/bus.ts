@@ -4,18 +4,18 @@ import { Database, type Listener, type Queryable, type SessionLimits } from '../
 import { FeedctlError } from '../../model/errors.ts';
 import { readId } from '../../model/messages.ts';
 import type {
+  Barrier,
+  BarrierQueue,
   Bus,
-  BusMark,
   ConsumeOptions,
   Consumer,
   Delivery,
-  MarkedQueue,
   Outgoing,
   QueueDepth,
   QueueName,
   WaitingMessage,
 } from '../bus.ts';
-import { readSettled, SettledCounts } from '../throughput.ts';
+import { readThroughput, ThroughputReporter } from '../throughput.ts';
 import {
   ACK,
   ANY_BEFORE,
@@ -23,13 +23,13 @@ import {
   DEAD_LETTER,
   DEPTHS,
   DROP,
-  GIVE_BACK,
   HOLDS,
   MAX_ID,
   NEXT_DUE,
   PEEK,
   putStatement,
   RECOVER,
+  RELEASE,
   RENEW,
   RETRY,
   takeStatement,
@@ -87,7 +87,7 @@ export async function openLocalBus(url: string, options: LocalBusOptions = {}): 
   const maxMessages = options.maxMessages ?? 100_000;
   const maxBytes = options.maxBytes ?? 1024 ** 3;
   const consumers = new Set<LocalConsumer>();
-  const counts = new SettledCounts(relaxed);
+  const counts = new ThroughputReporter(relaxed);
   let identity: Promise<{ id: number; listener: Listener }> | undefined;
   let depths: { at: number; full: Set<string> } = { at: 0, full: new Set() };
 
@@ -132,8 +132,8 @@ export async function openLocalBus(url: string, options: LocalBusOptions = {}): 
     }
   };
 
-  const hasPassed = async (mark: BusMark): Promise<boolean> => {
-    const { rows } = await relaxed.query<{ found: boolean }>(ANY_BEFORE, [mark.queues, mark.position]);
+  const hasPassed = async (barrier: Barrier): Promise<boolean> => {
+    const { rows } = await relaxed.query<{ found: boolean }>(ANY_BEFORE, [barrier.queues, barrier.position]);
     return !rows[0]!.found;
   };
 
@@ -167,7 +167,7 @@ export async function openLocalBus(url: string, options: LocalBusOptions = {}): 
       return consumer;
     },
     partitions: () => Promise.resolve(PARTITIONS),
-    async mark(queues: readonly MarkedQueue[]) {
+    async placeBarrier(queues: readonly BarrierQueue[]) {
       const { rows } = await relaxed.query<{ position: number }>(MAX_ID, [queues]);
       return { queues, position: rows[0]!.position };
     },
@@ -176,7 +176,7 @@ export async function openLocalBus(url: string, options: LocalBusOptions = {}): 
       return (await relaxed.query<{ found: boolean }>(HOLDS, [queues])).rows[0]!.found;
     },
     depths: async () => (await readDepths()).map(({ bytes: _, ...depth }) => depth),
-    settled: () => readSettled(relaxed),
+    throughput: () => readThroughput(relaxed),
     async peek(queue, limit) {
       return (await relaxed.query<WaitingMessage>(PEEK, [queue, limit])).rows;
     },
@@ -265,8 +265,7 @@ class LocalConsumer implements Consumer {
     await this.#flush();
     clearInterval(this.#heartbeat);
     for (const [queue, hands] of this.#held) {
-      if (hands.size > 0)
-        await this.#db.query(GIVE_BACK, [queue, [...hands.keys()], this.#id]).catch(() => {});
+      if (hands.size > 0) await this.#db.query(RELEASE, [queue, [...hands.keys()], this.#id]).catch(() => {});
     }
     this.#told.onStopped();
   }

@@ -70,7 +70,7 @@ export const DEAD_LETTER = `
   select id, queue, body, attempts, $4 from dead`;
 
 /** In: queue, ids, consumer. By id: other consumers of the same process are the same consumer here. Wakes others. */
-export const GIVE_BACK = `
+export const RELEASE = `
   with back as (update bus.messages set consumer = null, visible_at = clock_timestamp()
                 where queue = $1 and id = any($2) and consumer = $3 returning queue)
   select pg_notify('${WAKE_CHANNEL}', queue) from (select distinct queue from back) queues`;

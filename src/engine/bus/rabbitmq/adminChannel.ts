@@ -1,5 +1,5 @@
 import type { Channel } from 'amqplib';
-import type { Link } from './connection.ts';
+import type { Connection } from './connection.ts';
 
 const READY_MS = 5_000;
 
@@ -12,13 +12,13 @@ export interface QueueState {
  * Questions and declarations, one after the other. A refused one closes its channel, so each piece of work gets a
  * fresh one when the last has failed. Over a connection that never publishes: no alarm keeps it from answering.
  */
-export class Control {
-  readonly #link: Link;
+export class AdminChannel {
+  readonly #connection: Connection;
   #channel: Channel | undefined;
   #work: Promise<unknown> = Promise.resolve();
 
-  constructor(link: Link) {
-    this.#link = link;
+  constructor(connection: Connection) {
+    this.#connection = connection;
   }
 
   /** Throws what the broker says, explained. */
@@ -26,14 +26,14 @@ export class Control {
     const result = this.#work
       .catch(() => {})
       .then(async () => {
-        const connection = await this.#link.ready(READY_MS);
+        const connection = await this.#connection.ready(READY_MS);
         try {
           this.#channel ??= await this.#open(connection.createChannel());
           return await work(this.#channel);
         } catch (error) {
           // A connection that is closed over this says why a moment after the call has failed.
           await new Promise((done) => setImmediate(done));
-          throw this.#link.explain(error);
+          throw this.#connection.explain(error);
         }
       });
     this.#work = result;

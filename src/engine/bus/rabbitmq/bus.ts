@@ -4,43 +4,43 @@ import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
 import { countDeadLetters, keepDeadLetters } from '../../store/deadLetters.ts';
 import { type Log, silentLog } from '../../telemetry/log.ts';
 import {
+  type BarrierQueue,
   type Bus,
   type BusCheck,
   type BusHealth,
   type ConsumeOptions,
   type Delivery,
-  LASTING,
-  type MarkedQueue,
+  DURABLE_QUEUES,
   type Outgoing,
   type QueueDepth,
-  type Settled,
+  type Throughput,
   type WaitingMessage,
 } from '../bus.ts';
-import { readSettled } from '../throughput.ts';
-import { Control } from './adminChannel.ts';
-import { Marks } from './barriers.ts';
+import { readThroughput } from '../throughput.ts';
+import { AdminChannel } from './adminChannel.ts';
+import { Barriers } from './barriers.ts';
 import { checkBroker } from './checks.ts';
-import { Link } from './connection.ts';
+import { Connection } from './connection.ts';
 import { RabbitConsumer } from './consumer.ts';
 import { collectDeadLetters } from './deadLetters.ts';
 import { type Endpoint, parseEndpoints } from './endpoints.ts';
-import type { Hand } from './inFlight.ts';
-import { type Held, Members, type Topology } from './membership.ts';
+import type { InFlight } from './inFlight.ts';
+import { ConsumerGroup, type HeldCounts, type Topology } from './membership.ts';
 import { changePartitions, declare, endDrained, type PartitionsContext, readTopology } from './partitions.ts';
 import { peekQueues } from './peek.ts';
 import { Publisher, type Routed } from './publisher.ts';
 import {
   type Bounds,
-  DEAD,
+  DEAD_LETTERS,
   deadQueueOf,
   declareLiveQueue,
   EXCHANGES,
-  isLasting,
-  partsOf,
+  isDurable,
+  partitionsOf,
   routeOf,
 } from './queueNames.ts';
 import { NOT_BEFORE, TRACES } from './reader.ts';
-import { FORGET_MARKS } from './sql.ts';
+import { DELETE_OLD_BARRIERS } from './sql.ts';
 
 /** For a new cluster. A power of two, so that partitions line up with whole shards. */
 const PARTITIONS = 8;
@@ -77,12 +77,12 @@ export class RabbitBus implements Bus {
   readonly #bounds: Bounds;
   readonly #firstPartitions: number;
   /** Two connections: an alarm of the broker blocks one that publishes, and acks have to get through. */
-  readonly #publishing: Link;
-  readonly #consuming: Link;
+  readonly #publishing: Connection;
+  readonly #consuming: Connection;
   readonly #publisher: Publisher;
-  readonly #control: Control;
-  readonly #members: Members;
-  readonly #marks: Marks;
+  readonly #adminChannel: AdminChannel;
+  readonly #group: ConsumerGroup;
+  readonly #barriers: Barriers;
   readonly #consumers = new Set<RabbitConsumer>();
   readonly #fullUntil = new Map<string, number>();
   #topology: Topology | undefined;
@@ -108,10 +108,10 @@ export class RabbitBus implements Bus {
       maxMessages: options.maxMessages ?? 100_000,
       maxBytes: options.maxBytes ?? 1024 ** 3,
     };
-    this.#publishing = new Link(endpoints, 'feedctl publishes', log, {
+    this.#publishing = new Connection(endpoints, 'feedctl publishes', log, {
       onDown: () => this.#publisher.reset(),
     });
-    this.#consuming = new Link(endpoints, 'feedctl consumes', log, {
+    this.#consuming = new Connection(endpoints, 'feedctl consumes', log, {
       onUp: () => {
         setImmediate(() => {
           for (const consumer of this.#consumers) consumer.reopen();
@@ -121,13 +121,13 @@ export class RabbitBus implements Bus {
     this.#publisher = new Publisher(this.#publishing, (queue) =>
       this.#fullUntil.set(queue, Date.now() + FULL_MS),
     );
-    this.#control = new Control(this.#consuming);
-    this.#members = new Members(db, log, (topology) => {
+    this.#adminChannel = new AdminChannel(this.#consuming);
+    this.#group = new ConsumerGroup(db, log, (topology) => {
       this.#topology = topology;
     });
-    this.#marks = new Marks({
+    this.#barriers = new Barriers({
       db,
-      control: this.#control,
+      adminChannel: this.#adminChannel,
       publisher: this.#publisher,
       declared: async () => (await this.#readTopology()).declared,
       consumedHere: (queue) => [...this.#consumers].some((consumer) => consumer.reads(queue)),
@@ -174,7 +174,7 @@ export class RabbitBus implements Bus {
       return messages;
     });
     // A gateway that is gone has no sockets either.
-    const left = unroutable.filter((message) => isLasting(message.queue));
+    const left = unroutable.filter((message) => isDurable(message.queue));
     if (left.length === 0) return;
     // A broker that was set up anew, or fewer partitions than there were a moment ago.
     await this.declare();
@@ -209,18 +209,18 @@ export class RabbitBus implements Bus {
     const consumer = new RabbitConsumer(
       {
         log: this.#log,
-        link: this.#consuming,
+        connection: this.#consuming,
         declared: () => this.#topology!.declared,
         declareLive: (channel, queue) => declareLiveQueue(channel, queue, this.#bounds),
         declareTopology: () => this.declare(),
-        deadLetter: (queue, hand, reason) => this.#putAside(queue, hand, reason),
-        passMarks: (name, marks) => this.#marks.pass(name, marks),
+        deadLetter: (queue, message, reason) => this.#putAside(queue, message, reason),
+        passBarriers: (name, marks) => this.#barriers.pass(name, marks),
       },
       options,
       onDeliveries,
       async () => {
         this.#consumers.delete(consumer);
-        await this.#members.leave(consumer.id);
+        await this.#group.leave(consumer.id);
       },
     );
     this.#consumers.add(consumer);
@@ -231,23 +231,23 @@ export class RabbitBus implements Bus {
           this.#tidying = undefined;
         });
     }, TIDY_EVERY_MS);
-    await this.#members.join(consumer);
+    await this.#group.join(consumer);
     await consumer.start();
     return consumer;
   }
 
-  mark(queues: Parameters<Marks['mark']>[0]): ReturnType<Marks['mark']> {
-    return this.#marks.mark(queues);
+  placeBarrier(queues: Parameters<Barriers['place']>[0]): ReturnType<Barriers['place']> {
+    return this.#barriers.place(queues);
   }
 
-  hasPassed(mark: Parameters<Marks['hasPassed']>[0]): Promise<boolean> {
-    return this.#marks.hasPassed(mark);
+  hasPassed(barrier: Parameters<Barriers['hasPassed']>[0]): Promise<boolean> {
+    return this.#barriers.hasPassed(barrier);
   }
 
-  async holds(queues: readonly MarkedQueue[]): Promise<boolean> {
+  async holds(queues: readonly BarrierQueue[]): Promise<boolean> {
     // By name, as nobody tells a process that consumes nothing how many partitions there are.
     const isOfThem = (name: string) => queues.some((queue) => name.replace(/\.\d+$/, '') === `feed.${queue}`);
-    const members = await this.#members.held();
+    const members = await this.#group.held();
     return members.some((member) =>
       Object.entries(member).some(([name, { out, waiting }]) => out + waiting > 0 && isOfThem(name)),
     );
@@ -255,19 +255,19 @@ export class RabbitBus implements Bus {
 
   async depths(): Promise<QueueDepth[]> {
     const { declared } = await this.#readTopology();
-    const states = await this.#control.states([
-      ...LASTING.flatMap((queue) => partsOf(queue, declared)),
-      ...DEAD,
+    const states = await this.#adminChannel.states([
+      ...DURABLE_QUEUES.flatMap((queue) => partitionsOf(queue, declared)),
+      ...DEAD_LETTERS,
     ]);
-    const members = await this.#members.held();
+    const members = await this.#group.held();
     const kept = await countDeadLetters(this.#db);
-    const consumed = [...(await this.#members.queues())].filter((queue) => !isLasting(queue));
-    for (const [name, state] of await this.#control.states(consumed.map((queue) => `feed.${queue}`)))
+    const consumed = [...(await this.#group.queues())].filter((queue) => !isDurable(queue));
+    for (const [name, state] of await this.#adminChannel.states(consumed.map((queue) => `feed.${queue}`)))
       states.set(name, state);
-    return [...LASTING, ...consumed, 'live'].flatMap((queue): QueueDepth[] => {
-      const names = isLasting(queue) ? partsOf(queue, declared) : [`feed.${queue}`];
+    return [...DURABLE_QUEUES, ...consumed, 'live'].flatMap((queue): QueueDepth[] => {
+      const names = isDurable(queue) ? partitionsOf(queue, declared) : [`feed.${queue}`];
       const held = members
-        .flatMap((member) => names.map((name): Held | undefined => member[name]))
+        .flatMap((member) => names.map((name): HeldCounts | undefined => member[name]))
         .filter((one) => one !== undefined);
       const sum = (numbers: readonly number[]) => numbers.reduce((total, one) => total + one, 0);
       const oldest = held.map((one) => one.oldestMs).filter((ms) => ms !== undefined && ms !== null);
@@ -281,33 +281,33 @@ export class RabbitBus implements Bus {
         // What nobody holds cannot be looked at.
         oldestAgeMs: oldest.length > 0 ? Math.max(0, Date.now() - Math.min(...oldest)) : ready > 0 ? null : 0,
         // Those of all gateways are in one place.
-        deadLetters: isLasting(queue) || queue === 'live' ? aside : 0,
+        deadLetters: isDurable(queue) || queue === 'live' ? aside : 0,
       };
       return depth.ready + depth.unacked + depth.deadLetters > 0 ? [depth] : [];
     });
   }
 
-  settled(): Promise<Settled[]> {
-    return readSettled(this.#db);
+  throughput(): Promise<Throughput[]> {
+    return readThroughput(this.#db);
   }
 
   async peek(queue: string, limit: number): Promise<WaitingMessage[]> {
     const { declared } = await this.#readTopology();
-    const names = isLasting(queue) ? partsOf(queue, declared) : [`feed.${queue}`];
-    return peekQueues(await this.#consuming.ready(READY_MS), this.#control, names, limit);
+    const names = isDurable(queue) ? partitionsOf(queue, declared) : [`feed.${queue}`];
+    return peekQueues(await this.#consuming.ready(READY_MS), this.#adminChannel, names, limit);
   }
 
   collectDeadLetters(): Promise<void> {
-    return collectDeadLetters(this.#control, (letters) => keepDeadLetters(this.#db, letters));
+    return collectDeadLetters(this.#adminChannel, (letters) => keepDeadLetters(this.#db, letters));
   }
 
   /** Of a lasting queue what waits in it; a gateway's goes by itself where it is another's. */
   async dropQueue(queue: string): Promise<void> {
     this.#fullUntil.delete(queue);
     const { declared } = await this.#readTopology();
-    await this.#control.run(async (channel: Channel) => {
-      if (!isLasting(queue)) await channel.deleteQueue(`feed.${queue}`);
-      else for (const name of partsOf(queue, declared)) await channel.purgeQueue(name);
+    await this.#adminChannel.run(async (channel: Channel) => {
+      if (!isDurable(queue)) await channel.deleteQueue(`feed.${queue}`);
+      else for (const name of partitionsOf(queue, declared)) await channel.purgeQueue(name);
     });
   }
 
@@ -346,26 +346,26 @@ export class RabbitBus implements Bus {
   }
 
   get #partitionsContext(): PartitionsContext {
-    return { db: this.#db, control: this.#control, members: this.#members, bounds: this.#bounds };
+    return { db: this.#db, adminChannel: this.#adminChannel, group: this.#group, bounds: this.#bounds };
   }
 
   async #tidyUp(): Promise<void> {
-    await this.#db.query(FORGET_MARKS);
+    await this.#db.query(DELETE_OLD_BARRIERS);
     if (this.#topology!.declared > this.#topology!.partitions) await endDrained(this.#partitionsContext);
   }
 
-  async #putAside(queue: string, hand: Hand, reason: string): Promise<void> {
+  async #putAside(queue: string, message: InFlight, reason: string): Promise<void> {
     const unroutable = await this.#publisher.publish([
       {
         queue: deadQueueOf(queue),
         exchange: EXCHANGES.dead,
         key: deadQueueOf(queue),
-        body: hand.message.content,
+        body: message.raw.content,
         headers: {
           queue,
           reason: messageOf(reason).slice(0, 2_000),
-          attempts: hand.attempts + 1,
-          key: hand.message.fields.routingKey,
+          attempts: message.attempts + 1,
+          key: message.raw.fields.routingKey,
           'died-at': new Date().toISOString(),
         },
       },

@@ -2,12 +2,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Channel } from 'amqplib';
 import { withoutPassword } from '../../database/database.ts';
 import { messageOf } from '../../model/errors.ts';
-import { type BusCheck, LASTING } from '../bus.ts';
+import { type BusCheck, DURABLE_QUEUES } from '../bus.ts';
 import { connectTo } from './connect.ts';
 import { checkVersion } from './connection.ts';
 import type { Endpoint } from './endpoints.ts';
-import { brokerFailure } from './errors.ts';
-import { type Bounds, DEAD, declareTopology, EXCHANGES, partsOf } from './queueNames.ts';
+import { brokerError } from './errors.ts';
+import { type Bounds, DEAD_LETTERS, declareTopology, EXCHANGES, partitionsOf } from './queueNames.ts';
 
 const PROBE = 'feed.probe';
 const MANAGEMENT_MS = 3_000;
@@ -16,7 +16,7 @@ const ALARM_MS = 3_000;
 const HARMFUL = ['message-ttl', 'expires', 'overflow', 'max-length', 'max-length-bytes'];
 
 const fault = (error: unknown, endpoint: Endpoint): BusCheck => {
-  const { code, message, suggestions } = brokerFailure(error, endpoint);
+  const { code, message, suggestions } = brokerError(error, endpoint);
   return { name: code, status: 'fault', detail: message, ...(suggestions[0] && { fix: suggestions[0] }) };
 };
 
@@ -87,7 +87,7 @@ async function checkQueues(
   endpoint: Endpoint,
   { partitions, bounds }: { partitions: number; bounds: Bounds },
 ): Promise<BusCheck> {
-  const queues = [...LASTING.flatMap((queue) => partsOf(queue, partitions)), ...DEAD];
+  const queues = [...DURABLE_QUEUES.flatMap((queue) => partitionsOf(queue, partitions)), ...DEAD_LETTERS];
   try {
     await onBroker(endpoint, async (channel) => {
       for (const exchange of Object.values(EXCHANGES)) await channel.checkExchange(exchange);

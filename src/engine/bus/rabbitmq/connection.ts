@@ -4,12 +4,12 @@ import type { Log } from '../../telemetry/log.ts';
 import { backoffMs } from '../../util/backoff.ts';
 import { connectTo } from './connect.ts';
 import type { Endpoint } from './endpoints.ts';
-import { brokerFailure } from './errors.ts';
+import { brokerError } from './errors.ts';
 
 /** Quorum queues with a time to live and dead-lettering that loses nothing came with 3.10. */
 const OLDEST = [3, 10] as const;
 
-export interface LinkEvents {
+export interface ConnectionEvents {
   /** A connection is there: channels are opened here. An error closes it again, and another is tried. */
   onUp?(connection: ChannelModel, endpoint: Endpoint): Promise<void> | void;
   /** It is gone, with all its channels. */
@@ -17,11 +17,11 @@ export interface LinkEvents {
 }
 
 /** One connection that is kept up: when it breaks, the brokers are tried in turn, with backoff and jitter, for ever. */
-export class Link {
+export class Connection {
   readonly #endpoints: readonly Endpoint[];
   readonly #name: string;
   readonly #log: Log;
-  readonly #events: LinkEvents;
+  readonly #events: ConnectionEvents;
   #connection: ChannelModel | undefined;
   #endpoint: Endpoint;
   /** Why the broker does not read what is sent: an alarm of memory or disk. */
@@ -33,7 +33,7 @@ export class Link {
   #changed = Promise.withResolvers<void>();
   #opening: Promise<void> | undefined;
 
-  constructor(endpoints: readonly Endpoint[], name: string, log: Log, events: LinkEvents = {}) {
+  constructor(endpoints: readonly Endpoint[], name: string, log: Log, events: ConnectionEvents = {}) {
     this.#endpoints = endpoints;
     this.#endpoint = endpoints[0]!;
     this.#name = name;
@@ -51,7 +51,7 @@ export class Link {
 
   /** The error of a call on this connection: where the broker closed it over that call, its reason is here. */
   explain(error: unknown): FeedctlError {
-    return brokerFailure(this.#lastError ?? error, this.#endpoint);
+    return brokerError(this.#lastError ?? error, this.#endpoint);
   }
 
   /**
@@ -73,7 +73,7 @@ export class Link {
         await this.#connect(endpoint);
         return;
       } catch (error) {
-        const explained = brokerFailure(error, endpoint);
+        const explained = brokerError(error, endpoint);
         if (!failure || failure.code === 'BROKER_UNREACHABLE') failure = explained;
       }
     }
@@ -183,7 +183,7 @@ export class Link {
         this.#log.info({ connection: this.#name, broker: endpoint.shown }, 'broker connected again');
       } catch (error) {
         this.#lastError = error;
-        const { message } = brokerFailure(error, endpoint);
+        const { message } = brokerError(error, endpoint);
         this.#log.warn({ connection: this.#name, attempt, reason: message }, 'broker not connected');
         if (!this.#closed) this.#reconnect(attempt + 1);
       }

@@ -3,10 +3,10 @@ import type { Channel } from 'amqplib';
 import { messageOf } from '../../model/errors.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { ConsumeOptions, Consumer, Delivery } from '../bus.ts';
-import type { Link } from './connection.ts';
-import type { Hand } from './inFlight.ts';
-import { type Held, type Member, partsOfMember } from './membership.ts';
-import { isLasting } from './queueNames.ts';
+import type { Connection } from './connection.ts';
+import type { InFlight } from './inFlight.ts';
+import { assignedPartitions, type HeldCounts, type Member } from './membership.ts';
+import { isDurable } from './queueNames.ts';
 import { Reader, type ReaderContext, TRACES } from './reader.ts';
 
 /** Messages that wait for the end of a delay stay in hand, and others have to get past them. */
@@ -16,8 +16,8 @@ const MOST = 24;
 /** Small, waiting for marks most of the time, and without marks of their own. */
 const CLEANUP_SLACK = 500;
 
-export interface ConsumerContext extends Pick<ReaderContext, 'log' | 'deadLetter' | 'passMarks'> {
-  readonly link: Link;
+export interface ConsumerContext extends Pick<ReaderContext, 'log' | 'deadLetter' | 'passBarriers'> {
+  readonly connection: Connection;
   declared(): number;
   /** Makes the queue of a gateway. Returns its name at the broker. */
   declareLive(channel: Channel, queue: string): Promise<string>;
@@ -69,8 +69,8 @@ export class RabbitConsumer implements Consumer {
   }
 
   /** By name at the broker; queues of which nothing is here are left out. */
-  held(): Record<string, Held> {
-    const held: Record<string, Held> = {};
+  held(): Record<string, HeldCounts> {
+    const held: Record<string, HeldCounts> = {};
     for (const [name, { out, waiting, oldestMs }] of this.#readers)
       if (out + waiting > 0) held[name] = { out, waiting, oldestMs };
     return held;
@@ -93,7 +93,7 @@ export class RabbitConsumer implements Consumer {
     const declared = this.#context.declared();
     this.#owned = new Map(
       this.queues.flatMap((queue) =>
-        (isLasting(queue) ? partsOfMember(this.id, queue, members, declared) : [`feed.${queue}`]).map(
+        (isDurable(queue) ? assignedPartitions(this.id, queue, members, declared) : [`feed.${queue}`]).map(
           (name): [string, string] => [name, queue],
         ),
       ),
@@ -128,10 +128,10 @@ export class RabbitConsumer implements Consumer {
       const reader = this.#readers.get(name) ?? this.#reader(name, queue);
       if (reader.isOpen && !reader.retiring) continue;
       try {
-        const connection = await this.#context.link.ready(0);
+        const connection = await this.#context.connection.ready(0);
         await reader.open(
           connection,
-          isLasting(reader.queue)
+          isDurable(reader.queue)
             ? undefined
             : async (channel) => void (await this.#context.declareLive(channel, reader.queue)),
         );
@@ -146,7 +146,7 @@ export class RabbitConsumer implements Consumer {
   }
 
   #reader(name: string, queue: string): Reader {
-    const partitions = isLasting(queue) && queue !== 'cleanup' ? this.#context.declared() : 1;
+    const partitions = isDurable(queue) && queue !== 'cleanup' ? this.#context.declared() : 1;
     // Of later queues just enough is kept here to begin with at once.
     const share = queue === this.queues[0] ? Math.ceil(this.#prefetch / partitions) : 0;
     const prefetch = queue === 'cleanup' ? this.#prefetch + CLEANUP_SLACK : Math.min(MOST, share + SLACK);
@@ -154,10 +154,10 @@ export class RabbitConsumer implements Consumer {
       log: this.#log,
       prefetch,
       deadLetter: this.#context.deadLetter,
-      passMarks: this.#context.passMarks,
+      passBarriers: this.#context.passBarriers,
       onReady: () => this.#pumpSoon(),
       onConsumed: (consumed) => {
-        if (!this.#stopped && !isLasting(queue)) this.#onConsumed?.(consumed);
+        if (!this.#stopped && !isDurable(queue)) this.#onConsumed?.(consumed);
       },
       onSettled: () => {
         this.settled[queue] = (this.settled[queue] ?? 0) + 1;
@@ -191,17 +191,17 @@ export class RabbitConsumer implements Consumer {
       for (let i = 0; i < readers.length; i += 1) {
         const reader = readers[(i + this.#turn) % readers.length]!;
         while (this.#handed < this.#prefetch) {
-          const hand = reader.next();
-          if (!hand) break;
+          const message = reader.next();
+          if (!message) break;
           this.#handed += 1;
-          deliveries.push(this.#delivery(reader, hand));
+          deliveries.push(this.#delivery(reader, message));
         }
       }
     }
     if (deliveries.length > 0) this.#onDeliveries(deliveries);
   }
 
-  #delivery(reader: Reader, hand: Hand): Delivery {
+  #delivery(reader: Reader, message: InFlight): Delivery {
     let settled = false;
     const settleOnce = () => {
       if (settled) throw new Error(`a message of ${reader.name} was settled already`);
@@ -209,20 +209,20 @@ export class RabbitConsumer implements Consumer {
     };
     return {
       queue: reader.queue,
-      body: hand.message.content,
-      traces: hand.message.properties.headers?.[TRACES] as string | undefined,
-      attempts: hand.attempts,
+      body: message.raw.content,
+      traces: message.raw.properties.headers?.[TRACES] as string | undefined,
+      attempts: message.attempts,
       ack: () => {
         settleOnce();
-        reader.ack(hand);
+        reader.ack(message);
       },
       retry: (delayMs, { counts = true } = {}) => {
         settleOnce();
-        reader.retry(hand, delayMs, counts);
+        reader.retry(message, delayMs, counts);
       },
       deadLetter: (reason) => {
         settleOnce();
-        reader.deadLetter(hand, reason);
+        reader.deadLetter(message, reason);
       },
     };
   }

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { Channel, GetMessage } from 'amqplib';
 import type { NewDeadLetter } from '../../store/deadLetters.ts';
-import type { Control } from './adminChannel.ts';
-import { DEAD } from './queueNames.ts';
+import type { AdminChannel } from './adminChannel.ts';
+import { DEAD_LETTERS } from './queueNames.ts';
 
 /** Got from the broker at a time: up to 30 MB where all are full messages of rows. */
 const AT_A_TIME = 100;
@@ -13,14 +13,16 @@ const AT_A_TIME = 100;
  * same id.
  */
 export async function collectDeadLetters(
-  control: Control,
+  adminChannel: AdminChannel,
   keep: (letters: readonly NewDeadLetter[]) => Promise<void>,
 ): Promise<void> {
-  const states = await control.states(DEAD);
+  const states = await adminChannel.states(DEAD_LETTERS);
   for (const [name, { ready }] of states) {
     // Those that come meanwhile are for the next time.
     for (let left = ready; left > 0; ) {
-      const got = await control.run((channel) => collect(channel, name, Math.min(left, AT_A_TIME), keep));
+      const got = await adminChannel.run((channel) =>
+        collect(channel, name, Math.min(left, AT_A_TIME), keep),
+      );
       if (got === 0) break;
       left -= got;
     }

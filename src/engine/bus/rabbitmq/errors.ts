@@ -3,7 +3,7 @@ import { isTlsError } from '../../util/tls.ts';
 import type { Endpoint } from './endpoints.ts';
 
 /** What an error of a connection or a channel to this broker means to the user; passes FeedctlErrors through. */
-export function brokerFailure(error: unknown, { shown, user, vhost }: Endpoint): FeedctlError {
+export function brokerError(error: unknown, { shown, user, vhost }: Endpoint): FeedctlError {
   if (isFeedctlError(error)) return error;
   const text = messageOf(error);
   const options = (...suggestions: string[]) => ({ cause: error, suggestions });

@@ -1,14 +1,14 @@
 import type { Database } from '../../database/database.ts';
 import { messageOf } from '../../model/errors.ts';
 import type { Log } from '../../telemetry/log.ts';
-import { LASTING } from '../bus.ts';
-import { type LastingQueue, partsOf } from './queueNames.ts';
-import { BEAT, CONSUMED, HANDS, LEAVE } from './sql.ts';
+import { DURABLE_QUEUES } from '../bus.ts';
+import { type DurableQueue, partitionsOf } from './queueNames.ts';
+import { CONSUMED, HEARTBEAT, IN_FLIGHT, LEAVE } from './sql.ts';
 
-const BEAT_MS = 1_000;
+const HEARTBEAT_INTERVAL_MS = 1_000;
 
 /** How many messages of one queue a member holds. */
-export interface Held {
+export interface HeldCounts {
   readonly out: number;
   readonly waiting: number;
   readonly oldestMs: number | undefined;
@@ -22,7 +22,7 @@ export interface Member {
 
 interface OwnMember extends Member {
   readonly settled: Readonly<Record<string, number>>;
-  held(): Record<string, Held>;
+  held(): Record<string, HeldCounts>;
   /** The members of all processes, or the topology, may have changed. */
   reconcile(members: readonly Member[]): void;
 }
@@ -38,14 +38,14 @@ export interface Topology {
  * Who consumes, agreed on through the database: every process says once a second that it is there, and who has been
  * silent for 3.5 s is not. Where two disagree for a moment both want a queue, and the broker gives it to one.
  */
-export class Members {
+export class ConsumerGroup {
   readonly #db: Database;
   readonly #log: Log;
   readonly #onTopology: (topology: Topology) => void;
   readonly #own = new Map<string, OwnMember>();
   #others: readonly Member[] = [];
   #timer: NodeJS.Timeout | undefined;
-  #beating: Promise<void> = Promise.resolve();
+  #heartbeating: Promise<void> = Promise.resolve();
 
   constructor(db: Database, log: Log, onTopology: (topology: Topology) => void) {
     this.#db = db;
@@ -56,13 +56,13 @@ export class Members {
   /** Returns when the others can know of it. */
   async join(member: OwnMember): Promise<void> {
     this.#own.set(member.id, member);
-    await this.#beatNow();
+    await this.#heartbeatNow();
     this.#timer ??= setInterval(() => {
-      this.#beatNow().catch((error) =>
+      this.#heartbeatNow().catch((error) =>
         // The last that is known holds on.
         this.#log.warn({ reason: messageOf(error) }, 'members not read'),
       );
-    }, BEAT_MS);
+    }, HEARTBEAT_INTERVAL_MS);
   }
 
   async leave(id: string): Promise<void> {
@@ -71,14 +71,16 @@ export class Members {
       clearInterval(this.#timer);
       this.#timer = undefined;
     }
-    await this.#beating.catch(() => {});
+    await this.#heartbeating.catch(() => {});
     await this.#db.query(LEAVE, [id]).catch(() => {});
     this.#reconcile();
   }
 
   /** What all members hold, this process's as it is now, others' as it was a second ago. */
-  async held(): Promise<Record<string, Held>[]> {
-    const { rows } = await this.#db.query<{ hands: Record<string, Held> }>(HANDS, [[...this.#own.keys()]]);
+  async held(): Promise<Record<string, HeldCounts>[]> {
+    const { rows } = await this.#db.query<{ hands: Record<string, HeldCounts> }>(IN_FLIGHT, [
+      [...this.#own.keys()],
+    ]);
     return [...rows.map((row) => row.hands), ...[...this.#own.values()].map((member) => member.held())];
   }
 
@@ -91,12 +93,12 @@ export class Members {
     ]);
   }
 
-  #beatNow(): Promise<void> {
-    this.#beating = this.#beating.catch(() => {}).then(() => this.#beat());
-    return this.#beating;
+  #heartbeatNow(): Promise<void> {
+    this.#heartbeating = this.#heartbeating.catch(() => {}).then(() => this.#heartbeat());
+    return this.#heartbeating;
   }
 
-  async #beat(): Promise<void> {
+  async #heartbeat(): Promise<void> {
     const own = [...this.#own.values()];
     if (own.length === 0) return;
     const members = own.map((member) => ({
@@ -105,7 +107,7 @@ export class Members {
       hands: member.held(),
       settled: member.settled,
     }));
-    const { rows } = await this.#db.query<{ topology: Topology | null; others: Member[] }>(BEAT, [
+    const { rows } = await this.#db.query<{ topology: Topology | null; others: Member[] }>(HEARTBEAT, [
       JSON.stringify(members),
       own.map((member) => member.id),
     ]);
@@ -125,14 +127,14 @@ export class Members {
  * The partitions of a queue that are one member's: all are dealt out in turn to those who consume the queue, each
  * queue beginning where the one before has ended.
  */
-export function partsOfMember(
+export function assignedPartitions(
   id: string,
-  queue: LastingQueue,
+  queue: DurableQueue,
   members: readonly Member[],
   declared: number,
 ): string[] {
   const ids = members.filter((member) => member.queues.includes(queue)).map((member) => member.id);
   const place = ids.sort().indexOf(id);
-  const offset = LASTING.indexOf(queue) * declared;
-  return partsOf(queue, declared).filter((_, i) => (offset + i) % ids.length === place);
+  const offset = DURABLE_QUEUES.indexOf(queue) * declared;
+  return partitionsOf(queue, declared).filter((_, i) => (offset + i) % ids.length === place);
 }

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database, Session } from '../../database/database.ts';
 import { FeedctlError } from '../../model/errors.ts';
-import { LASTING } from '../bus.ts';
-import type { Control } from './adminChannel.ts';
-import type { Members, Topology } from './membership.ts';
-import { type Bounds, declareTopology, partsOf, unbindPartitions } from './queueNames.ts';
+import { DURABLE_QUEUES } from '../bus.ts';
+import type { AdminChannel } from './adminChannel.ts';
+import type { ConsumerGroup, Topology } from './membership.ts';
+import { type Bounds, declareTopology, partitionsOf, unbindPartitions } from './queueNames.ts';
 import {
   CHANGE_PARTITIONS,
   END_DRAINED,
@@ -22,8 +22,8 @@ const TOLD_MS = 2_500;
 
 export interface PartitionsContext {
   readonly db: Database;
-  readonly control: Control;
-  readonly members: Members;
+  readonly adminChannel: AdminChannel;
+  readonly group: ConsumerGroup;
   readonly bounds: Bounds;
 }
 
@@ -35,7 +35,9 @@ export async function declare(context: PartitionsContext, firstPartitions: numbe
   return locked(context.db, LOCK_TOPOLOGY_SHARED, async (session) => {
     const { rows } = await session.query<{ value: Topology }>(FIRST_TOPOLOGY, [firstPartitions]);
     const topology = rows[0]!.value;
-    await context.control.run((channel) => declareTopology(channel, topology.partitions, context.bounds));
+    await context.adminChannel.run((channel) =>
+      declareTopology(channel, topology.partitions, context.bounds),
+    );
     return topology;
   });
 }
@@ -54,10 +56,10 @@ export async function changePartitions(context: PartitionsContext, partitions: n
   }
   await locked(context.db, LOCK_TOPOLOGY, async (session) => {
     await session.query(FIRST_TOPOLOGY, [partitions]);
-    await context.control.run((channel) => declareTopology(channel, partitions, context.bounds));
+    await context.adminChannel.run((channel) => declareTopology(channel, partitions, context.bounds));
     await session.query(CHANGE_PARTITIONS, [partitions]);
     const { declared } = (await readTopology(session))!;
-    await context.control.run((channel) => unbindPartitions(channel, partitions, declared));
+    await context.adminChannel.run((channel) => unbindPartitions(channel, partitions, declared));
   });
 }
 
@@ -69,22 +71,22 @@ export async function changePartitions(context: PartitionsContext, partitions: n
 export async function endDrained(context: PartitionsContext): Promise<boolean> {
   return locked(context.db, LOCK_TOPOLOGY, async (session) => {
     const { partitions, declared } = (await readTopology(session))!;
-    const names = LASTING.flatMap((queue) => partsOf(queue, declared, partitions));
+    const names = DURABLE_QUEUES.flatMap((queue) => partitionsOf(queue, declared, partitions));
     if (names.length === 0) return true;
-    await context.control.run((channel) => unbindPartitions(channel, partitions, declared));
+    await context.adminChannel.run((channel) => unbindPartitions(channel, partitions, declared));
     const isEmpty = async () => {
-      const states = await context.control.states(names);
+      const states = await context.adminChannel.states(names);
       return [...states.values()].every((state) => state.ready === 0 && state.consumers <= 1);
     };
     if (!(await isEmpty())) return false;
     await sleep(TOLD_MS);
-    const held = await context.members.held();
+    const held = await context.group.held();
     if (held.some((hands) => names.some((name) => name in hands)) || !(await isEmpty())) return false;
     const { rowCount } = await session.query(END_DRAINED, [partitions, names]);
     if (rowCount === 0) return false;
     // By now their consumers have let them go.
     await sleep(TOLD_MS);
-    for (const name of names) await context.control.run((channel) => channel.deleteQueue(name));
+    for (const name of names) await context.adminChannel.run((channel) => channel.deleteQueue(name));
     return true;
   });
 }

@@ -2,8 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ChannelModel, ConsumeMessage } from 'amqplib';
 import { FeedctlError } from '../../model/errors.ts';
 import type { WaitingMessage } from '../bus.ts';
-import type { Control } from './adminChannel.ts';
-import { MARKER } from './reader.ts';
+import type { AdminChannel } from './adminChannel.ts';
+import { BARRIER_TYPE } from './reader.ts';
 
 const LOOK_EVERY_MS = 10;
 /** A queue that sends nothing for so long has another consumer by now. */
@@ -20,11 +20,11 @@ const LEAVING_MS = 2_000;
  */
 export async function peekQueues(
   connection: ChannelModel,
-  control: Control,
+  adminChannel: AdminChannel,
   names: readonly string[],
   limit: number,
 ): Promise<WaitingMessage[]> {
-  const states = await control.states(names);
+  const states = await adminChannel.states(names);
   for (const [name, { consumers }] of states) if (consumers > 0) throw consumed(name);
   const waiting = [...states].filter(([, { ready }]) => ready > 0);
   const share = Math.ceil(limit / Math.max(1, waiting.length));
@@ -33,7 +33,7 @@ export async function peekQueues(
     for (const message of await look(connection, name, Math.min(ready, share))) {
       const { type, timestamp, headers } = message.properties;
       // The bus's own.
-      if (type === MARKER) continue;
+      if (type === BARRIER_TYPE) continue;
       found.push({
         body: message.content,
         publishedAt: timestamp === undefined ? null : new Date(Number(timestamp) * 1_000),
@@ -42,17 +42,17 @@ export async function peekQueues(
     }
   }
   await left(
-    control,
+    adminChannel,
     waiting.map(([name]) => name),
   );
   return found.slice(0, limit);
 }
 
 /** Until the broker counts no consumer here, or not in time: a worker has come. Else the next look would find this one. */
-async function left(control: Control, names: readonly string[]): Promise<void> {
+async function left(adminChannel: AdminChannel, names: readonly string[]): Promise<void> {
   const until = Date.now() + LEAVING_MS;
   while (Date.now() < until) {
-    const states = await control.states(names);
+    const states = await adminChannel.states(names);
     if ([...states.values()].every(({ consumers }) => consumers === 0)) return;
     await sleep(LOOK_EVERY_MS);
   }

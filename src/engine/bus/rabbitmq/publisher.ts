@@ -1,6 +1,6 @@
 import type { ConfirmChannel } from 'amqplib';
 import { FeedctlError } from '../../model/errors.ts';
-import type { Link } from './connection.ts';
+import type { Connection } from './connection.ts';
 
 /** Not confirmed yet at a time: enough to keep the broker busy, few enough to keep memory and its fsyncs in bounds. */
 const WINDOW_BYTES = 8 * 2 ** 20;
@@ -24,7 +24,7 @@ export interface Routed {
 
 /** Publishes persistently, mandatory and confirmed, in windows over one channel. */
 export class Publisher {
-  readonly #link: Link;
+  readonly #connection: Connection;
   readonly #onRefused: (queue: string) => void;
   #channel: Promise<ConfirmChannel> | undefined;
   #messageId = 0;
@@ -36,8 +36,8 @@ export class Publisher {
   #room = Promise.withResolvers<void>();
 
   /** `onRefused`: a queue is at its bound. */
-  constructor(link: Link, onRefused: (queue: string) => void = () => {}) {
-    this.#link = link;
+  constructor(connection: Connection, onRefused: (queue: string) => void = () => {}) {
+    this.#connection = connection;
     this.#onRefused = onRefused;
   }
 
@@ -61,7 +61,7 @@ export class Publisher {
     confirmed.promise.catch(() => {});
     const startedAt = Date.now();
     const timer = setInterval(() => {
-      if (this.#link.blocked !== undefined || Date.now() - startedAt >= CONFIRM_MS)
+      if (this.#connection.blocked !== undefined || Date.now() - startedAt >= CONFIRM_MS)
         confirmed.reject(this.#explain(new Error('a message was not confirmed in time')));
     }, BLOCKED_MS);
     let failure: FeedctlError | undefined;
@@ -124,13 +124,13 @@ export class Publisher {
     const reason = this.#channelError;
     if (reason?.code === 404)
       return new FeedctlError('BROKER_UNROUTABLE', `the broker lacks an exchange: ${reason.message}`);
-    if (this.#link.blocked !== undefined)
-      return new FeedctlError('BROKER_BLOCKED', `the broker takes no messages: ${this.#link.blocked}`);
-    return this.#link.explain(reason ?? error);
+    if (this.#connection.blocked !== undefined)
+      return new FeedctlError('BROKER_BLOCKED', `the broker takes no messages: ${this.#connection.blocked}`);
+    return this.#connection.explain(reason ?? error);
   }
 
   async #open(): Promise<ConfirmChannel> {
-    const connection = await this.#link.ready(CONNECT_MS, BLOCKED_MS);
+    const connection = await this.#connection.ready(CONNECT_MS, BLOCKED_MS);
     this.#channel ??= connection.createConfirmChannel().then((channel) => {
       this.#channelError = undefined;
       channel.on('error', (error) => {
@@ -149,7 +149,7 @@ export class Publisher {
       return await this.#channel;
     } catch (error) {
       this.#channel = undefined;
-      throw this.#link.explain(error);
+      throw this.#connection.explain(error);
     }
   }
 }

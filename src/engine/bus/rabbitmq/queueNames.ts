@@ -1,6 +1,6 @@
 import type { Channel } from 'amqplib';
 
-import { LASTING } from '../bus.ts';
+import { DURABLE_QUEUES } from '../bus.ts';
 
 /**
  * What is declared at the broker. All names begin with `feed.`; clusters that share a broker have a virtual host
@@ -23,18 +23,18 @@ export const EXCHANGES = {
 } as const;
 
 /** All but the last come in partitions. */
-export type LastingQueue = (typeof LASTING)[number];
+export type DurableQueue = (typeof DURABLE_QUEUES)[number];
 
-export const isLasting = (queue: string): queue is LastingQueue =>
-  (LASTING as readonly string[]).includes(queue);
+export const isDurable = (queue: string): queue is DurableQueue =>
+  (DURABLE_QUEUES as readonly string[]).includes(queue);
 const isHashed = (queue: string): queue is 'events' | 'events.bulk' =>
   queue === 'events' || queue === 'events.bulk';
 /** Dead letters of gateways' queues are kept together: the gateways themselves come and go. */
-export const deadQueueOf = (queue: string): string => `feed.dead.${isLasting(queue) ? queue : 'live'}`;
-export const DEAD = [...LASTING, 'live'].map((queue) => `feed.dead.${queue}`);
+export const deadQueueOf = (queue: string): string => `feed.dead.${isDurable(queue) ? queue : 'live'}`;
+export const DEAD_LETTERS = [...DURABLE_QUEUES, 'live'].map((queue) => `feed.dead.${queue}`);
 
 /** Names at the broker of partitions from..to-1. */
-export function partsOf(queue: LastingQueue, to: number, from = 0): string[] {
+export function partitionsOf(queue: DurableQueue, to: number, from = 0): string[] {
   if (queue === 'cleanup') return from === 0 ? ['feed.cleanup'] : [];
   return Array.from({ length: Math.max(0, to - from) }, (_, i) => `feed.${queue}.${from + i}`);
 }
@@ -86,12 +86,12 @@ export async function declareTopology(channel: Channel, partitions: number, boun
     await channel.assertExchange(exchange, 'x-consistent-hash', { durable: true });
   for (const exchange of [EXCHANGES.fanout, EXCHANGES.live, EXCHANGES.dead])
     await channel.assertExchange(exchange, 'direct', { durable: true });
-  for (const name of DEAD) {
+  for (const name of DEAD_LETTERS) {
     await channel.assertQueue(name, dead(bounds));
     await channel.bindQueue(name, EXCHANGES.dead, name);
   }
-  for (const queue of LASTING) {
-    for (const name of partsOf(queue, partitions)) {
+  for (const queue of DURABLE_QUEUES) {
+    for (const name of partitionsOf(queue, partitions)) {
       await channel.assertQueue(name, lasting(queue, bounds));
       // The key of a consistent-hash binding is a weight: one point on the ring for each queue.
       if (isHashed(queue)) await channel.bindQueue(name, EXCHANGES[queue], '1');
@@ -102,8 +102,8 @@ export async function declareTopology(channel: Channel, partitions: number, boun
 
 /** Nothing comes into partitions from..to-1 any more; what is in them is still consumed. */
 export async function unbindPartitions(channel: Channel, from: number, to: number): Promise<void> {
-  for (const queue of LASTING) {
-    for (const name of partsOf(queue, to, from)) {
+  for (const queue of DURABLE_QUEUES) {
+    for (const name of partitionsOf(queue, to, from)) {
       if (isHashed(queue)) await channel.unbindQueue(name, EXCHANGES[queue], '1');
       else await channel.unbindQueue(name, EXCHANGES.fanout, name);
     }
@@ -130,6 +130,6 @@ export async function declareLiveQueue(channel: Channel, queue: string, bounds: 
 export function routeOf(queue: string, key: number, partitions: number): { exchange: string; key: string } {
   if (isHashed(queue)) return { exchange: EXCHANGES[queue], key: String(key) };
   if (queue === 'cleanup') return { exchange: '', key: 'feed.cleanup' };
-  if (isLasting(queue)) return { exchange: EXCHANGES.fanout, key: `feed.${queue}.${key % partitions}` };
+  if (isDurable(queue)) return { exchange: EXCHANGES.fanout, key: `feed.${queue}.${key % partitions}` };
   return { exchange: EXCHANGES.live, key: `feed.${queue}` };
 }

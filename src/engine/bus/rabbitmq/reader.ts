@@ -2,7 +2,7 @@ import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 import { messageOf } from '../../model/errors.ts';
 import { idsOfMessage } from '../../model/messageIds.ts';
 import type { Log } from '../../telemetry/log.ts';
-import type { Hand } from './inFlight.ts';
+import type { InFlight } from './inFlight.ts';
 
 export interface ReaderContext {
   readonly log: Log;
@@ -15,22 +15,22 @@ export interface ReaderContext {
   /** The broker has been told that a message is done with. */
   onSettled(): void;
   /** A message has been settled for good. */
-  onDone(hand: Hand): void;
+  onDone(message: InFlight): void;
   /** Puts a message aside; resolves when the broker has it. */
-  deadLetter(queue: string, hand: Hand, reason: string): Promise<void>;
+  deadLetter(queue: string, message: InFlight, reason: string): Promise<void>;
   /** Notes that this queue has come to these marks. */
-  passMarks(name: string, marks: number[]): Promise<void>;
+  passBarriers(name: string, marks: number[]): Promise<void>;
 }
 
 /** The type of a marker's message; its correlation id is the mark's. */
-export const MARKER = 'feedctl.mark';
+export const BARRIER_TYPE = 'feedctl.mark';
 /** When a message may be handed out at the earliest, in unix milliseconds. */
 export const NOT_BEFORE = 'not-before';
 /** Traces of what is in the message. */
 export const TRACES = 'feedctl-traces';
 const DEAD_LETTER_AGAIN_MS = 1_000;
 
-interface Marker {
+interface ArrivedBarrier {
   readonly seq: number;
   readonly id: number;
   readonly message: ConsumeMessage;
@@ -46,14 +46,14 @@ export class Reader {
   readonly #context: ReaderContext;
   #channel: Channel | undefined;
   /** In the order of arrival. Stale ones are here until whoever works on them is done. */
-  readonly #hands = new Map<number, Hand>();
+  readonly #inFlight = new Map<number, InFlight>();
   /** Not handed out: those whose delay is over come first. */
-  readonly #again: Hand[] = [];
-  #arrived: Hand[] = [];
-  #markers: Marker[] = [];
-  #passing = false;
+  readonly #again: InFlight[] = [];
+  #arrived: InFlight[] = [];
+  #barriers: ArrivedBarrier[] = [];
+  #passingBarriers = false;
   #seq = 0;
-  #out = 0;
+  #dispatchedCount = 0;
   #retiring = false;
   #opening: Promise<void> | undefined;
   #settled = Promise.withResolvers<void>();
@@ -66,18 +66,18 @@ export class Reader {
 
   /** Handed out and not settled. */
   get out(): number {
-    return this.#out;
+    return this.#dispatchedCount;
   }
 
   /** Here, and not handed out. */
   get waiting(): number {
     let count = 0;
-    for (const hand of this.#hands.values()) if (!hand.out && !hand.stale) count += 1;
+    for (const message of this.#inFlight.values()) if (!message.dispatched && !message.orphaned) count += 1;
     return count;
   }
 
   get oldestMs(): number | undefined {
-    const first = this.#hands.values().next().value;
+    const first = this.#inFlight.values().next().value;
     return first?.publishedAtMs;
   }
 
@@ -127,49 +127,49 @@ export class Reader {
   }
 
   /** The next message for a consumer; undefined where there is none, or where this process is to let the queue go. */
-  next(): Hand | undefined {
+  next(): InFlight | undefined {
     if (this.#retiring) return undefined;
     for (;;) {
-      const hand = this.#again.shift() ?? this.#arrived.shift();
-      if (!hand) return undefined;
-      if (hand.stale) continue;
-      hand.out = true;
-      this.#out += 1;
-      return hand;
+      const message = this.#again.shift() ?? this.#arrived.shift();
+      if (!message) return undefined;
+      if (message.orphaned) continue;
+      message.dispatched = true;
+      this.#dispatchedCount += 1;
+      return message;
     }
   }
 
-  ack(hand: Hand): void {
-    if (!hand.stale) {
-      this.#channel?.ack(hand.message);
+  ack(message: InFlight): void {
+    if (!message.orphaned) {
+      this.#channel?.ack(message.raw);
       this.#context.onSettled();
     }
-    this.#done(hand);
+    this.#done(message);
   }
 
-  retry(hand: Hand, delayMs: number, counts: boolean): void {
-    if (hand.stale) {
-      this.#done(hand);
+  retry(message: InFlight, delayMs: number, counts: boolean): void {
+    if (message.orphaned) {
+      this.#done(message);
       return;
     }
-    if (counts) hand.attempts += 1;
-    this.#takeBack(hand);
-    this.#delay(hand, delayMs);
-    this.#context.onDone(hand);
+    if (counts) message.attempts += 1;
+    this.#takeBack(message);
+    this.#delay(message, delayMs);
+    this.#context.onDone(message);
   }
 
-  deadLetter(hand: Hand, reason: string): void {
-    if (hand.stale) {
-      this.#done(hand);
+  deadLetter(message: InFlight, reason: string): void {
+    if (message.orphaned) {
+      this.#done(message);
       return;
     }
-    this.#context.deadLetter(this.queue, hand, reason).then(
-      () => this.ack(hand),
+    this.#context.deadLetter(this.queue, message, reason).then(
+      () => this.ack(message),
       (error) => {
         // The broker does not take it now: it stays in hand, and in its place.
-        const said = { queue: this.name, ...idsOfMessage(hand.message.content), reason: messageOf(error) };
+        const said = { queue: this.name, ...idsOfMessage(message.raw.content), reason: messageOf(error) };
         this.#context.log.warn(said, 'message not put aside yet');
-        setTimeout(() => this.deadLetter(hand, reason), DEAD_LETTER_AGAIN_MS);
+        setTimeout(() => this.deadLetter(message, reason), DEAD_LETTER_AGAIN_MS);
       },
     );
   }
@@ -181,7 +181,10 @@ export class Reader {
    */
   async retire(deadlineMs: number): Promise<void> {
     this.#retiring = true;
-    for (const until = Date.now() + deadlineMs; this.#out > 0 && this.#retiring && Date.now() < until; ) {
+    for (
+      const until = Date.now() + deadlineMs;
+      this.#dispatchedCount > 0 && this.#retiring && Date.now() < until;
+    ) {
       let timer: NodeJS.Timeout | undefined;
       const timeout = new Promise<void>((done) => {
         timer = setTimeout(done, Math.min(60_000, until - Date.now()));
@@ -203,75 +206,75 @@ export class Reader {
   #take(message: ConsumeMessage): void {
     const seq = ++this.#seq;
     const { type, correlationId, headers, timestamp } = message.properties;
-    if (type === MARKER) {
-      this.#markers.push({ seq, id: Number(correlationId), message });
-      this.#passMarkers();
+    if (type === BARRIER_TYPE) {
+      this.#barriers.push({ seq, id: Number(correlationId), message });
+      this.#passBarriers();
       return;
     }
-    const hand: Hand = {
+    const inFlight: InFlight = {
       seq,
-      message,
+      raw: message,
       publishedAtMs: Number(timestamp) * 1000 || Date.now(),
       attempts: 0,
-      out: false,
-      stale: false,
+      dispatched: false,
+      orphaned: false,
     };
-    this.#hands.set(seq, hand);
+    this.#inFlight.set(seq, inFlight);
     const notBefore = Number(headers?.[NOT_BEFORE] ?? 0);
     if (notBefore > Date.now()) {
-      this.#delay(hand, notBefore - Date.now());
+      this.#delay(inFlight, notBefore - Date.now());
     } else {
-      this.#arrived.push(hand);
+      this.#arrived.push(inFlight);
       this.#context.onReady();
     }
   }
 
-  #delay(hand: Hand, delayMs: number): void {
-    hand.timer = setTimeout(() => {
-      if (hand.stale) return;
-      this.#again.push(hand);
+  #delay(message: InFlight, delayMs: number): void {
+    message.timer = setTimeout(() => {
+      if (message.orphaned) return;
+      this.#again.push(message);
       this.#context.onReady();
     }, delayMs);
   }
 
-  #takeBack(hand: Hand): void {
-    hand.out = false;
-    this.#out -= 1;
+  #takeBack(message: InFlight): void {
+    message.dispatched = false;
+    this.#dispatchedCount -= 1;
     this.#settled.resolve();
     this.#settled = Promise.withResolvers<void>();
   }
 
-  #done(hand: Hand): void {
-    this.#hands.delete(hand.seq);
-    this.#takeBack(hand);
-    this.#context.onDone(hand);
-    this.#passMarkers();
+  #done(message: InFlight): void {
+    this.#inFlight.delete(message.seq);
+    this.#takeBack(message);
+    this.#context.onDone(message);
+    this.#passBarriers();
   }
 
   /** The channel is gone, and with it every claim on what came over it. */
   #lost(): void {
     this.#channel = undefined;
     this.#context.onConsumed(false);
-    for (const hand of this.#hands.values()) {
-      clearTimeout(hand.timer);
-      hand.stale = true;
-      if (!hand.out) this.#hands.delete(hand.seq);
+    for (const message of this.#inFlight.values()) {
+      clearTimeout(message.timer);
+      message.orphaned = true;
+      if (!message.dispatched) this.#inFlight.delete(message.seq);
     }
     this.#arrived = [];
     this.#again.length = 0;
-    this.#markers = [];
+    this.#barriers = [];
   }
 
   /** A mark is passed when all that came before its marker is settled, and the broker knows it. */
-  #passMarkers(): void {
-    const first = this.#hands.keys().next().value ?? Number.POSITIVE_INFINITY;
-    const due = this.#markers.filter((marker) => marker.seq < first);
+  #passBarriers(): void {
+    const first = this.#inFlight.keys().next().value ?? Number.POSITIVE_INFINITY;
+    const due = this.#barriers.filter((marker) => marker.seq < first);
     const channel = this.#channel;
-    if (this.#passing || due.length === 0 || !channel) return;
-    this.#passing = true;
+    if (this.#passingBarriers || due.length === 0 || !channel) return;
+    this.#passingBarriers = true;
     this.#fence(channel)
       .then(() =>
-        this.#context.passMarks(
+        this.#context.passBarriers(
           this.name,
           due.map((marker) => marker.id),
         ),
@@ -280,15 +283,15 @@ export class Reader {
         // Lost meanwhile: the broker will deliver the markers again, and passing twice changes nothing.
         if (this.#channel !== channel) return;
         for (const marker of due) channel.ack(marker.message);
-        this.#markers = this.#markers.filter((marker) => !due.includes(marker));
+        this.#barriers = this.#barriers.filter((marker) => !due.includes(marker));
       })
       .catch((error) => {
         this.#context.log.warn({ queue: this.name, reason: messageOf(error) }, 'a mark waits');
         return new Promise((done) => setTimeout(done, 500));
       })
       .finally(() => {
-        this.#passing = false;
-        this.#passMarkers();
+        this.#passingBarriers = false;
+        this.#passBarriers();
       });
   }
 

@@ -26,7 +26,7 @@ export const END_DRAINED = `
   returning 1`;
 
 /** In: id, names of queues. */
-export const MAKE_MARK = 'insert into bus.marks (id, waiting) values ($1, $2)';
+export const INSERT_BARRIER = 'insert into bus.marks (id, waiting) values ($1, $2)';
 
 /** Taken by whoever declares (shared) or changes the topology; sessions' own, so that a crash releases it. */
 const TOPOLOGY_LOCK = `hashtext('feedctl broker topology')`;
@@ -35,14 +35,14 @@ export const LOCK_TOPOLOGY_SHARED = `select pg_advisory_lock_shared(${TOPOLOGY_L
 export const UNLOCK_TOPOLOGY = 'select pg_advisory_unlock_all()';
 
 /** In: queue, ids of marks it has come to. Removing a name twice changes nothing: a marker may come twice. */
-export const PASS_MARKS = 'update bus.marks set waiting = array_remove(waiting, $1) where id = any($2)';
+export const PASS_BARRIERS = 'update bus.marks set waiting = array_remove(waiting, $1) where id = any($2)';
 
 /** A mark that is not there has been passed and forgotten. */
-export const MARK_PASSED = `
+export const BARRIER_PASSED = `
   select not exists (select from bus.marks where id = $1 and cardinality(waiting) > 0) as passed`;
 
 /** A mark whose maker died before its markers were out is never asked for: it goes after a month. */
-export const FORGET_MARKS = `
+export const DELETE_OLD_BARRIERS = `
   delete from bus.marks
   where (cardinality(waiting) = 0 and made_at < now() - interval '1 hour') or made_at < now() - interval '30 days'`;
 
@@ -50,7 +50,7 @@ export const FORGET_MARKS = `
 const SILENT_MS = 3_500;
 
 /** In: this process's members as JSON, their ids. Out: the members of other processes, and the topology. */
-export const BEAT = `
+export const HEARTBEAT = `
   with beat as (insert into bus.members (id, queues, hands, settled, seen_at)
                 select id, queues, hands, settled, clock_timestamp()
                 from jsonb_to_recordset($1) m(id uuid, queues text[], hands jsonb, settled jsonb)
@@ -69,6 +69,6 @@ export const CONSUMED = `
   where seen_at > clock_timestamp() - interval '${SILENT_MS} ms'`;
 
 /** In: ids of members not to count. What the others hold. */
-export const HANDS = `
+export const IN_FLIGHT = `
   select hands from bus.members
   where id <> all($1) and seen_at > clock_timestamp() - interval '${SILENT_MS} ms'`;

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Bus, type QueueDepth, STEPS } from '../../bus/bus.ts';
+import { type Bus, type QueueDepth, STAGES } from '../../bus/bus.ts';
 import type { FeedCache } from '../../cache/cache.ts';
 import type { Database } from '../../database/database.ts';
 import { isFeedctlError } from '../../model/errors.ts';
@@ -286,7 +286,7 @@ async function absent(
     };
   }
   if (step !== undefined) {
-    const left: readonly string[] = STEPS.slice(step).flat();
+    const left: readonly string[] = STAGES.slice(step).flat();
     const depth = (depths: readonly QueueDepth[]) =>
       depths.reduce((sum, one) => sum + (left.includes(one.queue) ? one.ready + one.unacked : 0), 0);
     const after = await bus.depths();
@@ -303,7 +303,7 @@ async function absent(
         : '; the queues do not get shorter (`feedctl worker list`)';
     return {
       verdict: 'pending',
-      reason: `on its way behind at most ${behind} message(s) in ${STEPS[step]!.join(' and ')}${slow}`,
+      reason: `on its way behind at most ${behind} message(s) in ${STAGES[step]!.join(' and ')}${slow}`,
       pending: { behind, etaSeconds },
       way: { planned: ['unknown', ''], written: ['waiting', ''] },
     };
@@ -327,9 +327,9 @@ async function stepNotPassed(
   { waitMs = WAIT_MS, signal }: { waitMs?: number; signal?: AbortSignal },
 ): Promise<number | undefined> {
   const until = Date.now() + waitMs;
-  for (const [step, queues] of STEPS.entries()) {
-    const mark = await bus.mark(queues);
-    while (!(await bus.hasPassed(mark))) {
+  for (const [step, queues] of STAGES.entries()) {
+    const barrier = await bus.placeBarrier(queues);
+    while (!(await bus.hasPassed(barrier))) {
       if (Date.now() > until) return step;
       await sleep(LOOK_EVERY_MS, undefined, signal && { signal });
     }

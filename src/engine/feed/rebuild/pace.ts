@@ -58,14 +58,14 @@ const SHARE = 0.25;
  * never stops.
  */
 export class LiveFirst {
-  readonly #bus: Pick<Bus, 'holds' | 'settled'> | undefined;
+  readonly #bus: Pick<Bus, 'holds' | 'throughput'> | undefined;
   readonly #alone = new Slots(1);
   #lookedAt = Number.NEGATIVE_INFINITY;
   #busyAt = Number.NEGATIVE_INFINITY;
   #left: ReadonlyMap<string, number> | undefined;
 
   /** Without a bus nobody is waited for. */
-  constructor(bus: Pick<Bus, 'holds' | 'settled'> | undefined) {
+  constructor(bus: Pick<Bus, 'holds' | 'throughput'> | undefined) {
     this.#bus = bus;
   }
 
@@ -100,8 +100,8 @@ export class LiveFirst {
   }
 
   /** What came and went between two looks is in no queue any more, but counted. */
-  async #passed(bus: Pick<Bus, 'settled'>): Promise<boolean> {
-    const live = (await bus.settled()).filter(({ queue }) => LIVE.some((one) => one === queue));
+  async #passed(bus: Pick<Bus, 'throughput'>): Promise<boolean> {
+    const live = (await bus.throughput()).filter(({ queue }) => LIVE.some((one) => one === queue));
     const before = this.#left;
     this.#left = new Map(live.map(({ member, queue, count }) => [`${member} ${queue}`, count]));
     return before !== undefined && [...this.#left].some(([of, count]) => count > (before.get(of) ?? 0));

@@ -99,8 +99,8 @@ async function keepConsuming(bus: Bus) {
 }
 
 const settled = async (bus: Bus) => {
-  const mark = await bus.mark(['events']);
-  await expect.poll(() => bus.hasPassed(mark)).toBe(true);
+  const barrier = await bus.placeBarrier(['events']);
+  await expect.poll(() => bus.hasPassed(barrier)).toBe(true);
 };
 
 describe.skipIf(!server)('connections', () => {
@@ -138,18 +138,18 @@ describe.skipIf(!server)('connections', () => {
     await direct.publish(['acked', 'tried', 'dead'].map((text) => message(text)));
     const inbox = await openInbox(bus, { queues: ['events'], prefetch: 10 });
     const [acked, tried, dead] = await inbox.take(3);
-    const mark = await direct.mark(['events']);
+    const barrier = await direct.placeBarrier(['events']);
     proxy.cut();
     const again = await inbox.take(3);
     expect(again.map((delivery) => delivery.body.toString())).toEqual(['acked', 'tried', 'dead']);
     for (const delivery of again) delivery.ack();
     // The first ones are still being worked on here: what they write may come after the mark.
     await new Promise((done) => setTimeout(done, 300));
-    expect(await direct.hasPassed(mark)).toBe(false);
+    expect(await direct.hasPassed(barrier)).toBe(false);
     acked!.ack();
     tried!.retry(0);
     dead!.deadLetter('too late');
-    await expect.poll(() => direct.hasPassed(mark)).toBe(true);
+    await expect.poll(() => direct.hasPassed(barrier)).toBe(true);
     await expect.poll(() => direct.depths()).toEqual([]);
     expect(inbox.waiting).toEqual([]);
   });
@@ -329,15 +329,15 @@ test.skipIf(!server)('markers that another database has left in the virtual host
   const before = opened(url, (await freshDatabase()).url);
   const after = opened(url, (await freshDatabase()).url);
   await before.publish([message('a')]);
-  for (let i = 0; i < 3; i += 1) await before.mark(['events']);
+  for (let i = 0; i < 3; i += 1) await before.placeBarrier(['events']);
   await before.close();
   await after.declare();
   await after.publish([message('b')]);
-  const marks = await Promise.all([after.mark(['events']), after.mark(['events'])]);
+  const marks = await Promise.all([after.placeBarrier(['events']), after.placeBarrier(['events'])]);
   const inbox = await openInbox(after, { queues: ['events'], prefetch: 10 });
   const [a] = await inbox.take(2);
   a!.ack();
   await expect.poll(async () => (await after.depths())[0]).toMatchObject({ ready: 0, unacked: 1 });
   await new Promise((done) => setTimeout(done, 500));
-  expect(await Promise.all(marks.map((mark) => after.hasPassed(mark)))).toEqual([false, false]);
+  expect(await Promise.all(marks.map((barrier) => after.hasPassed(barrier)))).toEqual([false, false]);
 });

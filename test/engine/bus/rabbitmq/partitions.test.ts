@@ -1,8 +1,8 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { LASTING, type Outgoing } from '../../../../src/engine/bus/bus.ts';
+import { DURABLE_QUEUES, type Outgoing } from '../../../../src/engine/bus/bus.ts';
 import { RabbitBus } from '../../../../src/engine/bus/rabbitmq/bus.ts';
-import { partsOfMember } from '../../../../src/engine/bus/rabbitmq/membership.ts';
-import { partsOf } from '../../../../src/engine/bus/rabbitmq/queueNames.ts';
+import { assignedPartitions } from '../../../../src/engine/bus/rabbitmq/membership.ts';
+import { partitionsOf } from '../../../../src/engine/bus/rabbitmq/queueNames.ts';
 import { freshVhost } from '../../../support/broker.ts';
 import { freshDatabase } from '../../../support/cluster.ts';
 import { rejection } from '../../../support/codes.ts';
@@ -73,14 +73,14 @@ describe.skipIf(!server)('partitions', () => {
     await more();
     await buses.at(-1)!.changePartitions(2);
     await more();
-    const mark = await publisher.mark(['events', 'rows.live', 'rows.bulk']);
+    const barrier = await publisher.placeBarrier(['events', 'rows.live', 'rows.bulk']);
     slow = false;
-    await expect.poll(() => publisher.hasPassed(mark)).toBe(true);
+    await expect.poll(() => publisher.hasPassed(barrier)).toBe(true);
     await expect.poll(queues).toEqual(['feed.rows.live.0', 'feed.rows.live.1']);
     await more();
     going = false;
     await publishing;
-    const last = await publisher.mark(['events', 'rows.live', 'rows.bulk']);
+    const last = await publisher.placeBarrier(['events', 'rows.live', 'rows.bulk']);
     await expect.poll(() => publisher.hasPassed(last)).toBe(true);
     expect([...published].filter((text) => seen.get(text) !== 1)).toEqual([]);
     expect(await publisher.partitions()).toBe(2);
@@ -96,10 +96,13 @@ describe.skipIf(!server)('partitions', () => {
 });
 
 test('are dealt out evenly, each to one member, to those who consume the queue', () => {
-  const members = ['c', 'a', 'b'].map((id) => ({ id, queues: id === 'b' ? ['events'] : [...LASTING] }));
-  for (const queue of LASTING) {
-    const dealt = members.map(({ id }) => partsOfMember(id, queue, members, 8));
-    expect(dealt.flat().sort()).toEqual(partsOf(queue, 8).sort());
+  const members = ['c', 'a', 'b'].map((id) => ({
+    id,
+    queues: id === 'b' ? ['events'] : [...DURABLE_QUEUES],
+  }));
+  for (const queue of DURABLE_QUEUES) {
+    const dealt = members.map(({ id }) => assignedPartitions(id, queue, members, 8));
+    expect(dealt.flat().sort()).toEqual(partitionsOf(queue, 8).sort());
     if (queue === 'events') expect(dealt.map((parts) => parts.length).sort()).toEqual([2, 3, 3]);
     else expect(dealt[2]).toEqual([]);
   }

@@ -18,7 +18,7 @@ test('chunks grow while they are quick, and shrink where they are slow, within b
 });
 
 test('while live fan-out has work, chunks come one after the other; else side by side', async () => {
-  const most = async (bus: Pick<Bus, 'holds' | 'settled'>) => {
+  const most = async (bus: Pick<Bus, 'holds' | 'throughput'>) => {
     const live = new LiveFirst(bus);
     const { signal } = new AbortController();
     let now = 0;
@@ -37,12 +37,12 @@ test('while live fan-out has work, chunks come one after the other; else side by
   };
   const holding = (...held: string[]) => ({
     holds: async (queues: readonly string[]) => queues.some((queue) => held.includes(queue)),
-    settled: async () => [],
+    throughput: async () => [],
   });
   let left = 0;
   const passing = (queue: string) => ({
     holds: async () => false,
-    settled: async () => {
+    throughput: async () => {
       left += 1;
       return [{ member: 'worker', queue, count: left, atMs: 0 }];
     },

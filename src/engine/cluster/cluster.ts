@@ -11,7 +11,7 @@ import { FeedctlError } from '../model/errors.ts';
 import type { Invocation } from '../model/operation.ts';
 import { Resources } from '../resilience/resources.ts';
 import type { SocialContext } from '../social/context.ts';
-import { ProcessFigures } from '../stats/process.ts';
+import { ProcessStats } from '../stats/process.ts';
 import { openIdSource } from '../store/idLeases.ts';
 import { type Log, silentLog } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -86,9 +86,9 @@ export async function openCluster(
   } = {},
 ): Promise<Cluster> {
   const resources = new Resources();
-  const figures = options.metrics && new ProcessFigures(Date.now, () => performance.now());
+  const stats = options.metrics && new ProcessStats(Date.now, () => performance.now());
   const given = options.log ?? silentLog;
-  const log = figures?.listenTo(given) ?? given;
+  const log = stats?.watchLog(given) ?? given;
   try {
     const url = options.databaseUrl ?? (await resolveDatabaseUrl(config));
     const { metrics, tracing, invocation } = options;
@@ -109,7 +109,7 @@ export async function openCluster(
     const close = () => resources.release(log);
     return {
       ...{ config, db, bus, sharedCache, changes, ids, unfollows },
-      ...{ log, metrics, tracing, figures, resources, close },
+      ...{ log, metrics, tracing, stats, resources, close },
     };
   } catch (error) {
     await resources.release(log);

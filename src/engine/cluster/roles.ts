@@ -20,7 +20,7 @@ import { type Metrics, openMetrics } from '../telemetry/metrics.ts';
 import type { MetricsServer } from '../telemetry/metricsServer.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import { type Cluster, openCluster } from './cluster.ts';
-import { type RunningRoles, startTelling } from './reportStats.ts';
+import { type RunningRoles, startReporting } from './reportStats.ts';
 
 /** What each part of a role has for stopping, one after the other. `manifests` give a pod longer. */
 export const DRAIN_MS = 10_000;
@@ -43,7 +43,7 @@ export async function startGatewayRole(
   cluster: Cluster,
   resources: Resources,
   options: GatewayOptions,
-  roles: RunningRoles = startTelling(cluster, resources),
+  roles: RunningRoles = startReporting(cluster, resources),
 ): Promise<{ gateway: Gateway; cache: FeedCache }> {
   const cache = cluster.sharedCache ?? (await openMemoryCache(cluster.db));
   resources.add('cache', () => cache.close());
@@ -82,7 +82,7 @@ export async function startWorkerRole(
   resources: Resources,
   version: string,
   options: { onBatch?: ((messages: CheckedMessage[]) => void) | undefined; drainable?: boolean } = {},
-  roles: RunningRoles = startTelling(cluster, resources),
+  roles: RunningRoles = startReporting(cluster, resources),
 ): Promise<Worker> {
   await ensureEventPartitions(cluster.db);
   const worker = await startWorker({ ...cluster, version, ...options });
@@ -145,7 +145,7 @@ export async function startEmbeddedCluster(
     const cluster = await openCluster(config, { databaseUrl: postgres.databaseUrl, log, metrics, tracing });
     resources.add('connections', () => cluster.close());
     // Released the other way round: the gateway takes no more posts, then the worker finishes those that came.
-    const roles = startTelling(cluster, resources);
+    const roles = startReporting(cluster, resources);
     const worker = await startWorkerRole(cluster, resources, version, { onBatch: options.onBatch }, roles);
     const { gateway, cache } = await startGatewayRole(cluster, resources, options, roles);
     await lock.publish({ databaseUrl: postgres.databaseUrl, gatewayUrl: gateway.url });

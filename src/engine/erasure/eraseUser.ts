@@ -8,7 +8,7 @@ import { isFeedctlError } from '../model/errors.ts';
 import { firstIdAt } from '../model/ids.ts';
 import { encodeLive, WITHDRAWN } from '../model/messages.ts';
 import { lastOperation, noteProgress, runOperation, type Work } from '../operations/run.ts';
-import { forgetFiguresOf } from '../stats/table.ts';
+import { deleteStatsOfUser } from '../stats/table.ts';
 import { fillsEnded } from '../store/celebrities.ts';
 import { listGateways } from '../store/processes.ts';
 import { getUser } from '../store/users.ts';
@@ -164,7 +164,7 @@ export async function eraseUser(
       await changes.erased(userId);
       // Who was busy with them when they were announced may have noted that since.
       await announceErased(db, userId);
-      await forgetFiguresOf(db, userId);
+      await deleteStatsOfUser(db, userId);
     });
     onStep?.('scan', ERASE_STEPS.length);
     const left = await scan(context, userId, signal);

@@ -22,7 +22,7 @@ const LAST_MS = 2_000;
 const MEMORY_SECONDS = 60;
 const SETTING = 'figures.leader';
 
-interface Figures {
+interface ClusterGauges {
   /** By the monotonic clock: from then on another worker may export its own. */
   readonly until: number;
   readonly depths: readonly QueueDepth[];
@@ -45,19 +45,19 @@ interface Context {
  * Figures that are the whole cluster's and not one process's: what waits in queues, lanes, who is there. One worker
  * looks and exports them, so that a sum over workers is right; where it cannot look it exports none rather than old ones.
  */
-export function startClusterFigures(
+export function startClusterMetrics(
   context: Context,
   options: { everyMs?: number; leaseSeconds?: number; lookMs?: number } = {},
 ): { stop(): Promise<void> } {
   const { db, bus, log, id } = context;
   const { everyMs = LOOK_EVERY_MS, leaseSeconds = LEASE_SECONDS, lookMs = LOOK_MS } = options;
-  let figures: Figures | undefined;
+  let gauges: ClusterGauges | undefined;
   /** A statement that is given up frees its session. */
   const patient = (deadlineMs: number): Queryable => ({
     query: (text, values) => db.withSession((session) => session.query(text, values), { deadlineMs }),
   });
   const asked = patient(lookMs);
-  const look = async (): Promise<Figures | undefined> => {
+  const look = async (): Promise<ClusterGauges | undefined> => {
     const until = performance.now() + leaseSeconds * 1_000;
     if (!(await leads(asked, SETTING, { id, leaseSeconds }))) return undefined;
     const [depths, lanes, workers, gateways] = await Promise.all([
@@ -72,18 +72,18 @@ export function startClusterFigures(
   const lookNow = () => {
     looking ??= within(lookMs, look(), () => new Error(`no answer within ${lookMs} ms`))
       .then((seen) => {
-        figures = seen;
+        gauges = seen;
       })
       .catch((error) => {
-        figures = undefined;
-        log.warn({ reason: messageOf(error) }, 'no figures of the cluster');
+        gauges = undefined;
+        log.warn({ reason: messageOf(error) }, 'cluster metrics not read');
       })
       .finally(() => {
         looking = undefined;
       });
   };
   const unwatch = watchFigures(context, () =>
-    figures && performance.now() < figures.until ? figures : undefined,
+    gauges && performance.now() < gauges.until ? gauges : undefined,
   );
   const timer = setInterval(lookNow, everyMs);
   lookNow();
@@ -100,10 +100,13 @@ export function startClusterFigures(
 }
 
 /** `known`: undefined where this worker does not lead, or cannot look. */
-function watchFigures({ metrics, presence }: Context, known: () => Figures | undefined): (() => void)[] {
-  const of = (value: (figures: Figures) => number) => () => {
-    const figures = known();
-    return figures && value(figures);
+function watchFigures(
+  { metrics, presence }: Context,
+  known: () => ClusterGauges | undefined,
+): (() => void)[] {
+  const of = (value: (gauges: ClusterGauges) => number) => () => {
+    const gauges = known();
+    return gauges && value(gauges);
   };
   const ofQueue = (queue: string, value: (depths: readonly QueueDepth[]) => number) =>
     of(({ depths }) =>

@@ -4,7 +4,7 @@ import { trim } from '../feed/trim/trim.ts';
 import { liveQueue } from '../live/notifier.ts';
 import { unregisterGateway } from '../live/presence.ts';
 import { FEED_LIMIT } from '../model/feed.ts';
-import { forgetOldFigures } from '../stats/table.ts';
+import { deleteOldStats } from '../stats/table.ts';
 import { dropOldEventPartitions, ensureEventPartitions } from '../store/events.ts';
 import { forgetOldIdempotencyKeys } from '../store/idempotency.ts';
 import { removeDeadWorkers, silentGateways } from '../store/processes.ts';
@@ -30,7 +30,7 @@ export async function maintain(db: Database, bus: Bus, log: Log): Promise<void> 
     await forgetOldIdempotencyKeys(db);
   }
   await removeDeadWorkers(db, SILENT_SECONDS);
-  await forgetOldFigures(db);
+  await deleteOldStats(db);
   for (const gateway of await silentGateways(db, SILENT_SECONDS)) {
     // If it comes back, it registers anew, with another queue.
     if (!(await unregisterGateway(db, gateway, SILENT_SECONDS))) continue;

@@ -14,7 +14,7 @@ import { idsOfEvents } from '../model/messageIds.ts';
 import { decodeEvents, encodeEvents, type MessageHeader, readId } from '../model/messages.ts';
 import { type AuthorPosts, MOST_POSTS, postsIn } from '../model/rowsMessage.ts';
 import { isPassing } from '../resilience/classify.ts';
-import type { ProcessFigures } from '../stats/process.ts';
+import type { ProcessStats } from '../stats/process.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import {
@@ -66,7 +66,7 @@ export interface PlannerContext {
   readonly log: Log;
   readonly metrics?: Metrics | undefined;
   readonly tracing?: Tracing | undefined;
-  readonly figures?: ProcessFigures | undefined;
+  readonly stats?: ProcessStats | undefined;
 }
 
 const sessionsOf = (topology: Topology): number => SESSIONS[topology.distributed ? 'distributed' : 'plain'];
@@ -183,14 +183,14 @@ const tracesOfPosts = (events: readonly EventRef[], traces: Traces): Traces =>
   );
 
 function countPlanned(
-  { metrics, figures }: PlannerContext,
+  { metrics, stats }: PlannerContext,
   lane: Lane,
   group: readonly Planned[],
   { pushed, merged, others }: PlannedPosts,
 ): void {
-  figures?.count('planned', pushed.length + merged + others);
-  figures?.count('merged', merged);
-  for (const { authorId, recipients } of pushed) figures?.planned(authorId, recipients);
+  stats?.count('planned', pushed.length + merged + others);
+  stats?.count('merged', merged);
+  for (const { authorId, recipients } of pushed) stats?.recordPlanned(authorId, recipients);
   if (!metrics) return;
   metrics.count('feedctl_bus_handled_total', group.length, { queue: lane.events });
   const counts = new Map<EventType, number>();

@@ -7,13 +7,13 @@ import { openNotifier } from '../live/notifier.ts';
 import { openPresence } from '../live/presence.ts';
 import { messageOf } from '../model/errors.ts';
 import { Resources } from '../resilience/resources.ts';
-import type { ProcessFigures } from '../stats/process.ts';
+import type { ProcessStats } from '../stats/process.ts';
 import { unregisterWorker, workerHeartbeat } from '../store/processes.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import { startCleaner } from './cleaner.ts';
-import { startClusterFigures } from './clusterMetrics.ts';
+import { startClusterMetrics } from './clusterMetrics.ts';
 import type { CheckedMessage } from './copyBuffer.ts';
 import { relationHandlers } from './followHandlers.ts';
 import { type OpenLanes, openLanes } from './lanes.ts';
@@ -42,13 +42,13 @@ export async function startWorker(context: {
   log: Log;
   metrics?: Metrics | undefined;
   tracing?: Tracing | undefined;
-  figures?: ProcessFigures | undefined;
+  stats?: ProcessStats | undefined;
   version: string;
   /** The process is nothing but this worker: `worker drain` may end it. */
   drainable?: boolean | undefined;
   onBatch?: ((messages: CheckedMessage[]) => void) | undefined;
 }): Promise<Worker> {
-  const { db, bus, changes, log, metrics, tracing, figures, version } = context;
+  const { db, bus, changes, log, metrics, tracing, stats, version } = context;
   const id = randomUUID();
   const { drainable = false } = context;
   const identity = { id, host: hostname(), pid: process.pid, version, startedAt: new Date(), drainable };
@@ -87,17 +87,17 @@ export async function startWorker(context: {
     });
     lanes = opened;
     resources.add('lanes', () => opened.close());
-    const presence = await openPresence(db, (userId) => figures?.forget(userId));
+    const presence = await openPresence(db, (userId) => stats?.forget(userId));
     resources.add('presence', () => presence.close());
     const notifier = openNotifier(bus, presence);
     const onWritten = (rows: number, first: readonly FirstDelivery[]) => {
       rowsWritten += rows;
-      figures?.count('deliveries', rows);
+      stats?.count('deliveries', rows);
       for (const { lane, rows, tookMs } of first) {
         // The bulk lane waits for the live one: how long says nothing of how the cluster is.
         if (lane === 'bulk') continue;
         lagMs = Math.max(lagMs ?? 0, tookMs);
-        figures?.took(tookMs, rows);
+        stats?.recordLatency(tookMs, rows);
       }
     };
     // Started from the end of the path and stopped from its beginning: what is under way flows out.
@@ -126,12 +126,12 @@ export async function startWorker(context: {
       log,
       metrics,
       tracing,
-      figures,
+      stats,
     });
     resources.add('planner', () => planner.stop(deadline));
     if (metrics) {
-      const figures = startClusterFigures({ db, bus, presence, log, metrics, id });
-      resources.add('figures of the cluster', () => figures.stop());
+      const clusterMetrics = startClusterMetrics({ db, bus, presence, log, metrics, id });
+      resources.add('cluster metrics', () => clusterMetrics.stop());
     }
     const tasks = [
       every(SWEEP_EVERY_MS, 'sweeper', log, async () => {

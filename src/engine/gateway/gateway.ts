@@ -149,7 +149,7 @@ export async function startGateway(
     isLive = () => membership.live;
     const confirming = await confirmUnfollows({ db, log }, hub);
     resources.add('unfollows', () => confirming.close());
-    const hearing = await hearErasures(db, hub, context.cache, context.figures);
+    const hearing = await hearErasures(db, hub, context.cache, context.stats);
     resources.add('erasures', () => hearing.close());
     const unwatch = metrics && [
       metrics.watch('feedctl_gateway_sockets', () => hub.sockets),

@@ -1,6 +1,6 @@
 import type { FeedCache } from '../cache/cache.ts';
 import type { Database, Listener, Queryable } from '../database/database.ts';
-import type { ProcessFigures } from '../stats/process.ts';
+import type { ProcessStats } from '../stats/process.ts';
 import type { Hub } from './hub.ts';
 
 /** Heard by gateways and by workers: the payload is the user. */
@@ -16,11 +16,11 @@ export const hearErasures = (
   db: Database,
   hub: Hub,
   cache: FeedCache | undefined,
-  figures: ProcessFigures | undefined,
+  stats: ProcessStats | undefined,
 ): Promise<Listener> =>
   db.listen([ERASED], {
     onNotify: (_, payload) => {
-      figures?.forget(Number(payload));
+      stats?.forget(Number(payload));
       hub.closeUser(Number(payload));
       cache?.pages?.sealed.clear();
     },

@@ -4,8 +4,8 @@ import { withoutPassword } from '../database/database.ts';
 import { type GatewayState, gatewayStates } from '../fleet/gateways.ts';
 import { type WorkerState, workerStates } from '../fleet/workers.ts';
 import type { LaneState } from '../model/lanes.ts';
-import { readFigures } from '../stats/table.ts';
-import { addUp, type ClusterFigures } from '../stats/totals.ts';
+import { readStats } from '../stats/table.ts';
+import { aggregate, type ClusterTotals } from '../stats/totals.ts';
 import { readLanes } from '../store/lanes.ts';
 import type { WorkerRow } from '../store/processes.ts';
 
@@ -28,10 +28,10 @@ export interface ClusterStatus {
   readonly workers: readonly WorkerState[];
   readonly gateways: readonly GatewayState[];
   /** What the processes that run did in the last second, minute, five minutes and hour. */
-  readonly rates: ClusterFigures['rates'];
-  readonly tumblingEndedAt: ClusterFigures['tumblingEndedAt'];
+  readonly rates: ClusterTotals['rates'];
+  readonly tumblingEndedAt: ClusterTotals['tumblingEndedAt'];
   /** From the commit of a post to that of its feed rows, over the same windows. */
-  readonly latencyMs: ClusterFigures['latencyMs'];
+  readonly latencyMs: ClusterTotals['latencyMs'];
 }
 
 export type ClusterParts = Pick<Cluster, 'config' | 'db' | 'bus' | 'sharedCache'>;
@@ -96,7 +96,7 @@ export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatu
         'none ready',
     },
   ];
-  const { rates, tumblingEndedAt, latencyMs } = addUp(await readFigures(db));
+  const { rates, tumblingEndedAt, latencyMs } = aggregate(await readStats(db));
   const lanes = await readLanes(db);
   const standing = lanes.some(({ lane, paused }) => lane === 'live' && paused);
   return {

@@ -5,7 +5,7 @@ import { dispatch, type TracedEvent } from '../fanout/dispatcher.ts';
 import type { Unfollows } from '../live/unfollows.ts';
 import { messageOf } from '../model/errors.ts';
 import { idsOfEvents } from '../model/messageIds.ts';
-import type { ProcessFigures } from '../stats/process.ts';
+import type { ProcessStats } from '../stats/process.ts';
 import type { IdSource } from '../store/idLeases.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
@@ -21,7 +21,7 @@ export interface SocialContext {
   readonly log: Log;
   readonly tracing?: Tracing | undefined;
   /** Of a role's process: what it does is counted. */
-  readonly figures?: ProcessFigures | undefined;
+  readonly stats?: ProcessStats | undefined;
 }
 
 /** The events are committed: whether the bus takes them now or from the sweeper later is not the caller's concern. */

@@ -25,7 +25,7 @@ export async function createPost(
     key === undefined ? insertPost(context.db, post, again) : insertPostOnce(context.db, { ...post, key }),
   );
   if (created.id !== post.id) return created;
-  context.figures?.count('created', 1);
+  context.stats?.count('created', 1);
   const event = { id: eventId!, type: 'post.created', aggregateId: authorId, subjectId: post.id } as const;
   context.log.debug?.({ postId: post.id, eventId, authorId }, 'post committed');
   await Promise.all([

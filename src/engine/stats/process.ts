@@ -1,6 +1,6 @@
 import { messageOf } from '../model/errors.ts';
 import type { Log } from '../telemetry/log.ts';
-import { HotReaders } from '../util/heavyHitters.ts';
+import { HeavyHitters } from '../util/heavyHitters.ts';
 import { bucketOf, LATENCY_BUCKETS } from './latency.ts';
 import { WINDOW_NAMES, type WindowName, Windows } from './windows.ts';
 
@@ -21,16 +21,16 @@ export type RateName = (typeof RATES)[number];
 export const SERIES = ['created', 'planned', 'deliveries', 'pushed', 'errors'] as const;
 export type SeriesName = (typeof SERIES)[number];
 export const STEP_SECONDS = 5;
-export const STEPS_TOLD = 60;
+export const REPORTED_STEPS = 60;
 
 const MOST_ERRORS = 20;
 const MOST_TEXT = 200;
-const HOT_TOLD = 10;
+const REPORTED_HITTERS = 10;
 /** Who is among the first ten of a minute for certain has 1 of 64 parts of it. */
 const HOT_PLACES = 64;
 
 /** A warning or an error; the same again within the memory of the last twenty raises its count. */
-export interface ErrorNote {
+export interface ReportedError {
   readonly level: 'warn' | 'error';
   /** A code of docs/errors.md, where the cause had one. */
   readonly code: string | null;
@@ -41,7 +41,7 @@ export interface ErrorNote {
 }
 
 /** Times in unix seconds, counts by window in the order of WINDOW_NAMES. Short names and no zeros: it is written once a second. */
-export interface Figures {
+export interface StatsReport {
   /** The end of the last whole second, and when the process began to count. */
   readonly at: number;
   readonly since: number;
@@ -57,10 +57,10 @@ export interface Figures {
   /** Of a gateway: posts come in live, and every socket has what came before. */
   readonly live?: boolean | undefined;
   /** Of a gateway: the cache as it sees it, and what it read since it started. */
-  readonly cache?: CacheFigures | undefined;
+  readonly cache?: CacheCounters | undefined;
 }
 
-export interface CacheFigures {
+export interface CacheCounters {
   readonly kind: string;
   readonly ready: boolean;
   readonly hits: number;
@@ -68,13 +68,13 @@ export interface CacheFigures {
 }
 
 /** What one process has done lately. In memory: a few microseconds a batch, and 1.5 MB. */
-export class ProcessFigures {
+export class ProcessStats {
   readonly #counts: Windows;
   readonly #latency: Windows;
   readonly #now: () => number;
   readonly #errors: { level: 'warn' | 'error'; code: string | null; text: string; at: number[] }[] = [];
-  readonly #authors: HotMinute;
-  readonly #readers: HotMinute;
+  readonly #authors: MinuteHitters;
+  readonly #readers: MinuteHitters;
   /** Counts changes of the errors. */
   errorsVersion = 0;
 
@@ -83,8 +83,8 @@ export class ProcessFigures {
     this.#now = now;
     this.#counts = new Windows(RATES.length, now, steady);
     this.#latency = new Windows(LATENCY_BUCKETS, now, steady);
-    this.#authors = new HotMinute(now);
-    this.#readers = new HotMinute(now);
+    this.#authors = new MinuteHitters(now);
+    this.#readers = new MinuteHitters(now);
   }
 
   count(rate: RateName, by: number): void {
@@ -92,15 +92,15 @@ export class ProcessFigures {
   }
 
   /** `rows` of the live lane, written for the first time, took so long from the commit of the post to theirs. */
-  took(ms: number, rows: number): void {
+  recordLatency(ms: number, rows: number): void {
     if (rows > 0) this.#latency.add(bucketOf(ms), rows);
   }
 
-  planned(authorId: number, rows: number): void {
+  recordPlanned(authorId: number, rows: number): void {
     this.#authors.saw(authorId, rows);
   }
 
-  read(userId: number): void {
+  recordRead(userId: number): void {
     this.#readers.saw(userId, 1);
   }
 
@@ -111,7 +111,7 @@ export class ProcessFigures {
   }
 
   /** The log, and a memory of its last warnings and errors. */
-  listenTo(log: Log): Log {
+  watchLog(log: Log): Log {
     return {
       ...log,
       warn: (fields, message) => {
@@ -141,14 +141,14 @@ export class ProcessFigures {
   }
 
   /** The newest first. */
-  get errors(): ErrorNote[] {
+  get errors(): ReportedError[] {
     const iso = (ms: number | undefined) => new Date(ms!).toISOString();
     return this.#errors.map(({ level, code, text, at: [firstAt, lastAt, count] }) => {
       return { level, code, text, count: count!, firstAt: iso(firstAt), lastAt: iso(lastAt) };
     });
   }
 
-  tell(): Figures {
+  report(): StatsReport {
     const at = this.#counts.second;
     const counts = (window: WindowName) => this.#counts.sliding(window);
     const sliding = WINDOW_NAMES.map(counts);
@@ -178,7 +178,7 @@ export class ProcessFigures {
       ),
       series: byRate(
         SERIES,
-        (i) => this.#counts.series(i, STEP_SECONDS, STEPS_TOLD),
+        (i) => this.#counts.series(i, STEP_SECONDS, REPORTED_STEPS),
         (steps) => steps.every((sum) => sum === 0),
       ),
       latency: WINDOW_NAMES.map((window) =>
@@ -193,10 +193,10 @@ export class ProcessFigures {
 }
 
 /** Who was seen most in the last whole minute. */
-class HotMinute {
+class MinuteHitters {
   readonly #now: () => number;
   #minute = 0;
-  #current = new HotReaders(HOT_PLACES, { fades: false });
+  #current = new HeavyHitters(HOT_PLACES, { fades: false });
   #last: (readonly [number, number])[] = [];
 
   constructor(now: () => number) {
@@ -224,9 +224,9 @@ class HotMinute {
     if (minute === this.#minute) return;
     this.#last =
       minute === this.#minute + 1
-        ? this.#current.top(HOT_TOLD).map(({ userId, reads }) => [userId, reads] as const)
+        ? this.#current.top(REPORTED_HITTERS).map(({ userId, reads }) => [userId, reads] as const)
         : [];
     this.#minute = minute;
-    this.#current = new HotReaders(HOT_PLACES, { fades: false });
+    this.#current = new HeavyHitters(HOT_PLACES, { fades: false });
   }
 }

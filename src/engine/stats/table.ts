@@ -1,6 +1,6 @@
 import type { Queryable } from '../database/database.ts';
 import { SILENT_MS } from '../store/processes.ts';
-import type { ErrorNote, Figures } from './process.ts';
+import type { ReportedError, StatsReport } from './process.ts';
 
 /** What is true of a process now; `cpu` is a share of one core since the time before. */
 export interface ProcessState {
@@ -12,19 +12,19 @@ export interface ProcessState {
   readonly cpu: number;
 }
 
-export interface FiguresRow extends ProcessState {
+export interface StatsRow extends ProcessState {
   readonly id: string;
   readonly host: string;
   readonly pid: number;
   readonly ageMs: number;
   /** When it told that, by the database's clock: unix seconds. */
   readonly seenAt: number;
-  readonly figures: Figures;
-  readonly errors: readonly ErrorNote[];
+  readonly figures: StatsReport;
+  readonly errors: readonly ReportedError[];
 }
 
 /** In: id, host, pid, worker, gateway, sockets, memory, CPU, figures, errors or null where they are as they were. */
-const TELL = `
+const UPSERT = `
   insert into process_figures (id, host, pid, worker, gateway, sockets, memory_bytes, cpu, figures, errors)
   values ($1, $2, $3, $4, $5, $6, $7, $8, $9, coalesce($10::json, '[]'))
   on conflict (id) do update set worker = excluded.worker, gateway = excluded.gateway, sockets = excluded.sockets,
@@ -33,37 +33,37 @@ const TELL = `
   returning (xmax = 0) as fresh`;
 
 /** Returns whether there was no row: what is told only where it has changed was not there either. */
-export async function tellFigures(
+export async function saveStats(
   db: Queryable,
   process: { id: string; host: string; pid: number },
   state: ProcessState,
-  told: { figures: Figures; errors: readonly ErrorNote[] | undefined },
+  told: { figures: StatsReport; errors: readonly ReportedError[] | undefined },
 ): Promise<boolean> {
   const { worker, gateway, sockets, memoryBytes, cpu } = state;
-  const { rows } = await db.query<{ fresh: boolean }>(TELL, [
+  const { rows } = await db.query<{ fresh: boolean }>(UPSERT, [
     ...[process.id, process.host, process.pid, worker, gateway, sockets, memoryBytes, cpu],
     ...[JSON.stringify(told.figures), told.errors ? JSON.stringify(told.errors) : null],
   ]);
   return rows[0]!.fresh;
 }
 
-export async function forgetFigures(db: Queryable, id: string): Promise<void> {
+export async function deleteStats(db: Queryable, id: string): Promise<void> {
   await db.query('delete from process_figures where id = $1', [id]);
 }
 
 /** Of processes that ended without a word. */
-export async function forgetOldFigures(db: Queryable): Promise<void> {
+export async function deleteOldStats(db: Queryable): Promise<void> {
   await db.query("delete from process_figures where seen_at < clock_timestamp() - interval '1 minute'");
 }
 
 /** What names a user; a process that has been told that they are no more writes the rest again within a second. */
-export async function forgetFiguresOf(db: Queryable, userId: number): Promise<void> {
+export async function deleteStatsOfUser(db: Queryable, userId: number): Promise<void> {
   await db.query(`delete from process_figures where figures::text like '%[' || $1::text || ',%'`, [userId]);
 }
 
 /** Of every process that is heard of. */
-export async function readFigures(db: Queryable): Promise<FiguresRow[]> {
-  const { rows } = await db.query<FiguresRow>(
+export async function readStats(db: Queryable): Promise<StatsRow[]> {
+  const { rows } = await db.query<StatsRow>(
     `select id, host, pid, worker, gateway, sockets, memory_bytes as "memoryBytes", cpu, figures, errors,
             extract(epoch from clock_timestamp() - seen_at)::float8 * 1000 as "ageMs",
             extract(epoch from seen_at)::float8 as "seenAt"

@@ -1,14 +1,14 @@
 import { LATENCY_BUCKETS, quantile } from './latency.ts';
 import {
-  type ErrorNote,
   RATES,
   type RateName,
+  REPORTED_STEPS,
+  type ReportedError,
   SERIES,
   type SeriesName,
   STEP_SECONDS,
-  STEPS_TOLD,
 } from './process.ts';
-import type { FiguresRow } from './table.ts';
+import type { StatsRow } from './table.ts';
 import { REMEMBERED, WINDOW_NAMES, WINDOWS, type WindowName } from './windows.ts';
 
 const MOST_HOT = 20;
@@ -38,14 +38,14 @@ export interface Latency {
 }
 
 /** A warning or an error of a process that runs, or ran within the last quarter of a minute. */
-export interface ClusterError extends ErrorNote {
+export interface ClusterError extends ReportedError {
   readonly role: 'worker' | 'gateway' | 'both' | 'none';
   readonly host: string;
   readonly pid: number;
 }
 
 /** What all processes that are heard of did, added up. What a process did that is gone is gone with it. */
-export interface ClusterFigures {
+export interface ClusterTotals {
   /** Processes that count: roles of release 0.1 and older do not. */
   readonly processes: number;
   readonly rates: { readonly [rate in RateName]: Rate };
@@ -72,8 +72,8 @@ const byWindow = <T>(of: (window: WindowName, index: number) => T): { [window in
   };
 const iso = (seconds: number): string => new Date(seconds * 1_000).toISOString();
 
-export function addUp(rows: readonly FiguresRow[]): ClusterFigures {
-  const told = rows.map(inTime);
+export function aggregate(rows: readonly StatsRow[]): ClusterTotals {
+  const told = rows.map(withDatabaseClock);
   const newest = Math.max(...told.map(({ at }) => at));
   const since = Math.min(...told.map((one) => one.since));
   const sum = (of: (one: (typeof told)[number]) => number) => told.reduce((total, one) => total + of(one), 0);
@@ -101,7 +101,7 @@ export function addUp(rows: readonly FiguresRow[]): ClusterFigures {
   });
   return {
     processes: rows.length,
-    rates: Object.fromEntries(RATES.map((name) => [name, rate(name)])) as ClusterFigures['rates'],
+    rates: Object.fromEntries(RATES.map((name) => [name, rate(name)])) as ClusterTotals['rates'],
     tumblingEndedAt: byWindow((window) =>
       rows.length > 0 ? iso(completed[window] * WINDOWS[window]) : null,
     ),
@@ -122,17 +122,17 @@ export function addUp(rows: readonly FiguresRow[]): ClusterFigures {
 }
 
 /** Its tumbling windows stay those of its own clock. */
-function inTime({ figures, seenAt }: FiguresRow): FiguresRow['figures'] {
+function withDatabaseClock({ figures, seenAt }: StatsRow): StatsRow['figures'] {
   const off = Math.round(seenAt - figures.at);
   if (Math.abs(off) <= MOST_OFF) return figures;
   return { ...figures, at: figures.at + off, since: figures.since + off };
 }
 
 /** Those that trail by a step are of the same time all the same: each tells when its last step ended. */
-function addSeries(told: readonly FiguresRow['figures'][], newest: number): ClusterFigures['series'] {
+function addSeries(told: readonly StatsRow['figures'][], newest: number): ClusterTotals['series'] {
   const last = Math.floor(newest / STEP_SECONDS);
   const total = (name: SeriesName) => {
-    const sums = Array.from({ length: STEPS_TOLD }, () => 0);
+    const sums = Array.from({ length: REPORTED_STEPS }, () => 0);
     for (const { at, series } of told) {
       const behind = last - Math.floor(at / STEP_SECONDS);
       for (const [i, count] of (series[name] ?? []).entries())
@@ -153,7 +153,7 @@ function hottest(seen: readonly (readonly [number, number])[]): [number, number]
   return [...totals].sort((a, b) => b[1] - a[1] || a[0] - b[0]).slice(0, MOST_HOT);
 }
 
-const clusterErrors = (rows: readonly FiguresRow[]): ClusterError[] =>
+const clusterErrors = (rows: readonly StatsRow[]): ClusterError[] =>
   rows
     .flatMap(({ worker, gateway, host, pid, errors }) => {
       const role: ClusterError['role'] =

@@ -6,7 +6,7 @@ const HALVE_AFTER = 100;
  * takes the place of the one who was seen least and inherits the count: whoever makes up more than 1/size of all
  * reads is among them for certain.
  */
-export class HotReaders {
+export class HeavyHitters {
   readonly #size: number;
   readonly #counts = new Map<number, number>();
   readonly #fades: boolean;

@@ -1,5 +1,5 @@
 import type { RateName } from '../../engine/stats/process.ts';
-import type { ClusterFigures } from '../../engine/stats/totals.ts';
+import type { ClusterTotals } from '../../engine/stats/totals.ts';
 import { WINDOW_NAMES } from '../../engine/stats/windows.ts';
 import { formatCount } from '../terminal/format.ts';
 import { renderTable } from '../terminal/table.ts';
@@ -28,7 +28,7 @@ export function formatMs(ms: number): string {
 
 /** Sliding windows: a second of each, over the last second, minute, five minutes and hour. */
 export const ratesTable = (
-  { rates, latencyMs }: Pick<ClusterFigures, 'rates' | 'latencyMs'>,
+  { rates, latencyMs }: Pick<ClusterTotals, 'rates' | 'latencyMs'>,
   options: { borders: boolean },
 ): string =>
   renderTable(

@@ -1,14 +1,14 @@
 import { expect, onTestFinished, test } from 'vitest';
 import type { Bus, QueueDepth } from '../../../src/engine/bus/bus.ts';
 import type { Cluster } from '../../../src/engine/cluster/cluster.ts';
-import { startTelling } from '../../../src/engine/cluster/reportStats.ts';
+import { startReporting } from '../../../src/engine/cluster/reportStats.ts';
 import { Database } from '../../../src/engine/database/database.ts';
-import { startClusterFigures } from '../../../src/engine/fanout/clusterMetrics.ts';
+import { startClusterMetrics } from '../../../src/engine/fanout/clusterMetrics.ts';
 import { unknownAges } from '../../../src/engine/fanout/queueAges.ts';
 import { openPresence } from '../../../src/engine/live/presence.ts';
 import { Resources } from '../../../src/engine/resilience/resources.ts';
-import { ProcessFigures } from '../../../src/engine/stats/process.ts';
-import { readFigures } from '../../../src/engine/stats/table.ts';
+import { ProcessStats } from '../../../src/engine/stats/process.ts';
+import { readStats } from '../../../src/engine/stats/table.ts';
 import { silentLog } from '../../../src/engine/telemetry/log.ts';
 import { openMetrics } from '../../../src/engine/telemetry/metrics.ts';
 import { type TestCluster, testCluster } from '../../support/cluster.ts';
@@ -21,12 +21,12 @@ async function exporter(
   cluster: Pick<TestCluster, 'db' | 'bus'>,
   id: string,
   bus: Bus = cluster.bus,
-  options: Parameters<typeof startClusterFigures>[1] = OFTEN,
+  options: Parameters<typeof startClusterMetrics>[1] = OFTEN,
 ) {
   const { db } = cluster;
   const metrics = await openMetrics();
   const presence = await openPresence(db);
-  const figures = startClusterFigures({ db, bus, presence, log: silentLog, metrics, id }, options);
+  const figures = startClusterMetrics({ db, bus, presence, log: silentLog, metrics, id }, options);
   onTestFinished(async () => {
     await figures.stop();
     await presence.close();
@@ -166,9 +166,9 @@ test('a database that says nothing holds up no end', async () => {
   const worker = await exporter({ ...cluster, db }, 'silenced');
   await expect.poll(() => worker.read('feedctl_workers')).toEqual(['feedctl_workers 0']);
   const resources = new Resources();
-  const figures = new ProcessFigures();
-  startTelling({ db, figures, log: silentLog } as Cluster, resources);
-  await expect.poll(() => readFigures(cluster.db)).toHaveLength(1);
+  const stats = new ProcessStats();
+  startReporting({ db, stats, log: silentLog } as Cluster, resources);
+  await expect.poll(() => readStats(cluster.db)).toHaveLength(1);
   proxy.stall();
   await Promise.all([worker.stop(), resources.release()]);
   proxy.open();

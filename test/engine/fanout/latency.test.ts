@@ -6,7 +6,7 @@ import { MAX_ID } from '../../../src/engine/model/ids.ts';
 import { redispatchEvents } from '../../../src/engine/queues/redispatch.ts';
 import { follow } from '../../../src/engine/social/follows.ts';
 import { createPost } from '../../../src/engine/social/posts.ts';
-import { ProcessFigures } from '../../../src/engine/stats/process.ts';
+import { ProcessStats } from '../../../src/engine/stats/process.ts';
 import { insertPost } from '../../../src/engine/store/posts.ts';
 import { openMetrics } from '../../../src/engine/telemetry/metrics.ts';
 import { testCluster } from '../../support/cluster.ts';
@@ -24,8 +24,8 @@ test('latency is of first deliveries alone, by lane, and what top says is of the
   const cluster = await testCluster();
   const { db } = cluster;
   let now = Date.now();
-  const [metrics, figures] = [await openMetrics(), new ProcessFigures(() => now)];
-  const worker = await startWorker({ ...cluster, metrics, figures, version: 'test' });
+  const [metrics, stats] = [await openMetrics(), new ProcessStats(() => now)];
+  const worker = await startWorker({ ...cluster, metrics, stats, version: 'test' });
   onTestFinished(() => worker.stop(5_000));
   const gateway = await testGateway(cluster);
   const [author, follower] = (await cluster.users(2)) as [number, number];
@@ -63,7 +63,7 @@ test('latency is of first deliveries alone, by lane, and what top says is of the
   await expect.poll(async () => (await pushed())[1]).toBe(1);
 
   now += 1_000;
-  const told = figures.tell().latency[1]!;
+  const told = stats.report().latency[1]!;
   // The follower's row; an author's own posts are read from the posts.
   expect(told.reduce((sum, [, rows]) => sum + rows, 0)).toBe(1);
 });

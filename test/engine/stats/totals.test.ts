@@ -1,16 +1,12 @@
 import { expect, test } from 'vitest';
-import { ProcessFigures } from '../../../src/engine/stats/process.ts';
-import type { FiguresRow } from '../../../src/engine/stats/table.ts';
-import { addUp } from '../../../src/engine/stats/totals.ts';
+import { ProcessStats } from '../../../src/engine/stats/process.ts';
+import type { StatsRow } from '../../../src/engine/stats/table.ts';
+import { aggregate } from '../../../src/engine/stats/totals.ts';
 import { silentLog } from '../../../src/engine/telemetry/log.ts';
 
 const NOON = Date.UTC(2026, 0, 1, 12);
 
-const rowOf = (
-  figures: ProcessFigures,
-  row: Partial<FiguresRow> = {},
-  told = figures.tell(),
-): FiguresRow => ({
+const rowOf = (stats: ProcessStats, row: Partial<StatsRow> = {}, told = stats.report()): StatsRow => ({
   id: 'p',
   host: 'h',
   pid: 7,
@@ -23,12 +19,12 @@ const rowOf = (
   seenAt: told.at,
   // As it comes back from the database.
   figures: JSON.parse(JSON.stringify(told)),
-  errors: figures.errors,
+  errors: stats.errors,
   ...row,
 });
 
 test('an empty cluster has figures: nothing', () => {
-  const figures = addUp([]);
+  const figures = aggregate([]);
   expect(figures.rates.deliveries.sliding['1h']).toEqual({ count: 0, perSecond: 0 });
   expect(figures.rates.deliveries.tumbling['1s']).toEqual({ count: 0, perSecond: 0 });
   expect(figures.latencyMs['1m']).toBeNull();
@@ -38,20 +34,20 @@ test('an empty cluster has figures: nothing', () => {
 
 test('processes whose heartbeats are seconds apart are added up over the same time', () => {
   let now = NOON;
-  const one = new ProcessFigures(() => now);
-  const other = new ProcessFigures(() => now);
-  const tellings: FiguresRow[] = [];
+  const one = new ProcessStats(() => now);
+  const other = new ProcessStats(() => now);
+  const tellings: StatsRow[] = [];
   for (let second = 0; second < 61; second += 1) {
     one.count('deliveries', 10);
     other.count('deliveries', 1 + second);
-    other.took(20, 199);
-    one.took(800, 1);
+    other.recordLatency(20, 199);
+    one.recordLatency(800, 1);
     now += 1_000;
     // At 60 s the first has completed the minute; the other told last two seconds before.
     if (second === 58) tellings.push(rowOf(other, { worker: null, gateway: 'g', sockets: 5 }));
   }
   tellings.push(rowOf(one));
-  const { rates, tumblingEndedAt, latencyMs, series, sockets } = addUp(tellings);
+  const { rates, tumblingEndedAt, latencyMs, series, sockets } = aggregate(tellings);
   // Each one's own last minute, the other's not whole.
   expect(rates.deliveries.sliding['1m'].count).toBe(600 + (59 * 60) / 2);
   expect(rates.deliveries.sliding['1h'].perSecond).toBeCloseTo((610 + 1_770) / 61, 1);
@@ -70,53 +66,53 @@ test('processes whose heartbeats are seconds apart are added up over the same ti
   expect(sockets).toBe(5);
 
   now = NOON + 122_000;
-  const later = addUp([rowOf(one), rowOf(other)]);
+  const later = aggregate([rowOf(one), rowOf(other)]);
   expect(later.tumblingEndedAt['1m']).toBe(new Date(NOON + 120_000).toISOString());
   expect(later.rates.deliveries.tumbling['1m'].count).toBe(10 + 61);
 });
 
 test('who is hot is of the last whole minute, over all processes', () => {
   let now = NOON;
-  const [one, other] = [new ProcessFigures(() => now), new ProcessFigures(() => now)];
-  one.planned(1, 100);
-  one.planned(2, 500);
-  other.planned(1, 450);
-  other.read(9);
-  expect(addUp([rowOf(one), rowOf(other)]).hotAuthors).toEqual([]);
+  const [one, other] = [new ProcessStats(() => now), new ProcessStats(() => now)];
+  one.recordPlanned(1, 100);
+  one.recordPlanned(2, 500);
+  other.recordPlanned(1, 450);
+  other.recordRead(9);
+  expect(aggregate([rowOf(one), rowOf(other)]).hotAuthors).toEqual([]);
   now += 60_000;
-  const { hotAuthors, hotReaders } = addUp([rowOf(one), rowOf(other)]);
+  const { hotAuthors, hotReaders } = aggregate([rowOf(one), rowOf(other)]);
   expect(hotAuthors).toEqual([
     { userId: 1, rows: 550 },
     { userId: 2, rows: 500 },
   ]);
   expect(hotReaders).toEqual([{ userId: 9, pages: 1 }]);
   now += 60_000;
-  expect(addUp([rowOf(one)]).hotAuthors).toEqual([]);
+  expect(aggregate([rowOf(one)]).hotAuthors).toEqual([]);
 });
 
 test('who was seen in a minute is counted in full, however often', () => {
   let now = NOON;
-  const figures = new ProcessFigures(() => now);
+  const stats = new ProcessStats(() => now);
   for (let i = 0; i < 20_000; i += 1) {
-    figures.planned(1, 10);
-    figures.read(9);
+    stats.recordPlanned(1, 10);
+    stats.recordRead(9);
   }
   now += 60_000;
-  const { hotAuthors, hotReaders } = addUp([rowOf(figures)]);
+  const { hotAuthors, hotReaders } = aggregate([rowOf(stats)]);
   expect(hotAuthors).toEqual([{ userId: 1, rows: 200_000 }]);
   expect(hotReaders).toEqual([{ userId: 9, pages: 20_000 }]);
 });
 
 test.each([3_600, -3_600])('a process whose clock is off by %d s takes nothing from the others', (off) => {
   let now = NOON;
-  const [right, wrong] = [new ProcessFigures(() => now), new ProcessFigures(() => now + off * 1_000)];
+  const [right, wrong] = [new ProcessStats(() => now), new ProcessStats(() => now + off * 1_000)];
   for (let second = 0; second < 61; second += 1) {
     right.count('deliveries', 10);
     wrong.count('deliveries', 1);
     now += 1_000;
   }
   const seenAt = now / 1_000;
-  const { rates, series, tumblingEndedAt } = addUp([rowOf(right, { seenAt }), rowOf(wrong, { seenAt })]);
+  const { rates, series, tumblingEndedAt } = aggregate([rowOf(right, { seenAt }), rowOf(wrong, { seenAt })]);
   expect(rates.deliveries.sliding['1h']).toEqual({ count: 671, perSecond: 11 });
   expect(rates.deliveries.tumbling['1m'].count).toBe(660);
   expect(tumblingEndedAt['1m']).toBe(new Date(NOON + 60_000).toISOString());
@@ -126,16 +122,16 @@ test.each([3_600, -3_600])('a process whose clock is off by %d s takes nothing f
 
 test('warnings and errors are remembered, the same ones as one, and never more than twenty', () => {
   let now = NOON;
-  const figures = new ProcessFigures(() => now);
+  const stats = new ProcessStats(() => now);
   const logged: string[] = [];
-  const log = figures.listenTo({ ...silentLog, warn: (_, message) => void logged.push(message) });
+  const log = stats.watchLog({ ...silentLog, warn: (_, message) => void logged.push(message) });
   log.info({}, 'nothing to see');
   log.warn({ queue: 'events', reason: 'no route' }, 'message will be tried again');
   now += 5_000;
   log.warn({ queue: 'events', reason: 'no route' }, 'message will be tried again');
   log.error({ code: 'TIMED_OUT', reason: 'x'.repeat(1_000) }, 'request failed');
   expect(logged).toHaveLength(2);
-  const [newest, again] = figures.errors;
+  const [newest, again] = stats.errors;
   expect(newest).toMatchObject({ level: 'error', code: 'TIMED_OUT', count: 1 });
   expect(newest!.text.length).toBe(200);
   expect(again).toEqual({
@@ -147,9 +143,9 @@ test('warnings and errors are remembered, the same ones as one, and never more t
     lastAt: new Date(NOON + 5_000).toISOString(),
   });
   for (let n = 0; n < 50; n += 1) log.warn({ reason: `reason ${n}` }, 'task failed');
-  expect(figures.errors).toHaveLength(20);
+  expect(stats.errors).toHaveLength(20);
   now += 1_000;
-  const { errors, rates } = addUp([rowOf(figures)]);
+  const { errors, rates } = aggregate([rowOf(stats)]);
   expect(errors).toHaveLength(20);
   expect(errors[0]).toMatchObject({ role: 'worker', host: 'h', pid: 7 });
   expect(rates.errors.sliding['1m'].count).toBe(53);

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
-import { HotReaders } from '../../../src/engine/util/heavyHitters.ts';
+import { HeavyHitters } from '../../../src/engine/util/heavyHitters.ts';
 
 test('whoever reads often is among the hot, however many others read once', () => {
-  const hot = new HotReaders(10);
+  const hot = new HeavyHitters(10);
   for (let i = 0; i < 5_000; i += 1) {
     hot.saw(1_000 + i);
     if (i % 3 === 0) hot.saw(1);
@@ -14,7 +14,7 @@ test('whoever reads often is among the hot, however many others read once', () =
 });
 
 test('who read most long ago gives way to who reads now', () => {
-  const hot = new HotReaders(4);
+  const hot = new HeavyHitters(4);
   for (let i = 0; i < 300; i += 1) hot.saw(1);
   for (let i = 0; i < 2_000; i += 1) hot.saw(2);
   expect(hot.top(1)).toMatchObject([{ userId: 2 }]);

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { type Known, snapshotOf, type TopSnapshot } from '../../../src/engine/monitoring/top/snapshot.ts';
-import { ProcessFigures } from '../../../src/engine/stats/process.ts';
-import { addUp } from '../../../src/engine/stats/totals.ts';
+import { ProcessStats } from '../../../src/engine/stats/process.ts';
+import { aggregate } from '../../../src/engine/stats/totals.ts';
 import { cellsOf, cut, pad, sparkline } from '../../../src/ui/terminal/cells.ts';
 import { formatDuration } from '../../../src/ui/terminal/format.ts';
 import { frame, type Screen } from '../../../src/ui/top/frame.ts';
@@ -68,12 +68,12 @@ const worker = (n: number, ready = true) => ({
   ready,
 });
 
-function figuresOf(work: (figures: ProcessFigures) => void) {
+function figuresOf(work: (stats: ProcessStats) => void) {
   let now = NOON;
-  const figures = new ProcessFigures(() => now);
-  work(figures);
+  const stats = new ProcessStats(() => now);
+  work(stats);
   now += 60_000;
-  const told = { figures: figures.tell(), errors: figures.errors };
+  const told = { figures: stats.report(), errors: stats.errors };
   const state = { worker: 'w1', gateway: 'g1', sockets: 3_204, memoryBytes: 1e8, cpu: 0.25 };
   return [{ id: 'p', host: 'h', pid: 1, ageMs: 100, seenAt: told.figures.at, ...state, ...told }];
 }
@@ -90,13 +90,13 @@ const EMPTY = taken({
 });
 
 const BUSY_KNOWN: Known = {
-  figures: figuresOf((figures) => {
-    figures.count('planned', 7_200);
-    figures.count('deliveries', 2_880_000);
-    figures.took(12, 1_000);
-    figures.planned(42, 5_000);
-    figures
-      .listenTo({ info() {}, warn() {}, error() {} })
+  figures: figuresOf((stats) => {
+    stats.count('planned', 7_200);
+    stats.count('deliveries', 2_880_000);
+    stats.recordLatency(12, 1_000);
+    stats.recordPlanned(42, 5_000);
+    stats
+      .watchLog({ info() {}, warn() {}, error() {} })
       .error({ reason: 'えらい事になった 🚨 \u001b[31m' }, 'failed');
   }),
   queues: [queue('events', 3), queue('rows.live', 12_345, 42)],
@@ -337,7 +337,7 @@ test('what a snapshot has no answer for is null, and never nothing', () => {
     state: 'down',
     problems: ['DATABASE_UNREACHABLE (all sources): cannot reach the database postgres://db'],
   });
-  expect(BUSY.figures).toEqual(addUp(BUSY_KNOWN.figures!));
+  expect(BUSY.figures).toEqual(aggregate(BUSY_KNOWN.figures!));
 });
 
 test.for([80, 60])(

@@ -5,7 +5,7 @@ import { MAX_ID } from '../../model/ids.ts';
 import { packIds, readIds } from '../../model/messages.ts';
 import type { Post } from '../../model/post.ts';
 import { batched } from '../../util/batch.ts';
-import { HotReaders } from '../../util/heavyHitters.ts';
+import { HeavyHitters } from '../../util/heavyHitters.ts';
 import type { Slots } from '../../util/semaphore.ts';
 import type { AuthorPosts, PageCache, PageEntries, PageEntry, SealedPage } from '../cache.ts';
 import { isCacheError } from './connection.ts';
@@ -111,7 +111,7 @@ export function openPages({ state, counts, loads, lease }: Parts): PageCache {
     return { now, feed, owners, rings: complete, seal: undefined };
   };
 
-  const hot = new HotReaders(HOT_READERS);
+  const hot = new HeavyHitters(HOT_READERS);
   const pages: PageCache = {
     onCold: () => {},
     hotReaders: (count) => hot.top(count),

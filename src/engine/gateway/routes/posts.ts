@@ -122,7 +122,7 @@ export function addPostRoutes(app: App, context: RouteContext): void {
           }
         });
       const page = offset === 0 ? await read(query) : await pageAtOffset(read, query, offset);
-      context.figures?.read(userId);
+      context.stats?.recordRead(userId);
       if (page.nextCursor)
         void reply.header('link', `</post/feed?limit=${limit}&before=${page.nextCursor}>; rel="next"`);
       let json = rendered.get(page.items);

@@ -11,7 +11,7 @@ import { listOperations } from '../../operations/table.ts';
 import { type QueueView, watchQueues } from '../../queues/list.ts';
 import { listShards, type ShardList } from '../../shards/list.ts';
 import { readActiveMoves } from '../../shards/sql.ts';
-import { readFigures } from '../../stats/table.ts';
+import { readStats } from '../../stats/table.ts';
 import { listCelebrities } from '../../store/celebrities.ts';
 import { listGateways } from '../../store/processes.ts';
 import { silentLog } from '../../telemetry/log.ts';
@@ -123,7 +123,7 @@ export async function openTop(config: Config, options: { complete: boolean }): P
     });
   const figures = on('figures', async ({ db }) => {
     try {
-      return await readFigures(db);
+      return await readStats(db);
     } catch (error) {
       if (config.embedded) await follow();
       throw error;

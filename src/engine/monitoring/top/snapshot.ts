@@ -7,8 +7,8 @@ import type { QueueRow } from '../../queues/list.ts';
 import type { NodeShards, ShardList } from '../../shards/list.ts';
 import type { ActiveMove } from '../../shards/sql.ts';
 import { RATES, type RateName } from '../../stats/process.ts';
-import type { FiguresRow } from '../../stats/table.ts';
-import { addUp, type ClusterFigures } from '../../stats/totals.ts';
+import type { StatsRow } from '../../stats/table.ts';
+import { aggregate, type ClusterTotals } from '../../stats/totals.ts';
 import { WINDOW_NAMES, WINDOWS, type WindowName } from '../../stats/windows.ts';
 import type { Celebrity } from '../../store/celebrities.ts';
 import type { GatewayRow } from '../../store/processes.ts';
@@ -66,7 +66,7 @@ export interface TopSnapshot {
   readonly production: boolean;
   readonly bus: string | null;
   readonly health: TopHealth;
-  readonly figures: ClusterFigures | null;
+  readonly figures: ClusterTotals | null;
   readonly backlog: TopBacklog | null;
   /** Messages in all queues, every five seconds since this `top` began, the oldest first. */
   readonly backlogSeries: readonly number[];
@@ -86,7 +86,7 @@ export interface TopSnapshot {
 
 /** What the sources answered last. */
 export interface Known {
-  readonly figures?: readonly FiguresRow[] | undefined;
+  readonly figures?: readonly StatsRow[] | undefined;
   readonly queues?: readonly QueueRow[] | undefined;
   readonly lanes?: readonly LaneState[] | undefined;
   readonly outbox?: boolean | undefined;
@@ -113,7 +113,7 @@ export function snapshotOf(taken: Taken): TopSnapshot {
   const { known, sources } = taken;
   const { queues, shards, celebrities, operations, lanes } = known;
   const backlog = queues ? backlogOf(queues) : null;
-  const figures = known.figures ? addUp(known.figures) : null;
+  const figures = known.figures ? aggregate(known.figures) : null;
   const cache = cacheOf(known.figures ?? []);
   const byRole = new Map(
     known.figures?.flatMap((row) => [row.worker, row.gateway].map((id) => [id, row] as const)),
@@ -157,7 +157,7 @@ export function snapshotOf(taken: Taken): TopSnapshot {
 const quietWorker = (row: WorkerState & { readonly work?: null }): TopWorker =>
   row.work === null ? (row as TopWorker) : Object.assign(row, { work: null });
 
-function workOf(row: FiguresRow | undefined): Work | null {
+function workOf(row: StatsRow | undefined): Work | null {
   if (!row) return null;
   const { figures, cpu, memoryBytes } = row;
   const perSecond = Object.fromEntries(
@@ -192,7 +192,7 @@ function backlogOf(queues: readonly QueueRow[]): TopBacklog {
   };
 }
 
-function cacheOf(rows: readonly FiguresRow[]): TopCache | null {
+function cacheOf(rows: readonly StatsRow[]): TopCache | null {
   const told = rows.flatMap(({ figures }) => figures.cache ?? []);
   if (told.length === 0) return null;
   const sum = (of: 'hits' | 'misses') => told.reduce((total, one) => total + one[of], 0);
@@ -213,7 +213,7 @@ const namesOf = (some: readonly { name: string }[], all: readonly unknown[]): st
 };
 
 function healthOf(parts: {
-  figures: ClusterFigures | null;
+  figures: ClusterTotals | null;
   backlog: TopBacklog | null;
   cache: TopCache | null;
   workers: readonly TopWorker[] | null;

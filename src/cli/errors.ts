@@ -7,7 +7,7 @@ import { ERRORS, FeedctlError, isFeedctlError, messageOf } from '../engine/model
  */
 export function toFeedctlError(error: unknown, commandId?: string): FeedctlError {
   const mapped = codedError(error);
-  if (mapped.code !== 'USAGE' || mapped.suggestions[0] !== ERRORS.USAGE.mend || !commandId) return mapped;
+  if (mapped.code !== 'USAGE' || mapped.suggestions[0] !== ERRORS.USAGE.fix || !commandId) return mapped;
   const help = `See \`feedctl ${commandId.replaceAll(':', ' ')} --help\`.`;
   return new FeedctlError('USAGE', mapped.message, { cause: mapped.cause ?? mapped, suggestions: [help] });
 }

@@ -6,7 +6,7 @@ import { FeedctlError } from '../engine/model/errors.ts';
 import type { ScaleWorkers, TopAction } from '../engine/monitoring/top/actions.ts';
 import type { TopCollector } from '../engine/monitoring/top/collect.ts';
 import type { TopSnapshot } from '../engine/monitoring/top/snapshot.ts';
-import { atMost } from '../engine/util/deadline.ts';
+import { settleWithin } from '../engine/util/deadline.ts';
 import { topText } from '../ui/top/printSnapshot.ts';
 
 /** One that is no terminal has no width: as most people's screens. */
@@ -66,7 +66,7 @@ export default class Top extends BaseCommand {
       this.log(topText(snapshot, { width, colours: hasColours() && process.stdout.isTTY }));
       return snapshot;
     } finally {
-      await atMost(LEAVE_MS, collector.close());
+      await settleWithin(LEAVE_MS, collector.close());
       // Sessions and actions that hang would keep the process; what is printed has been written by then.
       setTimeout(() => process.exit(), LEAVE_MS).unref();
     }

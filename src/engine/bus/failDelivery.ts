@@ -1,6 +1,6 @@
 import { messageOf } from '../model/errors.ts';
 import { idsOfMessage } from '../model/messageIds.ts';
-import { failureOf } from '../resilience/classify.ts';
+import { classify } from '../resilience/classify.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { backoffMs } from '../util/backoff.ts';
@@ -9,7 +9,7 @@ import type { Delivery } from './bus.ts';
 /** Tries of the system's own work before a message is put aside. */
 const MAX_ATTEMPTS = 10;
 /** A server that is away uses up no attempt to count by: it is left alone for up to 0.8 s. */
-const PASSING_RUNG = 4;
+const TRANSIENT_RUNG = 4;
 
 /**
  * What becomes of a message whose work failed: again, later, where that may help; put aside as a dead letter where
@@ -21,10 +21,10 @@ export function failDelivery(
   { log, metrics }: { log: Log; metrics?: Metrics | undefined },
 ): void {
   const reason = messageOf(error);
-  const failure = failureOf(error);
+  const failure = classify(error);
   // One queue a gateway: they are one to whoever watches.
   const queue = delivery.queue.replace(/^live\..*/, 'live');
-  if (failure === 'final' || (failure === 'unknown' && delivery.attempts + 1 >= MAX_ATTEMPTS)) {
+  if (failure === 'permanent' || (failure === 'unknown' && delivery.attempts + 1 >= MAX_ATTEMPTS)) {
     metrics?.count('feedctl_bus_dead_letters_total', 1, { queue });
     log.error({ queue: delivery.queue, ...idsOfMessage(delivery.body), reason }, 'message dead-lettered');
     delivery.deadLetter(reason);
@@ -33,9 +33,9 @@ export function failDelivery(
   metrics?.count('feedctl_bus_retries_total', 1, { queue });
   const said = { queue: delivery.queue, ...idsOfMessage(delivery.body), attempts: delivery.attempts, reason };
   log.warn(said, 'message will be tried again');
-  const passing = failure === 'passing';
-  const rung = Math.max(delivery.attempts + 1, passing ? PASSING_RUNG : 0);
-  delivery.retry(backoffMs(rung), { counts: !passing });
+  const transient = failure === 'transient';
+  const rung = Math.max(delivery.attempts + 1, transient ? TRANSIENT_RUNG : 0);
+  delivery.retry(backoffMs(rung), { counts: !transient });
 }
 
 /** Messages that failed together, in two parts of which one is free of the fault where a single message has it. */

@@ -1,6 +1,6 @@
 import type { CelebrityRule } from '../model/celebrity.ts';
 import { isFeedctlError, messageOf } from '../model/errors.ts';
-import { noteProgress, type Operation, runOperation, type Work } from '../operations/run.ts';
+import { type Operation, runOperation, saveProgress, type Work } from '../operations/run.ts';
 import { type CelebrityContext, type CelebrityDirection, markCelebrity, unmarkCelebrity } from './change.ts';
 import { plannedChanges } from './evaluate.ts';
 
@@ -104,6 +104,6 @@ class Changing {
   async #note(progress: Partial<Progress>, counts?: { done: number; total: number }): Promise<void> {
     this.progress = { ...this.progress, ...progress };
     const { db } = this.#context;
-    await noteProgress(db, this.#operationId, this.progress, counts && { ...counts, unit: 'authors' });
+    await saveProgress(db, this.#operationId, this.progress, counts && { ...counts, unit: 'authors' });
   }
 }

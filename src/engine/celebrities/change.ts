@@ -3,8 +3,8 @@ import type { Bus } from '../bus/bus.ts';
 import { fanOutDrained } from '../bus/drained.ts';
 import type { FeedChanges } from '../cache/changes.ts';
 import type { Database, Session } from '../database/database.ts';
-import { repeatedTransaction } from '../database/retriedTransaction.ts';
-import { noteProgress, type Operation, runOperation, type Work } from '../operations/run.ts';
+import { retriedTransaction } from '../database/retriedTransaction.ts';
+import { type Operation, runOperation, saveProgress, type Work } from '../operations/run.ts';
 import {
   backfillFollowers,
   followersAfter,
@@ -155,7 +155,7 @@ async function change(
       const author = await getUser(db, userId);
       if (pin) await pinPushState(db, userId, true);
       if (direction === 'unmark' && author.pushState === 'push') return { ...untouched, changed: false };
-      await run.halfDone(
+      await run.blockCancel(
         `author ${userId} is between push and pull: \`feedctl celebrity mark ${userId}\` or \`unmark\` ends that`,
       );
       const saga = new Saga(db, run, direction, author.followerCount);
@@ -194,7 +194,7 @@ class Saga {
   async note(progress: Partial<Progress>): Promise<void> {
     this.progress = { ...this.progress, ...progress };
     const counts = { done: this.progress.followers, total: this.#total, unit: 'feeds' };
-    await noteProgress(this.#db, this.#operationId, this.progress, counts);
+    await saveProgress(this.#db, this.#operationId, this.progress, counts);
   }
 }
 
@@ -240,7 +240,7 @@ async function overFollowers(
       topology.group(ids, (id) => id),
       SHARDS_AT_A_TIME,
       (group) =>
-        repeatedTransaction(db, async (session) => {
+        retriedTransaction(db, async (session) => {
           const rows = await change(session, author.id, group);
           await changes.changing(session, group);
           return rows;

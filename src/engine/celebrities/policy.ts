@@ -58,7 +58,7 @@ export async function evaluationIsDue(db: Queryable, everySeconds: number): Prom
   return rowCount === 0;
 }
 
-export async function noteEvaluation(db: Queryable): Promise<void> {
+export async function saveEvaluation(db: Queryable): Promise<void> {
   await db.query(
     `insert into settings (name, value) values ($1, to_jsonb(clock_timestamp()))
      on conflict (name) do update set value = excluded.value`,

@@ -3,7 +3,7 @@ import { isFeedctlError, messageOf } from '../model/errors.ts';
 import type { Log } from '../telemetry/log.ts';
 import { applyEvaluation } from './apply.ts';
 import type { CelebrityContext } from './change.ts';
-import { evaluationIsDue, noteEvaluation, readCelebrityPolicy } from './policy.ts';
+import { evaluationIsDue, readCelebrityPolicy, saveEvaluation } from './policy.ts';
 
 const LOOK_EVERY_MS = 5_000;
 
@@ -46,7 +46,7 @@ async function evaluateWhenDue(
   if (!automatic || !(await evaluationIsDue(db, everySeconds))) return false;
   const { marked, unmarked, failed } = await applyEvaluation(context, { threshold, releaseAt }, { signal });
   // At its end: an evaluation that was cut off is due still.
-  await noteEvaluation(db);
+  await saveEvaluation(db);
   if (marked + unmarked + failed > 0) log.info({ marked, unmarked, failed }, 'celebrities evaluated');
   return true;
 }

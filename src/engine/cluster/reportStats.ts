@@ -6,7 +6,7 @@ import { messageOf } from '../model/errors.ts';
 import type { Resources } from '../resilience/resources.ts';
 import type { CacheCounters } from '../stats/process.ts';
 import { deleteStats, saveStats } from '../stats/table.ts';
-import { atMost } from '../util/deadline.ts';
+import { settleWithin } from '../util/deadline.ts';
 import type { Cluster } from './cluster.ts';
 
 const REPORT_INTERVAL_MS = 1_000;
@@ -80,7 +80,7 @@ export function startReporting(cluster: Cluster, resources: Resources): RunningR
   }, REPORT_INTERVAL_MS);
   resources.add('statistics', async () => {
     clearInterval(timer);
-    await atMost(
+    await settleWithin(
       SHUTDOWN_TIMEOUT_MS,
       Promise.resolve(reporting).then(() =>
         db.withSession((session) => deleteStats(session, id), { deadlineMs: SHUTDOWN_TIMEOUT_MS }),

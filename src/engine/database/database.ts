@@ -4,7 +4,7 @@ import pg from 'pg';
 import { FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
 import type { Invocation } from '../model/operation.ts';
 import type { Guard } from '../resilience/guard.ts';
-import { ONCE, type RetryLimits, repeat } from '../resilience/retry.ts';
+import { ONCE, type RetryLimits, retry } from '../resilience/retry.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { isTlsError } from '../util/tls.ts';
 import { readTopology, type Topology } from './sharding.ts';
@@ -303,9 +303,9 @@ export class Database implements Store {
    * Runs work again where it failed in a way that passes, as often as this database's options say: only for what may
    * be done twice. `again`: the try before may have been done all the same, and only its answer lost.
    */
-  repeat<T>(work: (again: boolean) => Promise<T>): Promise<T> {
-    const { retry = ONCE, metrics } = this.#options;
-    return repeat(work, { ...retry, dependency: 'database', metrics });
+  retry<T>(work: (again: boolean) => Promise<T>): Promise<T> {
+    const { retry: limits = ONCE, metrics } = this.#options;
+    return retry(work, { ...limits, dependency: 'database', metrics });
   }
 
   /** One transaction; rolled back when `work` throws, or at the deadline. */

@@ -12,7 +12,7 @@ const LEAD = `
  * Whether this one of many is to do what one is enough for: it asks again well within the lease and then goes on, or
  * another takes over when the lease is over. For what may be done twice now and then.
  */
-export async function leads(
+export async function acquireLeadership(
   db: Queryable,
   name: string,
   options: { id: string; leaseSeconds: number },
@@ -22,6 +22,6 @@ export async function leads(
 }
 
 /** Another may take over at once. */
-export async function leadNoMore(db: Queryable, name: string, id: string): Promise<void> {
+export async function releaseLeadership(db: Queryable, name: string, id: string): Promise<void> {
   await db.query(`delete from settings where name = $1 and value ->> 'id' = $2`, [name, id]);
 }

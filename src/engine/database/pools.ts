@@ -1,6 +1,6 @@
 import type { Invocation } from '../model/operation.ts';
 import { openGuard } from '../resilience/guard.ts';
-import { DATABASE_REQUESTS, DATABASE_WORK, REQUEST_TRIES } from '../resilience/limits.ts';
+import { DATABASE_REQUESTS, DATABASE_WORK, REQUEST_RETRIES } from '../resilience/limits.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { Database } from './database.ts';
 
@@ -34,7 +34,7 @@ export function openRequestPool(url: string, metrics?: Metrics): Database {
   const db: Database = new Database(url, {
     maxSessions: sessions,
     sessionSettings: { statement_timeout: String(statementMs), lock_timeout: String(lockMs) },
-    retry: REQUEST_TRIES,
+    retry: REQUEST_RETRIES,
     waiting,
     connectMs,
     deadlineMs,

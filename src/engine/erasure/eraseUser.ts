@@ -7,7 +7,7 @@ import { liveQueue } from '../live/notifier.ts';
 import { isFeedctlError } from '../model/errors.ts';
 import { firstIdAt } from '../model/ids.ts';
 import { encodeLive, WITHDRAWN } from '../model/messages.ts';
-import { lastOperation, noteProgress, runOperation, type Work } from '../operations/run.ts';
+import { lastOperation, runOperation, saveProgress, type Work } from '../operations/run.ts';
 import { deleteStatsOfUser } from '../stats/table.ts';
 import { fillsEnded } from '../store/celebrities.ts';
 import { listGateways } from '../store/processes.ts';
@@ -107,12 +107,12 @@ export async function eraseUser(
   const whole = { kind: KIND, key: String(userId), signal: options.signal, onResume };
   return runOperation<Progress, EraseResult>(db, whole, async (run) => {
     const { signal } = run;
-    await run.halfDone(`user ${userId} is erased in part: \`feedctl user erase ${userId}\` goes on`);
+    await run.blockCancel(`user ${userId} is erased in part: \`feedctl user erase ${userId}\` goes on`);
     let progress: Progress = run.progress ?? { plan, steps: [] };
     const note = async (news: Partial<Progress>) => {
       progress = { ...progress, ...news };
       const counts = { done: progress.steps.length, total: ERASE_STEPS.length, unit: 'steps' };
-      await noteProgress(db, run.id, progress, counts);
+      await saveProgress(db, run.id, progress, counts);
     };
     const step = async (name: EraseStep, work: () => Promise<void>) => {
       if (progress.steps.includes(name)) return;

@@ -1,5 +1,5 @@
 import type { Database, Queryable, Session } from '../database/database.ts';
-import { repeatedTransaction } from '../database/retriedTransaction.ts';
+import { retriedTransaction } from '../database/retriedTransaction.ts';
 import { fillsEnded, followersAfter } from '../store/celebrities.ts';
 import { inParallel } from '../util/parallel.ts';
 
@@ -86,7 +86,7 @@ export async function removeFollowersOf(
     topology.group(ids, (id) => id),
     LANES,
     (group) =>
-      repeatedTransaction(db, async (session) => {
+      retriedTransaction(db, async (session) => {
         await session.query('delete from feed_items where user_id = any($1) and author_id = $2', [
           group,
           userId,
@@ -128,7 +128,7 @@ export async function uncountFollower(
   await inParallel(
     topology.group(followeeIds, (id) => id),
     LANES,
-    (group) => repeatedTransaction(db, (session) => session.query(UNCOUNT, [group, followerId])),
+    (group) => retriedTransaction(db, (session) => session.query(UNCOUNT, [group, followerId])),
   );
 }
 
@@ -207,7 +207,7 @@ export async function removeStrays(
       await inParallel(
         topology.group(ids, (id) => id),
         LANES,
-        (group) => repeatedTransaction(db, (session) => session.query(remove, [group, userId])),
+        (group) => retriedTransaction(db, (session) => session.query(remove, [group, userId])),
       );
       await onOwners(ids);
       removed += ids.length;

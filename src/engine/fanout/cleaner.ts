@@ -4,7 +4,7 @@ import { serialBatches } from '../bus/serialBatches.ts';
 import type { Database } from '../database/database.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { decodeCleanup, encodeCleanup } from '../model/messages.ts';
-import { isPassing } from '../resilience/classify.ts';
+import { isTransient } from '../resilience/classify.ts';
 import { fillsEnded } from '../store/celebrities.ts';
 import { removePairItems, removePostItems } from '../store/feeds.ts';
 import { type Pair, withPairLock } from '../store/follows.ts';
@@ -127,7 +127,7 @@ async function remove(context: CleanerContext, group: readonly Taken[]): Promise
     done(context, group);
   } catch (error) {
     const [first] = group;
-    if (isPassing(error)) {
+    if (isTransient(error)) {
       for (const { delivery } of group) failDelivery(delivery, error, context);
     } else if (group.length > 1) {
       for (const half of halves(group)) await remove(context, half);

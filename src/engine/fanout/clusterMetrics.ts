@@ -1,6 +1,6 @@
 import type { Bus, QueueDepth } from '../bus/bus.ts';
 import type { Database, Queryable } from '../database/database.ts';
-import { leadNoMore, leads } from '../database/leader.ts';
+import { acquireLeadership, releaseLeadership } from '../database/leader.ts';
 import type { Presence } from '../live/presence.ts';
 import { messageOf } from '../model/errors.ts';
 import { LANES, type LaneState } from '../model/lanes.ts';
@@ -8,7 +8,7 @@ import { readLanes } from '../store/lanes.ts';
 import { countGateways, countWorkers } from '../store/processes.ts';
 import type { Log } from '../telemetry/log.ts';
 import { type Metrics, QUEUE_LABELS } from '../telemetry/metrics.ts';
-import { atMost, within } from '../util/deadline.ts';
+import { settleWithin, withTimeout } from '../util/deadline.ts';
 import { unknownAges } from './queueAges.ts';
 
 const LOOK_EVERY_MS = 10_000;
@@ -59,7 +59,7 @@ export function startClusterMetrics(
   const asked = patient(lookMs);
   const look = async (): Promise<ClusterGauges | undefined> => {
     const until = performance.now() + leaseSeconds * 1_000;
-    if (!(await leads(asked, SETTING, { id, leaseSeconds }))) return undefined;
+    if (!(await acquireLeadership(asked, SETTING, { id, leaseSeconds }))) return undefined;
     const [depths, lanes, workers, gateways] = await Promise.all([
       bus.depths(),
       readLanes(asked),
@@ -70,7 +70,7 @@ export function startClusterMetrics(
   };
   let looking: Promise<void> | undefined;
   const lookNow = () => {
-    looking ??= within(lookMs, look(), () => new Error(`no answer within ${lookMs} ms`))
+    looking ??= withTimeout(lookMs, look(), () => new Error(`no answer within ${lookMs} ms`))
       .then((seen) => {
         gauges = seen;
       })
@@ -91,9 +91,9 @@ export function startClusterMetrics(
     async stop() {
       clearInterval(timer);
       for (const stop of unwatch) stop();
-      await atMost(
+      await settleWithin(
         LAST_MS,
-        (looking ?? Promise.resolve()).then(() => leadNoMore(patient(LAST_MS), SETTING, id)),
+        (looking ?? Promise.resolve()).then(() => releaseLeadership(patient(LAST_MS), SETTING, id)),
       );
     },
   };

@@ -4,7 +4,7 @@ import type { Database } from '../database/database.ts';
 import { messageOf } from '../model/errors.ts';
 import { LANES, type LaneName, type LaneState } from '../model/lanes.ts';
 import { countRunning, REBUILD } from '../operations/run.ts';
-import { LANES_CHANNEL, readLanes, tellLanes } from '../store/lanes.ts';
+import { announceLanes, LANES_CHANNEL, readLanes } from '../store/lanes.ts';
 import { countWorkers } from '../store/processes.ts';
 import type { Log } from '../telemetry/log.ts';
 
@@ -70,7 +70,7 @@ export async function openLanes(db: Database, log: Log, onStanding: () => void):
   const listener = await db.listen([LANES_CHANNEL], { onNotify: refreshSoon, onListening: refreshSoon });
   try {
     await refresh();
-    await tellLanes(db);
+    await announceLanes(db);
   } catch (error) {
     await listener.close();
     throw error;

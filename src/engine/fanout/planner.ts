@@ -13,7 +13,7 @@ import type { LaneName } from '../model/lanes.ts';
 import { idsOfEvents } from '../model/messageIds.ts';
 import { decodeEvents, encodeEvents, type MessageHeader, readId } from '../model/messages.ts';
 import { type AuthorPosts, MOST_POSTS, postsIn } from '../model/rowsMessage.ts';
-import { isPassing } from '../resilience/classify.ts';
+import { isTransient } from '../resilience/classify.ts';
 import type { ProcessStats } from '../stats/process.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -166,7 +166,7 @@ async function planTogether(context: Planning, lane: Lane, group: readonly Plann
     countPlanned(context, lane, group, posts);
   } catch (error) {
     spans?.end({ error });
-    if (group.length === 1 || isPassing(error)) {
+    if (group.length === 1 || isTransient(error)) {
       for (const { delivery } of group) failDelivery(delivery, error, context);
     } else {
       for (const half of halves(group)) await planTogether(context, lane, half);

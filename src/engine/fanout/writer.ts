@@ -9,7 +9,7 @@ import type { LaneName } from '../model/lanes.ts';
 import { idsOfPosts, type NamedIds } from '../model/messageIds.ts';
 import { type MessageHeader, ROW_BYTES, rowAuthor, rowPost, rowUser } from '../model/messages.ts';
 import { postsOfRows, readRows } from '../model/rowsMessage.ts';
-import { isPassing } from '../resilience/classify.ts';
+import { isTransient } from '../resilience/classify.ts';
 import { DATABASE_WORK } from '../resilience/limits.ts';
 import { insertFeedRows } from '../store/feeds.ts';
 import { recordRun } from '../store/runs.ts';
@@ -240,7 +240,7 @@ async function writeParts(context: WriterContext, parts: Part[], batchRows: Batc
     context.metrics?.count('feedctl_bus_handled_total', parts.length, { queue });
   } catch (error) {
     spans?.end({ error });
-    if (parts.length === 1 || isPassing(error)) {
+    if (parts.length === 1 || isTransient(error)) {
       for (const part of parts) failDelivery(part.delivery, error, context);
     } else {
       for (const half of halves(parts)) await writeParts(context, half, batchRows);

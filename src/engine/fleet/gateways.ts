@@ -1,8 +1,9 @@
 import type { Queryable } from '../database/database.ts';
-import { type GatewayRow, listGateways, SILENT_MS } from '../store/processes.ts';
+import { type GatewayRow, HEARTBEAT_TIMEOUT_MS, listGateways } from '../store/processes.ts';
 import { isReady } from './isReady.ts';
 
-export const isHeardOf = (row: { heartbeatAgeMs: number }): boolean => row.heartbeatAgeMs < SILENT_MS;
+export const isAlive = (row: { heartbeatAgeMs: number }): boolean =>
+  row.heartbeatAgeMs < HEARTBEAT_TIMEOUT_MS;
 
 /** `ready`: it has been heard of, and takes requests now. */
 export type GatewayState = GatewayRow & { readonly ready: boolean };
@@ -12,7 +13,7 @@ export async function gatewayStates(db: Queryable): Promise<GatewayState[]> {
   return Promise.all(
     (await listGateways(db)).map(async (row) => ({
       ...row,
-      ready: isHeardOf(row) && (await isReady(row.url)),
+      ready: isAlive(row) && (await isReady(row.url)),
     })),
   );
 }

@@ -4,7 +4,7 @@ import type { Database, Queryable } from '../database/database.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { Resources } from '../resilience/resources.ts';
 import { listWorkers, type WorkerRow } from '../store/processes.ts';
-import { isHeardOf } from './gateways.ts';
+import { isAlive } from './gateways.ts';
 
 /** How a worker is asked to end: the payload is its id. */
 const DRAIN_CHANNEL = 'feedctl_worker_drain';
@@ -18,7 +18,7 @@ export type WorkerState = WorkerRow & { readonly there: boolean; readonly ready:
 /** Every worker that has registered and not left, oldest first. */
 export async function workerStates(db: Queryable): Promise<WorkerState[]> {
   return (await listWorkers(db)).map((row) => {
-    const there = isHeardOf(row) && !isGone(row);
+    const there = isAlive(row) && !isGone(row);
     return Object.assign(row, { there, ready: there && row.live });
   });
 }

@@ -107,14 +107,14 @@ export async function startGateway(
     };
     const app = await openApp({ ...context, tokens, limiter, passwords, addressOf, checkReady, admin });
     // Takes no more connections; what is being answered has until then.
-    const closeApp = async (withinMs: number) => {
-      const late = setTimeout(() => app.server.closeAllConnections(), withinMs);
+    const closeApp = async (budgetMs: number) => {
+      const late = setTimeout(() => app.server.closeAllConnections(), budgetMs);
       await app.close();
       clearTimeout(late);
     };
     resources.add('HTTP server', () => closeApp(0));
     const exists = batched(USERS_A_LOOK, async (ids: readonly number[]) => {
-      const missing = await db.repeat(() => missingUsers(db, [...new Set(ids)]));
+      const missing = await db.retry(() => missingUsers(db, [...new Set(ids)]));
       return ids.map((id) => !missing.includes(id));
     });
     const authenticate = async (query: URLSearchParams, ip: string) => {

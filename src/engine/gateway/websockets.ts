@@ -5,7 +5,7 @@ import { type Cursor, parseCursor } from '../live/cursor.ts';
 import type { Hub } from '../live/hub.ts';
 import { CLOSE_CODES, type LiveSocket, type Session } from '../live/session.ts';
 import { FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
-import { isPassing } from '../resilience/classify.ts';
+import { isTransient } from '../resilience/classify.ts';
 import { SOCKETS } from '../resilience/limits.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -215,7 +215,7 @@ export function serveSockets(
       await hub.connect(socket.session);
     } catch (error) {
       log.warn({ userId, reason: messageOf(error) }, 'socket not connected');
-      if (isPassing(error)) socket.close(CLOSE_CODES.tryAgain, 'try again');
+      if (isTransient(error)) socket.close(CLOSE_CODES.tryAgain, 'try again');
       else socket.close(CLOSE_CODES.internal, 'the feed could not be read');
     }
   };

@@ -4,7 +4,7 @@ import { fanOutDrained } from '../bus/drained.ts';
 import { dispatch, dispatchWithin } from '../fanout/dispatcher.ts';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
 import type { EventRef } from '../model/event.ts';
-import { noteProgress, type Operation, runOperation, type Work } from '../operations/run.ts';
+import { type Operation, runOperation, saveProgress, type Work } from '../operations/run.ts';
 import type { SocialContext } from '../social/context.ts';
 import { type ImportedPost, importPosts } from '../store/posts.ts';
 import { forgetRun, type LatencyMs, runDeliveries, runLatency } from '../store/runs.ts';
@@ -148,7 +148,7 @@ async function postAll(
     // Noted in order: what counts as done has no gap that a resumed run would pass over.
     await before;
     if (failure) return;
-    await noteProgress(context.db, operation.id, { rows }, { done: rows, total: source.rows, unit: 'rows' });
+    await saveProgress(context.db, operation.id, { rows }, { done: rows, total: source.rows, unit: 'rows' });
     options.onProgress?.({ phase: 'posting', rows, total: source.rows, deliveries: 0 });
   };
 

@@ -120,7 +120,7 @@ export class CatchUp {
     do {
       const query: FeedQuery = cursor === null ? { limit: FIRST_PAGE } : { limit: NEXT_PAGES, cursor };
       // A cache that hears of changes by and by may not know yet what was committed before the socket was announced.
-      const page: FeedPage = await db.repeat(() => readFeed(db, userId, query, cache?.pages && cache));
+      const page: FeedPage = await db.retry(() => readFeed(db, userId, query, cache?.pages && cache));
       for (const { postId, authorId, source } of page.items) {
         if (postId <= mark) return missed.reverse();
         if (source !== 'own' && !isAhead(postId) && !session.has(postId))

@@ -8,7 +8,7 @@ import { firstIdAt } from '../model/ids.ts';
 import type { LaneName } from '../model/lanes.ts';
 import { idsOfPosts } from '../model/messageIds.ts';
 import { decodeLive, type LiveRecord } from '../model/messages.ts';
-import { isPassing } from '../resilience/classify.ts';
+import { isTransient } from '../resilience/classify.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { beginBatch, decodeTraces, mergedTraces, type Tracing } from '../telemetry/tracing.ts';
@@ -223,7 +223,7 @@ export class Hub {
         .filter((session) => session.announced)
         .map((session) =>
           this.#catchUp.bringUp(session).catch((error) => {
-            if (isPassing(error)) failure ??= error;
+            if (isTransient(error)) failure ??= error;
             else session.socket.close(CLOSE_CODES.internal, 'the feed could not be read');
           }),
         ),
@@ -232,8 +232,8 @@ export class Hub {
   }
 
   /** The user has unfollowed somebody. Resolves when no frame that was checked before is on its way any more. */
-  unfollowed(userId: number, withinMs: number): Promise<void> {
-    return this.#sender.unfollowed(userId, withinMs);
+  unfollowed(userId: number, budgetMs: number): Promise<void> {
+    return this.#sender.unfollowed(userId, budgetMs);
   }
 
   /**

@@ -202,11 +202,11 @@ export class Sender {
    * The user has unfollowed somebody. Resolves when no frame that was checked before is on its way any more: those
    * that were not sent are checked again, those that wait for a slow client are waited for, or the socket is cut.
    */
-  async unfollowed(userId: number, withinMs: number): Promise<void> {
+  async unfollowed(userId: number, budgetMs: number): Promise<void> {
     this.doubt(userId);
     await Promise.all(
       (this.#online.get(userId) ?? []).map(async ({ socket }) => {
-        if (!(await drained(socket, 0, withinMs))) socket.terminate();
+        if (!(await drained(socket, 0, budgetMs))) socket.terminate();
       }),
     );
   }

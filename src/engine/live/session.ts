@@ -58,8 +58,8 @@ export class Session extends Delivered {
 const LOOK_EVERY_MS = 10;
 
 /** Waits until no more than so many bytes wait for the client. Returns false where they still do. */
-export async function drained(socket: LiveSocket, bytes: number, withinMs: number): Promise<boolean> {
-  for (const until = performance.now() + withinMs; socket.bufferedBytes > bytes; await sleep(LOOK_EVERY_MS))
+export async function drained(socket: LiveSocket, bytes: number, budgetMs: number): Promise<boolean> {
+  for (const until = performance.now() + budgetMs; socket.bufferedBytes > bytes; await sleep(LOOK_EVERY_MS))
     if (performance.now() > until) return false;
   return true;
 }

@@ -2,7 +2,7 @@
 export const LANES = ['live', 'bulk'] as const;
 export type LaneName = (typeof LANES)[number];
 
-interface Note {
+interface LaneNote {
   readonly since: Date;
   /** Who, on which machine. */
   readonly by: string;
@@ -12,12 +12,12 @@ interface Note {
 /** How an operator has left a lane of fan-out. */
 export interface LaneState {
   readonly lane: LaneName;
-  readonly paused: Note | null;
+  readonly paused: LaneNote | null;
   /** Rows a second of the whole cluster. */
-  readonly throttled: (Note & { readonly rowsPerSecond: number }) | null;
+  readonly throttled: (LaneNote & { readonly rowsPerSecond: number }) | null;
 }
 
-const noted = ({ since, by, reason }: Note): string =>
+const laneNoteText = ({ since, by, reason }: LaneNote): string =>
   `since ${since.toISOString()} by ${by}${reason === null ? '' : `: ${reason}`}`;
 
 export interface LaneTrouble {
@@ -26,7 +26,7 @@ export interface LaneTrouble {
   /** Since when, by whom and why. */
   readonly detail: string;
   /** The command that ends it. */
-  readonly mend: string;
+  readonly fix: string;
 }
 
 /** What was done to lanes that are not left to themselves. */
@@ -37,15 +37,15 @@ export function laneTroubles(lanes: readonly LaneState[]): LaneTrouble[] {
       troubles.push({
         lane,
         kind: 'PAUSED',
-        detail: noted(paused),
-        mend: `feedctl fanout resume --lane ${lane}`,
+        detail: laneNoteText(paused),
+        fix: `feedctl fanout resume --lane ${lane}`,
       });
     if (throttled)
       troubles.push({
         lane,
         kind: 'THROTTLED',
-        detail: `to ${throttled.rowsPerSecond} rows/s ${noted(throttled)}`,
-        mend: `feedctl fanout throttle --lane ${lane} --rate none`,
+        detail: `to ${throttled.rowsPerSecond} rows/s ${laneNoteText(throttled)}`,
+        fix: `feedctl fanout throttle --lane ${lane} --rate none`,
       });
   }
   return troubles;

@@ -249,7 +249,7 @@ async function checkCluster(cluster: ClusterParts): Promise<Check[]> {
       `${found.unpartitioned} events outside a weekly partition`,
       'Run `feedctl migrate`; a worker keeps partitions ahead.',
     ),
-    ...laneTroubles(status.lanes).map(({ lane, kind, detail, mend }) =>
+    ...laneTroubles(status.lanes).map(({ lane, kind, detail, fix: mend }) =>
       check(
         `${lane} lane`,
         'warning',
@@ -281,7 +281,7 @@ async function checkCluster(cluster: ClusterParts): Promise<Check[]> {
 function checkCache(sharedCache: FeedCache | undefined): Check[] {
   if (!sharedCache) return [];
   const { ready, version, detail, warning } = sharedCache.health();
-  if (!ready) return [check('cache', 'warning', detail, ERRORS.CACHE_UNREACHABLE.mend)];
+  if (!ready) return [check('cache', 'warning', detail, ERRORS.CACHE_UNREACHABLE.fix)];
   return [
     check('cache', 'ok', `Redis ${version} at ${detail}`),
     check(

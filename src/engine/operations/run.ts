@@ -18,7 +18,7 @@ export interface Operation<Progress> {
    * Says what would stay half done if the work ended now, and how that is mended: from then on it cannot be cancelled.
    * null: it may end. Throws OPERATION_CANCELLED where that was asked for before.
    */
-  halfDone(what: string | null): Promise<void>;
+  blockCancel(what: string | null): Promise<void>;
 }
 
 export interface Work {
@@ -84,7 +84,7 @@ async function runHeld<Progress extends object, Result>(
   const operation: Operation<Progress> = {
     ...noted,
     signal: watch.signal,
-    halfDone: (what) => noteHalfDone(session, noted.id, what),
+    blockCancel: (what) => saveBlockCancel(session, noted.id, what),
   };
   try {
     if (noted.runs > 1) work.onResume?.(operation as Operation<object>);
@@ -97,14 +97,14 @@ async function runHeld<Progress extends object, Result>(
   } catch (error) {
     // What the work throws when it is told to end is no more than that.
     const ended = work.signal?.aborted ? error : (watch.why() ?? error);
-    await noteFailure(session, noted.id, ended, work.signal).catch(() => {});
+    await saveFailure(session, noted.id, ended, work.signal).catch(() => {});
     throw ended;
   } finally {
     await watch.end();
   }
 }
 
-interface Noted<Progress> {
+interface SavedOperation<Progress> {
   readonly id: number;
   readonly progress: Progress | undefined;
   readonly startedAt: Date;
@@ -123,14 +123,18 @@ const INSERT = `
   insert into operations (kind, key, state, who, command, args, inputs) values ($1, $2, 'running', $3, $4, $5, $6)
   returning id, null as progress, started_at as "startedAt", runs`;
 
-async function begin<Progress>(db: Database, session: Queryable, work: Work): Promise<Noted<Progress>> {
+async function begin<Progress>(
+  db: Database,
+  session: Queryable,
+  work: Work,
+): Promise<SavedOperation<Progress>> {
   const { who = null, command } = db.invocation ?? {};
   const by = [who, command?.id ?? null, command?.args ?? [], JSON.stringify(work.inputs ?? [])];
   const last = await session.query<{ id: number }>(
     `select id from operations where kind = $1 and key = $2 order by id desc limit 1`,
     [work.kind, work.key],
   );
-  type Row = Noted<Progress> & { progress: Progress | null };
+  type Row = SavedOperation<Progress> & { progress: Progress | null };
   const taken = last.rows[0] && (await session.query<Row>(TAKE_UP, [last.rows[0].id, ...by])).rows[0];
   const row = taken ?? (await session.query<Row>(INSERT, [work.kind, work.key, ...by])).rows[0]!;
   return { ...row, progress: row.progress ?? undefined };
@@ -176,7 +180,7 @@ const cancellation = (id: number, by: string | null): FeedctlError =>
   new FeedctlError('OPERATION_CANCELLED', `operation ${id} was cancelled by ${by ?? 'somebody'}`);
 
 /** Cancelling looks at the same row: whichever statement comes first wins. */
-async function noteHalfDone(session: Queryable, id: number, what: string | null): Promise<void> {
+async function saveBlockCancel(session: Queryable, id: number, what: string | null): Promise<void> {
   const { rows } = await session.query<{ by: string | null; cancelled: boolean }>(
     `update operations set half_done = case when cancel_requested_at is null then $2 end where id = $1
      returning cancelled_by as by, cancel_requested_at is not null as cancelled`,
@@ -186,7 +190,7 @@ async function noteHalfDone(session: Queryable, id: number, what: string | null)
 }
 
 /** What was interrupted, by a signal or in a way that the next run goes on from, stays as it is. */
-async function noteFailure(
+async function saveFailure(
   session: Queryable,
   id: number,
   error: unknown,
@@ -202,7 +206,7 @@ async function noteFailure(
 }
 
 /** `progress` is what a run that comes after goes on from, `counts` what people are shown. */
-export async function noteProgress(
+export async function saveProgress(
   db: Queryable,
   operationId: number,
   progress: object,
@@ -225,7 +229,7 @@ export async function noteProgress(
  * The same for one lane of work that goes on in several, whose progress is `{lanes: […], seconds}`: what the others note at
  * the same time stays. `done`: by this lane since it last noted.
  */
-export async function noteLane(
+export async function saveLane(
   db: Queryable,
   operationId: number,
   { index, lane, done, seconds }: { index: number; lane: object; done: number; seconds: number },
@@ -239,7 +243,7 @@ export async function noteLane(
 }
 
 /** What was half done has been ended otherwise: operations that said so may be cancelled. */
-export async function mayEnd(db: Queryable, halfDone: string): Promise<void> {
+export async function checkCancelled(db: Queryable, halfDone: string): Promise<void> {
   await db.query('update operations set half_done = null where half_done = $1', [halfDone]);
 }
 

@@ -6,7 +6,7 @@ import type { Database } from '../database/database.ts';
 import { workersOf } from '../fanout/laneControl.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { MessageContent } from '../model/messageContent.ts';
-import { noteProgress, runOperation } from '../operations/run.ts';
+import { runOperation, saveProgress } from '../operations/run.ts';
 import { type EventSpan, eventsAbout } from '../store/events.ts';
 import { readLanes } from '../store/lanes.ts';
 import { type Composition, eventsBehind, lanesOfQueue, Tally } from './tally.ts';
@@ -106,7 +106,7 @@ export async function purgeQueue(
             batch.map(({ body }) => tally.add(body)),
             redispatch,
           );
-          await noteProgress(db, operation.id, { redispatch, messages: tally.messages });
+          await saveProgress(db, operation.id, { redispatch, messages: tally.messages });
           for (const delivery of batch) delivery.ack();
           options.onProgress?.(tally.messages);
         } catch (error) {

@@ -3,7 +3,7 @@ import type { Database } from '../database/database.ts';
 import { dispatch } from '../fanout/dispatcher.ts';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
 import type { EventType } from '../model/event.ts';
-import { noteProgress, runOperation, type Work } from '../operations/run.ts';
+import { runOperation, saveProgress, type Work } from '../operations/run.ts';
 import { countEvents, type EventRange, eventsInRange } from '../store/events.ts';
 import { keepPace } from '../util/pace.ts';
 
@@ -58,7 +58,7 @@ export async function redispatch(
       { ...options, signal },
       progress,
       (now, total) =>
-        noteProgress(db, id, { range: whole, ...now }, { done: now.done, total, unit: 'events' }),
+        saveProgress(db, id, { range: whole, ...now }, { done: now.done, total, unit: 'events' }),
     );
     if (result.nextId === null) return result;
     stopped = result;

@@ -11,9 +11,9 @@ const SOCKET =
  * transaction that was left open for too long. 28 a password and 42501 a grant are for an operator to
  * mend: no message was at fault.
  */
-const PASSING_SQLSTATE = /^(08|28|40|53|57|58|42501|55P03|55006|25006|25P03)/;
+const TRANSIENT_SQLSTATE = /^(08|28|40|53|57|58|42501|55P03|55006|25006|25P03)/;
 /** 22 data that no column takes, 23502 and 23514 rows that no table takes, 42601 syntax. */
-const FINAL_SQLSTATE = /^(22|23502|23514|42601)/;
+const PERMANENT_SQLSTATE = /^(22|23502|23514|42601)/;
 const SQLSTATE = /^[0-9A-Z]{5}$/;
 
 /**
@@ -22,54 +22,54 @@ const SQLSTATE = /^[0-9A-Z]{5}$/;
  * perhaps a moment later: unknown. A broker that goes says 320, one that runs out of something 311, 506, 541.
  */
 const AMQP: Record<number, Failure> = {
-  311: 'final', // content too large
+  311: 'permanent', // content too large
   312: 'unknown', // no route: returned
-  313: 'passing', // no consumers
-  320: 'passing', // connection forced
+  313: 'transient', // no consumers
+  320: 'transient', // connection forced
   402: 'unknown', // invalid path: no such virtual host
   403: 'unknown',
   404: 'unknown',
   405: 'unknown',
   406: 'unknown',
-  501: 'passing', // frame error: the connection is gone
-  502: 'final', // syntax error
-  503: 'final', // command invalid
-  504: 'passing', // channel error: the channel is gone
-  505: 'passing', // unexpected frame: the same
-  506: 'passing', // resource error
+  501: 'transient', // frame error: the connection is gone
+  502: 'permanent', // syntax error
+  503: 'permanent', // command invalid
+  504: 'transient', // channel error: the channel is gone
+  505: 'transient', // unexpected frame: the same
+  506: 'transient', // resource error
   530: 'unknown', // not allowed
-  540: 'final', // a method that the broker does not have
-  541: 'passing', // internal error
+  540: 'permanent', // a method that the broker does not have
+  541: 'transient', // internal error
 };
 
 /** First words of Redis's replies (https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors). */
-const REDIS_PASSING =
+const REDIS_TRANSIENT =
   /^(LOADING|READONLY|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|BUSY|OOM|NOREPLICAS|UNBLOCKED)\b/;
-const REDIS_FINAL = /^WRONGTYPE\b/;
+const REDIS_PERMANENT = /^WRONGTYPE\b/;
 
 /** What drivers only say in words: pg, amqplib and ioredis have no codes for these. */
-const PASSING_TEXT =
+const TRANSIENT_TEXT =
   /connection (is |was )?(ended|terminated|closed|closing|lost)|channel (ended|closed|closing)|socket (closed|hang)|unexpected close|timed out|time-?out|not currently accepting connections|not queryable|message nacked|stream isn't writeable|max ?retries ?per ?request/i;
 
 /**
  * What anything thrown by a driver or by the engine means for trying again: decided here alone. An error of the
  * engine's is what the row of its code in `model/errors.ts` says, and where that says nothing, what its cause is.
  */
-export function failureOf(error: unknown): Failure {
+export function classify(error: unknown): Failure {
   if (isFeedctlError(error)) {
     const row: { exit: number; failure?: Failure } = ERRORS[error.code];
-    return row.failure ?? (error.cause === undefined ? 'unknown' : failureOf(error.cause));
+    return row.failure ?? (error.cause === undefined ? 'unknown' : classify(error.cause));
   }
   if (!(error instanceof Error)) return 'unknown';
   // Whoever gave up was not waiting for this work to be wrong.
-  if (error.name === 'AbortError' || error.name === 'TimeoutError') return 'passing';
+  if (error.name === 'AbortError' || error.name === 'TimeoutError') return 'transient';
   const { code } = error as { code?: unknown };
   if (typeof code === 'number') return AMQP[code] ?? byText(error);
   if (typeof code === 'string') {
-    if (SOCKET.test(code)) return 'passing';
+    if (SOCKET.test(code)) return 'transient';
     if (SQLSTATE.test(code)) {
-      if (PASSING_SQLSTATE.test(code)) return 'passing';
-      return FINAL_SQLSTATE.test(code) ? 'final' : byText(error);
+      if (TRANSIENT_SQLSTATE.test(code)) return 'transient';
+      return PERMANENT_SQLSTATE.test(code) ? 'permanent' : byText(error);
     }
   }
   return byText(error);
@@ -77,12 +77,12 @@ export function failureOf(error: unknown): Failure {
 
 function byText(error: Error): Failure {
   if (error instanceof AggregateError && error.errors.length > 0)
-    return error.errors.every((one) => failureOf(one) === 'passing') ? 'passing' : 'unknown';
+    return error.errors.every((one) => classify(one) === 'transient') ? 'transient' : 'unknown';
   const text = messageOf(error);
-  if (REDIS_FINAL.test(text)) return 'final';
-  return REDIS_PASSING.test(text) || PASSING_TEXT.test(text) || error.name === 'MaxRetriesPerRequestError'
-    ? 'passing'
+  if (REDIS_PERMANENT.test(text)) return 'permanent';
+  return REDIS_TRANSIENT.test(text) || TRANSIENT_TEXT.test(text) || error.name === 'MaxRetriesPerRequestError'
+    ? 'transient'
     : 'unknown';
 }
 
-export const isPassing = (error: unknown): boolean => failureOf(error) === 'passing';
+export const isTransient = (error: unknown): boolean => classify(error) === 'transient';

@@ -15,7 +15,7 @@ import {
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { BreakerWindow } from './breakerWindow.ts';
-import { isPassing } from './classify.ts';
+import { isTransient } from './classify.ts';
 import { BREAKER } from './limits.ts';
 
 export type Dependency = 'database' | 'broker' | 'cache';
@@ -50,7 +50,7 @@ export interface GuardOptions {
 }
 
 /** Refusals of a dependency, or of this program, that is there and well. */
-const WELL = new Set([
+const HEALTHY_REFUSALS = new Set([
   'BROKER_UNROUTABLE',
   'CIRCUIT_OPEN',
   'OVERLOADED',
@@ -60,9 +60,9 @@ const WELL = new Set([
 ]);
 
 /** Failures that say that the dependency is away or too slow. A deadlock passes too, and says nothing of the kind. */
-export const saysAway = (error: unknown): boolean =>
-  isPassing(error) &&
-  !(isFeedctlError(error) ? WELL.has(error.code) : (error as Error).name === 'AbortError');
+export const isUnavailable = (error: unknown): boolean =>
+  isTransient(error) &&
+  !(isFeedctlError(error) ? HEALTHY_REFUSALS.has(error.code) : (error as Error).name === 'AbortError');
 
 const STATES = {
   [CircuitState.Closed]: 'closed',
@@ -78,7 +78,7 @@ export function openGuard(options: GuardOptions): Guard {
   const window = new BreakerWindow(now);
   const breaker = circuitBreaker(
     // The window counts; these are the calls after which it is asked whether that is too much.
-    handleWhen(saysAway).orWhenResult((result) => (result as Outcome<unknown>).slow),
+    handleWhen(isUnavailable).orWhenResult((result) => (result as Outcome<unknown>).slow),
     {
       breaker: window,
       halfOpenAfter: new ExponentialBackoff({
@@ -131,7 +131,7 @@ export function openGuard(options: GuardOptions): Guard {
       const timedOut = isFeedctlError(error, 'TIMED_OUT');
       if (timedOut) count('timeouts');
       if (isFeedctlError(error, 'OVERLOADED')) count('rejections');
-      const failed = saysAway(error);
+      const failed = isUnavailable(error);
       window.note({ failed, slow: false, timedOut });
       if (failed) throw error;
       return { error, slow: false };

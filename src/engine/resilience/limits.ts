@@ -6,10 +6,10 @@
  * Of a person's request: tries, the first included, and until when another one may begin. Only what may be done twice
  * is tried twice. The system's own work is tried ten times, through its queue: `bus/giveBack.ts`.
  */
-export const REQUEST_TRIES = { tries: 5, withinMs: 3_000 } as const;
+export const REQUEST_RETRIES = { tries: 5, budgetMs: 3_000 } as const;
 
 /** Of one step of long work, which may be done twice: a deadlock with fan-out passes, and so does a restart. */
-export const STEP_TRIES = { tries: 10, withinMs: 30_000 } as const;
+export const SYSTEM_RETRIES = { tries: 10, budgetMs: 30_000 } as const;
 
 /** A circuit breaker looks at the last 30 s, opens at the first of these, and lets one call probe after a while. */
 export const BREAKER = {

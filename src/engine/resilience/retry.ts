@@ -2,31 +2,31 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isFeedctlError } from '../model/errors.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { backoffMs } from '../util/backoff.ts';
-import { isPassing } from './classify.ts';
+import { isTransient } from './classify.ts';
 import type { Dependency } from './guard.ts';
 
 /** A dependency that is held to be away, or has no room, is not asked once more by everybody. */
 const worthAnotherTry = (error: unknown): boolean =>
-  isPassing(error) && !isFeedctlError(error, 'CIRCUIT_OPEN') && !isFeedctlError(error, 'OVERLOADED');
+  isTransient(error) && !isFeedctlError(error, 'CIRCUIT_OPEN') && !isFeedctlError(error, 'OVERLOADED');
 
 export interface RetryLimits {
   /** The first included. */
   readonly tries: number;
   /** No try begins later than this many milliseconds after the first. */
-  readonly withinMs: number;
+  readonly budgetMs: number;
 }
 
-export const ONCE: RetryLimits = { tries: 1, withinMs: 0 };
+export const ONCE: RetryLimits = { tries: 1, budgetMs: 0 };
 
 /**
  * Tries `work` up to `tries` times, the first included, with growing delays, where it failed in a way that passes.
  * `again` is true from the second try on: the one before may have done its work, and only the answer was lost.
  */
-export async function repeat<T>(
+export async function retry<T>(
   work: (again: boolean) => Promise<T>,
   options: RetryLimits & { dependency: Dependency; metrics?: Metrics | undefined },
 ): Promise<T> {
-  const until = performance.now() + options.withinMs;
+  const until = performance.now() + options.budgetMs;
   for (let failures = 0; ; ) {
     try {
       return await work(failures > 0);

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../database/database.ts';
 import { FeedctlError } from '../model/errors.ts';
-import { mayEnd, noteProgress, runOperation } from '../operations/run.ts';
+import { checkCancelled, runOperation, saveProgress } from '../operations/run.ts';
 import {
   findNode,
   type JobStatus,
@@ -205,16 +205,16 @@ export async function rebalance(db: Database, options: RebalanceOptions = {}): P
         // One transaction: no job that this operation does not know.
         jobId = await db.transaction(async (session) => {
           const started = await startRebalance(session, drainOnly);
-          if (started !== undefined) await noteProgress(session, operation.id, { jobId: started });
+          if (started !== undefined) await saveProgress(session, operation.id, { jobId: started });
           return started;
         });
       }
-      if (jobId !== undefined) await operation.halfDone(goesOn(jobId));
+      if (jobId !== undefined) await operation.blockCancel(goesOn(jobId));
       const groups = await readShards(db);
       const onProgress = async (status: JobStatus) => {
         options.onProgress?.(status);
         const counts = { done: status.movedBytes, total: status.bytes, unit: 'bytes' };
-        await noteProgress(db, operation.id, { jobId }, counts);
+        await saveProgress(db, operation.id, { jobId }, counts);
       };
       const ended =
         jobId === undefined
@@ -283,7 +283,7 @@ export async function stopRebalance(db: Database, options: { dryRun: boolean }):
     return { jobId: null, moves: 0, moved: 0 };
   if (!options.dryRun) {
     await cancelJob(db, job.id);
-    await mayEnd(db, goesOn(job.id));
+    await checkCancelled(db, goesOn(job.id));
     while ((await openJobs(db)).some((open) => open.id === job.id)) await sleep(STOPPING_POLL_MS);
     // The job ends before the move does: whatever comes next would find it under way.
     const until = Date.now() + UNDONE_WITHIN_MS;

@@ -26,13 +26,13 @@ async function change(
   options: { dryRun?: boolean },
 ): Promise<boolean> {
   checkPair(pair);
-  const missing = await context.db.repeat(() => missingUsers(context.db, [pair.followerId, pair.followeeId]));
+  const missing = await context.db.retry(() => missingUsers(context.db, [pair.followerId, pair.followeeId]));
   if (missing.length > 0)
     throw new FeedctlError('USER_NOT_FOUND', `there is no user ${missing.join(', nor ')}`);
-  const id = await context.db.repeat(() => context.ids.next());
+  const id = await context.db.retry(() => context.ids.next());
   if (options.dryRun) return context.db.rehearse((session) => write(session, pair, id));
   // Done by a try whose answer was lost: nothing changes at the next, and the sweeper publishes the event.
-  const changed = await context.db.repeat(() => write(context.db, pair, id));
+  const changed = await context.db.retry(() => write(context.db, pair, id));
   const event = { id, type, aggregateId: pair.followerId, subjectId: pair.followeeId };
   await Promise.all([
     changed && dispatchCommitted(context, [event]),

@@ -17,11 +17,11 @@ export async function createPost(
 ): Promise<Post> {
   checkPostText(text);
   const { key, traceparent } = options;
-  const [id, eventId] = await context.db.repeat(() => context.ids.take(2));
+  const [id, eventId] = await context.db.retry(() => context.ids.take(2));
   const post = { id: id!, authorId, body: text, eventId: eventId!, traceparent };
   if (options.dryRun) return context.db.rehearse((session) => insertPost(session, post));
   // The ids are the same at every try: a post that was committed, and its answer lost, is found and not made twice.
-  const created = await context.db.repeat((again) =>
+  const created = await context.db.retry((again) =>
     key === undefined ? insertPost(context.db, post, again) : insertPostOnce(context.db, { ...post, key }),
   );
   if (created.id !== post.id) return created;

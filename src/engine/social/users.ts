@@ -59,13 +59,13 @@ export async function createUser(
 ): Promise<User> {
   checkProfile(user);
   const { db, ids } = context;
-  const id = user.id ?? (await db.repeat(() => ids.next()));
+  const id = user.id ?? (await db.retry(() => ids.next()));
   const { firstName = '', secondName = '', biography = '', city = '' } = user;
   const { birthdate = null, passwordHash = null } = user;
   const row = { id, firstName, secondName, birthdate, biography, city, passwordHash };
   if (user.dryRun) return db.rehearse((session: Queryable) => insertUser(session, row));
   // A new id is nobody else's: who is there with it was written by a try whose answer was lost.
-  return db.repeat((again) => insertUser(db, row, again && user.id === undefined));
+  return db.retry((again) => insertUser(db, row, again && user.id === undefined));
 }
 
 /** A user who can log in. Throws OVERLOADED, or as `createUser`. */
@@ -84,7 +84,7 @@ export async function checkPassword(
   userId: number,
   password: string,
 ): Promise<void> {
-  const hash = await context.db.repeat(() => passwordHashOf(context.db, userId));
+  const hash = await context.db.retry(() => passwordHashOf(context.db, userId));
   if (hash === null || !(await context.passwords.matches(password, hash)))
     throw new FeedctlError('WRONG_PASSWORD', `that is not the password of user ${userId}`);
 }

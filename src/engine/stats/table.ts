@@ -1,5 +1,5 @@
 import type { Queryable } from '../database/database.ts';
-import { SILENT_MS } from '../store/processes.ts';
+import { HEARTBEAT_TIMEOUT_MS } from '../store/processes.ts';
 import type { ReportedError, StatsReport } from './process.ts';
 
 /** What is true of a process now; `cpu` is a share of one core since the time before. */
@@ -68,7 +68,7 @@ export async function readStats(db: Queryable): Promise<StatsRow[]> {
             extract(epoch from clock_timestamp() - seen_at)::float8 * 1000 as "ageMs",
             extract(epoch from seen_at)::float8 as "seenAt"
      from process_figures where seen_at > clock_timestamp() - $1 * interval '1 ms' order by id`,
-    [SILENT_MS],
+    [HEARTBEAT_TIMEOUT_MS],
   );
   return rows;
 }

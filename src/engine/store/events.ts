@@ -1,8 +1,8 @@
 import type { Database, Queryable } from '../database/database.ts';
 import type { EventRef, EventType, FeedEvent } from '../model/event.ts';
 import { firstIdAt } from '../model/ids.ts';
-import { STEP_TRIES } from '../resilience/limits.ts';
-import { repeat } from '../resilience/retry.ts';
+import { SYSTEM_RETRIES } from '../resilience/limits.ts';
+import { retry } from '../resilience/retry.ts';
 import { inParallel } from '../util/parallel.ts';
 
 const DAY_MS = 86_400_000;
@@ -34,7 +34,7 @@ export async function markDispatched(db: Database, events: readonly EventRef[]):
   const groups = topology.group(inOrder, (event) => event.aggregateId);
   await inParallel(groups, MARK_LANES, (group) => {
     const values = [group.map((event) => event.id), group.map((event) => event.aggregateId)];
-    return repeat(() => db.query(statement, values), { ...STEP_TRIES, dependency: 'database' });
+    return retry(() => db.query(statement, values), { ...SYSTEM_RETRIES, dependency: 'database' });
   });
 }
 

@@ -80,6 +80,6 @@ export const throttleLanes = (
   );
 
 /** Has every worker look at the lanes again. */
-export async function tellLanes(db: Queryable): Promise<void> {
+export async function announceLanes(db: Queryable): Promise<void> {
   await db.query('select pg_notify($1, $2)', [LANES_CHANNEL, '']);
 }

@@ -1,8 +1,8 @@
 import type { Queryable } from '../database/database.ts';
-import { tellLanes } from './lanes.ts';
+import { announceLanes } from './lanes.ts';
 
 /** What a worker says of itself every five seconds, and when it can or cannot use its broker any more. */
-export interface WorkerBeat {
+export interface WorkerHeartbeat {
   /** Since it started. */
   readonly rowsWritten: number;
   /** Since the heartbeat before. */
@@ -19,9 +19,9 @@ export interface WorkerBeat {
 }
 
 /** A role that has not been heard of for this long is not counted on. */
-export const SILENT_MS = 15_000;
+export const HEARTBEAT_TIMEOUT_MS = 15_000;
 
-export interface WorkerRow extends WorkerBeat {
+export interface WorkerRow extends WorkerHeartbeat {
   readonly id: string;
   readonly host: string;
   readonly pid: number;
@@ -46,7 +46,7 @@ export type WorkerIdentity = Pick<WorkerRow, 'id' | 'host' | 'pid' | 'version' |
 export async function workerHeartbeat(
   db: Queryable,
   identity: WorkerIdentity,
-  beat: WorkerBeat,
+  beat: WorkerHeartbeat,
 ): Promise<void> {
   const { id, host, pid, version, startedAt, drainable } = identity;
   const { rowsWritten, rowsPerSecond, lagMs, memoryBytes, reads, paused, live } = beat;
@@ -68,7 +68,7 @@ export async function workerHeartbeat(
 export async function countWorkers(db: Queryable): Promise<number> {
   const { rows } = await db.query<{ count: number }>(
     "select count(*) as count from workers where heartbeat_at > clock_timestamp() - $1 * interval '1 ms'",
-    [SILENT_MS],
+    [HEARTBEAT_TIMEOUT_MS],
   );
   return rows[0]!.count;
 }
@@ -76,14 +76,14 @@ export async function countWorkers(db: Queryable): Promise<number> {
 export async function countGateways(db: Queryable): Promise<number> {
   const { rows } = await db.query<{ count: number }>(
     "select count(*) as count from gateways where heartbeat_at > clock_timestamp() - $1 * interval '1 ms'",
-    [SILENT_MS],
+    [HEARTBEAT_TIMEOUT_MS],
   );
   return rows[0]!.count;
 }
 
 export async function unregisterWorker(db: Queryable, id: string): Promise<void> {
   await db.query('delete from workers where id = $1', [id]);
-  await tellLanes(db);
+  await announceLanes(db);
 }
 
 export async function removeDeadWorkers(db: Queryable, silentSeconds: number): Promise<void> {

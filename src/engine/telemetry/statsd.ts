@@ -2,7 +2,7 @@ import { createSocket } from 'node:dgram';
 import { lookup } from 'node:dns/promises';
 import { hostname } from 'node:os';
 import { FeedctlError, messageOf } from '../model/errors.ts';
-import { atMost } from '../util/deadline.ts';
+import { settleWithin } from '../util/deadline.ts';
 import type { Log } from './log.ts';
 import type { Metrics, Sample } from './metrics.ts';
 
@@ -185,7 +185,7 @@ export function startStatsd(
   return {
     async close() {
       clearInterval(timer);
-      await atMost(LAST_MS, sending.then(sendNow));
+      await settleWithin(LAST_MS, sending.then(sendNow));
     },
   };
 }

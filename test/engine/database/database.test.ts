@@ -3,7 +3,7 @@ import { type AddressInfo, createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
 import { Database, withoutPassword } from '../../../src/engine/database/database.ts';
-import { isPassing } from '../../../src/engine/resilience/classify.ts';
+import { isTransient } from '../../../src/engine/resilience/classify.ts';
 import { emptyDatabase, freshDatabase } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
 import { openProxy } from '../../support/proxy.ts';
@@ -270,5 +270,5 @@ test('a transaction that was left open is ended by the server, and what it locke
     .toBe(1);
   await db.transaction((session) => session.query('select pg_advisory_xact_lock(7)'));
   stopped.resolve();
-  expect(isPassing(await rejection(transaction))).toBe(true);
+  expect(isTransient(await rejection(transaction))).toBe(true);
 });

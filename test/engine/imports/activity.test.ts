@@ -5,7 +5,7 @@ import { readFeed } from '../../../src/engine/feed/read/read.ts';
 import { verify } from '../../../src/engine/feed/verify/verify.ts';
 import { replay, replayPlan } from '../../../src/engine/imports/activity.ts';
 import { seedGraph } from '../../../src/engine/imports/followGraph.ts';
-import { noteProgress, runOperation } from '../../../src/engine/operations/run.ts';
+import { runOperation, saveProgress } from '../../../src/engine/operations/run.ts';
 import { type TestCluster, testCluster } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
 import { file } from '../../support/files.ts';
@@ -133,7 +133,7 @@ test('a replay goes on from the progress that an earlier run noted', async () =>
     .update(await readFile(path))
     .digest('hex');
   const killed = runOperation(cluster.db, { kind: 'replay', key }, async ({ id }) => {
-    await noteProgress(cluster.db, id, { rows: 6 });
+    await saveProgress(cluster.db, id, { rows: 6 });
     throw new Error('killed');
   });
   await expect(killed).rejects.toThrow('killed');

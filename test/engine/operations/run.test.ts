@@ -1,7 +1,7 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { Database } from '../../../src/engine/database/database.ts';
 import { FeedctlError } from '../../../src/engine/model/errors.ts';
-import { noteProgress, type Operation, runOperation } from '../../../src/engine/operations/run.ts';
+import { type Operation, runOperation, saveProgress } from '../../../src/engine/operations/run.ts';
 import {
   cancelInterrupted,
   getOperation,
@@ -21,7 +21,7 @@ test('work runs once and is noted with its result', async () => {
   const { db } = await freshDatabase();
   const result = await runOperation<Progress, object>(db, WORK, async (operation) => {
     expect(operation.progress).toBeUndefined();
-    await noteProgress(db, operation.id, { rows: 5 });
+    await saveProgress(db, operation.id, { rows: 5 });
     return { done: 5 };
   });
   expect(result).toEqual({ done: 5 });
@@ -49,7 +49,7 @@ test('work that failed goes on from its progress, and work that is done starts a
       await work(operation);
     });
   const failing = run(async ({ id }) => {
-    await noteProgress(db, id, { rows: 7 });
+    await saveProgress(db, id, { rows: 7 });
     throw new Error('broken');
   });
   await expect(failing).rejects.toThrow('broken');
@@ -84,13 +84,13 @@ test('progress is in numbers, with the rate of this run', async () => {
   const { db } = await freshDatabase();
   const numbers = (done: number) => ({ done, total: 100, unit: 'rows' });
   const first = runOperation(db, WORK, async ({ id }) => {
-    await noteProgress(db, id, { rows: 40 }, numbers(40));
+    await saveProgress(db, id, { rows: 40 }, numbers(40));
     throw new FeedctlError('INTERRUPTED', 'stopped');
   });
   await rejection(first);
   await runOperation(db, WORK, async ({ id }) => {
     expect(await getOperation(db, id)).toMatchObject({ runs: 2, progress: { done: 40, rate: null } });
-    await noteProgress(db, id, { rows: 50 }, numbers(50));
+    await saveProgress(db, id, { rows: 50 }, numbers(50));
     await db.query(`update operations set resumed_at = noted_at - interval '2 seconds'`);
     expect(await getOperation(db, id)).toMatchObject({
       state: 'running',
@@ -103,7 +103,7 @@ test('a running operation is told from elsewhere that it is cancelled, and stops
   const { db, url } = await freshDatabase();
   const elsewhere = new Database(url);
   onTestFinished(() => elsewhere.close());
-  const cancelled = runOperation<Progress, void>(db, WORK, async ({ id, signal, halfDone }) => {
+  const cancelled = runOperation<Progress, void>(db, WORK, async ({ id, signal, blockCancel: halfDone }) => {
     await halfDone('the second half is missing');
     expect(await requestCancel(elsewhere, id, 'ada@db1'), 'not now').toBe(false);
     await halfDone(null);
@@ -130,7 +130,7 @@ test('a running operation is told from elsewhere that it is cancelled, and stops
 test('work whose session was ended can be resumed when the server has let its lock go', async () => {
   const { db } = await freshDatabase();
   const killed = runOperation<Progress, void>(db, WORK, async ({ id }) => {
-    await noteProgress(db, id, { rows: 3 });
+    await saveProgress(db, id, { rows: 3 });
     await db.query(
       `select pg_terminate_backend(pid) from pg_locks
        where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())`,

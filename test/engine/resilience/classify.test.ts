@@ -1,91 +1,91 @@
 import { expect, test } from 'vitest';
 import { databaseError } from '../../../src/engine/database/database.ts';
 import { FeedctlError } from '../../../src/engine/model/errors.ts';
-import { failureOf } from '../../../src/engine/resilience/classify.ts';
+import { classify } from '../../../src/engine/resilience/classify.ts';
 
 const named = (name: string, message: string) => Object.assign(new Error(message), { name });
 const coded = (code: string | number, message = 'refused') => Object.assign(new Error(message), { code });
 
 test.each([
-  ['40P01', 'passing'],
-  ['40001', 'passing'],
-  ['55P03', 'passing'],
-  ['57P01', 'passing'],
-  ['57014', 'passing'],
-  ['53300', 'passing'],
-  ['08006', 'passing'],
-  ['25006', 'passing'],
-  ['25P03', 'passing'],
-  ['22012', 'final'],
-  ['23514', 'final'],
-  ['42601', 'final'],
+  ['40P01', 'transient'],
+  ['40001', 'transient'],
+  ['55P03', 'transient'],
+  ['57P01', 'transient'],
+  ['57014', 'transient'],
+  ['53300', 'transient'],
+  ['08006', 'transient'],
+  ['25006', 'transient'],
+  ['25P03', 'transient'],
+  ['22012', 'permanent'],
+  ['23514', 'permanent'],
+  ['42601', 'permanent'],
   ['23505', 'unknown'],
   ['42P01', 'unknown'],
-  ['42501', 'passing'],
-  ['28P01', 'passing'],
-  ['ECONNREFUSED', 'passing'],
-  ['ENOTFOUND', 'passing'],
+  ['42501', 'transient'],
+  ['28P01', 'transient'],
+  ['ECONNREFUSED', 'transient'],
+  ['ENOTFOUND', 'transient'],
   ['EMFILE', 'unknown'],
 ])('SQLSTATE or system error %s: %s', (code, failure) => {
-  expect(failureOf(coded(code))).toBe(failure);
-  expect(failureOf(databaseError(coded(code), 'postgres://db'))).toBe(failure);
+  expect(classify(coded(code))).toBe(failure);
+  expect(classify(databaseError(coded(code), 'postgres://db'))).toBe(failure);
 });
 
 // As amqplib 2.3 words and numbers them.
 test.each([
-  [named('IllegalOperationError', 'Channel closed'), 'passing'],
-  [named('IllegalOperationError', 'Connection closing'), 'passing'],
-  [new Error('channel closed'), 'passing'],
-  [new Error('Channel ended, no reply will be forthcoming'), 'passing'],
-  [new Error('message nacked'), 'passing'],
-  [new Error('Heartbeat timeout'), 'passing'],
-  [new Error('Unexpected close'), 'passing'],
+  [named('IllegalOperationError', 'Channel closed'), 'transient'],
+  [named('IllegalOperationError', 'Connection closing'), 'transient'],
+  [new Error('channel closed'), 'transient'],
+  [new Error('Channel ended, no reply will be forthcoming'), 'transient'],
+  [new Error('message nacked'), 'transient'],
+  [new Error('Heartbeat timeout'), 'transient'],
+  [new Error('Unexpected close'), 'transient'],
   [
     coded(320, 'Connection closed: 320 (CONNECTION-FORCED) with message "broker forced connection closure"'),
-    'passing',
+    'transient',
   ],
   [coded(406, 'Channel closed by server: 406 (PRECONDITION-FAILED)'), 'unknown'],
   [coded(404, 'Channel closed by server: 404 (NOT-FOUND)'), 'unknown'],
   [coded(403, 'Channel closed by server: 403 (ACCESS-REFUSED)'), 'unknown'],
-  [coded(311, 'Channel closed by server: 311 (CONTENT-TOO-LARGE)'), 'final'],
+  [coded(311, 'Channel closed by server: 311 (CONTENT-TOO-LARGE)'), 'permanent'],
   [new Error('Handshake terminated by server: 403 (ACCESS-REFUSED)'), 'unknown'],
 ])('of the broker: %s is %s', (error, failure) => {
-  expect(failureOf(error)).toBe(failure);
+  expect(classify(error)).toBe(failure);
 });
 
 // As ioredis 6 and Redis 7 word them.
 test.each([
-  [named('ReplyError', 'LOADING Redis is loading the dataset in memory'), 'passing'],
-  [named('ReplyError', "READONLY You can't write against a read only replica."), 'passing'],
-  [named('ReplyError', 'MOVED 3999 127.0.0.1:6381'), 'passing'],
-  [named('ReplyError', "OOM command not allowed when used memory > 'maxmemory'."), 'passing'],
-  [named('ReplyError', 'WRONGTYPE Operation against a key holding the wrong kind of value'), 'final'],
+  [named('ReplyError', 'LOADING Redis is loading the dataset in memory'), 'transient'],
+  [named('ReplyError', "READONLY You can't write against a read only replica."), 'transient'],
+  [named('ReplyError', 'MOVED 3999 127.0.0.1:6381'), 'transient'],
+  [named('ReplyError', "OOM command not allowed when used memory > 'maxmemory'."), 'transient'],
+  [named('ReplyError', 'WRONGTYPE Operation against a key holding the wrong kind of value'), 'permanent'],
   [named('ReplyError', 'NOAUTH Authentication required.'), 'unknown'],
   [named('ReplyError', 'ERR unknown command'), 'unknown'],
-  [named('MaxRetriesPerRequestError', 'Reached the max retries per request limit (which is 1)'), 'passing'],
-  [new Error('Connection is closed.'), 'passing'],
-  [new Error("Stream isn't writeable and enableOfflineQueue options is false"), 'passing'],
-  [new Error('Command timed out'), 'passing'],
+  [named('MaxRetriesPerRequestError', 'Reached the max retries per request limit (which is 1)'), 'transient'],
+  [new Error('Connection is closed.'), 'transient'],
+  [new Error("Stream isn't writeable and enableOfflineQueue options is false"), 'transient'],
+  [new Error('Command timed out'), 'transient'],
 ])('of the cache: %s is %s', (error, failure) => {
-  expect(failureOf(error)).toBe(failure);
+  expect(classify(error)).toBe(failure);
 });
 
 test('of the engine: the row of the code decides, then the cause', () => {
   for (const code of ['DATABASE_UNREACHABLE', 'QUEUE_FULL', 'NODE_NUMBERS_EXHAUSTED'] as const)
-    expect(failureOf(new FeedctlError(code, ''))).toBe('passing');
-  expect(failureOf(new FeedctlError('BUS_MESSAGE_INVALID', ''))).toBe('final');
-  expect(failureOf(new FeedctlError('USER_NOT_FOUND', ''))).toBe('unknown');
-  expect(failureOf(new FeedctlError('DATABASE_ERROR', '', { cause: coded('40001') }))).toBe('passing');
+    expect(classify(new FeedctlError(code, ''))).toBe('transient');
+  expect(classify(new FeedctlError('BUS_MESSAGE_INVALID', ''))).toBe('permanent');
+  expect(classify(new FeedctlError('USER_NOT_FOUND', ''))).toBe('unknown');
+  expect(classify(new FeedctlError('DATABASE_ERROR', '', { cause: coded('40001') }))).toBe('transient');
   // A code with a row of its own is not overruled by what it happened to be caused by.
-  expect(failureOf(new FeedctlError('BUS_MESSAGE_INVALID', '', { cause: coded('ECONNRESET') }))).toBe(
-    'final',
+  expect(classify(new FeedctlError('BUS_MESSAGE_INVALID', '', { cause: coded('ECONNRESET') }))).toBe(
+    'permanent',
   );
 });
 
 test('whoever gave up has proved nothing against the work; anything else is unknown', () => {
-  expect(failureOf(new DOMException('aborted', 'AbortError'))).toBe('passing');
-  expect(failureOf(AbortSignal.timeout(0).reason ?? new DOMException('', 'TimeoutError'))).toBe('passing');
-  expect(failureOf(new AggregateError([coded('ECONNREFUSED'), coded('ECONNREFUSED')]))).toBe('passing');
+  expect(classify(new DOMException('aborted', 'AbortError'))).toBe('transient');
+  expect(classify(AbortSignal.timeout(0).reason ?? new DOMException('', 'TimeoutError'))).toBe('transient');
+  expect(classify(new AggregateError([coded('ECONNREFUSED'), coded('ECONNREFUSED')]))).toBe('transient');
   for (const thrown of [new TypeError('x is undefined'), 'text', undefined, null, 7])
-    expect(failureOf(thrown)).toBe('unknown');
+    expect(classify(thrown)).toBe('unknown');
 });

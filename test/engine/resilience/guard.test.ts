@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { FeedctlError } from '../../../src/engine/model/errors.ts';
-import { type GuardOptions, openGuard, saysAway } from '../../../src/engine/resilience/guard.ts';
-import { repeat } from '../../../src/engine/resilience/retry.ts';
+import { type GuardOptions, isUnavailable, openGuard } from '../../../src/engine/resilience/guard.ts';
+import { retry } from '../../../src/engine/resilience/retry.ts';
 import { rejection } from '../../support/codes.ts';
 
 const AWAY = () => Promise.reject(new FeedctlError('DATABASE_UNREACHABLE', 'gone'));
@@ -94,7 +94,7 @@ test('an answer that says no is an answer: the server is there', async () => {
   await times(30, () => Promise.reject(new DOMException('aborted', 'AbortError')));
   expect(guard.state).toBe('closed');
   const deadlock = Object.assign(new Error('deadlock'), { code: '40P01' });
-  expect(saysAway(new FeedctlError('DATABASE_ERROR', '', { cause: deadlock }))).toBe(false);
+  expect(isUnavailable(new FeedctlError('DATABASE_ERROR', '', { cause: deadlock }))).toBe(false);
 });
 
 test('one call probes an open circuit while all others are refused; its success closes it', async () => {
@@ -179,19 +179,19 @@ test('a call past its deadline is told so, and not waited for', async () => {
 
 test('what passes is tried again, as often as said, and told that it is again', async () => {
   const seen: boolean[] = [];
-  const options = { tries: 3, withinMs: 60_000, dependency: 'database' as const };
-  const failing = repeat((again) => {
+  const options = { tries: 3, budgetMs: 60_000, dependency: 'database' as const };
+  const failing = retry((again) => {
     seen.push(again);
     return AWAY();
   }, options);
   expect(await rejection(failing)).toMatchObject({ code: 'DATABASE_UNREACHABLE' });
   expect(seen).toEqual([false, true, true]);
-  expect(await rejection(repeat(AWAY, { ...options, withinMs: 0 }))).toMatchObject({
+  expect(await rejection(retry(AWAY, { ...options, budgetMs: 0 }))).toMatchObject({
     code: 'DATABASE_UNREACHABLE',
   });
   for (const code of ['USER_NOT_FOUND', 'CIRCUIT_OPEN', 'OVERLOADED', 'DATABASE_ERROR'] as const) {
     let tries = 0;
-    const once = repeat(() => {
+    const once = retry(() => {
       tries += 1;
       return Promise.reject(new FeedctlError(code, ''));
     }, options);

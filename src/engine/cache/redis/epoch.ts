@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database, Listener, Queryable } from '../../database/database.ts';
-import { within } from '../../util/deadline.ts';
+import { withTimeout } from '../../util/deadline.ts';
 
 const CHANNEL = 'feedctl_cache_epoch';
 const SETTING = 'cache.epoch';
@@ -105,7 +105,7 @@ export class CacheEpoch {
       this.checks += 1;
       this.#listener ??= this.#listen();
       const listener = await this.#listener;
-      await within(CONFIRM_MS, listener.barrier(), () => new Error('no answer'));
+      await withTimeout(CONFIRM_MS, listener.barrier(), () => new Error('no answer'));
       this.#confirmedAt = askedAt;
     })().finally(() => {
       this.#confirming = undefined;

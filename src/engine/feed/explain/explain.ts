@@ -297,7 +297,7 @@ async function absent(
       ({ lane, kind }) => kind === 'PAUSED' && LANES_OF_STEP[step]!.includes(lane),
     );
     const slow = paused
-      ? `; the ${paused.lane} lane is PAUSED ${paused.detail} (\`${paused.mend}\`)`
+      ? `; the ${paused.lane} lane is PAUSED ${paused.detail} (\`${paused.fix}\`)`
       : drained > 0
         ? ''
         : '; the queues do not get shorter (`feedctl worker list`)';

@@ -3,7 +3,7 @@ import type { Store } from '../../database/database.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { FEED_LIMIT, type FeedEntry } from '../../model/feed.ts';
 import { MAX_ID, parseId } from '../../model/ids.ts';
-import { isPassing } from '../../resilience/classify.ts';
+import { isTransient } from '../../resilience/classify.ts';
 import { loadFeed, type PageRow, pageAboveFloor, pageBelowFloor, pageOfCached } from '../../store/feeds.ts';
 import { authorPosts, cachedPage, RING } from './cachedPage.ts';
 
@@ -60,7 +60,7 @@ export async function readFeedUnconfirmed(
   };
   const page = { userId, before, limit, unconfirmed: true };
   const items = await cachedPage(db, cache.pages, page, missing).catch((error) => {
-    if (isPassing(error)) return undefined;
+    if (isTransient(error)) return undefined;
     throw error;
   });
   return items && pageOf(userId, items, limit);

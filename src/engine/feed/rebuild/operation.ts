@@ -4,13 +4,13 @@ import type { Database } from '../../database/database.ts';
 import { readUserFile } from '../../files/userIds.ts';
 import {
   countRunning,
-  noteLane,
-  noteProgress,
   REBUILD,
   runOperation,
+  saveLane,
+  saveProgress,
   type Work,
 } from '../../operations/run.ts';
-import { readLanes, tellLanes } from '../../store/lanes.ts';
+import { announceLanes, readLanes } from '../../store/lanes.ts';
 import { countWorkers } from '../../store/processes.ts';
 import { BulkLane } from './pace.ts';
 import { type RebuildOptions, type RebuildProgress, type RebuildResult, rebuildFrom } from './rebuild.ts';
@@ -45,11 +45,11 @@ export async function rebuildMany(
   });
   const run = runOperation<RebuildProgress, RebuildResult>(db, work, async ({ id, progress, signal }) => {
     // Workers share the rate of a lane with who rebuilds; of one that was killed they find out.
-    await tellLanes(db);
+    await announceLanes(db);
     return rebuildFrom(db, source, { ...how, bulk, signal }, progress, {
-      begin: (now, total) => noteProgress(db, id, now, { done: 0, total, unit: 'feeds' }),
-      chunk: (session, noted) => noteLane(session, id, noted),
+      begin: (now, total) => saveProgress(db, id, now, { done: 0, total, unit: 'feeds' }),
+      chunk: (session, noted) => saveLane(session, id, noted),
     });
   });
-  return run.finally(() => tellLanes(db).catch(() => {}));
+  return run.finally(() => announceLanes(db).catch(() => {}));
 }

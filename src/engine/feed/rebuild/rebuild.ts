@@ -2,7 +2,7 @@ import type { Bus } from '../../bus/bus.ts';
 import type { FeedChanges } from '../../cache/changes.ts';
 import { notifiedChanges } from '../../cache/invalidation.ts';
 import { type Database, isDuplicate, type Queryable, type Session } from '../../database/database.ts';
-import { repeatedTransaction } from '../../database/retriedTransaction.ts';
+import { retriedTransaction } from '../../database/retriedTransaction.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { MAX_ID } from '../../model/ids.ts';
 import type { LaneState } from '../../model/lanes.ts';
@@ -277,9 +277,9 @@ class Rebuilder {
       await note?.(session, done);
       return done;
     };
-    const done = await repeatedTransaction(this.#db, work(false)).catch((error) => {
+    const done = await retriedTransaction(this.#db, work(false)).catch((error) => {
       if (!isDuplicate(error)) throw error;
-      return repeatedTransaction(this.#db, work(true));
+      return retriedTransaction(this.#db, work(true));
     });
     if (toTell(done).length > 0) await this.#changes.forget(toTell(done));
     return done;

@@ -1,6 +1,6 @@
 import type { FeedChanges } from '../../cache/changes.ts';
 import type { Database } from '../../database/database.ts';
-import { noteProgress, runOperation, type Work } from '../../operations/run.ts';
+import { runOperation, saveProgress, type Work } from '../../operations/run.ts';
 import { type TrimProgress, type TrimResult, trim } from './trim.ts';
 
 export interface TrimAllOptions {
@@ -28,7 +28,7 @@ export async function trimAll(
       ...how,
       signal: stop,
       earlier: progress,
-      note: (now) => noteProgress(db, id, now, { done: now.users, unit: 'feeds' }),
+      note: (now) => saveProgress(db, id, now, { done: now.users, unit: 'feeds' }),
     }),
   );
 }

@@ -1,7 +1,7 @@
 import type { FeedChanges } from '../../cache/changes.ts';
 import { notifiedChanges } from '../../cache/invalidation.ts';
 import type { Database, Session } from '../../database/database.ts';
-import { repeatedTransaction } from '../../database/retriedTransaction.ts';
+import { retriedTransaction } from '../../database/retriedTransaction.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { FEED_LIMIT } from '../../model/feed.ts';
 import { getUser } from '../../store/users.ts';
@@ -54,7 +54,7 @@ export async function trim(
       await changes.changing(session, ids);
       return removed;
     };
-    const removed = await (options.dryRun ? db.rehearse(work) : repeatedTransaction(db, work));
+    const removed = await (options.dryRun ? db.rehearse(work) : retriedTransaction(db, work));
     // What is held of a feed in a shared cache stays true: rows go, and no post with them.
     items += removed;
     users += userId === undefined || removed > 0 ? ids.length : 0;

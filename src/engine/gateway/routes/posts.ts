@@ -3,7 +3,7 @@ import { type FeedPage, readFeed, readFeedUnconfirmed } from '../../feed/read/re
 import { isFeedctlError } from '../../model/errors.ts';
 import { parseId } from '../../model/ids.ts';
 import type { Post } from '../../model/post.ts';
-import { saysAway } from '../../resilience/guard.ts';
+import { isUnavailable } from '../../resilience/guard.ts';
 import { createPost, deletePost, updatePost } from '../../social/posts.ts';
 import { getPost } from '../../store/posts.ts';
 import type { App, RouteContext } from './index.ts';
@@ -16,7 +16,7 @@ const postJson = (post: Omit<Post, 'version'>) => ({
   createdAt: post.createdAt.toISOString(),
 });
 /** What a circuit is open for is away too. */
-const isAway = (error: unknown) => saysAway(error) || isFeedctlError(error, 'CIRCUIT_OPEN');
+const isAway = (error: unknown) => isUnavailable(error) || isFeedctlError(error, 'CIRCUIT_OPEN');
 
 const versionedJson = (post: Post) => ({ ...postJson(post), version: post.version });
 
@@ -90,7 +90,7 @@ export function addPostRoutes(app: App, context: RouteContext): void {
     },
     async (request) => {
       const id = parseId(request.params.id, 'post');
-      return versionedJson(await db.repeat(() => getPost(db, id)));
+      return versionedJson(await db.retry(() => getPost(db, id)));
     },
   );
 
@@ -111,7 +111,7 @@ export function addPostRoutes(app: App, context: RouteContext): void {
       const query = { limit, ...(before && { cursor: before }) };
       const { userId } = request;
       const read = (query: { limit: number; cursor?: string }) =>
-        db.repeat(async () => {
+        db.retry(async () => {
           try {
             return await readFeed(db, userId, query, cache);
           } catch (error) {

@@ -67,7 +67,7 @@ export function addUserRoutes(app: App, context: RouteContext): void {
     },
     async (request) => {
       const id = parseId(request.params.id, 'user');
-      return userJson(await db.repeat(() => getUser(db, id)));
+      return userJson(await db.retry(() => getUser(db, id)));
     },
   );
 
@@ -86,7 +86,7 @@ export function addUserRoutes(app: App, context: RouteContext): void {
         throw new FeedctlError('USAGE', 'search for the beginning of first_name, last_name or both');
       for (const prefix of [first_name, last_name]) checkText(prefix, 'name');
       const query = { firstName: first_name, secondName: last_name, after: Number(after), limit };
-      const users = await db.repeat(() => searchUsers(db, query));
+      const users = await db.retry(() => searchUsers(db, query));
       if (users.length === limit) {
         const next = new URLSearchParams({
           first_name,

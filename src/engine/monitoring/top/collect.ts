@@ -15,7 +15,7 @@ import { readStats } from '../../stats/table.ts';
 import { listCelebrities } from '../../store/celebrities.ts';
 import { listGateways } from '../../store/processes.ts';
 import { silentLog } from '../../telemetry/log.ts';
-import { atMost } from '../../util/deadline.ts';
+import { settleWithin } from '../../util/deadline.ts';
 import { snapshotOf, type TopSnapshot } from './snapshot.ts';
 import { Source } from './source.ts';
 
@@ -250,7 +250,7 @@ export async function openTop(config: Config, options: { complete: boolean }): P
     await connected().catch((error) => {
       if (!AWAY.some((code) => isFeedctlError(error, code))) throw error;
     });
-    await (options.complete ? asked : atMost(FIRST_MS, asked));
+    await (options.complete ? asked : settleWithin(FIRST_MS, asked));
     if (options.complete && !queues.error) {
       await sleep(BETWEEN_LOOKS_MS);
       await queues.again();

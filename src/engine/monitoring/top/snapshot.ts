@@ -1,5 +1,5 @@
 import { heldIn } from '../../bus/depths.ts';
-import { type GatewayState, isHeardOf } from '../../fleet/gateways.ts';
+import { type GatewayState, isAlive } from '../../fleet/gateways.ts';
 import type { WorkerState } from '../../fleet/workers.ts';
 import type { LaneState } from '../../model/lanes.ts';
 import type { OperationRow } from '../../operations/table.ts';
@@ -127,7 +127,7 @@ export function snapshotOf(taken: Taken): TopSnapshot {
     known.gateways?.map((row) => {
       const told = byRole.get(row.id);
       // As it says itself: to ask each of them over HTTP, as `status` does, is more than a look every second should cost.
-      const ready = isHeardOf(row) && told?.figures.live !== false;
+      const ready = isAlive(row) && told?.figures.live !== false;
       return { ...row, ready, sockets: told?.sockets ?? null, work: workOf(told) };
     }) ?? null;
   const parts = { figures, backlog, cache, workers, gateways, known, sources };

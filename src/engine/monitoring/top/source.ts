@@ -1,5 +1,5 @@
 import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
-import { within } from '../../util/deadline.ts';
+import { withTimeout } from '../../util/deadline.ts';
 
 /** What was asked takes at most this share of the time: whatever is slow is asked more seldom. */
 const MOST_SHARE = 0.05;
@@ -93,7 +93,7 @@ export class Source<T> {
       () => {},
       () => {},
     );
-    const answered = within(this.#deadlineMs, asked, late)
+    const answered = withTimeout(this.#deadlineMs, asked, late)
       .then(
         (value) => {
           this.#value = value;

@@ -2,7 +2,7 @@ import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest';
 import { follow, unfollow } from '../../src/engine/social/follows.ts';
 import { createPost } from '../../src/engine/social/posts.ts';
-import { inParallel } from '../../src/engine/util/parallel.ts';
+import { runConcurrently } from '../../src/engine/util/parallel.ts';
 import { Random } from '../properties/random.ts';
 import { feedctl, json, start, waitUntil } from '../support/cli.ts';
 import { type TestCluster, testCluster } from '../support/cluster.ts';
@@ -63,7 +63,7 @@ test(`no post comes after an unfollow was answered, whatever holds up the gatewa
     await cluster.settled();
     const atStart = received;
     const goOn = before();
-    const posting = inParallel(Array.from({ length: 40 }), 8, post);
+    const posting = runConcurrently(Array.from({ length: 40 }), 8, post);
     if (before === nothing) await waitUntil(() => received > atStart);
     await sleep(random.below(30));
     const release = within();
@@ -103,10 +103,10 @@ test(`${SOCKETS} sockets of a gateway that is killed go on at another, and miss 
     'update users set follower_count = (select count(*) from followers where followee_id = id) where id = any($1)',
     [authors],
   );
-  const clients = await inParallel(readers, 50, (reader) => testClient(cluster, reader));
+  const clients = await runConcurrently(readers, 50, (reader) => testClient(cluster, reader));
   // All at the first one, as long as it is there.
   let urls = [gateways[0].gatewayUrl];
-  await inParallel(clients, 200, (client) => client.stay(() => urls));
+  await runConcurrently(clients, 200, (client) => client.stay(() => urls));
 
   const made = new Map(authors.map((author) => [author, [] as number[]]));
   let posting = true;

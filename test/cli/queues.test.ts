@@ -6,7 +6,7 @@ import { openLocalBus } from '../../src/engine/bus/local/bus.ts';
 import { RabbitBus } from '../../src/engine/bus/rabbitmq/bus.ts';
 import { notifiedChanges } from '../../src/engine/cache/invalidation.ts';
 import { Database } from '../../src/engine/database/database.ts';
-import { relationHandlers } from '../../src/engine/fanout/followHandlers.ts';
+import { followHandlers } from '../../src/engine/fanout/followHandlers.ts';
 import { startPlanner } from '../../src/engine/fanout/planner.ts';
 import { silentNotifier } from '../../src/engine/live/notifier.ts';
 import { encodeEvents } from '../../src/engine/model/messages.ts';
@@ -73,7 +73,7 @@ const planOnly = (at: At): Promise<void> =>
       bus,
       changes: notifiedChanges,
       notifier: silentNotifier,
-      relations: relationHandlers,
+      relations: followHandlers,
       log: silentLog,
     });
     const barrier = await bus.placeBarrier(['events']);
@@ -232,7 +232,7 @@ async function killPurge(at: At): Promise<void> {
     aggregateId: 1,
     subjectId: Number(first!.subject_id),
   };
-  const body = encodeEvents({ run: 0, committedAt: Date.now() }, [event]);
+  const body = encodeEvents({ importId: 0, committedAt: Date.now() }, [event]);
   const command = ['queue', 'purge', 'events', '--confirm', 'events', '--json'];
   for (;;) {
     await withBus(at, async (bus) => {

@@ -1,7 +1,7 @@
 import { Redis } from 'ioredis';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { Database } from '../../src/engine/database/database.ts';
-import { ERASE_STEPS, type EraseResult, tracesOf } from '../../src/engine/erasure/eraseUser.ts';
+import { ERASE_STEPS, type EraseResult, residueOf } from '../../src/engine/erasure/eraseUser.ts';
 import { decodeEvents, encodeEvents, packIds } from '../../src/engine/model/messages.ts';
 import { NOTHING_WRONG, type Outcome, start, waitUntil } from '../support/cli.ts';
 import { FeedClient } from '../support/feedClient.ts';
@@ -193,7 +193,7 @@ describe.each(foundations)('on $name', (foundation) => {
           subjectId: Number(theirEvent!.post),
         },
       ] as const;
-      const letter = encodeEvents({ run: 0, committedAt: Date.now() }, events).toString('hex');
+      const letter = encodeEvents({ importId: 0, committedAt: Date.now() }, events).toString('hex');
       await cluster.sql(
         `insert into bus.dead_letters (id, queue, body, attempts, reason) values (1, 'events', '\\x${letter}', 1, 'test')`,
       );
@@ -242,7 +242,7 @@ describe.each(foundations)('on $name', (foundation) => {
           await keysHolding(redis, [packIds([erased]), Buffer.from(String(erased)), Buffer.from(MARKER)]),
         ).toEqual([]);
         const db = new Database(cluster.url);
-        expect(await tracesOf({ db, sharedCache: undefined }, erased, [MARKER])).toEqual([]);
+        expect(await residueOf({ db, sharedCache: undefined }, erased, [MARKER])).toEqual([]);
         await db.close();
       };
       await nothing();

@@ -1,5 +1,5 @@
 import { markCelebrity, unmarkCelebrity } from '../../src/engine/celebrities/change.ts';
-import { relationHandlers } from '../../src/engine/fanout/followHandlers.ts';
+import { followHandlers } from '../../src/engine/fanout/followHandlers.ts';
 import { readFeed } from '../../src/engine/feed/read/read.ts';
 import { rebuild } from '../../src/engine/feed/rebuild/rebuild.ts';
 import { trim } from '../../src/engine/feed/trim/trim.ts';
@@ -7,7 +7,7 @@ import { trim } from '../../src/engine/feed/trim/trim.ts';
 /** The parts of the engine that a bug can be planted in. */
 export interface Engine {
   readonly readFeed: typeof readFeed;
-  readonly relations: typeof relationHandlers;
+  readonly relations: typeof followHandlers;
   readonly trim: typeof trim;
   readonly rebuild: typeof rebuild;
   readonly markCelebrity: typeof markCelebrity;
@@ -16,7 +16,7 @@ export interface Engine {
 
 export const engine: Engine = {
   readFeed,
-  relations: relationHandlers,
+  relations: followHandlers,
   trim,
   rebuild,
   markCelebrity,

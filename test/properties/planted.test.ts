@@ -35,7 +35,7 @@ async function whatFails(planted: Partial<Engine>): Promise<string> {
 
 /** The same statements with a part of one of them changed. */
 const mutated = (db: Store, part: RegExp, replacement: string): Store => ({
-  topology: () => db.topology(),
+  sharding: () => db.sharding(),
   query: (text, values) => db.query(text.replace(part, replacement), values),
 });
 
@@ -68,7 +68,7 @@ test('backfill ahead of `followers`: a post between the two reaches nobody', asy
         );
         if (!follows) return engine.relations.followChanged(context, pair);
         const posts = await postsSinceFollow(context.db, pair, 1_000);
-        await context.notifier.toUser(pair.followerId, posts, { run: 0, committedAt: 0 });
+        await context.notifier.toUser(pair.followerId, posts, { importId: 0, committedAt: 0 });
       },
     },
   });

@@ -62,8 +62,8 @@ export class SteppedDatabase extends Database {
   }
 
   /** What is known of the store is no part of a history. */
-  override topology(): ReturnType<Database['topology']> {
-    return this.#shared.topology();
+  override sharding(): ReturnType<Database['sharding']> {
+    return this.#shared.sharding();
   }
 
   override listen(channels: string[], handlers: Parameters<Database['listen']>[1]): Promise<Listener> {

@@ -3,7 +3,7 @@ import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
 import { manifestFlags, timeoutFlag, waitFlag } from '../../cli/flags/kubernetes.ts';
 import type { PlannedObject } from '../../engine/kubernetes/plan.ts';
-import type { Leftover } from '../../engine/kubernetes/prune.ts';
+import type { PruneCandidate } from '../../engine/kubernetes/prune.ts';
 import type { Rollout } from '../../engine/kubernetes/rollout.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
 import { planLines, rolloutLine } from '../../ui/tables/kubernetes.ts';
@@ -18,9 +18,9 @@ interface ApplyResult {
   /** Deployments, as they were when it ended; none where nothing was waited for. */
   rollouts: readonly Rollout[];
   /** Objects of earlier manifests, as they were before. */
-  leftovers: readonly Leftover[];
+  leftovers: readonly PruneCandidate[];
   /** Those of them that were deleted. */
-  pruned: readonly Leftover[];
+  pruned: readonly PruneCandidate[];
   seconds: number;
   dryRun: boolean;
 }
@@ -55,7 +55,7 @@ export default class ClusterApply extends BaseCommand {
   async run(): Promise<ApplyResult> {
     const { args, flags } = await this.parse(ClusterApply);
     const { applyPlan, readPlan } = await import('../../engine/kubernetes/apply.ts');
-    const { areWhole } = await import('../../engine/kubernetes/prune.ts');
+    const { checkComplete: areWhole } = await import('../../engine/kubernetes/prune.ts');
     const { refusalOf } = await import('../../engine/kubernetes/plan.ts');
     const startedAt = performance.now();
     return this.withKubernetes(flags, async (kubernetes, config) => {

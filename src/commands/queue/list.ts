@@ -92,7 +92,7 @@ export default class QueueList extends BaseCommand {
       timeout: number | undefined;
     },
   ): Promise<Listed | undefined> {
-    const { NOTHING_SEEN, watchQueues } = await import('../../engine/queues/list.ts');
+    const { FIRST_LOOK: NOTHING_SEEN, watchQueues } = await import('../../engine/queues/list.ts');
     const signal = this.watchSignal();
     const intervalMs = Math.max(1, flags.interval) * 1_000;
     const repaint = openRepaint(process.stdout);

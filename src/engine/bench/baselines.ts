@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import amqp from 'amqplib';
 import { Database } from '../database/database.ts';
 import { ROW_BYTES, rowAuthor, rowPost, rowUser } from '../model/messages.ts';
-import { inParallel } from '../util/parallel.ts';
+import { runConcurrently } from '../util/parallel.ts';
 import { type Measured, measure } from './limit.ts';
 
 /** A part of the rows is enough to tell: these ways are dozens of times slower. */
@@ -42,7 +42,7 @@ export async function oneInsertEach(
   const pool = new Database(databaseUrl, { maxSessions: CONNECTIONS, applicationName: 'feedctl bench' });
   try {
     return await measure(async () => {
-      await inParallel(rows, CONNECTIONS, (row) => pool.query(INSERT(table), row));
+      await runConcurrently(rows, CONNECTIONS, (row) => pool.query(INSERT(table), row));
       return rows.length;
     });
   } finally {

@@ -94,8 +94,8 @@ export async function benchFanout(
     const { db } = cluster;
     report('making posts');
     const { events, small } = await prepare(bench, mix, options.smallPosts ?? false);
-    const topology = await db.topology();
-    const connections = RAW_CONNECTIONS[topology.distributed ? 'distributed' : 'plain'];
+    const sharding = await db.sharding();
+    const connections = RAW_CONNECTIONS[sharding.distributed ? 'distributed' : 'plain'];
     let rows: Buffer[][] = [];
     const pairs: { path: Measured; raw: Measured }[] = [];
     let latencyMs: LatencyMs = { p50: 0, p95: 0, p99: 0 };
@@ -113,7 +113,7 @@ export async function benchFanout(
       let settled = false;
       let settling = Promise.resolve();
       const path = await measure(async () => {
-        await dispatch(cluster, events, { run: id, committedAt: Date.now() });
+        await dispatch(cluster, events, { importId: id, committedAt: Date.now() });
         settling = fanOutDrained(cluster, signal).finally(() => {
           settled = true;
         });
@@ -132,7 +132,7 @@ export async function benchFanout(
         throw new FeedctlError('INTERNAL', `${path.rows} rows were written, expected ${mix.deliveries}`);
       report(`run ${run} of ${runs}: COPY alone`);
       await emptyTable(db, RAW_TABLE);
-      rows = rowsOfBatches(batches, topology);
+      rows = rowsOfBatches(batches, sharding);
       pairs.push({ path, raw: await measure(() => rawCopy(db.url, RAW_TABLE, rows, connections)) });
     }
     const middle = [...pairs].sort((a, b) => ratioOf(a) - ratioOf(b))[pairs.length >> 1]!;
@@ -238,7 +238,7 @@ async function startSmallPosts(bench: BenchCluster, author: number) {
   const make = async () => {
     const events = await makePosts(bench, [author]);
     posts += 1;
-    await dispatch({ db, bus }, events, { run, committedAt: Date.now() });
+    await dispatch({ db, bus }, events, { importId: run, committedAt: Date.now() });
   };
   const running = (async () => {
     while (!stopped) {

@@ -1,10 +1,10 @@
 import { copyIn } from '../database/copy.ts';
 import { Database } from '../database/database.ts';
-import type { Topology } from '../database/sharding.ts';
-import { BatchRows, type CheckedMessage } from '../fanout/copyBuffer.ts';
+import type { Sharding } from '../database/sharding.ts';
+import { type CheckedMessage, CopyBuffer } from '../fanout/copyBuffer.ts';
 import { ROW_BYTES } from '../model/messages.ts';
 import type { LatencyMs } from '../store/runs.ts';
-import { inParallel } from '../util/parallel.ts';
+import { runConcurrently } from '../util/parallel.ts';
 
 export interface Measured {
   readonly rows: number;
@@ -29,11 +29,11 @@ export function percentiles(times: readonly number[]): LatencyMs {
 }
 
 /** The rows of batches as the writer gave them to COPY, in one part for each message or, on Citus, for each shard. */
-export function rowsOfBatches(batches: readonly CheckedMessage[][], topology: Topology): Buffer[][] {
+export function rowsOfBatches(batches: readonly CheckedMessage[][], sharding: Sharding): Buffer[][] {
   return batches.flatMap((messages) => {
-    const batchRows = new BatchRows();
-    if (!topology.distributed) return [batchRows.expand(messages)];
-    return batchRows.expandByShard(messages, topology).map(({ rows }) => [rows]);
+    const batchRows = new CopyBuffer();
+    if (!sharding.distributed) return [batchRows.expand(messages)];
+    return batchRows.expandByShard(messages, sharding).map(({ rows }) => [rows]);
   });
 }
 
@@ -48,7 +48,7 @@ export async function rawCopy(
   const copy = `copy ${table} (user_id, post_id, author_id) from stdin (format binary)`;
   let bytes = 0;
   try {
-    await inParallel(batches, connections, async (rows) => {
+    await runConcurrently(batches, connections, async (rows) => {
       await db.withSession((session) => copyIn(session, copy, rows));
       bytes += rows.reduce((sum, part) => sum + part.length, 0);
     });

@@ -7,7 +7,7 @@ import { randomSource } from '../imports/generate.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { createPost } from '../social/posts.ts';
 import type { LatencyMs } from '../store/runs.ts';
-import { inParallel } from '../util/parallel.ts';
+import { runConcurrently } from '../util/parallel.ts';
 import { type BenchCluster, openBenchCluster } from './benchCluster.ts';
 import { percentiles, round } from './limit.ts';
 import { describeMachine, type Machine } from './machine.ts';
@@ -86,8 +86,8 @@ class Counted implements Store {
     this.#db = db;
   }
 
-  topology(): ReturnType<Store['topology']> {
-    return this.#db.topology();
+  sharding(): ReturnType<Store['sharding']> {
+    return this.#db.sharding();
   }
 
   query: Queryable['query'] = (text, values) => {
@@ -209,7 +209,7 @@ async function readMix(
   const ms: number[] = [];
   let posts = 0;
   const startedAt = performance.now();
-  await inParallel(sequence, MIX_READERS_AT_A_TIME, async (reader) => {
+  await runConcurrently(sequence, MIX_READERS_AT_A_TIME, async (reader) => {
     options.signal?.throwIfAborted();
     const readAt = performance.now();
     await readFeed(counted, reader, { limit: PAGE }, cache);
@@ -221,7 +221,9 @@ async function readMix(
   });
   const seconds = (performance.now() - startedAt) / 1000;
   const after = cache.stats();
-  await inParallel(sequence, MIX_READERS_AT_A_TIME, (reader) => readFeed(uncached, reader, { limit: PAGE }));
+  await runConcurrently(sequence, MIX_READERS_AT_A_TIME, (reader) =>
+    readFeed(uncached, reader, { limit: PAGE }),
+  );
   const queries = counted.queries + after.checks - before.checks;
   return {
     ...percentiles(ms),

@@ -142,7 +142,7 @@ async function livePosts(bench: BenchCluster, rate: number, work: () => Promise<
   const pending: Promise<void>[] = [];
   const make = async (author: number) => {
     const events = await makePosts(bench, [author]);
-    await dispatch({ db, bus }, events, { run, committedAt: Date.now() });
+    await dispatch({ db, bus }, events, { importId: run, committedAt: Date.now() });
   };
   let ended = false;
   const working = work().finally(() => {

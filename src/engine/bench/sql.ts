@@ -16,7 +16,7 @@ export async function emptyTable(db: Database, table: 'feed_items' | typeof RAW_
   if (table === RAW_TABLE) {
     await db.query(`drop table if exists ${RAW_TABLE}`);
     await db.query(`create table ${RAW_TABLE} (like feed_items including all)`);
-    if ((await db.topology()).distributed) {
+    if ((await db.sharding()).distributed) {
       await db.query(
         `select create_distributed_table('${RAW_TABLE}', 'user_id', colocate_with => 'feed_items')`,
       );

@@ -72,7 +72,7 @@ export interface PageEntries {
 }
 
 /** A page as it was read. */
-export interface SealedPage {
+export interface DigestedPage {
   readonly seal: string;
   readonly rows: readonly (PageEntry & { readonly body: string; readonly createdAt: Date })[];
 }
@@ -101,8 +101,8 @@ export interface PageCache {
   ): Promise<PageEntries | 'missing' | 'away' | 'same'>;
   /** Pages that this process has read, by whatever the reader calls them. */
   readonly sealed: {
-    get(name: string): SealedPage | undefined;
-    set(name: string, page: SealedPage): unknown;
+    get(name: string): DigestedPage | undefined;
+    set(name: string, page: DigestedPage): unknown;
     clear(): void;
   };
   /** The posts that are not deleted, by id. `load`: those that are not held. undefined where the cache is away. */

@@ -29,7 +29,7 @@ export interface FeedChanges {
 }
 
 /** Has caches read these feeds anew, in a transaction of its own: what made them others is committed. */
-export async function readAnew(
+export async function markStale(
   { db, changes }: { db: Database; changes: FeedChanges },
   userIds: readonly number[],
 ): Promise<void> {

@@ -16,7 +16,7 @@ import {
 } from '../store/celebrities.ts';
 import { countPosted } from '../store/events.ts';
 import { getUser, type User } from '../store/users.ts';
-import { inParallel } from '../util/parallel.ts';
+import { runConcurrently } from '../util/parallel.ts';
 
 const FOLLOWERS_A_TRANSACTION = 1_000;
 const SHARDS_AT_A_TIME = 4;
@@ -230,14 +230,14 @@ async function overFollowers(
   saga: Saga,
   change: (session: Session, authorId: number, userIds: readonly number[]) => Promise<number>,
 ): Promise<void> {
-  const topology = await db.topology();
-  const size = FOLLOWERS_A_TRANSACTION * Math.max(1, topology.shards.length);
+  const sharding = await db.sharding();
+  const size = FOLLOWERS_A_TRANSACTION * Math.max(1, sharding.shards.length);
   for await (const ids of followerChunks(db, author.id, saga.signal, {
     from: saga.progress.after,
     size,
   })) {
-    const counts = await inParallel(
-      topology.group(ids, (id) => id),
+    const counts = await runConcurrently(
+      sharding.group(ids, (id) => id),
       SHARDS_AT_A_TIME,
       (group) =>
         retriedTransaction(db, async (session) => {

@@ -81,7 +81,7 @@ const WHOLE = `
 
 export async function feedTable(db: Database): Promise<FeedTable> {
   let parts: [bytes: number, rows: number][];
-  if ((await db.topology()).distributed) {
+  if ((await db.sharding()).distributed) {
     parts = [...(await onEveryNode<typeof parts>(db, PARTS)).values()].flat();
   } else {
     const { rows } = await db.query<{ bytes: number; rows: number }>(WHOLE);
@@ -125,7 +125,7 @@ export interface MergedAuthors {
 /** How many feeds follow any of the authors, and how many of them. On Citus by the shard of the follower. */
 export async function mergedAuthors(db: Database, authorIds: readonly number[]): Promise<MergedAuthors> {
   if (authorIds.length === 0) return { feeds: 0, mean: 0, most: 0 };
-  const table = (await db.topology()).distributed ? 'follows' : 'followers';
+  const table = (await db.sharding()).distributed ? 'follows' : 'followers';
   const { rows } = await db.query<MergedAuthors>(
     `select count(*)::integer as feeds, coalesce(avg(n), 0)::float8 as mean, coalesce(max(n), 0)::integer as most
      from (select follower_id, count(*) as n from ${table} where followee_id = any($1) group by 1) merged`,

@@ -7,7 +7,7 @@ import type { Guard } from '../resilience/guard.ts';
 import { ONCE, type RetryLimits, retry } from '../resilience/retry.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { isTlsError } from '../util/tls.ts';
-import { readTopology, type Topology } from './sharding.ts';
+import { readSharding, type Sharding } from './sharding.ts';
 
 /** Ids are 53 bits, so a bigint column is a JS number; counters stay far below that too. */
 const INT8 = 20;
@@ -27,7 +27,7 @@ export interface Queryable {
 
 /** What chooses its statements by where the rows are. */
 export interface Store extends Queryable {
-  topology(): Promise<Topology>;
+  sharding(): Promise<Sharding>;
 }
 
 export type Session = pg.PoolClient;
@@ -60,7 +60,7 @@ const SERVER_KEEPS_ALIVE = {
 /** Compiling a statement of thousands of keys, as the server does by default, takes longer than running it. */
 const NEVER_COMPILED = { jit: 'off' } as const;
 /** Shards move from node to node: what is known of them is asked for again after so long. */
-export const TOPOLOGY_AGE_MS = 30_000;
+export const SHARDING_AGE_MS = 30_000;
 const UNREACHABLE = new Set([
   'ECONNREFUSED',
   'ENOENT',
@@ -197,7 +197,7 @@ export class Database implements Store {
   readonly #rolledBack = new WeakSet<Error>();
   readonly #options: DatabaseOptions;
   #unwatch: readonly (() => void)[] = [];
-  #topology: { readonly known: Promise<Topology>; readonly at: number } | undefined;
+  #topology: { readonly known: Promise<Sharding>; readonly at: number } | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(url: string, options: DatabaseOptions = {}) {
@@ -441,11 +441,11 @@ export class Database implements Store {
   }
 
   /** Where rows are, at most 30 s old. A database that is not distributed stays so while this process runs. */
-  async topology(): Promise<Topology> {
+  async sharding(): Promise<Sharding> {
     const { known, at } = this.#topology ?? {};
-    const topology = await known?.catch(() => undefined);
-    if (topology && (!topology.distributed || Date.now() - at! < TOPOLOGY_AGE_MS)) return topology;
-    if (this.#topology?.known === known) this.#topology = { known: readTopology(this), at: Date.now() };
+    const sharding = await known?.catch(() => undefined);
+    if (sharding && (!sharding.distributed || Date.now() - at! < SHARDING_AGE_MS)) return sharding;
+    if (this.#topology?.known === known) this.#topology = { known: readSharding(this), at: Date.now() };
     return this.#topology!.known;
   }
 

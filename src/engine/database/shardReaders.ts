@@ -22,8 +22,8 @@ export class ShardReaders {
 
   /** A session for a statement about the shard of an id. */
   async withSession<T>(id: number, work: (session: Session) => Promise<T>): Promise<T> {
-    const topology = await this.#db.topology();
-    const node = topology.shards[topology.shardOfId(id)]?.node;
+    const sharding = await this.#db.sharding();
+    const node = sharding.shards[sharding.shardOfId(id)]?.node;
     if (!node?.takesQueries) return this.#db.withSession(work);
     const address = `${node.host}:${node.port}`;
     if (Date.now() < (this.#avoidedUntil.get(address) ?? 0)) return this.#db.withSession(work);

@@ -16,7 +16,7 @@ export interface Shard {
 }
 
 /** Where rows are. Plain PostgreSQL is one shard that holds everything. */
-export class Topology {
+export class Sharding {
   /** Of the Citus extension; undefined on plain PostgreSQL. */
   readonly citusVersion: string | undefined;
   readonly shards: readonly Shard[];
@@ -67,7 +67,7 @@ export class Topology {
   }
 }
 
-const PLAIN = new Topology();
+const PLAIN = new Sharding();
 
 /** In: nothing. The shards of one table stand for those of all: they are colocated. */
 const SHARDS = `
@@ -86,11 +86,11 @@ export async function citusVersion(db: Queryable): Promise<string | undefined> {
   return rows[0]?.version;
 }
 
-export async function readTopology(db: Queryable): Promise<Topology> {
+export async function readSharding(db: Queryable): Promise<Sharding> {
   const version = await citusVersion(db);
   if (version === undefined) return PLAIN;
   const { rows } = await db.query<StoreNode & { low: number }>(SHARDS);
-  return new Topology(
+  return new Sharding(
     version,
     rows.map(({ low, ...node }) => ({ low, node })),
   );

@@ -1,20 +1,20 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fanOutDrained } from '../bus/drained.ts';
-import { readAnew } from '../cache/changes.ts';
+import { markStale } from '../cache/changes.ts';
 import type { Cluster } from '../cluster/cluster.ts';
 import { announceErased } from '../live/erasures.ts';
 import { liveQueue } from '../live/notifier.ts';
 import { isFeedctlError } from '../model/errors.ts';
 import { firstIdAt } from '../model/ids.ts';
-import { encodeLive, WITHDRAWN } from '../model/messages.ts';
+import { encodeLive, RETRACTED } from '../model/messages.ts';
 import { lastOperation, runOperation, saveProgress, type Work } from '../operations/run.ts';
 import { deleteStatsOfUser } from '../stats/table.ts';
 import { fillsEnded } from '../store/celebrities.ts';
 import { listGateways } from '../store/processes.ts';
 import { getUser } from '../store/users.ts';
-import { inParallel } from '../util/parallel.ts';
-import { eraseFromDeadLetters, tracesInMessages } from './messages.ts';
-import { findTraces, type Trace } from './residue.ts';
+import { runConcurrently } from '../util/parallel.ts';
+import { eraseFromDeadLetters, residueInMessages } from './messages.ts';
+import { findResidue, type Residue } from './residue.ts';
 import {
   blankPosts,
   countUserRows,
@@ -54,7 +54,7 @@ export interface ErasePlan extends UserRows {
 /** What there was when it began: the run that it goes on from has removed some of it. */
 export interface EraseResult extends ErasePlan {
   /** What the scan at the end found; nothing where everything is gone. */
-  readonly left: readonly Trace[];
+  readonly left: readonly Residue[];
 }
 
 interface Progress {
@@ -122,7 +122,7 @@ export async function eraseUser(
       await note({ steps: [...progress.steps, name] });
     };
     await note({});
-    const invalidate = (ids: readonly number[]) => readAnew(context, ids);
+    const invalidate = (ids: readonly number[]) => markStale(context, ids);
 
     await step('user', async () => {
       await removeUser(db, userId);
@@ -176,7 +176,7 @@ export async function eraseUser(
 async function erasePosts(context: EraseContext, userId: number, signal: AbortSignal): Promise<void> {
   const { db, changes } = context;
   for (let ids = await blankPosts(db, userId); ids.length > 0; ids = await blankPosts(db, userId)) {
-    await inParallel(ids, TELL_LANES, (postId) => changes.deleted({ postId, authorId: userId }));
+    await runConcurrently(ids, TELL_LANES, (postId) => changes.deleted({ postId, authorId: userId }));
     await withdraw(context, userId, ids);
     await removePosts(db, userId, ids);
     signal.throwIfAborted();
@@ -188,8 +188,8 @@ async function withdraw({ db, bus }: EraseContext, authorId: number, ids: readon
   const since = firstIdAt(Date.now() - WITHDRAW_MS);
   const recent = ids.filter((id) => id > since);
   if (recent.length === 0) return;
-  const records = recent.map((postId) => ({ userId: WITHDRAWN, authorId, postId }));
-  const body = encodeLive({ run: 0, committedAt: Date.now() }, records);
+  const records = recent.map((postId) => ({ userId: RETRACTED, authorId, postId }));
+  const body = encodeLive({ importId: 0, committedAt: Date.now() }, records);
   const gateways = (await listGateways(db)).filter(
     ({ heartbeatAgeMs, online }) => online > 0 && heartbeatAgeMs < SILENT_SECONDS * 1_000,
   );
@@ -208,10 +208,10 @@ async function closeSockets({ db }: EraseContext, userId: number, signal: AbortS
 }
 
 /** Everything that is left. What comes while it looks, a cleanup that was under way, is removed, and looked for again. */
-async function scan(context: EraseContext, userId: number, signal: AbortSignal): Promise<Trace[]> {
+async function scan(context: EraseContext, userId: number, signal: AbortSignal): Promise<Residue[]> {
   const { db, changes } = context;
   for (let scans = 1; ; scans += 1) {
-    const left = await tracesOf(context, userId);
+    const left = await residueOf(context, userId);
     if (left.length === 0 || scans === SCANS) return left;
     signal.throwIfAborted();
     await sleep(SCAN_AGAIN_MS, undefined, { signal });
@@ -219,21 +219,21 @@ async function scan(context: EraseContext, userId: number, signal: AbortSignal):
     // One that was being made when its author went.
     await erasePosts(context, userId, signal);
     await removeOwnRows(db, userId);
-    await removeStrays(db, userId, (ids) => readAnew(context, ids));
+    await removeStrays(db, userId, (ids) => markStale(context, ids));
     await changes.erased(userId);
   }
 }
 
 /** Where anything of a user is: each table of the database, messages, the shared cache. */
-export async function tracesOf(
+export async function residueOf(
   { db, sharedCache }: Pick<EraseContext, 'db' | 'sharedCache'>,
   userId: number,
   texts: readonly string[] = [],
-): Promise<Trace[]> {
+): Promise<Residue[]> {
   const held = (await sharedCache?.traces?.(userId)) ?? 0;
   return [
-    ...(await findTraces(db, userId, texts)),
-    ...(await tracesInMessages(db, userId)),
+    ...(await findResidue(db, userId, texts)),
+    ...(await residueInMessages(db, userId)),
     ...(held > 0 ? [{ where: 'cache', count: held }] : []),
   ];
 }

@@ -12,7 +12,7 @@ import {
 } from '../model/messages.ts';
 import { rowsWithout } from '../model/rowsMessage.ts';
 import { deadLettersAfter, replaceDeadLetter, waitingBodies } from '../store/deadLetters.ts';
-import type { Trace } from './residue.ts';
+import type { Residue } from './residue.ts';
 
 const AT_A_TIME = 100;
 
@@ -75,7 +75,7 @@ export async function eraseFromDeadLetters(db: Database, bus: Bus, userId: numbe
 }
 
 /** Messages that name the user: dead letters, and what waits in queues where that can be looked at. */
-export async function tracesInMessages(db: Database, userId: number): Promise<Trace[]> {
+export async function residueInMessages(db: Database, userId: number): Promise<Residue[]> {
   const counts = { 'bus.messages': 0, 'bus.dead_letters': 0 };
   for (let after = 0; ; ) {
     const letters = await deadLettersAfter(db, after, AT_A_TIME);

@@ -1,7 +1,7 @@
 import type { Queryable } from '../database/database.ts';
 
 /** Where something of a user is. */
-export interface Trace {
+export interface Residue {
   /** `table.column`, a queue, or `cache`. */
   readonly where: string;
   readonly count: number;
@@ -45,13 +45,13 @@ const quoted = (name: string): string => `"${name}"`;
  * that do not say whose a row is, texts of theirs and the id as a text. Which tables and columns there are is asked of the database, so that
  * what is added later is looked at too. One pass over each table.
  */
-export async function findTraces(
+export async function findResidue(
   db: Queryable,
   userId: number,
   texts: readonly string[] = [],
-): Promise<Trace[]> {
+): Promise<Residue[]> {
   const { rows } = await db.query<{ table: string; column: string; type: string }>(COLUMNS);
-  const traces: Trace[] = [];
+  const traces: Residue[] = [];
   for (const [table, columns] of Map.groupBy(rows, (row) => row.table)) {
     if (table === AUDIT) continue;
     const ids = columns.filter(({ column, type }) => type === 'bigint' && isUserId(table, column));

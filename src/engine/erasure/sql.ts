@@ -1,7 +1,7 @@
 import type { Database, Queryable, Session } from '../database/database.ts';
 import { retriedTransaction } from '../database/retriedTransaction.ts';
 import { fillsEnded, followersAfter } from '../store/celebrities.ts';
-import { inParallel } from '../util/parallel.ts';
+import { runConcurrently } from '../util/parallel.ts';
 
 /** Rows of one transaction. */
 const ROWS = 1_000;
@@ -80,10 +80,10 @@ export async function removeFollowersOf(
   userId: number,
   changing: (session: Session, userIds: readonly number[]) => Promise<void>,
 ): Promise<number[]> {
-  const topology = await db.topology();
-  const ids = await followersAfter(db, userId, 0, ROWS * Math.max(1, topology.shards.length));
-  await inParallel(
-    topology.group(ids, (id) => id),
+  const sharding = await db.sharding();
+  const ids = await followersAfter(db, userId, 0, ROWS * Math.max(1, sharding.shards.length));
+  await runConcurrently(
+    sharding.group(ids, (id) => id),
     LANES,
     (group) =>
       retriedTransaction(db, async (session) => {
@@ -124,9 +124,9 @@ export async function uncountFollower(
   followerId: number,
   followeeIds: readonly number[],
 ): Promise<void> {
-  const topology = await db.topology();
-  await inParallel(
-    topology.group(followeeIds, (id) => id),
+  const sharding = await db.sharding();
+  await runConcurrently(
+    sharding.group(followeeIds, (id) => id),
     LANES,
     (group) => retriedTransaction(db, (session) => session.query(UNCOUNT, [group, followerId])),
   );
@@ -191,7 +191,7 @@ export async function removeStrays(
   userId: number,
   onOwners: (userIds: readonly number[]) => Promise<void>,
 ): Promise<number> {
-  const topology = await db.topology();
+  const sharding = await db.sharding();
   let removed = 0;
   for (const { table, owner, names, ...rest } of STRAYS) {
     const where = 'where' in rest ? rest.where : '';
@@ -204,8 +204,8 @@ export async function removeStrays(
       const ids = rows.map(({ id }) => id);
       if (table === 'followers') await uncountFollower(db, userId, ids);
       const remove = `delete from ${table} where ${owner} = any($1) and ${names} = $2 ${where}`;
-      await inParallel(
-        topology.group(ids, (id) => id),
+      await runConcurrently(
+        sharding.group(ids, (id) => id),
         LANES,
         (group) => retriedTransaction(db, (session) => session.query(remove, [group, userId])),
       );

@@ -10,7 +10,7 @@ import { removePairItems, removePostItems } from '../store/feeds.ts';
 import { type Pair, withPairLock } from '../store/follows.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import { inParallel } from '../util/parallel.ts';
+import { runConcurrently } from '../util/parallel.ts';
 import type { Lanes } from './lanes.ts';
 
 export interface CleanerContext {
@@ -23,10 +23,10 @@ export interface CleanerContext {
 }
 
 /** What rows plans made earlier may still write: those of a pair that no longer follows, or of a deleted post. */
-export type Leftover = { pair: Pair } | { post: { authorId: number; postId: number } };
+export type PendingCleanup = { pair: Pair } | { post: { authorId: number; postId: number } };
 
 interface Cleanup {
-  readonly what: readonly Leftover[];
+  readonly what: readonly PendingCleanup[];
   readonly barrier: Barrier;
   /** The step of the bus that the mark is in. */
   readonly step: number;
@@ -44,13 +44,13 @@ const MOST_LEFTOVERS = 1_000;
 const LANES = 4;
 
 /** Has rows removed, once more, when every plan made until now has been written. One mark for all of them. */
-export async function cleanUpLater(bus: Bus, what: readonly Leftover[]): Promise<void> {
+export async function scheduleCleanup(bus: Bus, what: readonly PendingCleanup[]): Promise<void> {
   if (what.length > 0) await publishCleanups(bus, what, await bus.placeBarrier(STAGES[0]!), 0);
 }
 
 async function publishCleanups(
   bus: Bus,
-  what: readonly Leftover[],
+  what: readonly PendingCleanup[],
   barrier: Barrier,
   step: number,
 ): Promise<void> {
@@ -81,7 +81,7 @@ async function cleanUp(context: CleanerContext, deliveries: readonly Delivery[])
   const due: Taken[] = [];
   for (const delivery of deliveries) {
     try {
-      const cleanup = readCleanup(delivery.body);
+      const cleanup = decodePendingCleanups(delivery.body);
       if (await context.bus.hasPassed(cleanup.barrier)) due.push({ ...cleanup, delivery });
       else delivery.retry(LOOK_AGAIN_MS, { counts: false });
     } catch (error) {
@@ -119,7 +119,7 @@ async function goOn(context: CleanerContext, group: readonly Taken[], step: numb
 async function remove(context: CleanerContext, group: readonly Taken[]): Promise<void> {
   try {
     await fillsEnded(context.db);
-    await inParallel(
+    await runConcurrently(
       group.flatMap((one) => one.what),
       LANES,
       (leftover) => removeLeftover(context.db, leftover),
@@ -149,7 +149,7 @@ async function split(context: CleanerContext, taken: Taken, reason: unknown): Pr
   }
 }
 
-async function removeLeftover(db: Database, leftover: Leftover): Promise<void> {
+async function removeLeftover(db: Database, leftover: PendingCleanup): Promise<void> {
   if ('post' in leftover) {
     await removePostItems(db, leftover.post);
     return;
@@ -166,7 +166,7 @@ const hasIds = (value: unknown, names: readonly string[]): boolean =>
     return Number.isSafeInteger(id) && (id as number) > 0;
   });
 
-const isLeftover = (value: unknown): value is Leftover => {
+const isLeftover = (value: unknown): value is PendingCleanup => {
   const leftover = value as Record<string, unknown> | null | undefined;
   return (
     hasIds(leftover?.pair, ['followerId', 'followeeId']) || hasIds(leftover?.post, ['authorId', 'postId'])
@@ -174,7 +174,7 @@ const isLeftover = (value: unknown): value is Leftover => {
 };
 
 /** Throws BUS_MESSAGE_INVALID. What a mark holds besides its queues is the bus's own business. */
-export function readCleanup(body: Buffer): Cleanup {
+export function decodePendingCleanups(body: Buffer): Cleanup {
   const cleanup = decodeCleanup(body) as {
     what?: unknown;
     mark?: { queues?: unknown };

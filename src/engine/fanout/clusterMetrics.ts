@@ -9,7 +9,7 @@ import { countGateways, countWorkers } from '../store/processes.ts';
 import type { Log } from '../telemetry/log.ts';
 import { type Metrics, QUEUE_LABELS } from '../telemetry/metrics.ts';
 import { settleWithin, withTimeout } from '../util/deadline.ts';
-import { unknownAges } from './queueAges.ts';
+import { estimateAges } from './queueAges.ts';
 
 const LOOK_EVERY_MS = 10_000;
 /** Two looks and a half. */
@@ -168,6 +168,6 @@ function watchFigures(
  */
 async function withAges(db: Queryable, depths: readonly QueueDepth[]): Promise<QueueDepth[]> {
   const unknown = depths.filter((depth) => depth.oldestAgeMs === null).map((depth) => depth.queue);
-  const ages = await unknownAges(db, unknown, MEMORY_SECONDS);
+  const ages = await estimateAges(db, unknown, MEMORY_SECONDS);
   return depths.map((depth) => ({ ...depth, oldestAgeMs: depth.oldestAgeMs ?? ages.get(depth.queue) ?? 0 }));
 }

@@ -1,4 +1,4 @@
-import type { Topology } from '../database/sharding.ts';
+import type { Sharding } from '../database/sharding.ts';
 import { ROW_BYTES } from '../model/messages.ts';
 import { eachUser, expandRows, type RowSink } from '../model/rowsMessage.ts';
 
@@ -20,7 +20,7 @@ export interface ShardRows {
  * Room for the rows of one batch after the other: batches are megabytes that are needed for a moment, and as garbage they
  * cost a third of the process's time. What was expanded is gone with the next batch.
  */
-export class BatchRows {
+export class CopyBuffer {
   #bytes = Buffer.alloc(0);
 
   /** The rows of each message, one behind the other. */
@@ -42,11 +42,11 @@ export class BatchRows {
   }
 
   /** The rows by the shard of their user: by arithmetic on eight bytes of each user, as planned rows are. */
-  expandByShard(messages: readonly CheckedMessage[], topology: Topology): ShardRows[] {
-    const counts = topology.shards.map(() => new Array<number>(messages.length).fill(0));
+  expandByShard(messages: readonly CheckedMessage[], sharding: Sharding): ShardRows[] {
+    const counts = sharding.shards.map(() => new Array<number>(messages.length).fill(0));
     for (const [i, { body }] of messages.entries()) {
       eachUser(body, (high, low, rows) => {
-        counts[topology.shardOf(high, low)]![i]! += rows;
+        counts[sharding.shardOf(high, low)]![i]! += rows;
       });
     }
     const rows = this.#room(messages);
@@ -60,7 +60,7 @@ export class BatchRows {
     const sink: RowSink = {
       rows,
       place(high, low, length) {
-        const shard = topology.shardOf(high, low);
+        const shard = sharding.shardOf(high, low);
         this.rows = sorted[shard]!;
         ends[shard]! += length;
         return ends[shard]! - length;

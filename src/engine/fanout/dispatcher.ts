@@ -5,7 +5,7 @@ import { idsOfEvents } from '../model/messageIds.ts';
 import { encodeEvents } from '../model/messages.ts';
 import { markDispatched } from '../store/events.ts';
 import type { Log } from '../telemetry/log.ts';
-import { encodeTraces, MOST_TRACES, type Span, type Tracing } from '../telemetry/tracing.ts';
+import { encodeTraces, MAX_TRACES, type Span, type Tracing } from '../telemetry/tracing.ts';
 
 /** Events of one message: 50 KB, and at most a few hundred milliseconds of planning for one consumer. */
 const EVENTS_A_MESSAGE = 2_000;
@@ -61,7 +61,7 @@ class Sending {
   of(events: readonly TracedEvent[]): string | undefined {
     const traces = new Map<number, string>();
     for (const { id, subjectId, traceparent } of events) {
-      if (!traceparent || traces.size === MOST_TRACES) continue;
+      if (!traceparent || traces.size === MAX_TRACES) continue;
       const span = this.#tracing.begin(`send ${this.#queue}`, 'producer', {
         parent: traceparent,
         attributes: {
@@ -116,6 +116,7 @@ export function dispatchWithin(
   const publishIn = bus.publishIn?.bind(bus);
   return (
     publishIn &&
-    ((session, events) => publishIn(session, eventMessages(events, { run, committedAt: Date.now() }, queue)))
+    ((session, events) =>
+      publishIn(session, eventMessages(events, { importId: run, committedAt: Date.now() }, queue)))
   );
 }

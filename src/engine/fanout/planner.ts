@@ -4,7 +4,7 @@ import { serialBatches } from '../bus/serialBatches.ts';
 import type { FeedChanges } from '../cache/changes.ts';
 import { copyOut } from '../database/copy.ts';
 import type { Database, Session } from '../database/database.ts';
-import type { Topology } from '../database/sharding.ts';
+import type { Sharding } from '../database/sharding.ts';
 import { ShardReaders } from '../database/shardReaders.ts';
 import { type Notifier, silentNotifier } from '../live/notifier.ts';
 import type { PushState } from '../model/celebrity.ts';
@@ -12,7 +12,7 @@ import type { EventRef, EventType } from '../model/event.ts';
 import type { LaneName } from '../model/lanes.ts';
 import { idsOfEvents } from '../model/messageIds.ts';
 import { decodeEvents, encodeEvents, type MessageHeader, readId } from '../model/messages.ts';
-import { type AuthorPosts, MOST_POSTS, postsIn } from '../model/rowsMessage.ts';
+import { type AuthorPosts, MAX_POSTS, postsIn } from '../model/rowsMessage.ts';
 import { isTransient } from '../resilience/classify.ts';
 import type { ProcessStats } from '../stats/process.ts';
 import type { Log } from '../telemetry/log.ts';
@@ -25,11 +25,11 @@ import {
   type Tracing,
   tracesAmong,
 } from '../telemetry/tracing.ts';
-import { inParallel } from '../util/parallel.ts';
-import { cleanUpLater, type Leftover } from './cleaner.ts';
-import type { RelationHandlers } from './followHandlers.ts';
+import { runConcurrently } from '../util/parallel.ts';
+import { type PendingCleanup, scheduleCleanup } from './cleaner.ts';
+import type { FollowHandlers } from './followHandlers.ts';
 import type { Lanes } from './lanes.ts';
-import { type PlannedMessage, RowBatches } from './rowMessages.ts';
+import { type PlannedMessage, RowMessages } from './rowMessages.ts';
 
 interface Lane {
   readonly name: LaneName;
@@ -62,14 +62,14 @@ export interface PlannerContext {
   readonly lanes?: Lanes | undefined;
   readonly changes: FeedChanges;
   readonly notifier: Notifier;
-  readonly relations: RelationHandlers;
+  readonly relations: FollowHandlers;
   readonly log: Log;
   readonly metrics?: Metrics | undefined;
   readonly tracing?: Tracing | undefined;
   readonly stats?: ProcessStats | undefined;
 }
 
-const sessionsOf = (topology: Topology): number => SESSIONS[topology.distributed ? 'distributed' : 'plain'];
+const sessionsOf = (sharding: Sharding): number => SESSIONS[sharding.distributed ? 'distributed' : 'plain'];
 
 interface Planning extends PlannerContext {
   readonly readers: ShardReaders;
@@ -134,7 +134,7 @@ async function handleBatch(context: Planning, lane: Lane, deliveries: readonly D
     }
   }
   // What is for feeds only is planned apart.
-  for (const group of Map.groupBy(decoded, ({ header }) => `${header.run} ${header.feedsOnly}`).values())
+  for (const group of Map.groupBy(decoded, ({ header }) => `${header.importId} ${header.feedsOnly}`).values())
     await planTogether(
       group[0]!.header.feedsOnly ? { ...context, notifier: silentNotifier } : context,
       lane,
@@ -207,7 +207,7 @@ async function handleEvents(
 ): Promise<PlannedPosts> {
   const created = events.filter((event) => event.type === 'post.created');
   const posts = await planPosts(context, lane, created, plan);
-  const leftovers: (Leftover | undefined)[] = [];
+  const leftovers: (PendingCleanup | undefined)[] = [];
   for (const event of events) {
     const post = { authorId: event.aggregateId, postId: event.subjectId };
     // An update changes no feed: texts are joined when a feed is read.
@@ -219,9 +219,11 @@ async function handleEvents(
     .filter(({ type }) => type === 'follow.created' || type === 'follow.deleted')
     .map((event) => ({ followerId: event.aggregateId, followeeId: event.subjectId }));
   leftovers.push(
-    ...(await inParallel(pairs, PAIRS_AT_A_TIME, (pair) => context.relations.followChanged(context, pair))),
+    ...(await runConcurrently(pairs, PAIRS_AT_A_TIME, (pair) =>
+      context.relations.followChanged(context, pair),
+    )),
   );
-  await cleanUpLater(
+  await scheduleCleanup(
     context.bus,
     leftovers.filter((one) => one !== undefined),
   );
@@ -240,8 +242,8 @@ async function planPosts(
   await context.changes.posted(
     created.map((event) => ({ postId: event.subjectId, authorId: event.aggregateId })),
   );
-  const topology = await context.db.topology();
-  const authors = await authorStates(context.db, topology, created);
+  const sharding = await context.db.sharding();
+  const authors = await authorStates(context.db, sharding, created);
   const pushed: PlannedPost[] = [];
   const forwarded: EventRef[] = [];
   const pulled: PlannedPost[] = [];
@@ -267,7 +269,7 @@ async function planPosts(
     ]);
   // An author's posts side by side: their followers are read once, and each of them gets all those posts in one block.
   const byAuthor = [...Map.groupBy(pushed, (post) => post.authorId).values()].flat();
-  const queries = topology.group(byAuthor, (post) => post.authorId).flatMap((group) => [...inQueries(group)]);
+  const queries = sharding.group(byAuthor, (post) => post.authorId).flatMap((group) => [...inQueries(group)]);
   await fanOut(context, lane.rows, queries, plan);
   const told = lane === LANES.bulk ? { ...header, bulk: true as const } : header;
   await context.notifier.toFollowers(pulled, told, plan.traces?.posts);
@@ -286,13 +288,13 @@ interface AuthorState {
  */
 async function authorStates(
   db: Database,
-  topology: Topology,
+  sharding: Sharding,
   created: readonly EventRef[],
 ): Promise<Map<number, AuthorState>> {
   const ids = [...new Set(created.map((event) => event.aggregateId))];
-  const states = await inParallel(
-    topology.group(ids, (id) => id),
-    sessionsOf(topology),
+  const states = await runConcurrently(
+    sharding.group(ids, (id) => id),
+    sessionsOf(sharding),
     (group) =>
       db.query<AuthorState & { id: number }>(
         'select id, push_state as "pushState", follower_count as "followerCount" from users where id = any($1)',
@@ -306,7 +308,7 @@ function* inQueries(posts: readonly PlannedPost[]): Generator<PlannedPost[]> {
   let part: PlannedPost[] = [];
   let rows = 0;
   for (const post of posts) {
-    if (part.length > 0 && (rows + post.recipients > ROWS_A_QUERY || part.length === MOST_POSTS)) {
+    if (part.length > 0 && (rows + post.recipients > ROWS_A_QUERY || part.length === MAX_POSTS)) {
       yield part;
       part = [];
       rows = 0;
@@ -327,7 +329,7 @@ async function fanOut(
   queries: readonly PlannedPost[][],
   { header, traces }: PlanOf,
 ): Promise<void> {
-  const batches = new RowBatches(await context.bus.partitions(), header);
+  const batches = new RowMessages(await context.bus.partitions(), header);
   // Rows are read on while the messages before are being confirmed; further ahead than that they are not.
   let last: Promise<void> = Promise.resolve();
   const publish = (messages: PlannedMessage[]): Promise<void> => {
@@ -347,8 +349,8 @@ async function fanOut(
     last.catch(() => {}); // Thrown to whoever waits for it next.
     return before;
   };
-  const sessions = sessionsOf(await context.db.topology());
-  await inParallel(queries, sessions, (posts) =>
+  const sessions = sessionsOf(await context.db.sharding());
+  await runConcurrently(queries, sessions, (posts) =>
     context.readers.withSession(posts[0]!.authorId, async (session) => {
       const byAuthor = await alivePosts(session, posts);
       await readFollowers(session, [...byAuthor.keys()], (authorId, high, low) => {

@@ -23,7 +23,7 @@ const AGES = `
  * those that were asked for every time. Kept in the database, as who asks changes; where nobody has asked for
  * `memorySeconds`, nobody knows what was there meanwhile, and they begin anew.
  */
-export async function unknownAges(
+export async function estimateAges(
   db: Queryable,
   queues: readonly string[],
   memorySeconds: number,

@@ -11,7 +11,7 @@ export interface PlannedMessage {
 }
 
 /** Sorts rows into one growing message a partition. */
-export class RowBatches {
+export class RowMessages {
   readonly #partitions: number;
   readonly #header: MessageHeader;
   readonly #open: RowsMessage[] = [];

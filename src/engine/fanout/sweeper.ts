@@ -22,7 +22,7 @@ export async function sweep(context: DispatchContext, options: { minAgeMs?: numb
       // So many at once are those of an import that was cut off.
       const queue = events.length > FEW ? 'events.bulk' : 'events';
       if (events.length > 0)
-        await dispatch(context, events, { run: 0, committedAt: events[0]!.occurredAtMs }, queue);
+        await dispatch(context, events, { importId: 0, committedAt: events[0]!.occurredAtMs }, queue);
       swept += events.length;
       if (events.length < BATCH) return swept;
     }

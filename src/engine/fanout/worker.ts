@@ -15,7 +15,7 @@ import type { Tracing } from '../telemetry/tracing.ts';
 import { startCleaner } from './cleaner.ts';
 import { startClusterMetrics } from './clusterMetrics.ts';
 import type { CheckedMessage } from './copyBuffer.ts';
-import { relationHandlers } from './followHandlers.ts';
+import { followHandlers } from './followHandlers.ts';
 import { type OpenLanes, openLanes } from './lanes.ts';
 import { maintain } from './maintenance.ts';
 import { startPlanner } from './planner.ts';
@@ -122,7 +122,7 @@ export async function startWorker(context: {
       lanes,
       changes,
       notifier,
-      relations: relationHandlers,
+      relations: followHandlers,
       log,
       metrics,
       tracing,

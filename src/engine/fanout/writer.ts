@@ -16,9 +16,9 @@ import { recordRun } from '../store/runs.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { beginBatch, decodeTraces, mergedTraces, type Tracing } from '../telemetry/tracing.ts';
-import { inParallel } from '../util/parallel.ts';
-import { LanePace } from '../util/throttle.ts';
-import { BatchRows, type CheckedMessage, type ShardRows } from './copyBuffer.ts';
+import { runConcurrently } from '../util/parallel.ts';
+import { Throttle } from '../util/throttle.ts';
+import { type CheckedMessage, CopyBuffer, type ShardRows } from './copyBuffer.ts';
 import type { Lanes } from './lanes.ts';
 
 /** Rows of one COPY, some 60 ms of writing: half as many gave a tenth less, twice as many no more. */
@@ -77,13 +77,13 @@ interface Part extends CheckedMessage {
 
 /** Writes feed rows: coalesces messages into batches, commits, tells caches and sockets, and acks last. */
 export async function startWriter(context: WriterContext): Promise<Consumer> {
-  const { distributed } = await context.db.topology();
+  const { distributed } = await context.db.sharding();
   const live = new Waiting(distributed ? SHARDED.rowsABatch : LANES.live.rowsABatch);
   const bulk = new Waiting(distributed ? SHARDED.rowsABatch : LANES.bulk.rowsABatch);
-  const idle = Array.from({ length: PARALLEL }, () => new BatchRows());
+  const idle = Array.from({ length: PARALLEL }, () => new CopyBuffer());
 
   const due = (): Waiting | undefined => [live, bulk].find((lane) => lane.isDue);
-  const work = async (rows: BatchRows) => {
+  const work = async (rows: CopyBuffer) => {
     for (let lane = due(); lane; lane = due()) {
       if (lane.rows < lane.rowsABatch) await sleep(LINGER_MS);
       const batch = lane.take();
@@ -165,7 +165,7 @@ const passOn = (delivery: Delivery): void => delivery.retry(PASS_ON_MS, { counts
 /** Messages of one lane that wait for a batch. */
 class Waiting {
   readonly rowsABatch: number;
-  readonly pace = new LanePace();
+  readonly pace = new Throttle();
   #parts: Part[] = [];
   rows = 0;
 
@@ -214,7 +214,7 @@ class Waiting {
  * A batch that cannot be written for a reason that stays is halved until the message that is at fault is alone: one in
  * n costs some 2 log n more tries, and everything else is written.
  */
-async function writeParts(context: WriterContext, parts: Part[], batchRows: BatchRows): Promise<void> {
+async function writeParts(context: WriterContext, parts: Part[], batchRows: CopyBuffer): Promise<void> {
   const { tracing, log } = context;
   const { queue } = parts[0]!.delivery;
   const from = tracing && mergedTraces(parts.map(({ delivery }) => decodeTraces(delivery.traces)));
@@ -226,9 +226,9 @@ async function writeParts(context: WriterContext, parts: Part[], batchRows: Batc
       'feedctl.batch.rows': parts.reduce((sum, { count }) => sum + count, 0),
     });
   try {
-    const topology = await context.db.topology();
-    const rows = topology.distributed
-      ? await writeShards(context, parts, batchRows.expandByShard(parts, topology))
+    const sharding = await context.db.sharding();
+    const rows = sharding.distributed
+      ? await writeShards(context, parts, batchRows.expandByShard(parts, sharding))
       : await writeBatch(context, parts, batchRows.expand(parts));
     await context.changes.push(rows);
     const header = { ...parts[0]!.header, ...(laneOf(parts) === 'bulk' && { bulk: true as const }) };
@@ -258,7 +258,7 @@ async function writeShards(context: WriterContext, parts: Part[], groups: ShardR
   const rows = groups.map((group) => group.rows);
   const startedAt = performance.now();
   let failure: unknown;
-  const written = await inParallel(groups, SHARDED.lanes, (group) =>
+  const written = await runConcurrently(groups, SHARDED.lanes, (group) =>
     writeShard(context, group).catch((error) => {
       failure ??= error;
       return parts.map(() => 0);

@@ -8,7 +8,7 @@ import { copyPairState, type Pair, withPairLock } from '../store/follows.ts';
  * the feed is filled: a post is planned with the new follower, or it was there before and is in the backfill.
  * Returns whether the pair follows.
  */
-export async function alignPair(
+export async function syncFollower(
   { db, changes }: { db: Database; changes: FeedChanges },
   pair: Pair,
 ): Promise<boolean> {

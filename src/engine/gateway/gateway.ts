@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { FeedCache } from '../cache/cache.ts';
 import { databaseName } from '../cache/redis/epoch.ts';
 import { openReadiness } from '../fleet/readiness.ts';
-import { hearErasures } from '../live/erasures.ts';
+import { listenForErasures } from '../live/erasures.ts';
 import { type Connection, openHub } from '../live/hub.ts';
 import { joinCluster } from '../live/liveness.ts';
 import { confirmUnfollows } from '../live/unfollows.ts';
@@ -14,7 +14,7 @@ import { Passwords } from '../social/passwords.ts';
 import { missingUsers } from '../store/users.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { listenError } from '../telemetry/metricsServer.ts';
-import { batched } from '../util/batch.ts';
+import { batchCalls } from '../util/batch.ts';
 import { openApp } from './app.ts';
 import { openAddresses } from './clientAddress.ts';
 import { openLimiter, type RequestLimits } from './rateLimits.ts';
@@ -113,7 +113,7 @@ export async function startGateway(
       clearTimeout(late);
     };
     resources.add('HTTP server', () => closeApp(0));
-    const exists = batched(USERS_A_LOOK, async (ids: readonly number[]) => {
+    const exists = batchCalls(USERS_A_LOOK, async (ids: readonly number[]) => {
       const missing = await db.retry(() => missingUsers(db, [...new Set(ids)]));
       return ids.map((id) => !missing.includes(id));
     });
@@ -144,18 +144,18 @@ export async function startGateway(
     } catch (error) {
       throw listenError(error, options);
     }
-    const membership = await joinCluster({ db, log, url }, hub);
-    resources.add('registration', () => membership.stop());
-    isLive = () => membership.live;
+    const liveness = await joinCluster({ db, log, url }, hub);
+    resources.add('registration', () => liveness.stop());
+    isLive = () => liveness.caughtUp;
     const confirming = await confirmUnfollows({ db, log }, hub);
     resources.add('unfollows', () => confirming.close());
-    const hearing = await hearErasures(db, hub, context.cache, context.stats);
+    const hearing = await listenForErasures(db, hub, context.cache, context.stats);
     resources.add('erasures', () => hearing.close());
     const unwatch = metrics && [
       metrics.watch('feedctl_gateway_sockets', () => hub.sockets),
       metrics.watch('feedctl_gateway_pushed_total', () => hub.pushed),
       metrics.watch('feedctl_gateway_buffered_bytes', () => hub.bufferedBytes),
-      metrics.watch('feedctl_gateway_live', () => (membership.live ? 1 : 0)),
+      metrics.watch('feedctl_gateway_live', () => (liveness.caughtUp ? 1 : 0)),
     ];
     resources.add('metrics', () => {
       for (const stop of unwatch ?? []) stop();

@@ -130,7 +130,7 @@ async function postAll(
     const eventIds = await context.ids.take(batch.length);
     const rowsWithEvents = batch.map((row, i) => ({ ...row, eventId: eventIds[i]! }));
     // With shards the commit is no single one: a post could be there without its message.
-    const { distributed } = await context.db.topology();
+    const { distributed } = await context.db.sharding();
     const publish = distributed ? undefined : dispatchWithin(context.bus, run, QUEUE);
     const outgoing = new Outgoing(context, run, signal);
     const events = await whenRoom(
@@ -203,7 +203,7 @@ class Outgoing {
   async flush(): Promise<void> {
     const { db, bus } = this.#context;
     const events = this.#events;
-    const header = { run: this.#run, committedAt: this.#committedAt };
+    const header = { importId: this.#run, committedAt: this.#committedAt };
     this.#events = [];
     await whenRoom(() => dispatch({ db, bus }, events, header, QUEUE), this.#signal);
   }

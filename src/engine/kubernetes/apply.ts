@@ -2,7 +2,7 @@ import type { Kubernetes } from './client.ts';
 import { readManifests } from './manifests.ts';
 import type { Manifest } from './object.ts';
 import { areDefined, ordered, type Plan, type PlannedObject, planApply, refusalOf } from './plan.ts';
-import { type Leftover, prune } from './prune.ts';
+import { type PruneCandidate, prune } from './prune.ts';
 import { type Rollout, waitForJob, waitForRollouts, waitUntilGone, waitUntilServed } from './rollout.ts';
 
 /**
@@ -38,7 +38,7 @@ export interface Applied {
   /** Deployments that were waited for. */
   readonly rollouts: readonly Rollout[];
   /** What was deleted, as the manifests do not hold it any more. */
-  readonly pruned: readonly Leftover[];
+  readonly pruned: readonly PruneCandidate[];
 }
 
 /** Kinds without which others cannot even be checked. */

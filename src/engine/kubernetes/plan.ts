@@ -3,7 +3,7 @@ import type { Kubernetes } from './client.ts';
 import { type FieldChange, fieldChanges } from './diff.ts';
 import { type FieldConflict, KubeError } from './errors.ts';
 import { isRecord, type Json, type KubeObject, type Manifest, nameOf } from './object.ts';
-import { findLeftovers, type Leftover } from './prune.ts';
+import { findPruneCandidates, type PruneCandidate } from './prune.ts';
 import { conditionOf, type Job } from './rollout.ts';
 
 /**
@@ -40,7 +40,7 @@ export interface Plan {
   /** Secrets that pods need and that are not there: they would wait for them. */
   readonly missingSecrets: readonly string[];
   /** Objects of earlier manifests. They stay, unless they are asked to be deleted. */
-  readonly leftovers: readonly Leftover[];
+  readonly leftovers: readonly PruneCandidate[];
 }
 
 export interface PlanOptions {
@@ -95,7 +95,7 @@ export async function planApply(
   if (problem && objects.every((one) => one.problem?.code === 'KUBE_FORBIDDEN'))
     throw new FeedctlError('KUBE_FORBIDDEN', problem.message);
   const missingSecrets = await missingSecretsOf(kubernetes, manifests, namespace);
-  const leftovers = missing.has(namespace) ? [] : await findLeftovers(kubernetes, manifests, namespace);
+  const leftovers = missing.has(namespace) ? [] : await findPruneCandidates(kubernetes, manifests, namespace);
   return { server: kubernetes.server, namespace, objects, missingSecrets, leftovers };
 }
 

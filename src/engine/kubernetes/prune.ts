@@ -4,7 +4,7 @@ import { isRecord, type Json, type KubeObject, type Manifest, nameOf } from './o
 import { OF_FEEDCTL, PART_OF } from './pods.ts';
 
 /** An object that an earlier apply made, and that the manifests do not hold any more. */
-export interface Leftover {
+export interface PruneCandidate {
   readonly apiVersion: string;
   readonly kind: string;
   readonly name: string;
@@ -38,7 +38,7 @@ const KINDS = [
 const METADATA = 'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1';
 
 /** Whether these are feedctl as a whole: of a part, such as one file, everything else would look left over. */
-export const areWhole = (manifests: readonly Manifest[]): boolean =>
+export const checkComplete = (manifests: readonly Manifest[]): boolean =>
   manifests.some(
     ({ object: { kind, metadata } }) =>
       kind === 'Deployment' && metadata.labels?.[PART_OF.label] === PART_OF.value,
@@ -49,14 +49,14 @@ export const areWhole = (manifests: readonly Manifest[]): boolean =>
  * not in the manifests; none where those are a part only. ConfigMaps of a revision that a deployment can still go back to are kept, and kinds that may not
  * be listed are left out.
  */
-export async function findLeftovers(
+export async function findPruneCandidates(
   kubernetes: Kubernetes,
   manifests: readonly Manifest[],
   namespace: string,
-): Promise<Leftover[]> {
-  if (!areWhole(manifests)) return [];
+): Promise<PruneCandidate[]> {
+  if (!checkComplete(manifests)) return [];
   const held = new Set(manifests.map(({ object }) => nameOf(object)));
-  const found: Leftover[] = [];
+  const found: PruneCandidate[] = [];
   for (const [apiVersion, kind] of KINDS) {
     const objects = await objectsOf(kubernetes, { apiVersion, kind }, namespace);
     for (const { metadata } of objects) {
@@ -126,7 +126,7 @@ function configMapsIn(value: Json | undefined): string[] {
 /** Deletes them, each unless it was made anew since it was looked at. */
 export async function prune(
   kubernetes: Kubernetes,
-  leftovers: readonly Leftover[],
+  leftovers: readonly PruneCandidate[],
   namespace: string,
   onStep?: (step: string) => void,
 ): Promise<void> {

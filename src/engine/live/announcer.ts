@@ -5,7 +5,7 @@ import { announce } from './presence.ts';
  * Who is announced as online at one gateway. Changes that come while a statement is under way go into the next one,
  * all together: thousands of sockets that come at once cost a few statements.
  */
-export class Roster {
+export class PresenceAnnouncer {
   readonly #db: Queryable;
   readonly #gatewayId: string;
   /** Whether the user should be online. */

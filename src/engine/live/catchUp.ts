@@ -114,7 +114,7 @@ export class CatchUp {
   /** What the user's feed has and the session has not got, oldest first; of more than the limit only the newest. */
   async #missed(session: Session): Promise<LiveRecord[]> {
     const { db, cache } = this.#context;
-    const { userId, mark } = session;
+    const { userId, watermark: mark } = session;
     const missed: LiveRecord[] = [];
     let cursor: string | null = null;
     do {
@@ -132,7 +132,7 @@ export class CatchUp {
   }
 
   #hello(session: Session, recovered = true): void {
-    const { userId, low, ids, from, resumes } = session;
+    const { userId, cursorWatermark: low, ids, from, resumes } = session;
     const hello = { userId, gatewayId: this.#hub.gatewayId(), ...((resumes || !recovered) && { recovered }) };
     session.socket.write(helloFrame(hello, { low, ids: ids.slice(from) }));
     session.greeted = true;

@@ -2,11 +2,11 @@ import { IDS_PER_MS, isAhead, isImported } from '../model/ids.ts';
 import { type Cursor, REMEMBERED, REORDER_MS } from './cursor.ts';
 
 /** What comes late after a fault is later than usual: an open session looks back that far. */
-const LATE_MS = 60_000;
+const REPLAY_WINDOW_MS = 60_000;
 /** A cursor reaches back as far while it stays so short. */
-const SHORT = 32;
+const SHORT_CURSOR_IDS = 32;
 /** Ids that a session remembers of a reader who gets very many within the time that it looks back: 32 KB. */
-const MOST_REMEMBERED = 4_096;
+const MAX_REMEMBERED = 4_096;
 
 /**
  * What one session has been sent. It remembers the newest ids; of those it has forgotten, and of those before its
@@ -15,13 +15,13 @@ const MOST_REMEMBERED = 4_096;
  * Posts that were imported have ids of another time: they are sent whatever the marks say. Of a time to come they are no
  * part of a cursor, nor of the marks: what is made until then would be behind them.
  */
-export class Delivered {
+export class DeliveredIds {
   /** Above the mark, and some below it; they rise. */
   ids!: number[];
   /** Everything at or below has been sent, or is not to be. Never above the marks. */
   #floor!: number;
-  #mark!: number;
-  #low!: number;
+  #watermark!: number;
+  #cursorWatermark!: number;
   /** Posts of a time to come. */
   #ahead: number[] | undefined;
 
@@ -33,18 +33,18 @@ export class Delivered {
   reset(cursor: Cursor, floor = cursor.low): void {
     this.ids = [...cursor.ids];
     this.#floor = floor;
-    this.#mark = cursor.low;
-    this.#low = cursor.low;
+    this.#watermark = cursor.low;
+    this.#cursorWatermark = cursor.low;
   }
 
   /** What the session has missed is above it. */
-  get mark(): number {
-    return this.#mark;
+  get watermark(): number {
+    return this.#watermark;
   }
 
   /** The mark of the cursor. */
-  get low(): number {
-    return this.#low;
+  get cursorWatermark(): number {
+    return this.#cursorWatermark;
   }
 
   /** It has been sent, or is not to be sent. */
@@ -69,20 +69,29 @@ export class Delivered {
     if (ids.length === 0 || id > ids.at(-1)!) ids.push(id);
     else ids.splice(firstAbove(ids, id), 0, id);
     const newest = ids.at(-1)!;
-    const mark = Math.min(hold, newest - LATE_MS * IDS_PER_MS);
-    while (ids.length > REMEMBERED && (ids[0]! <= mark || ids.length > MOST_REMEMBERED)) {
+    const mark = Math.min(hold, newest - REPLAY_WINDOW_MS * IDS_PER_MS);
+    while (ids.length > REMEMBERED && (ids[0]! <= mark || ids.length > MAX_REMEMBERED)) {
       const forgotten = ids.shift()!;
       if (!isImported(forgotten)) this.#floor = Math.max(this.#floor, forgotten);
     }
-    this.#mark = Math.max(this.#mark, this.#floor, mark);
-    const short = Math.min(hold, ids[ids.length - 1 - SHORT] ?? 0, newest - REORDER_MS * IDS_PER_MS);
+    this.#watermark = Math.max(this.#watermark, this.#floor, mark);
+    const short = Math.min(
+      hold,
+      ids[ids.length - 1 - SHORT_CURSOR_IDS] ?? 0,
+      newest - REORDER_MS * IDS_PER_MS,
+    );
     // A cursor holds no more ids than it may, whatever is to be held.
-    this.#low = Math.max(this.#low, this.#mark, short, ids[ids.length - 1 - REMEMBERED] ?? 0);
+    this.#cursorWatermark = Math.max(
+      this.#cursorWatermark,
+      this.#watermark,
+      short,
+      ids[ids.length - 1 - REMEMBERED] ?? 0,
+    );
   }
 
   /** Where the ids above the mark begin. */
   get from(): number {
-    return firstAbove(this.ids, this.#low);
+    return firstAbove(this.ids, this.#cursorWatermark);
   }
 }
 

@@ -1,6 +1,6 @@
 import type { Post } from '../model/post.ts';
 import { type Cursor, encodeCursor } from './cursor.ts';
-import type { Delivered } from './deliveredIds.ts';
+import type { DeliveredIds } from './deliveredIds.ts';
 
 const TEXT = 0x81;
 const END = '"}';
@@ -46,8 +46,8 @@ export class Frames {
   }
 
   /** For a session that has got it just now. */
-  for(delivered: Delivered): Buffer {
-    const { low, ids, from } = delivered;
+  for(delivered: DeliveredIds): Buffer {
+    const { cursorWatermark: low, ids, from } = delivered;
     if (!this.#frame || low !== this.#low || !this.#sameIds(ids, from)) {
       this.#low = low;
       this.#ids = ids.slice(from);

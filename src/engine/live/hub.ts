@@ -12,7 +12,7 @@ import { isTransient } from '../resilience/classify.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { beginBatch, decodeTraces, mergedTraces, type Tracing } from '../telemetry/tracing.ts';
-import { Roster } from './announcer.ts';
+import { PresenceAnnouncer } from './announcer.ts';
 import { CatchUp, newestCursor } from './catchUp.ts';
 import { type Cursor, REORDER_MS } from './cursor.ts';
 import { liveQueue } from './notifier.ts';
@@ -52,7 +52,7 @@ export class Hub {
   readonly #sender: Sender;
   readonly #catchUp: CatchUp;
   #gatewayId: string;
-  #roster: Roster;
+  #announcer: PresenceAnnouncer;
   #consumer: Consumer | undefined;
   /** The same for the queue before a move and the one after it. */
   readonly #take = serialBatches((deliveries) => this.#handle(deliveries));
@@ -64,7 +64,7 @@ export class Hub {
   constructor(context: HubContext, gatewayId: string) {
     this.#context = context;
     this.#gatewayId = gatewayId;
-    this.#roster = this.#newRoster();
+    this.#announcer = this.#newRoster();
     this.#sender = new Sender(context, this.#online);
     this.#catchUp = new CatchUp(context, {
       gatewayId: () => this.#gatewayId,
@@ -93,7 +93,7 @@ export class Hub {
 
   /** Users who are announced as online; undefined while that changes. */
   get announced(): number | undefined {
-    return this.#roster.size;
+    return this.#announcer.size;
   }
 
   /** What waits in this process for clients to take it. */
@@ -119,8 +119,8 @@ export class Hub {
     }
   }
 
-  #newRoster(): Roster {
-    return new Roster(this.#context.db, this.#gatewayId, (userId) => this.#online.has(userId));
+  #newRoster(): PresenceAnnouncer {
+    return new PresenceAnnouncer(this.#context.db, this.#gatewayId, (userId) => this.#online.has(userId));
   }
 
   /** Makes the queue of this gateway and takes what comes. */
@@ -143,17 +143,17 @@ export class Hub {
    * had. Everyone has to be announced and caught up after that.
    */
   async move(gatewayId: string): Promise<void> {
-    const [consumer, roster] = [this.#consumer, this.#roster];
+    const [consumer, announcer] = [this.#consumer, this.#announcer];
     this.#gatewayId = gatewayId;
-    this.#roster = this.#newRoster();
-    await roster.close();
+    this.#announcer = this.#newRoster();
+    await announcer.close();
     await this.start();
     await consumer?.stop(0);
   }
 
   /** Announces everyone who is not, or no longer. */
   async announce(): Promise<void> {
-    await this.#roster.update(this.#online.keys());
+    await this.#announcer.update(this.#online.keys());
   }
 
   /** From now on cursors reach back to what came before this moment; `undefined`: they need not. */
@@ -174,7 +174,7 @@ export class Hub {
   /** Resolves when every post committed from now on will reach this session, and what it has missed has. */
   async connect(session: Session): Promise<void> {
     try {
-      await this.#roster.update([session.userId]);
+      await this.#announcer.update([session.userId]);
       session.announced = true;
       await this.#catchUp.bringUp(session);
     } catch (error) {
@@ -195,7 +195,7 @@ export class Hub {
     this.#online.delete(session.userId);
     this.#sender.doubt(session.userId);
     // What cannot be said now is said with the next heartbeat.
-    this.#roster.update([session.userId]).catch(() => {});
+    this.#announcer.update([session.userId]).catch(() => {});
   }
 
   /** Closes every socket of a user who is no more. */
@@ -206,7 +206,7 @@ export class Hub {
 
   /** What could not be announced is tried again. */
   retryAnnouncing(): Promise<void> {
-    return this.#roster.retry();
+    return this.#announcer.retry();
   }
 
   /** Sends every socket what its feed has and it has not got. Resolves when all of them are up to date. */

@@ -11,9 +11,9 @@ const SILENT_MS = 15_000;
 /** Posts that were held up by what has just passed may come as late as this. */
 const HOLD_MS = 60_000;
 
-export interface Membership {
+export interface GatewayLiveness {
   /** Whether posts come in live, and every open socket has what came before. */
-  readonly live: boolean;
+  readonly caughtUp: boolean;
   stop(): Promise<void>;
 }
 
@@ -26,7 +26,7 @@ export interface Membership {
 export async function joinCluster(
   context: { db: Database; log: Log; url: string },
   hub: Hub,
-): Promise<Membership> {
+): Promise<GatewayLiveness> {
   const { db, log, url } = context;
   let stopped = false;
   /** When live updates were last known to be well; undefined while they are. */
@@ -117,7 +117,7 @@ export async function joinCluster(
       });
   }, HEARTBEAT_MS);
   return {
-    get live() {
+    get caughtUp() {
       return wellUntil === undefined && performance.now() - beatAt < SILENT_MS;
     },
     async stop() {

@@ -4,11 +4,11 @@ import {
   encodeLive,
   type LiveRecord,
   type MessageHeader,
+  RETRACTED,
   ROW_BYTES,
   rowAuthor,
   rowPost,
   rowUser,
-  WITHDRAWN,
 } from '../model/messages.ts';
 import { type Traces, tracesAmong } from '../telemetry/tracing.ts';
 import type { Presence } from './presence.ts';
@@ -78,7 +78,7 @@ export function openNotifier(bus: Bus, presence: Presence): Notifier {
     );
   return {
     toFollowers,
-    withdrawn: (post, header) => toAll([{ userId: WITHDRAWN, ...post }], header),
+    withdrawn: (post, header) => toAll([{ userId: RETRACTED, ...post }], header),
     async toUser(userId, posts, header) {
       if (posts.length === 0) return;
       await presence.settle();

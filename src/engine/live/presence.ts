@@ -1,5 +1,5 @@
 import type { Database, Queryable } from '../database/database.ts';
-import { ERASED } from './erasures.ts';
+import { ERASED_CHANNEL } from './erasures.ts';
 
 /** Who is online, and at which gateway. */
 const CHANNEL = 'feedctl_presence';
@@ -99,9 +99,9 @@ export async function openPresence(db: Database, onErased?: (userId: number) => 
     at?.delete(gateway);
     if (at?.size === 0) users.delete(user);
   };
-  const listener = await db.listen(onErased ? [CHANNEL, ERASED] : [CHANNEL], {
+  const listener = await db.listen(onErased ? [CHANNEL, ERASED_CHANNEL] : [CHANNEL], {
     onNotify: (channel, payload) => {
-      if (channel === ERASED) {
+      if (channel === ERASED_CHANNEL) {
         onErased?.(Number(payload));
         return;
       }

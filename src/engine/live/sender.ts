@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Database } from '../database/database.ts';
 import { FeedctlError } from '../model/errors.ts';
-import { EVERY_FOLLOWER, type LiveRecord, WITHDRAWN } from '../model/messages.ts';
+import { EVERY_FOLLOWER, type LiveRecord, RETRACTED } from '../model/messages.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { deletedFrames, type Frames, postFrames } from './frames.ts';
 import { drained, type Session } from './session.ts';
@@ -63,7 +63,7 @@ export class Sender {
     const withdrawn: LiveRecord[] = [];
     for (const record of records) {
       if (record.userId === EVERY_FOLLOWER) toAll.push(record);
-      else if (record.userId === WITHDRAWN) withdrawn.push(record);
+      else if (record.userId === RETRACTED) withdrawn.push(record);
       else if (this.#online.has(record.userId)) single.push(record);
     }
     const run: Run = { frames: new Map(), only, pushed };
@@ -177,7 +177,7 @@ export class Sender {
         for (const session of sessions) {
           if (!told.has(userId) && !session.knows(postId)) continue;
           // A replay that read the feed before the deletion does not send it any more.
-          if (!session.has(postId)) session.add(postId, session.pending ? session.mark : this.hold);
+          if (!session.has(postId)) session.add(postId, session.pending ? session.watermark : this.hold);
           if (session.greeted) session.socket.write(frames.for(session));
         }
       }

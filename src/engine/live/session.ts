@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LiveRecord } from '../model/messages.ts';
 import type { Cursor } from './cursor.ts';
-import { Delivered } from './deliveredIds.ts';
+import { DeliveredIds } from './deliveredIds.ts';
 
 /** Why a gateway closes a socket. docs/asyncapi.json says it to clients. */
 export const CLOSE_CODES = {
@@ -26,7 +26,7 @@ export interface LiveSocket {
 }
 
 /** One open socket of one user, and what it has been sent. */
-export class Session extends Delivered {
+export class Session extends DeliveredIds {
   readonly socket: LiveSocket;
   readonly userId: number;
   /** Unix milliseconds. */

@@ -35,7 +35,7 @@ const RECORD_BYTES: Partial<Record<Kind, number>> = { 1: EVENT_BYTES, 3: LIVE_BY
 
 export interface MessageHeader {
   /** The bulk run (a replay, a benchmark) these records are counted for; 0 for none. */
-  readonly run: number;
+  readonly importId: number;
   /** When the oldest post in the message was committed, in unix milliseconds: latency is counted from here. */
   readonly committedAt: number;
   /** No socket is told: old posts that are dispatched again. */
@@ -47,7 +47,7 @@ export interface MessageHeader {
 /** Recipients that are no user. The gateway finds the followers among its own sockets. */
 export const EVERY_FOLLOWER = 0;
 /** The post has been deleted: every follower who is online is told. */
-export const WITHDRAWN = MAX_ID;
+export const RETRACTED = MAX_ID;
 
 /** One post on its way to one user's sockets. */
 export interface LiveRecord {
@@ -88,7 +88,7 @@ export const rowAuthor = (rows: Buffer, at: number): number => readId(rows, at +
 export function seal(bytes: Buffer, kind: Kind, header: MessageHeader, records: number): Buffer {
   bytes.writeUInt8(kind, 0);
   bytes.writeUInt8(VERSION, 1);
-  bytes.writeDoubleBE(header.run, 6);
+  bytes.writeDoubleBE(header.importId, 6);
   bytes.writeDoubleBE(header.committedAt, 14);
   bytes.writeUInt32BE(records + (header.feedsOnly ? FEEDS_ONLY : 0) + (header.bulk ? BULK : 0), 22);
   bytes.writeUInt32BE(crc32(bytes.subarray(CHECKED_FROM)), 2);
@@ -119,7 +119,7 @@ export function readHeader(bytes: Buffer, kind: Kind): MessageHeader & { records
   // A batch notes both in the database: one number out of range would fail every message it is written with.
   if (!Number.isSafeInteger(run) || run < 0) throw invalidMessage('has no number of a run');
   if (!Number.isFinite(committedAt)) throw invalidMessage('has no time');
-  return { run, committedAt, records, ...(feedsOnly && { feedsOnly }), ...(bulk && { bulk }) };
+  return { importId: run, committedAt, records, ...(feedsOnly && { feedsOnly }), ...(bulk && { bulk }) };
 }
 
 export function encodeEvents(header: MessageHeader, events: readonly EventRef[]): Buffer {
@@ -175,7 +175,7 @@ export function decodeLive(bytes: Buffer): MessageHeader & { live: LiveRecord[] 
 export function encodeCleanup(cleanup: unknown): Buffer {
   const text = Buffer.from(JSON.stringify(cleanup));
   const bytes = Buffer.concat([Buffer.alloc(HEADER_BYTES), text]);
-  return seal(bytes, KIND.CLEANUP, { run: 0, committedAt: 0 }, text.length);
+  return seal(bytes, KIND.CLEANUP, { importId: 0, committedAt: 0 }, text.length);
 }
 
 /** The JSON value of a cleanup; what is in it is checked by whoever cleans up. */

@@ -24,8 +24,8 @@ import {
 const BLOCK_BYTES = 14;
 const USERS_AT = 2;
 /** More than any planner puts into one: a message that says so is none of ours, and no memory is taken for it. */
-const MOST_ROWS = 131_072;
-export const MOST_POSTS = 65_535;
+const MAX_ROWS = 131_072;
+export const MAX_POSTS = 65_535;
 
 /** Posts of one author that go to the same users. */
 export interface AuthorPosts {
@@ -113,7 +113,7 @@ export function readRows(bytes: Buffer): MessageHeader & { records: number } {
   for (const { posts, users } of blocksOf(bytes)) count += posts * users;
   if (count !== header.records)
     throw invalidMessage(`counts ${header.records} rows, and its blocks have ${count}`);
-  if (count > MOST_ROWS) throw invalidMessage(`has ${count} rows, more than ${MOST_ROWS}`);
+  if (count > MAX_ROWS) throw invalidMessage(`has ${count} rows, more than ${MAX_ROWS}`);
   return header;
 }
 
@@ -207,6 +207,8 @@ export function rowsWithout(bytes: Buffer, userId: number): Buffer | undefined {
     for (const id of readIds(bytes.subarray(usersAt, usersAt + 8 * users)))
       if (id !== userId) left.add(Math.floor(id / 2 ** 32), id % 2 ** 32, block);
   }
-  const { run, committedAt, feedsOnly } = header;
-  return left.rows > 0 ? left.seal({ run, committedAt, ...(feedsOnly && { feedsOnly }) }) : undefined;
+  const { importId: run, committedAt, feedsOnly } = header;
+  return left.rows > 0
+    ? left.seal({ importId: run, committedAt, ...(feedsOnly && { feedsOnly }) })
+    : undefined;
 }

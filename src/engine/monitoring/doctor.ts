@@ -101,7 +101,7 @@ export async function diagnose(config: Config): Promise<DoctorReport> {
 
 /** Nothing on plain PostgreSQL. That the tables are distributed and colocated is part of the schema's check. */
 async function checkCitus(db: Database): Promise<Check[]> {
-  const { citusVersion, distributed, shards } = await db.topology();
+  const { citusVersion, distributed, shards } = await db.sharding();
   if (!distributed) return [];
   const nodes = await citusNodes(db);
   const silent = nodes.filter((node) => !node.active || node.walLevel === null).map((node) => node.name);

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Barrier } from '../bus/bus.ts';
 import { until } from '../bus/drained.ts';
-import { readAnew } from '../cache/changes.ts';
+import { markStale } from '../cache/changes.ts';
 import { type Cluster, resolveGatewayUrl } from '../cluster/cluster.ts';
 import { askGateway } from '../gateway/operator/connections.ts';
 import type { ConnectionsAnswer } from '../gateway/routes/admin.ts';
@@ -219,7 +219,7 @@ async function cleanUp(cluster: Cluster, pair: ProbePair): Promise<boolean> {
     const pairs = [pair, ...(await leftoverPairs(db, LEFTOVER_MS))];
     for (const one of pairs) await erasePair(db, one);
     const users = pairs.flatMap(({ authorId, readerId }) => [authorId, readerId]);
-    await readAnew(cluster, users);
+    await markStale(cluster, users);
     return true;
   } catch (error) {
     cluster.log.warn({ ...pair, reason: messageOf(error) }, 'the probe was not cleaned up');

@@ -42,7 +42,7 @@ export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatu
   const server = await db.query<{ version: string; size: string }>(
     `select current_setting('server_version') as version, pg_size_pretty(pg_database_size(current_database())) as size`,
   );
-  const { citusVersion, shards } = await db.topology();
+  const { citusVersion, shards } = await db.sharding();
   const nodes = new Set(shards.map(({ node }) => `${node.host}:${node.port}`)).size;
   const workers = await workerStates(db);
   const gateways = await gatewayStates(db);

@@ -9,7 +9,7 @@ import {
   findDeadLetters,
   takeDeadLetters,
 } from '../store/deadLetters.ts';
-import { keepPace } from '../util/pace.ts';
+import { paceCalls } from '../util/pace.ts';
 
 interface Context {
   readonly db: Database;
@@ -117,7 +117,7 @@ async function settle(
       if (taken === 0) break;
       done += taken;
       onProgress?.(done, matched);
-      if (done < matched) await keepPace(done, { rate, startedAt, signal });
+      if (done < matched) await paceCalls(done, { rate, startedAt, signal });
     }
   } catch (error) {
     if (done === 0) throw error;

@@ -8,7 +8,7 @@ import type { LaneState } from '../model/lanes.ts';
 import { type MessageContent, messageContent } from '../model/messageContent.ts';
 import { anyUndispatched } from '../store/events.ts';
 import { readLanes } from '../store/lanes.ts';
-import { type Composition, lanesOfQueue, Tally } from './tally.ts';
+import { type Composition, lanesOfQueue, MessageTally } from './tally.ts';
 
 interface Context {
   readonly db: Database;
@@ -25,7 +25,7 @@ export interface QueueRow extends QueueDepth {
   readonly etaSeconds: number | null;
 }
 
-export interface QueueLook {
+export interface QueueSample {
   readonly atMs: number;
   readonly depths: readonly QueueDepth[];
   readonly settled: readonly Throughput[];
@@ -34,14 +34,14 @@ export interface QueueLook {
   readonly outbox: boolean;
 }
 
-async function look({ db, bus }: Context): Promise<QueueLook> {
+async function look({ db, bus }: Context): Promise<QueueSample> {
   const outbox = await anyUndispatched(db, MAX_ID);
   const settled = await bus.throughput();
   return { depths: await bus.depths(), settled, atMs: Date.now(), lanes: await readLanes(db), outbox };
 }
 
 /** What has left a queue a second between two looks, by each member's own clock of notes. */
-function leftPerSecond(queue: string, before: QueueLook, now: QueueLook): number {
+function leftPerSecond(queue: string, before: QueueSample, now: QueueSample): number {
   let rate = 0;
   for (const after of now.settled) {
     if (after.queue !== queue) continue;
@@ -56,7 +56,7 @@ function leftPerSecond(queue: string, before: QueueLook, now: QueueLook): number
 const tenths = (value: number): number => Math.round(value * 10) / 10;
 
 /** A row for each queue, empty or not; gateways' queues only where something is in them. */
-export function queueRows(before: QueueLook | undefined, now: QueueLook): QueueRow[] {
+export function queueRows(before: QueueSample | undefined, now: QueueSample): QueueRow[] {
   const others = now.depths
     .map((depth) => depth.queue)
     .filter((queue) => !(DURABLE_QUEUES as readonly string[]).includes(queue));
@@ -100,7 +100,7 @@ export async function* watchQueues(
   options: { intervalMs: number; signal: AbortSignal; only?: readonly string[] | undefined },
 ): AsyncGenerator<QueueView> {
   const { intervalMs, signal, only } = options;
-  let before: QueueLook | undefined;
+  let before: QueueSample | undefined;
   let emptyBefore = false;
   while (!signal.aborted) {
     const now = await look(context);
@@ -114,14 +114,14 @@ export async function* watchQueues(
   }
 }
 
-export const NOTHING_SEEN: QueueView = { queues: [], lanes: [], outbox: false, empty: false };
+export const FIRST_LOOK: QueueView = { queues: [], lanes: [], outbox: false, empty: false };
 
 /** Once, with rates over the interval; without them where it is 0. */
 export async function listQueues(
   context: Context,
   options: { intervalMs: number; signal: AbortSignal; only?: readonly string[] | undefined },
 ): Promise<QueueView> {
-  let view = NOTHING_SEEN;
+  let view = FIRST_LOOK;
   for await (view of watchQueues(context, options))
     if (options.intervalMs === 0 || view.queues.every((row) => row.inPerSecond !== null)) break;
   return view;
@@ -169,7 +169,7 @@ export async function queueDetails(
   for (const { queue, ready } of queues) {
     if (ready === 0 || queue === 'live') continue;
     try {
-      const tally = new Tally();
+      const tally = new MessageTally();
       for (const { body } of await bus.peek(queue as QueueName, limit)) tally.add(body);
       details.push({ queue, composition: tally.result(), reason: null });
     } catch (error) {

@@ -9,7 +9,7 @@ import type { MessageContent } from '../model/messageContent.ts';
 import { runOperation, saveProgress } from '../operations/run.ts';
 import { type EventSpan, eventsAbout } from '../store/events.ts';
 import { readLanes } from '../store/lanes.ts';
-import { type Composition, eventsBehind, lanesOfQueue, Tally } from './tally.ts';
+import { type Composition, eventsBehind, lanesOfQueue, MessageTally } from './tally.ts';
 
 interface Context {
   readonly db: Database;
@@ -72,7 +72,7 @@ async function checkStanding(db: Database, queue: DurableQueue): Promise<void> {
 export async function planPurge({ db, bus }: Context, queue: DurableQueue): Promise<PurgePlan> {
   await checkStanding(db, queue);
   const messages = depthOf(await bus.depths(), queue).ready;
-  const tally = new Tally();
+  const tally = new MessageTally();
   const contents = (await bus.peek(queue, LOOKED_AT)).map(({ body }) => tally.add(body));
   return { queue, messages, composition: tally.result(), redispatch: await spanOf(db, contents, null) };
 }
@@ -95,7 +95,7 @@ export async function purgeQueue(
     { kind: 'queue.purge', key: queue, signal },
     async (operation) => {
       const startedAt = performance.now();
-      const tally = new Tally();
+      const tally = new MessageTally();
       let redispatch = operation.progress?.redispatch ?? null;
       let failure: unknown;
       const take = async (batch: readonly Delivery[]) => {

@@ -5,7 +5,7 @@ import { FeedctlError, isFeedctlError } from '../model/errors.ts';
 import type { EventType } from '../model/event.ts';
 import { runOperation, saveProgress, type Work } from '../operations/run.ts';
 import { countEvents, type EventRange, eventsInRange } from '../store/events.ts';
-import { keepPace } from '../util/pace.ts';
+import { paceCalls } from '../util/pace.ts';
 
 /** Of one message of the bus. */
 const AT_A_TIME = 2_000;
@@ -100,12 +100,12 @@ export async function redispatchEvents(
     const events = await eventsInRange(db, { ...range, from }, Math.min(AT_A_TIME, rate ?? AT_A_TIME));
     if (events.length === 0) return result(done, null);
     const committedAt = events[0]!.occurredAtMs;
-    await dispatch({ db, bus }, events, { run: 0, committedAt, feedsOnly: true }, 'events.bulk');
+    await dispatch({ db, bus }, events, { importId: 0, committedAt, feedsOnly: true }, 'events.bulk');
     done += events.length;
     from = events.at(-1)!.id + 1;
     await note?.({ from, done }, total);
     options.onProgress?.(done, total);
     // Stopped meanwhile: the next round says where.
-    await keepPace(done - earlier.done, { rate, startedAt, signal }).catch(() => {});
+    await paceCalls(done - earlier.done, { rate, startedAt, signal }).catch(() => {});
   }
 }

@@ -1,5 +1,5 @@
 import { DURABLE_QUEUES, type QueueName } from '../bus/bus.ts';
-import type { Leftover } from '../fanout/cleaner.ts';
+import type { PendingCleanup } from '../fanout/cleaner.ts';
 import type { EventType } from '../model/event.ts';
 import type { LaneName } from '../model/lanes.ts';
 import { type MessageContent, messageContent } from '../model/messageContent.ts';
@@ -32,7 +32,7 @@ interface Author {
 }
 
 /** Adds up messages, whatever they are. */
-export class Tally {
+export class MessageTally {
   #messages = 0;
   #bytes = 0;
   #unreadable = 0;
@@ -106,8 +106,8 @@ export class Tally {
   }
 }
 
-function leftoversOf(cleanup: unknown): readonly Leftover[] {
-  const { what } = (cleanup ?? {}) as { what?: readonly Leftover[] };
+function leftoversOf(cleanup: unknown): readonly PendingCleanup[] {
+  const { what } = (cleanup ?? {}) as { what?: readonly PendingCleanup[] };
   return Array.isArray(what) ? what : [];
 }
 

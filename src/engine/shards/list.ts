@@ -21,7 +21,7 @@ const STUCK_AFTER_SECONDS = 30;
 
 /** Throws NOT_DISTRIBUTED on plain PostgreSQL, and on a Citus whose tables are not distributed. */
 export async function requireDistributed(db: Database): Promise<void> {
-  const { citusVersion, distributed } = await db.topology();
+  const { citusVersion, distributed } = await db.sharding();
   if (distributed) return;
   throw new FeedctlError(
     'NOT_DISTRIBUTED',

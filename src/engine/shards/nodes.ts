@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Database, TOPOLOGY_AGE_MS } from '../database/database.ts';
+import { type Database, SHARDING_AGE_MS } from '../database/database.ts';
 import { FeedctlError, messageOf } from '../model/errors.ts';
 import { findNode, type NodeShards, nodeShards, parseNode, requireDistributed } from './list.ts';
 import { citusNodes } from './nodesSql.ts';
@@ -13,7 +13,7 @@ import {
 } from './sql.ts';
 
 /** What every process knows of where shards are is newer than this, and the statements it sent before have ended. */
-const FORGOTTEN_AFTER_MS = TOPOLOGY_AGE_MS + 10_000;
+const FORGOTTEN_AFTER_MS = SHARDING_AGE_MS + 10_000;
 
 /** Throws NOT_DISTRIBUTED. */
 export async function listNodes(db: Database): Promise<NodeShards[]> {

@@ -31,7 +31,7 @@ export async function dispatchCommitted(
   queue: 'events' | 'events.bulk' = 'events',
 ): Promise<void> {
   try {
-    await dispatch(context, events, { run: 0, committedAt: Date.now() }, queue);
+    await dispatch(context, events, { importId: 0, committedAt: Date.now() }, queue);
   } catch (error) {
     const said = { events: events.length, ...idsOfEvents(events), reason: messageOf(error) };
     context.log.warn(said, 'events left to the sweeper');

@@ -3,7 +3,7 @@ import type { EventRef, EventType, FeedEvent } from '../model/event.ts';
 import { firstIdAt } from '../model/ids.ts';
 import { SYSTEM_RETRIES } from '../resilience/limits.ts';
 import { retry } from '../resilience/retry.ts';
-import { inParallel } from '../util/parallel.ts';
+import { runConcurrently } from '../util/parallel.ts';
 
 const DAY_MS = 86_400_000;
 const WEEK_MS = 7 * DAY_MS;
@@ -27,12 +27,12 @@ const MARK_SHARD_DISPATCHED = `${MARK_DISPATCHED} and e.aggregate_id = any($2)`;
 const MARK_LANES = 4;
 
 export async function markDispatched(db: Database, events: readonly EventRef[]): Promise<void> {
-  const topology = await db.topology();
-  const statement = topology.distributed ? MARK_SHARD_DISPATCHED : MARK_DISPATCHED;
+  const sharding = await db.sharding();
+  const statement = sharding.distributed ? MARK_SHARD_DISPATCHED : MARK_DISPATCHED;
   // In one order: the sweeper may be marking some of them at the same time.
   const inOrder = events.toSorted((a, b) => a.aggregateId - b.aggregateId || a.id - b.id);
-  const groups = topology.group(inOrder, (event) => event.aggregateId);
-  await inParallel(groups, MARK_LANES, (group) => {
+  const groups = sharding.group(inOrder, (event) => event.aggregateId);
+  await runConcurrently(groups, MARK_LANES, (group) => {
     const values = [group.map((event) => event.id), group.map((event) => event.aggregateId)];
     return retry(() => db.query(statement, values), { ...SYSTEM_RETRIES, dependency: 'database' });
   });
@@ -187,9 +187,9 @@ const SPAN = `
 
 /** Where in the log the events are that are about these; null where it has none of them. */
 export async function eventsAbout(db: Database, about: readonly EventAbout[]): Promise<EventSpan | null> {
-  const topology = await db.topology();
-  const groups = about.length > 0 ? topology.group(about, (one) => one.aggregateId) : [];
-  const found = await inParallel(groups, MARK_LANES, async (group) => {
+  const sharding = await db.sharding();
+  const groups = about.length > 0 ? sharding.group(about, (one) => one.aggregateId) : [];
+  const found = await runConcurrently(groups, MARK_LANES, async (group) => {
     const { rows } = await db.query<{ fromId: number | null; toId: number | null }>(SPAN, [
       group.map((one) => one.type),
       group.map((one) => one.aggregateId),

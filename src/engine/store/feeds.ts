@@ -2,7 +2,7 @@ import type { Database, Queryable, Session, Store } from '../database/database.t
 import { FeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT, type FeedEntry, type FeedSource } from '../model/feed.ts';
 import { readIds } from '../model/messages.ts';
-import { inParallel } from '../util/parallel.ts';
+import { runConcurrently } from '../util/parallel.ts';
 import { followersAfter } from './celebrities.ts';
 import type { Pair } from './follows.ts';
 import { shardedPageAboveFloor, shardedPageBelowFloor, shardedPageOfCached } from './pages/citus.ts';
@@ -146,7 +146,7 @@ export async function pageAboveFloor(
   db: Store,
   query: Omit<PageQuery, 'floor'>,
 ): Promise<{ floor: number; rows: PageRow[] } | undefined> {
-  if ((await db.topology()).distributed) return shardedPageAboveFloor(db, query);
+  if ((await db.sharding()).distributed) return shardedPageAboveFloor(db, query);
   return page(db, 'table', [query.userId, query.before, query.limit]);
 }
 
@@ -156,7 +156,7 @@ export async function pageOfCached(
   query: PageQuery,
   cached: readonly FeedEntry[],
 ): Promise<PageRow[]> {
-  if ((await db.topology()).distributed) return shardedPageOfCached(db, query, cached);
+  if ((await db.sharding()).distributed) return shardedPageOfCached(db, query, cached);
   const found = await page(db, 'cache', [
     query.userId,
     query.before,
@@ -169,7 +169,7 @@ export async function pageOfCached(
 }
 
 export async function pageBelowFloor(db: Store, query: PageQuery): Promise<PageRow[]> {
-  if ((await db.topology()).distributed) return shardedPageBelowFloor(db, query);
+  if ((await db.sharding()).distributed) return shardedPageBelowFloor(db, query);
   const { rows } = await db.query<PageRow>(BELOW_FLOOR, [
     query.userId,
     query.before,
@@ -271,12 +271,12 @@ export async function removePostItems(
     [post.authorId, post.postId],
   );
   if (rowCount === 0) return 0;
-  const topology = await db.topology();
+  const sharding = await db.sharding();
   let removed = 0;
   for (let after = 0; ; ) {
     const followers = await followersAfter(db, post.authorId, after, FOLLOWERS_A_ROUND);
-    const counts = await inParallel(
-      topology.group(followers, (id) => id),
+    const counts = await runConcurrently(
+      sharding.group(followers, (id) => id),
       LANES,
       (group) =>
         db.query('delete from feed_items where user_id = any($1) and post_id = $2', [group, post.postId]),

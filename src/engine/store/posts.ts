@@ -5,7 +5,7 @@ import { FeedctlError } from '../model/errors.ts';
 import type { EventRef } from '../model/event.ts';
 import type { FeedEntry } from '../model/feed.ts';
 import type { Post, StoredPost } from '../model/post.ts';
-import { inParallel } from '../util/parallel.ts';
+import { runConcurrently } from '../util/parallel.ts';
 import { postOfKey } from './idempotency.ts';
 
 interface NewPost {
@@ -224,8 +224,8 @@ export async function importPosts(
   posts: readonly ImportedPost[],
   options: { publish?: Publish | undefined; committed?: (events: readonly EventRef[]) => Promise<void> } = {},
 ): Promise<EventRef[]> {
-  const groups = (await db.topology()).group(posts, (post) => post.authorId);
-  const written = await inParallel(groups, IMPORT_LANES, async (group) => {
+  const groups = (await db.sharding()).group(posts, (post) => post.authorId);
+  const written = await runConcurrently(groups, IMPORT_LANES, async (group) => {
     const events = await importGroup(db, group, options.publish);
     await options.committed?.(events);
     return events;

@@ -9,13 +9,13 @@ export async function recordRun(
   session: Queryable,
   parts: readonly (MessageHeader & { deliveries: number })[],
 ): Promise<void> {
-  const counted = parts.filter((part) => part.run !== 0 && part.deliveries > 0);
+  const counted = parts.filter((part) => part.importId !== 0 && part.deliveries > 0);
   if (counted.length === 0) return;
   const now = Date.now();
   await session.query(
     `insert into run_batches (run, deliveries, latency_ms) select * from unnest($1::bigint[], $2::integer[], $3::float8[])`,
     [
-      counted.map((part) => part.run),
+      counted.map((part) => part.importId),
       counted.map((part) => part.deliveries),
       counted.map((part) => now - part.committedAt),
     ],

@@ -1,7 +1,7 @@
 import { isDuplicate, type Queryable, type Store } from '../database/database.ts';
 import type { PushState } from '../model/celebrity.ts';
 import { FeedctlError } from '../model/errors.ts';
-import { inParallel } from '../util/parallel.ts';
+import { runConcurrently } from '../util/parallel.ts';
 
 export interface User {
   readonly id: number;
@@ -113,9 +113,9 @@ const SHARDS_AT_A_TIME = 4;
 
 /** Those of `ids` that are no users. */
 export async function missingUsers(db: Store, ids: readonly number[]): Promise<number[]> {
-  const groups = (await db.topology()).group(ids, (id) => id);
+  const groups = (await db.sharding()).group(ids, (id) => id);
   const found = new Set<number>();
-  await inParallel(groups, SHARDS_AT_A_TIME, async (group) => {
+  await runConcurrently(groups, SHARDS_AT_A_TIME, async (group) => {
     const { rows } = await db.query<{ id: number }>('select id from users where id = any($1)', [group]);
     for (const { id } of rows) found.add(id);
   });

@@ -36,7 +36,7 @@ export interface Span {
 export type Traces = ReadonlyMap<number, string>;
 
 /** Of one message: more posts than that lose their traces on the way. 1.2 KB. */
-export const MOST_TRACES = 16;
+export const MAX_TRACES = 16;
 
 const TRACEPARENT = '00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}';
 const ONE = new RegExp(`^(\\d{1,16})=(${TRACEPARENT})$`);
@@ -45,7 +45,7 @@ const ONE = new RegExp(`^(\\d{1,16})=(${TRACEPARENT})$`);
 export function encodeTraces(traces: Traces | undefined): string | undefined {
   if (!traces || traces.size === 0) return undefined;
   return [...traces]
-    .slice(0, MOST_TRACES)
+    .slice(0, MAX_TRACES)
     .map(([id, traceparent]) => `${id}=${traceparent}`)
     .join(',');
 }
@@ -54,7 +54,7 @@ export function encodeTraces(traces: Traces | undefined): string | undefined {
 export function decodeTraces(text: unknown): Traces | undefined {
   if (typeof text !== 'string' || text === '') return undefined;
   const traces = new Map<number, string>();
-  for (const part of text.split(',', MOST_TRACES)) {
+  for (const part of text.split(',', MAX_TRACES)) {
     const [, id, traceparent] = ONE.exec(part) ?? [];
     if (traceparent) traces.set(Number(id), traceparent);
   }
@@ -79,7 +79,7 @@ export function tracesAmong(all: Traces | undefined, ids: Iterable<number>): { t
   for (const id of ids) {
     const traceparent = all.get(id);
     if (traceparent) found.set(id, traceparent);
-    if (found.size === MOST_TRACES) break;
+    if (found.size === MAX_TRACES) break;
   }
   const traces = encodeTraces(found);
   return traces ? { traces } : {};

@@ -2,7 +2,7 @@
  * Makes one call of those of a kind that are asked for in the same turn of the event loop, `most` at a time. `work` answers
  * them in their order.
  */
-export function batched<Query, Answer>(
+export function batchCalls<Query, Answer>(
   most: number,
   work: (queries: readonly Query[]) => Promise<readonly Answer[]>,
 ): (kind: string, query: Query) => Promise<Answer> {

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
  * Waits until so many were due at `rate` a second since `startedAt`, by the monotonic clock; not at all without a rate.
  * Rejects when the signal aborts.
  */
-export async function keepPace(
+export async function paceCalls(
   done: number,
   {
     rate,

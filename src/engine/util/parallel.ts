@@ -2,7 +2,7 @@
  * Runs `work` on every item, at most `lanes` at a time, and returns the results in the order of the items. After a
  * failure no more are begun; it rejects, with the first failure, when none is under way any more.
  */
-export async function inParallel<T, R>(
+export async function runConcurrently<T, R>(
   items: readonly T[],
   lanes: number,
   work: (item: T) => Promise<R>,

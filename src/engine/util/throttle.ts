@@ -5,7 +5,7 @@ const BATCH_SECONDS = 0.5;
  * Keeps a lane at a rate: after each batch it waits as long as the batch's rows are worth, so that there are no bursts
  * but those of a single message, which is written as a whole.
  */
-export class LanePace {
+export class Throttle {
   readonly #now: () => number;
   #rate: number | undefined;
   /** Until then nothing more may be written. */

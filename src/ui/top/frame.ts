@@ -6,7 +6,7 @@ import { formatCount, formatDuration, oneLine } from '../terminal/format.ts';
 import { type Admin, ASKED } from './actions.ts';
 import { type AnyPane, PANES, paneOf } from './panes.ts';
 import { type OrderMemory, orderedRows } from './sorting.ts';
-import { firstShown, KEYS, markIn, type ViewState } from './state.ts';
+import { firstShown, KEYS, selectionIn, type ViewState } from './state.ts';
 import { cutLine, ends, type Line, parts, type Span, span, type Tone, widthOf } from './styledText.ts';
 
 export interface Screen {
@@ -300,7 +300,7 @@ function bodyOf(snapshot: TopSnapshot, state: ViewState, screen: Screen, room: n
   const above = warning(snapshot, state);
   if (!rows || rows.length === 0)
     return [...above, [span(rows ? emptyText(pane, snapshot, own.filter) : 'not known yet', 'dim')]];
-  const mark = markIn(state.pane, own, rows);
+  const mark = selectionIn(state.pane, own, rows);
   if (overlay.kind === 'detail') {
     const lines = details(pane, rows[mark], state, screen.width);
     return [...above, ...lines.slice(clampOffset(overlay.offset, lines.length, room))];

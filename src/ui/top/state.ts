@@ -121,7 +121,7 @@ export const rowsOf = (
     : (orderedRows(paneOf(state.pane), snapshot, state.panes[state.pane], state.window, memory) ?? []);
 
 /** Where the mark is among these rows: on the row it was put on, else where that was. */
-export function markIn(id: PaneId, { selected, index }: PaneState, rows: readonly unknown[]): number {
+export function selectionIn(id: PaneId, { selected, index }: PaneState, rows: readonly unknown[]): number {
   if (selected === null) return 0;
   const { key } = paneOf(id);
   // It has hardly moved since it was looked at.
@@ -145,7 +145,7 @@ const move =
     const rows = rowsOf(state, context);
     if (rows.length === 0) return only(state);
     const own = state.panes[state.pane];
-    const mark = markIn(state.pane, own, rows);
+    const mark = selectionIn(state.pane, own, rows);
     const index = Math.max(0, Math.min(rows.length - 1, to(mark, context.page, rows.length)));
     const offset = firstShown(own.offset, index, context.page, rows.length);
     return only(change(state, { index, offset, selected: paneOf(state.pane).key(rows[index]) }));
@@ -187,7 +187,7 @@ const act =
     if (state.busy) return only({ ...state, message: { text: `still busy: ${state.busy}`, tone: 'bad' } });
     const rows = rowsOf(state, context);
     const row =
-      state.pane === 'overview' ? undefined : rows[markIn(state.pane, state.panes[state.pane], rows)];
+      state.pane === 'overview' ? undefined : rows[selectionIn(state.pane, state.panes[state.pane], rows)];
     return only(offered(state, offer(key, state.pane, row, context.snapshot, context.admin)));
   };
 

@@ -40,7 +40,7 @@ test('what may succeed is tried ten times, each time later, at most ten seconds'
 });
 
 test('the log names the posts and events that failed, the first of many', () => {
-  const header = { run: 0, committedAt: 0 };
+  const header = { importId: 0, committedAt: 0 };
   const events = Array.from(
     { length: 500 },
     (_, i) => ({ id: 1_000 + i, type: 'post.created', aggregateId: 7, subjectId: 2_000 + i }) as const,

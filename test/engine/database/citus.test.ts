@@ -4,7 +4,7 @@ import { markCelebrity, unmarkCelebrity } from '../../../src/engine/celebrities/
 import { Database } from '../../../src/engine/database/database.ts';
 import { checkSchema, migrate, schemaState } from '../../../src/engine/database/migrate.ts';
 import { ShardReaders } from '../../../src/engine/database/shardReaders.ts';
-import { BatchRows } from '../../../src/engine/fanout/copyBuffer.ts';
+import { CopyBuffer } from '../../../src/engine/fanout/copyBuffer.ts';
 import { sweep } from '../../../src/engine/fanout/sweeper.ts';
 import { rebuild } from '../../../src/engine/feed/rebuild/rebuild.ts';
 import { trim } from '../../../src/engine/feed/trim/trim.ts';
@@ -149,24 +149,24 @@ describe.skipIf(!server)('Citus', () => {
   test('the topology puts every id where Citus has it, and rows are split by it', async () => {
     const { db } = await citusDatabase(server!);
     const users = Array.from({ length: 300 }, (_, i) => 1 + i * 7_919_393);
-    const topology = await db.topology();
+    const sharding = await db.sharding();
     const shards = await db.query<{ id: number; shard: number }>(
       `select u.id, get_shard_id_for_distribution_column('feed_items', u.id) as shard from unnest($1::bigint[]) u(id)`,
       [users],
     );
     const nth = [...new Set(shards.rows.map((row) => row.shard))].sort((a, b) => a - b);
-    expect(nth).toHaveLength(topology.shards.length);
-    for (const { id, shard } of shards.rows) expect(nth[topology.shardOfId(id)]).toBe(shard);
+    expect(nth).toHaveLength(sharding.shards.length);
+    for (const { id, shard } of shards.rows) expect(nth[sharding.shardOfId(id)]).toBe(shard);
     const parts = [users.slice(0, 100), users.slice(100)].map((part) => {
       const message = new RowsMessage();
       const posts = { authorId: 2, postIds: [1] };
       for (const user of part) message.add(Math.floor(user / 2 ** 32), user % 2 ** 32, posts);
-      return { body: message.seal({ run: 0, committedAt: 0 }), count: part.length };
+      return { body: message.seal({ importId: 0, committedAt: 0 }), count: part.length };
     });
     const seen: number[] = [];
-    for (const { rows, counts } of new BatchRows().expandByShard(parts, topology)) {
+    for (const { rows, counts } of new CopyBuffer().expandByShard(parts, sharding)) {
       const of = Array.from({ length: rows.length / ROW_BYTES }, (_, i) => rowUser(rows, i * ROW_BYTES));
-      expect(new Set(of.map((user) => topology.shardOfId(user))).size).toBe(1);
+      expect(new Set(of.map((user) => sharding.shardOfId(user))).size).toBe(1);
       expect(
         counts.map((_, part) => of.filter((user) => users.indexOf(user) < 100 === (part === 0)).length),
       ).toEqual(counts);
@@ -178,7 +178,7 @@ describe.skipIf(!server)('Citus', () => {
   test('a shard is read at its node, and by the coordinator where the node cannot be reached', async () => {
     const { db } = await citusDatabase(server!);
     await db.query('insert into users (id) select generate_series(1, 50)');
-    const topology = await db.topology();
+    const sharding = await db.sharding();
     const ports = new Set<number>();
     const look = async (readers: ShardReaders) => {
       for (let id = 1; id <= 50; id += 1) {
@@ -192,14 +192,14 @@ describe.skipIf(!server)('Citus', () => {
     };
     const readers = new ShardReaders(db);
     await look(readers);
-    for (const { node } of topology.shards) {
+    for (const { node } of sharding.shards) {
       const pool = await readers.withSession(1, async (session) => session.query('select 1'));
       expect(pool.rowCount).toBe(1);
       ports.add(node.port);
     }
     expect(ports.size).toBe(2);
     await readers.close();
-    for (const { node } of topology.shards) (node as { port: number }).port = 1;
+    for (const { node } of sharding.shards) (node as { port: number }).port = 1;
     const far = new ShardReaders(db);
     await look(far);
     await far.close();

@@ -12,7 +12,7 @@ import {
 import { eachUser, postsOfRows, RowsMessage } from '../../../src/engine/model/rowsMessage.ts';
 
 const [ERASED, OTHER, THIRD] = [2 ** 40 + 7, 2 ** 40 + 8, 3];
-const HEADER = { run: 0, committedAt: 1_000, feedsOnly: true } as const;
+const HEADER = { importId: 0, committedAt: 1_000, feedsOnly: true } as const;
 
 function rowsMessage(blocks: readonly { authorId: number; postIds: number[]; users: number[] }[]): Buffer {
   const message = new RowsMessage();

@@ -4,7 +4,7 @@ import type { Cluster } from '../../../src/engine/cluster/cluster.ts';
 import { startReporting } from '../../../src/engine/cluster/reportStats.ts';
 import { Database } from '../../../src/engine/database/database.ts';
 import { startClusterMetrics } from '../../../src/engine/fanout/clusterMetrics.ts';
-import { unknownAges } from '../../../src/engine/fanout/queueAges.ts';
+import { estimateAges } from '../../../src/engine/fanout/queueAges.ts';
 import { openPresence } from '../../../src/engine/live/presence.ts';
 import { Resources } from '../../../src/engine/resilience/resources.ts';
 import { ProcessStats } from '../../../src/engine/stats/process.ts';
@@ -122,8 +122,8 @@ test('an age that nobody knows goes on where another worker looks, and begins an
   await expect.poll(() => oldest(next)).not.toBe(0.001);
   expect(await oldest(next)).toBeLessThan(before);
   await next.stop();
-  expect((await unknownAges(cluster.db, ['events'], 60)).get('events')).toBeGreaterThan(0);
-  expect((await unknownAges(cluster.db, ['events'], 0)).get('events')).toBeLessThan(1);
+  expect((await estimateAges(cluster.db, ['events'], 60)).get('events')).toBeGreaterThan(0);
+  expect((await estimateAges(cluster.db, ['events'], 0)).get('events')).toBeLessThan(1);
 });
 
 /** One that gives no answer to some looks at its queues; the first is number 1. */

@@ -47,7 +47,7 @@ test('latency is of first deliveries alone, by lane, and what top says is of the
     `select id, type, aggregate_id as "aggregateId", subject_id as "subjectId" from events where subject_id = $1`,
     [id],
   );
-  const old = { run: 0, committedAt: Date.now() - 3_600_000 };
+  const old = { importId: 0, committedAt: Date.now() - 3_600_000 };
   await dispatch(cluster, rows, old, 'events');
   await cluster.settled();
   await db.query('delete from feed_items');

@@ -7,7 +7,7 @@ import { createPost } from '../../../src/engine/social/posts.ts';
 import { testCluster } from '../../support/cluster.ts';
 import { plantUsers } from '../feed/feeds.ts';
 
-const HEADER = { run: 0, committedAt: 0 };
+const HEADER = { importId: 0, committedAt: 0 };
 const MESSAGES = 24;
 
 const rowsOf = (userId: number, postId: number, authorId: number): Outgoing => {

@@ -6,7 +6,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { expect, onTestFinished, test } from 'vitest';
-import { inParallel } from '../../../src/engine/util/parallel.ts';
+import { runConcurrently } from '../../../src/engine/util/parallel.ts';
 import { UNLIMITED } from '../../support/gateways.ts';
 import { type Served, served } from './served.ts';
 
@@ -131,7 +131,7 @@ test('whatever comes as a body or in a path: no 5xx, nothing of another user, me
   const fire = async (count: number, salt: number) => {
     for (const [method, paths] of ROUTES) {
       const inputs = fc.sample(fc.tuple(paths, body, type), { numRuns: count, seed: seed + salt });
-      await inParallel(inputs, AT_A_TIME, async ([path, sent, contentType]) => {
+      await runConcurrently(inputs, AT_A_TIME, async ([path, sent, contentType]) => {
         const isGet = method === 'GET';
         const { status, text } = await send(url, method, path, token, isGet ? '' : sent, contentType);
         statuses.set(status, (statuses.get(status) ?? 0) + 1);

@@ -108,7 +108,7 @@ test('/metrics tells how much of what workers addressed to the gateway found its
   const client = await testClient(cluster, listener);
   await client.open(url);
   const records = [listener, gone, gone].map((userId) => ({ userId, authorId, postId: 1 }));
-  const body = encodeLive({ run: 0, committedAt: Date.now() }, records);
+  const body = encodeLive({ importId: 0, committedAt: Date.now() }, records);
   await cluster.bus.publish([{ queue: liveQueue(gateway.id), body }]);
   const metrics = async () => (await fetch(`${url}/metrics`)).text();
   await expect.poll(metrics).toContain('feedctl_gateway_addressed_total{listening="yes"} 1');

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Kubernetes } from '../../../src/engine/kubernetes/client.ts';
 import type { Manifest } from '../../../src/engine/kubernetes/object.ts';
-import { findLeftovers, prune } from '../../../src/engine/kubernetes/prune.ts';
+import { findPruneCandidates, prune } from '../../../src/engine/kubernetes/prune.ts';
 import { temporaryDirectory } from '../../support/cli.ts';
 import { rejection } from '../../support/codes.ts';
 import { kubernetesOf } from '../../support/kubernetes.ts';
@@ -58,7 +58,7 @@ function cluster(given: { settings?: object[]; deployments?: object[]; revisions
 }
 
 const found = async (manifests: Manifest[] = whole) =>
-  (await findLeftovers(kubernetes, manifests, 'feeds')).map(({ kind, name }) => `${kind}/${name}`);
+  (await findPruneCandidates(kubernetes, manifests, 'feeds')).map(({ kind, name }) => `${kind}/${name}`);
 
 test('only what feedctl alone has applied is left over', async () => {
   cluster({
@@ -108,12 +108,12 @@ test('a kind that may not be listed is left out, and a server in trouble is no r
   fake.answer(SETTINGS, refusal(403, 'Forbidden', 'no'));
   expect(await found()).toEqual(['Deployment/feedctl-old']);
   fake.answer(SETTINGS, refusal(503, 'ServiceUnavailable', 'leader lost'));
-  expect((await rejection(findLeftovers(kubernetes, whole, 'feeds'))).code).toBe('KUBE_UNREACHABLE');
+  expect((await rejection(findPruneCandidates(kubernetes, whole, 'feeds'))).code).toBe('KUBE_UNREACHABLE');
 });
 
 test('what is deleted is what was looked at: another of its name is not', async () => {
   cluster({ settings: [live('feedctl-old'), live('feedctl-older')] });
-  const leftovers = await findLeftovers(kubernetes, whole, 'feeds');
+  const leftovers = await findPruneCandidates(kubernetes, whole, 'feeds');
   fake.answer(`${SETTINGS}/feedctl-old`, refusal(404, 'NotFound', 'gone already'));
   fake.answer(`${SETTINGS}/feedctl-older`, { status: 200 });
   await prune(kubernetes, leftovers, 'feeds');

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { encodeCursor, parseCursor, REMEMBERED, REORDER_MS } from '../../../src/engine/live/cursor.ts';
-import { Delivered } from '../../../src/engine/live/deliveredIds.ts';
+import { DeliveredIds } from '../../../src/engine/live/deliveredIds.ts';
 import { firstIdAt, IDS_PER_MS, importedId } from '../../../src/engine/model/ids.ts';
 import { codeOf } from '../../support/codes.ts';
 
@@ -79,7 +79,7 @@ test('what comes a little out of order is sent once, over any number of resumpti
   fc.assert(
     fc.property(arrivals, (steps) => {
       let at = NOW;
-      let session = new Delivered({ low: firstIdAt(NOW - REORDER_MS), ids: [] });
+      let session = new DeliveredIds({ low: firstIdAt(NOW - REORDER_MS), ids: [] });
       const sent = new Set<number>();
       for (const [i, { after, late, resume }] of steps.entries()) {
         at += after;
@@ -88,7 +88,9 @@ test('what comes a little out of order is sent once, over any number of resumpti
         session.add(id, Number.POSITIVE_INFINITY);
         sent.add(id);
         if (resume)
-          session = new Delivered(parseCursor(encodeCursor(session.low, session.ids, session.from), at));
+          session = new DeliveredIds(
+            parseCursor(encodeCursor(session.cursorWatermark, session.ids, session.from), at),
+          );
         for (const one of sent) expect(session.has(one)).toBe(true);
       }
     }),
@@ -96,45 +98,45 @@ test('what comes a little out of order is sent once, over any number of resumpti
 });
 
 test('a session remembers the posts of a minute, a bounded number of them, and holds its marks when it is told to', () => {
-  const session = new Delivered({ low: 0, ids: [] });
+  const session = new DeliveredIds({ low: 0, ids: [] });
   const hold = firstIdAt(NOW);
   const add = (from: number, to: number, everyMs: number) => {
     for (let i = from; i < to; i += 1) session.add(firstIdAt(NOW + 60_000 + i * everyMs), hold);
   };
   add(0, 400, 1_000);
-  expect([session.low, session.mark]).toEqual([hold, hold]);
+  expect([session.cursorWatermark, session.watermark]).toEqual([hold, hold]);
   add(400, 4_096, 1_000);
-  expect(session.mark).toBe(hold);
+  expect(session.watermark).toBe(hold);
   expect(session.has(firstIdAt(NOW + 30_000)), 'late, and not sent').toBe(false);
   add(4_096, 5_000, 1_000);
   expect(session.ids.length).toBe(4_096);
   expect(session.has(firstIdAt(NOW + 30_000))).toBe(true);
-  expect(parseCursor(encodeCursor(session.low, session.ids, session.from), NOW * 2).ids.length).toBe(
-    REMEMBERED,
-  );
+  expect(
+    parseCursor(encodeCursor(session.cursorWatermark, session.ids, session.from), NOW * 2).ids.length,
+  ).toBe(REMEMBERED);
   session.add(firstIdAt(NOW + 6_000_000), Number.POSITIVE_INFINITY);
   expect(session.ids.length).toBe(REMEMBERED);
-  expect(session.mark).toBe(firstIdAt(NOW + 6_000_000 - 60_000));
-  expect(encodeCursor(session.low, session.ids, session.from).length).toBeLessThan(200);
+  expect(session.watermark).toBe(firstIdAt(NOW + 6_000_000 - 60_000));
+  expect(encodeCursor(session.cursorWatermark, session.ids, session.from).length).toBeLessThan(200);
 });
 
 test('an imported post is sent whatever its time', () => {
-  const session = new Delivered({ low: firstIdAt(NOW), ids: [] });
+  const session = new DeliveredIds({ low: firstIdAt(NOW), ids: [] });
   const id = importedId(Date.UTC(2012, 0, 1) / 1000, 0);
   expect(session.has(id)).toBe(false);
   session.add(id, Number.POSITIVE_INFINITY);
   expect(session.has(id)).toBe(true);
-  expect(session.low).toBe(firstIdAt(NOW));
+  expect(session.cursorWatermark).toBe(firstIdAt(NOW));
 });
 
 test('an imported post of a time to come is sent once, and is no part of the cursor', () => {
-  const session = new Delivered({ low: firstIdAt(NOW), ids: [] });
+  const session = new DeliveredIds({ low: firstIdAt(NOW), ids: [] });
   const ahead = importedId(Math.floor(Date.now() / 1000) + 3_600, 0);
   session.add(ahead, Number.POSITIVE_INFINITY);
   expect(session.has(ahead)).toBe(true);
   const made = firstIdAt(NOW + 1);
   session.add(made, Number.POSITIVE_INFINITY);
-  expect([session.low, session.mark]).toEqual([firstIdAt(NOW), firstIdAt(NOW)]);
-  const cursor = parseCursor(encodeCursor(session.low, session.ids, session.from));
+  expect([session.cursorWatermark, session.watermark]).toEqual([firstIdAt(NOW), firstIdAt(NOW)]);
+  const cursor = parseCursor(encodeCursor(session.cursorWatermark, session.ids, session.from));
   expect(cursor).toEqual({ low: firstIdAt(NOW), ids: [made] });
 });

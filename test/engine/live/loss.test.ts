@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { expect, test } from 'vitest';
 import type { Queryable } from '../../../src/engine/database/database.ts';
-import { Roster } from '../../../src/engine/live/announcer.ts';
+import { PresenceAnnouncer } from '../../../src/engine/live/announcer.ts';
 import { encodeCursor } from '../../../src/engine/live/cursor.ts';
 import { liveQueue } from '../../../src/engine/live/notifier.ts';
 import { unregisterGateway } from '../../../src/engine/live/presence.ts';
@@ -85,21 +85,21 @@ test('thousands who come at once are announced by few statements, whatever is lo
       return answer as never;
     },
   };
-  const roster = new Roster(counting, gatewayId, (userId) => online.has(userId));
+  const announcer = new PresenceAnnouncer(counting, gatewayId, (userId) => online.has(userId));
   const announced = async () => (await db.query('select 1 from presence')).rowCount;
   const users = Array.from({ length: 3_000 }, (_, i) => i + 1);
   for (const user of users) online.add(user);
-  await Promise.all(users.map((user) => roster.update([user])));
+  await Promise.all(users.map((user) => announcer.update([user])));
   expect(await announced()).toBe(3_000);
   expect(statements).toBeLessThanOrEqual(2);
-  expect(roster.size).toBe(3_000);
+  expect(announcer.size).toBe(3_000);
   losing = true;
   for (const user of users.slice(1_000)) online.delete(user);
-  await Promise.allSettled(users.map((user) => roster.update([user])));
+  await Promise.allSettled(users.map((user) => announcer.update([user])));
   // Those whose end was committed, and the answer lost, are back before anybody knows.
   for (const user of users.slice(2_000)) online.add(user);
   losing = false;
-  await roster.retry();
+  await announcer.retry();
   expect(await announced()).toBe(2_000);
-  expect(roster.size).toBe(2_000);
+  expect(announcer.size).toBe(2_000);
 });

@@ -10,13 +10,13 @@ import {
 import {
   decodeLive,
   EVERY_FOLLOWER,
+  RETRACTED,
   ROW_BYTES,
-  WITHDRAWN,
   writeId,
 } from '../../../src/engine/model/messages.ts';
 import { testCluster } from '../../support/cluster.ts';
 
-const HEADER = { run: 0, committedAt: 1 };
+const HEADER = { importId: 0, committedAt: 1 };
 const POST = { postId: 1_000, authorId: 5 };
 
 /** A notifier and two gateways. `published`: the queue of each message since the last call, and its recipients. */
@@ -69,8 +69,8 @@ test('nothing is published for who is offline, and once for each gateway that ha
   expect(await published()).toEqual([
     [`live.${first}`, EVERY_FOLLOWER],
     [`live.${second}`, EVERY_FOLLOWER],
-    [`live.${first}`, WITHDRAWN],
-    [`live.${second}`, WITHDRAWN],
+    [`live.${first}`, RETRACTED],
+    [`live.${second}`, RETRACTED],
   ]);
 
   await announce(db, first, { came: [], went: [7, 5_000] });

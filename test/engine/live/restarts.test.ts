@@ -17,7 +17,7 @@ import { createPost } from '../../../src/engine/social/posts.ts';
 import { createUser } from '../../../src/engine/social/users.ts';
 import { silentLog } from '../../../src/engine/telemetry/log.ts';
 import { openMetrics } from '../../../src/engine/telemetry/metrics.ts';
-import { inParallel } from '../../../src/engine/util/parallel.ts';
+import { runConcurrently } from '../../../src/engine/util/parallel.ts';
 import { FeedClient } from '../../support/feedClient.ts';
 import { UNLIMITED } from '../../support/gateways.ts';
 import { management, rabbitmq, startRabbit } from '../../support/rabbitmq.ts';
@@ -61,9 +61,11 @@ async function everything() {
       return (await startGatewayRole(cluster, cluster.resources, OPTIONS)).gateway;
     }),
   );
-  const users = await inParallel(Array.from({ length: SOCKETS + AUTHORS }), 8, () => createUser(worker, {}));
+  const users = await runConcurrently(Array.from({ length: SOCKETS + AUTHORS }), 8, () =>
+    createUser(worker, {}),
+  );
   const authors = users.slice(0, AUTHORS).map(({ id }) => id);
-  const clients = await inParallel(users.slice(AUTHORS), 8, async ({ id }) => {
+  const clients = await runConcurrently(users.slice(AUTHORS), 8, async ({ id }) => {
     for (const author of [authors[id % AUTHORS]!, authors[(id + 1) % AUTHORS]!])
       await follow(worker, { followerId: id, followeeId: author });
     return new FeedClient(id, await signToken(worker.db, id));
@@ -89,7 +91,7 @@ describe.skipIf(!rabbitmq.installed() || !redis.installed())('with servers of it
     const made = new Map(authors.map((author) => [author, [] as number[]]));
     let posting = true;
     let refused = 0;
-    const posts = inParallel(authors, AUTHORS, async (author) => {
+    const posts = runConcurrently(authors, AUTHORS, async (author) => {
       while (posting) {
         await createPost(worker, author, 'under load').then(
           ({ id }) => made.get(author)!.push(id),

@@ -85,7 +85,7 @@ test('a post that was held up comes to a socket that was opened meanwhile', asyn
     [late, author],
   );
   const record = { userId: reader, authorId: author, postId: late };
-  const body = encodeLive({ run: 0, committedAt: Date.now() }, [record]);
+  const body = encodeLive({ importId: 0, committedAt: Date.now() }, [record]);
   for (let twice = 0; twice < 2; twice += 1)
     await cluster.bus.publish([{ queue: liveQueue(gateway.id), body }]);
   const { id } = await createPost(cluster, author, 'after it');

@@ -5,7 +5,7 @@ import { startGateway } from '../../../src/engine/gateway/gateway.ts';
 import { signToken } from '../../../src/engine/gateway/tokens.ts';
 import { follow, unfollow } from '../../../src/engine/social/follows.ts';
 import { createPost, deletePost } from '../../../src/engine/social/posts.ts';
-import { inParallel } from '../../../src/engine/util/parallel.ts';
+import { runConcurrently } from '../../../src/engine/util/parallel.ts';
 import { Random } from '../../properties/random.ts';
 import { type TestCluster, testCluster } from '../../support/cluster.ts';
 import { FeedClient } from '../../support/feedClient.ts';
@@ -115,11 +115,11 @@ test(`${SOCKETS} sockets at two gateways each get what they should, and nothing 
       .filter((author) => author !== user)
       .map((author) => [user, author] as const),
   );
-  await inParallel(pairs, DRIVERS, ([user, author]) => setFollow(user, author));
+  await runConcurrently(pairs, DRIVERS, ([user, author]) => setFollow(user, author));
   await cluster.settled();
 
   // Some users have several sockets, some have none.
-  const sessions = await inParallel(
+  const sessions = await runConcurrently(
     Array.from({ length: SOCKETS }, () => random.pick(users)),
     20,
     async (userId) => {
@@ -180,7 +180,7 @@ test(`${SOCKETS} sockets at two gateways each get what they should, and nothing 
     }
     busy.clear();
     random.shuffle(actions);
-    await inParallel(actions, DRIVERS, (act) => act());
+    await runConcurrently(actions, DRIVERS, (act) => act());
     const acted = model.now;
 
     const must = sessions.flatMap(({ client, since }) =>

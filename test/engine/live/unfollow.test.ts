@@ -22,7 +22,7 @@ test('a check from before an unfollow counts for no socket of that user, one tha
   await db.transaction(async (session) => {
     // The gateway finds that the reader follows, and waits for the text.
     await session.query('lock table posts in access exclusive mode');
-    const body = encodeLive({ run: 0, committedAt: Date.now() }, [
+    const body = encodeLive({ importId: 0, committedAt: Date.now() }, [
       { userId: reader, authorId: author, postId },
     ]);
     await bus.publish([{ queue: liveQueue(gateway.id), body }]);

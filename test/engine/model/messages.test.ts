@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { readCleanup } from '../../../src/engine/fanout/cleaner.ts';
+import { decodePendingCleanups } from '../../../src/engine/fanout/cleaner.ts';
 import { EVENT_TYPES, type EventRef } from '../../../src/engine/model/event.ts';
 import {
   decodeCleanup,
@@ -23,7 +23,7 @@ import { codeOf } from '../../support/codes.ts';
 
 const id = fc.maxSafeNat();
 const header: fc.Arbitrary<MessageHeader> = fc.record({
-  run: id,
+  importId: id,
   committedAt: fc.double({ min: 0, max: 1e13, noNaN: true }).map((ms) => ms + 0),
 });
 const events: fc.Arbitrary<EventRef[]> = fc.array(
@@ -119,7 +119,7 @@ describe('a message comes back as it was written', () => {
   test('rows, if they are not more than memory should be taken for', () => {
     const postIds = Array.from({ length: 1_000 }, (_, i) => i);
     const users = Array.from({ length: 200 }, (_, i) => i);
-    const bytes = rowsMessage({ run: 0, committedAt: 0 }, [{ authorId: 1, postIds, users }]);
+    const bytes = rowsMessage({ importId: 0, committedAt: 0 }, [{ authorId: 1, postIds, users }]);
     expect(codeOf(() => readRows(bytes))).toBe('BUS_MESSAGE_INVALID');
   });
 });
@@ -189,7 +189,7 @@ describe.each(FORMATS)('a damaged message of $name', ({ message, decode }) => {
         other.writeUInt32BE(records, 22);
         refused(resealed(other));
       }),
-      { examples: [[encodeLive({ run: 0, committedAt: 0 }, []), 2 ** 32 - 1]] },
+      { examples: [[encodeLive({ importId: 0, committedAt: 0 }, []), 2 ** 32 - 1]] },
     );
   });
 
@@ -216,13 +216,13 @@ describe.each(FORMATS)('a damaged message of $name', ({ message, decode }) => {
 test('what is sealed as a cleanup and is none is refused', () => {
   const mark = { queues: ['events'], position: 7 };
   for (const what of [{ pair: { followerId: 1, followeeId: 2 } }, { post: { authorId: 1, postId: 2 } }])
-    expect(readCleanup(encodeCleanup({ what: [what], mark, step: 2 }))).toEqual({
+    expect(decodePendingCleanups(encodeCleanup({ what: [what], mark, step: 2 }))).toEqual({
       what: [what],
       mark,
       step: 2,
     });
   const refused = (value: unknown) => {
-    expect(codeOf(() => readCleanup(encodeCleanup(value)))).toBe('BUS_MESSAGE_INVALID');
+    expect(codeOf(() => decodePendingCleanups(encodeCleanup(value)))).toBe('BUS_MESSAGE_INVALID');
   };
   for (const what of [
     undefined,
@@ -240,7 +240,7 @@ test('what is sealed as a cleanup and is none is refused', () => {
   fc.assert(fc.property(fc.jsonValue(), refused));
   fc.assert(
     fc.property(fc.uint8Array(), (noise) => {
-      expect(codeOf(() => readCleanup(Buffer.from(noise)))).toBe('BUS_MESSAGE_INVALID');
+      expect(codeOf(() => decodePendingCleanups(Buffer.from(noise)))).toBe('BUS_MESSAGE_INVALID');
     }),
   );
 });
@@ -253,7 +253,7 @@ test.each(FORMATS)('a message of $name is refused by the other decoders', ({ nam
 
 test('a header with a run or a time that is no number is refused', () => {
   for (const at of [6, 14]) {
-    const bytes = encodeEvents({ run: 1, committedAt: 1 }, []);
+    const bytes = encodeEvents({ importId: 1, committedAt: 1 }, []);
     bytes.writeDoubleBE(Number.NaN, at);
     bytes.writeUInt32BE(crc32(bytes.subarray(6)), 2);
     expect(codeOf(() => decodeEvents(bytes))).toBe('BUS_MESSAGE_INVALID');

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { LaneState } from '../../../src/engine/model/lanes.ts';
-import { aboveLimits, type QueueLook, queueRows } from '../../../src/engine/queues/list.ts';
+import { aboveLimits, type QueueSample, queueRows } from '../../../src/engine/queues/list.ts';
 
 const running: LaneState[] = [
   { lane: 'live', paused: null, throttled: null },
@@ -14,7 +14,7 @@ const depth = (queue: string, ready: number, unacked = 0) => ({
   deadLetters: 0,
 });
 const settled = (member: string, count: number, atMs: number) => ({ member, queue: 'events', count, atMs });
-const look = (atMs: number, parts: Partial<QueueLook>): QueueLook => ({
+const look = (atMs: number, parts: Partial<QueueSample>): QueueSample => ({
   atMs,
   depths: [],
   settled: [],
@@ -22,7 +22,7 @@ const look = (atMs: number, parts: Partial<QueueLook>): QueueLook => ({
   outbox: false,
   ...parts,
 });
-const row = (before: QueueLook | undefined, now: QueueLook, queue: string) =>
+const row = (before: QueueSample | undefined, now: QueueSample, queue: string) =>
   queueRows(before, now).find((one) => one.queue === queue);
 
 test('every queue has a row, and one look has no rates', () => {

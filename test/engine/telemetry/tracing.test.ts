@@ -11,7 +11,7 @@ import {
   beginBatch,
   decodeTraces,
   encodeTraces,
-  MOST_TRACES,
+  MAX_TRACES,
   type Tracing,
 } from '../../../src/engine/telemetry/tracing.ts';
 import { testCluster } from '../../support/cluster.ts';
@@ -171,7 +171,7 @@ test('what a message carries is bounded, and nothing that is no trace is taken f
   const many = new Map(Array.from({ length: 100 }, (_, i) => [2 ** 52 + i, PARENT] as const));
   const text = encodeTraces(many)!;
   expect(text.length).toBeLessThan(1_300);
-  expect([...decodeTraces(text)!]).toEqual([...many].slice(0, MOST_TRACES));
+  expect([...decodeTraces(text)!]).toEqual([...many].slice(0, MAX_TRACES));
   expect(encodeTraces(new Map())).toBeUndefined();
   for (const strange of ['', 'x', '1=2', `1=${PARENT}x`, `-1=${PARENT}`, 5, { length: 3 }, undefined])
     expect(decodeTraces(strange)).toBeUndefined();

@@ -1,15 +1,15 @@
 import { expect, test } from 'vitest';
-import { LanePace } from '../../../src/engine/util/throttle.ts';
+import { Throttle } from '../../../src/engine/util/throttle.ts';
 
 test('a lane without a rate never waits, and its batches are as big as they may be', () => {
-  const pace = new LanePace(() => 0);
+  const pace = new Throttle(() => 0);
   pace.spend(1_000_000);
   expect([pace.waitMs, pace.most(32_768), pace.isLimited]).toEqual([0, 32_768, false]);
 });
 
 test('over any time a lane writes as many rows as its rate says, and one message more at most', () => {
   let now = 0;
-  const pace = new LanePace(() => now);
+  const pace = new Throttle(() => now);
   pace.setRate(1_000);
   expect(pace.most(32_768)).toBe(500);
   let rows = 0;
@@ -26,7 +26,7 @@ test('over any time a lane writes as many rows as its rate says, and one message
 
 test('time without messages is not saved up', () => {
   let now = 0;
-  const pace = new LanePace(() => now);
+  const pace = new Throttle(() => now);
   pace.setRate(100);
   now = 3_600_000;
   pace.spend(100);
@@ -35,7 +35,7 @@ test('time without messages is not saved up', () => {
 
 test('what is owed is owed at the new rate, and nothing where the limit is lifted', () => {
   let now = 0;
-  const pace = new LanePace(() => now);
+  const pace = new Throttle(() => now);
   pace.setRate(1_000);
   pace.spend(8_000);
   now = 2_000;

@@ -3,7 +3,7 @@ import { signToken } from '../../gateway/tokens.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { Resources } from '../../resilience/resources.ts';
 import type { LatencyMs } from '../../store/runs.ts';
-import { inParallel } from '../../util/parallel.ts';
+import { runConcurrently } from '../../util/parallel.ts';
 import { openBenchCluster } from '../benchCluster.ts';
 import { percentiles, round } from '../limit.ts';
 import { describeMachine, type Machine } from '../machine.ts';
@@ -70,7 +70,7 @@ export async function benchHttp(
       posts: POSTS,
     });
     const { db } = bench.cluster;
-    const tokens = await inParallel(plain, 8, (reader) => signToken(db, reader));
+    const tokens = await runConcurrently(plain, 8, (reader) => signToken(db, reader));
     const gateway = await startGatewayProcess(config, db.url);
     resources.add('gateway', () => gateway.stop());
     const bare = startChild<BareHttpCalls>('../http/bareHttp');

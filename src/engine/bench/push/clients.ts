@@ -1,7 +1,7 @@
 // A process of `bench push` and `bench crowd`: people's sockets and posts, so that none of their cost is the gateway's.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WebSocket } from 'ws';
-import { inParallel } from '../../util/parallel.ts';
+import { runConcurrently } from '../../util/parallel.ts';
 import { answerParent } from './answering.ts';
 import { type ClientCalls, type Frames, machineNow, type Posted, stampedText, stampOf } from './protocol.ts';
 
@@ -126,7 +126,7 @@ answerParent<ClientCalls>({
   async open({ set: name, url, tokens }) {
     const set = sets.get(name) ?? new SocketSet();
     sets.set(name, set);
-    await inParallel(tokens, OPENING, (token) => set.open(url, token));
+    await runConcurrently(tokens, OPENING, (token) => set.open(url, token));
     return { opened: tokens.length };
   },
   async close({ set: name }) {

@@ -6,7 +6,7 @@ import { generate, randomSource } from '../../imports/generate.ts';
 import { DEFAULT_CELEBRITY_THRESHOLD } from '../../model/celebrity.ts';
 import { Resources } from '../../resilience/resources.ts';
 import type { LatencyMs } from '../../store/runs.ts';
-import { inParallel } from '../../util/parallel.ts';
+import { runConcurrently } from '../../util/parallel.ts';
 import { openBenchCluster } from '../benchCluster.ts';
 import { percentiles, round } from '../limit.ts';
 import { describeMachine, type Machine } from '../machine.ts';
@@ -116,7 +116,7 @@ async function runStage(
   const { db } = cluster;
   const { url } = gateway;
   const set = `stage of ${people.length}`;
-  const tokens = await inParallel(people, 8, (userId) => signToken(db, userId));
+  const tokens = await runConcurrently(people, 8, (userId) => signToken(db, userId));
   await openSockets(clients, set, url, tokens);
   const before = await gateway.addressed();
   const first = await cluster.ids.next();

@@ -5,7 +5,7 @@ import { type Pair, seedPairs } from '../../imports/followGraph.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { Resources } from '../../resilience/resources.ts';
 import type { LatencyMs } from '../../store/runs.ts';
-import { inParallel } from '../../util/parallel.ts';
+import { runConcurrently } from '../../util/parallel.ts';
 import { type BenchCluster, openBenchCluster } from '../benchCluster.ts';
 import { percentiles, round } from '../limit.ts';
 import { describeMachine, type Machine } from '../machine.ts';
@@ -106,7 +106,7 @@ export async function benchPush(
     const { readers, celebrity, fannedOut, authors } = await prepare(bench, sockets);
     const { db } = bench.cluster;
     const token = (userId: number) => signToken(db, userId);
-    const tokens = await inParallel(readers, 8, token);
+    const tokens = await runConcurrently(readers, 8, token);
 
     const bare = startChild<BareServerCalls>('bareServer');
     resources.add('bare server', () => bare.stop());
@@ -169,7 +169,7 @@ export async function benchPush(
     report(`${options.rate} deliveries a second for ${options.seconds} s`);
     const posted = await clients[0]!.postAtRate({
       url: gateway.url,
-      tokens: await inParallel(authors, 8, token),
+      tokens: await runConcurrently(authors, 8, token),
       perSecond: options.rate / FOLLOWERS,
       seconds: options.seconds,
     });

@@ -7,20 +7,20 @@ import type { Metrics } from '../../telemetry/metrics.ts';
 import { Slots } from '../../util/semaphore.ts';
 import type { CachedFeed, CacheStats, FeedCache, LoadedFeed } from '../cache.ts';
 import { isCacheError } from './connection.ts';
-import { keysNaming } from './findUser.ts';
+import { keysOfUser } from './findUser.ts';
 import {
-  Marks,
   packDeleted,
   packFeed,
   packPost,
   packPosts,
   packRing,
   packRows,
+  SlotBitmap,
   slotOfId,
   unpackFeed,
   unpackPost,
 } from './format.ts';
-import { editOf, type Kind, keyOf, marksOf, SECONDS_TO_LIVE } from './keys.ts';
+import { editKey, type Kind, keyOf, SECONDS_TO_LIVE, slotBitmapKey } from './keys.ts';
 import { openPages } from './pages.ts';
 import { RedisState, type State } from './state.ts';
 
@@ -53,8 +53,8 @@ export async function openRedisCache(
   const running = new Map<number, Promise<CachedFeed>>();
   const counts = { hits: 0, misses: 0, refills: 0, refused: 0, postHits: 0, postMisses: 0 };
 
-  const marks = async (now: State, kind: Kind): Promise<Marks> =>
-    new Marks((await state.script(now, 'MARKS', marksOf(now, kind))) as (Buffer | null)[]);
+  const marks = async (now: State, kind: Kind): Promise<SlotBitmap> =>
+    new SlotBitmap((await state.script(now, 'MARKS', slotBitmapKey(now, kind))) as (Buffer | null)[]);
   const push = async (now: State, kind: Kind, parts: readonly Buffer[]) => {
     await Promise.all(parts.map((part) => state.script(now, 'PUSH', now.prefix + kind, part)));
   };
@@ -62,12 +62,20 @@ export async function openRedisCache(
     const slots = Buffer.alloc(4 * ids.length);
     for (const [i, id] of ids.entries()) slots.writeUInt32BE(slotOfId(id), 4 * i);
     return String(
-      await state.script(now, 'LEASE', now.prefix + kind, packIds(ids), token, marksOf(now, kind), slots),
+      await state.script(
+        now,
+        'LEASE',
+        now.prefix + kind,
+        packIds(ids),
+        token,
+        slotBitmapKey(now, kind),
+        slots,
+      ),
     );
   };
 
   const edit = (now: State, postId: number, value: Buffer) =>
-    state.script(now, 'EDIT', editOf(now), randomUUID(), SECONDS_TO_LIVE, keyOf(now, 'p', postId), value);
+    state.script(now, 'EDIT', editKey(now), randomUUID(), SECONDS_TO_LIVE, keyOf(now, 'p', postId), value);
 
   const get = async (userId: number): Promise<CachedFeed | undefined> => {
     if (!(await state.epoch.trusted())) return undefined;
@@ -177,7 +185,7 @@ export async function openRedisCache(
     async erased(userId) {
       await state.tell(
         async (now) => {
-          for await (const keys of keysNaming(state, now, userId))
+          for await (const keys of keysOfUser(state, now, userId))
             await state.connection.remove(now.runId, keys);
         },
         { seen: true },
@@ -211,7 +219,7 @@ export async function openRedisCache(
       let count = 0;
       await state.run(async (now) => {
         count = 0;
-        for await (const keys of keysNaming(state, now, userId)) count += keys.length;
+        for await (const keys of keysOfUser(state, now, userId)) count += keys.length;
       });
       return count;
     },

@@ -8,7 +8,7 @@ const HELD = /^feedctl:[^:]*:[^:]*:\d+:([hap])(.{8})$/s;
 const LIMITED = /^feedctl:[^:]*:limit:[^:]*:(\d+)$/;
 
 /** Keys of a user's own, and those whose values name them: feeds with an entry or a followee, posts. Reads all there are. */
-export async function* keysNaming(state: RedisState, now: State, userId: number): AsyncGenerator<Buffer[]> {
+export async function* keysOfUser(state: RedisState, now: State, userId: number): AsyncGenerator<Buffer[]> {
   for await (const keys of state.connection.keys(now.runId, `${state.base}*`)) {
     const values: Buffer[] = [];
     const naming: Buffer[] = [];

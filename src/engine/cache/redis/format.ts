@@ -126,7 +126,7 @@ export const slotOf = (high: number, low: number): number =>
 export const slotOfId = (id: number): number => slotOf(Math.floor(id / 2 ** 32), (id % 2 ** 32) | 0);
 
 /** The marks of this hour and of the last, as MARKS returns them. */
-export class Marks {
+export class SlotBitmap {
   readonly #bitmaps: Buffer[];
 
   constructor(bitmaps: readonly (Buffer | null)[]) {
@@ -180,7 +180,7 @@ function packPushes(entries: Addressed[]): Buffer[] {
 }
 
 /** Of rows in COPY format those whose user may be held. */
-export function packRows(rows: readonly Buffer[], marks: Marks): Buffer[] {
+export function packRows(rows: readonly Buffer[], marks: SlotBitmap): Buffer[] {
   const held: Addressed[] = [];
   let last = -1;
   let isHeld = false;

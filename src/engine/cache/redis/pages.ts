@@ -4,13 +4,13 @@ import type { FeedEntry } from '../../model/feed.ts';
 import { MAX_ID } from '../../model/ids.ts';
 import { packIds, readIds } from '../../model/messages.ts';
 import type { Post } from '../../model/post.ts';
-import { batched } from '../../util/batch.ts';
+import { batchCalls } from '../../util/batch.ts';
 import { HeavyHitters } from '../../util/heavyHitters.ts';
 import type { Slots } from '../../util/semaphore.ts';
-import type { AuthorPosts, PageCache, PageEntries, PageEntry, SealedPage } from '../cache.ts';
+import type { AuthorPosts, DigestedPage, PageCache, PageEntries, PageEntry } from '../cache.ts';
 import { isCacheError } from './connection.ts';
 import { packRing, packStored, unpackPost, unpackSlice } from './format.ts';
-import { editOf, type Kind, keyOf, SECONDS_TO_LIVE } from './keys.ts';
+import { editKey, type Kind, keyOf, SECONDS_TO_LIVE } from './keys.ts';
 import type { RedisState, State } from './state.ts';
 
 /** Readers who are counted; the feeds of the first of them are read again when everything is gone. */
@@ -59,7 +59,7 @@ interface Held {
  * was acknowledged since.
  */
 export function openPages({ state, counts, loads, lease }: Parts): PageCache {
-  const ask = batched(PAGES_A_CALL, (queries: readonly PageQuery[]) =>
+  const ask = batchCalls(PAGES_A_CALL, (queries: readonly PageQuery[]) =>
     state.run(async (now) => {
       const { before, count } = queries[0]!;
       const replies = (await state.script(
@@ -70,7 +70,7 @@ export function openPages({ state, counts, loads, lease }: Parts): PageCache {
         packIds(queries.map((query) => query.userId)),
         before >= MAX_ID ? '' : packIds([before]),
         count,
-        editOf(now),
+        editKey(now),
         SECONDS_TO_LIVE,
         randomUUID(),
         ...queries.map((query) => query.seal ?? ''),
@@ -115,7 +115,7 @@ export function openPages({ state, counts, loads, lease }: Parts): PageCache {
   const pages: PageCache = {
     onCold: () => {},
     hotReaders: (count) => hot.top(count),
-    sealed: new LRUCache<string, SealedPage>({ maxSize: SEALED_BYTES, sizeCalculation: bytesOf }),
+    sealed: new LRUCache<string, DigestedPage>({ maxSize: SEALED_BYTES, sizeCalculation: bytesOf }),
     async page(query, load) {
       if (!query.again) hot.saw(query.userId);
       if (!query.unconfirmed && !(await state.epoch.trusted())) return 'away';
@@ -173,7 +173,7 @@ export function openPages({ state, counts, loads, lease }: Parts): PageCache {
   return pages;
 }
 
-const bytesOf = ({ rows }: SealedPage): number =>
+const bytesOf = ({ rows }: DigestedPage): number =>
   rows.reduce((sum, row) => sum + ROW_BYTES + 2 * row.body.length, ROW_BYTES);
 
 function sliceOf(ring: AuthorPosts | undefined, { before, count }: PageQuery): Slice {

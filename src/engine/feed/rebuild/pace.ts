@@ -3,7 +3,7 @@ import type { Bus } from '../../bus/bus.ts';
 import { FEED_LIMIT } from '../../model/feed.ts';
 import type { LaneState } from '../../model/lanes.ts';
 import { Slots } from '../../util/semaphore.ts';
-import { LanePace } from '../../util/throttle.ts';
+import { Throttle } from '../../util/throttle.ts';
 
 /** Of the feeds that one transaction takes. */
 interface ChunkLimits {
@@ -122,7 +122,7 @@ const LANE_EVERY_MS = 250;
  */
 export class BulkLane {
   readonly #context: BulkLaneContext;
-  readonly #pace = new LanePace();
+  readonly #pace = new Throttle();
   #lookedAt = Number.NEGATIVE_INFINITY;
   #looking: Promise<void> = Promise.resolve();
   #state: LaneState | undefined;

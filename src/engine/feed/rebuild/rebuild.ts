@@ -7,8 +7,8 @@ import { FeedctlError } from '../../model/errors.ts';
 import { MAX_ID } from '../../model/ids.ts';
 import type { LaneState } from '../../model/lanes.ts';
 import { getUser } from '../../store/users.ts';
-import { keepPace } from '../../util/pace.ts';
-import { inParallel } from '../../util/parallel.ts';
+import { paceCalls } from '../../util/pace.ts';
+import { runConcurrently } from '../../util/parallel.ts';
 import { type BulkLane, CHUNKS, ChunkSize, LiveFirst } from './pace.ts';
 import { type FeedsRebuilt, planRebuild, rebuildFeeds } from './postgres.ts';
 import { allUsers, type UserSource } from './users.ts';
@@ -84,7 +84,7 @@ export async function rebuild(
   if (userId === undefined) return rebuildFrom(db, allUsers(db), options);
   await getUser(db, userId);
   const startedAt = performance.now();
-  const { distributed } = await db.topology();
+  const { distributed } = await db.sharding();
   const one = new Rebuilder(db, distributed, options, { tellAll: true, durable: true });
   const { changed: _, ...done } = await one.chunk([userId]);
   return { users: 1, ...done, seconds: (performance.now() - startedAt) / 1_000 };
@@ -104,7 +104,7 @@ export async function rebuildFrom(
   const startedAt = performance.now();
   const { signal } = options;
   const total = await source.count();
-  const { distributed } = await db.topology();
+  const { distributed } = await db.sharding();
   const lanes = [...(earlier?.lanes ?? (await lanesOf(source, total, distributed ? 1 : LANES)))];
   if (!earlier) await notes?.begin({ lanes, seconds: 0 }, total);
   const before = sumOf(lanes, (lane) => lane.users);
@@ -144,7 +144,7 @@ export async function rebuildFrom(
       throw error;
     }
   };
-  await inParallel([...lanes.keys()], lanes.length, run);
+  await runConcurrently([...lanes.keys()], lanes.length, run);
   if (signal?.aborted && lanes.some(({ after, upTo }) => after < upTo))
     throw new FeedctlError(
       'INTERRUPTED',
@@ -185,9 +185,9 @@ async function rebuildLane(
 ): Promise<void> {
   const { live, bulk, rate, stop } = how;
   const startedAt = performance.now();
-  const topology = await db.topology();
-  const shards = Math.max(1, topology.shards.length);
-  const limits = topology.distributed ? CHUNKS.sharded : CHUNKS.plain;
+  const sharding = await db.sharding();
+  const shards = Math.max(1, sharding.shards.length);
+  const limits = sharding.distributed ? CHUNKS.sharded : CHUNKS.plain;
   const size = new ChunkSize(limits, rate && Math.ceil(rate / 4 / shards));
   const first = progress.current().users;
   while (!stop.aborted) {
@@ -206,9 +206,9 @@ async function rebuildLane(
       added: lane.added + sumOf(parts, (part) => part.added),
       removed: lane.removed + sumOf(parts, (part) => part.removed),
     });
-    if (topology.distributed) {
-      const groups = topology.group(ids, (id) => id);
-      const parts = await inParallel(groups, SHARDS_AT_A_TIME, async (group) => {
+    if (sharding.distributed) {
+      const groups = sharding.group(ids, (id) => id);
+      const parts = await runConcurrently(groups, SHARDS_AT_A_TIME, async (group) => {
         // What is done of this chunk is done once more by the next run.
         if (stop.aborted) return undefined;
         const { result, ms } = await live.run(() => rebuilder.chunk(group), stop);
@@ -230,7 +230,7 @@ async function rebuildLane(
     bulk?.wrote(now.added + now.removed - lane.added - lane.removed, now.users - lane.users);
     // Told to stop meanwhile: the loop ends.
     const done = now.users - first;
-    await keepPace(done, { rate, startedAt, signal: stop }).catch(() => {});
+    await paceCalls(done, { rate, startedAt, signal: stop }).catch(() => {});
   }
 }
 

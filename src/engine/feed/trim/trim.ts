@@ -64,13 +64,13 @@ export async function trim(
     await getUser(db, userId);
     await chunk([userId]);
   } else {
-    const topology = await db.topology();
+    const sharding = await db.sharding();
     for (;;) {
       if (options.signal?.aborted)
         throw new FeedctlError('INTERRUPTED', `the trim was interrupted after ${users} feeds`);
       const ids = await longFeeds(db, options.longerThan ?? keep, after, USERS_A_TRANSACTION);
       if (ids.length === 0) break;
-      for (const group of topology.group(ids, (id) => id)) await chunk(group);
+      for (const group of sharding.group(ids, (id) => id)) await chunk(group);
       after = ids.at(-1)!;
       await options.note?.({ after, users, items });
     }

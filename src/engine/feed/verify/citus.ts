@@ -1,7 +1,7 @@
 import type { Database, Queryable } from '../../database/database.ts';
 import { followsOf, itemsOf, truthOf } from '../../store/citusFeeds.ts';
 import type { Pair } from '../../store/follows.ts';
-import { inParallel } from '../../util/parallel.ts';
+import { runConcurrently } from '../../util/parallel.ts';
 import type { FeedFaults } from './postgres.ts';
 
 /**
@@ -89,13 +89,13 @@ export async function compareShardFeeds(
   const single = last - after === 1;
   const differ = single ? [last] : await differing(db, [ITEMS_SUMS, TRUTH_SUMS], [after, last]);
   const ids = [...new Set([...differ, ...asymmetric.map((pair) => pair.followerId)])];
-  const topology = await db.topology();
+  const sharding = await db.sharding();
   const batches: number[][] = [];
-  for (const group of topology.group(ids, (id) => id)) {
+  for (const group of sharding.group(ids, (id) => id)) {
     for (let from = 0; from < group.length; from += USERS_A_COMPARISON)
       batches.push(group.slice(from, from + USERS_A_COMPARISON));
   }
-  const faults = (await inParallel(batches, LANES, (batch) => compareRows(db, batch))).flat();
+  const faults = (await runConcurrently(batches, LANES, (batch) => compareRows(db, batch))).flat();
   return faults.sort((a, b) => a.userId - b.userId);
 }
 

@@ -65,13 +65,13 @@ export async function compareFeeds(
   last: number,
   asymmetric: readonly Pair[],
 ): Promise<FeedFaults[]> {
-  if ((await db.topology()).distributed) return compareShardFeeds(db, after, last, asymmetric);
+  if ((await db.sharding()).distributed) return compareShardFeeds(db, after, last, asymmetric);
   return overRange<FeedFaults>(db, COMPARE, [after, last]);
 }
 
 /** Pairs that only one of `follows` and `followers` has, for followers in a range of ids. */
 export async function asymmetricPairs(db: Database, after: number, last: number): Promise<Pair[]> {
-  if ((await db.topology()).distributed) return asymmetricShardPairs(db, after, last);
+  if ((await db.sharding()).distributed) return asymmetricShardPairs(db, after, last);
   return overRange<Pair & QueryResultRow>(
     db,
     `select follower_id as "followerId", followee_id as "followeeId"

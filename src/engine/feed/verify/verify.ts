@@ -8,7 +8,7 @@ import type { Pair } from '../../store/follows.ts';
 import { findPost } from '../../store/posts.ts';
 import { getUser, randomUserIds, userIdsAfter } from '../../store/users.ts';
 import { rebuild } from '../rebuild/rebuild.ts';
-import { alignPair } from '../syncFollower.ts';
+import { syncFollower } from '../syncFollower.ts';
 import { type CacheFaults, compareCache, staleTexts } from './cache.ts';
 import { asymmetricPairs, compareFeeds, type FeedFaults, userRanges } from './postgres.ts';
 
@@ -57,7 +57,7 @@ export async function verify(
   const { changes = options.cache ?? notifiedChanges } = options;
   if (typeof whose === 'number') await getUser(db, whose);
   const userIds = typeof whose === 'number' ? [whose] : whose;
-  const { distributed } = await db.topology();
+  const { distributed } = await db.sharding();
   const ranges =
     userIds === undefined
       ? await userRanges(db, distributed ? USERS_A_SHARDED_RANGE : USERS_A_RANGE)
@@ -94,7 +94,7 @@ export async function verify(
   let repaired = 0;
   if (options.repair) {
     // Pairs first: a feed is rebuilt from the follows, but filled from then on by `followers`.
-    for (const pair of asymmetric) await alignPair({ db, changes }, pair);
+    for (const pair of asymmetric) await syncFollower({ db, changes }, pair);
     for (const id of mismatched) await rebuild(db, id, { changes });
     for (const post of stale) await options.cache?.mendText?.(post, () => findPost(db, post));
     repaired = asymmetric.length + mismatched.size + stale.length;

@@ -1,5 +1,5 @@
 import type { FeedCache } from '../../cache/cache.ts';
-import { type FeedChanges, readAnew } from '../../cache/changes.ts';
+import { type FeedChanges, markStale } from '../../cache/changes.ts';
 import { everySlot } from '../../cache/invalidation.ts';
 import type { Database } from '../../database/database.ts';
 import { messageOf } from '../../model/errors.ts';
@@ -74,7 +74,7 @@ export async function clearCache(
   context: { db: Database; changes: FeedChanges },
   userId: number | undefined,
 ): Promise<void> {
-  if (userId !== undefined) return readAnew(context, [userId]);
+  if (userId !== undefined) return markStale(context, [userId]);
   const { db, changes } = context;
   await db.transaction(async (session) => {
     await changes.changing(session, everySlot());

@@ -6,8 +6,8 @@ import { readUserFile } from '../../files/userIds.ts';
 import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
 import { listGateways } from '../../store/processes.ts';
 import { missingUsers } from '../../store/users.ts';
-import { keepPace } from '../../util/pace.ts';
-import { inParallel } from '../../util/parallel.ts';
+import { paceCalls } from '../../util/pace.ts';
+import { runConcurrently } from '../../util/parallel.ts';
 import type { ReadersAnswer } from '../routes/admin.ts';
 import { signOperatorToken } from '../tokens.ts';
 import { askGateway } from './connections.ts';
@@ -73,7 +73,7 @@ export async function warmCache(
       const there = await sharedCache.get(userId);
       if (there) held += 1;
       else if (!dryRun) {
-        await keepPace(begun - held, { rate, startedAt, signal });
+        await paceCalls(begun - held, { rate, startedAt, signal });
         await readFeed(db, userId, { limit: PAGE }, sharedCache);
         // A page comes from the table where the cache does not take it.
         if (!(await sharedCache.get(userId)))
@@ -92,7 +92,7 @@ export async function warmCache(
     }
     onProgress?.(begun, users.length);
   };
-  await inParallel(users, LANES, warm);
+  await runConcurrently(users, LANES, warm);
   return {
     warmed,
     held,

@@ -159,10 +159,10 @@ export async function openTop(config: Config, options: { complete: boolean }): P
   const operations = on('operations', ({ db }) => listOperations(db, { limit: OPERATIONS }));
   const celebrities = on('celebrities', ({ db }) => listCelebrities(db));
   const shards = on('shards', async ({ db }) => {
-    if (!(await db.topology()).distributed) return NO_SHARDS;
+    if (!(await db.sharding()).distributed) return NO_SHARDS;
     return listShards(db);
   });
-  const moves = on('moves', async ({ db }) => ((await db.topology()).distributed ? readActiveMoves(db) : []));
+  const moves = on('moves', async ({ db }) => ((await db.sharding()).distributed ? readActiveMoves(db) : []));
   const sources = [figures, queues, roles, operations, celebrities, shards, moves];
 
   const series: number[] = [];

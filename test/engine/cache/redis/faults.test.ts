@@ -188,12 +188,12 @@ describe.skipIf(!url)('with a Redis of its own', () => {
     const readers = Array.from({ length: 200 }, (_, i) => users[i % users.length]!);
     let queries = 0;
     const counted = {
-      topology: () => cluster.db.topology(),
+      sharding: () => cluster.db.sharding(),
       query: (text: string, values?: unknown[]) => {
         queries += 1;
         return cluster.db.query(text, values);
       },
-    } as Pick<Database, 'query' | 'topology'>;
+    } as Pick<Database, 'query' | 'sharding'>;
     const readAll = () => Promise.all(readers.map((user) => readFeed(counted, user, { limit: 10 }, reading)));
     await readAll();
     await flush(server);

@@ -128,7 +128,7 @@ test('a floor that rises while a page is read costs the page nothing', async () 
   await db.query('insert into feed_items select 1, id, author_id from posts');
   let rebuilt = false;
   const between: Store = {
-    topology: () => db.topology(),
+    sharding: () => db.sharding(),
     query: async (text, values) => {
       const result = await db.query(text, values);
       if (!rebuilt) {

@@ -9,17 +9,17 @@ import { formatCount } from '../../ui/terminal/format.ts';
 
 /** Below it what a worker has in hand would not be answered within half an hour, when RabbitMQ takes it away. */
 const LEAST = 1_000;
-const MOST = 1_000_000_000;
+const MAX_ROWS_PER_SECOND = 1_000_000_000;
 
 const rateFlag = Flags.custom<number | 'none'>({
   helpValue: '<rows|none>',
   parse: async (text) => {
     if (text === 'none') return 'none';
     const rate = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
-    if (!(rate >= LEAST && rate <= MOST))
+    if (!(rate >= LEAST && rate <= MAX_ROWS_PER_SECOND))
       throw new FeedctlError(
         'USAGE',
-        `${JSON.stringify(text)} is no rate: ${LEAST} to ${MOST} rows a second, or none; for less than that pause the lane`,
+        `${JSON.stringify(text)} is no rate: ${LEAST} to ${MAX_ROWS_PER_SECOND} rows a second, or none; for less than that pause the lane`,
       );
     return rate;
   },

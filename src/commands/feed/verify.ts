@@ -6,7 +6,7 @@ import { formatCount } from '../../ui/terminal/format.ts';
 import { renderTable } from '../../ui/terminal/table.ts';
 
 /** Each is compared by statements of its own: whoever wants more is served quicker by --all. */
-const MOST_SAMPLED = 10_000;
+const MAX_SAMPLED = 10_000;
 
 export default class FeedVerify extends BaseCommand {
   static override summary = 'Compare feeds with what the follows and posts say';
@@ -15,7 +15,7 @@ export default class FeedVerify extends BaseCommand {
   static override args = { user: userArg({ description: 'whose feed' }) };
   static override flags = {
     all: Flags.boolean({ description: 'every feed' }),
-    sample: Flags.integer({ description: 'so many feeds at random', min: 1, max: MOST_SAMPLED }),
+    sample: Flags.integer({ description: 'so many feeds at random', min: 1, max: MAX_SAMPLED }),
     repair: Flags.boolean({ description: 'rebuild the feeds that differ, and mend what else does' }),
   };
   static override examples = [

@@ -8,7 +8,7 @@ import { formatBytes, formatCount } from '../../ui/terminal/format.ts';
 type Peeked = Awaited<ReturnType<typeof peekQueue>>;
 
 /** Lines of one message; an event message may hold 2,000 events. */
-const MOST_LINES = 20;
+const MAX_LINES = 20;
 
 export default class QueuePeek extends BaseCommand {
   static override summary = 'Show messages that wait in a queue, without taking any';
@@ -32,8 +32,8 @@ export default class QueuePeek extends BaseCommand {
       const again = deliveries > 0 ? `, handed out ${deliveries} time(s) before` : '';
       this.log(`message ${i + 1}: ${content.kind}, ${formatBytes(bytes)}${since}${again}`);
       const lines = describeContent(content);
-      for (const line of lines.slice(0, MOST_LINES)) this.log(`  ${line}`);
-      if (lines.length > MOST_LINES) this.log(`  and ${formatCount(lines.length - MOST_LINES)} more`);
+      for (const line of lines.slice(0, MAX_LINES)) this.log(`  ${line}`);
+      if (lines.length > MAX_LINES) this.log(`  and ${formatCount(lines.length - MAX_LINES)} more`);
     }
     if (result.messages.length === 0) this.log('No messages wait.');
     this.logToStderr(`${formatCount(result.messages.length)} of ${formatCount(result.ready)} that wait.`);

@@ -25,11 +25,11 @@ const CACHED_READERS = 1_000;
 const SOCKETS = 50;
 const PAGE = 20;
 /** The end of a run is seen so precisely. */
-const LOOK_EVERY_MS = 20;
+const POLL_MS = 20;
 const NO_CELEBRITIES = 2 ** 31 - 1;
 /** Of the small posts that are made while one post goes to very many. */
 const SMALL_FOLLOWERS = 8;
-const SMALL_EVERY_MS = 10;
+const SMALL_INTERVAL_MS = 10;
 
 export interface BenchFanoutOptions {
   readonly mix: Mix;
@@ -120,7 +120,7 @@ export async function benchFanout(
         settling.catch(() => {}); // Thrown where it is waited for.
         // Rows that are missing when all is settled will not come: the check below says so.
         const counted = async () => settled || (await runDeliveries(db, id)) >= mix.deliveries;
-        await until(counted, signal, LOOK_EVERY_MS);
+        await until(counted, signal, POLL_MS);
         return runDeliveries(db, id);
       });
       await settling;
@@ -243,7 +243,7 @@ async function startSmallPosts(bench: BenchCluster, author: number) {
   const running = (async () => {
     while (!stopped) {
       pending.push(make());
-      await sleep(SMALL_EVERY_MS);
+      await sleep(SMALL_INTERVAL_MS);
     }
     await Promise.all(pending);
   })();

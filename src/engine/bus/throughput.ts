@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Queryable } from '../database/database.ts';
 import type { Throughput } from './bus.ts';
 
-const NOTE_EVERY_MS = 1_000;
+const REPORT_INTERVAL_MS = 1_000;
 
 /** In: id of a member, its counts. Those who have said nothing for a minute go: what was theirs is no rate any more. */
 const UPSERT = `
@@ -36,7 +36,7 @@ export class ThroughputReporter {
       this.#timer = undefined;
       // What is not noted now is with the next.
       this.#noting = this.#db.query(UPSERT, [this.#id, JSON.stringify(this.#counts)]).catch(() => {});
-    }, NOTE_EVERY_MS);
+    }, REPORT_INTERVAL_MS);
   }
 
   async close(): Promise<void> {

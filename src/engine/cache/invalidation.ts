@@ -5,21 +5,21 @@ import type { FeedChanges } from './changes.ts';
 /** Tells every cache which feeds a transaction changes. Part of that transaction: both happen or neither. */
 export const INVALIDATE_CHANNEL = 'feedctl_feed_changed';
 
-const SLOTS = 1 << 15;
+const BUCKETS = 1 << 15;
 /** A notification holds 8,000 bytes; past this many slots of two bytes each the bitmap is smaller. */
 const MAX_LISTED = 1_500;
 
 /** Users of every slot: to forget all feeds. */
-export const everySlot = (): number[] => Array.from({ length: SLOTS }, (_, slot) => slot);
+export const everySlot = (): number[] => Array.from({ length: BUCKETS }, (_, slot) => slot);
 
-export const slotOf = (userId: number): number => userId % SLOTS;
+export const slotOf = (userId: number): number => userId % BUCKETS;
 
 /**
  * The feeds a transaction changes. A batch may touch 20,000 users and a notification holds 8,000 bytes, so users
  * are named by slot: a neighbour in the slot is forgotten too, no harm.
  */
 export class ChangedFeeds {
-  readonly #bitmap = Buffer.alloc(SLOTS / 8);
+  readonly #bitmap = Buffer.alloc(BUCKETS / 8);
 
   add(userId: number): void {
     const slot = slotOf(userId);

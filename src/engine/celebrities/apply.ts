@@ -24,7 +24,7 @@ interface ApplyOptions {
   readonly onResume?: Work['onResume'];
 }
 
-const MOST_FAILURES = 20;
+const MAX_FAILURES = 20;
 
 /**
  * Marks and unmarks those whom the rule concerns, one after the other, as one operation: whoever goes on after a crash
@@ -96,7 +96,7 @@ class Changing {
       if (!isFeedctlError(error, 'OPERATION_RUNNING') && !isFeedctlError(error, 'USER_NOT_FOUND'))
         throw error;
       const { failed, failures } = this.progress;
-      const listed = [...failures, { userId, reason: messageOf(error) }].slice(0, MOST_FAILURES);
+      const listed = [...failures, { userId, reason: messageOf(error) }].slice(0, MAX_FAILURES);
       await this.#note({ failed: failed + 1, failures: listed, current: null });
     }
   }

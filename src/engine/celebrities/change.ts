@@ -23,7 +23,7 @@ const SHARDS_AT_A_TIME = 4;
 /** By then every cache has heard of the rows that a backfill has added. */
 const READERS_SEE_MS = 500;
 /** An author who posts twice a second for half a minute does not keep it from ending. */
-const MOST_ROUNDS = 50;
+const MAX_ROUNDS = 50;
 
 export interface CelebrityResult {
   readonly userId: number;
@@ -130,7 +130,7 @@ async function endMerging(
     await fanOutDrained(context, signal);
     await sleep(readersSeeMs);
     const ended = await setPushStateUnless(db, userId, 'push', async (session) => {
-      return round < MOST_ROUNDS && (await countPosted(session, userId)) !== posted;
+      return round < MAX_ROUNDS && (await countPosted(session, userId)) !== posted;
     });
     if (ended) return;
   }

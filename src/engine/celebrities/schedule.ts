@@ -5,7 +5,7 @@ import { applyEvaluation } from './apply.ts';
 import type { CelebrityContext } from './change.ts';
 import { evaluationIsDue, readCelebrityPolicy, saveEvaluation } from './policy.ts';
 
-const LOOK_EVERY_MS = 5_000;
+const POLL_MS = 5_000;
 
 /**
  * Evaluates celebrities by the cluster's policy, where that is switched on. All workers look, and the operation's lock
@@ -13,7 +13,7 @@ const LOOK_EVERY_MS = 5_000;
  */
 export function scheduleEvaluations(
   context: CelebrityContext & { readonly log: Log },
-  lookEveryMs: number = LOOK_EVERY_MS,
+  lookEveryMs: number = POLL_MS,
 ): () => Promise<void> {
   const { log } = context;
   const stop = new AbortController();

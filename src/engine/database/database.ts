@@ -44,8 +44,8 @@ export interface Listener {
 const CONNECT_TIMEOUT_MS = 10_000;
 const PING_MS = 5_000;
 /** A listening session has nothing to do: it answers at once, and is asked so often. */
-const ANSWER_MS = 5_000;
-const ASK_EVERY_MS = 10_000;
+const PING_TIMEOUT_MS = 5_000;
+const PING_INTERVAL_MS = 10_000;
 /**
  * A network that drops what is sent, without a word, would be noticed after two hours: by the server, which keeps the
  * locks of whoever was there for so long, and by whoever listens.
@@ -406,7 +406,7 @@ export class Database implements Store {
     const roundTrip = async (): Promise<void> => {
       const session = client;
       if (!session) throw new FeedctlError('DATABASE_UNREACHABLE', 'the listening session is being replaced');
-      const late = setTimeout(() => socketOf(session).destroy(), ANSWER_MS);
+      const late = setTimeout(() => socketOf(session).destroy(), PING_TIMEOUT_MS);
       try {
         await session.query('select 1');
       } finally {
@@ -415,7 +415,7 @@ export class Database implements Store {
     };
     let current: Promise<void> = Promise.resolve();
     let waiting: Promise<void> | undefined;
-    const asking = setInterval(() => void listener.barrier().catch(() => {}), ASK_EVERY_MS);
+    const asking = setInterval(() => void listener.barrier().catch(() => {}), PING_INTERVAL_MS);
     const listener: Listener = {
       barrier: () => {
         // A session takes one statement at a time. Whoever comes while one is under way shares the one after it.

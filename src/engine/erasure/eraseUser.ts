@@ -65,13 +65,13 @@ interface Progress {
 const KIND = 'user erase';
 /** Longer than this no gateway is silent, unless it is gone. */
 const SILENT_SECONDS = 30;
-const ASK_EVERY_MS = 1_000;
+const ASK_INTERVAL_MS = 1_000;
 const TELL_LANES = 8;
 /** Sockets are told to take back what they may show still. */
 const WITHDRAW_MS = 24 * 3_600_000;
 /** What is in a queue names the user until it is handled. */
 const SCANS = 40;
-const SCAN_AGAIN_MS = 250;
+const SCAN_RETRY_MS = 250;
 
 /**
  * What would go. A user whose erasure was begun is one still, whatever is left of them. Throws USER_NOT_FOUND.
@@ -200,9 +200,9 @@ async function withdraw({ db, bus }: EraseContext, authorId: number, ids: readon
 async function closeSockets({ db }: EraseContext, userId: number, signal: AbortSignal): Promise<void> {
   for (;;) {
     await announceErased(db, userId);
-    for (let waited = 0; waited < ASK_EVERY_MS; waited += ASK_EVERY_MS / 20) {
+    for (let waited = 0; waited < ASK_INTERVAL_MS; waited += ASK_INTERVAL_MS / 20) {
       if ((await openPresence(db, userId, SILENT_SECONDS)) === 0) return;
-      await sleep(ASK_EVERY_MS / 20, undefined, { signal });
+      await sleep(ASK_INTERVAL_MS / 20, undefined, { signal });
     }
   }
 }
@@ -214,7 +214,7 @@ async function scan(context: EraseContext, userId: number, signal: AbortSignal):
     const left = await residueOf(context, userId);
     if (left.length === 0 || scans === SCANS) return left;
     signal.throwIfAborted();
-    await sleep(SCAN_AGAIN_MS, undefined, { signal });
+    await sleep(SCAN_RETRY_MS, undefined, { signal });
     if (left.every(({ where }) => where.startsWith('bus.'))) continue;
     // One that was being made when its author went.
     await erasePosts(context, userId, signal);

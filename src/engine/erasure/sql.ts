@@ -6,7 +6,7 @@ import { runConcurrently } from '../util/parallel.ts';
 /** Rows of one transaction. */
 const ROWS = 1_000;
 /** Shards that are written at a time. */
-const LANES = 4;
+const CONCURRENCY = 4;
 
 /** What there is of a user, each counted in the one shard that holds it. */
 export interface UserRows {
@@ -84,7 +84,7 @@ export async function removeFollowersOf(
   const ids = await followersAfter(db, userId, 0, ROWS * Math.max(1, sharding.shards.length));
   await runConcurrently(
     sharding.group(ids, (id) => id),
-    LANES,
+    CONCURRENCY,
     (group) =>
       retriedTransaction(db, async (session) => {
         await session.query('delete from feed_items where user_id = any($1) and author_id = $2', [
@@ -127,7 +127,7 @@ export async function uncountFollower(
   const sharding = await db.sharding();
   await runConcurrently(
     sharding.group(followeeIds, (id) => id),
-    LANES,
+    CONCURRENCY,
     (group) => retriedTransaction(db, (session) => session.query(UNCOUNT, [group, followerId])),
   );
 }
@@ -206,7 +206,7 @@ export async function removeStrays(
       const remove = `delete from ${table} where ${owner} = any($1) and ${names} = $2 ${where}`;
       await runConcurrently(
         sharding.group(ids, (id) => id),
-        LANES,
+        CONCURRENCY,
         (group) => retriedTransaction(db, (session) => session.query(remove, [group, userId])),
       );
       await onOwners(ids);

@@ -37,11 +37,11 @@ interface Taken extends Cleanup {
 }
 
 const PREFETCH = 50;
-const LOOK_AGAIN_MS = 250;
+const POLL_MS = 250;
 /** Of one message: 60 KB. */
-const MOST_LEFTOVERS = 1_000;
+const MAX_PENDING = 1_000;
 /** Removed at a time, each on a session of its own. */
-const LANES = 4;
+const CONCURRENCY = 4;
 
 /** Has rows removed, once more, when every plan made until now has been written. One mark for all of them. */
 export async function scheduleCleanup(bus: Bus, what: readonly PendingCleanup[]): Promise<void> {
@@ -54,8 +54,8 @@ async function publishCleanups(
   barrier: Barrier,
   step: number,
 ): Promise<void> {
-  const parts = Array.from({ length: Math.ceil(what.length / MOST_LEFTOVERS) }, (_, i) =>
-    what.slice(i * MOST_LEFTOVERS, (i + 1) * MOST_LEFTOVERS),
+  const parts = Array.from({ length: Math.ceil(what.length / MAX_PENDING) }, (_, i) =>
+    what.slice(i * MAX_PENDING, (i + 1) * MAX_PENDING),
   );
   await bus.publish(
     parts.map((part) => ({ queue: 'cleanup', body: encodeCleanup({ what: part, mark: barrier, step }) })),
@@ -83,7 +83,7 @@ async function cleanUp(context: CleanerContext, deliveries: readonly Delivery[])
     try {
       const cleanup = decodePendingCleanups(delivery.body);
       if (await context.bus.hasPassed(cleanup.barrier)) due.push({ ...cleanup, delivery });
-      else delivery.retry(LOOK_AGAIN_MS, { counts: false });
+      else delivery.retry(POLL_MS, { counts: false });
     } catch (error) {
       failDelivery(delivery, error, context);
     }
@@ -121,7 +121,7 @@ async function remove(context: CleanerContext, group: readonly Taken[]): Promise
     await fillsEnded(context.db);
     await runConcurrently(
       group.flatMap((one) => one.what),
-      LANES,
+      CONCURRENCY,
       (leftover) => removeLeftover(context.db, leftover),
     );
     done(context, group);

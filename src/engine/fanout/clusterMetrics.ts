@@ -11,13 +11,13 @@ import { type Metrics, QUEUE_LABELS } from '../telemetry/metrics.ts';
 import { settleWithin, withTimeout } from '../util/deadline.ts';
 import { estimateAges } from './queueAges.ts';
 
-const LOOK_EVERY_MS = 10_000;
+const POLL_MS = 10_000;
 /** Two looks and a half. */
 const LEASE_SECONDS = 25;
 /** A look that takes longer is given up. */
-const LOOK_MS = 10_000;
+const QUERY_TIMEOUT_MS = 10_000;
 /** Nobody waits longer for a database or a broker that says nothing when the worker ends: the lease ends by itself. */
-const LAST_MS = 2_000;
+const SHUTDOWN_TIMEOUT_MS = 2_000;
 /** Of messages whose age nobody knows: longer than it takes until another worker looks. */
 const MEMORY_SECONDS = 60;
 const SETTING = 'figures.leader';
@@ -50,7 +50,7 @@ export function startClusterMetrics(
   options: { everyMs?: number; leaseSeconds?: number; lookMs?: number } = {},
 ): { stop(): Promise<void> } {
   const { db, bus, log, id } = context;
-  const { everyMs = LOOK_EVERY_MS, leaseSeconds = LEASE_SECONDS, lookMs = LOOK_MS } = options;
+  const { everyMs = POLL_MS, leaseSeconds = LEASE_SECONDS, lookMs = QUERY_TIMEOUT_MS } = options;
   let gauges: ClusterGauges | undefined;
   /** A statement that is given up frees its session. */
   const patient = (deadlineMs: number): Queryable => ({
@@ -92,8 +92,10 @@ export function startClusterMetrics(
       clearInterval(timer);
       for (const stop of unwatch) stop();
       await settleWithin(
-        LAST_MS,
-        (looking ?? Promise.resolve()).then(() => releaseLeadership(patient(LAST_MS), SETTING, id)),
+        SHUTDOWN_TIMEOUT_MS,
+        (looking ?? Promise.resolve()).then(() =>
+          releaseLeadership(patient(SHUTDOWN_TIMEOUT_MS), SETTING, id),
+        ),
       );
     },
   };

@@ -4,7 +4,7 @@ import { workerStates } from '../fleet/workers.ts';
 import type { LaneName, LaneState } from '../model/lanes.ts';
 import { pauseLanes, readLanes, resumeLanes, throttleLanes } from '../store/lanes.ts';
 
-const LOOK_EVERY_MS = 200;
+const POLL_MS = 200;
 
 export interface LaneChange {
   /** All of them, as they are now. */
@@ -48,7 +48,7 @@ export async function pauseFanout(
     const workers = await workersOf(db, lanes);
     if (dryRun || workers.standing === workers.of || Date.now() >= until || signal.aborted)
       return { ...changed, workers };
-    await sleep(LOOK_EVERY_MS, undefined, { signal }).catch(() => {});
+    await sleep(POLL_MS, undefined, { signal }).catch(() => {});
   }
 }
 

@@ -10,7 +10,7 @@ import type { Log } from '../telemetry/log.ts';
 
 /** What a paused lane has in hand is finished: longer than a batch may take. */
 const FINISH_MS = 90_000;
-const AGAIN_MS = 1_000;
+const RETRY_MS = 1_000;
 
 /** A worker's side of what operators do to lanes: `fanout pause`, `resume` and `throttle`. */
 export interface Lanes {
@@ -139,7 +139,7 @@ class LaneConsumer implements Consumer {
           return;
         } catch (error) {
           this.#log.warn({ reason: messageOf(error) }, 'lane not resumed yet');
-          await sleep(AGAIN_MS);
+          await sleep(RETRY_MS);
         }
       }
     });

@@ -22,10 +22,10 @@ import { startPlanner } from './planner.ts';
 import { sweep } from './sweeper.ts';
 import { type FirstDelivery, startWriter } from './writer.ts';
 
-const SWEEP_EVERY_MS = 1_000;
-const LOOK_AT_BROKER_EVERY_MS = 1_000;
+const SWEEP_INTERVAL_MS = 1_000;
+const BROKER_POLL_MS = 1_000;
 const HEARTBEAT_MS = 5_000;
-const MAINTAIN_EVERY_MS = 15_000;
+const MAINTENANCE_INTERVAL_MS = 15_000;
 
 export interface Worker {
   readonly id: string;
@@ -134,7 +134,7 @@ export async function startWorker(context: {
       resources.add('cluster metrics', () => clusterMetrics.stop());
     }
     const tasks = [
-      every(SWEEP_EVERY_MS, 'sweeper', log, async () => {
+      every(SWEEP_INTERVAL_MS, 'sweeper', log, async () => {
         const swept = await sweep({ db, bus, log, tracing });
         metrics?.count('feedctl_events_swept_total', swept);
         if (swept > 0) log.info({ events: swept }, 'undispatched events published');
@@ -143,10 +143,10 @@ export async function startWorker(context: {
         await beat();
         await opened.refresh();
       }),
-      every(LOOK_AT_BROKER_EVERY_MS, 'look at the broker', log, async () => {
+      every(BROKER_POLL_MS, 'look at the broker', log, async () => {
         if ((await isLive()) !== live) await beat();
       }),
-      every(MAINTAIN_EVERY_MS, 'maintenance', log, () => maintain(db, bus, log)),
+      every(MAINTENANCE_INTERVAL_MS, 'maintenance', log, () => maintain(db, bus, log)),
     ];
     resources.add('timers', async () => {
       for (const task of tasks) await task.stop();

@@ -41,7 +41,7 @@ const LINGER_MS = 2;
 /** Longer than it takes to let a queue go: a message that is given back does not come again at once. */
 const PASS_ON_MS = 1_000;
 
-const WITHIN = { deadlineMs: DATABASE_WORK.batchMs };
+const TRANSACTION_OPTIONS = { deadlineMs: DATABASE_WORK.batchMs };
 
 const COPY = 'copy feed_items (user_id, post_id, author_id) from stdin (format binary)';
 
@@ -271,7 +271,7 @@ async function writeShards(context: WriterContext, parts: Part[], groups: ShardR
       session,
       parts.map((part, i) => ({ ...part.header, deliveries: fresh[i]! })),
     );
-  }, WITHIN);
+  }, TRANSACTION_OPTIONS);
   tell(context, parts, { fresh, ms: performance.now() - startedAt });
   if (failure) throw failure;
   return rows;
@@ -280,7 +280,7 @@ async function writeShards(context: WriterContext, parts: Part[], groups: ShardR
 /** Returns how many rows of each part are new. */
 async function writeShard(context: WriterContext, { rows, counts }: ShardRows): Promise<readonly number[]> {
   try {
-    await context.db.withSession((session) => copyIn(session, COPY, [rows]), WITHIN);
+    await context.db.withSession((session) => copyIn(session, COPY, [rows]), TRANSACTION_OPTIONS);
     return counts;
   } catch (error) {
     if (!isDuplicate(error)) throw error;
@@ -314,7 +314,7 @@ async function writeBatch(context: WriterContext, parts: Part[], rows: Buffer[])
     await context.db.transaction(async (session) => {
       await copyIn(session, COPY, rows);
       await commit(session, all);
-    }, WITHIN);
+    }, TRANSACTION_OPTIONS);
     done(all);
     return rows;
   } catch (error) {
@@ -326,7 +326,7 @@ async function writeBatch(context: WriterContext, parts: Part[], rows: Buffer[])
     for (const part of rows) counts.push(await insertFeedRows(session, decodeAll(part), false));
     await commit(session, counts);
     return counts;
-  }, WITHIN);
+  }, TRANSACTION_OPTIONS);
   done(written);
   return rows;
 }

@@ -8,9 +8,9 @@ import { isAlive } from './gateways.ts';
 
 /** How a worker is asked to end: the payload is its id. */
 const DRAIN_CHANNEL = 'feedctl_worker_drain';
-const LOOK_EVERY_MS = 100;
+const POLL_MS = 100;
 /** A notification is lost where the worker's session was being replaced. */
-const ASK_AGAIN_MS = 1_000;
+const NOTIFY_INTERVAL_MS = 1_000;
 
 /** `there`: it has been heard of. `ready`: it is there, and can use its broker: what its `/readyz` says. */
 export type WorkerState = WorkerRow & { readonly there: boolean; readonly ready: boolean };
@@ -89,10 +89,10 @@ export async function drainWorker(
         'STOP_TIMEOUT',
         `worker ${id} was asked to end, and has not left after ${seconds()} s`,
       );
-    if (performance.now() - askedAt > ASK_AGAIN_MS) {
+    if (performance.now() - askedAt > NOTIFY_INTERVAL_MS) {
       await db.query('select pg_notify($1, $2)', [DRAIN_CHANNEL, id]);
       askedAt = performance.now();
     }
-    await sleep(LOOK_EVERY_MS, undefined, { signal: options.signal });
+    await sleep(POLL_MS, undefined, { signal: options.signal });
   }
 }

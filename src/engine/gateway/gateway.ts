@@ -28,7 +28,7 @@ const DRAIN_SHARE = 0.5;
 /** Every socket is closed within this time, at a thousand a second or faster. */
 const REVOKE_MS = 10_000;
 /** A key that was revoked is honoured no longer. */
-const READ_KEYS_EVERY_MS = 5_000;
+const READ_KEYS_INTERVAL_MS = 5_000;
 
 /** Of those who open a socket at the same time. */
 const USERS_A_LOOK = 1_000;
@@ -73,7 +73,7 @@ export async function startGateway(
   try {
     const addressOf = openAddresses(options.trustedProxies ?? []);
     const tokens = await openTokens(db);
-    const refreshing = setInterval(() => void tokens.refresh().catch(() => {}), READ_KEYS_EVERY_MS);
+    const refreshing = setInterval(() => void tokens.refresh().catch(() => {}), READ_KEYS_INTERVAL_MS);
     resources.add('token keys', () => clearInterval(refreshing));
     const limiter = openLimiter(
       limits,

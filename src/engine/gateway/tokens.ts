@@ -14,7 +14,7 @@ const OPERATOR_SECONDS = 60;
 /** A token that says nothing of its key is from before keys had ids. */
 const FIRST_KEY = '0';
 /** Made-up key ids do not make the database read the keys more often than this. */
-const READ_AGAIN_MS = 1_000;
+const REREAD_INTERVAL_MS = 1_000;
 const KNOWN_TOKENS = 20_000;
 
 /** The tokens of a cluster, at one gateway. */
@@ -66,7 +66,7 @@ export async function openTokens(db: Queryable): Promise<Tokens> {
     return reading;
   };
   const keyOf = async (kid = FIRST_KEY) => {
-    if (!keys.has(kid) && performance.now() - readAt > READ_AGAIN_MS) await refresh();
+    if (!keys.has(kid) && performance.now() - readAt > REREAD_INTERVAL_MS) await refresh();
     const found = keys.get(kid);
     if (!found || found.until < Date.now()) throw new Error('no such key');
     return found;

@@ -17,7 +17,7 @@ const HEARTBEAT_MS = 30_000;
 /** Pings are spread over that time in so many turns. */
 const TURNS = 30;
 /** After the close frame a client has so long to close its side. */
-const CLOSE_WITHIN_MS = 2_000;
+const CLOSE_TIMEOUT_MS = 2_000;
 
 export interface SocketLimits {
   /** Open at a time, at this gateway; 0: any number. */
@@ -153,7 +153,7 @@ export function serveSockets(
     perMessageDeflate: false,
     autoPong: false,
     // Missing in the types.
-    closeTimeout: CLOSE_WITHIN_MS,
+    closeTimeout: CLOSE_TIMEOUT_MS,
   };
   const webSockets = new WebSocketServer<typeof FeedSocket>(settings);
   const byAddress = new Map<string, number>();

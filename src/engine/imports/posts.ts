@@ -16,7 +16,7 @@ const PARALLEL = 2;
 const MAX_BACKLOG = 16;
 const QUEUE_FULL_WAIT_MS = 200;
 const QUEUE = 'events.bulk';
-const REPORT_EVERY_MS = 250;
+const REPORT_INTERVAL_MS = 250;
 const EVENTS_AT_A_TIME = 1_000;
 
 export interface ImportResult {
@@ -87,7 +87,7 @@ export async function importAll(
         void runDeliveries(db, run)
           .then((deliveries) => options.onProgress?.({ phase: 'delivering', rows: total, total, deliveries }))
           .catch(() => {});
-      }, REPORT_EVERY_MS);
+      }, REPORT_INTERVAL_MS);
       try {
         await fanOutDrained(context, signal);
       } finally {

@@ -48,7 +48,7 @@ export interface PlanOptions {
   readonly forceConflicts: boolean;
 }
 
-const AT_ONCE = 4;
+const CONCURRENCY = 4;
 /** Kinds by when they have to be there; those that others serve come last. */
 const ORDER = [
   ['CustomResourceDefinition', 'Namespace', 'PriorityClass'],
@@ -83,8 +83,8 @@ export async function planApply(
   const objects: PlannedObject[] = [];
   const inOrder = ordered(manifests);
   const defined = definedKinds(manifests);
-  for (let at = 0; at < inOrder.length; at += AT_ONCE) {
-    const some = inOrder.slice(at, at + AT_ONCE);
+  for (let at = 0; at < inOrder.length; at += CONCURRENCY) {
+    const some = inOrder.slice(at, at + CONCURRENCY);
     objects.push(
       ...(await Promise.all(
         some.map((one) => planObject(kubernetes, one, { namespace, forceConflicts, missing, defined })),

@@ -4,7 +4,7 @@ import type { Kubernetes } from './client.ts';
 import type { KubeObject } from './object.ts';
 
 /** Watches stop without a word, so what is waited for is looked at again and again. */
-const LOOK_EVERY_MS = 500;
+const POLL_MS = 500;
 
 export interface Condition {
   readonly type: string;
@@ -164,7 +164,7 @@ async function poll<T>(
     } catch (error) {
       if (late || !isFeedctlError(error, 'KUBE_UNREACHABLE')) throw error;
     }
-    await sleep(LOOK_EVERY_MS, undefined, { signal });
+    await sleep(POLL_MS, undefined, { signal });
   }
 }
 

@@ -7,7 +7,7 @@ import { listPods, OF_FEEDCTL, type PodState } from './pods.ts';
 import { conditionOf, type Deployment, type Job, type Rollout, rolloutOf } from './rollout.ts';
 
 const EVENTS_OF_MS = 3_600_000;
-const MOST_EVENTS = 20;
+const MAX_EVENTS = 20;
 
 export interface WarningEvent {
   /** Pod/feedctl-worker-5f6d */
@@ -149,5 +149,5 @@ async function warnings(
     }))
     .filter(({ lastSeen }) => Date.parse(lastSeen) > Date.now() - EVENTS_OF_MS)
     .sort((a, b) => Date.parse(b.lastSeen) - Date.parse(a.lastSeen))
-    .slice(0, MOST_EVENTS);
+    .slice(0, MAX_EVENTS);
 }

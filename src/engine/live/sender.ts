@@ -19,7 +19,7 @@ const FEWEST_CHECKED = 50;
 /** Checks that were too slow, one after the other: then the message is tried again later. */
 const SLOW_CHECKS = 8;
 /** Posts that came while a session was being brought up to date: past this it is behind once more. */
-const MOST_PENDING = 1_000;
+const MAX_PENDING = 1_000;
 
 interface Context {
   readonly db: Database;
@@ -161,7 +161,7 @@ export class Sender {
   }
 
   #keep(session: Session, record: LiveRecord): void {
-    if (session.pending!.length < MOST_PENDING) session.pending!.push(record);
+    if (session.pending!.length < MAX_PENDING) session.pending!.push(record);
     else session.behind = true;
   }
 

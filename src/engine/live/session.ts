@@ -55,11 +55,11 @@ export class Session extends DeliveredIds {
   }
 }
 
-const LOOK_EVERY_MS = 10;
+const POLL_MS = 10;
 
 /** Waits until no more than so many bytes wait for the client. Returns false where they still do. */
 export async function drained(socket: LiveSocket, bytes: number, budgetMs: number): Promise<boolean> {
-  for (const until = performance.now() + budgetMs; socket.bufferedBytes > bytes; await sleep(LOOK_EVERY_MS))
+  for (const until = performance.now() + budgetMs; socket.bufferedBytes > bytes; await sleep(POLL_MS))
     if (performance.now() > until) return false;
   return true;
 }

@@ -10,9 +10,9 @@ import type { Hub } from './hub.ts';
  * before is under way. From a gateway that does not confirm in time nothing comes either: it sends no frame on a check
  * that old (`FRESH_MS` in hub.ts). A user who comes online meanwhile is announced, and then checked, after the commit.
  */
-const CONFIRM_WITHIN_MS = 500;
+const CONFIRM_TIMEOUT_MS = 500;
 /** A gateway waits as long for a slow client's bytes to go, and then cuts the socket. */
-const DRAIN_WITHIN_MS = 300;
+const DRAIN_TIMEOUT_MS = 300;
 const ASK = 'feedctl_unfollow';
 const CONFIRM = 'feedctl_unfollow_confirm';
 
@@ -69,7 +69,7 @@ export function openUnfollows(db: Database): Unfollows {
   return {
     async confirm(userId) {
       const late = new AbortController();
-      const timeout = sleep(CONFIRM_WITHIN_MS, undefined, { signal: late.signal }).catch(() => {});
+      const timeout = sleep(CONFIRM_TIMEOUT_MS, undefined, { signal: late.signal }).catch(() => {});
       // Where the gateways cannot be asked, the time alone has to pass.
       await Promise.race([timeout, ask(userId).catch(() => timeout)]);
       late.abort();
@@ -89,7 +89,7 @@ export function confirmUnfollows(context: { db: Database; log: Log }, hub: Hub):
       const { gatewayId } = hub;
       if (!gateways.split(',').includes(gatewayId)) return;
       hub
-        .unfollowed(Number(userId), DRAIN_WITHIN_MS)
+        .unfollowed(Number(userId), DRAIN_TIMEOUT_MS)
         .then(() => db.query(`select pg_notify('${CONFIRM}', $1)`, [`${question} ${gatewayId}`]))
         .catch((error) => log.warn({ userId, reason: String(error) }, 'unfollow not confirmed'));
     },

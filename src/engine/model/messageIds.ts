@@ -3,7 +3,7 @@ import { decodeEvents, decodeLive, KIND } from './messages.ts';
 import { postsOfRows } from './rowsMessage.ts';
 
 /** Ids that a line of a log names: the first of them, as a message may hold thousands. */
-const MOST = 20;
+const MAX_IDS = 20;
 
 /** What a line of a log says that a message or a step is about. */
 export interface NamedIds {
@@ -14,7 +14,7 @@ export interface NamedIds {
 const first = (ids: Iterable<number>): number[] => {
   const named = new Set<number>();
   for (const id of ids) {
-    if (named.size === MOST) break;
+    if (named.size === MAX_IDS) break;
     named.add(id);
   }
   return [...named];

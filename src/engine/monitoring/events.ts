@@ -5,7 +5,7 @@ import { firstIdAt } from '../model/ids.ts';
 import { type OperationRow, operationsSince } from '../operations/table.ts';
 import { eventsAfter, lastEvents } from '../store/events.ts';
 
-const LOOK_EVERY_MS = 500;
+const POLL_MS = 500;
 /** Several processes mint ids, each by its own clock: an event may be committed after one with a higher id. */
 const REORDER_MS = 5_000;
 
@@ -63,7 +63,7 @@ export async function* tailEvents(
     since = new Date(now - REORDER_MS);
     fromId = Math.max(fromId, windowStart);
     for (const id of seen) if (id < fromId) seen.delete(id);
-    await sleep(LOOK_EVERY_MS, undefined, { signal: query.signal }).catch(() => {});
+    await sleep(POLL_MS, undefined, { signal: query.signal }).catch(() => {});
   }
 }
 

@@ -23,7 +23,7 @@ import {
 export const PROBE_LEGS = ['created', 'dispatched', 'planned', 'written', 'pushed', 'seen'] as const;
 export type ProbeLeg = (typeof PROBE_LEGS)[number];
 
-const LOOK_EVERY_MS = 1;
+const POLL_MS = 1;
 /** What a probe that has not ended well may leave is erased by the next one; longer than any probe takes. */
 const LEFTOVER_MS = 15 * 60_000;
 const CLEANUP_MS = 10_000;
@@ -167,7 +167,7 @@ async function watch(
     if (planned || trace.written) reach('planned', latest);
     if (trace.written) reach('written', latest);
     if (at.seen !== undefined && at.written !== undefined && at.dispatched !== undefined) return;
-    await sleep(LOOK_EVERY_MS);
+    await sleep(POLL_MS);
   }
 }
 

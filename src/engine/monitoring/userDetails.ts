@@ -4,7 +4,7 @@ import { isFeedctlError } from '../model/errors.ts';
 import { MAX_ID } from '../model/ids.ts';
 import { getUser, type User, userCounts } from '../store/users.ts';
 
-const MOST_CONNECTIONS = 20;
+const MAX_CONNECTIONS = 20;
 
 export interface UserDetails extends User {
   /** Whom the user follows. */
@@ -50,7 +50,7 @@ export async function userDetails(
 /** That no gateway answers is no reason to say nothing about the user. */
 async function connectionsOf(db: Cluster['db'], userId: number): Promise<ConnectionList> {
   try {
-    return await listConnections(db, { userId, limit: MOST_CONNECTIONS });
+    return await listConnections(db, { userId, limit: MAX_CONNECTIONS });
   } catch (error) {
     if (!isFeedctlError(error, 'GATEWAY_UNREACHABLE')) throw error;
     return {

@@ -6,7 +6,7 @@ import { FeedctlError, messageOf } from '../model/errors.ts';
 import type { OperationInput } from '../model/operation.ts';
 import { cancelInterrupted, getCommand, getOperation, type OperationRow, requestCancel } from './table.ts';
 
-const LOOK_EVERY_MS = 200;
+const POLL_MS = 200;
 
 export interface CancelResult {
   readonly id: number;
@@ -39,7 +39,7 @@ export async function cancelOperation(
     if (state !== 'running') await cancelInterrupted(db, id, by);
     else if (operation.cancelRequestedAt === null) await requestCancel(db, id, by);
     else if (signal.aborted || performance.now() > until) return { id, state, was, dryRun };
-    else await sleep(LOOK_EVERY_MS, undefined, { signal }).catch(() => {});
+    else await sleep(POLL_MS, undefined, { signal }).catch(() => {});
   }
 }
 

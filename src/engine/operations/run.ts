@@ -42,7 +42,7 @@ export const HELD_LOCKS = `(
     where locktype = 'advisory' and objsubid = 1 and granted
       and database = (select oid from pg_database where datname = current_database()))`;
 /** Should the notification of a cancellation be lost; and a lock whose session is gone is noticed. */
-const LOOK_EVERY_MS = 5_000;
+const POLL_MS = 5_000;
 
 /**
  * Runs work that is resumable and that excludes itself: one run of a kind and key at a time, in the whole cluster.
@@ -163,7 +163,7 @@ async function watchOperation(
   session.on('notification', onNotify);
   session.on('error', onLost);
   await session.query(`listen ${OPERATIONS_CHANNEL}`);
-  const looking = setInterval(() => void look().catch(onLost), LOOK_EVERY_MS);
+  const looking = setInterval(() => void look().catch(onLost), POLL_MS);
   return {
     signal: stop ? AbortSignal.any([stop, ended.signal]) : ended.signal,
     why: () => ended.signal.reason,

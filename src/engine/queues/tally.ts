@@ -5,7 +5,7 @@ import type { LaneName } from '../model/lanes.ts';
 import { type MessageContent, messageContent } from '../model/messageContent.ts';
 import type { EventAbout } from '../store/events.ts';
 
-const MOST_AUTHORS = 10;
+const MAX_AUTHORS = 10;
 
 /** What a number of messages is made of. */
 export interface Composition {
@@ -95,7 +95,7 @@ export class MessageTally {
       rows: this.#rows,
       cleanups: this.#cleanups,
       authorCount: authors.length,
-      authors: authors.slice(0, MOST_AUTHORS),
+      authors: authors.slice(0, MAX_AUTHORS),
     };
   }
 

@@ -31,7 +31,7 @@ import {
 const POLL_MS = 1_000;
 const STOPPING_POLL_MS = 200;
 /** A move that is cancelled undoes itself in a moment. */
-const UNDONE_WITHIN_MS = 30_000;
+const UNDO_TIMEOUT_MS = 30_000;
 
 export interface RebalanceOptions {
   /** A node that is to have no shards any more. */
@@ -286,7 +286,7 @@ export async function stopRebalance(db: Database, options: { dryRun: boolean }):
     await checkCancelled(db, goesOn(job.id));
     while ((await openJobs(db)).some((open) => open.id === job.id)) await sleep(STOPPING_POLL_MS);
     // The job ends before the move does: whatever comes next would find it under way.
-    const until = Date.now() + UNDONE_WITHIN_MS;
+    const until = Date.now() + UNDO_TIMEOUT_MS;
     while (Date.now() < until && (await readActiveMoves(db)).length > 0) await sleep(STOPPING_POLL_MS);
   }
   const moves = (await readTasks(db, job.id)).filter((task) => task.move !== null);

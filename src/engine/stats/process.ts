@@ -23,8 +23,8 @@ export type SeriesName = (typeof SERIES)[number];
 export const STEP_SECONDS = 5;
 export const REPORTED_STEPS = 60;
 
-const MOST_ERRORS = 20;
-const MOST_TEXT = 200;
+const MAX_ERRORS = 20;
+const MAX_TEXT = 200;
 const REPORTED_HITTERS = 10;
 /** Who is among the first ten of a minute for certain has 1 of 64 parts of it. */
 const HOT_PLACES = 64;
@@ -128,7 +128,7 @@ export class ProcessStats {
   #note(level: 'warn' | 'error', fields: object, message: string): void {
     const { reason, code, queue, task } = fields as Record<string, unknown>;
     const about = [queue ?? task, reason === undefined ? undefined : messageOf(reason)];
-    const text = [message, ...about.filter((part) => part !== undefined)].join(': ').slice(0, MOST_TEXT);
+    const text = [message, ...about.filter((part) => part !== undefined)].join(': ').slice(0, MAX_TEXT);
     this.count('errors', 1);
     this.errorsVersion += 1;
     const at = this.#now();
@@ -137,7 +137,7 @@ export class ProcessStats {
     const codeText = typeof code === 'string' ? code : null;
     const [firstAt = at, , count = 0] = first?.at ?? [];
     this.#errors.unshift({ level, code: codeText, text, at: [firstAt, at, count + 1] });
-    this.#errors.splice(MOST_ERRORS);
+    this.#errors.splice(MAX_ERRORS);
   }
 
   /** The newest first. */

@@ -9,12 +9,12 @@ import {
   STEP_SECONDS,
 } from './process.ts';
 import type { StatsRow } from './table.ts';
-import { REMEMBERED, WINDOW_NAMES, WINDOWS, type WindowName } from './windows.ts';
+import { COMPLETED_WINDOWS, WINDOW_NAMES, WINDOWS, type WindowName } from './windows.ts';
 
-const MOST_HOT = 20;
-const MOST_ERRORS = 200;
+const MAX_HITTERS = 20;
+const MAX_ERRORS = 200;
 /** A process whose clock is off by more seconds than this has the database's time: else all others would be long ago. */
-const MOST_OFF = 10;
+const MAX_CLOCK_SKEW_SECONDS = 10;
 
 export interface WindowCount {
   readonly count: number;
@@ -84,7 +84,7 @@ export function aggregate(rows: readonly StatsRow[]): ClusterTotals {
   // The newest window that all have completed; whoever is further behind than is remembered has none of it.
   const completed = byWindow((window) => {
     const ends = told.map(({ at }) => Math.floor(at / WINDOWS[window]));
-    return Math.max(Math.min(...ends), Math.max(...ends) - REMEMBERED + 1);
+    return Math.max(Math.min(...ends), Math.max(...ends) - COMPLETED_WINDOWS + 1);
   });
   const rate = (name: RateName): Rate => ({
     sliding: byWindow((window, i) =>
@@ -124,7 +124,7 @@ export function aggregate(rows: readonly StatsRow[]): ClusterTotals {
 /** Its tumbling windows stay those of its own clock. */
 function withDatabaseClock({ figures, seenAt }: StatsRow): StatsRow['figures'] {
   const off = Math.round(seenAt - figures.at);
-  if (Math.abs(off) <= MOST_OFF) return figures;
+  if (Math.abs(off) <= MAX_CLOCK_SKEW_SECONDS) return figures;
   return { ...figures, at: figures.at + off, since: figures.since + off };
 }
 
@@ -150,7 +150,7 @@ function addSeries(told: readonly StatsRow['figures'][], newest: number): Cluste
 function hottest(seen: readonly (readonly [number, number])[]): [number, number][] {
   const totals = new Map<number, number>();
   for (const [userId, count] of seen) totals.set(userId, (totals.get(userId) ?? 0) + count);
-  return [...totals].sort((a, b) => b[1] - a[1] || a[0] - b[0]).slice(0, MOST_HOT);
+  return [...totals].sort((a, b) => b[1] - a[1] || a[0] - b[0]).slice(0, MAX_HITTERS);
 }
 
 const clusterErrors = (rows: readonly StatsRow[]): ClusterError[] =>
@@ -161,4 +161,4 @@ const clusterErrors = (rows: readonly StatsRow[]): ClusterError[] =>
       return errors.map((note) => ({ ...note, role, host, pid }));
     })
     .sort((a, b) => (a.lastAt < b.lastAt ? 1 : -1))
-    .slice(0, MOST_ERRORS);
+    .slice(0, MAX_ERRORS);

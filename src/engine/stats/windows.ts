@@ -4,10 +4,10 @@ export type WindowName = keyof typeof WINDOWS;
 export const WINDOW_NAMES = Object.keys(WINDOWS) as readonly WindowName[];
 
 /** Complete tumbling windows that are remembered: what processes tell of themselves is seconds apart. */
-export const REMEMBERED = 4;
+export const COMPLETED_WINDOWS = 4;
 
 /** The longest window, and the second that has not ended. */
-const SLOTS = WINDOWS['1h'] + 1;
+const RING_SECONDS = WINDOWS['1h'] + 1;
 /** A clock that goes off by less since it was looked at was late, or is being set gently. Seconds. */
 const SET = 5;
 
@@ -39,7 +39,7 @@ export class Windows {
     this.width = width;
     this.#now = now;
     this.#steady = steady;
-    this.#slots = new Uint32Array(SLOTS * width);
+    this.#slots = new Uint32Array(RING_SECONDS * width);
     this.#second = Math.floor(now() / 1_000);
     this.#began = this.#second;
     this.#lookedAt = steady() / 1_000;
@@ -47,7 +47,7 @@ export class Windows {
   }
 
   #none(): Record<WindowName, Float64Array[]> {
-    const none = () => Array.from({ length: REMEMBERED }, () => new Float64Array(this.width));
+    const none = () => Array.from({ length: COMPLETED_WINDOWS }, () => new Float64Array(this.width));
     return { '1s': none(), '1m': none(), '5m': none(), '1h': none() };
   }
 
@@ -70,7 +70,7 @@ export class Windows {
     this.#lookedAt = steady;
     if (Math.abs(second - this.#second - passed) > SET) this.#set(second, Math.floor(passed));
     // What was counted longer ago than everything that is kept makes no difference.
-    this.#second = Math.max(this.#second, second - 2 * REMEMBERED * SLOTS);
+    this.#second = Math.max(this.#second, second - 2 * COMPLETED_WINDOWS * RING_SECONDS);
     while (this.#second < second) this.#begin(this.#second + 1);
     return this.#second;
   }
@@ -99,12 +99,12 @@ export class Windows {
   }
 
   #slot(second: number): number {
-    return ((second + this.#setBack) % SLOTS) * this.width;
+    return ((second + this.#setBack) % RING_SECONDS) * this.width;
   }
 
   /** The clock was set: it is `second` now, and so many have passed. */
   #set(second: number, passed: number): void {
-    for (let i = 0; i < Math.min(passed, SLOTS); i += 1) this.#begin(this.#second + 1);
+    for (let i = 0; i < Math.min(passed, RING_SECONDS); i += 1) this.#begin(this.#second + 1);
     this.#setBack += this.#second - second;
     this.#second = second;
     this.#complete = this.#none();

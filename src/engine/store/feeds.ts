@@ -259,7 +259,7 @@ export async function removePairItems(db: Queryable, pair: Pair): Promise<number
 /** Followers whose rows go in one round. */
 const FOLLOWERS_A_ROUND = 20_000;
 /** Shards that are written at a time. */
-const LANES = 4;
+const CONCURRENCY = 4;
 
 /** Removes the rows of a deleted post from the feeds of its author's followers. */
 export async function removePostItems(
@@ -277,7 +277,7 @@ export async function removePostItems(
     const followers = await followersAfter(db, post.authorId, after, FOLLOWERS_A_ROUND);
     const counts = await runConcurrently(
       sharding.group(followers, (id) => id),
-      LANES,
+      CONCURRENCY,
       (group) =>
         db.query('delete from feed_items where user_id = any($1) and post_id = $2', [group, post.postId]),
     );

@@ -6,12 +6,12 @@ import { settleWithin } from '../util/deadline.ts';
 import type { Log } from './log.ts';
 import type { Metrics, Sample } from './metrics.ts';
 
-const EVERY_MS = 10_000;
+const SEND_INTERVAL_MS = 10_000;
 const PORT = 8125;
 /** What fits into one frame of Ethernet with IPv6 and its options: datagrams that are split get lost whole. */
 const DATAGRAM_BYTES = 1_432;
 /** The last figures of a process that ends wait no longer than this. */
-const LAST_MS = 1_000;
+const SHUTDOWN_TIMEOUT_MS = 1_000;
 
 export interface StatsdTarget {
   readonly host: string;
@@ -142,7 +142,7 @@ export function startStatsd(
   metrics: Metrics,
   target: StatsdTarget,
   log: Log,
-  { everyMs = EVERY_MS }: { everyMs?: number } = {},
+  { everyMs = SEND_INTERVAL_MS }: { everyMs?: number } = {},
 ): StatsdExporter {
   const before = new Map<string, number>();
   let failing = false;
@@ -185,7 +185,7 @@ export function startStatsd(
   return {
     async close() {
       clearInterval(timer);
-      await settleWithin(LAST_MS, sending.then(sendNow));
+      await settleWithin(SHUTDOWN_TIMEOUT_MS, sending.then(sendNow));
     },
   };
 }

@@ -2,11 +2,11 @@ import type { MessageContent } from '../../engine/model/messageContent.ts';
 import type { Composition } from '../../engine/queues/tally.ts';
 import { formatBytes, formatCount, oneLine } from '../terminal/format.ts';
 
-const MOST_POSTS = 20;
+const MAX_POSTS = 20;
 
 const listed = (ids: readonly number[]): string =>
-  ids.length > MOST_POSTS
-    ? `${ids.slice(0, MOST_POSTS).join(', ')} and ${formatCount(ids.length - MOST_POSTS)} more`
+  ids.length > MAX_POSTS
+    ? `${ids.slice(0, MAX_POSTS).join(', ')} and ${formatCount(ids.length - MAX_POSTS)} more`
     : ids.join(', ');
 
 /** What a message of the bus is about, in lines. */

@@ -42,7 +42,7 @@ export interface ProgressLine {
 }
 
 const REDRAW_MS = 100;
-const LOG_EVERY_MS = 5_000;
+const LOG_INTERVAL_MS = 5_000;
 
 /** On a terminal one line that is drawn again; otherwise a plain line every five seconds. */
 export function openProgress(
@@ -60,7 +60,7 @@ export function openProgress(
         current = progress.title;
         startedAt = now();
       }
-      if (now() - drawnAt < (stream.isTTY ? REDRAW_MS : LOG_EVERY_MS)) return;
+      if (now() - drawnAt < (stream.isTTY ? REDRAW_MS : LOG_INTERVAL_MS)) return;
       drawnAt = now();
       const text = progressText(
         {

@@ -70,13 +70,13 @@ export function pageRows(snapshot: TopSnapshot, state: ViewState, screen: Screen
 }
 
 /** What changes by the second is old after that, where its source answers slowly and is asked seldom. */
-const LATE_MS = 6_000;
+const STALE_AFTER_MS = 6_000;
 const FAST: readonly string[] = ['figures', 'queues'];
 
 /** How old what is shown of a source is, where it has failed since, or comes late: `12 s ago`. */
 function staleText({ sources }: TopSnapshot, name: string): string | undefined {
   const { error, ageMs = null } = sources.find((source) => source.name === name) ?? {};
-  if (ageMs === null || !(error || (FAST.includes(name) && ageMs > LATE_MS))) return undefined;
+  if (ageMs === null || !(error || (FAST.includes(name) && ageMs > STALE_AFTER_MS))) return undefined;
   return `${wholeSeconds(ageMs)} ago`;
 }
 

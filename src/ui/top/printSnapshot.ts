@@ -3,13 +3,13 @@ import { report } from './frame.ts';
 import { initialState } from './state.ts';
 import { paint } from './styledText.ts';
 
-const MOST_ROWS = 500;
+const MAX_ROWS = 500;
 
 /** One snapshot as text. */
 export function topText(snapshot: TopSnapshot, options: { width: number; colours: boolean }): string {
   const screen = {
     width: options.width,
-    height: MOST_ROWS,
+    height: MAX_ROWS,
     admin: undefined,
     memory: new Map(),
     still: true,

@@ -295,7 +295,7 @@ const BY_KEY = new Map(KEYS.flatMap((row) => row.keys.map((key) => [key, row] as
 
 const isText = (key: string): boolean => key === 'space' || [...key].length === 1;
 const textOf = (key: string): string => (key === 'space' ? ' ' : key);
-const MOST_TYPED = 100;
+const MAX_TYPED = 100;
 
 /** What was typed with one more key. */
 const type = (typed: string, key: string): string =>
@@ -303,7 +303,7 @@ const type = (typed: string, key: string): string =>
     ? [...typed].slice(0, -1).join('')
     : key === 'ctrl-u'
       ? ''
-      : isText(key) && typed.length < MOST_TYPED
+      : isText(key) && typed.length < MAX_TYPED
         ? typed + textOf(key)
         : typed;
 

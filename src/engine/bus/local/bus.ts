@@ -38,11 +38,11 @@ import {
 
 const LEASE_MS = 30_000;
 /** What the database could not be told is told again. */
-const TELL_AGAIN_MS = 200;
+const NOTIFY_RETRY_MS = 200;
 /** Workers share every queue: partitions only keep the rows of one COPY near each other. */
 const PARTITIONS = 2;
 const IDLE_POLL_MS = 5_000;
-const RECOVER_EVERY_MS = 5_000;
+const RECOVER_INTERVAL_MS = 5_000;
 /** Rows of one INSERT: three parameters each, and the protocol takes 65,535. */
 const PUT_ROWS = 1_000;
 /** A message that was handed out this often and never answered has taken its consumers down with it. */
@@ -288,7 +288,7 @@ class LocalConsumer implements Consumer {
   }
 
   async #takeAll(): Promise<number> {
-    if (Date.now() - this.#recoveredAt > RECOVER_EVERY_MS) {
+    if (Date.now() - this.#recoveredAt > RECOVER_INTERVAL_MS) {
       await this.#db.query(RECOVER, [this.#queues]);
       this.#recoveredAt = Date.now();
     }
@@ -394,7 +394,7 @@ class LocalConsumer implements Consumer {
    * of the lease, and whoever waits for all that came before it too. After that it is delivered again anyway.
    */
   async #tell(statement: string, values: unknown[]): Promise<void> {
-    for (const until = Date.now() + LEASE_MS; ; await sleep(TELL_AGAIN_MS)) {
+    for (const until = Date.now() + LEASE_MS; ; await sleep(NOTIFY_RETRY_MS)) {
       try {
         await this.#db.query(statement, values);
         return;

@@ -46,7 +46,7 @@ import { DELETE_OLD_BARRIERS } from './sql.ts';
 const PARTITIONS = 8;
 /** A queue that was full is left alone for so long. */
 const FULL_MS = 1_000;
-const TIDY_EVERY_MS = 5_000;
+const TIDY_INTERVAL_MS = 5_000;
 const READY_MS = 5_000;
 
 export interface RabbitBusOptions {
@@ -230,7 +230,7 @@ export class RabbitBus implements Bus {
         .finally(() => {
           this.#tidying = undefined;
         });
-    }, TIDY_EVERY_MS);
+    }, TIDY_INTERVAL_MS);
     await this.#group.join(consumer);
     await consumer.start();
     return consumer;

@@ -12,7 +12,7 @@ import { Reader, type ReaderContext, TRACES } from './reader.ts';
 /** Messages that wait for the end of a delay stay in hand, and others have to get past them. */
 const SLACK = 4;
 /** The broker's client buffers acks past 32 commands that are under way, and a fence would overtake them. */
-const MOST = 24;
+const MAX_CHANNELS = 24;
 /** Small, waiting for marks most of the time, and without marks of their own. */
 const CLEANUP_SLACK = 500;
 
@@ -149,7 +149,8 @@ export class RabbitConsumer implements Consumer {
     const partitions = isDurable(queue) && queue !== 'cleanup' ? this.#context.declared() : 1;
     // Of later queues just enough is kept here to begin with at once.
     const share = queue === this.queues[0] ? Math.ceil(this.#prefetch / partitions) : 0;
-    const prefetch = queue === 'cleanup' ? this.#prefetch + CLEANUP_SLACK : Math.min(MOST, share + SLACK);
+    const prefetch =
+      queue === 'cleanup' ? this.#prefetch + CLEANUP_SLACK : Math.min(MAX_CHANNELS, share + SLACK);
     const reader = new Reader(queue, name, {
       log: this.#log,
       prefetch,

@@ -16,7 +16,7 @@ import {
 } from './sql.ts';
 
 /** A power of two divides the shards of a table, so that a partition lines up with whole ones. */
-const MOST_PARTITIONS = 32;
+const MAX_PARTITIONS = 32;
 /** Longer than members take to tell what they hold, and to hear of a change. */
 const TOLD_MS = 2_500;
 
@@ -48,10 +48,10 @@ export async function declare(context: PartitionsContext, firstPartitions: numbe
  * CONFIG_INVALID.
  */
 export async function changePartitions(context: PartitionsContext, partitions: number): Promise<void> {
-  if (!Number.isInteger(Math.log2(partitions)) || partitions > MOST_PARTITIONS) {
+  if (!Number.isInteger(Math.log2(partitions)) || partitions > MAX_PARTITIONS) {
     throw new FeedctlError(
       'CONFIG_INVALID',
-      `${partitions} is no number of partitions: a power of two up to ${MOST_PARTITIONS} is needed`,
+      `${partitions} is no number of partitions: a power of two up to ${MAX_PARTITIONS} is needed`,
     );
   }
   await locked(context.db, LOCK_TOPOLOGY, async (session) => {

@@ -5,7 +5,7 @@ import type { WaitingMessage } from '../bus.ts';
 import type { AdminChannel } from './adminChannel.ts';
 import { BARRIER_TYPE } from './reader.ts';
 
-const LOOK_EVERY_MS = 10;
+const POLL_MS = 10;
 /** A queue that sends nothing for so long has another consumer by now. */
 const SILENT_MS = 3_000;
 /** As long as the broker may take to count a consumer out whose channel is closed. */
@@ -54,7 +54,7 @@ async function left(adminChannel: AdminChannel, names: readonly string[]): Promi
   while (Date.now() < until) {
     const states = await adminChannel.states(names);
     if ([...states.values()].every(({ consumers }) => consumers === 0)) return;
-    await sleep(LOOK_EVERY_MS);
+    await sleep(POLL_MS);
   }
 }
 
@@ -75,8 +75,7 @@ async function look(connection: ChannelModel, name: string, count: number): Prom
       heardAt = Date.now();
       if (message) messages.push(message);
     });
-    while (messages.length < count && !failure && Date.now() - heardAt < SILENT_MS)
-      await sleep(LOOK_EVERY_MS);
+    while (messages.length < count && !failure && Date.now() - heardAt < SILENT_MS) await sleep(POLL_MS);
   } finally {
     await channel.close().catch(() => {});
   }

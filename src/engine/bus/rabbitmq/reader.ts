@@ -28,7 +28,7 @@ export const BARRIER_TYPE = 'feedctl.mark';
 export const NOT_BEFORE = 'not-before';
 /** Traces of what is in the message. */
 export const TRACES = 'feedctl-traces';
-const DEAD_LETTER_AGAIN_MS = 1_000;
+const DEAD_LETTER_RETRY_MS = 1_000;
 
 interface ArrivedBarrier {
   readonly seq: number;
@@ -169,7 +169,7 @@ export class Reader {
         // The broker does not take it now: it stays in hand, and in its place.
         const said = { queue: this.name, ...idsOfMessage(message.raw.content), reason: messageOf(error) };
         this.#context.log.warn(said, 'message not put aside yet');
-        setTimeout(() => this.deadLetter(message, reason), DEAD_LETTER_AGAIN_MS);
+        setTimeout(() => this.deadLetter(message, reason), DEAD_LETTER_RETRY_MS);
       },
     );
   }

@@ -31,7 +31,7 @@ const POSTS_UNASKED = 4;
 /** Loads from the database on behalf of the cache at a time: a cold cache is no stampede. */
 const LOADS = 8;
 /** How often, and how many times, a reader looks whether another one's refill has ended. */
-const LOOK_AGAIN_MS = 20;
+const POLL_MS = 20;
 const LOOKS = 10;
 
 export interface RedisFeedCache extends FeedCache {
@@ -104,7 +104,7 @@ export async function openRedisCache(
         if (feed) return feed;
       }
       if (got === undefined || leased) break;
-      await sleep(LOOK_AGAIN_MS);
+      await sleep(POLL_MS);
     }
     counts.refills += 1;
     const fill = async (feed?: LoadedFeed): Promise<void> => {

@@ -11,7 +11,7 @@ const CONFIRM_MS = 1_000;
 /** Beyond it a reader either knows of a new epoch or does not use the cache. */
 export const READERS_KNOW_MS = TRUST_MS + 50;
 /** A cache that cannot be told of changes is given up so often, for all changes of that time together. */
-const BUMP_EVERY_MS = 100;
+const BUMP_INTERVAL_MS = 100;
 
 /** In: by how much. Atomic: the row, and the word to every reader when it is committed. */
 const RAISE = `
@@ -76,7 +76,7 @@ export class CacheEpoch {
     this.#next ??= this.#current
       .catch(() => {})
       .then(async () => {
-        await sleep(Math.max(0, this.#raisedAt + BUMP_EVERY_MS - performance.now()));
+        await sleep(Math.max(0, this.#raisedAt + BUMP_INTERVAL_MS - performance.now()));
         this.#next = undefined;
         this.#current = this.#raise();
         return this.#current;

@@ -17,7 +17,7 @@ const ENTRY_BYTES = 16;
 const LIST_AT = 9;
 const KIND = { feed: 0x48, ring: 0x52, post: 0x50, deleted: 0x44 } as const;
 /** A deleted post never comes back. */
-const LAST_VERSION = 0xffffffff;
+const MAX_VERSION = 0xffffffff;
 const POST_BYTES = 21;
 
 function packValue(
@@ -90,7 +90,7 @@ export function packPost(post: Post): Buffer {
 
 export function packDeleted(): Buffer {
   const bytes = Buffer.alloc(5, KIND.deleted);
-  bytes.writeUInt32BE(LAST_VERSION, 1);
+  bytes.writeUInt32BE(MAX_VERSION, 1);
   return bytes;
 }
 

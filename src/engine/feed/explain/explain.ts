@@ -26,7 +26,7 @@ import {
 const LANES_OF_STEP: readonly (readonly LaneName[])[] = [['live'], ['bulk'], ['live', 'bulk']];
 /** A post that is not here after so long behind what was in the queues is called pending. */
 const WAIT_MS = 1_500;
-const LOOK_EVERY_MS = 50;
+const POLL_MS = 50;
 /** Rows are committed a moment before the cache is told. */
 const CACHE_LOOKS = 4;
 const CACHE_LOOK_MS = 250;
@@ -331,7 +331,7 @@ async function stepNotPassed(
     const barrier = await bus.placeBarrier(queues);
     while (!(await bus.hasPassed(barrier))) {
       if (Date.now() > until) return step;
-      await sleep(LOOK_EVERY_MS, undefined, signal && { signal });
+      await sleep(POLL_MS, undefined, signal && { signal });
     }
   }
   return undefined;

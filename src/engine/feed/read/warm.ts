@@ -4,7 +4,7 @@ import type { Store } from '../../database/database.ts';
 import { readFeed } from './read.ts';
 
 /** A feed each so often: some tenth of what one core of the database can load. */
-const EVERY_MS = 20;
+const INTERVAL_MS = 20;
 const PAGE = 20;
 
 /**
@@ -18,7 +18,7 @@ export function keepWarm(db: Store, cache: FeedCache): () => void {
     round += 1;
     const mine = round;
     for (const userId of readers) {
-      await sleep(EVERY_MS, undefined, { ref: false });
+      await sleep(INTERVAL_MS, undefined, { ref: false });
       if (round !== mine) return;
       // A reader who meets the failure is told; here nobody waits.
       await readFeed(db, userId, { limit: PAGE }, cache).catch(() => {});

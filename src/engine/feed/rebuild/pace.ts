@@ -14,7 +14,7 @@ interface ChunkLimits {
   readonly least: number;
 }
 
-const MOST = 1_000;
+const MAX_CHUNK = 1_000;
 export const CHUNKS = {
   plain: { idleMs: 60, busyMs: 15, first: 100, least: 10 },
   /** All shards are asked for posts, which takes some 100 ms for ten feeds, and twice that for a thousand. */
@@ -28,10 +28,10 @@ export class ChunkSize {
   readonly #most: number;
 
   /** `most`: for a rate that would be waited for in lumps otherwise. */
-  constructor(limits: ChunkLimits, most: number = MOST) {
+  constructor(limits: ChunkLimits, most: number = MAX_CHUNK) {
     this.#limits = limits;
     this.#size = limits.first;
-    this.#most = Math.max(1, Math.min(most, MOST));
+    this.#most = Math.max(1, Math.min(most, MAX_CHUNK));
   }
 
   get feeds(): number {
@@ -42,12 +42,12 @@ export class ChunkSize {
   took(ms: number, busy: boolean): void {
     const { idleMs, busyMs, least } = this.#limits;
     const factor = Math.min(2, Math.max(0.25, (busy ? busyMs : idleMs) / Math.max(1, ms)));
-    this.#size = Math.min(MOST, Math.max(least, Math.round(this.#size * factor)));
+    this.#size = Math.min(MAX_CHUNK, Math.max(least, Math.round(this.#size * factor)));
   }
 }
 
 const LIVE = ['events', 'rows.live'] as const;
-const LOOK_EVERY_MS = 100;
+const POLL_MS = 100;
 /** Posts come and go between two looks: what was seen lately counts. */
 const BUSY_FOR_MS = 1_000;
 /** Of one session's time, where live fan-out has work: the rest is left to it. */
@@ -89,7 +89,7 @@ export class LiveFirst {
 
   async #look(): Promise<void> {
     const now = performance.now();
-    if (!this.#bus || now - this.#lookedAt < LOOK_EVERY_MS) return;
+    if (!this.#bus || now - this.#lookedAt < POLL_MS) return;
     this.#lookedAt = now;
     try {
       const [holds, passed] = await Promise.all([this.#bus.holds(LIVE), this.#passed(this.#bus)]);
@@ -114,7 +114,7 @@ interface BulkLaneContext {
   sharers(): Promise<number>;
 }
 
-const LANE_EVERY_MS = 250;
+const LANE_POLL_MS = 250;
 
 /**
  * What operators do to the bulk lane holds for bulk work that is in none of its queues, too: paused, it waits; slowed down, it
@@ -140,7 +140,7 @@ export class BulkLane {
       const { waitMs } = this.#pace;
       if (this.#state?.paused) onPaused(this.#state);
       else if (waitMs === 0) return;
-      const ms = this.#state?.paused ? LANE_EVERY_MS : Math.min(waitMs, LANE_EVERY_MS);
+      const ms = this.#state?.paused ? LANE_POLL_MS : Math.min(waitMs, LANE_POLL_MS);
       await sleep(ms, undefined, { signal }).catch(() => {});
     }
   }
@@ -159,7 +159,7 @@ export class BulkLane {
 
   #look(): Promise<void> {
     const now = performance.now();
-    if (now - this.#lookedAt >= LANE_EVERY_MS) {
+    if (now - this.#lookedAt >= LANE_POLL_MS) {
       this.#lookedAt = now;
       this.#looking = this.#read();
     }

@@ -16,7 +16,7 @@ import { allUsers, type UserSource } from './users.ts';
 /** On Citus, where each shard's feeds are a transaction of their own. */
 const SHARDS_AT_A_TIME = 4;
 /** Otherwise, in transactions of their own: one for each of a small machine's cores. */
-const LANES = 2;
+const CONCURRENCY = 2;
 
 export interface RebuildResult {
   readonly users: number;
@@ -105,7 +105,7 @@ export async function rebuildFrom(
   const { signal } = options;
   const total = await source.count();
   const { distributed } = await db.sharding();
-  const lanes = [...(earlier?.lanes ?? (await lanesOf(source, total, distributed ? 1 : LANES)))];
+  const lanes = [...(earlier?.lanes ?? (await lanesOf(source, total, distributed ? 1 : CONCURRENCY)))];
   if (!earlier) await notes?.begin({ lanes, seconds: 0 }, total);
   const before = sumOf(lanes, (lane) => lane.users);
   const now = (): RebuildResult => ({

@@ -8,7 +8,7 @@ import type { FeedFaults } from './postgres.ts';
 
 /** Rows are committed a moment before the cache is told: what still differs at the last look is a fault. */
 const LOOKS = 4;
-const LOOK_AGAIN_MS = 250;
+const RECHECK_MS = 250;
 
 export interface CacheFaults extends FeedFaults {
   /** Posts that are held twice. */
@@ -23,7 +23,7 @@ export async function compareCache(
 ): Promise<CacheFaults[]> {
   let faults = await look(db, cache, userIds);
   for (let looks = 1; looks < LOOKS && faults.length > 0 && cache.pages; looks += 1) {
-    await sleep(LOOK_AGAIN_MS);
+    await sleep(RECHECK_MS);
     faults = await look(
       db,
       cache,
@@ -41,7 +41,7 @@ export async function staleTexts(
 ): Promise<FeedEntry[]> {
   let stale = await lookAtTexts(db, cache, posts);
   for (let looks = 1; looks < LOOKS && stale.length > 0; looks += 1) {
-    await sleep(LOOK_AGAIN_MS);
+    await sleep(RECHECK_MS);
     stale = await lookAtTexts(db, cache, stale);
   }
   return stale;

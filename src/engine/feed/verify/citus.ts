@@ -44,7 +44,7 @@ interface Sum {
 }
 
 const USERS_A_COMPARISON = 200;
-const LANES = 4;
+const CONCURRENCY = 4;
 
 /** Users of a range for whom two statements give other sums. */
 async function differing(
@@ -95,7 +95,7 @@ export async function compareShardFeeds(
     for (let from = 0; from < group.length; from += USERS_A_COMPARISON)
       batches.push(group.slice(from, from + USERS_A_COMPARISON));
   }
-  const faults = (await runConcurrently(batches, LANES, (batch) => compareRows(db, batch))).flat();
+  const faults = (await runConcurrently(batches, CONCURRENCY, (batch) => compareRows(db, batch))).flat();
   return faults.sort((a, b) => a.userId - b.userId);
 }
 

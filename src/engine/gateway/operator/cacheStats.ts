@@ -5,7 +5,7 @@ import type { Database } from '../../database/database.ts';
 import { messageOf } from '../../model/errors.ts';
 import { listGateways } from '../../store/processes.ts';
 
-const ANSWER_WITHIN_MS = 5_000;
+const TIMEOUT_MS = 5_000;
 
 /** Of one gateway since it started. */
 export interface CacheCounts {
@@ -55,7 +55,7 @@ export async function cacheStats(db: Database, sharedCache: FeedCache | undefine
 }
 
 async function readMetrics(url: string): Promise<string> {
-  const response = await fetch(new URL('/metrics', url), { signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
+  const response = await fetch(new URL('/metrics', url), { signal: AbortSignal.timeout(TIMEOUT_MS) });
   if (!response.ok) throw new Error(`it answers ${response.status}`);
   return response.text();
 }

@@ -4,7 +4,7 @@ import { type GatewayRow, listGateways } from '../../store/processes.ts';
 import type { ConnectionsAnswer } from '../routes/admin.ts';
 import { signOperatorToken } from '../tokens.ts';
 
-const ANSWER_WITHIN_MS = 5_000;
+const TIMEOUT_MS = 5_000;
 
 /**
  * Asks one gateway as an operator. Throws GATEWAY_UNREACHABLE where it does not answer, and what it refuses with where it
@@ -22,7 +22,7 @@ export async function askGateway<T>(
     response = await fetch(new URL(path, url), {
       method,
       headers: { authorization: `Bearer ${token}` },
-      signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
+      signal: AbortSignal.timeout(TIMEOUT_MS),
     });
     answer = await response.json();
   } catch (error) {

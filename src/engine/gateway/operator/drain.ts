@@ -6,7 +6,7 @@ import { listGateways } from '../../store/processes.ts';
 import { signOperatorToken } from '../tokens.ts';
 import { askGateway } from './connections.ts';
 
-const LOOK_EVERY_MS = 100;
+const POLL_MS = 100;
 
 export interface DrainPlan {
   readonly gateway: GatewayState;
@@ -42,7 +42,7 @@ export async function drainGateway(
         'STOP_TIMEOUT',
         `gateway ${id} is draining, and has not left after ${seconds()} s`,
       );
-    await sleep(LOOK_EVERY_MS, undefined, { signal: options.signal });
+    await sleep(POLL_MS, undefined, { signal: options.signal });
   }
   return { sockets, seconds: seconds() };
 }

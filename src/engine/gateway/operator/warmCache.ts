@@ -13,7 +13,7 @@ import { signOperatorToken } from '../tokens.ts';
 import { askGateway } from './connections.ts';
 
 /** Loads at a time: the cache itself takes eight. */
-const LANES = 4;
+const CONCURRENCY = 4;
 /** What a reader sees first. */
 const PAGE = 20;
 const AWAY_LOOK_MS = 50;
@@ -92,7 +92,7 @@ export async function warmCache(
     }
     onProgress?.(begun, users.length);
   };
-  await runConcurrently(users, LANES, warm);
+  await runConcurrently(users, CONCURRENCY, warm);
   return {
     warmed,
     held,

@@ -31,12 +31,12 @@ export interface ReadersAnswer {
   readonly readers: readonly { readonly userId: string; readonly reads: number }[];
 }
 
-const MOST_CONNECTIONS = 10_000;
-const MOST_READERS = 10_000;
-const ReadersQuery = Type.Object({ limit: Type.Integer({ minimum: 1, maximum: MOST_READERS }) });
+const MAX_CONNECTIONS = 10_000;
+const MAX_READERS = 10_000;
+const ReadersQuery = Type.Object({ limit: Type.Integer({ minimum: 1, maximum: MAX_READERS }) });
 const Query = Type.Object({
   user: Type.Optional(Id),
-  limit: Type.Optional(Type.Integer({ minimum: 0, maximum: MOST_CONNECTIONS, default: MOST_CONNECTIONS })),
+  limit: Type.Optional(Type.Integer({ minimum: 0, maximum: MAX_CONNECTIONS, default: MAX_CONNECTIONS })),
 });
 
 /** For commands, with a token of an operator. No part of the API: not described, and not limited. */
@@ -48,7 +48,7 @@ export function addAdminRoutes(app: App, { tokens, admin, cache }: RouteContext)
     '/admin/connections',
     { onRequest, config, schema: { hide: true, querystring: Query } },
     async (request): Promise<ConnectionsAnswer> => {
-      const { user, limit = MOST_CONNECTIONS } = request.query;
+      const { user, limit = MAX_CONNECTIONS } = request.query;
       const connections: ConnectionsAnswer['connections'][number][] = [];
       let total = 0;
       for (const { userId, since, ...rest } of admin.connections(

@@ -29,7 +29,7 @@ const ROLES_SHARE = 0.01;
 const BUS_SESSIONS = 1;
 const OPERATIONS = 200;
 /** At least so long between two askings; longer where answers take long. */
-const EVERY_MS = {
+const INTERVAL_MS = {
   figures: 0,
   queues: 2_000,
   roles: 5_000,
@@ -115,8 +115,8 @@ export async function openTop(config: Config, options: { complete: boolean }): P
     shutting = Promise.all([shutting, shut(before)]);
   };
 
-  const on = <T>(name: keyof typeof EVERY_MS, ask: (servers: Servers) => Promise<T>, mostShare?: number) =>
-    new Source(name, { everyMs: EVERY_MS[name], deadlineMs: DEADLINE_MS, mostShare }, async (begin) => {
+  const on = <T>(name: keyof typeof INTERVAL_MS, ask: (servers: Servers) => Promise<T>, mostShare?: number) =>
+    new Source(name, { everyMs: INTERVAL_MS[name], deadlineMs: DEADLINE_MS, mostShare }, async (begin) => {
       const at = await connected();
       begin();
       return ask(at);
@@ -131,7 +131,7 @@ export async function openTop(config: Config, options: { complete: boolean }): P
   });
   const queues = new Source<QueueView>(
     'queues',
-    { everyMs: EVERY_MS.queues, deadlineMs: DEADLINE_MS },
+    { everyMs: INTERVAL_MS.queues, deadlineMs: DEADLINE_MS },
     async (begin) => {
       const at = await connected();
       const broker = await at.bus.health?.();

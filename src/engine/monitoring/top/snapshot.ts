@@ -15,7 +15,7 @@ import type { GatewayRow } from '../../store/processes.ts';
 import type { SourceState } from './source.ts';
 
 /** Past these somebody should look: the mission's limits for scaling out and alerting. */
-const MOST_WAITING = 10_000;
+const MAX_WAITING = 10_000;
 const MOST_P99_MS = 5_000;
 const IN_PASSING_SECONDS = 2;
 
@@ -206,10 +206,10 @@ function cacheOf(rows: readonly StatsRow[]): TopCache | null {
 }
 
 /** Many would leave no room for what is wrong; `sources` has them. */
-const MOST_NAMED = 2;
+const MAX_NAMED = 2;
 const namesOf = (some: readonly { name: string }[], all: readonly unknown[]): string => {
   if (some.length === all.length) return 'all sources';
-  return some.length > MOST_NAMED ? `${some.length} sources` : some.map(({ name }) => name).join(', ');
+  return some.length > MAX_NAMED ? `${some.length} sources` : some.map(({ name }) => name).join(', ');
 };
 
 function healthOf(parts: {
@@ -250,7 +250,7 @@ function healthOf(parts: {
   for (const { node, version, active } of known.shards?.nodes ?? ([] as NodeShards[]))
     if (version === null || !active)
       down.push(`the database node ${node} ${active ? 'does not answer' : 'is not active'}`);
-  if (backlog && backlog.messages > MOST_WAITING) degraded.push(`${backlog.messages} messages wait`);
+  if (backlog && backlog.messages > MAX_WAITING) degraded.push(`${backlog.messages} messages wait`);
   const p99 = figures?.latencyMs['1m']?.p99 ?? 0;
   if (p99 > MOST_P99_MS) degraded.push(`one post in a hundred takes ${(p99 / 1_000).toFixed(1)} s to feeds`);
   if (backlog && backlog.deadLetters > 0) degraded.push(`${backlog.deadLetters} dead letter(s)`);

@@ -2,7 +2,7 @@ import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
 import { withTimeout } from '../../util/deadline.ts';
 
 /** What was asked takes at most this share of the time: whatever is slow is asked more seldom. */
-const MOST_SHARE = 0.05;
+const MAX_SHARE = 0.05;
 const EARLY_MS = 50;
 const UNREACHED: ReadonlySet<string> = new Set(['DATABASE_UNREACHABLE', 'BROKER_UNREACHABLE']);
 
@@ -53,7 +53,7 @@ export class Source<T> {
     this.#ask = ask;
     this.#everyMs = options.everyMs;
     this.#deadlineMs = options.deadlineMs;
-    this.#mostShare = options.mostShare ?? MOST_SHARE;
+    this.#mostShare = options.mostShare ?? MAX_SHARE;
     this.#now = options.now ?? (() => performance.now());
   }
 

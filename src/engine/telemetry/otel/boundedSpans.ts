@@ -9,7 +9,7 @@ import {
 } from '@opentelemetry/sdk-trace';
 import type { Log } from '../log.ts';
 
-const SAID_EVERY_MS = 60_000;
+const LOG_INTERVAL_MS = 60_000;
 
 /** Spans wait in a queue of bounded length. The library's own drops what does not fit without a word: here it is said. */
 export class BoundedSpans implements SpanProcessor {
@@ -48,7 +48,7 @@ export class BoundedSpans implements SpanProcessor {
     if ((span.spanContext().traceFlags & TraceFlags.SAMPLED) === 0) return;
     if (this.#waiting >= this.#most) {
       this.#dropped += 1;
-      if (performance.now() - this.#saidAt > SAID_EVERY_MS) this.#say();
+      if (performance.now() - this.#saidAt > LOG_INTERVAL_MS) this.#say();
       return;
     }
     this.#waiting += 1;

@@ -31,7 +31,7 @@ import { OtlpExporter, otlpTarget } from './otlpExporter.ts';
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /** A process that ends waits no longer than this for a collector. */
-const LAST_MS = 2_000;
+const SHUTDOWN_TIMEOUT_MS = 2_000;
 const KINDS = {
   server: SpanKind.SERVER,
   producer: SpanKind.PRODUCER,
@@ -39,7 +39,7 @@ const KINDS = {
 } as const;
 const SAMPLED = 1;
 /** Of a resource's attribute: with a longer one the library leaves out all of them. */
-const MOST_CHARACTERS = 255;
+const MAX_CHARACTERS = 255;
 
 /**
  * Traces by OpenTelemetry's library, sent by OTLP over HTTP. Everything is said by the standard's variables, but who may
@@ -55,7 +55,7 @@ export function openOtel(env: Environment, what: { service: string; version: str
   checkPairs(
     env,
     'OTEL_RESOURCE_ATTRIBUTES',
-    (key, value) => !value.includes('=') && key.length <= MOST_CHARACTERS && value.length <= MOST_CHARACTERS,
+    (key, value) => !value.includes('=') && key.length <= MAX_CHARACTERS && value.length <= MAX_CHARACTERS,
   );
   const processor = new BoundedSpans(exporter, batches, log);
   const resource = defaultResource()
@@ -93,7 +93,7 @@ export function openOtel(env: Environment, what: { service: string; version: str
       };
     },
     async close() {
-      const late = setTimeout(() => exporter.giveUp(), LAST_MS);
+      const late = setTimeout(() => exporter.giveUp(), SHUTDOWN_TIMEOUT_MS);
       await provider.shutdown().catch(() => {}); // The exporter has said what there was to say.
       clearTimeout(late);
     },

@@ -2,11 +2,11 @@ const WIDTH = 120;
 
 /**
  * Breaks a paragraph into lines of at most 120 columns. Lines after the first begin with `indent`. A code
- * span stays on one line, and a line never begins with the mark of a list, a heading or a quotation.
+ * span or a link stays on one line. A line never begins with the mark of a list, a heading or a quotation.
  */
 export function wrap(text: string, indent = ''): string[] {
   const words: string[] = [];
-  for (const word of text.match(/(?:`[^`]*`|[^\s`])+/g) ?? []) {
+  for (const word of text.match(/(?:`[^`]*`|\[[^\]]*\]\([^)]*\)|[^\s`])+/g) ?? []) {
     if (/^(?:[-+*>]|#+|1[.)])$/.test(word) && words.length > 0) words.push(`${words.pop()} ${word}`);
     else words.push(word);
   }

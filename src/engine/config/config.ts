@@ -4,32 +4,30 @@ import { z } from 'zod';
 import { FeedctlError } from '../model/errors.ts';
 import { readContext } from './contexts.ts';
 import { readSecret, type Secret } from './secrets.ts';
+import { SETTINGS, type SettingName } from './settings.ts';
+
+export type { SettingName };
 
 const url = (protocols: string[]) =>
   z.string().refine((text) => protocols.some((protocol) => text.startsWith(`${protocol}://`)), {
     error: `must start with ${protocols.map((protocol) => `${protocol}://`).join(' or ')}`,
   });
 
-/** What may be set in the environment or in a context; every key has a flag or an environment variable. */
+/** Checks the value of each setting. `SETTINGS` says what each one means. */
 const settings = z.object({
   dataDir: z.string().min(1, { error: 'must not be empty' }),
   databaseUrl: url(['postgres', 'postgresql']).optional(),
-  /** What the database has to be; detected where it is not said. */
   store: z.enum(['citus', 'postgres'], { error: 'must be citus or postgres' }).optional(),
-  /** One or more URLs of brokers of one RabbitMQ cluster, separated by commas. */
   brokerUrl: z
     .string()
     .refine((text) => text.split(',').every((one) => /^amqps?:\/\/./.test(one.trim())), {
       error: 'must be amqp:// or amqps:// URLs, separated by commas',
     })
     .optional(),
-  /** RabbitMQ's management API, where it is not at its usual port. */
   brokerManagementUrl: url(['http', 'https']).optional(),
   cacheUrl: url(['redis', 'rediss']).optional(),
   gatewayUrl: url(['http', 'https']).optional(),
-  /** A context of the kubeconfig; its current one otherwise. */
   kubeContext: z.string().min(1, { error: 'must not be empty' }).optional(),
-  /** Where in Kubernetes the cluster runs. */
   namespace: z
     .string()
     .regex(/^[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?$/, {
@@ -37,24 +35,10 @@ const settings = z.object({
     })
     .optional(),
   production: z.union([z.stringbool(), z.boolean()], { error: 'must be true or false' }),
-});
+} satisfies Record<SettingName, z.ZodType>);
 
 type Settings = z.infer<typeof settings>;
-export type SettingName = keyof Settings;
 export type Source = 'flag' | 'environment' | 'context' | 'default';
-
-const ENVIRONMENT: Record<SettingName, string> = {
-  dataDir: 'FEEDCTL_DATA_DIR',
-  databaseUrl: 'FEEDCTL_DATABASE_URL',
-  store: 'FEEDCTL_STORE',
-  brokerUrl: 'FEEDCTL_BROKER_URL',
-  brokerManagementUrl: 'FEEDCTL_BROKER_MANAGEMENT_URL',
-  cacheUrl: 'FEEDCTL_CACHE_URL',
-  gatewayUrl: 'FEEDCTL_GATEWAY_URL',
-  kubeContext: 'FEEDCTL_KUBE_CONTEXT',
-  namespace: 'FEEDCTL_NAMESPACE',
-  production: 'FEEDCTL_PRODUCTION',
-};
 
 export interface Config extends Settings {
   readonly context: string;
@@ -89,15 +73,13 @@ export function checkSettings(values: Partial<Record<SettingName, unknown>>): vo
   throw new FeedctlError('CONFIG_INVALID', `${String(issue.path[0])} ${issue.message}`);
 }
 
-/** Flags are visible to every user of the machine. Throws SECRET_IN_FLAG. */
+/** Refuses passwords in flags, which every user of the machine can see. Throws SECRET_IN_FLAG. */
 export function refuseSecrets(flags: ConfigFlags): void {
-  for (const [flag, value] of [
-    ['--database-url', flags.databaseUrl],
-    ['--broker-url', flags.brokerUrl],
-    ['--cache-url', flags.cacheUrl],
-  ]) {
-    if (value?.split(',').some((one) => /^\s*[a-z]+:\/\/[^/@]*:.+@|[?&]password=/i.test(one)))
-      throw new FeedctlError('SECRET_IN_FLAG', `${flag} contains a password`);
+  const values = flags as Record<string, string | undefined>;
+  for (const [name, { flag, secret }] of Object.entries<{ flag?: string; secret: boolean }>(SETTINGS)) {
+    const urls = (secret && flag && values[name]?.split(',')) || [];
+    if (urls.some((one) => /^\s*[a-z]+:\/\/[^/@]*:.+@|[?&]password=/i.test(one)))
+      throw new FeedctlError('SECRET_IN_FLAG', `--${flag} contains a password`);
   }
 }
 
@@ -115,7 +97,7 @@ export async function loadConfig(flags: ConfigFlags, env: NodeJS.ProcessEnv = pr
   for (const key of Object.keys(settings.shape) as SettingName[]) {
     const candidates: [Source, unknown][] = [
       ['flag', (flags as Record<string, unknown>)[key]],
-      ['environment', env[ENVIRONMENT[key]] || undefined],
+      ['environment', env[SETTINGS[key].variable] || undefined],
       ['context', held[key] ?? held[`${key}From`]],
       ['default', { dataDir: defaultDataDir(env), production: false }[key as string]],
     ];

@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { errorsPage } from '../../../scripts/errors.ts';
 import { ERRORS } from '../../../src/engine/model/errors.ts';
 
 const root = new URL('../../../', import.meta.url).pathname;
@@ -13,6 +14,10 @@ const sections = new Map(
     .map((section): [string, string] => [section.slice(0, section.indexOf('\n')), section]),
 );
 
+test('docs/errors.md is generated from the errors (npm run docs)', () => {
+  expect(page).toBe(errorsPage());
+});
+
 test('every code has a heading, in order, and every heading is a code', () => {
   expect([...sections.keys()]).toEqual(codes);
 });
@@ -22,8 +27,12 @@ test('each section says the exit status, the reason and the cure', () => {
     const section = sections.get(code) ?? '';
     expect(section, code).toContain(`Exit status ${exit}. `);
     expect(section, code).toMatch(/^- \*\*Why:\*\* .{10}/m);
-    expect(section, code).toMatch(/^- \*\*Mend:\*\* .{5}/m);
+    expect(section, code).toMatch(/^- \*\*Fix:\*\* .{5}/m);
   }
+});
+
+test('no line is longer than 120 columns', () => {
+  expect(page.split('\n').filter((line) => line.length > 120)).toEqual([]);
 });
 
 test('every code is thrown somewhere', () => {

@@ -466,7 +466,7 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     const account = await kubernetes.get('/api/v1/namespaces/feedctl/serviceaccounts/feedctl-operator');
     const token = server.tokenOf(account);
     // The pod of the docs: the policy of the namespace lets it in.
-    const page = await readFile(new URL('../../docs/kubernetes.md', import.meta.url), 'utf8');
+    const page = await readFile(new URL('../../docs/guides/kubernetes.md', import.meta.url), 'utf8');
     const pod = parse(/^# operator\.yaml;[\s\S]*?(?=^```)/m.exec(page)![0]) as KubeObject;
     const path = '/api/v1/namespaces/feedctl/pods/feedctl-operator';
     await kubernetes.apply(path, pod, { force: false, dryRun: true });

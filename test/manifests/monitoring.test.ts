@@ -63,10 +63,10 @@ test.skipIf(!installed)(
 );
 
 test('each alert has a runbook, which names only commands that there are', () => {
-  const page = read('docs/runbooks.md');
+  const page = read('docs/guides/runbooks.md');
   expect([...page.matchAll(/^## (\w+)$/gm)].map(([, name]) => name)).toEqual(alerts);
   const runbooks = [...rules.matchAll(/^ *runbook: (.*)$/gm)].map(([, runbook]) => runbook);
-  expect(runbooks).toEqual(alerts.map((name) => `docs/runbooks.md#${name.toLowerCase()}`));
+  expect(runbooks).toEqual(alerts.map((name) => `docs/guides/runbooks.md#${name.toLowerCase()}`));
   const commands = read('docs/cli/README.md');
   for (const [, command] of page.matchAll(/`feedctl ([a-z]+(?: [a-z]+)?)/g))
     expect(commands).toMatch(

@@ -1,6 +1,6 @@
 import { Flags } from '@oclif/core';
 
-/** What every role lets one say about logs and figures. Traces have the standard's own variables: docs/telemetry.md. */
+/** What every role lets one say about logs and figures. Traces have the standard's own variables: docs/guides/telemetry.md. */
 export const telemetryFlags = {
   'log-level': Flags.string({
     description:

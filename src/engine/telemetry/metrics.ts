@@ -5,7 +5,7 @@ import { LANES } from '../model/lanes.ts';
 export const QUEUE_LABELS = ['events', 'events.bulk', 'rows.live', 'rows.bulk', 'cleanup', 'live'] as const;
 
 /**
- * Every metric has one row here. Names are stable: dashboards, alerts and autoscalers read them. `docs/metrics.md` has
+ * Every metric has one row here. Names are stable: dashboards, alerts and autoscalers read them. `docs/reference/metrics.md` has
  * a row for each; a test compares the two. Seconds are seconds, `_total` only grows, a label has few values.
  */
 export const METRICS = {

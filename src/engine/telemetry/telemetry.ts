@@ -13,7 +13,7 @@ export interface Telemetry {
 }
 
 /**
- * Opens logs, metrics, and traces where the environment asks for them (docs/telemetry.md). Throws CONFIG_INVALID.
+ * Opens logs, metrics, and traces where the environment asks for them (docs/guides/telemetry.md). Throws CONFIG_INVALID.
  * `service`: what the process is, e.g. `worker`.
  */
 export async function openTelemetry(options: {

@@ -41,7 +41,7 @@ export function planLines(plan: Plan, { prune = false }: { prune?: boolean } = {
       'What comes into a namespace that is not there yet, or is of a kind that comes along, is checked when that is there, before any of it is applied.',
     );
   for (const name of plan.missingSecrets)
-    lines.push(`The Secret ${name} is missing: pods wait for it (docs/kubernetes.md says how to make it).`);
+    lines.push(`The Secret ${name} is missing: pods wait for it (docs/guides/kubernetes.md says how to make it).`);
   return lines;
 }
 

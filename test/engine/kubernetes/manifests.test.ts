@@ -189,7 +189,7 @@ describe('scaling', async () => {
   });
 
   test('the latency that is asked for is one that workers report', () => {
-    const metrics = readFileSync(join(ROOT, 'docs/metrics.md'), 'utf8');
+    const metrics = readFileSync(join(ROOT, 'docs/reference/metrics.md'), 'utf8');
     const names = trigger('prometheus').metadata.query!.match(/feedctl_\w+?(?=_bucket|_count)/g)!;
     expect(new Set(names)).toEqual(new Set(['feedctl_fanout_latency_seconds']));
     expect(metrics).toContain(`| \`${names[0]}\` | histogram | \`lane\` |`);

@@ -12,12 +12,12 @@ async function samples(metrics: Metrics, name: string): Promise<string[]> {
   return text.split('\n').filter((line) => line.startsWith(name));
 }
 
-test('docs/metrics.md has a row for every metric that is exposed, and for no other', async () => {
+test('docs/reference/metrics.md has a row for every metric that is exposed, and for no other', async () => {
   const metrics = await openMetrics();
   const exposed = [...(await metrics.text()).matchAll(/^# TYPE (feedctl_\w+) (\w+)$/gm)].map(
     ([, name, type]) => `${name} ${type}`,
   );
-  const page = readFileSync(new URL('../../../docs/metrics.md', import.meta.url), 'utf8');
+  const page = readFileSync(new URL('../../../docs/reference/metrics.md', import.meta.url), 'utf8');
   const rows = [...page.matchAll(/^\| `(feedctl_\w+)` \| (\w+) \| (.*?) \| (.*?) \|$/gm)];
   expect(rows.map(([, name, type]) => `${name} ${type}`).sort()).toEqual(exposed.sort());
   for (const [, name, , labels, help] of rows) {

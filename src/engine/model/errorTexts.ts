@@ -341,7 +341,7 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
   KUBE_FORBIDDEN: {
     what: 'The Kubernetes cluster knows the user, but does not allow the request.',
     why: 'A role or a binding is missing. The message names verb, resource and namespace.',
-    more: '`docs/kubernetes.md` has a role for status, scale and restart.',
+    more: '`docs/guides/kubernetes.md` has a role for status, scale and restart.',
   },
   KUBE_KIND_UNKNOWN: {
     what: 'The manifests contain objects of a kind that the cluster does not serve. Nothing was applied.',

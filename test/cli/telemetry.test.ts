@@ -41,7 +41,11 @@ test.skipIf(!prometheus || on.missing)(
       await startCollector(),
       await startStatsdServer(),
     ];
-    Object.assign(cluster.at.env, collector.env, { FEEDCTL_TRUST_TRACEPARENT: 'true' });
+    Object.assign(cluster.at.env, collector.env, {
+      FEEDCTL_TRUST_TRACEPARENT: 'true',
+      // A process that waited for a silent collector would run longer than this test.
+      OTEL_EXPORTER_OTLP_TIMEOUT: '600000',
+    });
     const graph = join(directory, 'graph');
     const followers = Array.from({ length: FOLLOWERS }, (_, i) => READER + i);
     await writeFile(graph, followers.map((follower) => `${follower} ${AUTHOR}\n`).join(''));

@@ -1,20 +1,21 @@
+import { StatsD } from 'hot-shots';
 import { expect, test } from 'vitest';
 import { silentLog } from '../../../src/engine/telemetry/log.ts';
 import { openMetrics, type Sample } from '../../../src/engine/telemetry/metrics.ts';
-import {
-  inDatagrams,
-  parseStatsdUrl,
-  startStatsd,
-  statsdLines,
-} from '../../../src/engine/telemetry/statsd.ts';
+import { parseStatsdUrl, sendGauges, sendGrowth, startStatsd } from '../../../src/engine/telemetry/statsd.ts';
 import { rejection } from '../../support/codes.ts';
 import { startStatsdServer } from '../../support/statsdServer.ts';
 
 const PLAIN = { tags: false, prefix: '', instance: 'me' };
 const TAGGED = { ...PLAIN, tags: true };
 const SAMPLE: Sample = { name: 'rows', labels: {}, value: 2, grows: true, ofCluster: false };
-const linesOf = (sample: Sample, naming: typeof PLAIN) =>
-  statsdLines([sample], new Map(), naming).map(({ text }) => text);
+
+function linesOf(sample: Sample, naming: typeof PLAIN): string[] {
+  const client = new StatsD({ mock: true });
+  sendGauges(client, [sample], naming);
+  sendGrowth(client, [sample], new Map(), naming);
+  return client.mockBuffer!;
+}
 
 test('counters are sent as what they have grown by, histograms by their buckets, gauges as they are', async () => {
   const statsd = await startStatsdServer();
@@ -82,11 +83,20 @@ test('a gauge below zero is a value and no change; what is no number is not sent
   expect(linesOf({ ...gauge, value: Number.NaN }, PLAIN)).toEqual([]);
 });
 
-test('datagrams are filled and no line is split', () => {
-  const lines = Array.from({ length: 100 }, (_, i) => `${'x'.repeat(40)}${i}:1|c`);
-  const datagrams = inDatagrams(lines.map((text) => ({ text }))).map((part) => part.map(({ text }) => text));
-  expect(datagrams.flat()).toEqual(lines);
-  expect(datagrams.length).toBe(4);
+test('datagrams are filled and no line is split', async () => {
+  const statsd = await startStatsdServer();
+  const metrics = await openMetrics();
+  const types = Array.from({ length: 100 }, (_, i) => `${'x'.repeat(40)}${i}`);
+  for (const type of types) metrics.count('feedctl_events_planned_total', 1, { type });
+  const exporter = startStatsd(metrics, parseStatsdUrl(statsd.url), silentLog);
+  await exporter.close();
+  const name = 'feedctl_events_planned_total';
+  await expect.poll(() => statsd.lines(`${name}.x`)).toEqual(types.map((type) => `${name}.${type}:1|c`));
+  const filled = statsd.datagrams.filter((datagram) => datagram.startsWith(name));
+  for (const datagram of filled.slice(0, -1)) {
+    expect(Buffer.byteLength(datagram)).toBeLessThanOrEqual(1_432);
+    expect(Buffer.byteLength(datagram)).toBeGreaterThan(1_300);
+  }
 });
 
 test('a counter that was sent is not sent again where another datagram could not be', async () => {
@@ -101,7 +111,7 @@ test('a counter that was sent is not sent again where another datagram could not
   const looks = () => statsd.lines('process_resident_memory_bytes').length;
   await expect.poll(looks).toBeGreaterThan(2);
   await exporter.close();
-  expect(said).toEqual(['figures not sent to StatsD']);
+  expect(said).toEqual(['metrics not sent to StatsD']);
   expect(statsd.lines('feedctl_fanout_rows_total')).toEqual(['feedctl_fanout_rows_total:5|c']);
 });
 
@@ -112,7 +122,7 @@ test('what was not sent is sent later, and a server that is away does no harm', 
   const log = { ...silentLog, warn: (_: object, message: string) => void said.push(message) };
   const target = { ...PLAIN, host: 'no-such-host.invalid', port: 1 };
   const exporter = startStatsd(metrics, target, log, { everyMs: 10 });
-  await expect.poll(() => said).toEqual(['figures not sent to StatsD']);
+  await expect.poll(() => said).toEqual(['metrics not sent to StatsD']);
   await exporter.close();
   expect(said).toHaveLength(1);
 });

@@ -104,7 +104,7 @@ function spansOf({ resourceSpans }: OtlpTraces): CollectedSpan[] {
   );
 }
 
-/** Returns `parent > name` for each span of a trace, sorted. A span without a parent among them comes first. */
+/** Returns `parent > name` for each span of a trace, sorted. The parent is empty if it is not among them. */
 export function wayOf(spans: readonly CollectedSpan[]): string[] {
   const nameOf = new Map(spans.map((span) => [span.spanId, span.name]));
   return spans.map(({ name, parentSpanId }) => `${nameOf.get(parentSpanId ?? '') ?? ''} > ${name}`).sort();

@@ -17,7 +17,8 @@ function linesOf(sample: Sample, naming: typeof PLAIN): string[] {
   return client.mockBuffer!;
 }
 
-test('counters are sent as what they have grown by, histograms by their buckets, gauges as they are', async () => {
+const KINDS = 'counters are sent as what they have grown by, histograms by their buckets, gauges as they are';
+test(KINDS, async () => {
   const statsd = await startStatsdServer();
   const metrics = await openMetrics();
   metrics.count('feedctl_fanout_rows_total', 5);
@@ -42,7 +43,7 @@ test('counters are sent as what they have grown by, histograms by their buckets,
     'feedctl_fanout_batch_seconds_sum:0.02|c',
   ]);
   expect(statsd.lines('process_cpu_seconds_total').length).toBeGreaterThan(0);
-  // The last figures are sent when the process ends.
+  // The last metrics are sent when the process ends.
   metrics.count('feedctl_fanout_rows_total', 1);
   await exporter.close();
   await expect
@@ -70,7 +71,7 @@ test('two processes tell of themselves under two names, and of the cluster under
   expect(linesOf(gauge, other)).toEqual(['eu.sockets.other_host:2|g']);
   expect(linesOf(gauge, { ...one, tags: true })).toEqual(['sockets:2|g|#instance:one']);
   expect(linesOf({ ...gauge, ofCluster: true }, one)).toEqual(['sockets:2|g']);
-  // Counters are added up by the server.
+  // The server adds counters up.
   expect(linesOf(SAMPLE, one)).toEqual(['rows:2|c']);
   const [mine, again] = [parseStatsdUrl('statsd://a'), parseStatsdUrl('statsd://a?instance=again')];
   expect(mine.instance).toContain(String(process.pid));
@@ -103,28 +104,29 @@ test('a counter that was sent is not sent again where another datagram could not
   const statsd = await startStatsdServer();
   const metrics = await openMetrics();
   metrics.count('feedctl_fanout_rows_total', 5);
-  // More than any datagram may hold.
+  // Longer than the maximum of a datagram.
   metrics.count('feedctl_events_planned_total', 1, { type: 'x'.repeat(70_000) });
-  const said: string[] = [];
-  const log = { ...silentLog, warn: (_: object, message: string) => void said.push(message) };
+  const lines: string[] = [];
+  const keep = (_: object, message: string) => void lines.push(message);
+  const log = { ...silentLog, warn: keep, info: keep };
   const exporter = startStatsd(metrics, parseStatsdUrl(statsd.url), log, { everyMs: 20 });
-  const looks = () => statsd.lines('process_resident_memory_bytes').length;
-  await expect.poll(looks).toBeGreaterThan(2);
+  const rounds = () => statsd.lines('process_resident_memory_bytes').length;
+  await expect.poll(rounds).toBeGreaterThan(2);
   await exporter.close();
-  expect(said).toEqual(['metrics not sent to StatsD']);
+  expect(lines).toEqual(['metrics not sent to StatsD', 'metrics are sent to StatsD again']);
   expect(statsd.lines('feedctl_fanout_rows_total')).toEqual(['feedctl_fanout_rows_total:5|c']);
 });
 
 test('what was not sent is sent later, and a server that is away does no harm', async () => {
   const metrics = await openMetrics();
   metrics.count('feedctl_fanout_rows_total', 5);
-  const said: string[] = [];
-  const log = { ...silentLog, warn: (_: object, message: string) => void said.push(message) };
+  const warnings: string[] = [];
+  const log = { ...silentLog, warn: (_: object, message: string) => void warnings.push(message) };
   const target = { ...PLAIN, host: 'no-such-host.invalid', port: 1 };
   const exporter = startStatsd(metrics, target, log, { everyMs: 10 });
-  await expect.poll(() => said).toEqual(['metrics not sent to StatsD']);
+  await expect.poll(() => warnings).toEqual(['metrics not sent to StatsD']);
   await exporter.close();
-  expect(said).toHaveLength(1);
+  expect(warnings).toHaveLength(1);
 });
 
 test.each([

@@ -51,7 +51,7 @@ function keepingLog() {
   return { log, warnings, infos };
 }
 
-/** An author with a reader who is online, on the queue in the database. */
+/** Starts a cluster on the queue in the database, with an author and a reader who is online. */
 async function traced(tracing: Tracing) {
   const cluster = { ...(await testCluster()), tracing };
   const worker = await startWorker({ ...cluster, version: 'test' });
@@ -97,7 +97,7 @@ test('a post is one trace from the request to the socket, and batches link to it
     await expect
       .poll(() => collector.spans.filter(({ name }) => name === batch).flatMap(({ links }) => links))
       .toContain(TRACE);
-  // One that nobody asked to be traced begins a trace of its own; one that is not to be, none.
+  // A request without a traceparent begins a trace; one that is not sampled has none.
   await post({ traceparent: PARENT.replace(/01$/, '00') });
   await post();
   await expect.poll(() => collector.spans.filter(({ name }) => name === 'push post')).toHaveLength(2);
@@ -150,8 +150,11 @@ test('a collector that is too slow is spoken of, and not for every span', async 
 test('what the sweeper dispatches goes on with the trace of its request', async () => {
   const collector = await startCollector();
   const { cluster, author, client } = await traced(tracingTo(collector.env));
-  const away = { ...cluster, bus: { ...cluster.bus, publish: () => Promise.reject(new Error('away')) } };
-  const { id } = await createPost(away, author, 'kept', { traceparent: PARENT });
+  const unavailable = {
+    ...cluster,
+    bus: { ...cluster.bus, publish: () => Promise.reject(new Error('unavailable')) },
+  };
+  const { id } = await createPost(unavailable, author, 'kept', { traceparent: PARENT });
   await cluster.db.query(`update events set occurred_at = '2020-01-01' where subject_id = $1`, [id]);
   await expect.poll(() => client.posts).toContain(id);
   await expect

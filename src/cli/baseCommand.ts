@@ -14,6 +14,8 @@ const STUCK_AFTER_MS = 15_000;
 const FORCED_EXIT_STATUS = 130;
 /** Twice what a drain may take, and less than the grace period of the manifests. */
 const ROLE_END_MS = 30_000;
+/** Time between the end of a role and the forced end of its process. Errors are printed in it. */
+const EXIT_GRACE_MS = 500;
 
 /**
  * What every command has in common: configuration, JSON, errors and their exit status, signals. A command parses,
@@ -142,9 +144,15 @@ export abstract class BaseCommand extends Command {
         await cluster.close().finally(() => clearTimeout(late));
       }
     } finally {
-      // Last of all, as it tells of the end too.
-      await telemetry.close();
+      await this.closeTelemetry(telemetry);
     }
+  }
+
+  /** Sends the last telemetry, then ends the process even if a server leaves a request open. */
+  protected async closeTelemetry(telemetry: { close(): Promise<void> }): Promise<void> {
+    await telemetry.close();
+    // Without such a request the process ends by itself before: the timer does not keep it alive.
+    setTimeout(() => process.exit(), EXIT_GRACE_MS).unref();
   }
 
   /** Ends the process of a role that waits for a server which says nothing, and whose connections would keep it for as long. */

@@ -1,9 +1,9 @@
 import { spawnSync } from 'node:child_process';
-import { cp, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { parse } from 'yaml';
+import { OVERLAYS, renderedFile } from '../../scripts/manifests.ts';
 import type { Kubernetes } from '../../src/engine/kubernetes/client.ts';
 import type { KubeObject } from '../../src/engine/kubernetes/object.ts';
 import type { Plan } from '../../src/engine/kubernetes/plan.ts';
@@ -19,8 +19,6 @@ import {
 import { everyComponent } from '../support/manifests.ts';
 
 const assets = kubernetesAssets();
-const MANIFESTS = fileURLToPath(new URL('../../manifests/', import.meta.url));
-const OVERLAYS = await readdir(join(MANIFESTS, 'overlays'));
 /** A process may have mounts of its own. */
 const mayMount = process.getuid?.() === 0 && spawnSync('unshare', ['--mount', 'true']).status === 0;
 const WORKER = '/apis/apps/v1/namespaces/feedctl/deployments/feedctl-worker';
@@ -97,7 +95,7 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     async (overlay) => {
       const name = `checked-${overlay.replaceAll(' ', '-')}`;
       await namespace(name);
-      const path = OVERLAYS.includes(overlay) ? overlay : await everyComponent(join(directory, 'every'));
+      const path = OVERLAYS.includes(overlay) ? overlay : await everyComponent(directory);
       const plan = await json<Plan>(['cluster', 'plan', path, '--namespace', name], { env });
       const open = plan.objects.filter(({ kind, action }) => action !== 'added' && kind !== 'Namespace');
       expect(open).toEqual([]);
@@ -295,9 +293,8 @@ describe.skipIf(!assets)('in Kubernetes', () => {
   test('what the manifests hold no more is named, and deleted when that is asked for and confirmed', {
     timeout: 120_000,
   }, async () => {
-    const smaller = join(directory, 'smaller');
-    await mkdir(smaller);
-    await cp(MANIFESTS, join(smaller, 'manifests'), { recursive: true });
+    const smaller = join(directory, 'smaller.yaml');
+    const base = await readFile(renderedFile('dev'), 'utf8');
     // Something of feedctl's that the next manifests leave away, a Secret, and things of others.
     const labels = { 'app.kubernetes.io/part-of': 'feedctl' };
     const config = (name: string, more: object) => ({
@@ -307,27 +304,19 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     });
     const secret = { apiVersion: 'v1', kind: 'Secret', metadata: { name: 'of-ours', labels } };
     const extra = [config('extra', { labels }), config('unlabelled', {}), secret];
-    await writeFile(join(smaller, 'extra.yaml'), extra.map((one) => JSON.stringify(one)).join('\n---\n'));
-    const kustomization = (resources: string[]) =>
-      writeFile(
-        join(smaller, 'kustomization.yaml'),
-        JSON.stringify({
-          apiVersion: 'kustomize.config.k8s.io/v1beta1',
-          kind: 'Kustomization',
-          namespace: 'pruned',
-          resources,
-        }),
-      );
+    const more = extra.map((one) => JSON.stringify(one)).join('\n---\n');
+    await writeFile(join(directory, 'extra.yaml'), more);
+    const inPruned = [smaller, '--namespace', 'pruned'];
     await namespace('pruned');
-    await kustomization(['manifests/base', 'extra.yaml']);
-    await json(['cluster', 'apply', smaller, '--yes', '--no-wait'], { env });
+    await writeFile(smaller, `${base}---\n${more}`);
+    await json(['cluster', 'apply', ...inPruned, '--yes', '--no-wait'], { env });
     const configs = '/api/v1/namespaces/pruned/configmaps';
     // As an operator would, whose change does not make it another's.
     await kubernetes.patch(`${configs}/extra`, 'merge', { metadata: { annotations: { seen: 'yes' } } });
-    await kustomization(['manifests/base']);
-    const plan = await json<Plan>(['cluster', 'plan', smaller], { env });
+    await writeFile(smaller, base);
+    const plan = await json<Plan>(['cluster', 'plan', ...inPruned], { env });
     expect(plan.leftovers).toMatchObject([{ kind: 'ConfigMap', name: 'extra' }]);
-    const args = ['cluster', 'apply', smaller, '--prune'];
+    const args = ['cluster', 'apply', ...inPruned, '--prune'];
     expect(await failing([...args, '--yes', '--no-wait'])).toMatchObject({ status: 2, code: 'USAGE' });
     const asked = await feedctl(args, { env });
     expect(asked).toMatchObject({ status: 2, stderr: expect.stringContaining('CONFIRMATION_REQUIRED') });
@@ -336,7 +325,7 @@ describe.skipIf(!assets)('in Kubernetes', () => {
       await failing([
         'cluster',
         'apply',
-        join(smaller, 'extra.yaml'),
+        join(directory, 'extra.yaml'),
         '--namespace',
         'pruned',
         '--prune',
@@ -354,7 +343,7 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     const names = (await kubernetes.list(configs)).map(({ metadata }) => metadata.name);
     expect(names).toContain('unlabelled');
     expect(await kubernetes.exists('/api/v1/namespaces/pruned/secrets/of-ours')).toBe(true);
-    expect((await json<Plan>(['cluster', 'plan', smaller], { env })).leftovers).toEqual([]);
+    expect((await json<Plan>(['cluster', 'plan', ...inPruned], { env })).leftovers).toEqual([]);
   });
 
   test('a definition and an object of its kind come in one manifest', async () => {

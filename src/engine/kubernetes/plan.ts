@@ -1,4 +1,5 @@
 import { type ErrorCode, FeedctlError, isFeedctlError } from '../model/errors.ts';
+import { runConcurrently } from '../util/parallel.ts';
 import type { Kubernetes } from './client.ts';
 import { type FieldChange, fieldChanges } from './diff.ts';
 import { type FieldConflict, KubeError } from './errors.ts';
@@ -80,17 +81,10 @@ export async function planApply(
   { namespace, forceConflicts }: PlanOptions,
 ): Promise<Plan> {
   const missing = await missingNamespaces(kubernetes, manifests, namespace);
-  const objects: PlannedObject[] = [];
-  const inOrder = ordered(manifests);
   const defined = definedKinds(manifests);
-  for (let at = 0; at < inOrder.length; at += CONCURRENCY) {
-    const some = inOrder.slice(at, at + CONCURRENCY);
-    objects.push(
-      ...(await Promise.all(
-        some.map((one) => planObject(kubernetes, one, { namespace, forceConflicts, missing, defined })),
-      )),
-    );
-  }
+  const objects = await runConcurrently(ordered(manifests), CONCURRENCY, (manifest) =>
+    planObject(kubernetes, manifest, { namespace, forceConflicts, missing, defined }),
+  );
   const { problem } = objects[0] ?? {};
   if (problem && objects.every((one) => one.problem?.code === 'KUBE_FORBIDDEN'))
     throw new FeedctlError('KUBE_FORBIDDEN', problem.message);

@@ -1,5 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
+import { poll } from '../util/poll.ts';
 import type { Kubernetes } from './client.ts';
 import type { KubeObject } from './object.ts';
 
@@ -85,7 +85,7 @@ export async function waitForRollouts(
   paths: readonly string[],
   { timeoutMs, onProgress }: Waiting,
 ): Promise<Rollout[]> {
-  return poll(kubernetes, timeoutMs, async (late) => {
+  return waitFor(kubernetes, timeoutMs, async (late) => {
     const rollouts: Rollout[] = [];
     for (const path of paths) rollouts.push(rolloutOf(await kubernetes.get<Deployment>(path)));
     onProgress?.(rollouts);
@@ -107,7 +107,7 @@ export async function waitForRollouts(
 
 /** Until a Job has ended well. Throws KUBE_ROLLOUT_FAILED with what its last pod said. */
 export async function waitForJob(kubernetes: Kubernetes, path: string, timeoutMs: number): Promise<void> {
-  await poll(kubernetes, timeoutMs, async (late) => {
+  await waitFor(kubernetes, timeoutMs, async (late) => {
     const job = await kubernetes.get<Job>(path);
     if (conditionOf(job, 'Complete')) return true;
     const failed = conditionOf(job, 'Failed');
@@ -122,7 +122,7 @@ export async function waitForJob(kubernetes: Kubernetes, path: string, timeoutMs
 
 /** Until an object is gone. */
 export async function waitUntilGone(kubernetes: Kubernetes, path: string, timeoutMs: number): Promise<void> {
-  await poll(kubernetes, timeoutMs, async (late) => {
+  await waitFor(kubernetes, timeoutMs, async (late) => {
     if (!(await kubernetes.exists(path))) return true;
     if (!late) return undefined;
     throw new FeedctlError(
@@ -138,7 +138,7 @@ export async function waitUntilServed(
   object: KubeObject,
   timeoutMs: number,
 ): Promise<void> {
-  await poll(kubernetes, timeoutMs, async (late) => {
+  await waitFor(kubernetes, timeoutMs, async (late) => {
     try {
       await kubernetes.pathOf(object, 'default');
       return true;
@@ -149,23 +149,26 @@ export async function waitUntilServed(
   });
 }
 
-/** Looks until `look` returns something. A server that does not answer for a moment is asked again until the time is up. */
-async function poll<T>(
+/**
+ * Polls `check` until it returns something. A failure to reach the server is retried. After the timeout `check` is called once
+ * more, with `late`: it has to throw then.
+ */
+async function waitFor<T>(
   { signal }: Kubernetes,
   timeoutMs: number,
-  look: (late: boolean) => Promise<T | undefined>,
+  check: (late: boolean) => Promise<T | undefined>,
 ): Promise<T> {
   const until = performance.now() + timeoutMs;
-  for (;;) {
+  const attempt = async () => {
     const late = performance.now() > until;
     try {
-      const found = await look(late);
-      if (found !== undefined) return found;
+      return await check(late);
     } catch (error) {
       if (late || !isFeedctlError(error, 'KUBE_UNREACHABLE')) throw error;
+      return undefined;
     }
-    await sleep(POLL_MS, undefined, { signal });
-  }
+  };
+  return (await poll(attempt, { everyMs: POLL_MS, ...(signal && { signal }) })) as T;
 }
 
 interface JobPod extends KubeObject {

@@ -42,7 +42,7 @@ test('a look that fails is told of, and followed by another', async () => {
   ]);
   fake.answer(DEPLOYMENTS, list(deployment), away);
   const text = start(WATCH, { env });
-  await text.printed(/feedctl-worker[\s\S]*As it was\. Now: .*leader lost \(KUBE_UNREACHABLE\)/);
+  await text.printed(/feedctl-worker[\s\S]*The last known state\. Now: .*leader lost \(KUBE_UNREACHABLE\)/);
   text.child.kill('SIGINT');
   expect((await text.ended).status).toBe(0);
 });

@@ -133,7 +133,7 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     const args = ['cluster', 'plan', 'prod', '--image', 'registry.example/feedctl:0.2.0'];
     const { stdout, status } = await feedctl(args, { env });
     expect(status).toBe(0);
-    expect(stdout).toMatch(/^! Job\/feedctl-migrate: deleted and made anew$/m);
+    expect(stdout).toMatch(/^! Job\/feedctl-migrate: deleted and created again$/m);
     expect(stdout).toMatch(
       /^~ Deployment\/feedctl-worker\n {4}spec\.template\.spec\.containers\[name=worker\]\.image: "registry\.example\/feedctl:0\.1\.0" -> "registry\.example\/feedctl:0\.2\.0"$/m,
     );

@@ -28,9 +28,10 @@ interface ApplyResult {
 export default class ClusterApply extends BaseCommand {
   static override summary = 'Apply manifests to Kubernetes';
   static override description =
-    'Shows the plan, asks, and applies server-side as the field manager `feedctl`. The migration ends before ' +
-    'the deployments roll out.\n\nA field that another manager owns is a conflict. Objects that are no longer ' +
-    'in the manifests are deleted with --prune only.';
+    'Shows the plan, asks, and applies server-side as the field manager `feedctl`. The migration ends ' +
+    'before the deployments roll out.\n\n' +
+    'A field that another manager owns is a conflict. Objects that are no longer in the manifests are ' +
+    'deleted with --prune only.';
   static override args = { manifests: manifestsArg };
   static override flags = {
     ...manifestFlags,

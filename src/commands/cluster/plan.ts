@@ -13,8 +13,9 @@ export const manifestsArg = Args.string({
 export default class ClusterPlan extends BaseCommand {
   static override summary = 'Show what `cluster apply` would change in Kubernetes';
   static override description =
-    'The API server does a dry run of a server-side apply of each object, and the result is compared with ' +
-    'the live object. Nothing is changed.\n\nExits 1 if the server would refuse an object.';
+    'The API server does a dry run of a server-side apply of each object, and the result is compared ' +
+    'with the live object. Nothing is changed.\n\n' +
+    'Exits 1 if the server would refuse an object.';
   static override args = { manifests: manifestsArg };
   static override flags = manifestFlags;
   static override examples = [

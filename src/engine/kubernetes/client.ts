@@ -10,13 +10,19 @@ export const DEFAULT_NAMESPACE = 'feedctl';
 
 /** The field manager of `cluster apply`. */
 export const FIELD_MANAGER = 'feedctl';
-/** The field manager of `worker scale` and `worker restart`: an apply that would revert them is a conflict. */
+/**
+ * The field manager of `worker scale` and `worker restart`: an apply that would revert them is a
+ * conflict.
+ */
 const OPERATOR_MANAGER = 'feedctl-operator';
 
 /** A longer list is read in pages of this many objects. */
 const PAGE_SIZE = 500;
 
-/** Content types of a change. The API takes an object without its content type for a JSON patch, and refuses it. */
+/**
+ * Content types of a change. The API takes an object without its content type for a JSON patch, and
+ * refuses it.
+ */
 const CONTENT_TYPES = {
   apply: 'application/apply-patch+yaml',
   merge: 'application/merge-patch+json',
@@ -41,8 +47,8 @@ interface Page<T> {
 }
 
 /**
- * Opens the API of the cluster in the kubeconfig. The client library provides credentials, plugins and TLS only: its models
- * drop every field that they do not know. Throws KUBE_CONFIG_INVALID.
+ * Opens the API of the cluster in the kubeconfig. The client library provides credentials, plugins
+ * and TLS only: its models drop every field that they do not know. Throws KUBE_CONFIG_INVALID.
  */
 export async function openKubernetes(options: KubeOptions = {}): Promise<Kubernetes> {
   // The library takes half a second to load, so only commands that need it load it.

@@ -3,7 +3,10 @@ import type { Dispatcher } from 'undici';
 import { FeedctlError, messageOf } from '../model/errors.ts';
 import { loadKubeconfig } from './kubeconfig.ts';
 
-/** The client library evaluates credentials anew after this time; it caches the tokens that are still valid. */
+/**
+ * The client library evaluates credentials again after this time. It caches the tokens that are
+ * still valid.
+ */
 const MAX_AGE_MS = 30_000;
 
 /** The part of the client library that authenticates. */
@@ -16,7 +19,9 @@ export interface Credentials {
   readonly readAt: number;
 }
 
-/** Authenticates requests to the cluster of one kubeconfig context: tokens, certificates, plugins. */
+/**
+ * Authenticates requests to the cluster of one kubeconfig context: tokens, certificates, plugins.
+ */
 export class CredentialSource {
   readonly server: string;
   /** Namespace of the context, or of the pod. */
@@ -38,8 +43,8 @@ export class CredentialSource {
   }
 
   /**
-   * Returns credentials other than `refused`, which the server did not accept. Concurrent calls run a plugin once. Throws
-   * KUBE_UNAUTHORIZED.
+   * Returns credentials other than `refused`, which the server did not accept. Concurrent calls run
+   * a plugin once. Throws KUBE_UNAUTHORIZED.
    */
   async get(refused?: Credentials): Promise<Credentials> {
     const current = this.#current;
@@ -75,7 +80,10 @@ export class CredentialSource {
     };
   }
 
-  /** Loads the kubeconfig again: a configuration caches the output of plugins and the content of token files. */
+  /**
+   * Loads the kubeconfig again: a configuration caches the output of plugins and the content of
+   * token files.
+   */
   #reload(): void {
     const config = loadKubeconfig(new this.#library.KubeConfig(), this.#context);
     // Credentials of another cluster must not reach this one.

@@ -6,7 +6,10 @@ import { FeedctlError, messageOf } from '../model/errors.ts';
 /** The directory in which Kubernetes mounts a pod's service account. */
 const SERVICE_ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount';
 
-/** Returns the namespace of the pod that this runs in; undefined elsewhere, and in pods that get no token. */
+/**
+ * Returns the namespace of the pod that this runs in; undefined elsewhere, and in pods that get no
+ * token.
+ */
 export async function namespaceOfPod(directory = SERVICE_ACCOUNT): Promise<string | undefined> {
   const read = (name: string) => readFile(join(directory, name), 'utf8').catch(() => '');
   const [token, namespace] = [await read('token'), await read('namespace')];
@@ -14,8 +17,8 @@ export async function namespaceOfPod(directory = SERVICE_ACCOUNT): Promise<strin
 }
 
 /**
- * Loads the kubeconfig (KUBECONFIG, else ~/.kube/config), or in a pod its service account, into `config`. `context` selects
- * another context than the current one. Throws KUBE_CONFIG_INVALID.
+ * Loads the kubeconfig (KUBECONFIG, else ~/.kube/config), or in a pod its service account, into
+ * `config`. `context` selects another context than the current one. Throws KUBE_CONFIG_INVALID.
  */
 export function loadKubeconfig(config: KubeConfig, context: string | undefined): KubeConfig {
   try {
@@ -43,7 +46,10 @@ export function loadKubeconfig(config: KubeConfig, context: string | undefined):
 
 const invalid = (message: string): FeedctlError => new FeedctlError('KUBE_CONFIG_INVALID', message);
 
-/** Returns the message without the lines around the fault: the YAML library quotes them, and they may hold secrets. */
+/**
+ * Returns the message without the lines around the fault: the YAML library quotes them, and they
+ * may hold secrets.
+ */
 function withoutExcerpt(error: unknown): string {
   const { reason, mark } = error as { reason?: string; mark?: { line: number; column: number } };
   return reason && mark ? `${reason} (line ${mark.line + 1}, column ${mark.column + 1})` : messageOf(error);

@@ -14,7 +14,10 @@ const EXTENSION = '.yaml';
 /** The name that stands for stdin. */
 const STDIN = '-';
 
-/** Plain scalars that some YAML parsers read as a boolean or as a number of another base, and others do not. */
+/**
+ * Plain scalars that some YAML parsers read as a boolean or as a number of another base, and others
+ * do not.
+ */
 const AMBIGUOUS = /^(?:y|n|yes|no|on|off|[-+]?0[0-7_]+|[-+]?0o[0-7]+)$/i;
 
 export interface ManifestOptions {
@@ -27,8 +30,9 @@ export interface ManifestOptions {
 }
 
 /**
- * Returns the objects of a shipped overlay (`dev`, `prod`), of a YAML file, or of stdin (`-`). Throws FILE_NOT_FOUND, USAGE
- * if stdin is a terminal or no container runs feedctl's image, and MANIFEST_INVALID with file and line.
+ * Returns the objects of a shipped overlay (`dev`, `prod`), of a YAML file, or of stdin (`-`).
+ * Throws FILE_NOT_FOUND, USAGE if stdin is a terminal or no container runs feedctl's image, and
+ * MANIFEST_INVALID with file and line.
  */
 export async function readManifests(name: string, options: ManifestOptions = {}): Promise<Manifest[]> {
   const { namespace, image, stdin = process.stdin } = options;
@@ -39,7 +43,7 @@ export async function readManifests(name: string, options: ManifestOptions = {})
   if (image !== undefined && !setImage(objects, image))
     throw new FeedctlError(
       'USAGE',
-      `--image changes nothing: no container in ${name === STDIN ? 'stdin' : name} runs an image named feedctl`,
+      `--image changes nothing: no container of ${name === STDIN ? 'stdin' : name} runs feedctl`,
       { suggestions: ['Leave --image out, and set the image in the manifests.'] },
     );
   return manifests;
@@ -89,7 +93,10 @@ const pipeOf = (directory: string) => ({
   suggestions: [`Render it with Kustomize: \`kustomize build ${directory} | feedctl cluster apply -\`.`],
 });
 
-/** Returns the objects of a text of YAML documents; `file` names it in errors. Throws MANIFEST_INVALID. */
+/**
+ * Returns the objects of a text of YAML documents; `file` names it in errors. Throws
+ * MANIFEST_INVALID.
+ */
 function parseManifests(content: string, file: string): Manifest[] {
   const lines = new LineCounter();
   const documents = parseAllDocuments(content, { lineCounter: lines, version: '1.2', uniqueKeys: true });

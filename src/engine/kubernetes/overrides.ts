@@ -19,8 +19,9 @@ const CLUSTER_WIDE = new Set([
 ]);
 
 /**
- * Moves objects to a namespace, as `namespace` of a kustomization does: Namespaces get that name, and so do the service accounts
- * among the subjects of role bindings, if they are part of the objects.
+ * Moves objects to a namespace, as `namespace` of a kustomization does: Namespaces get that name,
+ * and so do the service accounts among the subjects of role bindings, if they are part of the
+ * objects.
  */
 export function setNamespace(objects: readonly KubeObject[], namespace: string): void {
   const accounts = new Set(
@@ -42,8 +43,8 @@ const IMAGE = /^(?<name>.*?)(?::[\w][\w.-]{0,127})?(?:@[\w:+.-]+)?$/;
 const nameOfImage = (image: string): string => IMAGE.exec(image)?.groups?.name ?? image;
 
 /**
- * Gives `image` to each container that runs feedctl: its image is named `feedctl` in any registry, or has the name of `image`.
- * Returns whether there is one.
+ * Gives `image` to each container that runs feedctl: its image is named `feedctl` in any registry,
+ * or has the name of `image`. Returns whether there is one.
  */
 export function setImage(objects: readonly KubeObject[], image: string): boolean {
   const runsFeedctl = (old: string) =>
@@ -54,7 +55,10 @@ export function setImage(objects: readonly KubeObject[], image: string): boolean
   return ours.length > 0;
 }
 
-/** Returns the containers in pod templates at any depth: those of a CronJob are deeper than those of a Deployment. */
+/**
+ * Returns the containers in pod templates at any depth: those of a CronJob are deeper than those of
+ * a Deployment.
+ */
 function containersIn(value: Json | undefined): JsonObject[] {
   if (Array.isArray(value)) return value.flatMap(containersIn);
   if (!isRecord(value)) return [];

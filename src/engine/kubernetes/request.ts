@@ -43,7 +43,10 @@ export class ApiRequests {
     return this.#credentials.server;
   }
 
-  /** Returns the JSON of a response. Retries a throttled request, and once a request whose credentials were refused. */
+  /**
+   * Returns the JSON of a response. Retries a throttled request, and once a request whose
+   * credentials were refused.
+   */
   async call(
     method: 'GET' | 'PATCH' | 'DELETE',
     path: string,

@@ -31,7 +31,8 @@ export class ApiResources {
   async #find(apiVersion: string, kind: string): Promise<ApiResource | undefined> {
     try {
       const resource = (await this.#kindsOf(apiVersion)).get(kind);
-      // The kind may be served later: its definition may follow, or the server behind an aggregated API.
+      // The kind may be served later: its definition may follow, or the server behind an aggregated
+      // API.
       if (!resource) this.#known.delete(apiVersion);
       return resource;
     } catch (error) {

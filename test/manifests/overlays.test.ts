@@ -67,7 +67,8 @@ describe.each(OVERLAYS)('the overlay %s', async (overlay) => {
     for (const object of objects.filter(({ kind }) => kind === 'Deployment')) {
       const pod = podOf(object)!;
       const preStop = pod.containers[0]!.lifecycle?.preStop.sleep.seconds ?? 0;
-      // Planner, cleaner and writer of a worker one after the other; of a gateway its sockets, requests and queue.
+      // A worker drains planner, cleaner and writer in sequence; a gateway sockets, requests and
+      // queue.
       expect(pod.terminationGracePeriodSeconds * 1_000, object.metadata.name).toBeGreaterThan(
         preStop * 1_000 + 3 * DRAIN_MS,
       );
@@ -106,7 +107,7 @@ describe('network policies', async () => {
   const file = await everyComponent(await temporaryDirectory());
   const objects = (await readManifests(file)).map(({ object }) => object);
   const policies = objects.filter(({ kind }) => kind === 'NetworkPolicy').map(({ spec }) => spec as Policy);
-  /** Ports that pods with these labels may call anywhere, as `port/protocol`. */
+  /** Returns the ports to which pods of a component may connect anywhere, as `port/protocol`. */
   const outOf = (component: string) =>
     policies
       .filter(({ podSelector: { matchLabels } }) =>

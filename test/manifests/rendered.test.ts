@@ -18,7 +18,7 @@ describe.skipIf(!build)('against Kustomize', () => {
   test.each(OVERLAYS)('%s is what kustomize makes of it', (overlay) => {
     const objects = rendered(overlay);
     expect(objects.length).toBeGreaterThan(10);
-    // A difference is repaired with `npm run manifests`.
+    // `npm run manifests` renders the files again.
     expect(objects).toEqual(parseObjects(build!(overlayDirectory(overlay))));
   });
 });

@@ -9,7 +9,7 @@ const MANIFESTS = fileURLToPath(new URL('../../manifests/', import.meta.url));
 export const parseObjects = (text: string): KubeObject[] =>
   [...parseAllDocuments(text)].map((document) => document.toJS() as KubeObject);
 
-/** Writes a file with the overlay prod and the objects of all components into `directory`, and returns its path. */
+/** Writes the objects of the overlay prod and of all components to a file, and returns its path. */
 export async function everyComponent(directory: string): Promise<string> {
   const read = (...path: string[]) => readFile(join(MANIFESTS, ...path), 'utf8');
   const objects = parseObjects(await read('rendered', 'prod.yaml'));

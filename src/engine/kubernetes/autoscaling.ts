@@ -13,7 +13,7 @@ export const PAUSES: readonly string[] = [
   `${PAUSED}-scale-out`,
 ];
 /** Values that KEDA parses as false. */
-const NOT_TRUE = /^(?:0|f|F|false|False|FALSE)$/;
+const FALSE = /^(?:0|f|F|false|False|FALSE)$/;
 
 interface Autoscaler extends KubeObject {
   readonly spec: {
@@ -42,7 +42,7 @@ export interface AutoscalerState {
   readonly target: string;
   readonly min: number;
   readonly max: number;
-  /** Pods now, and pods that the HPA wants; null without a HPA. */
+  /** Pods now, and pods that the HPA wants; null without an HPA. */
   readonly current: number | null;
   readonly desired: number | null;
   /** Number of pods during the pause; null if the pause names none. */
@@ -102,7 +102,7 @@ function scaledObjectState(one: Autoscaler, hpa: Autoscaler['status']): Autoscal
     current: hpa?.currentReplicas ?? null,
     desired: hpa?.desiredReplicas ?? null,
     pausedAt: at === undefined ? null : Number(at),
-    paused: at !== undefined || !NOT_TRUE.test(metadata.annotations?.[PAUSED] ?? 'false'),
+    paused: at !== undefined || !FALSE.test(metadata.annotations?.[PAUSED] ?? 'false'),
     problems,
   };
 }

@@ -35,11 +35,11 @@ export interface ManifestOptions {
  * MANIFEST_INVALID with file and line.
  */
 export async function readManifests(name: string, options: ManifestOptions = {}): Promise<Manifest[]> {
-  const { namespace, image, stdin = process.stdin } = options;
-  const manifests = name === STDIN ? await readStdin(stdin) : await readNamed(name);
-  refuseDuplicates(manifests);
+  const { namespace, image } = options;
+  const manifests = name === STDIN ? await readStdin(options.stdin ?? process.stdin) : await readNamed(name);
   const objects = manifests.map(({ object }) => object);
   if (namespace !== undefined) setNamespace(objects, namespace);
+  refuseDuplicates(manifests);
   if (image !== undefined && !setImage(objects, image))
     throw new FeedctlError(
       'USAGE',

@@ -189,10 +189,16 @@ function definedKinds(manifests: readonly Manifest[]): Map<string, Scope> {
   const definitions = manifests.filter(({ object }) => object.kind === 'CustomResourceDefinition');
   return new Map(
     definitions.flatMap(({ object }) => {
-      const { group, scope, names, versions } = object.spec as Definition;
+      // A definition without these fields is refused by the server.
+      const {
+        group,
+        scope = 'Namespaced',
+        names,
+        versions = [],
+      } = (object.spec ?? {}) as Partial<Definition>;
       return versions
         .filter(({ served }) => served)
-        .map(({ name }) => [`${group}/${name} ${names.kind}`, scope] as const);
+        .map(({ name }) => [`${group}/${name} ${names?.kind}`, scope] as const);
     }),
   );
 }

@@ -131,5 +131,8 @@ test('a namespace is given to what is in one, and to the service accounts that a
     { name: 'robot' },
     { name: 'robot', namespace: 'feeds' },
   ]);
+  const twice = ['a', 'b'].map((inside) => CONFIG.replace('name: a', `name: a, namespace: ${inside}`));
+  const moved = readManifests(await written(twice.join('---\n')), { namespace: 'feeds' });
+  expect(await rejection(moved)).toMatchObject({ code: 'MANIFEST_INVALID' });
   expect(made[3]!.subjects).toEqual([{ ...subjects[0], namespace: 'feeds' }, subjects[1], subjects[2]]);
 });

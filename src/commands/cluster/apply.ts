@@ -76,7 +76,7 @@ export default class ClusterApply extends BaseCommand {
       if (prune && !checkComplete(manifests))
         throw new FeedctlError(
           'USAGE',
-          `${args.manifests} has no deployment of feedctl: --prune would delete everything else`,
+          'the manifests have no deployment of feedctl: --prune would delete everything else',
         );
       for (const line of planLines(plan, { prune })) this.logToStderr(line);
       const refusal = refusalOf(plan);

@@ -25,7 +25,7 @@ export default class WorkerList extends BaseCommand {
       lanes: await readLanes(db),
       where: config.namespace ?? config.kubeContext,
     }));
-    const { namespaceOfPod } = await import('../../engine/kubernetes/client.ts');
+    const { namespaceOfPod } = await import('../../engine/kubernetes/kubeconfig.ts');
     const pods = (where ?? (await namespaceOfPod())) ? await this.#pods(flags) : undefined;
     const rows = workers.map((worker) => [
       worker.id,

@@ -1,6 +1,7 @@
 import { FeedctlError } from '../model/errors.ts';
-import type { Database, Queryable } from './database.ts';
+import type { Database } from './database.ts';
 import { citusVersion } from './sharding.ts';
+import type { Queryable } from './types.ts';
 
 /** `citus`: the database has to have the extension. `postgres`: the extension is not used. */
 export type StoreSetting = 'citus' | 'postgres' | undefined;

@@ -1,5 +1,5 @@
 import type { Readable, Writable } from 'node:stream';
-import type { Session } from './database.ts';
+import type { Session } from './types.ts';
 
 /**
  * PostgreSQL's binary COPY format (https://www.postgresql.org/docs/current/sql-copy.html): an 11-byte signature,

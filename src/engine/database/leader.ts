@@ -1,4 +1,4 @@
-import type { Queryable } from './database.ts';
+import type { Queryable } from './types.ts';
 
 /** In: name of the setting, who, lease in seconds. A row comes back for whoever leads now. */
 const LEAD = `

@@ -2,7 +2,8 @@ import { readdir } from 'node:fs/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { FeedctlError, messageOf } from '../model/errors.ts';
 import { distribute, pendingTables, type StoreSetting } from './citus.ts';
-import { type Database, databaseError } from './database.ts';
+import type { Database } from './database.ts';
+import { databaseError } from './errors.ts';
 
 const DIRECTORY = new URL('./migrations/', import.meta.url);
 const TABLE = 'schema_migrations';

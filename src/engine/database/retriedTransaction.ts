@@ -1,6 +1,7 @@
 import { SYSTEM_RETRIES } from '../resilience/limits.ts';
 import { retry } from '../resilience/retry.ts';
-import type { Database, Session } from './database.ts';
+import type { Database } from './database.ts';
+import type { Session } from './types.ts';
 
 /**
  * One transaction of long work that goes through feeds while others write them: again where it failed in a way that

@@ -1,5 +1,6 @@
-import { Database, type Session } from './database.ts';
+import { Database } from './database.ts';
 import type { StoreNode } from './sharding.ts';
+import type { Session } from './types.ts';
 
 const SESSIONS_A_NODE = 4;
 const CONNECT_MS = 2_000;

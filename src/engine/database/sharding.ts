@@ -1,5 +1,5 @@
 import { hashInt8 } from '../util/hash.ts';
-import type { Queryable } from './database.ts';
+import type { Queryable } from './types.ts';
 
 export interface StoreNode {
   readonly host: string;
@@ -65,6 +65,11 @@ export class Sharding {
     }
     return [...groups.values()];
   }
+}
+
+/** Chooses its statements by the placement of the rows. */
+export interface Store extends Queryable {
+  sharding(): Promise<Sharding>;
 }
 
 const PLAIN = new Sharding();

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { resolve } from 'node:path';
-import type { Store } from '../database/database.ts';
+import type { Store } from '../database/sharding.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { OperationInput } from '../model/operation.ts';
 import { missingUsers } from '../store/users.ts';

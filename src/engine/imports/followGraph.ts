@@ -1,5 +1,5 @@
 import { CopyRows, copyIn } from '../database/copy.ts';
-import type { Session } from '../database/database.ts';
+import type { Session } from '../database/types.ts';
 import { idField, readRecords } from '../files/records.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { dispatchCommitted, type SocialContext } from '../social/context.ts';

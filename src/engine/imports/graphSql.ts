@@ -1,5 +1,5 @@
 import { CopyRows, copyIn } from '../database/copy.ts';
-import type { Session } from '../database/database.ts';
+import type { Session } from '../database/types.ts';
 import type { EventRef } from '../model/event.ts';
 
 export interface SeedCounts {

@@ -1,4 +1,5 @@
-import type { Database, Queryable } from '../database/database.ts';
+import type { Database } from '../database/database.ts';
+import type { Queryable } from '../database/types.ts';
 import { FeedctlError } from '../model/errors.ts';
 
 interface ImportedFile {

@@ -1,4 +1,4 @@
-import type { Queryable } from '../database/database.ts';
+import type { Queryable } from '../database/types.ts';
 
 /** What is left of a node's limits for what moves shards: background workers, and the two ends of logical replication. */
 export interface MoveCapacity {

@@ -1,4 +1,5 @@
-import type { Database, Queryable, Session } from '../database/database.ts';
+import type { Database } from '../database/database.ts';
+import type { Queryable, Session } from '../database/types.ts';
 
 /** A message that was put aside, without its bytes. */
 export interface DeadLetter {

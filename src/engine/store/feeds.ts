@@ -1,4 +1,6 @@
-import type { Database, Queryable, Session, Store } from '../database/database.ts';
+import type { Database } from '../database/database.ts';
+import type { Store } from '../database/sharding.ts';
+import type { Queryable, Session } from '../database/types.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT, type FeedEntry, type FeedSource } from '../model/feed.ts';
 import { readIds } from '../model/messages.ts';

@@ -1,4 +1,4 @@
-import type { Queryable, Session } from '../database/database.ts';
+import type { Queryable, Session } from '../database/types.ts';
 import { FeedctlError } from '../model/errors.ts';
 
 /** In: follower, followee, event id. Atomic: the follow and its event, in the follower's shard. */

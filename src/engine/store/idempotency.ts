@@ -1,4 +1,4 @@
-import type { Queryable } from '../database/database.ts';
+import type { Queryable } from '../database/types.ts';
 
 /** A client that repeats itself later than this makes another post. */
 const KEEP_HOURS = 24;

@@ -1,4 +1,4 @@
-import type { Queryable } from '../database/database.ts';
+import type { Queryable } from '../database/types.ts';
 import type { LaneName, LaneState } from '../model/lanes.ts';
 
 /** Told of every change, and of workers that come and go: they share what a lane may write. */

@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
 import { CopyRows, copyIn } from '../database/copy.ts';
-import { type Database, isDuplicate, type Queryable, type Session } from '../database/database.ts';
+import type { Database } from '../database/database.ts';
+import { isDuplicate } from '../database/errors.ts';
+import type { Queryable, Session } from '../database/types.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { EventRef } from '../model/event.ts';
 import type { FeedEntry } from '../model/feed.ts';

@@ -1,4 +1,4 @@
-import type { Queryable } from '../database/database.ts';
+import type { Queryable } from '../database/types.ts';
 import { announceLanes } from './lanes.ts';
 
 /** What a worker says of itself every five seconds, and when it can or cannot use its broker any more. */

@@ -1,4 +1,4 @@
-import type { Queryable } from '../database/database.ts';
+import type { Queryable } from '../database/types.ts';
 import { firstIdAt } from '../model/ids.ts';
 import type { MessageHeader } from '../model/messages.ts';
 

@@ -1,4 +1,6 @@
-import { isDuplicate, type Queryable, type Store } from '../database/database.ts';
+import { isDuplicate } from '../database/errors.ts';
+import type { Store } from '../database/sharding.ts';
+import type { Queryable } from '../database/types.ts';
 import type { PushState } from '../model/celebrity.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { runConcurrently } from '../util/parallel.ts';

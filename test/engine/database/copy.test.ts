@@ -2,7 +2,8 @@ import { setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { CopyRows, copyIn, copyOut } from '../../../src/engine/database/copy.ts';
-import { isDuplicate, type Session } from '../../../src/engine/database/database.ts';
+import { isDuplicate } from '../../../src/engine/database/errors.ts';
+import type { Session } from '../../../src/engine/database/types.ts';
 import { readId } from '../../../src/engine/model/messages.ts';
 import { freshDatabase } from '../../support/cluster.ts';
 

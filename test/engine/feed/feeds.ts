@@ -1,5 +1,6 @@
 import type { FeedCache } from '../../../src/engine/cache/cache.ts';
-import type { Queryable, Store } from '../../../src/engine/database/database.ts';
+import type { Store } from '../../../src/engine/database/sharding.ts';
+import type { Queryable } from '../../../src/engine/database/types.ts';
 import { type FeedPage, readFeed } from '../../../src/engine/feed/read/read.ts';
 
 /** A whole feed, page by page. */

@@ -1,4 +1,4 @@
-import type { Queryable } from '../../database/database.ts';
+import type { Queryable } from '../../database/types.ts';
 import type { PushState } from '../../model/celebrity.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import type { EventType } from '../../model/event.ts';

@@ -1,5 +1,5 @@
 import type { AuthorPosts, PageCache, PageEntry } from '../../cache/cache.ts';
-import type { Queryable } from '../../database/database.ts';
+import type { Queryable } from '../../database/types.ts';
 import { FEED_LIMIT } from '../../model/feed.ts';
 import type { PageRow } from '../../store/feeds.ts';
 import { newestPosts, storedPosts } from '../../store/posts.ts';

@@ -1,5 +1,5 @@
 import type { CachedFeed, FeedCache, LoadedFeed } from '../../cache/cache.ts';
-import type { Store } from '../../database/database.ts';
+import type { Store } from '../../database/sharding.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { FEED_LIMIT, type FeedEntry } from '../../model/feed.ts';
 import { MAX_ID, parseId } from '../../model/ids.ts';

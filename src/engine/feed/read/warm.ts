@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FeedCache } from '../../cache/cache.ts';
-import type { Store } from '../../database/database.ts';
+import type { Store } from '../../database/sharding.ts';
 import { readFeed } from './read.ts';
 
 /** A feed each so often: some tenth of what one core of the database can load. */

@@ -1,4 +1,4 @@
-import type { Queryable, Session } from '../../database/database.ts';
+import type { Queryable, Session } from '../../database/types.ts';
 import type { FeedEntry } from '../../model/feed.ts';
 import { itemsOf, truthOf } from '../../store/citusFeeds.ts';
 import { insertFeedRows } from '../../store/feeds.ts';

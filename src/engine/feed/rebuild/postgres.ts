@@ -1,4 +1,4 @@
-import type { Queryable, Session } from '../../database/database.ts';
+import type { Queryable, Session } from '../../database/types.ts';
 import { FEED_LIMIT } from '../../model/feed.ts';
 import { lockPushStates } from '../../store/celebrities.ts';
 import { rebuildShardFeeds } from './citus.ts';

@@ -1,8 +1,10 @@
 import type { Bus } from '../../bus/bus.ts';
 import type { FeedChanges } from '../../cache/changes.ts';
 import { notifiedChanges } from '../../cache/invalidation.ts';
-import { type Database, isDuplicate, type Queryable, type Session } from '../../database/database.ts';
+import type { Database } from '../../database/database.ts';
+import { isDuplicate } from '../../database/errors.ts';
 import { retriedTransaction } from '../../database/retriedTransaction.ts';
+import type { Queryable, Session } from '../../database/types.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { MAX_ID } from '../../model/ids.ts';
 import type { LaneState } from '../../model/lanes.ts';

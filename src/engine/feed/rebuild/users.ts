@@ -1,4 +1,4 @@
-import type { Queryable } from '../../database/database.ts';
+import type { Queryable } from '../../database/types.ts';
 import { countUsers, userIdAt, userIdsAfter } from '../../store/users.ts';
 
 /** Users in rising order of their ids, so that one id says how far one has come. */

@@ -1,4 +1,4 @@
-import type { Queryable, Session } from '../../database/database.ts';
+import type { Queryable, Session } from '../../database/types.ts';
 
 /** Users with more than n rows, in rising order, after a user. One pass over the index. */
 export async function longFeeds(

@@ -1,7 +1,8 @@
 import type { FeedChanges } from '../../cache/changes.ts';
 import { notifiedChanges } from '../../cache/invalidation.ts';
-import type { Database, Session } from '../../database/database.ts';
+import type { Database } from '../../database/database.ts';
 import { retriedTransaction } from '../../database/retriedTransaction.ts';
+import type { Session } from '../../database/types.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { FEED_LIMIT } from '../../model/feed.ts';
 import { getUser } from '../../store/users.ts';

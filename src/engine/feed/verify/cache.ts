@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CachedFeed, FeedCache } from '../../cache/cache.ts';
-import type { Store } from '../../database/database.ts';
+import type { Store } from '../../database/sharding.ts';
 import { FEED_LIMIT, type FeedEntry } from '../../model/feed.ts';
 import { loadFeed } from '../../store/feeds.ts';
 import { storedPosts } from '../../store/posts.ts';

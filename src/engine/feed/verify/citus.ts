@@ -1,4 +1,5 @@
-import type { Database, Queryable } from '../../database/database.ts';
+import type { Database } from '../../database/database.ts';
+import type { Queryable } from '../../database/types.ts';
 import { followsOf, itemsOf, truthOf } from '../../store/citusFeeds.ts';
 import type { Pair } from '../../store/follows.ts';
 import { runConcurrently } from '../../util/parallel.ts';

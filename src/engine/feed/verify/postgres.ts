@@ -1,5 +1,6 @@
 import type { QueryResultRow } from 'pg';
-import type { Database, Queryable } from '../../database/database.ts';
+import type { Database } from '../../database/database.ts';
+import type { Queryable } from '../../database/types.ts';
 import type { Pair } from '../../store/follows.ts';
 import { asymmetricShardPairs, compareShardFeeds } from './citus.ts';
 

@@ -1,4 +1,4 @@
-import type { Queryable } from '../../database/database.ts';
+import type { Queryable } from '../../database/types.ts';
 import type { FeedEntry } from '../../model/feed.ts';
 import { idsOfArray } from '../citusFeeds.ts';
 import type { PageQuery, PageRow } from '../feeds.ts';

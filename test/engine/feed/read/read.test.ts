@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { expect, onTestFinished, test } from 'vitest';
 import { openMemoryCache } from '../../../../src/engine/cache/memory/cache.ts';
-import type { Database, Store } from '../../../../src/engine/database/database.ts';
+import type { Database } from '../../../../src/engine/database/database.ts';
+import type { Store } from '../../../../src/engine/database/sharding.ts';
 import { readFeed } from '../../../../src/engine/feed/read/read.ts';
 import { rebuild } from '../../../../src/engine/feed/rebuild/rebuild.ts';
 import { verify } from '../../../../src/engine/feed/verify/verify.ts';

@@ -1,13 +1,11 @@
 import type { Database } from '../database/database.ts';
-import type { Store } from '../database/sharding.ts';
 import type { Queryable, Session } from '../database/types.ts';
 import { FeedctlError } from '../model/errors.ts';
-import { FEED_LIMIT, type FeedEntry, type FeedSource } from '../model/feed.ts';
+import { FEED_LIMIT, type FeedEntry } from '../model/feed.ts';
 import { readIds } from '../model/messages.ts';
 import { runConcurrently } from '../util/parallel.ts';
 import { followersAfter } from './celebrities.ts';
 import type { Pair } from './follows.ts';
-import { shardedPageAboveFloor, shardedPageBelowFloor, shardedPageOfCached } from './pages/citus.ts';
 
 /** Of an aggregate, which is null where there is nothing. */
 const idsOf = (bytes: Buffer | null): number[] => (bytes ? readIds(bytes) : []);
@@ -63,122 +61,6 @@ export async function loadFeed(
     celebrities: idsOf(row.celebrities),
     own: idsOf(row.own),
   };
-}
-
-/** Where the pushed part of a page comes from: the table, or ids that a cache holds. $1 user, $2 before, $3 limit. */
-const PUSHED = {
-  table: `select post_id, author_id from feed_items where user_id = $1 and post_id > (select floor from feed)`,
-  cache: `select post_id, author_id from unnest($5::bigint[], $6::bigint[]) c(post_id, author_id) where post_id > $4`,
-};
-
-/**
- * One page above the floor: pushed entries, posts of celebrities, one's own. In: user, before, limit (and for the
- * cache: floor, post ids, authors). Follows and deletions are joined as they are now, whatever is materialized.
- * One statement, so one snapshot: a post cannot move from one part to another in between, nor the floor rise
- * over rows that are looked for above it. One row with the floor alone where the page is empty; none for no user.
- */
-const pageStatement = (pushed: keyof typeof PUSHED): string => `
-  with feed as (
-    select feed_floor as floor from users where id = $1
-  ), merged as (
-    (select i.post_id, i.author_id, 'pushed' as source, 1 as rank
-     from (${PUSHED[pushed]}) i
-     join follows f on f.follower_id = $1 and f.followee_id = i.author_id
-     join posts p on p.author_id = i.author_id and p.id = i.post_id and p.deleted_at is null
-     where i.post_id < $2 order by i.post_id desc limit $3)
-    union all
-    (select c.id, c.author_id, 'pulled', 2
-     from follows f join celebrities on celebrities.user_id = f.followee_id
-     cross join lateral (
-       select id, author_id from posts where author_id = f.followee_id and id < $2 and deleted_at is null
-       order by id desc limit $3) c
-     where f.follower_id = $1 order by c.id desc limit $3)
-    union all
-    (select id, author_id, 'own', 3 from posts
-     where author_id = $1 and id < $2 and deleted_at is null order by id desc limit $3)
-  ), page as (
-    select distinct on (post_id) * from merged order by post_id desc, rank limit $3
-  )
-  select feed.floor, page.post_id as "postId", page.author_id as "authorId", page.source, p.body,
-         p.created_at as "createdAt"
-  from feed left join (page join posts p on p.author_id = page.author_id and p.id = page.post_id) on true
-  order by page.post_id desc`;
-
-/** Posts at and below the floor, straight from their authors. In: user, before, limit, floor. */
-const BELOW_FLOOR = `
-  select o.id as "postId", o.author_id as "authorId", 'pulled' as source, o.body, o.created_at as "createdAt"
-  from follows f cross join lateral (
-    select * from posts where author_id = f.followee_id and id < $2 and id <= $4 and deleted_at is null
-    order by id desc limit $3) o
-  where f.follower_id = $1 order by o.id desc limit $3`;
-
-export interface PageRow extends FeedEntry {
-  readonly source: FeedSource;
-  readonly body: string;
-  readonly createdAt: Date;
-}
-
-export interface PageQuery {
-  readonly userId: number;
-  /** Only posts with a smaller id. */
-  readonly before: number;
-  readonly limit: number;
-  readonly floor: number;
-}
-
-async function page(
-  db: Queryable,
-  pushed: keyof typeof PUSHED,
-  values: unknown[],
-): Promise<{ floor: number; rows: PageRow[] } | undefined> {
-  const { rows } = await db.query<Omit<PageRow, 'postId'> & { floor: number; postId: number | null }>(
-    pageStatement(pushed),
-    values,
-  );
-  const first = rows[0];
-  if (!first) return undefined;
-  return {
-    floor: first.floor,
-    rows: rows.flatMap(({ floor: _, postId, ...row }) => (postId === null ? [] : [{ postId, ...row }])),
-  };
-}
-
-/** The page and the floor it reaches down to, or undefined where there is no such user. */
-export async function pageAboveFloor(
-  db: Store,
-  query: Omit<PageQuery, 'floor'>,
-): Promise<{ floor: number; rows: PageRow[] } | undefined> {
-  if ((await db.sharding()).distributed) return shardedPageAboveFloor(db, query);
-  return page(db, 'table', [query.userId, query.before, query.limit]);
-}
-
-/** `cached`: what a cache holds of the feed instead of the table, from its newest entry down to the floor or to `before`. */
-export async function pageOfCached(
-  db: Store,
-  query: PageQuery,
-  cached: readonly FeedEntry[],
-): Promise<PageRow[]> {
-  if ((await db.sharding()).distributed) return shardedPageOfCached(db, query, cached);
-  const found = await page(db, 'cache', [
-    query.userId,
-    query.before,
-    query.limit,
-    query.floor,
-    cached.map((entry) => entry.postId),
-    cached.map((entry) => entry.authorId),
-  ]);
-  return found?.rows ?? [];
-}
-
-export async function pageBelowFloor(db: Store, query: PageQuery): Promise<PageRow[]> {
-  if ((await db.sharding()).distributed) return shardedPageBelowFloor(db, query);
-  const { rows } = await db.query<PageRow>(BELOW_FLOOR, [
-    query.userId,
-    query.before,
-    query.limit,
-    query.floor,
-  ]);
-  return rows;
 }
 
 /** In: follower, followee, post ids. One shard's: the join with `users` tells Citus which. */

@@ -1,7 +1,7 @@
 import type { AuthorPosts, PageCache, PageEntry } from '../../cache/cache.ts';
 import type { Queryable } from '../../database/types.ts';
 import { FEED_LIMIT } from '../../model/feed.ts';
-import type { PageRow } from '../../store/feeds.ts';
+import type { PageRow } from '../../store/pages/index.ts';
 import { newestPosts, storedPosts } from '../../store/posts.ts';
 
 /** Posts of an author that are kept in the cache. */

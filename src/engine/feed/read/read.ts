@@ -4,7 +4,8 @@ import { FeedctlError } from '../../model/errors.ts';
 import { FEED_LIMIT, type FeedEntry } from '../../model/feed.ts';
 import { MAX_ID, parseId } from '../../model/ids.ts';
 import { isTransient } from '../../resilience/classify.ts';
-import { loadFeed, type PageRow, pageAboveFloor, pageBelowFloor, pageOfCached } from '../../store/feeds.ts';
+import { loadFeed } from '../../store/feeds.ts';
+import { feedPages, type PageQuery, type PageRow } from '../../store/pages/index.ts';
 import { authorPosts, cachedPage, RING } from './cachedPage.ts';
 
 export const MAX_PAGE = 1_000;
@@ -93,7 +94,7 @@ async function pageFromCache(
 }
 
 async function pageFromTable(db: Store, userId: number, before: number, limit: number): Promise<PageRow[]> {
-  const above = await pageAboveFloor(db, { userId, before, limit });
+  const above = await (await feedPages(db)).aboveFloor(db, { userId, before, limit });
   if (!above) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${userId}`);
   return withOlder(db, { userId, before, limit, floor: above.floor }, above.rows);
 }
@@ -112,19 +113,15 @@ async function pageOverCached(
   const cut = start + slice.length < cached.entries.length;
   const completeAbove = cut ? slice.at(-1)!.postId - 1 : cached.completeAbove;
   const query = { userId, before, limit, floor: cached.floor };
-  const page = await pageOfCached(db, query, slice);
+  const page = await (await feedPages(db)).ofCached(db, query, slice);
   if (page.length === limit && page.at(-1)!.postId > completeAbove) return page;
   return !cut && cached.completeAbove === cached.floor ? withOlder(db, query, page) : undefined;
 }
 
 /** Everything below the floor is older than everything above it, but for celebrities and one's own. */
-async function withOlder(
-  db: Store,
-  query: { userId: number; before: number; limit: number; floor: number },
-  above: PageRow[],
-): Promise<PageRow[]> {
+async function withOlder(db: Store, query: PageQuery, above: PageRow[]): Promise<PageRow[]> {
   if (query.floor === 0 || (above.length === query.limit && above.at(-1)!.postId > query.floor)) return above;
-  const older = await pageBelowFloor(db, query);
+  const older = await (await feedPages(db)).belowFloor(db, query);
   const byId = new Map(older.map((row) => [row.postId, row]));
   for (const row of above) byId.set(row.postId, row);
   return [...byId.values()].sort((a, b) => b.postId - a.postId).slice(0, query.limit);

@@ -2,37 +2,18 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { z } from 'zod';
 import { FeedctlError, messageOf } from '../model/errors.ts';
-import { secretSchema } from './secrets.ts';
+import { isJsonObject } from '../util/json.ts';
+import { secretProblem } from './secrets.ts';
+import { type Context, contextProblem, isSourceKey } from './settings.ts';
 
-const text = z.string().min(1);
+export type { Context } from './settings.ts';
 
-/** What a context may hold; the values themselves are checked with those from elsewhere, in config.ts. */
-const contextSchema = z.strictObject({
-  dataDir: text.optional(),
-  databaseUrl: text.optional(),
-  databaseUrlFrom: secretSchema.optional(),
-  store: text.optional(),
-  brokerUrl: text.optional(),
-  brokerUrlFrom: secretSchema.optional(),
-  brokerManagementUrl: text.optional(),
-  brokerManagementUrlFrom: secretSchema.optional(),
-  cacheUrl: text.optional(),
-  cacheUrlFrom: secretSchema.optional(),
-  gatewayUrl: text.optional(),
-  kubeContext: text.optional(),
-  namespace: text.optional(),
-  production: z.union([z.boolean(), text]).optional(),
-});
-export type Context = z.infer<typeof contextSchema>;
-
-const fileSchema = z.object({
-  /** Used where neither a flag nor the environment names one. */
-  current: z.string().optional(),
-  contexts: z.record(z.string(), z.unknown()).default({}),
-});
-type ContextFile = z.infer<typeof fileSchema>;
+interface ContextFile {
+  /** Name of the context in use, unless a flag or the environment names one. */
+  readonly current?: string;
+  readonly contexts: Readonly<Record<string, unknown>>;
+}
 
 /** The embedded cluster, which needs no entry. */
 const BUILT_IN = 'local';
@@ -53,12 +34,21 @@ async function readFileOfContexts(env: Environment): Promise<ContextFile> {
     throw new FeedctlError('CONFIG_INVALID', `cannot read ${path}: ${messageOf(error)}`, { cause: error });
   }
   try {
-    return fileSchema.parse(JSON.parse(content));
+    return contextFile(JSON.parse(content));
   } catch (error) {
     throw new FeedctlError('CONFIG_INVALID', `${path} is not a context file: ${messageOf(error)}`, {
       cause: error,
     });
   }
+}
+
+/** Throws for a value that is no context file. Drops unknown keys. */
+function contextFile(value: unknown): ContextFile {
+  if (!isJsonObject(value)) throw new TypeError('it must hold a JSON object');
+  const { current, contexts = {} } = value;
+  if (current !== undefined && typeof current !== 'string') throw new TypeError('current must be text');
+  if (!isJsonObject(contexts)) throw new TypeError('contexts must be a JSON object');
+  return { ...(current !== undefined && { current }), contexts };
 }
 
 /** Replaces the file in one step, readable by its owner alone: it may name secrets. */
@@ -88,11 +78,13 @@ function contextOf(file: ContextFile, name: string, env: Environment): Context {
 }
 
 function checkContext(value: unknown, where: string): Context {
-  const parsed = contextSchema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0]!;
-  const at = issue.path.length > 0 ? `${issue.path.join('.')}: ` : '';
-  throw new FeedctlError('CONFIG_INVALID', `${where}: ${at}${issue.message}`);
+  if (!isJsonObject(value)) throw new FeedctlError('CONFIG_INVALID', `${where}: must be a JSON object`);
+  for (const [key, setting] of Object.entries(value)) {
+    if (setting === undefined) continue;
+    const problem = isSourceKey(key) ? secretProblem(setting) : contextProblem(key, setting);
+    if (problem) throw new FeedctlError('CONFIG_INVALID', `${where}: ${key}: ${problem}`);
+  }
+  return value;
 }
 
 const nameInUse = (file: ContextFile, env: Environment): string =>

@@ -13,27 +13,27 @@ const MONDAY_MS = 4 * DAY_MS;
 const WEEKS_AHEAD = 4;
 
 /**
- * In: ids and aggregates, as arrays. Each event by its key and nothing else: told of a range of ids too, the server takes
- * the newest ids, of which its statistics know nothing, for a single row, and compares each event with each.
+ * Updates each event by its key alone. In: ids and aggregates, as arrays. With a range of ids in the condition the
+ * planner would expect a single row, because its statistics lack the newest ids, and compare each event with each.
  */
-const MARK_DISPATCHED = `
+const MARK = `
   update events e set dispatched_at = now()
   from unnest($1::bigint[], $2::bigint[]) d(id, aggregate_id)
   where e.aggregate_id = d.aggregate_id and e.id = d.id`;
 
-/** The last condition says nothing new: Citus finds the one shard by it. */
-const MARK_SHARD_DISPATCHED = `${MARK_DISPATCHED} and e.aggregate_id = any($2)`;
+/** Citus finds the shard by the last condition, which is redundant otherwise. */
+const MARK_DISPATCHED = { postgres: MARK, citus: `${MARK} and e.aggregate_id = any($2)` };
 
-/** Shards that are written at a time. */
-const MARK_LANES = 4;
+/** Shards that are written concurrently. */
+const SHARD_CONCURRENCY = 4;
 
 export async function markDispatched(db: Database, events: readonly EventRef[]): Promise<void> {
   const sharding = await db.sharding();
-  const statement = sharding.distributed ? MARK_SHARD_DISPATCHED : MARK_DISPATCHED;
-  // In one order: the sweeper may be marking some of them at the same time.
+  const statement = sharding.pick(MARK_DISPATCHED);
+  // One order prevents deadlocks with the sweeper, which may update some of these events at the same time.
   const inOrder = events.toSorted((a, b) => a.aggregateId - b.aggregateId || a.id - b.id);
   const groups = sharding.group(inOrder, (event) => event.aggregateId);
-  await runConcurrently(groups, MARK_LANES, (group) => {
+  await runConcurrently(groups, SHARD_CONCURRENCY, (group) => {
     const values = [group.map((event) => event.id), group.map((event) => event.aggregateId)];
     return retry(() => db.query(statement, values), { ...SYSTEM_RETRIES, dependency: 'database' });
   });
@@ -190,7 +190,7 @@ const SPAN = `
 export async function eventsAbout(db: Database, about: readonly EventAbout[]): Promise<EventSpan | null> {
   const sharding = await db.sharding();
   const groups = about.length > 0 ? sharding.group(about, (one) => one.aggregateId) : [];
-  const found = await runConcurrently(groups, MARK_LANES, async (group) => {
+  const found = await runConcurrently(groups, SHARD_CONCURRENCY, async (group) => {
     const { rows } = await db.query<{ fromId: number | null; toId: number | null }>(SPAN, [
       group.map((one) => one.type),
       group.map((one) => one.aggregateId),

@@ -239,7 +239,7 @@ test.skipIf(!redis)('a cache that holds the feed without the post', async () => 
   const worker = await startWorker({ ...cached, version: 'test' });
   onTestFinished(() => worker.stop(5_000));
   await all.settled();
-  expect((await why(first.id)).steps[4]).toMatchObject({ state: 'none', detail: 'the feed is not held' });
+  expect((await why(first.id)).steps[4]).toMatchObject({ state: 'none', detail: 'the feed is not cached' });
   await readFeed(all.db, all.reader, { limit: 10 }, cache);
   expect((await why(first.id)).steps[4]).toMatchObject({ step: 'cached', state: 'done' });
   // Written past the cache, as nobody does.

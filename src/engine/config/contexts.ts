@@ -15,7 +15,7 @@ interface ContextFile {
   readonly contexts: Readonly<Record<string, unknown>>;
 }
 
-/** The embedded cluster, which needs no entry. */
+/** Name of the embedded cluster, which needs no entry. */
 const BUILT_IN = 'local';
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 
@@ -51,7 +51,7 @@ function contextFile(value: unknown): ContextFile {
   return { ...(current !== undefined && { current }), contexts };
 }
 
-/** Replaces the file in one step, readable by its owner alone: it may name secrets. */
+/** Replaces the file in one step. Only its owner can read it, because it may name secrets. */
 async function writeFileOfContexts(env: Environment, file: ContextFile): Promise<void> {
   const path = contextFilePath(env);
   const next = `${path}.${randomBytes(6).toString('hex')}`;
@@ -91,8 +91,9 @@ const nameInUse = (file: ContextFile, env: Environment): string =>
   env.FEEDCTL_CONTEXT || (file.current ?? BUILT_IN);
 
 /**
- * The settings of one context; without a name those of the one in use. The built-in `local` needs no file and has no
- * settings: it is the embedded cluster. Throws CONTEXT_NOT_FOUND, or CONFIG_INVALID for a file that cannot be read.
+ * Returns the settings of one context, by default of the current one. The built-in `local` needs no
+ * file and has no settings: it is the embedded cluster. Throws CONTEXT_NOT_FOUND, or CONFIG_INVALID
+ * for a file that cannot be read.
  */
 export async function readContext(
   env: Environment,
@@ -105,12 +106,12 @@ export async function readContext(
 
 export interface ListedContext {
   readonly name: string;
-  /** The one that commands work on. */
+  /** Commands work on this context by default. */
   readonly current: boolean;
   readonly context: Context;
 }
 
-/** Every context, the built-in one too. Throws CONFIG_INVALID. */
+/** Returns every context, including the built-in one. Throws CONFIG_INVALID. */
 export async function listContexts(env: Environment): Promise<ListedContext[]> {
   const file = await readFileOfContexts(env);
   const inUse = nameInUse(file, env);
@@ -122,7 +123,7 @@ export async function listContexts(env: Environment): Promise<ListedContext[]> {
   }));
 }
 
-/** Throws USAGE for a name that is none, CONTEXT_EXISTS or CONFIG_INVALID. */
+/** Throws USAGE for an invalid name, CONTEXT_EXISTS or CONFIG_INVALID. */
 export async function addContext(
   env: Environment,
   name: string,
@@ -158,8 +159,8 @@ export async function selectContext(
 }
 
 /**
- * Where it was in use, `local` is from then on. Throws CONTEXT_NOT_FOUND, for the built-in one where the file says nothing
- * of it too, or CONFIG_INVALID.
+ * Removes a context. If it was the current one, `local` becomes current. Throws CONTEXT_NOT_FOUND,
+ * also for a built-in context without an entry, or CONFIG_INVALID.
  */
 export async function removeContext(
   env: Environment,

@@ -56,7 +56,10 @@ interface Setting<Name extends string> {
   readonly flag?: string;
   /** Environment variable. */
   readonly variable: string;
-  /** The value may contain a password: a flag must not, and a context may name a source (`<name>From`). */
+  /**
+   * The value may contain a password. A flag must not, and a context may name a source instead
+   * (`<name>From`).
+   */
   readonly secret: `${Name}From` extends keyof Context ? true : false;
   readonly rule: Rule;
   /** Meaning and default, for `docs/reference/configuration.md`. */

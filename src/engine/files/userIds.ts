@@ -6,12 +6,13 @@ import type { OperationInput } from '../model/operation.ts';
 import { missingUsers } from '../store/users.ts';
 import { idField, readRecords } from './records.ts';
 
-/** Users asked for at a time. */
+/** Users per query. */
 const CHUNK = 50_000;
 
 /**
- * The users that a file names, an id a line, `#` comments, gzipped or not: each once, in the order of the file. All of it is read
- * and looked up before anything is done. Throws BAD_LINE, USER_NOT_FOUND with the line, and what reading a file throws.
+ * Reads a file of user ids, one per line, with `#` comments, gzipped or not. Returns each user
+ * once, in the order of the file. Checks the whole file before it returns. Throws BAD_LINE,
+ * USER_NOT_FOUND with the line, and errors of reading a file.
  */
 export async function readUserFile(
   db: Store,

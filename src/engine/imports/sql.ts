@@ -8,7 +8,7 @@ interface ImportedFile {
   readonly lastSecond: number;
 }
 
-/** Throws IMPORT_OVERLAP where claiming these seconds would. */
+/** Throws IMPORT_OVERLAP if `claimImport` would. */
 export async function checkImport(db: Queryable, file: ImportedFile): Promise<void> {
   const { rows } = await db.query<{ imported_at: Date }>(
     'select imported_at from imports where digest <> $1 and first_second <= $3 and last_second >= $2 limit 1',
@@ -23,8 +23,9 @@ export async function checkImport(db: Queryable, file: ImportedFile): Promise<vo
 }
 
 /**
- * Claims a span of seconds for a file. Imported ids are made of the second and the place in the file, so two
- * different files must not share seconds. Throws IMPORT_OVERLAP; the same file again is welcome.
+ * Claims a span of seconds for a file. Imported ids consist of the second and the place in the
+ * file, so two different files must not share seconds. Claiming the same file again is allowed.
+ * Throws IMPORT_OVERLAP.
  */
 export async function claimImport(db: Database, file: ImportedFile): Promise<void> {
   await db.transaction(async (session) => {

@@ -16,10 +16,10 @@ import {
   type Task,
 } from './sql.ts';
 
-/** Longer than a move waits for the statements it lets through first. */
+/** Longer than a move waits for statements that began before it. */
 const STUCK_AFTER_SECONDS = 30;
 
-/** Throws NOT_DISTRIBUTED on plain PostgreSQL, and on a Citus whose tables are not distributed. */
+/** Throws NOT_DISTRIBUTED on plain PostgreSQL, and on Citus without distributed tables. */
 export async function requireDistributed(db: Database): Promise<void> {
   const { citusVersion, distributed } = await db.sharding();
   if (distributed) return;
@@ -31,7 +31,7 @@ export async function requireDistributed(db: Database): Promise<void> {
   );
 }
 
-/** `host:port`. Throws USAGE. */
+/** Parses `host:port`. Throws USAGE. */
 export function parseNode(text: string): { host: string; port: number; name: string } {
   const [, host, port] = /^(.+):(\d{1,5})$/.exec(text) ?? [];
   if (!host || Number(port) < 1 || Number(port) > 65_535)
@@ -39,7 +39,7 @@ export function parseNode(text: string): { host: string; port: number; name: str
   return { host, port: Number(port), name: text };
 }
 
-/** Throws NODE_NOT_FOUND, or USAGE for what is no node at all. */
+/** Throws NODE_NOT_FOUND, or USAGE for text that is no node. */
 export function findNode(nodes: readonly CitusNode[], text: string): CitusNode {
   const { name } = parseNode(text);
   const found = nodes.find((node) => node.name === name);
@@ -55,7 +55,7 @@ export interface NodeShards {
   readonly takesShards: boolean;
   readonly version: string | null;
   readonly shards: number;
-  /** Null where the node does not answer. */
+  /** Null if the node does not answer. */
   readonly bytes: number | null;
   readonly rows: number | null;
 }
@@ -63,7 +63,10 @@ export interface NodeShards {
 export interface ShardList {
   readonly shards: readonly Pick<ShardGroup, 'shard' | 'node' | 'bytes' | 'rows'>[];
   readonly nodes: readonly NodeShards[];
-  /** The largest against the average: 1 where all are equal. Of the bytes of shards, and of nodes that take any. */
+  /**
+   * The largest value divided by the average: 1 if all are equal. Compares bytes of shards, and of
+   * nodes that take shards.
+   */
   readonly skew: { readonly shards: number; readonly nodes: number };
 }
 
@@ -101,15 +104,15 @@ export interface Move {
   readonly shard: number;
   readonly from: string;
   readonly to: string;
-  /** Of the shard at its source, or at its target when it is there. */
+  /** Size of the shard at its source, or at its target after the move. */
   readonly bytes: number;
 }
 
 export interface MoveState extends Move {
   readonly state: 'waiting' | 'moving' | 'done' | 'failed' | 'cancelled';
-  /** Citus's word for what a move is doing; null unless it is under way. */
+  /** Phase of an active move, as Citus names it. Null otherwise. */
   readonly phase: string | null;
-  /** At the target by now. */
+  /** Bytes at the target. */
   readonly movedBytes: number;
 }
 
@@ -123,7 +126,7 @@ export interface JobStatus {
   readonly movedBytes: number;
 }
 
-/** What keeps shards from moving, or a move left behind. */
+/** Obstacle to moves, or remains of one. */
 export interface Trouble {
   readonly kind: 'stuck' | 'failed' | 'orphan' | 'leftover';
   readonly detail: string;
@@ -131,9 +134,9 @@ export interface Trouble {
 }
 
 export interface ShardStatus {
-  /** The last rebalance or drain; null where there was none. */
+  /** The last rebalance or drain. Null if there was none. */
   readonly job: JobStatus | null;
-  /** Moves under way, of that job and of anybody else. */
+  /** Active moves of that job and of any other session. */
   readonly active: readonly (Omit<ActiveMove, 'shardIds'> & { readonly shard: number | null })[];
   readonly troubles: readonly Trouble[];
 }
@@ -149,7 +152,7 @@ const MOVE_STATES: Readonly<Record<Task['state'], MoveState['state']>> = {
   cancelled: 'cancelled',
 };
 
-/** How far a job has come. `groups`: sizes and places that may be older. */
+/** Returns the progress of a job. `groups`: sizes and places, which may be older. */
 export async function jobStatus(
   db: Database,
   job: Job,
@@ -172,7 +175,8 @@ export async function jobStatus(
         bytes,
         state,
         phase: now?.phase ?? null,
-        // Indexes are made at the target from the beginning: what is there may be more than what was.
+        // Indexes exist at the target from the beginning, so it may hold more bytes than the source
+        // did.
         movedBytes: state === 'done' ? bytes : Math.min(now?.bytes ?? 0, bytes),
       },
     ];
@@ -206,7 +210,7 @@ export async function shardStatus(db: Database): Promise<ShardStatus> {
   };
 }
 
-/** What `shards status` calls trouble, for the doctor. */
+/** Returns the troubles of `shards status`, for the doctor. */
 export async function shardTroubles(db: Database): Promise<Trouble[]> {
   const job = await readJob(db);
   return [...jobTroubles(job, job ? await readTasks(db, job.id) : []), ...(await remains(db))];

@@ -1,6 +1,6 @@
 import type { MigrationBuilder } from 'node-pg-migrate';
 
-/** Users, posts, follows, feeds and the log of events: DESIGN of the data in ARCHITECTURE.md. */
+/** Users, posts, follows, feeds and the event log. */
 export function up(pgm: MigrationBuilder): void {
   pgm.sql(`
     create table users (

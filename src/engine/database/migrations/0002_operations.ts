@@ -1,6 +1,6 @@
 import type { MigrationBuilder } from 'node-pg-migrate';
 
-/** What the cluster keeps about itself: leases, long work, imports, gateways and who is online. */
+/** State of the cluster itself: leases, operations, imports, gateways and presence. */
 export function up(pgm: MigrationBuilder): void {
   pgm.sql(`
     -- Numbers that make ids unique. reserved_until_ms: no id was minted past it under this number, whoever had it.

@@ -1,6 +1,6 @@
 import type { MigrationBuilder } from 'node-pg-migrate';
 
-/** The queue that stands in for a broker where the cluster is embedded: see bus/local. */
+/** Queue of an embedded cluster, which has no broker: see bus/local. */
 export function up(pgm: MigrationBuilder): void {
   pgm.sql(`
     create schema bus;

@@ -1,6 +1,6 @@
 import type { MigrationBuilder } from 'node-pg-migrate';
 
-/** What the processes on a RabbitMQ broker have to agree on: see bus/rabbitmq. */
+/** State that the processes on a RabbitMQ broker share: see bus/rabbitmq. */
 export function up(pgm: MigrationBuilder): void {
   pgm.sql(`
     -- A point in the life of some queues: those that have not come to it yet. None left: it is passed. The id is

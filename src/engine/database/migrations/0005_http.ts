@@ -1,6 +1,6 @@
 import type { MigrationBuilder } from 'node-pg-migrate';
 
-/** What people register with and log in by, tickets of WebSockets, and the keys of posts that are created once. */
+/** Profiles and passwords of users, tickets of WebSockets, and idempotency keys of posts. */
 export function up(pgm: MigrationBuilder): void {
   pgm.sql(`
     alter table users

@@ -1,6 +1,6 @@
 import type { MigrationBuilder } from 'node-pg-migrate';
 
-/** What a worker says of itself with each heartbeat: for `worker list`. */
+/** Heartbeats of workers, for `worker list`. */
 export function up(pgm: MigrationBuilder): void {
   pgm.sql(`
     alter table workers

@@ -1,6 +1,6 @@
 import type { MigrationBuilder } from 'node-pg-migrate';
 
-/** Lanes of fan-out that an operator has paused or slowed down, and what is needed to tell how fast queues move. */
+/** Pauses and throttles of fan-out lanes, and counters that queue rates are computed from. */
 export function up(pgm: MigrationBuilder): void {
   pgm.sql(`
     create table fanout_lanes (

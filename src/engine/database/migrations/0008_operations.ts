@@ -1,6 +1,6 @@
 import type { MigrationBuilder } from 'node-pg-migrate';
 
-/** Who runs an operation, how far it has come, how it ended, and what ends it: for `operation list` and the like. */
+/** Owner, progress, result and cancellation of an operation, for `operation list`. */
 export function up(pgm: MigrationBuilder): void {
   pgm.sql(`
     alter table operations

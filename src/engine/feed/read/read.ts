@@ -14,20 +14,21 @@ export interface FeedPage {
   readonly userId: number;
   /** Newest first. */
   readonly items: readonly PageRow[];
-  /** Pass it to get the next page; null where the feed ends. */
+  /** Cursor of the next page. Null at the end of the feed. */
   readonly nextCursor: string | null;
 }
 
 export interface FeedQuery {
   /** 1 to 1,000. */
   readonly limit: number;
-  /** The `nextCursor` of the page before. */
+  /** The `nextCursor` of the previous page. */
   readonly cursor?: string;
 }
 
 /**
- * A page of a home feed: what is materialized, the posts of celebrities and one's own, and below the floor the
- * posts of everyone followed. Without a cache it comes from the table. Throws USER_NOT_FOUND or INVALID_ID.
+ * Reads a page of a home feed: materialized rows, posts of celebrities, the user's own posts, and
+ * below the floor the posts of all followed authors. Without a cache it reads the table. Throws
+ * USER_NOT_FOUND or INVALID_ID.
  */
 export async function readFeed(
   db: Store,
@@ -44,8 +45,9 @@ export async function readFeed(
 }
 
 /**
- * The same while the database is away, out of the cache alone: what others changed since, and could not tell the cache,
- * is missing. undefined where the cache is no such cache, or does not hold all of the page.
+ * Reads a page from the cache alone, while the database is down. Changes that did not reach the
+ * cache are missing. Returns undefined if the cache does not hold the whole page, or is a cache
+ * that needs the database.
  */
 export async function readFeedUnconfirmed(
   db: Store,
@@ -73,7 +75,7 @@ const pageOf = (userId: number, items: FeedPage['items'], limit: number): FeedPa
   nextCursor: items.length === limit ? String(items.at(-1)!.postId) : null,
 });
 
-/** undefined where the cache does not reach far enough down. */
+/** Returns undefined if the cache does not reach far enough down. */
 async function pageFromCache(
   db: Store,
   userId: number,
@@ -99,7 +101,9 @@ async function pageFromTable(db: Store, userId: number, before: number, limit: n
   return withOlder(db, { userId, before, limit, floor: above.floor }, above.rows);
 }
 
-/** The entries that are held, and follows and posts as they are now: for caches that are not told of those. */
+/**
+ * Joins cached entries with the current follows and posts. For caches that do not hear of those.
+ */
 async function pageOverCached(
   db: Store,
   userId: number,
@@ -108,7 +112,7 @@ async function pageOverCached(
   cached: CachedFeed,
 ): Promise<PageRow[] | undefined> {
   const start = firstBelow(cached.entries, before);
-  // Some more than the page: those unfollowed since or deleted drop out.
+  // Reads more than the page, because unfollowed and deleted entries drop out.
   const slice = cached.entries.slice(start, start + limit + 50);
   const cut = start + slice.length < cached.entries.length;
   const completeAbove = cut ? slice.at(-1)!.postId - 1 : cached.completeAbove;
@@ -118,7 +122,9 @@ async function pageOverCached(
   return !cut && cached.completeAbove === cached.floor ? withOlder(db, query, page) : undefined;
 }
 
-/** Everything below the floor is older than everything above it, but for celebrities and one's own. */
+/**
+ * Posts below the floor are older than all others, except those of celebrities and the user's own.
+ */
 async function withOlder(db: Store, query: PageQuery, above: PageRow[]): Promise<PageRow[]> {
   if (query.floor === 0 || (above.length === query.limit && above.at(-1)!.postId > query.floor)) return above;
   const older = await (await feedPages(db)).belowFloor(db, query);

@@ -11,14 +11,14 @@ import { longFeeds, trimFeeds } from './sql.ts';
 const USERS_A_TRANSACTION = 200;
 
 export interface TrimResult {
-  /** Feeds that were longer. */
+  /** Feeds that were longer than the limit. */
   readonly users: number;
-  /** Rows removed. */
+  /** Number of removed rows. */
   readonly items: number;
   readonly seconds: number;
 }
 
-/** Feeds of users up to and with `after` are done. */
+/** Feeds of users up to and including `after` are done. */
 export interface TrimProgress {
   readonly after: number;
   readonly users: number;
@@ -26,8 +26,9 @@ export interface TrimProgress {
 }
 
 /**
- * Bounds materialized feeds to their newest `keep` rows; what is older is read from the posts from then on.
- * `userId` undefined: every feed with more than `longerThan` rows. Throws USER_NOT_FOUND or INTERRUPTED.
+ * Limits materialized feeds to their newest `keep` rows. Older posts are then read from their
+ * authors. `userId` undefined: every feed with more than `longerThan` rows. Throws USER_NOT_FOUND
+ * or INTERRUPTED.
  */
 export async function trim(
   db: Database,
@@ -39,9 +40,9 @@ export async function trim(
     dryRun?: boolean;
     signal?: AbortSignal;
     onProgress?: (users: number, items: number) => void;
-    /** Of every feed: what an earlier run has done. */
+    /** Progress of an earlier run over every feed. */
     earlier?: TrimProgress | undefined;
-    /** After each chunk. */
+    /** Saves the progress after each chunk. */
     note?: (progress: TrimProgress) => Promise<void>;
   } = {},
 ): Promise<TrimResult> {
@@ -56,7 +57,7 @@ export async function trim(
       return removed;
     };
     const removed = await (options.dryRun ? db.rehearse(work) : retriedTransaction(db, work));
-    // What is held of a feed in a shared cache stays true: rows go, and no post with them.
+    // A shared cache stays correct: rows are removed, but no post.
     items += removed;
     users += userId === undefined || removed > 0 ? ids.length : 0;
     options.onProgress?.(users, items);

@@ -197,7 +197,7 @@ class Waiting {
   take(): Part[] {
     // Others may have begun one while this one waited for company.
     if (!this.isDue) return [];
-    const most = this.pace.most(this.rowsABatch);
+    const most = this.pace.maxBatch(this.rowsABatch);
     let rows = 0;
     let count = 0;
     for (const part of this.#parts) {

@@ -7,12 +7,13 @@ import { runConcurrently } from '../util/parallel.ts';
 import { followersAfter } from './celebrities.ts';
 import type { Pair } from './follows.ts';
 
-/** Of an aggregate, which is null where there is nothing. */
+/** Returns no ids for null, which an aggregate of no rows is. */
 const idsOf = (bytes: Buffer | null): number[] => (bytes ? readIds(bytes) : []);
 
 /**
- * The newest rows of a feed, its floor, and who may come into it: one statement, so one snapshot. In: user,
- * limit, limit of one's own posts. A thousand entries come as bytes: as rows they would take the driver three times as long as the server.
+ * Returns the newest rows of a feed, its floor, and its authors, in one statement and so one
+ * snapshot. In: user, limit, limit of the user's own posts. Entries are bytes: decoding a thousand
+ * rows takes the driver three times as long as the server needs.
  */
 const LOAD = `
   select u.feed_floor as floor,
@@ -63,13 +64,19 @@ export async function loadFeed(
   };
 }
 
-/** In: follower, followee, post ids. One shard's: the join with `users` tells Citus which. */
+/**
+ * Adds rows to a feed. In: follower, followee, post ids. Citus finds the shard by the join with
+ * `users`.
+ */
 const ADD_POSTS = `
   insert into feed_items (user_id, post_id, author_id)
   select u.id, n.id, $2::bigint from users u cross join unnest($3::bigint[]) n(id)
   where u.id = $1 on conflict do nothing`;
 
-/** The newest posts above an id, of an author who is pushed; of another none. In: author, id, limit. */
+/**
+ * Returns the newest posts above an id, of a pushed author. Returns none for others. In: author,
+ * id, limit.
+ */
 const NEWEST_PUSHED = `
   select p.id from users a cross join lateral (
     select id from posts where author_id = $1 and author_id = a.id and id > $2 and deleted_at is null
@@ -77,10 +84,12 @@ const NEWEST_PUSHED = `
   where a.id = $1 and a.push_state <> 'pull'`;
 
 /**
- * Copies the followee's posts above the floor of the follower's feed. Where there are more than the limit, only the
- * newest are copied and the floor rises to the first that was not. The transaction holds the user's row against a
- * trim or a rebuild at the same time, so the floor stays as it was read; a post that is made after the newest were
- * read has been planned with the follower, whose row in `followers` is committed.
+ * Copies the followee's posts above the floor of the follower's feed. If there are more than the
+ * limit, it copies the newest and raises the floor to the first that is not copied.
+ *
+ * The transaction locks the user's row against a concurrent trim or rebuild, so the floor stays as
+ * it was read. A post that is created after the read has been planned with the follower, whose row
+ * in `followers` is committed.
  */
 export async function backfillPair(session: Session, pair: Pair): Promise<number> {
   const { followerId, followeeId } = pair;
@@ -110,8 +119,8 @@ async function copyPosts(session: Session, { followerId, followeeId }: Pair, flo
 }
 
 /**
- * Removes rows of posts that were deleted while the pair was between an unfollow and a follow: their deletion found
- * no follower here, and the unfollow, seeing the new follow, left the rows.
+ * Removes rows of posts that were deleted between an unfollow and a new follow. The deletion found
+ * no follower here, and the unfollow left the rows because it saw the new follow.
  */
 async function removeDeleted(session: Session, userId: number, authorId: number): Promise<void> {
   const rows = await session.query<{ id: number }>(
@@ -130,7 +139,7 @@ async function removeDeleted(session: Session, userId: number, authorId: number)
   ]);
 }
 
-/** Removes a followee's rows from a feed, unless the pair follows (again) by now. */
+/** Removes a followee's rows from a feed, unless the pair follows again. */
 export async function removePairItems(db: Queryable, pair: Pair): Promise<number> {
   const { rowCount } = await db.query(
     `delete from feed_items where user_id = $1 and author_id = $2
@@ -140,9 +149,9 @@ export async function removePairItems(db: Queryable, pair: Pair): Promise<number
   return rowCount ?? 0;
 }
 
-/** Followers whose rows go in one round. */
+/** Followers per round of deletions. */
 const FOLLOWERS_A_ROUND = 20_000;
-/** Shards that are written at a time. */
+/** Shards that are written concurrently. */
 const CONCURRENCY = 4;
 
 /** Removes the rows of a deleted post from the feeds of its author's followers. */
@@ -175,7 +184,10 @@ const INSERT_ROWS = `
   insert into feed_items (user_id, post_id, author_id)
   select * from unnest($1::bigint[], $2::bigint[], $3::bigint[]) order by 1, 2 on conflict do nothing`;
 
-/** The same on Citus, for rows of one shard: the join with `users` tells which, and the shard does it all by itself. */
+/**
+ * Inserts rows of one shard on Citus. The join with `users` names the shard, which then does all
+ * the work.
+ */
 const INSERT_SHARD_ROWS = `
   insert into feed_items (user_id, post_id, author_id)
   select u.id, r.post_id, r.author_id
@@ -183,8 +195,8 @@ const INSERT_SHARD_ROWS = `
   where u.id = any($1) order by 1, 2 on conflict do nothing`;
 
 /**
- * Writes rows of which some may be there already, on Citus those of one shard. In one order, so that two such batches
- * do not wait for each other. Returns how many were new.
+ * Inserts rows, some of which may exist. On Citus they belong to one shard. The rows are sorted, so
+ * that two concurrent batches cannot deadlock. Returns the number of new rows.
  */
 export async function insertFeedRows(
   session: Session,

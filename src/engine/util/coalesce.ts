@@ -23,7 +23,7 @@ export class Coalesced<T> {
     return this.#next;
   }
 
-  /** A run has been asked for and has not begun. */
+  /** A call waits for a run that has not begun. */
   get waiting(): boolean {
     return this.#next !== undefined;
   }

@@ -1,6 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** What `work` resolves to, or throws; `late()` is thrown where it has not ended after `ms`. It goes on all the same. */
+/**
+ * Returns the result of `work`. Throws `late()` if it has not ended after `ms`. The work itself
+ * continues.
+ */
 export async function withTimeout<T>(ms: number, work: Promise<T>, late: () => Error): Promise<T> {
   const over = new AbortController();
   const { signal } = over;
@@ -11,7 +14,10 @@ export async function withTimeout<T>(ms: number, work: Promise<T>, late: () => E
   }
 }
 
-/** Resolves when `work` has ended, whether or not it failed, and after `ms` at the latest: for ends that nothing may hold up. */
+/**
+ * Resolves when `work` has ended or failed, and after `ms` at the latest. For shutdowns that must
+ * not hang.
+ */
 export const settleWithin = (ms: number, work: Promise<unknown>): Promise<void> =>
   withTimeout(ms, work, () => new Error('late')).then(
     () => {},

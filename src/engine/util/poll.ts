@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** A pause grows by this factor until it has reached `everyMs`. */
+/** A pause grows by this factor until it reaches `everyMs`. */
 const GROWTH = 1.5;
 
 export interface PollOptions {

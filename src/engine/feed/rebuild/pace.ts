@@ -143,7 +143,7 @@ export class BulkLaneGate {
 
   /** Returns how many of these feeds a chunk may have: half a second's rows of a throttled lane. */
   max(feeds: number): number {
-    const rows = this.#throttle.most(Number.MAX_SAFE_INTEGER);
+    const rows = this.#throttle.maxBatch(Number.MAX_SAFE_INTEGER);
     return Math.min(feeds, Math.max(1, Math.floor(rows / this.#rowsPerFeed)));
   }
 

@@ -7,11 +7,17 @@ import { poll } from '../util/poll.ts';
 import { isRunning } from '../util/process.ts';
 import { claim } from './claim.ts';
 
-/** Content of `cluster.json` in the data directory of `feedctl up`. Other commands find the cluster by it. */
+/**
+ * Content of `cluster.json` in the data directory of `feedctl up`. Other commands find the cluster
+ * by it.
+ */
 export interface ClusterState {
   /** The process of `feedctl up`. */
   readonly pid: number;
-  /** Start time of that process as the kernel counts it. Distinguishes it from a later process with the same pid. */
+  /**
+   * Start time of that process as the kernel counts it. Distinguishes it from a later process with
+   * the same pid.
+   */
   readonly processStart: string;
   readonly version: string;
   readonly startedAt: string;
@@ -41,7 +47,10 @@ interface ProcessStat {
   readonly start: string;
 }
 
-/** Returns fields 3 and 22 of /proc/PID/stat. Returns undefined without /proc: then the pid has to suffice. */
+/**
+ * Returns fields 3 and 22 of /proc/PID/stat. Returns undefined without /proc: then the pid has to
+ * suffice.
+ */
 function processStat(pid: number): ProcessStat | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
@@ -58,7 +67,10 @@ function isAlive(state: Pick<ClusterState, 'pid' | 'processStart'>): boolean {
   return stat === undefined || (stat.state !== 'Z' && stat.start === state.processStart);
 }
 
-/** Returns the state of the cluster that runs in this directory. Returns undefined if its process was killed. */
+/**
+ * Returns the state of the cluster that runs in this directory. Returns undefined if its process
+ * was killed.
+ */
 export async function readClusterState(dataDir: string): Promise<ClusterState | undefined> {
   let text: string;
   try {
@@ -82,8 +94,9 @@ export interface ClusterLock {
 }
 
 /**
- * Locks `dataDir`, so that one process at a time runs its cluster. Takes over from a process that was killed.
- * PostgreSQL's own lock on its directory is the final protection. Throws CLUSTER_ALREADY_RUNNING.
+ * Locks `dataDir`, so that one process at a time runs its cluster. Takes over from a process that
+ * was killed. PostgreSQL's own lock on its directory is the final protection. Throws
+ * CLUSTER_ALREADY_RUNNING.
  */
 export async function lockCluster(dataDir: string, version: string): Promise<ClusterLock> {
   const path = statePath(dataDir);
@@ -116,7 +129,10 @@ export async function lockCluster(dataDir: string, version: string): Promise<Clu
   };
 }
 
-/** Stops the cluster of `dataDir` and waits for its end. Returns false if none runs. Throws STOP_TIMEOUT. */
+/**
+ * Stops the cluster of `dataDir` and waits for its end. Returns false if none runs. Throws
+ * STOP_TIMEOUT.
+ */
 export async function stopCluster(dataDir: string, timeoutMs: number): Promise<boolean> {
   const state = await readClusterState(dataDir);
   if (!state) return false;

@@ -42,8 +42,8 @@ export interface ConfigFlags {
 }
 
 /**
- * PostgreSQL does not run as root, and the user that it runs as then cannot enter root's home. So root's default is a
- * system directory.
+ * PostgreSQL does not run as root, and the user that it runs as then cannot enter root's home. So
+ * root's default is a system directory.
  */
 function defaultDataDir(env: NodeJS.ProcessEnv): string {
   if (process.getuid?.() === 0) return '/var/lib/feedctl';
@@ -56,7 +56,9 @@ export function checkSettings(values: Partial<Record<SettingName, unknown>>): vo
   if (problem) throw new FeedctlError('CONFIG_INVALID', `${problem.name} ${problem.why}`);
 }
 
-/** Refuses passwords in flags, because every user of the machine sees them. Throws SECRET_IN_FLAG. */
+/**
+ * Refuses passwords in flags, because every user of the machine sees them. Throws SECRET_IN_FLAG.
+ */
 export function refuseSecrets(flags: ConfigFlags): void {
   const values = flags as Record<string, string | undefined>;
   for (const [name, { flag, secret }] of Object.entries<{ flag?: string; secret: boolean }>(SETTINGS)) {
@@ -67,8 +69,8 @@ export function refuseSecrets(flags: ConfigFlags): void {
 }
 
 /**
- * Merges flags, environment, context file and defaults, in this order, and checks the result. Throws CONFIG_INVALID,
- * CONTEXT_NOT_FOUND or SECRET_IN_FLAG.
+ * Merges flags, environment, context file and defaults, in this order, and checks the result.
+ * Throws CONFIG_INVALID, CONTEXT_NOT_FOUND or SECRET_IN_FLAG.
  */
 export async function loadConfig(flags: ConfigFlags, env: NodeJS.ProcessEnv = process.env): Promise<Config> {
   refuseSecrets(flags);
@@ -88,7 +90,8 @@ export async function loadConfig(flags: ConfigFlags, env: NodeJS.ProcessEnv = pr
       'default',
       undefined,
     ];
-    // A flag or a variable overrides the context, so the command of a secret does not run for nothing.
+    // A flag or a variable overrides the context, so the command of a secret does not run for
+    // nothing.
     const secret = source === 'context' && stored[key] === undefined;
     values[key] = secret ? await readSecret(key, value as Secret, env) : value;
     sources[key] = source;

@@ -20,7 +20,8 @@ export function secretProblem(value: unknown): string | undefined {
 }
 
 /**
- * Reads the first line of a source. `key`: name of the setting. A command runs in a shell. Throws CONFIG_INVALID.
+ * Reads the first line of a source. `key`: name of the setting. A command runs in a shell. Throws
+ * CONFIG_INVALID.
  */
 export async function readSecret(key: string, secret: Secret, env: NodeJS.ProcessEnv): Promise<string> {
   const value = (await read(key, secret, env)).split('\n', 1)[0]!.trim();
@@ -42,10 +43,8 @@ async function read(key: string, secret: Secret, env: NodeJS.ProcessEnv): Promis
   } catch (error) {
     // The error shows only how a command ended. Its output may be the secret.
     const { code, killed } = error as { code?: number | string; killed?: boolean };
-    const why =
-      'command' in secret
-        ? `\`${secret.command}\` ${killed ? `took longer than ${COMMAND_TIMEOUT_MS / 1000} s` : `ended with ${code}`}`
-        : messageOf(error);
+    const end = killed ? `took longer than ${COMMAND_TIMEOUT_MS / 1_000} s` : `ended with ${code}`;
+    const why = 'command' in secret ? `\`${secret.command}\` ${end}` : messageOf(error);
     throw new FeedctlError('CONFIG_INVALID', `${key}: ${why}`);
   }
 }

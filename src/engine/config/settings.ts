@@ -1,6 +1,8 @@
 import type { Secret } from './secrets.ts';
 
-/** Settings in a context file. Their values are checked with those from other sources, in config.ts. */
+/**
+ * Settings in a context file. Their values are checked with those from other sources, in config.ts.
+ */
 export interface Context {
   readonly dataDir?: string | undefined;
   readonly databaseUrl?: string | undefined;
@@ -52,7 +54,10 @@ export const parseBoolean = (text: string): boolean | undefined =>
   Object.hasOwn(BOOLEANS, text.toLowerCase()) ? BOOLEANS[text.toLowerCase()] : undefined;
 
 interface Setting<Name extends string> {
-  /** Flag without its dashes. A setting without one is read from the environment and the context only. */
+  /**
+   * Flag without its dashes. A setting without one is read from the environment and the context
+   * only.
+   */
   readonly flag?: string;
   /** Environment variable. */
   readonly variable: string;

@@ -75,7 +75,8 @@ export async function pendingTables(db: Queryable, store: StoreSetting): Promise
     if (!right) {
       throw new FeedctlError(
         'DISTRIBUTION_WRONG',
-        `the table ${name} is distributed ${column ? `by ${column}` : 'otherwise'}, or not colocated with the others`,
+        `the table ${name} is distributed ${column ? `by ${column}` : 'otherwise'}, ` +
+          'or not colocated with the others',
       );
     }
   }

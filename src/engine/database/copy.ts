@@ -2,15 +2,19 @@ import type { Readable, Writable } from 'node:stream';
 import type { Session } from './types.ts';
 
 /**
- * PostgreSQL's binary COPY format (https://www.postgresql.org/docs/current/sql-copy.html): an 11-byte signature,
- * two 32-bit zeros, then rows of a 16-bit field count and length-prefixed values, then a count of -1.
+ * PostgreSQL's binary COPY format (https://www.postgresql.org/docs/current/sql-copy.html): an
+ * 11-byte signature, two 32-bit zeros, then rows of a 16-bit field count and length-prefixed
+ * values, then a count of -1.
  */
 const SIGNATURE = Buffer.from('PGCOPY\n\xff\r\n\0', 'latin1');
 const HEADER = Buffer.concat([SIGNATURE, Buffer.alloc(8)]);
 const TRAILER = Buffer.from([0xff, 0xff]);
 const POSTGRES_EPOCH_MS = Date.UTC(2000, 0, 1);
 
-/** Message codes of the wire protocol (https://www.postgresql.org/docs/current/protocol-message-formats.html). */
+/**
+ * Message codes of the wire protocol
+ * (https://www.postgresql.org/docs/current/protocol-message-formats.html).
+ */
 const COPY_DATA = 0x64; // d
 const COPY_DONE = 0x63; // c
 const COPY_OUT_RESPONSE = 0x48; // H
@@ -18,7 +22,9 @@ const COPY_OUT_RESPONSE = 0x48; // H
 const ASIDES = new Set([0x41, 0x4e, 0x53]);
 const FRAME_BYTES = 5;
 
-/** Sends whole binary rows to `copy … from stdin (format binary)`. Rejects with the server's error. */
+/**
+ * Sends whole binary rows to `copy … from stdin (format binary)`. Rejects with the server's error.
+ */
 export function copyIn(session: Session, statement: string, rows: readonly Buffer[]): Promise<void> {
   return new Promise((resolve, reject) => {
     session.query(new CopyInQuery(statement, rows, (error) => (error ? reject(error) : resolve())) as never);

@@ -33,7 +33,10 @@ export interface DatabaseOptions {
   readonly sessionSettings?: Readonly<Record<string, string>>;
   /** Maximum wait for a session, free or new. */
   readonly connectMs?: number;
-  /** Maximum number of calls that wait for a session. The next call fails, OVERLOADED. Default: no limit. */
+  /**
+   * Maximum number of calls that wait for a session. The next call fails, OVERLOADED. Default: no
+   * limit.
+   */
   readonly waiting?: number;
   /** Maximum time that a call holds a session, then TIMED_OUT. Not for pools with long work. */
   readonly deadlineMs?: number;
@@ -79,7 +82,8 @@ export class Database implements Store {
       types: columnTypes,
       options: sessionOptions(options.sessionSettings),
     });
-    // The next query replaces an idle session that broke. Without a listener its error would end the process.
+    // The next query replaces an idle session that broke. Without a listener its error would end
+    // the process.
     this.pool.on('error', () => {});
     this.#watch(options);
   }
@@ -149,7 +153,8 @@ export class Database implements Store {
     } finally {
       if (timer) clearTimeout(timer);
       session.off('error', onError);
-      // A session whose transaction was rolled back can be reused. Other failed sessions are discarded.
+      // A session whose transaction was rolled back can be reused. Other failed sessions are
+      // discarded.
       session.release(
         timedOut || (failed !== undefined && !isFeedctlError(failed) && !this.#rolledBack.has(failed)),
       );
@@ -162,8 +167,8 @@ export class Database implements Store {
   }
 
   /**
-   * Retries work after transient failures, as often as this database's options allow. The work must be
-   * idempotent. `isRetry`: an earlier attempt may have succeeded although its answer was lost.
+   * Retries work after transient failures, as often as this database's options allow. The work must
+   * be idempotent. `isRetry`: an earlier attempt may have succeeded although its answer was lost.
    */
   retry<T>(work: (isRetry: boolean) => Promise<T>): Promise<T> {
     const { retry: limits = ONCE, metrics } = this.#options;
@@ -218,7 +223,10 @@ export class Database implements Store {
     return listener;
   }
 
-  /** Returns the placement of rows, at most 30 s old. A plain database is asked only once per process. */
+  /**
+   * Returns the placement of rows, at most 30 s old. A plain database is asked only once per
+   * process.
+   */
   async sharding(): Promise<Sharding> {
     const { known, at } = this.#sharding ?? {};
     const sharding = await known?.catch(() => undefined);

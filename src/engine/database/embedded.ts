@@ -40,8 +40,9 @@ const ORPHAN_POLL_MS = 20;
 const MAX_SOCKET_PATH = 103;
 
 /**
- * Settings for a laptop. `wal_level=minimal`: this server has no replicas. The JIT compiler costs more than it saves on
- * short statements. Shared memory stays below 1 GiB, the limit of a whole cluster.
+ * Settings for a laptop. `wal_level=minimal`: this server has no replicas. The JIT compiler costs
+ * more than it saves on short statements. Shared memory stays below 1 GiB, the limit of a whole
+ * cluster.
  */
 const SETTINGS: Record<string, string> = {
   listen_addresses: '',
@@ -64,9 +65,10 @@ const SETTINGS: Record<string, string> = {
 };
 
 /**
- * Ends PostgreSQL together with the process that started it, even after kill -9. The shell reads file descriptor 3, which
- * closes when that process ends. It runs in a separate session, so that Ctrl-C at a terminal does not reach it. The
- * signal is repeated: a background child of a shell ignores SIGINT until the server has set its handlers.
+ * Ends PostgreSQL together with the process that started it, even after kill -9. The shell reads
+ * file descriptor 3, which closes when that process ends. It runs in a separate session, so that
+ * Ctrl-C at a terminal does not reach it. The signal is repeated: a background child of a shell
+ * ignores SIGINT until the server has set its handlers.
  */
 const SUPERVISOR = `"$@" 3<&- & pid=$!
 { read -r _ <&3; while kill -INT "$pid"; do sleep 0.1; done; } 2>/dev/null &
@@ -76,7 +78,10 @@ kill "$reader" 2>/dev/null`;
 
 type Owner = { uid: number; gid: number } | undefined;
 
-/** Returns the user that PostgreSQL runs as. It refuses to run as root. Every machine has the user `nobody`. */
+/**
+ * Returns the user that PostgreSQL runs as. It refuses to run as root. Every machine has the user
+ * `nobody`.
+ */
 async function databaseOwner(pgdata: string): Promise<Owner> {
   if (process.getuid?.() !== 0) return undefined;
   const existing = await stat(pgdata).catch(() => undefined);
@@ -114,8 +119,8 @@ async function nativeDirectory(): Promise<string> {
 }
 
 /**
- * Returns a directory of binaries that `owner` can run. That user may be unable to enter the package's directory. Then the
- * binaries are copied to the data directory.
+ * Returns a directory of binaries that `owner` can run. That user may be unable to enter the
+ * package's directory. Then the binaries are copied to the data directory.
  */
 async function reachableBinaries(dataDir: string, owner: Owner): Promise<string> {
   const native = await nativeDirectory();
@@ -136,7 +141,10 @@ async function reachableBinaries(dataDir: string, owner: Owner): Promise<string>
   return copy;
 }
 
-/** Replaces mkdir's `recursive`, which never ends if the kernel reports ENOENT below an existing folder (/proc). */
+/**
+ * Replaces mkdir's `recursive`, which never ends if the kernel reports ENOENT below an existing
+ * folder (/proc).
+ */
 async function makeDirectories(path: string, mode: number, made: string[]): Promise<void> {
   try {
     await mkdir(path, { mode });
@@ -185,7 +193,8 @@ async function usableDataDir(dataDir: string, made: string[]): Promise<void> {
 }
 
 async function initialise(native: string, pgdata: string, owner: Owner, sync: boolean): Promise<void> {
-  // After kill -9 an earlier initdb may still write to its directory, which then cannot be removed or used.
+  // After kill -9 an earlier initdb may still write to its directory, which then cannot be removed
+  // or used.
   const parent = dirname(pgdata);
   for (const name of await readdir(parent)) {
     if (name.startsWith(`${basename(pgdata)}.new`))
@@ -222,7 +231,9 @@ async function initialise(native: string, pgdata: string, owner: Owner, sync: bo
   await rename(fresh, pgdata);
 }
 
-/** Returns the pid of a server that still runs on this directory after its `feedctl up` was killed. */
+/**
+ * Returns the pid of a server that still runs on this directory after its `feedctl up` was killed.
+ */
 function orphanOf(pgdata: string): number | undefined {
   try {
     const pid = Number(readFileSync(join(pgdata, 'postmaster.pid'), 'utf8').split('\n')[0]);
@@ -259,9 +270,10 @@ async function endOrphan(pgdata: string): Promise<void> {
 }
 
 /**
- * Returns the directory of the server's socket, and the removal of a directory outside of `dataDir`. That one is in a
- * place that every user can write to, so its name is random. With a predictable name another user could create a link
- * there, and root would change the owner of its target.
+ * Returns the directory of the server's socket, and the removal of a directory outside of
+ * `dataDir`. That one is in a place that every user can write to, so its name is random. With a
+ * predictable name another user could create a link there, and root would change the owner of its
+ * target.
  */
 async function socketDirectory(
   dataDir: string,
@@ -294,7 +306,10 @@ async function socketDirectory(
 /** Quotes a directory in a list of directories, because it may contain a comma. */
 const quoted = (directory: string): string => `"${directory.replaceAll('"', '""')}"`;
 
-/** Connects once. Returns whether the server takes sessions. Creates the database on the first start. */
+/**
+ * Connects once. Returns whether the server takes sessions. Creates the database on the first
+ * start.
+ */
 async function tryConnect(host: string): Promise<boolean> {
   const client = new pg.Client({ host, user: USER, database: 'postgres' });
   client.on('error', () => {});
@@ -347,7 +362,8 @@ class ServerProcess {
 
   async #stop(): Promise<void> {
     this.#leash.destroy();
-    // The child is unreferenced. The timer of this call keeps the process alive until the server has ended.
+    // The child is unreferenced. The timer of this call keeps the process alive until the server
+    // has ended.
     await settleWithin(STOP_TIMEOUT_MS, this.exited);
     if (!this.hasExited) process.kill(-this.#child.pid!, 'SIGQUIT');
     await this.exited;
@@ -356,8 +372,9 @@ class ServerProcess {
 }
 
 /**
- * Starts PostgreSQL in `dataDir`, and creates the database there on the first start. `temporary`: the directory will not
- * outlive the process, so its creation is not synced to disk. Commits are synced as everywhere.
+ * Starts PostgreSQL in `dataDir`, and creates the database there on the first start. `temporary`:
+ * the directory will not outlive the process, so its creation is not synced to disk. Commits are
+ * synced as everywhere.
  */
 export async function startEmbeddedPostgres(
   dataDir: string,

@@ -43,7 +43,9 @@ const isTls = ({ error, text }: Failure): boolean =>
 const isTimeout = ({ code, text }: Failure): boolean =>
   code === '55P03' || (code === '57014' && /timeout/i.test(text));
 
-/** Converts an error of the driver or the server to a FeedctlError. Returns FeedctlErrors unchanged. */
+/**
+ * Converts an error of the driver or the server to a FeedctlError. Returns FeedctlErrors unchanged.
+ */
 export function databaseError(error: unknown, url: string): FeedctlError {
   if (isFeedctlError(error)) return error;
   const text = messageOf(error);
@@ -77,8 +79,9 @@ export function databaseError(error: unknown, url: string): FeedctlError {
 }
 
 /**
- * Returns whether an error reports a row that exists already, or may exist. Citus hides the SQLSTATE of a COPY that a
- * node refused, so such an error counts too. Callers then insert row by row, which shows the true reason.
+ * Returns whether an error reports a row that exists already, or may exist. Citus hides the
+ * SQLSTATE of a COPY that a node refused, so such an error counts too. Callers then insert row by
+ * row, which shows the true reason.
  */
 export function isDuplicate(error: unknown): boolean {
   const { code, routine } = error as { code?: string; routine?: string };
@@ -86,8 +89,8 @@ export function isDuplicate(error: unknown): boolean {
 }
 
 /**
- * Converts errors for the callers of a database. Duplicates and aborts pass unchanged, because callers decide by
- * SQLSTATE and by name.
+ * Converts errors for the callers of a database. Duplicates and aborts pass unchanged, because
+ * callers decide by SQLSTATE and by name.
  */
 export function explainError(error: unknown, url: string): Error {
   if (isDuplicate(error) || (error as Error).name === 'AbortError') return error as Error;

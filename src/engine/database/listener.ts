@@ -7,8 +7,9 @@ import { driverUrl } from './url.ts';
 
 export interface Listener {
   /**
-   * Returns when every notification that was sent before this call has been handled. It makes a round trip on the
-   * listening session, whose notifications arrive ahead of the answer. Rejects after 5 s.
+   * Returns when every notification that was sent before this call has been handled. It makes a
+   * round trip on the listening session, whose notifications arrive ahead of the answer. Rejects
+   * after 5 s.
    */
   barrier(): Promise<void>;
   close(): Promise<void>;
@@ -31,7 +32,10 @@ const RETRY_MS = 500;
 /** Returns a random delay, so that processes do not reconnect at the same moment. */
 const jittered = (ms: number, spreadMs: number): number => ms + Math.random() * spreadMs;
 
-/** Listens on channels with its own connection. Replaces that connection when it breaks or does not answer. */
+/**
+ * Listens on channels with its own connection. Replaces that connection when it breaks or does not
+ * answer.
+ */
 export class ListeningSession implements Listener {
   readonly #url: string;
   readonly #listen: string;

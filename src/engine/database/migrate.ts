@@ -44,7 +44,8 @@ export async function schemaState(db: Database, store?: StoreSetting): Promise<S
   if (foreign.length > 0) {
     throw new FeedctlError(
       'SCHEMA_NEWER',
-      `the database schema is newer than this program: it has ${foreign.join(', ')}, this program ends at ${known.at(-1)}`,
+      `the database schema is newer than this program: it has ${foreign.join(', ')}, ` +
+        `this program ends at ${known.at(-1)}`,
     );
   }
   const tables = await pendingTables(db, store);

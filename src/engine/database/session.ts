@@ -4,7 +4,10 @@ import pg from 'pg';
 
 export const CONNECT_TIMEOUT_MS = 10_000;
 
-/** Ids have 53 bits, and counters stay far below that. So a bigint column becomes a JavaScript number. */
+/**
+ * Ids have 53 bits, and counters stay far below that. So a bigint column becomes a JavaScript
+ * number.
+ */
 const INT8 = 20;
 /** A day has no time zone, so it stays text. */
 const DATE = 1082;
@@ -18,8 +21,8 @@ export const columnTypes: pg.CustomTypesConfig = {
 };
 
 /**
- * Detects a network that drops packets silently. Without these settings the server would keep the locks of a lost
- * client for two hours, and a listener would wait as long.
+ * Detects a network that drops packets silently. Without these settings the server would keep the
+ * locks of a lost client for two hours, and a listener would wait as long.
  */
 export const KEEP_ALIVE = { keepAlive: true, keepAliveInitialDelayMillis: 10_000 } as const;
 const SERVER_KEEPS_ALIVE = {
@@ -28,7 +31,10 @@ const SERVER_KEEPS_ALIVE = {
   tcp_keepalives_count: '4',
   tcp_user_timeout: '30000',
 } as const;
-/** JIT compilation is on by default. For a statement with thousands of keys it takes longer than the execution. */
+/**
+ * JIT compilation is on by default. For a statement with thousands of keys it takes longer than the
+ * execution.
+ */
 const NEVER_COMPILED = { jit: 'off' } as const;
 
 /** Returns the `options` of a connection: settings of the server for its session. */
@@ -41,10 +47,16 @@ interface Wired {
   readonly connection: EventEmitter & { readonly stream: Socket };
 }
 
-/** Returns the socket of a session. Destroying it frees a session whose server or network does not answer. */
+/**
+ * Returns the socket of a session. Destroying it frees a session whose server or network does not
+ * answer.
+ */
 export const socketOf = (session: pg.ClientBase): Socket => (session as unknown as Wired).connection.stream;
 
-/** Closes its socket on errors. The driver leaves it open after a missing password, and the process never ends. */
+/**
+ * Closes its socket on errors. The driver leaves it open after a missing password, and the process
+ * never ends.
+ */
 export class SessionClient extends pg.Client {
   constructor(config?: pg.ClientConfig) {
     super(config);

@@ -57,8 +57,8 @@ export class Sharding {
   }
 
   /**
-   * Splits items so that a statement about one group concerns one shard. A stale placement makes a statement slower,
-   * never wrong: all statements name the logical tables.
+   * Splits items so that a statement about one group concerns one shard. A stale placement makes a
+   * statement slower, never wrong: all statements name the logical tables.
    */
   group<T>(items: readonly T[], idOf: (item: T) => number): T[][] {
     if (this.#lows.length < 2) return items.length > 0 ? [[...items]] : [];
@@ -89,7 +89,10 @@ const SHARDS = `
   join pg_dist_node n on n.groupid = p.groupid and n.noderole = 'primary'
   where s.logicalrelid = to_regclass('feed_items') order by 1`;
 
-/** Returns the version of the extension in this database, as "13.2". Returns undefined without the extension. */
+/**
+ * Returns the version of the extension in this database, as "13.2". Returns undefined without the
+ * extension.
+ */
 export async function citusVersion(db: Queryable): Promise<string | undefined> {
   const { rows } = await db.query<{ version: string }>(
     `select split_part(extversion, '-', 1) as version from pg_extension where extname = 'citus'`,

@@ -1,6 +1,6 @@
 /**
- * Returns one URL, or several separated by commas, without passwords. Passwords with characters that should have been
- * percent-encoded are removed too.
+ * Returns one URL, or several separated by commas, without passwords. Passwords with characters
+ * that should have been percent-encoded are removed too.
  */
 export function withoutPassword(urls: string): string {
   return urls
@@ -10,9 +10,9 @@ export function withoutPassword(urls: string): string {
 }
 
 /**
- * Returns the URL in the form that the driver takes. The driver treats `prefer`, `require` and `verify-ca` as
- * `verify-full` and prints a warning: its next version will follow libpq and no longer verify the server. Naming
- * `verify-full` keeps the verification and avoids the warning.
+ * Returns the URL in the form that the driver takes. The driver treats `prefer`, `require` and
+ * `verify-ca` as `verify-full` and prints a warning: its next version will follow libpq and no
+ * longer verify the server. Naming `verify-full` keeps the verification and avoids the warning.
  */
 export const driverUrl = (url: string): string =>
   /[?&]uselibpqcompat=/.test(url)

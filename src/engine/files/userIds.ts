@@ -32,7 +32,8 @@ export async function readUserFile(
     if (first !== undefined)
       throw new FeedctlError(
         'USER_NOT_FOUND',
-        `${path}, line ${lines.get(first)}: there is no user ${first}${others.length > 0 ? `, and ${others.length} more are missing` : ''}`,
+        `${path}, line ${lines.get(first)}: there is no user ${first}` +
+          (others.length > 0 ? `, and ${others.length} more are missing` : ''),
       );
   }
   return { ids, input: { argument: path, path: resolve(path), digest: digest.digest('hex') } };

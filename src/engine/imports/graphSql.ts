@@ -52,7 +52,8 @@ const INSERT_FOLLOWERS = `
 const MARK_CELEBRITIES = `
   with marked as (
     update users u set push_state = 'pull'
-    where u.follower_count > $1 and u.push_state = 'push' and not u.push_pinned and u.id in (select followee_id from seed_added)
+    where u.follower_count > $1 and u.push_state = 'push' and not u.push_pinned
+      and u.id in (select followee_id from seed_added)
       and not exists (select from posts p where p.author_id = u.id)
     returning id)
   insert into celebrities (user_id, state) select id, 'pull' from marked`;
@@ -79,7 +80,8 @@ export async function loadSeed(
   const marked = await session.query(MARK_CELEBRITIES, [options.celebrityThreshold]);
   const backfills = await session.query<{ follower_id: number; followee_id: number }>(
     `select follower_id, followee_id from seed_added
-     where followee_id in (select author_id from posts where author_id in (select followee_id from seed_added))`,
+     where followee_id in (
+       select author_id from posts where author_id in (select followee_id from seed_added))`,
   );
   const ids = await options.mintIds(backfills.rows.length);
   const events = backfills.rows.map(

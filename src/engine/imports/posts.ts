@@ -14,8 +14,8 @@ import { claimImport } from './sql.ts';
 /** Batches that are committed concurrently: one for each core of a small machine. */
 const BATCH_CONCURRENCY = 2;
 /**
- * Maximum number of event messages that are not planned yet. Beyond it the import waits. Otherwise its latency would
- * measure its own backlog.
+ * Maximum number of event messages that are not planned yet. Beyond it the import waits. Otherwise
+ * its latency would measure its own backlog.
  */
 const MAX_BACKLOG = 16;
 const BACKLOG_POLL_MS = 20;
@@ -65,8 +65,9 @@ export interface PostSource {
 }
 
 /**
- * Imports posts through the same path as any post, and returns after the last delivery. Idempotent: existing posts stay
- * as they are. Throws IMPORT_OVERLAP, OPERATION_RUNNING, OPERATION_CANCELLED or INTERRUPTED.
+ * Imports posts through the same path as any post, and returns after the last delivery. Idempotent:
+ * existing posts stay as they are. Throws IMPORT_OVERLAP, OPERATION_RUNNING, OPERATION_CANCELLED or
+ * INTERRUPTED.
  */
 export async function importAll(
   context: SocialContext,
@@ -192,7 +193,8 @@ class PostImport {
     const eventIds = await ids.take(batch.length);
     const posts = batch.map((post, i) => ({ ...post, eventId: eventIds[i]! }));
     const publisher = new EventPublisher(this.#context, importId, operation.signal);
-    // A batch over several shards has several commits. A message inside of one could precede posts of another.
+    // A batch over several shards has several commits. A message inside of one could precede posts
+    // of another.
     const sharding = await db.sharding();
     const publish = sharding.pick({ postgres: dispatchWithin(bus, importId, QUEUE), citus: undefined });
     const options = publish
@@ -205,8 +207,9 @@ class PostImport {
 }
 
 /**
- * Publishes committed events in messages of about a thousand. One message per shard would be small. Without this class the
- * sweeper would publish the events after two seconds, without the import's id.
+ * Publishes committed events in messages of about a thousand. One message per shard would be small.
+ * Without this class the sweeper would publish the events after two seconds, without the import's
+ * id.
  */
 class EventPublisher {
   readonly #context: SocialContext;

@@ -17,7 +17,8 @@ export async function checkImport(db: Queryable, file: ImportedFile): Promise<vo
   if (rows[0]) {
     throw new FeedctlError(
       'IMPORT_OVERLAP',
-      `another file with posts of the same time was replayed at ${rows[0].imported_at.toISOString()}: their ids would collide`,
+      'another file with posts of the same time was replayed ' +
+        `at ${rows[0].imported_at.toISOString()}: their ids would collide`,
     );
   }
 }

@@ -224,28 +224,36 @@ function jobTroubles(job: Job | undefined, tasks: readonly Task[]): Trouble[] {
     troubles.push({
       kind: 'stuck',
       detail: `job ${job.id} is ${job.state}, and no process of Citus works on it`,
-      fix: 'Citus starts one within seconds where the coordinator has a background worker left: raise max_worker_processes and restart it if this stays.',
+      fix:
+        'Citus starts one within seconds if the coordinator has a free background worker. ' +
+        'If this stays, raise max_worker_processes and restart the coordinator.',
     });
   for (const { state, move, command, failures, message, notBefore, waitingSeconds, blockers, pid } of tasks) {
     const what = move ? `the move of shard ${move.shardId}` : command;
     const why = message.trim().split('\n')[0];
+    const nextTry = notBefore ? `, next try ${notBefore.toISOString()}` : '';
+    const holders = blockers?.length ? `, held by process ${blockers.join(', ')}` : '';
     if (state === 'error')
       troubles.push({
         kind: 'failed',
         detail: `job ${job.id}: ${what} failed: ${why}`,
-        fix: 'Mend what it says, then run `feedctl shards rebalance` again: what was moved stays there.',
+        fix: 'Fix the cause, then run `feedctl shards rebalance` again. Moved shards stay where they are.',
       });
     else if (open && failures > 0)
       troubles.push({
         kind: 'stuck',
-        detail: `job ${job.id}: ${what} failed ${failures} time(s)${notBefore ? `, next try ${notBefore.toISOString()}` : ''}: ${why}`,
-        fix: 'Mend what it says: Citus tries again by itself; `feedctl shards rebalance --stop` ends the job.',
+        detail: `job ${job.id}: ${what} failed ${failures} time(s)${nextTry}: ${why}`,
+        fix: 'Fix the cause. Citus retries by itself; `feedctl shards rebalance --stop` ends the job.',
       });
     if (state === 'running' && (waitingSeconds ?? 0) > STUCK_AFTER_SECONDS)
       troubles.push({
         kind: 'stuck',
-        detail: `job ${job.id}: ${what} (process ${pid}) has been waiting for a lock for ${Math.round(waitingSeconds!)} s${blockers?.length ? `, held by process ${blockers.join(', ')}` : ''}`,
-        fix: 'End what those processes of the coordinator do (`pg_stat_activity`), or `feedctl shards rebalance --stop`.',
+        detail:
+          `job ${job.id}: ${what} (process ${pid}) has been waiting for a lock ` +
+          `for ${Math.round(waitingSeconds!)} s${holders}`,
+        fix:
+          'End the statements of those processes of the coordinator (`pg_stat_activity`), ' +
+          'or run `feedctl shards rebalance --stop`.',
       });
   }
   return troubles;
@@ -254,13 +262,17 @@ function jobTroubles(job: Job | undefined, tasks: readonly Task[]): Trouble[] {
 async function remains(db: Database): Promise<Trouble[]> {
   const orphans = byNode(await readOrphans(db)).map(({ node, what }) => ({
     kind: 'orphan' as const,
-    detail: `at ${node}, of no table by the catalog: ${what}`,
-    fix: 'Look what is in each, then drop it at that node: `set citus.enable_manual_changes_to_shards = on; drop table …`.',
+    detail: `at ${node}, of no table in the catalog: ${what}`,
+    fix:
+      'Inspect the content of each, then drop it at that node: ' +
+      '`set citus.enable_manual_changes_to_shards = on; drop table …`.',
   }));
   const leftovers = byNode(await readLeftovers(db)).map(({ node, what }) => ({
     kind: 'leftover' as const,
     detail: `at ${node}, to be dropped: ${what}`,
-    fix: 'Citus drops them within seconds; where they stay, `call citus_cleanup_orphaned_resources()` says why.',
+    fix:
+      'Citus drops them within seconds. If they stay, `call citus_cleanup_orphaned_resources()` ' +
+      'shows the reason.',
   }));
   return [...orphans, ...leftovers];
 }

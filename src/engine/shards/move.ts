@@ -41,7 +41,8 @@ export async function planMove(
 
 /**
  * Moves one shard of every table to a node. The move needs this process: an interruption undoes it.
- * Throws SHARD_NOT_FOUND, NODE_NOT_FOUND, SHARDS_UNMOVABLE, SHARDS_BUSY, INTERRUPTED, NOT_DISTRIBUTED.
+ * Throws SHARD_NOT_FOUND, NODE_NOT_FOUND, SHARDS_UNMOVABLE, SHARDS_BUSY, INTERRUPTED,
+ * NOT_DISTRIBUTED.
  */
 export async function moveShard(
   db: Database,

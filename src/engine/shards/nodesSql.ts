@@ -41,17 +41,21 @@ const SETTINGS = `
     'free', json_build_object(
       'workerProcesses', current_setting('max_worker_processes')::integer - (
         select count(*) from pg_stat_activity where backend_type not in (
-          'client backend', 'autovacuum launcher', 'autovacuum worker', 'background writer', 'checkpointer', 'walwriter',
-          'walsender', 'walreceiver', 'walsummarizer', 'startup', 'archiver', 'logger', 'slotsync worker', 'io worker')),
+          'client backend', 'autovacuum launcher', 'autovacuum worker', 'background writer',
+          'checkpointer', 'walwriter', 'walsender', 'walreceiver', 'walsummarizer', 'startup', 'archiver',
+          'logger', 'slotsync worker', 'io worker')),
       'logicalWorkers', current_setting('max_logical_replication_workers')::integer - (
         select count(*) from pg_stat_activity where backend_type like 'logical replication %worker'),
-      'replicationSlots', current_setting('max_replication_slots')::integer - (select count(*) from pg_replication_slots),
-      'walSenders', current_setting('max_wal_senders')::integer - (select count(*) from pg_stat_replication)))`;
+      'replicationSlots', current_setting('max_replication_slots')::integer - (
+        select count(*) from pg_replication_slots),
+      'walSenders', current_setting('max_wal_senders')::integer - (
+        select count(*) from pg_stat_replication)))`;
 
 /** Lists nodes, the coordinator first. */
 const NODES = `
-  select nodeid as id, nodename as host, nodeport as port, nodename || ':' || nodeport as name, groupid = 0 as coordinator,
-         isactive and metadatasynced as active, shouldhaveshards as "takesShards"
+  select nodeid as id, nodename as host, nodeport as port, nodename || ':' || nodeport as name,
+         groupid = 0 as coordinator, isactive and metadatasynced as active,
+         shouldhaveshards as "takesShards"
   from pg_dist_node where noderole = 'primary' order by groupid, nodeid`;
 
 type Settings = Pick<CitusNode, 'version' | 'walLevel' | 'preparedTransactions' | 'connections' | 'free'>;

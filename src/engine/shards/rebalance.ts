@@ -68,7 +68,10 @@ export interface RebalanceResult {
   readonly nodes: readonly NodeShards[];
 }
 
-/** Returns the moves of a rebalance, from Citus's own dry run. Throws NOT_DISTRIBUTED, NODE_NOT_FOUND. */
+/**
+ * Returns the moves of a rebalance, from Citus's own dry run. Throws NOT_DISTRIBUTED,
+ * NODE_NOT_FOUND.
+ */
 export async function planRebalance(db: Database, options: RebalanceOptions = {}): Promise<RebalancePlan> {
   await requireDistributed(db);
   const nodes = await citusNodes(db);
@@ -93,9 +96,10 @@ export async function planRebalance(db: Database, options: RebalanceOptions = {}
 }
 
 /**
- * Moves shards until nodes are balanced, or until one is empty. Citus runs the job, and this process only follows it. A
- * later run with the same options follows the same job. Throws INTERRUPTED (the job continues), REBALANCE_FAILED,
- * REBALANCE_STOPPED, SHARDS_UNMOVABLE, SHARDS_BUSY, OPERATION_RUNNING, NOT_DISTRIBUTED, NODE_NOT_FOUND.
+ * Moves shards until nodes are balanced, or until one is empty. Citus runs the job, and this
+ * process only follows it. A later run with the same options follows the same job. Throws
+ * INTERRUPTED (the job continues), REBALANCE_FAILED, REBALANCE_STOPPED, SHARDS_UNMOVABLE,
+ * SHARDS_BUSY, OPERATION_RUNNING, NOT_DISTRIBUTED, NODE_NOT_FOUND.
  */
 export async function rebalance(db: Database, options: RebalanceOptions = {}): Promise<RebalanceResult> {
   await requireDistributed(db);
@@ -196,7 +200,10 @@ export interface StopResult {
   readonly moved: number;
 }
 
-/** Stops the running rebalance. Finished moves stay, and the active move is undone. Throws NOT_DISTRIBUTED. */
+/**
+ * Stops the running rebalance. Finished moves stay, and the active move is undone. Throws
+ * NOT_DISTRIBUTED.
+ */
 export async function stopRebalance(db: Database, options: { dryRun: boolean }): Promise<StopResult> {
   await requireDistributed(db);
   const job = await readJob(db);
@@ -207,7 +214,8 @@ export async function stopRebalance(db: Database, options: { dryRun: boolean }):
     await checkCancelled(db, continuation(job.id));
     const hasEnded = async () => !(await openJobs(db)).some((open) => open.id === job.id);
     await poll(hasEnded, { everyMs: STOP_POLL_MS });
-    // The job ends before the active move does. Without this wait the next command would still find the move.
+    // The job ends before the active move does. Without this wait the next command would still find
+    // the move.
     const isIdle = async () => (await readActiveMoves(db)).length === 0;
     await poll(isIdle, { everyMs: STOP_POLL_MS, timeoutMs: UNDO_TIMEOUT_MS });
   }

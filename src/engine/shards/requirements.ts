@@ -25,7 +25,8 @@ const NODE_REQUIREMENTS: readonly NodeRequirement[] = [
     fix: 'Set wal_level = logical and restart: shards move by logical replication while they are written to.',
   },
   {
-    // The coordinator needs one process for the queue of jobs and one for the move. Other nodes need one for the changes.
+    // The coordinator needs one process for the queue of jobs and one for the move. Other nodes
+    // need one for the changes.
     lacks: (node) => node.free!.workerProcesses < (node.coordinator ? 2 : 1),
     what: 'no background worker is left',
     fix: 'Raise max_worker_processes and restart.',
@@ -91,7 +92,9 @@ const missingIdentities = (tables: readonly string[]): Requirement[] =>
     : [
         {
           what: `tables without a primary key or replica identity: ${tables.join(', ')}`,
-          fix: 'Give each table one, at least `alter table … replica identity full`. Without one, row changes cannot follow the move.',
+          fix:
+            'Give each table one, at least `alter table … replica identity full`. ' +
+            'Without one, row changes cannot follow the move.',
         },
       ];
 

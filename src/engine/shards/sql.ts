@@ -20,17 +20,20 @@ export interface ShardGroup {
 
 /** Returns the groups with their nodes, in the order of their hashes. */
 const GROUPS = `
-  select min(s.shardid) filter (where s.logicalrelid = to_regclass('users')) as shard, json_agg(s.shardid) as "shardIds",
+  select min(s.shardid) filter (where s.logicalrelid = to_regclass('users')) as shard,
+         json_agg(s.shardid) as "shardIds",
          n.nodeid as "nodeId", n.nodename || ':' || n.nodeport as node
   from pg_dist_partition t join pg_dist_shard s using (logicalrelid) join pg_dist_placement p using (shardid)
   join pg_dist_node n on n.groupid = p.groupid and n.noderole = 'primary'
-  where t.colocationid = (select colocationid from pg_dist_partition where logicalrelid = to_regclass('users'))
+  where t.colocationid = (
+    select colocationid from pg_dist_partition where logicalrelid = to_regclass('users'))
   group by s.shardminvalue, n.nodeid, n.nodename, n.nodeport order by s.shardminvalue::integer`;
 
 /** Returns bytes and rows by shard id. Runs at each node. */
 const SIZES = `
   select coalesce(json_object_agg(s.shardid,
-    json_build_array(coalesce(pg_total_relation_size(c.oid), 0), coalesce(pg_stat_get_live_tuples(c.oid), 0))), '{}')
+    json_build_array(coalesce(pg_total_relation_size(c.oid), 0),
+                     coalesce(pg_stat_get_live_tuples(c.oid), 0))), '{}')
   from pg_dist_placement p join pg_dist_shard s using (shardid)
   join pg_class c on c.oid = to_regclass(shard_name(s.logicalrelid, s.shardid))
   where p.groupid = (select groupid from pg_dist_local_group)`;
@@ -238,8 +241,10 @@ export interface ActiveMove {
  * (progress/multi_progress.c).
  */
 const MOVERS = `
-  select coalesce(array_agg(pid) filter (where datid = this), '{}') as own, coalesce(bool_or(datid <> this), false) as "others"
-  from pg_stat_get_progress_info('VACUUM'), (select oid as this from pg_database where datname = current_database()) d
+  select coalesce(array_agg(pid) filter (where datid = this), '{}') as own,
+         coalesce(bool_or(datid <> this), false) as "others"
+  from pg_stat_get_progress_info('VACUUM'),
+       (select oid as this from pg_database where datname = current_database()) d
   where param1 = 1337`;
 
 /**
@@ -248,7 +253,8 @@ const MOVERS = `
  */
 const ACTIVE = `
   select sessionid as pid, json_agg(shardid) as "shardIds", sourcename || ':' || sourceport as from,
-         targetname || ':' || targetport as to, min(status) as phase, coalesce(sum(target_shard_size), 0)::bigint as bytes
+         targetname || ':' || targetport as to, min(status) as phase,
+         coalesce(sum(target_shard_size), 0)::bigint as bytes
   from get_rebalance_progress() where progress = 1 and sessionid = any($1)
   group by sessionid, sourcename, sourceport, targetname, targetport`;
 
@@ -281,9 +287,10 @@ export interface Leftover {
  * operation holds an advisory lock of class 10 with its number.
  */
 const LEFTOVERS = `
-  select coalesce(n.nodename || ':' || n.nodeport, 'group ' || c.node_group_id) as node, c.object_name as name,
-         coalesce((array['shard', 'subscription', 'replication slot', 'publication', 'user', 'database'])[c.object_type],
-                  'object') as kind
+  select coalesce(n.nodename || ':' || n.nodeport, 'group ' || c.node_group_id) as node,
+         c.object_name as name,
+         coalesce((array['shard', 'subscription', 'replication slot', 'publication', 'user',
+                         'database'])[c.object_type], 'object') as kind
   from pg_dist_cleanup c left join pg_dist_node n on n.groupid = c.node_group_id and n.noderole = 'primary'
   where not exists (
     select from pg_locks l where l.locktype = 'advisory' and l.objsubid = 10 and l.granted

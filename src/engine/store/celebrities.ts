@@ -111,7 +111,8 @@ export async function followersAfter(
   limit: number,
 ): Promise<number[]> {
   const { rows } = await db.query<{ id: number }>(
-    'select follower_id as id from followers where followee_id = $1 and follower_id > $2 order by follower_id limit $3',
+    `select follower_id as id from followers where followee_id = $1 and follower_id > $2
+     order by follower_id limit $3`,
     [authorId, after, limit],
   );
   return rows.map((row) => row.id);
@@ -135,7 +136,8 @@ const ADD_POSTS = `
   insert into feed_items (user_id, post_id, author_id)
   select u.id, n.id, $1::bigint from users u join unnest($3::bigint[]) n(id) on n.id > u.feed_floor
   where u.id = any($2) and exists (
-    select from follows f where f.follower_id = u.id and f.follower_id = any($2) and f.followee_id = $1::bigint)
+    select from follows f
+    where f.follower_id = u.id and f.follower_id = any($2) and f.followee_id = $1::bigint)
   order by 1, 2 on conflict do nothing`;
 
 /**

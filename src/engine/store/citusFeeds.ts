@@ -9,7 +9,8 @@ import type { Pair } from './follows.ts';
  */
 
 /** In: users of one shard. */
-const FOLLOWS = `select follower_id as "followerId", followee_id as "followeeId" from follows where follower_id = any($1)`;
+const FOLLOWS = `
+  select follower_id as "followerId", followee_id as "followeeId" from follows where follower_id = any($1)`;
 
 export async function followsOf(db: Queryable, userIds: readonly number[]): Promise<Pair[]> {
   const { rows } = await db.query<Pair & { [column: string]: unknown }>(FOLLOWS, [userIds]);
@@ -68,7 +69,8 @@ export async function truthOf(
 
 /** In: users of one shard. */
 const ITEMS = `
-  select user_id as "userId", post_id as "postId", author_id as "authorId" from feed_items where user_id = any($1)`;
+  select user_id as "userId", post_id as "postId", author_id as "authorId" from feed_items
+  where user_id = any($1)`;
 
 /** Returns the rows of feeds of one shard. */
 export async function itemsOf(db: Queryable, userIds: readonly number[]): Promise<Map<number, FeedEntry[]>> {

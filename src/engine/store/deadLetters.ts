@@ -121,7 +121,8 @@ export async function keepDeadLetters(db: Database, letters: readonly NewDeadLet
 /** Returns the number of letters per queue. Those of all gateways count as `live`. */
 export async function countDeadLetters(db: Queryable): Promise<Map<string, number>> {
   const { rows } = await db.query<{ queue: string; count: number }>(
-    `select regexp_replace(queue, '^live\\..*', 'live') as queue, count(*) as count from bus.dead_letters group by 1`,
+    `select regexp_replace(queue, '^live\\..*', 'live') as queue, count(*) as count
+     from bus.dead_letters group by 1`,
   );
   return new Map(rows.map(({ queue, count }) => [queue, count]));
 }

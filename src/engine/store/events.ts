@@ -13,8 +13,9 @@ const MONDAY_MS = 4 * DAY_MS;
 const WEEKS_AHEAD = 4;
 
 /**
- * Updates each event by its key alone. In: ids and aggregates, as arrays. With a range of ids in the condition the
- * planner would expect a single row, because its statistics lack the newest ids, and compare each event with each.
+ * Updates each event by its key alone. In: ids and aggregates, as arrays. With a range of ids in
+ * the condition the planner would expect a single row, because its statistics lack the newest ids,
+ * and compare each event with each.
  */
 const MARK = `
   update events e set dispatched_at = now()
@@ -30,7 +31,8 @@ const SHARD_CONCURRENCY = 4;
 export async function markDispatched(db: Database, events: readonly EventRef[]): Promise<void> {
   const sharding = await db.sharding();
   const statement = sharding.pick(MARK_DISPATCHED);
-  // One order prevents deadlocks with the sweeper, which may update some of these events at the same time.
+  // One order prevents deadlocks with the sweeper, which may update some of these events at the
+  // same time.
   const inOrder = events.toSorted((a, b) => a.aggregateId - b.aggregateId || a.id - b.id);
   const groups = sharding.group(inOrder, (event) => event.aggregateId);
   await runConcurrently(groups, SHARD_CONCURRENCY, (group) => {
@@ -143,8 +145,8 @@ export async function dropOldEventPartitions(
   return old.map(({ name }) => name);
 }
 
-const LISTED = `id, type, aggregate_id as "aggregateId", subject_id as "subjectId", occurred_at as "occurredAt", data,
-  dispatched_at as "dispatchedAt"`;
+const LISTED = `id, type, aggregate_id as "aggregateId", subject_id as "subjectId",
+  occurred_at as "occurredAt", data, dispatched_at as "dispatchedAt"`;
 
 interface EventFilter {
   readonly userId?: number;
@@ -169,7 +171,8 @@ export interface EventRange {
 }
 
 /** In: from, to, user, types, first post, the id after the last post. Null for any. */
-const IN_RANGE = `id >= $1 and id < $2 and ($3::bigint is null or aggregate_id = $3) and ($4::text[] is null or type = any($4))
+const IN_RANGE = `id >= $1 and id < $2 and ($3::bigint is null or aggregate_id = $3)
+  and ($4::text[] is null or type = any($4))
   and ($5::bigint is null or type like 'post.%' and subject_id >= $5 and subject_id < $6::bigint)`;
 
 const rangeValues = ({ from, to, userId, types, posts }: EventRange) => [
@@ -260,7 +263,9 @@ export async function lastEvents(
   for (const window of WINDOWS_MS) {
     const from = window === Number.POSITIVE_INFINITY ? 0 : firstIdAt(Date.now() - window);
     const { rows } = await db.query<ListedRow>(
-      `select * from (select ${LISTED} from events where ${FILTER} and id >= $3 order by id desc limit $4) newest order by id`,
+      `select * from (
+         select ${LISTED} from events where ${FILTER} and id >= $3 order by id desc limit $4) newest
+       order by id`,
       [query.userId ?? null, query.type ?? null, from, query.limit],
     );
     if (rows.length === query.limit || from === 0) return rows;

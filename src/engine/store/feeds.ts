@@ -20,13 +20,16 @@ const LOAD = `
          (select string_agg(int8send(post_id) || int8send(author_id), '' order by post_id desc) from (
             select i.post_id, i.author_id from feed_items i
             join follows f on f.follower_id = $1 and f.followee_id = i.author_id
-            where i.user_id = $1 and i.post_id > u.feed_floor order by i.post_id desc limit $2) newest) as entries,
+            where i.user_id = $1 and i.post_id > u.feed_floor
+            order by i.post_id desc limit $2) newest) as entries,
          (select string_agg(int8send(followee_id), '' order by followee_id)
           from follows where follower_id = $1) as followees,
          (select string_agg(int8send(f.followee_id), '' order by f.followee_id)
-          from follows f join celebrities c on c.user_id = f.followee_id where f.follower_id = $1) as celebrities,
+          from follows f join celebrities c on c.user_id = f.followee_id
+          where f.follower_id = $1) as celebrities,
          (select string_agg(int8send(id), '' order by id) from (
-            select id from posts where author_id = $1 and deleted_at is null order by id desc limit $3) newest) as own
+            select id from posts where author_id = $1 and deleted_at is null
+            order by id desc limit $3) newest) as own
   from users u where u.id = $1`;
 
 /** Throws USER_NOT_FOUND. */
@@ -191,7 +194,8 @@ const INSERT_ROWS = `
 const INSERT_SHARD_ROWS = `
   insert into feed_items (user_id, post_id, author_id)
   select u.id, r.post_id, r.author_id
-  from users u join unnest($1::bigint[], $2::bigint[], $3::bigint[]) r(user_id, post_id, author_id) on r.user_id = u.id
+  from users u
+  join unnest($1::bigint[], $2::bigint[], $3::bigint[]) r(user_id, post_id, author_id) on r.user_id = u.id
   where u.id = any($1) order by 1, 2 on conflict do nothing`;
 
 /**

@@ -26,8 +26,10 @@ export interface Pair {
 /** Returns the pairs that follow now. On Citus the pairs may belong to several shards. */
 export async function followingPairs<P extends Pair>(db: Queryable, pairs: readonly P[]): Promise<P[]> {
   const { rows } = await db.query<{ nth: number }>(
-    `select r.nth::integer as nth from unnest($1::bigint[], $2::bigint[]) with ordinality r(user_id, author_id, nth)
-     join follows f on f.follower_id = r.user_id and f.followee_id = r.author_id where f.follower_id = any($1)`,
+    `select r.nth::integer as nth
+     from unnest($1::bigint[], $2::bigint[]) with ordinality r(user_id, author_id, nth)
+     join follows f on f.follower_id = r.user_id and f.followee_id = r.author_id
+     where f.follower_id = any($1)`,
     [pairs.map((pair) => pair.followerId), pairs.map((pair) => pair.followeeId)],
   );
   return rows.map(({ nth }) => pairs[nth - 1]!);

@@ -12,9 +12,9 @@ const ACQUIRE_POLL_MS = 100;
 const FAILURES = ['renewal', 'lost', 'exhausted'] as const;
 
 /**
- * Takes the free node number with the longest idle time. In: owner, lease in ms, the caller's clock in unix ms. Atomic:
- * one statement locks one row. `reserved_until_ms` covers clocks that disagree: the next owner of the number starts
- * above every id that the last owner could mint.
+ * Takes the free node number with the longest idle time. In: owner, lease in ms, the caller's clock
+ * in unix ms. Atomic: one statement locks one row. `reserved_until_ms` covers clocks that disagree:
+ * the next owner of the number starts above every id that the last owner could mint.
  */
 const TAKE = `
   update node_leases set owner = $1, expires_at = clock_timestamp() + $2 * interval '1 ms',
@@ -36,12 +36,17 @@ const RELEASE = `
 /** Mints ids for this process, under a leased node number that is renewed until its release. */
 export interface IdSource {
   next(): Promise<number>;
-  /** Returns `count` rising ids. Waits if the clock does not allow as many yet (64,000 per second). */
+  /**
+   * Returns `count` rising ids. Waits if the clock does not allow as many yet (64,000 per second).
+   */
   take(count: number): Promise<number[]>;
   release(): Promise<void>;
 }
 
-/** Takes a lease when the first id is needed. Throws NODE_NUMBERS_EXHAUSTED after 5 s without a free number. */
+/**
+ * Takes a lease when the first id is needed. Throws NODE_NUMBERS_EXHAUSTED after 5 s without a free
+ * number.
+ */
 export const openIdSource = (db: Database, metrics?: Metrics): IdSource => new LeasedIds(db, metrics);
 
 interface Lease {
@@ -64,7 +69,8 @@ class LeasedIds implements IdSource {
   constructor(db: Database, metrics?: Metrics) {
     this.#db = db;
     this.#metrics = metrics;
-    // A counter that appears with its first failure shows no growth to Prometheus, so each starts at 0.
+    // A counter that appears with its first failure shows no growth to Prometheus, so each starts
+    // at 0.
     for (const reason of FAILURES) this.#failed(reason, 0);
   }
 

@@ -75,7 +75,8 @@ export const throttleLanes = (
 ) =>
   change(
     db,
-    'rows_per_second = $2::integer, throttled_at = clock_timestamp(), throttled_by = $3, throttle_reason = $4',
+    `rows_per_second = $2::integer, throttled_at = clock_timestamp(), throttled_by = $3,
+     throttle_reason = $4`,
     'rows_per_second is distinct from $2::integer',
     lanes,
     [rowsPerSecond, by, reason],

@@ -31,7 +31,8 @@ const CREATE = `
   post as (insert into posts (author_id, id, body, created_at)
            select id, $1, $3, clock_timestamp() from author returning *),
   event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data, traceparent)
-            select $4, author_id, id, 'post.created', created_at, jsonb_build_object('text', body), $5::text from post)
+            select $4, author_id, id, 'post.created', created_at, jsonb_build_object('text', body), $5::text
+            from post)
   select id, author_id as "authorId", body, created_at as "createdAt", version from post`;
 
 /**
@@ -45,7 +46,8 @@ const CREATE_ONCE = `
   post as (insert into posts (author_id, id, body, created_at)
            select author_id, $1, $3, clock_timestamp() from claim returning *),
   event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data, traceparent)
-            select $4, author_id, id, 'post.created', created_at, jsonb_build_object('text', body), $5::text from post)
+            select $4, author_id, id, 'post.created', created_at, jsonb_build_object('text', body), $5::text
+            from post)
   select id, author_id as "authorId", body, created_at as "createdAt", version from post`;
 
 /**
@@ -101,9 +103,11 @@ export async function insertPost(db: Queryable, post: NewPost, isRetry = false):
 /** In: author, post id, body, event id, expected version (null: any). */
 const UPDATE = `
   with post as (update posts set body = $3, version = version + 1
-                where author_id = $1 and id = $2 and deleted_at is null and version = coalesce($5, version) returning *),
+                where author_id = $1 and id = $2 and deleted_at is null
+                  and version = coalesce($5, version) returning *),
   event as (insert into events (id, aggregate_id, subject_id, type, version, occurred_at, data)
-            select $4, author_id, id, 'post.updated', version, clock_timestamp(), jsonb_build_object('text', body) from post)
+            select $4, author_id, id, 'post.updated', version, clock_timestamp(),
+                   jsonb_build_object('text', body) from post)
   select id, author_id as "authorId", body, created_at as "createdAt", version from post`;
 
 /** Returns undefined if the post is deleted or its version differs from the expected one. */

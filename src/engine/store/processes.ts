@@ -54,12 +54,13 @@ export async function workerHeartbeat(
   const { id, host, pid, version, startedAt, drainable } = identity;
   const { rowsWritten, rowsPerSecond, lagMs, memoryBytes, reads, paused, live } = beat;
   await db.query(
-    `insert into workers (id, host, pid, version, started_at, drainable, rows_written, rows_per_second, lag_ms,
-                          memory_bytes, reads, paused, live)
+    `insert into workers (id, host, pid, version, started_at, drainable, rows_written, rows_per_second,
+                          lag_ms, memory_bytes, reads, paused, live)
      values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
      on conflict (id) do update set heartbeat_at = now(), rows_written = excluded.rows_written,
        rows_per_second = excluded.rows_per_second, lag_ms = excluded.lag_ms,
-       memory_bytes = excluded.memory_bytes, reads = excluded.reads, paused = excluded.paused, live = excluded.live`,
+       memory_bytes = excluded.memory_bytes, reads = excluded.reads, paused = excluded.paused,
+       live = excluded.live`,
     [
       ...[id, host, pid, version, startedAt, drainable, rowsWritten, rowsPerSecond, lagMs, memoryBytes],
       ...[reads, paused, live],
@@ -111,7 +112,8 @@ export async function listWorkers(db: Queryable): Promise<WorkerRow[]> {
   const { rows } = await db.query<{ worker: WorkerRow }>(
     `select row_to_json(w) as worker from (
        select id, host, pid, version, started_at as "startedAt", drainable, rows_written as "rowsWritten",
-              rows_per_second as "rowsPerSecond", lag_ms as "lagMs", memory_bytes as "memoryBytes", reads, paused, live, ${HEARTBEAT_AGE}
+              rows_per_second as "rowsPerSecond", lag_ms as "lagMs", memory_bytes as "memoryBytes",
+              reads, paused, live, ${HEARTBEAT_AGE}
        from workers order by started_at) w`,
   );
   return rows.map(({ worker }) => Object.assign(worker, { startedAt: new Date(worker.startedAt) }));

@@ -17,7 +17,8 @@ export async function recordRun(
   if (counted.length === 0) return;
   const now = Date.now();
   await session.query(
-    `insert into run_batches (run, deliveries, latency_ms) select * from unnest($1::bigint[], $2::integer[], $3::float8[])`,
+    `insert into run_batches (run, deliveries, latency_ms)
+     select * from unnest($1::bigint[], $2::integer[], $3::float8[])`,
     [
       counted.map((part) => part.importId),
       counted.map((part) => part.deliveries),

@@ -1,6 +1,6 @@
 /**
- * Runs `work` one run at a time. Every call gets a run that began after the call: calls during a run share the next
- * one. A failed run fails its own callers only.
+ * Runs `work` one run at a time. Every call gets a run that began after the call: calls during a
+ * run share the next one. A failed run fails its own callers only.
  */
 export class Coalesced<T> {
   readonly #work: () => Promise<T>;

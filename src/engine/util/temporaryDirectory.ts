@@ -12,7 +12,9 @@ export async function temporaryDirectory(kind: 'demo' | 'run'): Promise<string> 
   return directory;
 }
 
-/** Removes directories of killed processes: only those of this user, and none of a running process. */
+/**
+ * Removes directories of killed processes: only those of this user, and none of a running process.
+ */
 async function removeLeftBehind(kind: string): Promise<void> {
   const name = new RegExp(`^feedctl-${kind}-(\\d+)-[^/]+$`);
   for (const entry of await readdir(tmpdir()).catch(() => [])) {

@@ -8,7 +8,7 @@ export function up(pgm: MigrationBuilder): void {
       paused_at       timestamptz,
       paused_by       text,
       pause_reason    text,
-      -- Of the whole cluster; null: no limit.
+      -- Rate of the whole cluster. Null: no limit.
       rows_per_second integer check (rows_per_second > 0),
       throttled_at    timestamptz,
       throttled_by    text,
@@ -16,9 +16,9 @@ export function up(pgm: MigrationBuilder): void {
     );
     insert into fanout_lanes (lane) values ('live'), ('bulk');
 
-    -- Lanes that are paused and of which this worker holds nothing any more.
+    -- Paused lanes without messages in flight at this worker.
     alter table workers add column paused text[] not null default '{}';
-    -- Messages that have left each queue by this member, since it joined: two looks are a rate.
+    -- Messages that left each queue through this member since it joined. Two samples make a rate.
     alter table bus.members add column settled jsonb not null default '{}';
   `);
 }

@@ -79,7 +79,10 @@ export interface Explanation {
   /** Time of the follow or the unfollow. Null if it is older than the event log. */
   readonly since: Date | null;
   readonly steps: readonly WayStep[];
-  /** Maximum number of messages ahead of a pending post, and its expected delay. Null if no estimate is possible. */
+  /**
+   * Maximum number of messages ahead of a pending post, and its expected delay. Null if no estimate
+   * is possible.
+   */
   readonly pending: { readonly behind: number; readonly etaSeconds: number | null } | null;
   /** The command that repairs it. */
   readonly mend: string | null;
@@ -113,8 +116,8 @@ export interface ExplainOptions {
 }
 
 /**
- * Explains why a post is in a feed, or is not. For a missing row it waits up to `waitMs` for the messages that are in the
- * queues. Throws USER_NOT_FOUND, POST_NOT_FOUND, and errors of the bus.
+ * Explains why a post is in a feed, or is not. For a missing row it waits up to `waitMs` for the
+ * messages that are in the queues. Throws USER_NOT_FOUND, POST_NOT_FOUND, and errors of the bus.
  */
 export async function explain(
   context: Context,
@@ -285,7 +288,8 @@ function deadLettered(letter: DeadLetter): Outcome {
   const planned = letter.queue.startsWith('rows.');
   return {
     verdict: 'dead-lettered',
-    reason: `a message of ${letter.queue} was dead-lettered at ${letter.diedAt.toISOString()}: ${letter.reason}`,
+    reason:
+      `a message of ${letter.queue} was dead-lettered at ${letter.diedAt.toISOString()}: ` + letter.reason,
     mend: `feedctl dlq replay ${letter.id}`,
     way: {
       planned: planned ? ['done', ''] : ['waiting', 'dead-lettered'],
@@ -335,7 +339,10 @@ async function missing(db: Database, user: User, post: TracedPost): Promise<Outc
   };
 }
 
-/** Returns the first stage that still holds messages from before this call. Returns undefined if all pass in time. */
+/**
+ * Returns the first stage that still holds messages from before this call. Returns undefined if all
+ * pass in time.
+ */
 async function pendingStage(
   bus: Bus,
   { waitMs = WAIT_MS, signal }: ExplainOptions,
@@ -372,7 +379,10 @@ async function deadLetterOf(
   return undefined;
 }
 
-/** Returns whether a message holds the event of the post, or of the follow that would have copied it. */
+/**
+ * Returns whether a message holds the event of the post, or of the follow that would have copied
+ * it.
+ */
 const concerns = (body: Buffer, user: User, post: TracedPost): boolean =>
   decodeEvents(body).events.some(
     ({ type, aggregateId, subjectId }) =>

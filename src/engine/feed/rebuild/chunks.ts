@@ -23,8 +23,8 @@ interface ChunkRebuilderOptions {
   /** Caches drop these feeds even if their rows were right. */
   readonly invalidateAll: boolean;
   /**
-   * A chunk is on disk when it is done. Otherwise a crash of the server may lose the last chunks. The progress is in the
-   * same transactions, so it is lost with them.
+   * A chunk is on disk when it is done. Otherwise a crash of the server may lose the last chunks.
+   * The progress is in the same transactions, so it is lost with them.
    */
   readonly durable: boolean;
 }

@@ -27,18 +27,21 @@ interface Row extends FeedEntry {
 }
 
 /**
- * Rebuilds the feeds of users of one shard. It reads the truth from all shards, then changes rows and floors in the
- * shard of these users alone. The caller's transaction holds the push states and the users' rows.
+ * Rebuilds the feeds of users of one shard. It reads the truth from all shards, then changes rows
+ * and floors in the shard of these users alone. The caller's transaction holds the push states and
+ * the users' rows.
  *
- * Follows and posts continue between reading and writing. A new one has a handler or a plan that comes later. One that
- * ends has a cleanup, which waits for transactions like this one (`fillsEnded`).
+ * Follows and posts continue between reading and writing. A new one has a handler or a plan that
+ * comes later. One that ends has a cleanup, which waits for transactions like this one
+ * (`fillsEnded`).
  */
 async function rebuildShard(
   session: Session,
   userIds: readonly number[],
   limit: number,
 ): Promise<FeedsRebuilt> {
-  // One connection per node: every shard is asked for posts, and several connections to a node only wait.
+  // One connection per node: every shard is asked for posts, and several connections to a node only
+  // wait.
   await session.query('set local citus.max_adaptive_executor_pool_size = 1');
   const truth = await truthOf(session, userIds, { states: ['push', 'both'], above: 0, limit: limit + 1 });
   const actual = await itemsOf(session, userIds);
@@ -75,8 +78,8 @@ async function rebuildShard(
 }
 
 /**
- * Returns the rows that no reader may see: at and below the floor, of unfollowed authors, of celebrities, of deleted
- * posts. Keeps rows that fan-out wrote since the truth was read.
+ * Returns the rows that no reader may see: at and below the floor, of unfollowed authors, of
+ * celebrities, of deleted posts. Keeps rows that fan-out wrote since the truth was read.
  */
 async function unwantedOf(
   session: Queryable,

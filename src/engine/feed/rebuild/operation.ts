@@ -23,9 +23,10 @@ export interface RebuildManyOptions extends Omit<RebuildOptions, 'changes' | 'bu
 }
 
 /**
- * Rebuilds many feeds as an operation. A later run resumes after the last chunk that was done, and its counts include all
- * runs. Live fan-out has priority, and the pause and the throttle of the bulk lane apply. Throws OPERATION_RUNNING,
- * OPERATION_CANCELLED and INTERRUPTED. Errors in the file are thrown before any change.
+ * Rebuilds many feeds as an operation. A later run resumes after the last chunk that was done, and
+ * its counts include all runs. Live fan-out has priority, and the pause and the throttle of the
+ * bulk lane apply. Throws OPERATION_RUNNING, OPERATION_CANCELLED and INTERRUPTED. Errors in the
+ * file are thrown before any change.
  */
 export async function rebuildMany(
   { db, bus, changes }: { db: Database; bus: Bus; changes: FeedChanges },
@@ -43,7 +44,8 @@ export async function rebuildMany(
     sharers: async () => (await countWorkers(db)) + (await countRunning(db, REBUILD)),
   });
   const run = runOperation<RebuildProgress, RebuildResult>(db, work, async ({ id, progress, signal }) => {
-    // Workers share the rate of a throttled lane with rebuilds. They detect a killed rebuild themselves.
+    // Workers share the rate of a throttled lane with rebuilds. They detect a killed rebuild
+    // themselves.
     await announceLanes(db);
     return rebuildFrom(db, source, { ...how, bulk, signal }, progress, {
       begin: (progress, total) => saveProgress(db, id, progress, { done: 0, total, unit: 'feeds' }),

@@ -5,7 +5,10 @@ import { FEED_LIMIT } from '../../model/feed.ts';
 import type { LaneState } from '../../model/lanes.ts';
 import { Throttle } from '../../util/throttle.ts';
 
-/** Feeds may have no row or a thousand, so the number of feeds per transaction adapts to a target duration. */
+/**
+ * Feeds may have no row or a thousand, so the number of feeds per transaction adapts to a target
+ * duration.
+ */
 export interface ChunkLimits {
   readonly idleMs: number;
   /** Target while live fan-out has work. */
@@ -22,7 +25,10 @@ export class ChunkSize {
   readonly #limits: ChunkLimits;
   readonly #max: number;
 
-  /** `max`: keeps a rate even. Without it a low rate would alternate between large chunks and long waits. */
+  /**
+   * `max`: keeps a rate even. Without it a low rate would alternate between large chunks and long
+   * waits.
+   */
   constructor(limits: ChunkLimits, max: number = MAX_CHUNK) {
     this.#limits = limits;
     this.#size = limits.first;
@@ -49,8 +55,8 @@ const BUSY_FOR_MS = 1_000;
 const SHARE = 0.25;
 
 /**
- * Gives live fan-out priority in the database. While it has work, bulk work runs one call at a time and pauses after
- * each call. It never stops.
+ * Gives live fan-out priority in the database. While it has work, bulk work runs one call at a time
+ * and pauses after each call. It never stops.
  */
 export class LivePriority {
   readonly #bus: Pick<Bus, 'holds' | 'throughput'> | undefined;
@@ -95,7 +101,10 @@ export class LivePriority {
     }
   }
 
-  /** Returns whether messages passed since the last check. They are in no queue any more, but counted. */
+  /**
+   * Returns whether messages passed since the last check. They are in no queue any more, but
+   * counted.
+   */
   async #havePassed(bus: Pick<Bus, 'throughput'>): Promise<boolean> {
     const live = (await bus.throughput()).filter(({ queue }) => LIVE_QUEUES.some((one) => one === queue));
     const before = this.#counts;
@@ -113,8 +122,8 @@ interface BulkLaneContext {
 const LANE_POLL_MS = 250;
 
 /**
- * Applies the pause and the throttle of the bulk lane to bulk work that is in none of its queues. A paused lane stops
- * the work. A throttled lane allows it a worker's share of the rows.
+ * Applies the pause and the throttle of the bulk lane to bulk work that is in none of its queues. A
+ * paused lane stops the work. A throttled lane allows it a worker's share of the rows.
  */
 export class BulkLaneGate {
   readonly #context: BulkLaneContext;
@@ -129,7 +138,10 @@ export class BulkLaneGate {
     this.#context = context;
   }
 
-  /** Resolves when a chunk may begin, or the signal aborts. Calls `onPaused` at each check of a paused lane. */
+  /**
+   * Resolves when a chunk may begin, or the signal aborts. Calls `onPaused` at each check of a
+   * paused lane.
+   */
   async ready(signal: AbortSignal, onPaused: (lane: LaneState) => void): Promise<void> {
     while (!signal.aborted) {
       await this.#refresh();

@@ -3,9 +3,10 @@ import { FEED_LIMIT } from '../../model/feed.ts';
 import { type FeedsRebuilt, lockFeeds, type RebuildVariant } from './variant.ts';
 
 /**
- * Compares feeds with the newest n posts of followed authors, in one snapshot. So a row that fan-out writes meanwhile
- * is no difference. In: users, n. `floors`: the newest post beyond the n, or 0 without one. `extra`: rows that no
- * reader may see, which are below the floor, of unfollowed authors, of celebrities or of deleted posts.
+ * Compares feeds with the newest n posts of followed authors, in one snapshot. So a row that
+ * fan-out writes meanwhile is no difference. In: users, n. `floors`: the newest post beyond the n,
+ * or 0 without one. `extra`: rows that no reader may see, which are below the floor, of unfollowed
+ * authors, of celebrities or of deleted posts.
  */
 const DIFFERENCE = `
   with newest as materialized (
@@ -14,8 +15,9 @@ const DIFFERENCE = `
       select p.id, p.author_id, row_number() over (order by p.id desc) as nth
       from follows f
       join users a on a.id = f.followee_id and a.push_state <> 'pull'
-      cross join lateral (select id, author_id from posts where author_id = f.followee_id and deleted_at is null
-                          order by id desc limit $2 + 1) p
+      cross join lateral (
+        select id, author_id from posts where author_id = f.followee_id and deleted_at is null
+        order by id desc limit $2 + 1) p
       where f.follower_id = u.id order by p.id desc limit $2 + 1) t
   ), actual as materialized (
     select user_id, post_id, author_id from feed_items where user_id = any($1)
@@ -37,11 +39,13 @@ const DIFFERENCE = `
 const COUNTS = `
   select (select count(*)::integer from newest where nth <= $2) as items,
          (select count(*)::integer from missing) as added, (select count(*)::integer from extra) as removed,
-         array(select user_id from missing union select user_id from extra union select id from floors) as changed`;
+         array(select user_id from missing union select user_id from extra
+               union select id from floors) as changed`;
 
 /**
- * Applies the difference. Each change names the users again: the planner overestimates the rows of the difference, and
- * would scan the whole table. `isRetry`: another transaction inserted a row meanwhile, or a row has a wrong author.
+ * Applies the difference. Each change names the users again: the planner overestimates the rows of
+ * the difference, and would scan the whole table. `isRetry`: another transaction inserted a row
+ * meanwhile, or a row has a wrong author.
  */
 const apply = (isRetry: boolean): string => `
   ${DIFFERENCE}, floored as (

@@ -41,9 +41,10 @@ export interface RebuildOptions {
 }
 
 /**
- * Rebuilds feeds from the truth: the newest 1,000 posts of followed authors, with the floor below them. Missing rows are
- * added and wrong ones removed in one transaction, so a reader never sees an empty feed.
- * `userId` undefined: every user. Throws USER_NOT_FOUND, or INTERRUPTED with the number of feeds done.
+ * Rebuilds feeds from the truth: the newest 1,000 posts of followed authors, with the floor below
+ * them. Missing rows are added and wrong ones removed in one transaction, so a reader never sees an
+ * empty feed. `userId` undefined: every user. Throws USER_NOT_FOUND, or INTERRUPTED with the number
+ * of feeds done.
  */
 export async function rebuild(
   db: Database,
@@ -61,8 +62,8 @@ export async function rebuild(
 }
 
 /**
- * Rebuilds the feeds of these users in short chunks. Resumes from the `earlier` progress. Saved progress is done
- * work. Throws INTERRUPTED.
+ * Rebuilds the feeds of these users in short chunks. Resumes from the `earlier` progress. Saved
+ * progress is done work. Throws INTERRUPTED.
  */
 export async function rebuildFrom(
   db: Database,

@@ -19,13 +19,14 @@ export interface RebuildVariant {
   /** Parts of all users that are rebuilt concurrently. */
   readonly parts: number;
   /**
-   * A chunk is one transaction, which saves the progress too. Otherwise each shard of a chunk has its own, and the
-   * progress is saved afterwards.
+   * A chunk is one transaction, which saves the progress too. Otherwise each shard of a chunk has
+   * its own, and the progress is saved afterwards.
    */
   readonly atomicChunks: boolean;
   /**
-   * Runs inside the caller's transaction, on Citus for users of one shard. Throws a duplicate (`isDuplicate`) if
-   * other rows were inserted meanwhile. The caller then tries again with `isRetry`.
+   * Runs inside the caller's transaction, on Citus for users of one shard. Throws a duplicate
+   * (`isDuplicate`) if other rows were inserted meanwhile. The caller then tries again with
+   * `isRetry`.
    */
   rebuild(session: Session, userIds: readonly number[], isRetry: boolean): Promise<FeedsRebuilt>;
   /** Returns the result that `rebuild` would have, and changes nothing. */

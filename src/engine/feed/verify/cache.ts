@@ -6,7 +6,10 @@ import { loadFeed } from '../../store/feeds.ts';
 import { storedPosts } from '../../store/posts.ts';
 import type { FeedFaults } from './variant.ts';
 
-/** Rows are committed a moment before caches hear of them. Only a difference at the last check is a fault. */
+/**
+ * Rows are committed a moment before caches hear of them. Only a difference at the last check is a
+ * fault.
+ */
 const CHECKS = 4;
 const RECHECK_MS = 250;
 
@@ -16,8 +19,8 @@ export interface CacheFaults extends FeedFaults {
 }
 
 /**
- * Compares cached feeds with the table. A cache in memory is checked for duplicates only, because it joins the follows
- * when it is read.
+ * Compares cached feeds with the table. A cache in memory is checked for duplicates only, because
+ * it joins the follows when it is read.
  */
 export async function compareCache(
   db: Store,

@@ -6,21 +6,27 @@ import { runConcurrently } from '../../util/parallel.ts';
 import type { FeedFaults, VerifyVariant } from './variant.ts';
 
 /*
- * Verification on Citus. Follows and feeds are in the shard of their reader, posts and followers in the shard of the
- * author. A join of all of them would move every row. So each side counts its rows and sums their hashes by reader, and
- * only readers with different sums are compared row by row.
+ * Verification on Citus. Follows and feeds are in the shard of their reader, posts and followers in
+ * the shard of the author. A join of all of them would move every row. So each side counts its rows
+ * and sums their hashes by reader, and only readers with different sums are compared row by row.
  *
- * The two sums of a range come from two statements without a common snapshot. A change in between is a difference, which
- * the later comparison of rows no longer shows.
+ * The two sums of a range come from two statements without a common snapshot. A change in between
+ * is a difference, which the later comparison of rows no longer shows.
  */
 
-/** Sums the followees of each follower, from either side. In: first user id (excluded), last (included). */
+/**
+ * Sums the followees of each follower, from either side. In: first user id (excluded), last
+ * (included).
+ */
 const FOLLOWS_SUMS = `
   select follower_id as id, count(*) as rows, sum(hashint8extended(followee_id, 0))::text as sum
   from follows where follower_id > $1 and follower_id <= $2 group by follower_id`;
 const FOLLOWERS_SUMS = FOLLOWS_SUMS.replace('from follows', 'from followers');
 
-/** Sums the rows of feeds above their floors. Rows of authors that change between push and pull are optional. */
+/**
+ * Sums the rows of feeds above their floors. Rows of authors that change between push and pull are
+ * optional.
+ */
 const ITEMS_SUMS = `
   select i.user_id as id, count(*) as rows, sum(hashint8extended(i.post_id, i.author_id))::text as sum
   from users u join feed_items i on i.user_id = u.id and i.post_id > u.feed_floor
@@ -28,7 +34,10 @@ const ITEMS_SUMS = `
     and not exists (select from celebrities c where c.user_id = i.author_id and c.state = 'both')
   group by i.user_id`;
 
-/** Sums the rows that feeds should have, from the author's side. `followers` has been compared with `follows` before. */
+/**
+ * Sums the rows that feeds should have, from the author's side. `followers` has been compared with
+ * `follows` before.
+ */
 const TRUTH_SUMS = `
   with floors as materialized (select id, feed_floor from users where id > $1 and id <= $2)
   select f.follower_id as id, count(*) as rows, sum(hashint8extended(p.id, p.author_id))::text as sum
@@ -56,7 +65,8 @@ async function differing(
   const [left, right] = await Promise.all(
     statements.map((statement) =>
       db.transaction(async (session) => {
-        // Tables without statistics get nested loops, as on plain PostgreSQL. This covers the nodes too.
+        // Tables without statistics get nested loops, as on plain PostgreSQL. This covers the nodes
+        // too.
         await session.query(`set local citus.propagate_set_commands = 'local'`);
         await session.query('set local enable_nestloop = off');
         const { rows } = await session.query<Sum>(statement, [...range]);
@@ -71,7 +81,8 @@ async function asymmetricPairs(db: Database, after: number, last: number): Promi
   const ids = await differing(db, [FOLLOWS_SUMS, FOLLOWERS_SUMS], [after, last]);
   if (ids.length === 0) return [];
   const mirrored = await db.query<Pair & { [column: string]: unknown }>(
-    'select follower_id as "followerId", followee_id as "followeeId" from followers where follower_id = any($1)',
+    `select follower_id as "followerId", followee_id as "followeeId" from followers
+     where follower_id = any($1)`,
     [ids],
   );
   const key = (pair: Pair) => `${pair.followerId} ${pair.followeeId}`;
@@ -131,7 +142,10 @@ async function compareRows(db: Queryable, ids: readonly number[]): Promise<FeedF
 }
 
 export const citusVerify: VerifyVariant = {
-  /** Each range scans all of `followers`, which is sorted by followee. Few ranges suffice: they return only sums. */
+  /**
+   * Each range scans all of `followers`, which is sorted by followee. Few ranges suffice: they
+   * return only sums.
+   */
   rangeSize: 200_000,
   asymmetricPairs,
   compareFeeds,

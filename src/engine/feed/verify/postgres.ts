@@ -4,8 +4,9 @@ import type { Pair } from '../../store/follows.ts';
 import type { FeedFaults, VerifyVariant } from './variant.ts';
 
 /**
- * Compares feeds with the truth, above their floors. In: first user id (excluded), last (included). One statement is
- * one snapshot. Rows of authors that change between push and pull (`both`) are optional, so they are no faults.
+ * Compares feeds with the truth, above their floors. In: first user id (excluded), last (included).
+ * One statement is one snapshot. Rows of authors that change between push and pull (`both`) are
+ * optional, so they are no faults.
  */
 const COMPARE = `
   with checked as (select id, feed_floor from users where id > $1 and id <= $2),
@@ -24,8 +25,10 @@ const COMPARE = `
     select coalesce(t.user_id, x.user_id) as user_id,
            t.user_id is null as extra,
            t.user_id is null and not exists (
-             select from follows f where f.follower_id = x.user_id and f.followee_id = x.author_id) as stranger
-    from truth t full join actual x on t.user_id = x.user_id and t.post_id = x.post_id and t.author_id = x.author_id
+             select from follows f
+             where f.follower_id = x.user_id and f.followee_id = x.author_id) as stranger
+    from truth t
+    full join actual x on t.user_id = x.user_id and t.post_id = x.post_id and t.author_id = x.author_id
     where t.user_id is null or x.user_id is null
   )
   select user_id as "userId", count(*) filter (where not extra)::integer as missing,
@@ -34,8 +37,8 @@ const COMPARE = `
   from faults group by user_id order by user_id`;
 
 /**
- * Compares a range of feeds in one pass of hash joins. Without statistics, just after a load, the planner expects small
- * tables and would choose nested loops: 170 s instead of 1 s.
+ * Compares a range of feeds in one pass of hash joins. Without statistics, just after a load, the
+ * planner expects small tables and would choose nested loops: 170 s instead of 1 s.
  */
 async function overRange<Row extends QueryResultRow>(
   db: Database,
@@ -48,10 +51,14 @@ async function overRange<Row extends QueryResultRow>(
   });
 }
 
-/** Returns pairs that only one of `follows` and `followers` has. In: first follower (excluded), last (included). */
+/**
+ * Returns pairs that only one of `follows` and `followers` has. In: first follower (excluded), last
+ * (included).
+ */
 const ASYMMETRIC = `
   select follower_id as "followerId", followee_id as "followeeId"
-  from (select follower_id, followee_id, true as truth from follows where follower_id > $1 and follower_id <= $2) a
+  from (select follower_id, followee_id, true as truth from follows
+        where follower_id > $1 and follower_id <= $2) a
   full join (select follower_id, followee_id, true as mirror from followers
              where follower_id > $1 and follower_id <= $2) b using (follower_id, followee_id)
   where truth is null or mirror is null`;

@@ -56,8 +56,8 @@ interface Faults {
 }
 
 /**
- * Compares materialized feeds with the current follows and posts, above each feed's floor. `users` undefined: every
- * feed. `repair` rebuilds feeds that differ. Throws USER_NOT_FOUND or INTERRUPTED.
+ * Compares materialized feeds with the current follows and posts, above each feed's floor. `users`
+ * undefined: every feed. `repair` rebuilds feeds that differ. Throws USER_NOT_FOUND or INTERRUPTED.
  */
 export async function verify(
   db: Database,

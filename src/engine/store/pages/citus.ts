@@ -4,15 +4,18 @@ import { idsOfArray } from '../citusFeeds.ts';
 import type { FeedPages, PageQuery, PageRow } from './types.ts';
 
 /*
- * Pages of feeds on Citus take two steps. The first reads the shard of the reader in one statement, which is one
- * snapshot of that shard. The second reads the posts from the shards of their authors. A post that is deleted between
- * the two is not shown.
+ * Pages of feeds on Citus take two steps. The first reads the shard of the reader in one statement,
+ * which is one snapshot of that shard. The second reads the posts from the shards of their authors.
+ * A post that is deleted between the two is not shown.
  *
- * A change between push and pull needs no further care. Posts of a merged author stay in `posts`. Feed rows are removed
- * only after every reader has seen the author among the celebrities.
+ * A change between push and pull needs no further care. Posts of a merged author stay in `posts`.
+ * Feed rows are removed only after every reader has seen the author among the celebrities.
  */
 
-/** Returns the floor, the newest rows of followed authors, and the followed celebrities. In: user, before, limit. */
+/**
+ * Returns the floor, the newest rows of followed authors, and the followed celebrities. In: user,
+ * before, limit.
+ */
 const FEED = `
   select u.feed_floor as floor, i.post_id as "postId", i.author_id as "authorId",
          array(select f.followee_id from follows f join celebrities c on c.user_id = f.followee_id
@@ -26,7 +29,8 @@ const FEED = `
 
 /** Returns which of the authors are followed, and the followed celebrities. In: user, authors. */
 const FOLLOWED = `
-  select array(select followee_id from follows where follower_id = $1 and followee_id = any($2))::text as authors,
+  select array(select followee_id from follows
+               where follower_id = $1 and followee_id = any($2))::text as authors,
          array(select f.followee_id from follows f join celebrities c on c.user_id = f.followee_id
                where f.follower_id = $1)::text as celebrities
   from users u where u.id = $1`;
@@ -39,10 +43,13 @@ const POSTS = `
   join posts p on p.author_id = wanted.author_id and p.id = wanted.id
   where p.author_id = any($1) and p.deleted_at is null`;
 
-/** Returns the newest posts of all these authors together. In: authors, before, limit, maximum id. */
+/**
+ * Returns the newest posts of all these authors together. In: authors, before, limit, maximum id.
+ */
 const NEWEST = `
   select ${POST} from posts p
-  where p.author_id = any($1) and p.id < $2 and p.id <= $4 and p.deleted_at is null order by p.id desc limit $3`;
+  where p.author_id = any($1) and p.id < $2 and p.id <= $4 and p.deleted_at is null
+  order by p.id desc limit $3`;
 
 type Found = Omit<PageRow, 'source'>;
 
@@ -62,7 +69,10 @@ async function postsOf(db: Queryable, entries: readonly FeedEntry[]): Promise<Fo
   return (await db.query<Found>(POSTS, [authors, entries.map((entry) => entry.postId)])).rows;
 }
 
-/** Merges three sources, newest first. A post in several of them counts as pushed, then as pulled, then as own. */
+/**
+ * Merges three sources, newest first. A post in several of them counts as pushed, then as pulled,
+ * then as own.
+ */
 async function mergedPage(
   db: Queryable,
   query: Omit<PageQuery, 'floor'>,
@@ -89,7 +99,9 @@ interface FeedRow {
 }
 
 export const citusPages: FeedPages = {
-  /** Deleted posts can make a page short. Then it reads further down, twice as many rows each time. */
+  /**
+   * Deleted posts can make a page short. Then it reads further down, twice as many rows each time.
+   */
   async aboveFloor(db, query) {
     for (let count = query.limit; ; count *= 2) {
       const { rows } = await db.query<FeedRow>(FEED, [query.userId, query.before, count]);

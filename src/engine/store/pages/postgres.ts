@@ -1,19 +1,25 @@
 import type { Queryable } from '../../database/types.ts';
 import type { FeedPages, Page, PageRow } from './types.ts';
 
-/** Sources of the pushed part of a page: the table, or ids from a cache. In: user, before, limit. */
+/**
+ * Sources of the pushed part of a page: the table, or ids from a cache. In: user, before, limit.
+ */
 const PUSHED = {
-  table: `select post_id, author_id from feed_items where user_id = $1 and post_id > (select floor from feed)`,
+  table: `
+      select post_id, author_id from feed_items where user_id = $1 and post_id > (select floor from feed)`,
   cache: `
-      select post_id, author_id from unnest($5::bigint[], $6::bigint[]) c(post_id, author_id) where post_id > $4`,
+      select post_id, author_id from unnest($5::bigint[], $6::bigint[]) c(post_id, author_id)
+      where post_id > $4`,
 };
 
 /**
- * Returns one page above the floor: pushed entries, posts of celebrities, the user's own posts. In: user, before,
- * limit; for the cache also: floor, post ids, authors. Joins follows and deletions in their current state.
+ * Returns one page above the floor: pushed entries, posts of celebrities, the user's own posts. In:
+ * user, before, limit; for the cache also: floor, post ids, authors. Joins follows and deletions in
+ * their current state.
  *
- * One statement is one snapshot. So a post cannot move between two parts meanwhile, and the floor cannot rise above
- * rows that the page needs. An empty page is one row with the floor alone. An unknown user has no row.
+ * One statement is one snapshot. So a post cannot move between two parts meanwhile, and the floor
+ * cannot rise above rows that the page needs. An empty page is one row with the floor alone. An
+ * unknown user has no row.
  */
 const pageStatement = (pushed: keyof typeof PUSHED): string => `
   with feed as (

@@ -26,8 +26,8 @@ export interface FeedPages {
   /** Returns undefined for an unknown user. */
   aboveFloor(db: Queryable, query: Omit<PageQuery, 'floor'>): Promise<Page | undefined>;
   /**
-   * Reads a page whose pushed entries are in a cache instead of the table. `cached` holds the newest entries, down to
-   * the floor or to `before`.
+   * Reads a page whose pushed entries are in a cache instead of the table. `cached` holds the
+   * newest entries, down to the floor or to `before`.
    */
   ofCached(db: Queryable, query: PageQuery, cached: readonly FeedEntry[]): Promise<PageRow[]>;
   /** Reads posts at and below the floor from their authors. */

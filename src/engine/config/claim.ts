@@ -10,7 +10,7 @@ export interface Claim {
 }
 
 /**
- * Claims `directory`. `text` identifies the owner, and `isHeld` decides from such a text whether
+ * Claims `directory`. `text` identifies the owner, and `isAlive` decides from such a text whether
  * its owner still runs. Returns the text of the current owner if there is one.
  *
  * Exactly one of several concurrent processes wins, for three reasons. A claim gets its number and
@@ -23,8 +23,8 @@ export interface Claim {
 export async function claim(
   directory: string,
   text: string,
-  isHeld: (text: string) => boolean,
-): Promise<Claim | { heldBy: string }> {
+  isAlive: (text: string) => boolean,
+): Promise<Claim | { owner: string }> {
   const path = (number: number) => join(directory, `cluster.lock.${number}`);
   const numbers = async () =>
     (await readdir(directory)).flatMap((name) => Number(NAME.exec(name)?.[1] ?? [])).sort((a, b) => a - b);
@@ -33,8 +33,8 @@ export async function claim(
   try {
     for (;;) {
       const last = (await numbers()).at(-1) ?? 0;
-      const owner = last > 0 ? await readFile(path(last), 'utf8').catch(() => '') : '';
-      if (isHeld(owner)) return { heldBy: owner };
+      const current = last > 0 ? await readFile(path(last), 'utf8').catch(() => '') : '';
+      if (isAlive(current)) return { owner: current };
       const mine = last + 1;
       try {
         await link(draft, path(mine));

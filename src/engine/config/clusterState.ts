@@ -107,8 +107,8 @@ export async function lockCluster(dataDir: string, version: string): Promise<Clu
     startedAt: new Date().toISOString(),
   };
   const taken = await claim(dataDir, JSON.stringify(state), (text) => liveState(text) !== undefined);
-  if ('heldBy' in taken) {
-    const owner = liveState(taken.heldBy);
+  if ('owner' in taken) {
+    const owner = liveState(taken.owner);
     throw new FeedctlError(
       'CLUSTER_ALREADY_RUNNING',
       `a cluster runs in ${dataDir} already (process ${owner?.pid}, since ${owner?.startedAt})`,

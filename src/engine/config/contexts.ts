@@ -100,8 +100,8 @@ export async function readContext(
   name?: string,
 ): Promise<{ name: string; context: Context }> {
   const file = await readFileOfContexts(env);
-  const wanted = name ?? nameInUse(file, env);
-  return { name: wanted, context: contextOf(file, wanted, env) };
+  const selected = name ?? nameInUse(file, env);
+  return { name: selected, context: contextOf(file, selected, env) };
 }
 
 export interface ListedContext {

@@ -84,7 +84,7 @@ export async function pendingTables(db: Queryable, store: StoreSetting): Promise
 }
 
 const citusMissing = () =>
-  new FeedctlError('CITUS_MISSING', 'the store is set to be Citus, and the database lacks the extension');
+  new FeedctlError('CITUS_MISSING', 'the store is set to citus, and the database lacks the extension');
 
 /**
  * Distributes the tables of a migrated database over the nodes of Citus, with `citus.shard_count`

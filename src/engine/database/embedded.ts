@@ -110,9 +110,7 @@ async function nativeDirectory(): Promise<string> {
       `there are no PostgreSQL binaries for this machine (${name})`,
       {
         cause: error,
-        suggestions: [
-          'Install optional dependencies too, or use a server of your own: FEEDCTL_DATABASE_URL.',
-        ],
+        suggestions: ['Install optional dependencies too, or use your own server: FEEDCTL_DATABASE_URL.'],
       },
     );
   }

@@ -2,7 +2,7 @@ import { Database } from './database.ts';
 import type { StoreNode } from './sharding.ts';
 import type { Session } from './types.ts';
 
-const SESSIONS_A_NODE = 4;
+const SESSIONS_PER_NODE = 4;
 const CONNECT_MS = 2_000;
 /** Time without attempts after a node could not be reached. */
 const AVOID_MS = 300_000;
@@ -52,7 +52,7 @@ export class ShardReaders {
     const url = new URL(this.#db.url);
     url.hostname = node.host;
     url.port = String(node.port);
-    const pool = new Database(url.href, { maxSessions: SESSIONS_A_NODE, connectMs: CONNECT_MS });
+    const pool = new Database(url.href, { maxSessions: SESSIONS_PER_NODE, connectMs: CONNECT_MS });
     this.#pools.set(address, pool);
     return pool;
   }

@@ -8,7 +8,7 @@ import { missingUsers } from '../store/users.ts';
 import { type ImportOptions, type ImportResult, importAll, type NewPost, type PostSource } from './posts.ts';
 import { checkImport } from './sql.ts';
 
-const POSTS_A_BATCH = 4_000;
+const POSTS_PER_BATCH = 4_000;
 
 interface Row {
   readonly actor: number;
@@ -22,7 +22,7 @@ function parseRow(fields: string[]): Row {
     throw `expected \`actor target unix-seconds kind\`, found ${fields.length} field(s)`;
   const second = Number(fields[2]);
   if (!/^\d+$/.test(fields[2]!) || second < IMPORT_SECONDS.min || second > IMPORT_SECONDS.max) {
-    throw `${JSON.stringify(fields[2])} is no time in unix seconds from 2010 on`;
+    throw `${JSON.stringify(fields[2])} is no time in unix seconds since 2010`;
   }
   return {
     actor: idField(fields[0]!, 'user'),
@@ -121,7 +121,7 @@ async function* postBatches(path: string, skip: number): AsyncGenerator<NewPost[
     const skipped = Math.min(toSkip, chunk.length);
     toSkip -= skipped;
     pending = pending.concat(chunk.slice(skipped));
-    while (pending.length >= POSTS_A_BATCH) yield pending.splice(0, POSTS_A_BATCH);
+    while (pending.length >= POSTS_PER_BATCH) yield pending.splice(0, POSTS_PER_BATCH);
   }
   if (pending.length > 0) yield pending;
 }

@@ -15,8 +15,8 @@ const FOLLOWS_EXPONENT = 2.2;
  */
 const LAST_SECOND = Date.UTC(2025, 0, 1) / 1000;
 const DAYS = 30;
-const USERS_A_CHUNK = 500;
-const POSTS_A_BATCH = 4_000;
+const USERS_PER_CHUNK = 500;
+const POSTS_PER_BATCH = 4_000;
 const WORDS =
   'feeds flow where people meet and every morning brings some news worth sharing with all who follow'.split(
     ' ',
@@ -84,7 +84,7 @@ async function* pairs({ users, follows: [least, most], seed }: GenerateOptions):
     for (let tries = 0; followees.size <= count && tries < count * 20; tries += 1) followees.add(pick());
     for (let next = user; followees.size <= count; next += 1) followees.add(1 + (next % users));
     for (const followee of followees) if (followee !== user) chunk.push([user, followee]);
-    if (user % USERS_A_CHUNK === 0) {
+    if (user % USERS_PER_CHUNK === 0) {
       yield chunk;
       chunk = [];
     }
@@ -133,7 +133,7 @@ function postSource(options: GenerateOptions): PostSource {
         body,
         createdAtMs: second * 1000,
       });
-      if (batch.length === POSTS_A_BATCH) {
+      if (batch.length === POSTS_PER_BATCH) {
         yield batch;
         batch = [];
       }

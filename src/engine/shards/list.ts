@@ -87,10 +87,10 @@ export async function listShards(db: Database): Promise<ShardList> {
 
 export function nodeShards(nodes: readonly CitusNode[], groups: readonly ShardGroup[]): NodeShards[] {
   return nodes.map(({ id, name, coordinator, active, takesShards, version }) => {
-    const there = groups.filter((group) => group.nodeId === id);
+    const atNode = groups.filter((group) => group.nodeId === id);
     const sum = (of: 'bytes' | 'rows') =>
-      version === null ? null : there.reduce((total, group) => total + (group[of] ?? 0), 0);
-    const counted = { shards: there.length, bytes: sum('bytes'), rows: sum('rows') };
+      version === null ? null : atNode.reduce((total, group) => total + (group[of] ?? 0), 0);
+    const counted = { shards: atNode.length, bytes: sum('bytes'), rows: sum('rows') };
     return { node: name, coordinator, active, takesShards, version, ...counted };
   });
 }
@@ -198,22 +198,22 @@ export async function jobStatus(
 export async function shardStatus(db: Database): Promise<ShardStatus> {
   await requireDistributed(db);
   const [groups, nodes, job] = [await readShards(db), await citusNodes(db), await readJob(db)];
-  const found = job && (await jobStatus(db, job, { nodes, groups }));
-  const active = found?.active ?? (await readActiveMoves(db));
+  const progress = job && (await jobStatus(db, job, { nodes, groups }));
+  const active = progress?.active ?? (await readActiveMoves(db));
   return {
-    job: found?.status ?? null,
+    job: progress?.status ?? null,
     active: active.map(({ shardIds, ...move }) => ({
       ...move,
       shard: groups.find((group) => group.shardIds.includes(shardIds[0]!))?.shard ?? shardIds[0] ?? null,
     })),
-    troubles: [...jobTroubles(job, found?.tasks ?? []), ...(await remains(db))],
+    troubles: [...jobTroubles(job, progress?.tasks ?? []), ...(await remainsOfMoves(db))],
   };
 }
 
 /** Returns the troubles of `shards status`, for the doctor. */
 export async function shardTroubles(db: Database): Promise<Trouble[]> {
   const job = await readJob(db);
-  return [...jobTroubles(job, job ? await readTasks(db, job.id) : []), ...(await remains(db))];
+  return [...jobTroubles(job, job ? await readTasks(db, job.id) : []), ...(await remainsOfMoves(db))];
 }
 
 function jobTroubles(job: Job | undefined, tasks: readonly Task[]): Trouble[] {
@@ -259,7 +259,7 @@ function jobTroubles(job: Job | undefined, tasks: readonly Task[]): Trouble[] {
   return troubles;
 }
 
-async function remains(db: Database): Promise<Trouble[]> {
+async function remainsOfMoves(db: Database): Promise<Trouble[]> {
   const orphans = byNode(await readOrphans(db)).map(({ node, what }) => ({
     kind: 'orphan' as const,
     detail: `at ${node}, of no table in the catalog: ${what}`,
@@ -277,10 +277,10 @@ async function remains(db: Database): Promise<Trouble[]> {
   return [...orphans, ...leftovers];
 }
 
-function byNode(found: readonly Leftover[]): { node: string; what: string }[] {
-  return [...new Set(found.map((one) => one.node))].map((node) => ({
+function byNode(remains: readonly Leftover[]): { node: string; what: string }[] {
+  return [...new Set(remains.map((one) => one.node))].map((node) => ({
     node,
-    what: found
+    what: remains
       .filter((one) => one.node === node)
       .map(({ kind, name }) => `${kind} ${name}`)
       .join(', '),

@@ -24,7 +24,7 @@ export async function planMove(
   const nodes = await citusNodes(db);
   const target = findNode(nodes, to);
   const group = (await readShards(db)).find((one) => one.shardIds.includes(shard));
-  if (!group) throw new FeedctlError('SHARD_NOT_FOUND', `no shard of feedctl’s has the id ${shard}`);
+  if (!group) throw new FeedctlError('SHARD_NOT_FOUND', `no shard of feedctl has the id ${shard}`);
   const move = { shard: group.shard, from: group.node, to: target.name, bytes: group.bytes ?? 0 };
   if (group.nodeId !== target.id) {
     const missing = await missingRequirements(db, nodes);
@@ -74,7 +74,7 @@ export async function moveShard(
       throw new FeedctlError(
         'INTERRUPTED',
         `the move of shard ${move.shard} was undone: it is at ${move.from}`,
-        { cause: moved.reason, suggestions: ['Run the same command again: the move begins again.'] },
+        { cause: moved.reason, suggestions: ['Run the same command again: the move starts over.'] },
       );
     // A failed watch does not undo the move.
     if (moved.status === 'rejected') throw moved.reason;

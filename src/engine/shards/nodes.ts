@@ -73,13 +73,13 @@ export async function removeEmptyNode(
 ): Promise<void> {
   await checkRemovable(db, text);
   const node = findNode(await citusNodes(db), text);
-  const there = (await readShards(db)).filter((group) => group.nodeId === node.id).length;
-  if (there > 0) throw new FeedctlError('NODE_IN_USE', `${node.name} has ${there} shard(s) yet`);
+  const shards = (await readShards(db)).filter((group) => group.nodeId === node.id).length;
+  if (shards > 0) throw new FeedctlError('NODE_IN_USE', `${node.name} still has ${shards} shard(s)`);
   for (const from = Date.now(); Date.now() - from < FORGOTTEN_AFTER_MS; ) {
     options.onProgress?.((Date.now() - from) / 1000, FORGOTTEN_AFTER_MS / 1000);
     await sleep(500, undefined, options.signal && { signal: options.signal }).catch(() => {});
     if (options.signal?.aborted)
-      throw new FeedctlError('INTERRUPTED', `${node.name} is empty, and a node of the cluster yet`);
+      throw new FeedctlError('INTERRUPTED', `${node.name} is empty, and still a node of the cluster`);
   }
   await cleanUp(db);
   await removeNode(db, node);

@@ -42,9 +42,9 @@ export async function readShards(db: Queryable): Promise<ShardGroup[]> {
   const { rows } = await db.query<Omit<ShardGroup, 'bytes' | 'rows'>>(GROUPS);
   const sizes = await onEveryNode<Record<string, [bytes: number, rows: number]>>(db, SIZES);
   return rows.map((group) => {
-    const there = sizes.get(group.nodeId);
+    const sizesOfNode = sizes.get(group.nodeId);
     const sum = (nth: 0 | 1) =>
-      there ? group.shardIds.reduce((total, id) => total + (there[id]?.[nth] ?? 0), 0) : null;
+      sizesOfNode ? group.shardIds.reduce((total, id) => total + (sizesOfNode[id]?.[nth] ?? 0), 0) : null;
     return { ...group, bytes: sum(0), rows: sum(1) };
   });
 }
@@ -316,21 +316,21 @@ const STRAY = `
     and to_regclass(shard_name(s.logicalrelid, s.shardid)) = c.oid)`;
 
 /** Returns all objects to drop at the end of operations, including active ones. */
-const NOTED = `
+const SCHEDULED = `
   select n.nodeid as node, c.object_name as name from pg_dist_cleanup c
   join pg_dist_node n on n.groupid = c.node_group_id and n.noderole = 'primary' where c.object_type = 1`;
 
 /** Returns tables of shards at wrong nodes that no cleanup will drop. */
 export async function readOrphans(db: Queryable): Promise<Leftover[]> {
   const bare = (name: string) => name.replace(/^public\./, '');
-  const noted = async () =>
-    (await db.query<{ node: number; name: string }>(NOTED)).rows.map(
+  const scheduled = async () =>
+    (await db.query<{ node: number; name: string }>(SCHEDULED)).rows.map(
       ({ node, name }) => `${node} ${bare(name)}`,
     );
   // Reads before and after: tables of a move that begins or ends meanwhile are in one of the two.
-  const before = await noted();
+  const before = await scheduled();
   const stray = await onEveryNode<string[]>(db, STRAY);
-  const known = new Set([...before, ...(await noted())]);
+  const known = new Set([...before, ...(await scheduled())]);
   const nodes = await db.query<{ id: number; name: string }>(
     `select nodeid as id, nodename || ':' || nodeport as name from pg_dist_node`,
   );

@@ -153,7 +153,7 @@ export async function removePairItems(db: Queryable, pair: Pair): Promise<number
 }
 
 /** Followers per round of deletions. */
-const FOLLOWERS_A_ROUND = 20_000;
+const FOLLOWERS_PER_ROUND = 20_000;
 /** Shards that are written concurrently. */
 const CONCURRENCY = 4;
 
@@ -170,7 +170,7 @@ export async function removePostItems(
   const sharding = await db.sharding();
   let removed = 0;
   for (let after = 0; ; ) {
-    const followers = await followersAfter(db, post.authorId, after, FOLLOWERS_A_ROUND);
+    const followers = await followersAfter(db, post.authorId, after, FOLLOWERS_PER_ROUND);
     const counts = await runConcurrently(
       sharding.group(followers, (id) => id),
       CONCURRENCY,
@@ -178,7 +178,7 @@ export async function removePostItems(
         db.query('delete from feed_items where user_id = any($1) and post_id = $2', [group, post.postId]),
     );
     for (const { rowCount } of counts) removed += rowCount ?? 0;
-    if (followers.length < FOLLOWERS_A_ROUND) return removed;
+    if (followers.length < FOLLOWERS_PER_ROUND) return removed;
     after = followers.at(-1)!;
   }
 }

@@ -1,14 +1,17 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /**
- * Returns the result of `work`. Throws `late()` if it has not ended after `ms`. The work itself
+ * Returns the result of `work`. Throws `timeoutError()` if it has not ended after `ms`. The work itself
  * continues.
  */
-export async function withTimeout<T>(ms: number, work: Promise<T>, late: () => Error): Promise<T> {
+export async function withTimeout<T>(ms: number, work: Promise<T>, timeoutError: () => Error): Promise<T> {
   const over = new AbortController();
   const { signal } = over;
   try {
-    return await Promise.race([work, sleep(ms, undefined, { signal }).then(() => Promise.reject(late()))]);
+    return await Promise.race([
+      work,
+      sleep(ms, undefined, { signal }).then(() => Promise.reject(timeoutError())),
+    ]);
   } finally {
     over.abort();
   }

@@ -3,7 +3,7 @@ import type { MigrationBuilder } from 'node-pg-migrate';
 /** State of the cluster itself: leases, operations, imports, gateways and presence. */
 export function up(pgm: MigrationBuilder): void {
   pgm.sql(`
-    -- Numbers that make ids unique. reserved_until_ms: end of the ids that any owner has minted under the number.
+    -- Numbers that make ids unique. reserved_until_ms: end of all ids that were minted so far.
     create table node_leases (
       node              smallint primary key,
       owner             uuid,

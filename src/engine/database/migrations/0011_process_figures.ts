@@ -3,7 +3,7 @@ import type { MigrationBuilder } from 'node-pg-migrate';
 /** Statistics that each process reports once a second, for `top` and `status`. */
 export function up(pgm: MigrationBuilder): void {
   pgm.sql(`
-    -- Unlogged: a row is at most a second old, and soon written again. Text, because SQL reads nothing inside.
+    -- Unlogged: a row is at most a second old. Text, because no SQL reads its content.
     create unlogged table process_figures (
       id           uuid primary key,
       host         text not null,

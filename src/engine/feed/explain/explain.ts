@@ -180,7 +180,7 @@ async function judge(context: Context, found: Found, options: ExplainOptions): P
       verdict: 'not-following',
       reason: unfollow
         ? `user ${user.id} has not followed ${post.authorId} since ${unfollow.occurredAt.toISOString()}`
-        : `user ${user.id} does not follow ${post.authorId}, and the log of events has no unfollow`,
+        : `user ${user.id} does not follow ${post.authorId}, and the event log has no unfollow`,
       ...(unfollow && { since: unfollow.occurredAt }),
       way: notOnItsWay('not followed'),
     };
@@ -286,10 +286,10 @@ async function pendingInOutbox(db: Database, { user, post, event }: Found): Prom
 
 function deadLettered(letter: DeadLetter): Outcome {
   const planned = letter.queue.startsWith('rows.');
+  const diedAt = letter.diedAt.toISOString();
   return {
     verdict: 'dead-lettered',
-    reason:
-      `a message of ${letter.queue} was dead-lettered at ${letter.diedAt.toISOString()}: ` + letter.reason,
+    reason: `a message of ${letter.queue} was dead-lettered at ${diedAt}: ${letter.reason}`,
     mend: `feedctl dlq replay ${letter.id}`,
     way: {
       planned: planned ? ['done', ''] : ['waiting', 'dead-lettered'],
@@ -396,8 +396,8 @@ function stepsOf({ post, event, online }: Found, { way = {} }: Outcome): WayStep
   const afterOutbox = (step: 'planned' | 'written' | 'cached' | 'pushed'): WayStep => {
     const [state, detail] = way[step] ?? ['waiting', ''];
     const untimed = state === 'done' || state === 'unknown' ? NOT_RECORDED : '';
-    const note = step === 'pushed' && state === 'unknown' ? `now online at ${online} gateway(s)` : detail;
-    return { step, state, at: null, detail: [untimed, note].filter(Boolean).join('; ') };
+    const about = step === 'pushed' && state === 'unknown' ? `now online at ${online} gateway(s)` : detail;
+    return { step, state, at: null, detail: [untimed, about].filter(Boolean).join('; ') };
   };
   const dispatched = event?.dispatchedAt ?? null;
   return [
@@ -406,7 +406,7 @@ function stepsOf({ post, event, online }: Found, { way = {} }: Outcome): WayStep
       step: 'dispatched',
       state: dispatched ? 'done' : event ? 'waiting' : 'unknown',
       at: dispatched,
-      detail: event ? '' : 'the log of events does not go back so far',
+      detail: event ? '' : 'the event log does not reach back that far',
     },
     afterOutbox('planned'),
     afterOutbox('written'),

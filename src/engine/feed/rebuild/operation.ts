@@ -34,8 +34,8 @@ export async function rebuildMany(
 ): Promise<RebuildResult> {
   const listed = file === undefined ? undefined : await readUserFile(db, file);
   const source = listed ? listedUsers(listed.ids.sort((a, b) => a - b)) : allUsers(db);
-  const how = { ...options, bus, changes };
-  if (options.dryRun) return rebuildFrom(db, source, how);
+  const rebuildOptions = { ...options, bus, changes };
+  if (options.dryRun) return rebuildFrom(db, source, rebuildOptions);
   const key = listed ? `file ${listed.input.digest}` : 'all';
   const inputs = listed ? [listed.input] : [];
   const work = { kind: REBUILD, key, inputs, signal: options.signal, onResume };
@@ -47,7 +47,7 @@ export async function rebuildMany(
     // Workers share the rate of a throttled lane with rebuilds. They detect a killed rebuild
     // themselves.
     await announceLanes(db);
-    return rebuildFrom(db, source, { ...how, bulk, signal }, progress, {
+    return rebuildFrom(db, source, { ...rebuildOptions, bulk, signal }, progress, {
       begin: (progress, total) => saveProgress(db, id, progress, { done: 0, total, unit: 'feeds' }),
       save: (session, change) => saveLane(session, id, change),
     });

@@ -20,15 +20,15 @@ export async function trimAll(
   { db, changes }: { db: Database; changes: FeedChanges },
   { onResume, signal, ...options }: TrimAllOptions,
 ): Promise<TrimResult> {
-  const how = { ...options, changes };
-  if (options.dryRun) return trim(db, undefined, { ...how, ...(signal && { signal }) });
+  const trimOptions = { ...options, changes };
+  if (options.dryRun) return trim(db, undefined, { ...trimOptions, ...(signal && { signal }) });
   const work = { kind: 'trim', key: `keep ${options.keep}`, signal, onResume };
   return runOperation<TrimProgress, TrimResult>(db, work, ({ id, progress, signal: stop }) =>
     trim(db, undefined, {
-      ...how,
+      ...trimOptions,
       signal: stop,
       earlier: progress,
-      note: (now) => saveProgress(db, id, now, { done: now.users, unit: 'feeds' }),
+      save: (now) => saveProgress(db, id, now, { done: now.users, unit: 'feeds' }),
     }),
   );
 }

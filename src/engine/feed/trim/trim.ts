@@ -8,7 +8,7 @@ import { FEED_LIMIT } from '../../model/feed.ts';
 import { getUser } from '../../store/users.ts';
 import { longFeeds, trimFeeds } from './sql.ts';
 
-const USERS_A_TRANSACTION = 200;
+const USERS_PER_TRANSACTION = 200;
 
 export interface TrimResult {
   /** Feeds that were longer than the limit. */
@@ -43,7 +43,7 @@ export async function trim(
     /** Progress of an earlier run over every feed. */
     earlier?: TrimProgress | undefined;
     /** Saves the progress after each chunk. */
-    note?: (progress: TrimProgress) => Promise<void>;
+    save?: (progress: TrimProgress) => Promise<void>;
   } = {},
 ): Promise<TrimResult> {
   const startedAt = performance.now();
@@ -70,11 +70,11 @@ export async function trim(
     for (;;) {
       if (options.signal?.aborted)
         throw new FeedctlError('INTERRUPTED', `the trim was interrupted after ${users} feeds`);
-      const ids = await longFeeds(db, options.longerThan ?? keep, after, USERS_A_TRANSACTION);
+      const ids = await longFeeds(db, options.longerThan ?? keep, after, USERS_PER_TRANSACTION);
       if (ids.length === 0) break;
       for (const group of sharding.group(ids, (id) => id)) await chunk(group);
       after = ids.at(-1)!;
-      await options.note?.({ after, users, items });
+      await options.save?.({ after, users, items });
     }
   }
   return { users, items, seconds: (performance.now() - startedAt) / 1000 };

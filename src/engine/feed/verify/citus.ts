@@ -53,7 +53,7 @@ interface Sum {
   readonly sum: string;
 }
 
-const USERS_A_COMPARISON = 200;
+const USERS_PER_COMPARISON = 200;
 const CONCURRENCY = 4;
 
 /** Returns the users of a range for whom two statements give different sums. */
@@ -103,8 +103,8 @@ async function compareFeeds(
   const sharding = await db.sharding();
   const batches: number[][] = [];
   for (const group of sharding.group(ids, (id) => id)) {
-    for (let from = 0; from < group.length; from += USERS_A_COMPARISON)
-      batches.push(group.slice(from, from + USERS_A_COMPARISON));
+    for (let from = 0; from < group.length; from += USERS_PER_COMPARISON)
+      batches.push(group.slice(from, from + USERS_PER_COMPARISON));
   }
   const faults = (await runConcurrently(batches, CONCURRENCY, (batch) => compareRows(db, batch))).flat();
   return faults.sort((a, b) => a.userId - b.userId);

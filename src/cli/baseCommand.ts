@@ -281,8 +281,8 @@ export abstract class BaseCommand extends Command {
 
 /** The settings that flags name. */
 export function settingsOf(flags: Record<string, unknown>): ConfigFlags {
-  const settings = Object.entries<{ flag?: string; variable: string }>(SETTINGS).flatMap(([name, { flag }]) =>
-    flag ? [[name, flag] as const] : [],
+  const settings = Object.entries<{ flag?: string; variable: string }>(SETTINGS).flatMap(
+    ([name, { flag }]) => (flag ? [[name, flag] as const] : []),
   );
   const given = [['context', 'context'] as const, ...settings].filter(
     ([, flag]) => flags[flag] !== undefined,

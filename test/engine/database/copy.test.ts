@@ -36,7 +36,8 @@ test('copyOut hands over rows that are bigger than the socket’s buffer', async
   const { db } = await freshDatabase();
   await db.withSession(async (session) => {
     const lengths: number[] = [];
-    const statement = `copy (select repeat('x', n * 50000) from generate_series(0, 20) n) to stdout (format binary)`;
+    const statement = `
+      copy (select repeat('x', n * 50000) from generate_series(0, 20) n) to stdout (format binary)`;
     await copyOut(session, statement, (_bytes, _at, length) => void lengths.push(length - 6) as undefined);
     expect(lengths).toEqual(Array.from({ length: 21 }, (_, n) => n * 50_000));
   });

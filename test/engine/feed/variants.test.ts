@@ -12,11 +12,11 @@ import { freshDatabase } from '../../support/cluster.ts';
 import { makeCelebrity, plantFollows, plantPosts, plantUsers } from './feeds.ts';
 
 /*
- * The statements for Citus run on plain PostgreSQL too. So both variants must give the same results there, even on a
- * machine without Citus.
+ * The statements for Citus run on plain PostgreSQL too. So both variants must give the same results
+ * there, even on a machine without Citus.
  */
 
-/** User 1 follows 2 to 5. Author 4 is a celebrity, author 5 is about to become one, author 6 is not followed. */
+/** User 1 follows 2 to 5, but not 6. Author 4 is a celebrity, and author 5 is about to become one. */
 async function plantedFeed(): Promise<Database> {
   const { db } = await freshDatabase();
   await plantUsers(db, 6);
@@ -33,7 +33,7 @@ async function plantedFeed(): Promise<Database> {
   await makeCelebrity(db, 4, 'pull');
   await makeCelebrity(db, 5, 'both');
   await db.query('update users set feed_floor = 12 where id = 1');
-  // Rows that are right, rows of deleted posts and an unfollowed author, and a wrong author.
+  // Correct rows, rows of deleted posts and of an unfollowed author, and one wrong author.
   await db.query(
     `insert into feed_items (user_id, post_id, author_id)
      select 1, id, author_id from posts where author_id in (2, 3, 6) and id > 9 and id % 4 <> 0`,
@@ -45,7 +45,8 @@ async function plantedFeed(): Promise<Database> {
 test('pages are the same', async () => {
   const db = await plantedFeed();
   const { rows: cached } = await db.query<FeedEntry>(
-    'select post_id as "postId", author_id as "authorId" from feed_items where user_id = 1 order by post_id desc',
+    `select post_id as "postId", author_id as "authorId" from feed_items
+     where user_id = 1 order by post_id desc`,
   );
   for (const limit of [1, 3, 10, 100]) {
     for (const before of [MAX_ID, 50, 20, 13, 5]) {

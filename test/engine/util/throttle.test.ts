@@ -13,7 +13,7 @@ test('over any time a lane writes as many rows as its rate says, and one message
   pace.setRate(1_000);
   expect(pace.maxBatch(32_768)).toBe(500);
   let rows = 0;
-  // Batches of any size; a message is written as a whole.
+  // Batches may have any size, because a message is written as a whole.
   for (let i = 0; now < 60_000; i += 1) {
     expect(pace.waitMs).toBe(0);
     const batch = [1, 500, 8_192, 37][i % 4]!;

@@ -30,7 +30,7 @@ test('while live fan-out has work, chunks come one after the other; else side by
       await new Promise((done) => setTimeout(done, 5));
       now -= 1;
     };
-    // The first look is made before any work; the second finds what has left the queues since.
+    // The first check precedes any work. The second finds messages that have left the queues since.
     await live.run(() => new Promise((done) => setTimeout(done, 110)), signal);
     await live.run(async () => {}, signal);
     await Promise.all([live.run(work, signal), live.run(work, signal)]);

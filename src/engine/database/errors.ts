@@ -29,7 +29,7 @@ const isLost = ({ code, text }: Failure): boolean =>
   code === '25P03' ||
   /timeout|terminated|Connection ended|not queryable/i.test(text);
 
-/** Reports a missing schema. Its code is the same for a table that someone dropped by hand. */
+/** Returns whether the schema, or one of its tables, is missing. */
 const isSchemaMissing = ({ code }: Failure): boolean => code === '42P01' || code === '3F000';
 
 /** The driver's own errors about passwords have no code. Their text begins with SASL. */

@@ -2,6 +2,7 @@ import { createInterface } from 'node:readline/promises';
 import { Command, Flags } from '@oclif/core';
 import type { Cluster } from '../engine/cluster/cluster.ts';
 import type { Config, ConfigFlags } from '../engine/config/config.ts';
+import { SETTINGS } from '../engine/config/settings.ts';
 import type { Kubernetes } from '../engine/kubernetes/client.ts';
 import { FeedctlError } from '../engine/model/errors.ts';
 import type { Invocation } from '../engine/model/operation.ts';
@@ -288,17 +289,12 @@ export abstract class BaseCommand extends Command {
 
 /** The settings that flags name. */
 export function settingsOf(flags: Record<string, unknown>): ConfigFlags {
-  const names = {
-    context: 'context',
-    dataDir: 'data-dir',
-    databaseUrl: 'database-url',
-    brokerUrl: 'broker-url',
-    cacheUrl: 'cache-url',
-    gatewayUrl: 'gateway-url',
-    kubeContext: 'kube-context',
-    namespace: 'namespace',
-  };
-  const given = Object.entries(names).filter(([, flag]) => flags[flag] !== undefined);
+  const settings = Object.entries<{ flag?: string; variable: string }>(SETTINGS).flatMap(
+    ([name, { flag }]) => (flag ? [[name, flag] as const] : []),
+  );
+  const given = [['context', 'context'] as const, ...settings].filter(
+    ([, flag]) => flags[flag] !== undefined,
+  );
   return Object.fromEntries(given.map(([name, flag]) => [name, flags[flag]]));
 }
 

@@ -3,7 +3,8 @@ import type { Bus, Consumer, Delivery, QueueName } from '../bus/bus.ts';
 import { failDelivery, halves } from '../bus/failDelivery.ts';
 import type { FeedChanges } from '../cache/changes.ts';
 import { copyIn } from '../database/copy.ts';
-import { type Database, isDuplicate, type Session } from '../database/database.ts';
+import type { Database, Session } from '../database/database.ts';
+import { isDuplicate } from '../database/errors.ts';
 import type { Notifier } from '../live/notifier.ts';
 import type { LaneName } from '../model/lanes.ts';
 import { idsOfPosts, type NamedIds } from '../model/messageIds.ts';
@@ -196,7 +197,7 @@ class Waiting {
   take(): Part[] {
     // Others may have begun one while this one waited for company.
     if (!this.isDue) return [];
-    const most = this.pace.most(this.rowsABatch);
+    const most = this.pace.maxBatch(this.rowsABatch);
     let rows = 0;
     let count = 0;
     for (const part of this.#parts) {

@@ -1,24 +1,27 @@
-import type { Queryable } from '../database/database.ts';
+import type { Queryable } from '../database/types.ts';
 import { announceLanes } from './lanes.ts';
 
-/** What a worker says of itself every five seconds, and when it can or cannot use its broker any more. */
+/** A worker's heartbeat, every five seconds and whenever its broker becomes usable or unusable. */
 export interface WorkerHeartbeat {
-  /** Since it started. */
+  /** Count since its start. */
   readonly rowsWritten: number;
-  /** Since the heartbeat before. */
+  /** Rate since the previous heartbeat. */
   readonly rowsPerSecond: number | null;
-  /** From the commit of a post to that of its rows, of the slowest batch since then; null where there was none. */
+  /**
+   * Time from the commit of a post to that of its rows, in the slowest batch since the previous
+   * heartbeat. Null without a batch.
+   */
   readonly lagMs: number | null;
   readonly memoryBytes: number | null;
-  /** Partitions that it alone reads; null where workers share all queues. */
+  /** Partitions that it alone reads. Null if workers share all queues. */
   readonly reads: readonly string[] | null;
-  /** Lanes that are paused and of which it holds nothing any more. */
+  /** Paused lanes without messages in flight at this worker. */
   readonly paused: readonly string[];
-  /** It can use its broker, as its `/readyz` has it; true where there is none but the database. */
+  /** Its broker is usable, as its `/readyz` reports. True without a broker. */
   readonly live: boolean;
 }
 
-/** A role that has not been heard of for this long is not counted on. */
+/** A process without a heartbeat for this long counts as dead. */
 export const HEARTBEAT_TIMEOUT_MS = 15_000;
 
 export interface WorkerRow extends WorkerHeartbeat {
@@ -27,7 +30,7 @@ export interface WorkerRow extends WorkerHeartbeat {
   readonly pid: number;
   readonly version: string;
   readonly startedAt: Date;
-  /** Its process is nothing but this worker. */
+  /** Its process runs nothing but this worker. */
   readonly drainable: boolean;
   readonly heartbeatAgeMs: number;
 }
@@ -42,7 +45,7 @@ export interface GatewayRow {
 
 export type WorkerIdentity = Pick<WorkerRow, 'id' | 'host' | 'pid' | 'version' | 'startedAt' | 'drainable'>;
 
-/** A worker is there, or there again: one that was stopped for a while has been taken for dead meanwhile. */
+/** Inserts or updates a worker. One that was suspended may have been removed as dead meanwhile. */
 export async function workerHeartbeat(
   db: Queryable,
   identity: WorkerIdentity,
@@ -51,12 +54,13 @@ export async function workerHeartbeat(
   const { id, host, pid, version, startedAt, drainable } = identity;
   const { rowsWritten, rowsPerSecond, lagMs, memoryBytes, reads, paused, live } = beat;
   await db.query(
-    `insert into workers (id, host, pid, version, started_at, drainable, rows_written, rows_per_second, lag_ms,
-                          memory_bytes, reads, paused, live)
+    `insert into workers (id, host, pid, version, started_at, drainable, rows_written, rows_per_second,
+                          lag_ms, memory_bytes, reads, paused, live)
      values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
      on conflict (id) do update set heartbeat_at = now(), rows_written = excluded.rows_written,
        rows_per_second = excluded.rows_per_second, lag_ms = excluded.lag_ms,
-       memory_bytes = excluded.memory_bytes, reads = excluded.reads, paused = excluded.paused, live = excluded.live`,
+       memory_bytes = excluded.memory_bytes, reads = excluded.reads, paused = excluded.paused,
+       live = excluded.live`,
     [
       ...[id, host, pid, version, startedAt, drainable, rowsWritten, rowsPerSecond, lagMs, memoryBytes],
       ...[reads, paused, live],
@@ -64,7 +68,7 @@ export async function workerHeartbeat(
   );
 }
 
-/** Those that are heard of. */
+/** Returns the number of workers that are alive. */
 export async function countWorkers(db: Queryable): Promise<number> {
   const { rows } = await db.query<{ count: number }>(
     "select count(*) as count from workers where heartbeat_at > clock_timestamp() - $1 * interval '1 ms'",
@@ -101,12 +105,15 @@ export async function silentGateways(db: Queryable, silentSeconds: number): Prom
 const HEARTBEAT_AGE =
   'extract(epoch from clock_timestamp() - heartbeat_at)::float8 * 1000 as "heartbeatAgeMs"';
 
-/** Each as JSON: the driver makes 10,000 of them in 50 ms, and of columns in 130 ms. */
+/**
+ * Returns each worker as JSON: the driver decodes 10,000 of them in 50 ms, and columns in 130 ms.
+ */
 export async function listWorkers(db: Queryable): Promise<WorkerRow[]> {
   const { rows } = await db.query<{ worker: WorkerRow }>(
     `select row_to_json(w) as worker from (
        select id, host, pid, version, started_at as "startedAt", drainable, rows_written as "rowsWritten",
-              rows_per_second as "rowsPerSecond", lag_ms as "lagMs", memory_bytes as "memoryBytes", reads, paused, live, ${HEARTBEAT_AGE}
+              rows_per_second as "rowsPerSecond", lag_ms as "lagMs", memory_bytes as "memoryBytes",
+              reads, paused, live, ${HEARTBEAT_AGE}
        from workers order by started_at) w`,
   );
   return rows.map(({ worker }) => Object.assign(worker, { startedAt: new Date(worker.startedAt) }));

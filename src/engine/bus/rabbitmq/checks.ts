@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Channel } from 'amqplib';
-import { withoutPassword } from '../../database/database.ts';
+import { withoutPassword } from '../../database/url.ts';
 import { messageOf } from '../../model/errors.ts';
 import { type BusCheck, DURABLE_QUEUES } from '../bus.ts';
 import { connectTo } from './connect.ts';

@@ -1,5 +1,5 @@
 import type { Options, SocketOptions } from 'amqplib';
-import { withoutPassword } from '../../database/database.ts';
+import { withoutPassword } from '../../database/url.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { tlsOptions } from '../../util/tls.ts';
 

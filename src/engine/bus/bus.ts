@@ -1,4 +1,5 @@
 import type { Queryable } from '../database/database.ts';
+import type { Check } from '../model/check.ts';
 
 /**
  * The Bus port: a durable at-least-once queue. Ports are what the pipelines know; drivers live in folders beside
@@ -113,19 +114,11 @@ export interface BusHealth {
   readonly detail: string;
 }
 
-/** One line of `doctor`. */
-export interface BusCheck {
-  readonly name: string;
-  readonly status: 'ok' | 'warning' | 'fault';
-  readonly detail: string;
-  readonly fix?: string;
-}
-
 export interface Bus {
   readonly kind: string;
   /** Neither throws for what it finds. */
   health?(): Promise<BusHealth>;
-  check?(): Promise<BusCheck[]>;
+  check?(): Promise<Check[]>;
   /** Resolves when all of them are durable; on any error none may be counted on. Throws QUEUE_FULL at the bound. */
   publish(messages: readonly Outgoing[]): Promise<void>;
   /**

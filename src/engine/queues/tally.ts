@@ -1,5 +1,4 @@
 import { DURABLE_QUEUES, type QueueName } from '../bus/bus.ts';
-import type { PendingCleanup } from '../fanout/cleaner.ts';
 import type { EventType } from '../model/event.ts';
 import type { LaneName } from '../model/lanes.ts';
 import { type MessageContent, messageContent } from '../model/messageContent.ts';
@@ -70,7 +69,7 @@ export class MessageTally {
         for (const { authorId, postId } of content.posts) this.#author(authorId).posts.add(postId);
         break;
       case 'cleanup':
-        this.#cleanups += leftoversOf(content.cleanup).length;
+        this.#cleanups += content.cleanup.what.length;
         break;
       case 'unreadable':
         this.#unreadable += 1;
@@ -106,11 +105,6 @@ export class MessageTally {
   }
 }
 
-function leftoversOf(cleanup: unknown): readonly PendingCleanup[] {
-  const { what } = (cleanup ?? {}) as { what?: readonly PendingCleanup[] };
-  return Array.isArray(what) ? what : [];
-}
-
 /** The events that a message was made of: dispatched again, they do what it would have done. */
 export function eventsBehind(content: MessageContent): readonly EventAbout[] {
   switch (content.kind) {
@@ -123,17 +117,17 @@ export function eventsBehind(content: MessageContent): readonly EventAbout[] {
         })),
       );
     case 'cleanup':
-      return leftoversOf(content.cleanup).map((leftover) =>
-        'pair' in leftover
+      return content.cleanup.what.map((rows) =>
+        'pair' in rows
           ? {
               type: 'follow.deleted' as const,
-              aggregateId: leftover.pair.followerId,
-              subjectId: leftover.pair.followeeId,
+              aggregateId: rows.pair.followerId,
+              subjectId: rows.pair.followeeId,
             }
           : {
               type: 'post.deleted' as const,
-              aggregateId: leftover.post.authorId,
-              subjectId: leftover.post.postId,
+              aggregateId: rows.post.authorId,
+              subjectId: rows.post.postId,
             },
       );
     default:

@@ -1,12 +1,12 @@
 import type { Channel } from 'amqplib';
 import { Database, type SessionLimits } from '../../database/database.ts';
+import type { Check } from '../../model/check.ts';
 import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
 import { countDeadLetters, keepDeadLetters } from '../../store/deadLetters.ts';
 import { type Log, silentLog } from '../../telemetry/log.ts';
 import {
   type BarrierQueue,
   type Bus,
-  type BusCheck,
   type BusHealth,
   type ConsumeOptions,
   type Delivery,
@@ -144,7 +144,7 @@ export class RabbitBus implements Bus {
     }
   }
 
-  async check(): Promise<BusCheck[]> {
+  async check(): Promise<Check[]> {
     const { partitions } = await this.#readTopology();
     return checkBroker(this.#endpoints, { partitions, bounds: this.#bounds }, this.#managementUrl);
   }

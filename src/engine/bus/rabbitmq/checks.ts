@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Channel } from 'amqplib';
 import { withoutPassword } from '../../database/database.ts';
+import type { Check } from '../../model/check.ts';
 import { messageOf } from '../../model/errors.ts';
-import { type BusCheck, DURABLE_QUEUES } from '../bus.ts';
+import { DURABLE_QUEUES } from '../bus.ts';
 import { connectTo } from './connect.ts';
 import { checkVersion } from './connection.ts';
 import type { Endpoint } from './endpoints.ts';
@@ -15,7 +16,7 @@ const ALARM_MS = 3_000;
 /** What a policy may not do to the queues: let messages expire or fall out, or refuse them below the bound. */
 const HARMFUL = ['message-ttl', 'expires', 'overflow', 'max-length', 'max-length-bytes'];
 
-const fault = (error: unknown, endpoint: Endpoint): BusCheck => {
+const fault = (error: unknown, endpoint: Endpoint): Check => {
   const { code, message, suggestions } = brokerError(error, endpoint);
   return { name: code, status: 'fault', detail: message, ...(suggestions[0] && { fix: suggestions[0] }) };
 };
@@ -25,8 +26,8 @@ export async function checkBroker(
   endpoints: readonly Endpoint[],
   topology: { partitions: number; bounds: Bounds },
   managementUrl: string | undefined,
-): Promise<BusCheck[]> {
-  const checks: BusCheck[] = [];
+): Promise<Check[]> {
+  const checks: Check[] = [];
   let reached: Endpoint | undefined;
   for (const endpoint of endpoints) {
     try {
@@ -71,7 +72,7 @@ async function onBroker<T>(
   }
 }
 
-async function checkPlugin(endpoint: Endpoint): Promise<BusCheck> {
+async function checkPlugin(endpoint: Endpoint): Promise<Check> {
   try {
     await onBroker(endpoint, async (channel) => {
       await channel.assertExchange(PROBE, 'x-consistent-hash', { durable: false, autoDelete: true });
@@ -86,7 +87,7 @@ async function checkPlugin(endpoint: Endpoint): Promise<BusCheck> {
 async function checkQueues(
   endpoint: Endpoint,
   { partitions, bounds }: { partitions: number; bounds: Bounds },
-): Promise<BusCheck> {
+): Promise<Check> {
   const queues = [...DURABLE_QUEUES.flatMap((queue) => partitionsOf(queue, partitions)), ...DEAD_LETTERS];
   try {
     await onBroker(endpoint, async (channel) => {
@@ -110,7 +111,7 @@ async function checkQueues(
 }
 
 /** The broker says that it is blocked to whoever publishes: a message that no queue takes. */
-async function checkAlarms(endpoint: Endpoint): Promise<BusCheck> {
+async function checkAlarms(endpoint: Endpoint): Promise<Check> {
   const connection = await connectTo(endpoint);
   connection.on('error', () => {});
   try {
@@ -148,7 +149,7 @@ interface Policy {
 }
 
 /** Policies are only told by the management API, which need not be there. */
-async function checkManagement(endpoint: Endpoint, given: string | undefined): Promise<BusCheck[]> {
+async function checkManagement(endpoint: Endpoint, given: string | undefined): Promise<Check[]> {
   const { protocol, hostname, username, password } = endpoint.connect;
   const base = new URL(
     given ?? (protocol === 'amqps' ? `https://${hostname}:15671` : `http://${hostname}:15672`),

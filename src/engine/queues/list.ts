@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Bus, DURABLE_QUEUES, type QueueDepth, type QueueName, type Throughput } from '../bus/bus.ts';
-import { depthOf, heldIn } from '../bus/depths.ts';
+import { depthOf, messagesIn } from '../bus/depths.ts';
 import type { Database } from '../database/database.ts';
 import { isFeedctlError } from '../model/errors.ts';
 import { MAX_ID } from '../model/ids.ts';
@@ -66,8 +66,8 @@ export function queueRows(before: QueueSample | undefined, now: QueueSample): Qu
     const lanes = lanesOfQueue(queue);
     const paused = lanes.length > 0 && lanes.every((lane) => pausedLanes.includes(lane));
     if (!before) return { ...depth, paused, inPerSecond: null, outPerSecond: null, etaSeconds: null };
-    const inside = heldIn(depth);
-    const grown = ((inside - heldIn(depthOf(before.depths, queue))) * 1_000) / (now.atMs - before.atMs);
+    const inside = messagesIn(depth);
+    const grown = ((inside - messagesIn(depthOf(before.depths, queue))) * 1_000) / (now.atMs - before.atMs);
     const left = leftPerSecond(queue, before, now);
     const came = Math.max(0, left + grown);
     // What is noted of a queue that gets shorter may be a second old: the depth itself is not.
@@ -107,7 +107,7 @@ export async function* watchQueues(
     const queues = queueRows(before, now).filter(({ queue }) => !only || only.includes(queue));
     before = now;
     const { lanes, outbox } = now;
-    const emptyNow = queues.every((row) => heldIn(row) === 0) && (!outbox || only !== undefined);
+    const emptyNow = queues.every((row) => messagesIn(row) === 0) && (!outbox || only !== undefined);
     yield { queues, lanes, outbox, empty: emptyNow && emptyBefore };
     emptyBefore = emptyNow;
     await sleep(intervalMs, undefined, { signal }).catch(() => {});

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../database/database.ts';
 import { FeedctlError } from '../model/errors.ts';
-import { checkCancelled, runOperation, saveProgress } from '../operations/run.ts';
+import { permitCancel, runOperation, saveProgress } from '../operations/run.ts';
 import {
   findNode,
   type JobStatus,
@@ -283,7 +283,7 @@ export async function stopRebalance(db: Database, options: { dryRun: boolean }):
     return { jobId: null, moves: 0, moved: 0 };
   if (!options.dryRun) {
     await cancelJob(db, job.id);
-    await checkCancelled(db, goesOn(job.id));
+    await permitCancel(db, goesOn(job.id));
     while ((await openJobs(db)).some((open) => open.id === job.id)) await sleep(STOPPING_POLL_MS);
     // The job ends before the move does: whatever comes next would find it under way.
     const until = Date.now() + UNDO_TIMEOUT_MS;

@@ -1,4 +1,4 @@
-import { openLocalBus } from '../../../src/engine/bus/local/bus.ts';
+import { LocalBus } from '../../../src/engine/bus/local/bus.ts';
 import { RabbitBus } from '../../../src/engine/bus/rabbitmq/bus.ts';
 
 /**
@@ -6,7 +6,7 @@ import { RabbitBus } from '../../../src/engine/bus/rabbitmq/bus.ts';
  * Arguments: prefetch, URL of the bus, and of its database where that is another.
  */
 const [prefetch, url, databaseUrl] = process.argv.slice(2);
-const bus = databaseUrl ? new RabbitBus(url!, databaseUrl) : await openLocalBus(url!);
+const bus = databaseUrl ? new RabbitBus(url!, databaseUrl) : new LocalBus(url!);
 await bus.consume({ queues: ['events'], prefetch: Number(prefetch) }, (deliveries) => {
   for (const delivery of deliveries) process.stdout.write(`taken ${delivery.body.toString()}\n`);
 });

@@ -13,7 +13,7 @@ import { type Bounds, DEAD_LETTERS, declareTopology, EXCHANGES, partitionsOf } f
 const PROBE = 'feed.probe';
 const MANAGEMENT_MS = 3_000;
 const ALARM_MS = 3_000;
-/** What a policy may not do to the queues: let messages expire or fall out, or refuse them below the bound. */
+/** Keys of policies that would expire or drop messages, or refuse them below the limit. */
 const HARMFUL = ['message-ttl', 'expires', 'overflow', 'max-length', 'max-length-bytes'];
 
 const fault = (error: unknown, endpoint: Endpoint): Check => {
@@ -21,7 +21,7 @@ const fault = (error: unknown, endpoint: Endpoint): Check => {
   return { name: code, status: 'fault', detail: message, ...(suggestions[0] && { fix: suggestions[0] }) };
 };
 
-/** Looks at every broker, and at what the cluster has there. Changes nothing; never throws for what it finds. */
+/** Checks every broker, and the cluster's queues at the first one that is reachable. Changes nothing. */
 export async function checkBroker(
   endpoints: readonly Endpoint[],
   topology: { partitions: number; bounds: Bounds },
@@ -40,7 +40,7 @@ export async function checkBroker(
     }
   }
   if (!reached) return checks;
-  // The cluster goes on with those that are there.
+  // The cluster works with the brokers that are reachable.
   for (const [i, one] of checks.entries())
     if (one.status === 'fault') checks[i] = { ...one, status: 'warning' };
   checks.push(await checkPlugin(reached), await checkQueues(reached, topology), await checkAlarms(reached));
@@ -48,7 +48,7 @@ export async function checkBroker(
   return checks;
 }
 
-/** A channel on a connection of its own: a question that is refused closes either. */
+/** Runs `work` on a new connection: the broker closes the channel or connection of a refused query. */
 async function onBroker<T>(
   endpoint: Endpoint,
   work: (channel: Channel, version: string) => Promise<T>,
@@ -93,10 +93,10 @@ async function checkQueues(
     await onBroker(endpoint, async (channel) => {
       for (const exchange of Object.values(EXCHANGES)) await channel.checkExchange(exchange);
       for (const queue of queues) await channel.checkQueue(queue);
-      // Nothing is missing, so nothing is made: what is there is only compared.
+      // Nothing is missing, so nothing is created: declaring only compares the properties.
       await declareTopology(channel, partitions, bounds);
     });
-    const detail = `${queues.length} as they should be, ${partitions} partitions`;
+    const detail = `${queues.length} as declared, ${partitions} partitions`;
     return { name: 'broker queues', status: 'ok', detail };
   } catch (error) {
     if (!/NOT_FOUND/.test(messageOf(error))) return fault(error, endpoint);
@@ -105,12 +105,12 @@ async function checkQueues(
       name: 'broker queues',
       status: 'warning',
       detail: `the broker lacks ${what}`,
-      fix: 'Run `feedctl migrate`; a worker makes them too when it starts.',
+      fix: 'Run `feedctl migrate`; a starting worker creates them too.',
     };
   }
 }
 
-/** The broker says that it is blocked to whoever publishes: a message that no queue takes. */
+/** Publishes a message that no queue takes: a broker with an alarm blocks a connection that publishes. */
 async function checkAlarms(endpoint: Endpoint): Promise<Check> {
   const connection = await connectTo(endpoint);
   connection.on('error', () => {});
@@ -124,7 +124,7 @@ async function checkAlarms(endpoint: Endpoint): Promise<Check> {
     const reason = await Promise.race([
       blocked,
       confirmed,
-      sleep(ALARM_MS, 'it confirms nothing', { ref: false }),
+      sleep(ALARM_MS, 'it does not confirm them', { ref: false }),
     ]);
     return reason === undefined
       ? { name: 'broker alarms', status: 'ok', detail: 'none: it takes messages' }
@@ -148,7 +148,7 @@ interface Policy {
   readonly definition: Record<string, unknown>;
 }
 
-/** Policies are only told by the management API, which need not be there. */
+/** Checks policies, which only the management API shows. It may be disabled. */
 async function checkManagement(endpoint: Endpoint, given: string | undefined): Promise<Check[]> {
   const { protocol, hostname, username, password } = endpoint.connect;
   const base = new URL(
@@ -192,7 +192,7 @@ async function checkManagement(endpoint: Endpoint, given: string | undefined): P
       {
         name: 'broker management',
         status: 'ok',
-        detail: `not asked about policies: ${withoutPassword(base.origin)}: ${messageOf(error)}`,
+        detail: `policies not checked: ${withoutPassword(base.origin)}: ${messageOf(error)}`,
       },
     ];
   }

@@ -6,12 +6,15 @@ const REPORT_INTERVAL_MS = 1_000;
 
 /** In: id of a member, its counts. Deletes members without a report for a minute. */
 const UPSERT = `
-  with expired as (delete from bus.members where seen_at < clock_timestamp() - interval '1 minute' and id <> $1)
-  insert into bus.members (id, queues, hands, settled, seen_at) values ($1, '{}', '{}', $2, clock_timestamp())
+  with expired as (
+    delete from bus.members where seen_at < clock_timestamp() - interval '1 minute' and id <> $1)
+  insert into bus.members (id, queues, hands, settled, seen_at)
+  values ($1, '{}', '{}', $2, clock_timestamp())
   on conflict (id) do update set settled = excluded.settled, seen_at = excluded.seen_at`;
 
 const READ = `
-  select id as member, key as queue, value::bigint as count, extract(epoch from seen_at)::float8 * 1000 as "atMs"
+  select id as member, key as queue, value::bigint as count,
+         extract(epoch from seen_at)::float8 * 1000 as "atMs"
   from bus.members cross join jsonb_each_text(settled)`;
 
 export async function readThroughput(db: Queryable): Promise<Throughput[]> {

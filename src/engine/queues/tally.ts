@@ -6,20 +6,20 @@ import type { EventAbout } from '../store/events.ts';
 
 const MAX_AUTHORS = 10;
 
-/** What a number of messages is made of. */
+/** Contents of some messages. */
 export interface Composition {
   readonly messages: number;
   readonly bytes: number;
-  /** Of those, messages that nobody can read. */
+  /** Messages that cannot be decoded. */
   readonly unreadable: number;
   readonly events: Partial<Record<EventType, number>>;
-  /** Different ones. */
+  /** Different posts. */
   readonly posts: number;
   /** Feed rows. */
   readonly rows: number;
-  /** Pairs and posts to be cleaned up. */
+  /** Pairs and posts to clean up. */
   readonly cleanups: number;
-  /** How many authors (of follows: followers) there are, and those with most rows, or else events. */
+  /** Number of authors (for follow events: followers), and those with most rows, then events. */
   readonly authorCount: number;
   readonly authors: readonly { authorId: number; posts: number; rows: number; events: number }[];
 }
@@ -30,7 +30,7 @@ interface Author {
   events: number;
 }
 
-/** Adds up messages, whatever they are. */
+/** Counts the contents of messages of any kind. */
 export class MessageTally {
   #messages = 0;
   #bytes = 0;
@@ -105,7 +105,7 @@ export class MessageTally {
   }
 }
 
-/** The events that a message was made of: dispatched again, they do what it would have done. */
+/** Returns the events that do the work of a message if they are dispatched again. */
 export function eventsBehind(content: MessageContent): readonly EventAbout[] {
   switch (content.kind) {
     case 'rows':
@@ -135,7 +135,7 @@ export function eventsBehind(content: MessageContent): readonly EventAbout[] {
   }
 }
 
-/** Whose pause lets a queue stand. */
+/** Returns the lanes that have to be paused to stop the consumers of a queue. */
 export const lanesOfQueue = (queue: string): LaneName[] => {
   if (queue === 'cleanup') return ['live', 'bulk'];
   if (queue === 'events' || queue === 'rows.live') return ['live'];

@@ -122,9 +122,8 @@ export const unmarkCelebrity = (
   });
 
 /**
- * Ends merging. A merged post whose rows are not written yet would vanish until its fan-out is done.
- * So merging ends only if the author has not posted since the last drain began and every cache knows
- * the new rows.
+ * Ends merging, if the author has not posted since the last drain began and every cache knows the new
+ * rows. Otherwise a merged post whose rows are not written yet would vanish until its fan-out is done.
  */
 async function endMerging(
   context: CelebrityContext,
@@ -164,7 +163,8 @@ async function change(
       if (pin) await pinPushState(db, userId, true);
       if (direction === 'unmark' && author.pushState === 'push') return { ...untouched, changed: false };
       await run.blockCancel(
-        `author ${userId} is between push and pull: \`feedctl celebrity mark ${userId}\` or \`unmark\` ends that`,
+        `author ${userId} is between push and pull: ` +
+          `\`feedctl celebrity mark ${userId}\` or \`unmark\` ends that`,
       );
       // A run in the other direction is not resumed: this one begins with its first step.
       const earlier = run.progress?.direction === direction ? run.progress : undefined;

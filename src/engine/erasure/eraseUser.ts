@@ -70,7 +70,7 @@ const HEARTBEAT_TIMEOUT_SECONDS = 30;
 /** Interval at which gateways are asked again to close the user's sockets. */
 const ANNOUNCE_INTERVAL_MS = 1_000;
 const POLL_MS = 50;
-/** Posts that caches are told about at a time. */
+/** Posts that are invalidated in caches at the same time. */
 const CONCURRENCY = 8;
 /** Age up to which posts may still be on the screens of followers. */
 const RETRACT_MS = 24 * 3_600_000;
@@ -114,7 +114,7 @@ export async function eraseUser(
   const plan = await planErasure(db, userId);
   const work = { kind: KIND, key: String(userId), signal, onResume };
   return runOperation<Progress, EraseResult>(db, work, async (run) => {
-    await run.blockCancel(`user ${userId} is erased in part: \`feedctl user erase ${userId}\` goes on`);
+    await run.blockCancel(`user ${userId} is erased in part: \`feedctl user erase ${userId}\` continues`);
     const progress: Progress = run.progress ?? { plan, steps: [] };
     const steps = new OperationSteps<Progress>(db, run, progress, ({ steps }) => ({
       done: steps.length,
@@ -204,8 +204,8 @@ class Erasure {
   }
 
   /**
-   * Blanks posts, tells caches and sockets, then removes the rows. A run that is interrupted in
-   * between leaves the ids that the next run needs to tell them again.
+   * Blanks posts, invalidates caches, retracts the posts from sockets, then deletes the rows. A run that
+   * is interrupted in between leaves the ids that the next run needs to repeat this.
    */
   async #erasePosts(): Promise<void> {
     const { db, changes } = this.#context;

@@ -80,7 +80,7 @@ const isCleanupOfOthers =
       ? rows.pair.followerId !== userId && rows.pair.followeeId !== userId
       : rows.post.authorId !== userId;
 
-/** Takes the user out of every dead letter: replayed, it would bring their rows back. Returns how many were changed. */
+/** Removes the user from dead letters, whose replay would restore rows. Returns how many were changed. */
 export async function eraseFromDeadLetters(db: Database, bus: Bus, userId: number): Promise<number> {
   await bus.collectDeadLetters?.();
   let changed = 0;
@@ -97,7 +97,7 @@ export async function eraseFromDeadLetters(db: Database, bus: Bus, userId: numbe
   }
 }
 
-/** Messages that name the user: dead letters, and what waits in queues where that can be looked at. */
+/** Finds messages that name the user: dead letters, and waiting messages of the bus in PostgreSQL. */
 export async function residueInMessages(db: Database, userId: number): Promise<Residue[]> {
   const counts = { 'bus.messages': 0, 'bus.dead_letters': 0 };
   for (let after = 0; ; ) {

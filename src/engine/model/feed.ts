@@ -7,5 +7,5 @@ export interface FeedEntry {
   readonly authorId: number;
 }
 
-/** Source of a page's item: a row of the feed, a celebrity's post that was merged, or the reader's own post. */
+/** Source of an item in a page: feed row, merged post of a celebrity, or the reader's own post. */
 export type FeedSource = 'pushed' | 'pulled' | 'own';

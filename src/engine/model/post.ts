@@ -15,7 +15,7 @@ export interface StoredPost extends Post {
   readonly deleted: boolean;
 }
 
-/** Checks a post's text. A character is a Unicode code point. Throws POST_EMPTY, POST_TOO_LONG or TEXT_INVALID. */
+/** Characters are Unicode code points. Throws POST_EMPTY, POST_TOO_LONG or TEXT_INVALID. */
 export function checkPostText(text: string): void {
   if (text.trim() === '') throw new FeedctlError('POST_EMPTY', 'the post has no text');
   checkText(text, 'post');

@@ -90,7 +90,8 @@ async function runOn<Progress extends object, Result>(
     if (saved.runs > 1) work.onResume?.(operation as Operation<object>);
     const result = await run(operation);
     await session.query(
-      `update operations set state = 'done', result = $2, half_done = null, finished_at = now() where id = $1`,
+      `update operations set state = 'done', result = $2, half_done = null, finished_at = now()
+       where id = $1`,
       [saved.id, JSON.stringify(result)],
     );
     return result;
@@ -113,14 +114,16 @@ interface SavedOperation<Progress> {
 
 /** In: operation, who, command, args, inputs. Clears a cancellation of an earlier run. */
 const RESUME = `
-  update operations set state = 'running', resumed_at = now(), runs = runs + 1, done_before = coalesce(done, 0),
-    noted_at = null, cancel_requested_at = null, cancelled_by = null, error = null, finished_at = null,
-    who = $2, command = coalesce($3, command), args = case when $3::text is null then args else $4 end, inputs = $5
+  update operations set state = 'running', resumed_at = now(), runs = runs + 1,
+    done_before = coalesce(done, 0), noted_at = null, cancel_requested_at = null, cancelled_by = null,
+    error = null, finished_at = null, who = $2, command = coalesce($3, command),
+    args = case when $3::text is null then args else $4 end, inputs = $5
   where id = $1 and state in ('running', 'failed')
   returning id, nullif(progress, '{}') as progress, started_at as "startedAt", runs`;
 
 const INSERT = `
-  insert into operations (kind, key, state, who, command, args, inputs) values ($1, $2, 'running', $3, $4, $5, $6)
+  insert into operations (kind, key, state, who, command, args, inputs)
+  values ($1, $2, 'running', $3, $4, $5, $6)
   returning id, null as progress, started_at as "startedAt", runs`;
 
 async function begin<Progress>(
@@ -235,7 +238,8 @@ export async function saveLane(
 ): Promise<void> {
   await db.query(
     `update operations set noted_at = now(), done = coalesce(done, 0) + $4,
-       progress = jsonb_set(progress, array['lanes', $2::text], $3) || jsonb_build_object('seconds', $5::float8)
+       progress = jsonb_set(progress, array['lanes', $2::text], $3)
+         || jsonb_build_object('seconds', $5::float8)
      where id = $1`,
     [operationId, index, JSON.stringify(lane), done, seconds],
   );

@@ -59,12 +59,12 @@ const operations = (rest: string): string => `
   )
   select id, kind, key, shown as state, who, command, args, inputs, started_at as "startedAt",
          resumed_at as "resumedAt", runs, finished_at as "finishedAt", done, total, unit,
-         case when noted_at > resumed_at then (done - done_before) / extract(epoch from noted_at - resumed_at)::float8
-         end as rate,
+         case when noted_at > resumed_at
+           then (done - done_before) / extract(epoch from noted_at - resumed_at)::float8 end as rate,
          case when shown = 'running' and kind = '${REBUILD}' and
            exists (select from fanout_lanes where lane = 'bulk' and paused_at is not null)
-         then 'the bulk lane of fan-out, which is paused' end as "waitsFor", result, error, half_done as "halfDone",
-         cancel_requested_at as "cancelRequestedAt", cancelled_by as "cancelledBy"
+         then 'the bulk lane of fan-out, which is paused' end as "waitsFor",
+         result, error, half_done as "halfDone", cancel_requested_at as "cancelRequestedAt", cancelled_by as "cancelledBy"
   from listed ${rest}`;
 
 interface Row extends Omit<OperationRow, 'progress' | 'command'> {
@@ -106,7 +106,8 @@ export interface OperationFilter {
 export async function listOperations(db: Queryable, filter: OperationFilter): Promise<OperationRow[]> {
   const { rows } = await db.query<Row>(
     operations(
-      `where ($1::text[] is null or shown = any($1)) and ($2::text is null or kind = $2) order by id desc limit $3`,
+      `where ($1::text[] is null or shown = any($1)) and ($2::text is null or kind = $2)
+       order by id desc limit $3`,
     ),
     [filter.states ?? null, filter.kind ?? null, filter.limit],
   );
@@ -179,8 +180,8 @@ export async function requestCancel(db: Queryable, id: number, by: string): Prom
  */
 export async function cancelInterrupted(db: Queryable, id: number, by: string): Promise<boolean> {
   const { rowCount } = await db.query(
-    `update operations set state = 'cancelled', finished_at = now(), cancelled_by = coalesce(cancelled_by, $2),
-       cancel_requested_at = coalesce(cancel_requested_at, now())
+    `update operations set state = 'cancelled', finished_at = now(),
+       cancelled_by = coalesce(cancelled_by, $2), cancel_requested_at = coalesce(cancel_requested_at, now())
      where id = $1 and state in ('running', 'failed') and half_done is null
        and pg_try_advisory_xact_lock(hashtextextended(${LOCK_NAME}, 0))`,
     [id, by],

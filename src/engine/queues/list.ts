@@ -31,7 +31,7 @@ export interface QueueSample {
   readonly depths: readonly QueueDepth[];
   readonly settled: readonly Throughput[];
   readonly lanes: readonly LaneState[];
-  /** Whether committed events are in no queue yet. */
+  /** Committed events are in no queue yet. */
   readonly outbox: boolean;
 }
 
@@ -85,7 +85,7 @@ export function queueRows(before: QueueSample | undefined, now: QueueSample): Qu
 export interface QueueView {
   readonly queues: readonly QueueRow[];
   readonly lanes: readonly LaneState[];
-  /** Whether committed events are in no queue yet: normally for milliseconds, longer while the bus is down. */
+  /** Committed events are in no queue yet: for milliseconds, longer while the bus is down. */
   readonly outbox: boolean;
   /** No message waits or is in flight, in two samples: members report those in flight a second late. */
   readonly empty: boolean;

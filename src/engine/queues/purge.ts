@@ -71,7 +71,8 @@ async function checkUnconsumed(db: Database, queue: DurableQueue): Promise<void>
       suggestions: [
         isPaused
           ? 'Wait until they have finished: `feedctl worker list` shows which have.'
-          : `Run \`feedctl fanout pause --lane ${lane}\` first, and \`feedctl fanout resume --lane ${lane}\` afterwards.`,
+          : `Run \`feedctl fanout pause --lane ${lane}\` first, ` +
+            `and \`feedctl fanout resume --lane ${lane}\` afterwards.`,
       ],
     },
   );

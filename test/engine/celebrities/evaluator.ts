@@ -4,7 +4,7 @@ import { scheduleEvaluations } from '../../../src/engine/celebrities/schedule.ts
 import { Database } from '../../../src/engine/database/database.ts';
 import { silentLog } from '../../../src/engine/telemetry/log.ts';
 
-/** A process that looks whether celebrities are to be evaluated, until it is killed. Argument: URL of the database. */
+/** Process that evaluates celebrities when they are due, until it is killed. Argument: database URL. */
 const [url] = process.argv.slice(2);
 const db = new Database(url!);
 const context = { db, bus: new LocalBus(url!), changes: notifiedChanges, log: silentLog };

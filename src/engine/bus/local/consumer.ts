@@ -12,7 +12,7 @@ const SETTLE_RETRY_MS = 200;
 const IDLE_POLL_MS = 5_000;
 const RECOVER_INTERVAL_MS = 5_000;
 const STOP_POLL_MS = 5;
-/** A message that was delivered this often without being settled has killed its consumers: it is dead-lettered. */
+/** Unsettled deliveries after which a message is dead-lettered: it kills its consumers. */
 const MAX_DELIVERIES = 100;
 
 interface Row {
@@ -147,7 +147,7 @@ export class LocalConsumer implements Consumer {
     const rows: Row[] = [];
     await this.#db.withSession((session) =>
       copyOut(session, statement, (bytes, at) => {
-        // Field count, then length and value of each field: bigint, bytea, smallint, integer, text (null: -1).
+        // Field count, then length and value of bigint, bytea, smallint, integer and text (null: -1).
         const id = readId(bytes, at + 6);
         const bodyAt = at + 18;
         const bodyEnd = bodyAt + bytes.readUInt32BE(at + 14);

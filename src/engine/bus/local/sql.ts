@@ -99,7 +99,8 @@ export const MAX_ID = `select coalesce(max(id), 0) as position from bus.messages
 /** In: queues, position. One index lookup for each queue. */
 export const ANY_BEFORE = `
   select exists (select from unnest($1::text[]) q(queue)
-    cross join lateral (select 1 from bus.messages m where m.queue = q.queue and m.id <= $2 limit 1) m) as found`;
+    cross join lateral (
+      select 1 from bus.messages m where m.queue = q.queue and m.id <= $2 limit 1) m) as found`;
 
 /** In: queues. One index lookup for each queue. */
 export const HOLDS = `

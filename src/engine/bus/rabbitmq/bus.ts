@@ -312,7 +312,10 @@ export class RabbitBus implements Bus {
     });
   }
 
-  /** Declares what is missing at the broker. Throws BROKER_PLUGIN_MISSING, BROKER_TOPOLOGY_MISMATCH or BROKER_REFUSED. */
+  /**
+   * Declares what is missing at the broker. Throws BROKER_PLUGIN_MISSING, BROKER_TOPOLOGY_MISMATCH or
+   * BROKER_REFUSED.
+   */
   declare(): Promise<void> {
     this.#declaring ??= (async () => {
       this.#topology = await declare(this.#partitionsContext, this.#firstPartitions);

@@ -176,15 +176,15 @@ async function checkManagement(endpoint: Endpoint, given: string | undefined): P
           new RegExp(policy.pattern).test(queue),
         ),
     );
+    if (harmful.length === 0)
+      return [{ name: 'broker policies', status: 'ok', detail: 'none that drops messages' }];
+    const names = harmful.map((policy) => policy.name).join(', ');
     return [
       {
         name: 'broker policies',
-        status: harmful.length > 0 ? 'fault' : 'ok',
-        detail:
-          harmful.length > 0
-            ? `${harmful.map((policy) => policy.name).join(', ')} would drop or refuse messages of the cluster`
-            : 'none that drops messages',
-        ...(harmful.length > 0 && { fix: 'Narrow the pattern of that policy, or clear it.' }),
+        status: 'fault',
+        detail: `${names} would drop or refuse messages of the cluster`,
+        fix: 'Narrow the pattern of that policy, or clear it.',
       },
     ];
   } catch (error) {

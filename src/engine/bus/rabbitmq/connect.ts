@@ -18,7 +18,7 @@ export async function connectTo(
   }
 }
 
-/** Class and method (https://www.rabbitmq.com/docs/specification): the four high bytes of a method's frame. */
+/** Class and method, the first four bytes of a frame (https://www.rabbitmq.com/docs/specification). */
 const METHOD = {
   start: 0x0a000a,
   startOk: 0x0a000b,

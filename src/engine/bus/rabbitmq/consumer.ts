@@ -9,7 +9,7 @@ import { assignedPartitions, type Member, type MessageCounts } from './membershi
 import { isDurable } from './queueNames.ts';
 import { Reader, type ReaderContext, TRACES } from './reader.ts';
 
-/** Additional prefetch: messages that wait for the end of a delay are unacked, and others have to pass them. */
+/** Additional prefetch, so that messages can pass those that wait for the end of a delay. */
 const SLACK = 4;
 /** Maximum prefetch: amqplib buffers acks beyond 32 pending commands, and a fence would overtake them. */
 const MAX_PREFETCH = 24;
@@ -80,7 +80,7 @@ export class RabbitConsumer implements Consumer {
     return this.queues.includes(queue);
   }
 
-  /** Resolves when all assigned partitions are open, so that earlier queues are served first from the start. */
+  /** Begins to deliver when all assigned partitions are open, so that earlier queues are served first. */
   async start(): Promise<void> {
     await this.#work;
     this.#started = true;

@@ -65,9 +65,9 @@ export async function changePartitions(context: PartitionsContext, partitions: n
 
 /**
  * Deletes surplus partitions once they are empty, no message of them is in flight, and no barrier waits
- * for them. Returns whether they are deleted. Messages in flight are looked for after the queues were
- * seen empty. A second consumer of a queue is a dead one that the broker has not noticed: its messages
- * would return.
+ * for them. Returns whether they are deleted. Members report messages in flight a second late, so it
+ * asks them after it has seen the queues empty. A second consumer of a queue is a dead one that the
+ * broker has not noticed: its messages would return.
  */
 export async function endDrained(context: PartitionsContext): Promise<boolean> {
   return locked(context.db, LOCK_TOPOLOGY, async (session) => {

@@ -2,7 +2,7 @@ import type { ConfirmChannel } from 'amqplib';
 import { FeedctlError } from '../../model/errors.ts';
 import type { Connection } from './connection.ts';
 
-/** Maximum unconfirmed messages: enough to keep the broker busy, few enough to limit memory and its fsyncs. */
+/** Maximum unconfirmed messages: they keep the broker busy, and limit memory and its fsyncs. */
 const WINDOW_BYTES = 8 * 2 ** 20;
 const WINDOW_MESSAGES = 1_000;
 /** Timeout of a connection. A user's request waits for it; the sweeper publishes what fails. */

@@ -8,7 +8,7 @@ import { DURABLE_QUEUES } from '../bus.ts';
  *
  *     exchange feed.events       x-consistent-hash  -> feed.events.0 ... n-1       by author
  *     exchange feed.events.bulk  x-consistent-hash  -> feed.events.bulk.0 ... n-1
- *     exchange feed.fanout       direct             -> feed.rows.live.0 ... n-1    by partition, for each lane
+ *     exchange feed.fanout       direct             -> feed.rows.live.0 ... n-1    by partition, two lanes
  *                                                   -> feed.rows.bulk.0 ... n-1
  *     exchange feed.live         direct             -> feed.live.<gateway>         declared by the gateway
  *     exchange feed.dead         direct             -> feed.dead.<queue>           dead letters

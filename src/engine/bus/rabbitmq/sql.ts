@@ -58,10 +58,12 @@ export const HEARTBEAT = `
                 from jsonb_to_recordset($1) m(id uuid, queues text[], hands jsonb, settled jsonb)
                 on conflict (id) do update set queues = excluded.queues, hands = excluded.hands,
                                                settled = excluded.settled, seen_at = excluded.seen_at),
-       expired as (delete from bus.members where seen_at < clock_timestamp() - interval '1 minute' and id <> all($2))
+       expired as (delete from bus.members
+                   where seen_at < clock_timestamp() - interval '1 minute' and id <> all($2))
   select (select value from settings where name = '${TOPOLOGY_SETTING}') as topology,
          coalesce((select jsonb_agg(jsonb_build_object('id', id, 'queues', queues)) from bus.members
-                   where id <> all($2) and seen_at > clock_timestamp() - interval '${HEARTBEAT_TIMEOUT_MS} ms'), '[]') as others`;
+                   where id <> all($2)
+                     and seen_at > clock_timestamp() - interval '${HEARTBEAT_TIMEOUT_MS} ms'), '[]') as others`;
 
 export const LEAVE = 'delete from bus.members where id = $1';
 

@@ -33,7 +33,7 @@ async function privateRabbit(options: RabbitOptions = {}) {
   return rabbit;
 }
 
-/** A port through which everything goes to the broker, until it is cut; what the broker says may be altered. */
+/** Opens a proxy of the broker that can be cut and that may alter the broker's answers. */
 async function openProxy(port: number, alter: (bytes: Buffer) => Buffer = (bytes) => bytes) {
   const sockets = new Set<{ destroy(): void }>();
   const proxy = createServer((client) => {

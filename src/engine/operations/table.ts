@@ -64,7 +64,8 @@ const operations = (rest: string): string => `
          case when shown = 'running' and kind = '${REBUILD}' and
            exists (select from fanout_lanes where lane = 'bulk' and paused_at is not null)
          then 'the bulk lane of fan-out, which is paused' end as "waitsFor",
-         result, error, half_done as "halfDone", cancel_requested_at as "cancelRequestedAt", cancelled_by as "cancelledBy"
+         result, error, half_done as "halfDone", cancel_requested_at as "cancelRequestedAt",
+         cancelled_by as "cancelledBy"
   from listed ${rest}`;
 
 interface Row extends Omit<OperationRow, 'progress' | 'command'> {

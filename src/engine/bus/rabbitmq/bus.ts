@@ -30,13 +30,13 @@ import { changePartitions, declare, endDrained, type PartitionsContext, readTopo
 import { peekQueues } from './peek.ts';
 import { Publisher, type Routed } from './publisher.ts';
 import {
-  type Bounds,
   DEAD_LETTERS,
   deadQueueOf,
   declareLiveQueue,
   EXCHANGES,
   isDurable,
   partitionsOf,
+  type QueueLimits,
   routeOf,
 } from './queueNames.ts';
 import { NOT_BEFORE, TRACES } from './reader.ts';
@@ -74,7 +74,7 @@ export class RabbitBus implements Bus {
   /** Separate sessions: heartbeats of members must not wait for other queries. */
   readonly #db: Database;
   readonly #log: Log;
-  readonly #bounds: Bounds;
+  readonly #limits: QueueLimits;
   readonly #firstPartitions: number;
   /** Two connections: an alarm of the broker blocks the one that publishes, and acks must not wait. */
   readonly #publishing: Connection;
@@ -104,7 +104,7 @@ export class RabbitBus implements Bus {
     this.#db = db;
     this.#log = log;
     this.#firstPartitions = options.partitions ?? PARTITIONS;
-    this.#bounds = {
+    this.#limits = {
       maxMessages: options.maxMessages ?? 100_000,
       maxBytes: options.maxBytes ?? 1024 ** 3,
     };
@@ -146,7 +146,7 @@ export class RabbitBus implements Bus {
 
   async check(): Promise<Check[]> {
     const { partitions } = await this.#readTopology();
-    return checkBroker(this.#endpoints, { partitions, bounds: this.#bounds }, this.#managementUrl);
+    return checkBroker(this.#endpoints, { partitions, limits: this.#limits }, this.#managementUrl);
   }
 
   /** Reason for which the broker takes no messages. undefined: it takes them. */
@@ -211,7 +211,7 @@ export class RabbitBus implements Bus {
         log: this.#log,
         connection: this.#consuming,
         declared: () => this.#topology!.declared,
-        declareLive: (channel, queue) => declareLiveQueue(channel, queue, this.#bounds),
+        declareLive: (channel, queue) => declareLiveQueue(channel, queue, this.#limits),
         declareTopology: () => this.declare(),
         deadLetter: (queue, message, reason) => this.#deadLetter(queue, message, reason),
         passBarriers: (name, ids) => this.#barriers.pass(name, ids),
@@ -350,7 +350,7 @@ export class RabbitBus implements Bus {
   }
 
   get #partitionsContext(): PartitionsContext {
-    return { db: this.#db, adminChannel: this.#adminChannel, group: this.#group, bounds: this.#bounds };
+    return { db: this.#db, adminChannel: this.#adminChannel, group: this.#group, limits: this.#limits };
   }
 
   async #maintain(): Promise<void> {

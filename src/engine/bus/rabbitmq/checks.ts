@@ -8,7 +8,7 @@ import { connectTo } from './connect.ts';
 import { checkVersion } from './connection.ts';
 import type { Endpoint } from './endpoints.ts';
 import { brokerError } from './errors.ts';
-import { type Bounds, DEAD_LETTERS, declareTopology, EXCHANGES, partitionsOf } from './queueNames.ts';
+import { DEAD_LETTERS, declareTopology, EXCHANGES, partitionsOf, type QueueLimits } from './queueNames.ts';
 
 const PROBE = 'feed.probe';
 const MANAGEMENT_MS = 3_000;
@@ -24,7 +24,7 @@ const fault = (error: unknown, endpoint: Endpoint): Check => {
 /** Checks every broker, and the cluster's queues at the first one that is reachable. Changes nothing. */
 export async function checkBroker(
   endpoints: readonly Endpoint[],
-  topology: { partitions: number; bounds: Bounds },
+  topology: { partitions: number; limits: QueueLimits },
   managementUrl: string | undefined,
 ): Promise<Check[]> {
   const checks: Check[] = [];
@@ -86,7 +86,7 @@ async function checkPlugin(endpoint: Endpoint): Promise<Check> {
 
 async function checkQueues(
   endpoint: Endpoint,
-  { partitions, bounds }: { partitions: number; bounds: Bounds },
+  { partitions, limits }: { partitions: number; limits: QueueLimits },
 ): Promise<Check> {
   const queues = [...DURABLE_QUEUES.flatMap((queue) => partitionsOf(queue, partitions)), ...DEAD_LETTERS];
   try {
@@ -94,7 +94,7 @@ async function checkQueues(
       for (const exchange of Object.values(EXCHANGES)) await channel.checkExchange(exchange);
       for (const queue of queues) await channel.checkQueue(queue);
       // Nothing is missing, so nothing is created: declaring only compares the properties.
-      await declareTopology(channel, partitions, bounds);
+      await declareTopology(channel, partitions, limits);
     });
     const detail = `${queues.length} as declared, ${partitions} partitions`;
     return { name: 'broker queues', status: 'ok', detail };

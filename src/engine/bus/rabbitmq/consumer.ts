@@ -71,7 +71,7 @@ export class RabbitConsumer implements Consumer {
   /** Returns the messages in this process by name at the broker. Empty queues are missing. */
   counts(): Record<string, MessageCounts> {
     const counts: Record<string, MessageCounts> = {};
-    for (const [name, { out, waiting, oldestMs }] of this.#readers)
+    for (const [name, { dispatched: out, waiting, oldestMs }] of this.#readers)
       if (out + waiting > 0) counts[name] = { out, waiting, oldestMs };
     return counts;
   }

@@ -4,7 +4,7 @@ import { FeedctlError } from '../../model/errors.ts';
 import { DURABLE_QUEUES } from '../bus.ts';
 import type { AdminChannel } from './adminChannel.ts';
 import type { ConsumerGroup, Topology } from './membership.ts';
-import { type Bounds, declareTopology, partitionsOf, unbindPartitions } from './queueNames.ts';
+import { declareTopology, partitionsOf, type QueueLimits, unbindPartitions } from './queueNames.ts';
 import {
   CHANGE_PARTITIONS,
   END_DRAINED,
@@ -24,7 +24,7 @@ export interface PartitionsContext {
   readonly db: Database;
   readonly adminChannel: AdminChannel;
   readonly group: ConsumerGroup;
-  readonly bounds: Bounds;
+  readonly limits: QueueLimits;
 }
 
 /**
@@ -36,7 +36,7 @@ export async function declare(context: PartitionsContext, firstPartitions: numbe
     const { rows } = await session.query<{ value: Topology }>(FIRST_TOPOLOGY, [firstPartitions]);
     const topology = rows[0]!.value;
     await context.adminChannel.run((channel) =>
-      declareTopology(channel, topology.partitions, context.bounds),
+      declareTopology(channel, topology.partitions, context.limits),
     );
     return topology;
   });
@@ -56,7 +56,7 @@ export async function changePartitions(context: PartitionsContext, partitions: n
   }
   await locked(context.db, LOCK_TOPOLOGY, async (session) => {
     await session.query(FIRST_TOPOLOGY, [partitions]);
-    await context.adminChannel.run((channel) => declareTopology(channel, partitions, context.bounds));
+    await context.adminChannel.run((channel) => declareTopology(channel, partitions, context.limits));
     await session.query(CHANGE_PARTITIONS, [partitions]);
     const { declared } = (await readTopology(session))!;
     await context.adminChannel.run((channel) => unbindPartitions(channel, partitions, declared));

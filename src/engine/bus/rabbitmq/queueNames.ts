@@ -40,7 +40,7 @@ export function partitionsOf(queue: DurableQueue, to: number, from = 0): string[
 }
 
 /** Limits of one queue at the broker, which refuses messages beyond them. */
-export interface Bounds {
+export interface QueueLimits {
   readonly maxMessages: number;
   readonly maxBytes: number;
 }
@@ -54,7 +54,7 @@ const DELIVERY_LIMIT = 100;
 /** The broker deletes a gateway's queue after this time without a consumer. */
 const LIVE_EXPIRES_MS = 60_000;
 
-const durableQueue = (queue: string, bounds: Bounds) => ({
+const durableQueue = (queue: string, limits: QueueLimits) => ({
   durable: true,
   arguments: {
     'x-queue-type': 'quorum',
@@ -63,37 +63,41 @@ const durableQueue = (queue: string, bounds: Bounds) => ({
     'x-delivery-limit': DELIVERY_LIMIT,
     // The default would drop the oldest messages silently, and excludes at-least-once dead-lettering.
     'x-overflow': 'reject-publish',
-    'x-max-length': bounds.maxMessages,
-    'x-max-length-bytes': bounds.maxBytes,
+    'x-max-length': limits.maxMessages,
+    'x-max-length-bytes': limits.maxBytes,
     'x-dead-letter-exchange': EXCHANGES.dead,
     'x-dead-letter-routing-key': deadQueueOf(queue),
     'x-dead-letter-strategy': 'at-least-once',
   },
 });
 
-const deadQueue = (bounds: Bounds) => ({
+const deadQueue = (limits: QueueLimits) => ({
   durable: true,
   arguments: {
     'x-queue-type': 'quorum',
     'x-overflow': 'reject-publish',
-    'x-max-length': bounds.maxMessages,
-    'x-max-length-bytes': bounds.maxBytes,
+    'x-max-length': limits.maxMessages,
+    'x-max-length-bytes': limits.maxBytes,
   },
 });
 
 /** Declares exchanges and queues. Compares the properties of those that exist. */
-export async function declareTopology(channel: Channel, partitions: number, bounds: Bounds): Promise<void> {
+export async function declareTopology(
+  channel: Channel,
+  partitions: number,
+  limits: QueueLimits,
+): Promise<void> {
   for (const exchange of [EXCHANGES.events, EXCHANGES['events.bulk']])
     await channel.assertExchange(exchange, 'x-consistent-hash', { durable: true });
   for (const exchange of [EXCHANGES.fanout, EXCHANGES.live, EXCHANGES.dead])
     await channel.assertExchange(exchange, 'direct', { durable: true });
   for (const name of DEAD_LETTERS) {
-    await channel.assertQueue(name, deadQueue(bounds));
+    await channel.assertQueue(name, deadQueue(limits));
     await channel.bindQueue(name, EXCHANGES.dead, name);
   }
   for (const queue of DURABLE_QUEUES) {
     for (const name of partitionsOf(queue, partitions)) {
-      await channel.assertQueue(name, durableQueue(queue, bounds));
+      await channel.assertQueue(name, durableQueue(queue, limits));
       // The key of a consistent-hash binding is a weight: one point on the ring for each queue.
       if (isHashed(queue)) await channel.bindQueue(name, EXCHANGES[queue], '1');
       else if (queue !== 'cleanup') await channel.bindQueue(name, EXCHANGES.fanout, name);
@@ -115,15 +119,19 @@ export async function unbindPartitions(channel: Channel, from: number, to: numbe
  * Declares a gateway's queue. It is not exclusive: a gateway that reconnects finds the messages of the
  * meantime.
  */
-export async function declareLiveQueue(channel: Channel, queue: string, bounds: Bounds): Promise<string> {
+export async function declareLiveQueue(
+  channel: Channel,
+  queue: string,
+  limits: QueueLimits,
+): Promise<string> {
   const name = `feed.${queue}`;
   await channel.assertQueue(name, {
     durable: true,
     arguments: {
       'x-expires': LIVE_EXPIRES_MS,
       'x-overflow': 'reject-publish',
-      'x-max-length': bounds.maxMessages,
-      'x-max-length-bytes': bounds.maxBytes,
+      'x-max-length': limits.maxMessages,
+      'x-max-length-bytes': limits.maxBytes,
     },
   });
   await channel.bindQueue(name, EXCHANGES.live, name);

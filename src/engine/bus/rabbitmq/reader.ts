@@ -68,7 +68,7 @@ export class Reader {
   }
 
   /** Number of delivered messages that are not settled. */
-  get out(): number {
+  get dispatched(): number {
     return this.#dispatchedCount;
   }
 

@@ -61,10 +61,12 @@ export const HEARTBEAT = `
        expired as (delete from bus.members
                    where seen_at < clock_timestamp() - interval '1 minute' and id <> all($2))
   select (select value from settings where name = '${TOPOLOGY_SETTING}') as topology,
-         coalesce((select jsonb_agg(jsonb_build_object('id', id, 'queues', queues)) from bus.members
-                   where id <> all($2)
-                     and seen_at > clock_timestamp() - interval '${HEARTBEAT_TIMEOUT_MS} ms'), '[]') as others`;
+         coalesce((
+           select jsonb_agg(jsonb_build_object('id', id, 'queues', queues)) from bus.members
+           where id <> all($2) and seen_at > clock_timestamp() - interval '${HEARTBEAT_TIMEOUT_MS} ms'
+         ), '[]') as others`;
 
+/** In: id. */
 export const LEAVE = 'delete from bus.members where id = $1';
 
 /** Out: the queues that have consumers. */

@@ -45,7 +45,7 @@ test('events, posts for sockets and cleanups: what concerns the user is gone, th
     { id: 2, type: 'post.created', aggregateId: ERASED, subjectId: 9 },
     { id: 3, type: 'follow.created', aggregateId: OTHER, subjectId: ERASED },
   ]);
-  // A post that has the number by chance is another's.
+  // A post may have the same number as the user.
   expect(decodeEvents(messageWithout(events, ERASED)!)).toEqual({ ...HEADER, events: [created] });
   const record = { userId: OTHER, authorId: THIRD, postId: 1 };
   const live = encodeLive(HEADER, [record, { ...record, userId: ERASED }, { ...record, authorId: ERASED }]);

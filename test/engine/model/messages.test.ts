@@ -187,7 +187,7 @@ describe.each(FORMATS)('a damaged message of $name', ({ message, decode }) => {
     );
   });
 
-  // Sealed anew, as a newer or a foreign program would: what the checksum cannot tell, the fields have to.
+  // Sealed again, as a newer program would: fields are checked although the checksum matches.
   const resealed = (bytes: Buffer) => {
     bytes.writeUInt32BE(crc32(bytes.subarray(6)), 2);
     return bytes;

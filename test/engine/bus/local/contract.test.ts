@@ -28,7 +28,7 @@ test('a message that is given back by others while it is held is not handed out 
   await bus.publish(messages(1));
   const inbox = await openInbox(bus, { queues: ['events'], prefetch: 10 });
   const held = await inbox.next();
-  // What another consumer does that takes this one for dead.
+  // Another consumer does this if it takes this one for dead.
   await db.query('update bus.messages set consumer = null, visible_at = now()');
   await bus.publish([{ queue: 'events', body: Buffer.from('next') }]);
   const next = await inbox.next();
@@ -51,7 +51,7 @@ test('answers given while the database is away are not left to the end of the le
   first.ack();
   second.retry(600_000);
   third.deadLetter('no good');
-  // Each of them has been refused by then.
+  // Each of them has failed by then.
   await expect(bus.depths()).rejects.toThrow();
   proxy.open();
   const left = async () => (await db.query('select consumer from bus.messages')).rows;

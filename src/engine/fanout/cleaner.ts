@@ -2,12 +2,11 @@ import { type Barrier, type Bus, type Consumer, type Delivery, STAGES } from '..
 import { failDelivery, halves } from '../bus/failDelivery.ts';
 import { serialBatches } from '../bus/serialBatches.ts';
 import type { Database } from '../database/database.ts';
-import { FeedctlError } from '../model/errors.ts';
-import { decodeCleanup, encodeCleanup } from '../model/messages.ts';
+import { decodeCleanup, encodeCleanup, invalidMessage, type PendingCleanup } from '../model/messages.ts';
 import { isTransient } from '../resilience/classify.ts';
 import { fillsEnded } from '../store/celebrities.ts';
 import { removePairItems, removePostItems } from '../store/feeds.ts';
-import { type Pair, withPairLock } from '../store/follows.ts';
+import { withPairLock } from '../store/follows.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { runConcurrently } from '../util/parallel.ts';
@@ -21,9 +20,6 @@ export interface CleanerContext {
   readonly log: Log;
   readonly metrics?: Metrics | undefined;
 }
-
-/** What rows plans made earlier may still write: those of a pair that no longer follows, or of a deleted post. */
-export type PendingCleanup = { pair: Pair } | { post: { authorId: number; postId: number } };
 
 interface Cleanup {
   readonly what: readonly PendingCleanup[];
@@ -158,31 +154,9 @@ async function removeLeftover(db: Database, leftover: PendingCleanup): Promise<v
   await db.withSession((session) => withPairLock(session, pair, () => removePairItems(session, pair)));
 }
 
-const hasIds = (value: unknown, names: readonly string[]): boolean =>
-  typeof value === 'object' &&
-  value !== null &&
-  names.every((name) => {
-    const id = (value as Record<string, unknown>)[name];
-    return Number.isSafeInteger(id) && (id as number) > 0;
-  });
-
-const isLeftover = (value: unknown): value is PendingCleanup => {
-  const leftover = value as Record<string, unknown> | null | undefined;
-  return (
-    hasIds(leftover?.pair, ['followerId', 'followeeId']) || hasIds(leftover?.post, ['authorId', 'postId'])
-  );
-};
-
-/** Throws BUS_MESSAGE_INVALID. What a mark holds besides its queues is the bus's own business. */
+/** Throws BUS_MESSAGE_INVALID, also for a stage that this version does not have. */
 export function decodePendingCleanups(body: Buffer): Cleanup {
-  const cleanup = decodeCleanup(body) as {
-    what?: unknown;
-    mark?: { queues?: unknown };
-    step?: unknown;
-  } | null;
-  const { what, mark, step } = cleanup ?? {};
-  const known = Array.isArray(what) && what.length > 0 && what.every(isLeftover);
-  if (!known || !Array.isArray(mark?.queues) || !STAGES.some((_, known) => known === step))
-    throw new FeedctlError('BUS_MESSAGE_INVALID', 'the message is no cleanup');
-  return cleanup as unknown as Cleanup;
+  const { what, mark, step } = decodeCleanup(body);
+  if (!STAGES[step]) throw invalidMessage(`is a cleanup of unknown stage ${step}`);
+  return { what, barrier: mark as Barrier, step };
 }

@@ -9,7 +9,7 @@ import type { Notifier } from '../live/notifier.ts';
 import type { LaneName } from '../model/lanes.ts';
 import { idsOfPosts, type NamedIds } from '../model/messageIds.ts';
 import { type MessageHeader, ROW_BYTES, rowAuthor, rowPost, rowUser } from '../model/messages.ts';
-import { postsOfRows, readRows } from '../model/rowsMessage.ts';
+import { decodeRows, readRows } from '../model/rowsMessage.ts';
 import { isTransient } from '../resilience/classify.ts';
 import { DATABASE_WORK } from '../resilience/limits.ts';
 import { insertFeedRows } from '../store/feeds.ts';
@@ -335,7 +335,7 @@ async function writeBatch(context: WriterContext, parts: Part[], rows: Buffer[])
 function idsOfParts(parts: readonly Part[]): NamedIds {
   return idsOfPosts(
     parts.flatMap(({ body }) =>
-      postsOfRows(body).flatMap(({ postIds }) => postIds.map((postId) => ({ postId }))),
+      decodeRows(body).rows.flatMap(({ postIds }) => postIds.map((postId) => ({ postId }))),
     ),
   );
 }

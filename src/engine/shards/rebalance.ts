@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../database/database.ts';
 import { FeedctlError } from '../model/errors.ts';
-import { checkCancelled, type Operation, runOperation, saveProgress } from '../operations/run.ts';
+import { type Operation, permitCancel, runOperation, saveProgress } from '../operations/run.ts';
 import { poll } from '../util/poll.ts';
 import {
   findNode,
@@ -211,7 +211,7 @@ export async function stopRebalance(db: Database, options: { dryRun: boolean }):
     return { jobId: null, moves: 0, moved: 0 };
   if (!options.dryRun) {
     await cancelJob(db, job.id);
-    await checkCancelled(db, continuation(job.id));
+    await permitCancel(db, continuation(job.id));
     const hasEnded = async () => !(await openJobs(db)).some((open) => open.id === job.id);
     await poll(hasEnded, { everyMs: STOP_POLL_MS });
     // The job ends before the active move does. Without this wait the next command would still find

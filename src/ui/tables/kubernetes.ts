@@ -46,7 +46,9 @@ export function planLines(plan: Plan, { prune = false }: { prune?: boolean } = {
         'them is applied.',
     );
   for (const name of plan.missingSecrets)
-    lines.push(`The Secret ${name} is missing: pods wait for it. docs/guides/kubernetes.md shows how to create it.`);
+    lines.push(
+      `The Secret ${name} is missing: pods wait for it. docs/guides/kubernetes.md shows how to create it.`,
+    );
   return lines;
 }
 

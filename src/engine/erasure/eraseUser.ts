@@ -230,7 +230,7 @@ export async function residueOf(
   userId: number,
   texts: readonly string[] = [],
 ): Promise<Residue[]> {
-  const held = (await sharedCache?.traces?.(userId)) ?? 0;
+  const held = (await sharedCache?.residue?.(userId)) ?? 0;
   return [
     ...(await findResidue(db, userId, texts)),
     ...(await residueInMessages(db, userId)),

@@ -96,7 +96,7 @@ export async function verify(
     // Pairs first: a feed is rebuilt from the follows, but filled from then on by `followers`.
     for (const pair of asymmetric) await syncFollower({ db, changes }, pair);
     for (const id of mismatched) await rebuild(db, id, { changes });
-    for (const post of stale) await options.cache?.mendText?.(post, () => findPost(db, post));
+    for (const post of stale) await options.cache?.fixText?.(post, () => findPost(db, post));
     repaired = asymmetric.length + mismatched.size + stale.length;
   }
   const sum = (of: (fault: FeedFaults) => number) =>

@@ -9,7 +9,8 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import { bearerOf } from './bearer.ts';
 import { PROBLEM_TYPE, problem, problemOf } from './problems.ts';
-import { type App, addRoutes, type RouteContext } from './routes/index.ts';
+import type { App, RouteContext } from './routes/context.ts';
+import { addRoutes } from './routes/index.ts';
 import { Problem } from './routes/schemas.ts';
 
 /** A text of 5,000 characters, each escaped, and room for the rest. */

@@ -3,10 +3,10 @@ import type { Database } from '../../database/database.ts';
 import type { CachedFeed, FeedCache } from '../cache.ts';
 import { INVALIDATE_CHANNEL, notifiedChanges, slotOf, slotsOfPayload } from '../invalidation.ts';
 
-/** Entries of all feeds together: about 100 bytes each. */
+/** Maximum number of entries of all feeds together, about 100 bytes each. */
 const MAX_ENTRIES = 1_000_000;
 
-/** Feeds in this process's memory, forgotten when the database says that they changed. */
+/** Feeds in the memory of this process. A notification of the database removes those that changed. */
 export async function openMemoryCache(db: Database): Promise<FeedCache> {
   const feeds = new LRUCache<number, CachedFeed>({
     maxSize: MAX_ENTRIES,
@@ -51,7 +51,7 @@ export async function openMemoryCache(db: Database): Promise<FeedCache> {
       forgetAll();
       listening = true;
     },
-    // Nothing is kept while nobody would say that it changed.
+    // Without notifications a kept feed could be out of date.
     onLost: () => {
       listening = false;
       forgetAll();
@@ -67,8 +67,8 @@ export async function openMemoryCache(db: Database): Promise<FeedCache> {
       return feed;
     },
     async refill(userId, read) {
-      const running = loading.get(userId);
-      if (running) return running.result;
+      const shared = loading.get(userId);
+      if (shared) return shared.result;
       refills += 1;
       if (!listening) {
         refused += 1;

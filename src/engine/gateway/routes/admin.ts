@@ -3,17 +3,8 @@ import { Type } from 'typebox';
 import type { Connection } from '../../live/hub.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { bearerOf } from '../bearer.ts';
-import type { App, RouteContext } from './index.ts';
+import type { App, RouteContext } from './context.ts';
 import { Id } from './schemas.ts';
-
-/** What operators may do with one gateway. */
-export interface GatewayAdmin {
-  readonly id: string;
-  readonly sockets: number;
-  connections(userId?: number): Iterable<Connection>;
-  /** Begins to stop this gateway's process; undefined where the process is more than a gateway. */
-  readonly drain: (() => void) | undefined;
-}
 
 /** Answers of `/admin/connections`: ids are strings and times are ISO 8601 on the wire. */
 export interface ConnectionsAnswer {

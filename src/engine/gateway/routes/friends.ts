@@ -1,6 +1,6 @@
 import { parseId } from '../../model/ids.ts';
 import { follow, unfollow } from '../../social/follows.ts';
-import type { App, RouteContext } from './index.ts';
+import type { App, RouteContext } from './context.ts';
 import * as schemas from './schemas.ts';
 
 export function addFriendRoutes(app: App, context: RouteContext): void {

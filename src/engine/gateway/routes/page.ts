@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type { FastifyReply } from 'fastify';
-import type { App } from './index.ts';
+import type { App } from './context.ts';
 
 /** Plain files that are part of the package: the same path from src and from dist. */
 const FILES = new URL('../page/', import.meta.url);

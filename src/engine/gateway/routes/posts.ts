@@ -6,7 +6,7 @@ import type { Post } from '../../model/post.ts';
 import { isUnavailable } from '../../resilience/guard.ts';
 import { createPost, deletePost, updatePost } from '../../social/posts.ts';
 import { getPost } from '../../store/posts.ts';
-import type { App, RouteContext } from './index.ts';
+import type { App, RouteContext } from './context.ts';
 import * as schemas from './schemas.ts';
 
 const postJson = (post: Omit<Post, 'version'>) => ({

@@ -1,5 +1,5 @@
 import { issueTicket } from '../tickets.ts';
-import type { App, RouteContext } from './index.ts';
+import type { App, RouteContext } from './context.ts';
 import * as schemas from './schemas.ts';
 
 export function addServiceRoutes(app: App, { db, checkReady }: RouteContext): void {

@@ -3,7 +3,7 @@ import { parseId } from '../../model/ids.ts';
 import { checkText } from '../../model/post.ts';
 import { birthdateOfAge, checkPassword, registerUser } from '../../social/users.ts';
 import { getUser, searchUsers, type User } from '../../store/users.ts';
-import type { App, RouteContext } from './index.ts';
+import type { App, RouteContext } from './context.ts';
 import * as schemas from './schemas.ts';
 
 const userJson = (user: User) => ({

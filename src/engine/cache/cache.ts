@@ -6,7 +6,9 @@ import type { FeedChanges } from './changes.ts';
 export interface CachedFeed {
   /** Newest first, no post twice. */
   readonly entries: readonly FeedEntry[];
-  /** The feed is complete above this post id: the feed's floor, or the oldest entry of a full ring. */
+  /**
+   * The feed is complete above this post id: the feed's floor, or the oldest entry of a full ring.
+   */
   readonly completeAbove: number;
   /** The feed's floor at the time of the read. */
   readonly floor: number;
@@ -41,7 +43,9 @@ export interface FeedCache extends FeedChanges {
    * post may be yielded twice. Present only in a shared cache.
    */
   texts?(posts?: readonly FeedEntry[]): AsyncIterable<Post[]>;
-  /** Replaces one cached text by what `load` returns, as `edited` does, even by an older version. */
+  /**
+   * Replaces one cached text by what `load` returns, as `edited` does, even by an older version.
+   */
   fixText?(post: FeedEntry, load: () => Promise<Post | undefined>): Promise<void>;
   /** Counts keys of a user and keys whose values name them. Present only in a shared cache. */
   residue?(userId: number): Promise<number>;
@@ -70,7 +74,9 @@ export interface PageEntries {
   readonly completeAbove: number;
   /** More entries are cached than were asked for. */
   readonly more: boolean;
-  /** Digest of everything that a page of these is made of, texts included. undefined after a load. */
+  /**
+   * Digest of everything that a page of these is made of, texts included. undefined after a load.
+   */
   readonly digest: string | undefined;
 }
 

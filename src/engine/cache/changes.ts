@@ -6,7 +6,8 @@ import type { Post } from '../model/post.ts';
  * Reports changes to the cache. Gerunds (`changing`, `writing`, `resetting`) run inside the
  * transaction that makes the change; `forget`, `push` and the past tenses (`posted`, `edited`,
  * `deleted`, `erased`) run after its commit and before the change is acknowledged. A writer calls
- * both halves of its pair; a driver does its work in one of them. None fails while the cache is down.
+ * both halves of its pair; a driver does its work in one of them. None fails while the cache is
+ * down.
  */
 export interface FeedChanges {
   readonly kind: string;

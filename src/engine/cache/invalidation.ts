@@ -6,7 +6,10 @@ import type { FeedChanges } from './changes.ts';
 export const INVALIDATE_CHANNEL = 'feedctl_feed_changed';
 
 const BUCKETS = 1 << 15;
-/** Above this many slots, of two bytes each, the bitmap is the smaller payload. A notification has room for 8,000 bytes. */
+/**
+ * Above this many slots, of two bytes each, the bitmap is the smaller payload. A notification has
+ * room for 8,000 bytes.
+ */
 const MAX_LISTED = 1_500;
 
 /** Returns one user of every slot, which invalidates all feeds. */
@@ -15,9 +18,9 @@ export const everySlot = (): number[] => Array.from({ length: BUCKETS }, (_, slo
 export const slotOf = (userId: number): number => userId % BUCKETS;
 
 /**
- * Collects the feeds that a transaction changes. A batch may change 20,000 feeds, and a notification
- * has room for 8,000 bytes, so users are named by slot. The other users of a slot lose their cached
- * feed too, which is harmless.
+ * Collects the feeds that a transaction changes. A batch may change 20,000 feeds, and a
+ * notification has room for 8,000 bytes, so users are named by slot. The other users of a slot lose
+ * their cached feed too, which is harmless.
  */
 export class ChangedFeeds {
   readonly #bitmap = Buffer.alloc(BUCKETS / 8);
@@ -49,9 +52,9 @@ export class ChangedFeeds {
 const nothing = async (): Promise<void> => {};
 
 /**
- * Reports changes by a notification of the transaction itself, for caches in the memory of processes.
- * A page from such a cache is joined with the current follows and posts, so texts and deletions need
- * no report.
+ * Reports changes by a notification of the transaction itself, for caches in the memory of
+ * processes. A page from such a cache is joined with the current follows and posts, so texts and
+ * deletions need no report.
  */
 export const notifiedChanges: FeedChanges = {
   kind: 'memory',

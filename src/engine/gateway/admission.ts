@@ -32,7 +32,7 @@ export interface AdmissionContext {
   readonly log: Log;
 }
 
-/** Checks a request for a socket: first what needs no database. */
+/** Checks a request for a socket. Checks that need no database come first. */
 export async function admit(
   request: IncomingMessage,
   context: AdmissionContext,

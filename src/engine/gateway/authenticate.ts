@@ -16,8 +16,8 @@ export interface Admitted {
 }
 
 /**
- * Returns a function that checks the `ticket` or the `token` in the query of a WebSocket, and counts
- * the request. It throws INVALID_TOKEN or RATE_LIMITED.
+ * Returns a function that checks the `ticket` or the `token` in the query of a WebSocket, and
+ * counts the request. It throws INVALID_TOKEN or RATE_LIMITED.
  */
 export function openAuthentication(context: {
   db: Database;

@@ -4,7 +4,10 @@ import { CLOSE_CODES, type LiveSocket, type Session } from '../live/session.ts';
 import { SOCKETS } from '../resilience/limits.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 
-/** A socket of the server, with everything that the hub needs of it. Nothing else is stored per socket. */
+/**
+ * A socket of the server, with everything that the hub needs of it. Nothing else is stored per
+ * socket.
+ */
 export class FeedSocket extends WebSocket implements LiveSocket {
   address = '';
   stream!: Duplex;
@@ -60,7 +63,9 @@ export class FeedSocket extends WebSocket implements LiveSocket {
     }
   }
 
-  /** Counts a frame of the client. Frames are bounded and otherwise ignored: the protocol has none. */
+  /**
+   * Counts a frame of the client. Frames are bounded and otherwise ignored: the protocol has none.
+   */
   accepts(): boolean {
     this.inbound += 1;
     if (this.inbound <= SOCKETS.inbound) return true;

@@ -21,7 +21,10 @@ import type { App, GatewayAdmin } from './routes/context.ts';
 import { openTokens, type Tokens } from './tokens.ts';
 import { type SocketOptions, type Sockets, serveSockets } from './websockets.ts';
 
-/** Share of the stop deadline in which sockets are closed one after the other, so that clients reconnect spread out. */
+/**
+ * Share of the stop deadline in which sockets are closed one after the other, so that clients
+ * reconnect spread out.
+ */
 const DRAIN_SHARE = 0.5;
 /** Stop deadline of a gateway that fails while it starts. */
 const DEFAULT_STOP_MS = 5_000;
@@ -56,7 +59,10 @@ export interface Gateway {
   readonly caughtUp: boolean;
   /** Its open sockets, or those of one user. */
   connections(userId?: number): Iterable<Connection>;
-  /** Refuses new sockets, closes the open ones over half of the deadline, then releases everything else. */
+  /**
+   * Refuses new sockets, closes the open ones over half of the deadline, then releases everything
+   * else.
+   */
   stop(deadlineMs: number): Promise<void>;
 }
 
@@ -175,7 +181,10 @@ function watchMetrics(metrics: Metrics, hub: Hub, liveness: GatewayLiveness): ()
   };
 }
 
-/** Closes the listener, and sockets one after the other over `ms`. Requests in flight may end within `ms`. */
+/**
+ * Closes the listener, and sockets one after the other over `ms`. Requests in flight may end within
+ * `ms`.
+ */
 async function drain(app: App, sockets: Sockets, ms: number): Promise<void> {
   const closed = closeApp(app, ms);
   await sockets.drain(ms);

@@ -17,7 +17,10 @@ import {
 } from './admission.ts';
 import { FeedSocket } from './feedSocket.ts';
 
-/** A client that is lost is noticed at the second ping that it does not answer, within twice this time. */
+/**
+ * A client that is lost is noticed at the second ping that it does not answer, within twice this
+ * time.
+ */
 const HEARTBEAT_MS = 30_000;
 /** Pings are spread over the heartbeat in this many turns. */
 const TURNS = 30;

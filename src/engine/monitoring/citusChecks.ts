@@ -20,7 +20,9 @@ export async function checkCitus(db: Database): Promise<Check[]> {
   const sessions: Check = {
     name: 'citus sessions',
     status: 'ok',
-    detail: `max_connections: ${coordinator?.connections ?? '?'} at the coordinator, ${fewest} at the smallest node`,
+    detail:
+      `max_connections: ${coordinator?.connections ?? '?'} at the coordinator, ` +
+      `${fewest} at the smallest node`,
   };
   return [
     {
@@ -64,7 +66,7 @@ export async function checkCitus(db: Database): Promise<Check[]> {
       ? {
           ...sessions,
           status: 'warning',
-          fix: 'Give every node as many connections as the coordinator: a session there opens one at each node.',
+          fix: 'Give every node as many connections as the coordinator, whose sessions open one at each node.',
         }
       : sessions,
     ...(await shardTroubles(db)).map(

@@ -23,7 +23,10 @@ export interface DoctorReport {
 
 const LOW_DISK_BYTES = 2 * 2 ** 30;
 
-/** Checks everything that the cluster needs, and names a fix for each fault. Throws for none of them. */
+/**
+ * Checks everything that the cluster needs, and names a fix for each fault. Throws for none of
+ * them.
+ */
 export async function diagnose(config: Config): Promise<DoctorReport> {
   const settings = (Object.keys(config.sources) as SettingName[]).map((name) => ({
     name,

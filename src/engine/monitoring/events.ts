@@ -31,8 +31,8 @@ export interface TailQuery {
 }
 
 /**
- * Yields the last events, the oldest first. With `follow` it then yields new events, each once, until
- * the signal. Operations are sorted in by their time.
+ * Yields the last events, the oldest first. With `follow` it then yields new events, each once,
+ * until the signal. Operations are sorted in by their time.
  */
 export async function* tailEvents(
   db: Database,
@@ -67,7 +67,10 @@ export async function* tailEvents(
   }
 }
 
-/** Returns the events of operations that were not yielded before, the oldest first, and records them. */
+/**
+ * Returns the events of operations that were not yielded before, the oldest first, and records
+ * them.
+ */
 async function operationEvents(
   db: Database,
   query: TailQuery,

@@ -25,7 +25,10 @@ export const PROBE_LEGS = ['created', 'dispatched', 'planned', 'written', 'pushe
 export type ProbeLeg = (typeof PROBE_LEGS)[number];
 
 const POLL_MS = 1;
-/** Rows of an interrupted probe are erased by the next one after this time, longer than any probe takes. */
+/**
+ * Rows of an interrupted probe are erased by the next one after this time, longer than any probe
+ * takes.
+ */
 const LEFTOVER_MS = 15 * 60_000;
 const CLEANUP_TIMEOUT_MS = 10_000;
 const TEXT = 'a probe of feedctl';
@@ -47,9 +50,9 @@ export interface ProbeResult {
   readonly totalMs: number | null;
   readonly maxMs: number;
   /**
-   * `atMs`: milliseconds after the request, null where the post did not get that far. `tookMs`: since
-   * the latest leg before. The database reports created and dispatched, the gateway reports pushed.
-   * Planned and written are polled every few milliseconds, and are never later than seen.
+   * `atMs`: milliseconds after the request, null where the post did not get that far. `tookMs`:
+   * since the latest leg before. The database reports created and dispatched, the gateway reports
+   * pushed. Planned and written are polled every few milliseconds, and are never later than seen.
    */
   readonly legs: readonly { leg: ProbeLeg; atMs: number | null; tookMs: number | null }[];
   /** The first leg that the post did not reach. */
@@ -161,7 +164,8 @@ async function watch(
     if (trace.createdAgoMs !== null) reach('created', now - trace.createdAgoMs);
     if (trace.dispatchedAgoMs !== null) {
       reach('dispatched', now - trace.dispatchedAgoMs);
-      // When the barrier has passed, everything published before it has been planned, this post too.
+      // When the barrier has passed, everything published before it has been planned, this post
+      // too.
       barrier ??= await bus.placeBarrier(['events']);
     }
     if (planned || trace.written) reach('planned', latest);
@@ -202,9 +206,9 @@ function legOf(leg: ProbeLeg, at: Partial<Record<ProbeLeg, number>>): ProbeResul
 }
 
 /**
- * Deletes the post, waits until everything planned before has been written, and erases both users and
- * those of earlier interrupted probes. Returns false where the path is stuck: rows that are written
- * later would belong to no user.
+ * Deletes the post, waits until everything planned before has been written, and erases both users
+ * and those of earlier interrupted probes. Returns false where the path is stuck: rows that are
+ * written later would belong to no user.
  */
 async function cleanUp(cluster: Cluster, pair: ProbePair): Promise<boolean> {
   const { db, bus } = cluster;

@@ -30,7 +30,10 @@ export async function insertProbePair(db: Database, pair: ProbePair): Promise<vo
   await copyPairState(db, follow);
 }
 
-/** Returns pairs of probes that began longer ago than any probe takes: they have ended without a cleanup. */
+/**
+ * Returns pairs of probes that began longer ago than any probe takes: they have ended without a
+ * cleanup.
+ */
 export async function leftoverPairs(db: Queryable, olderThanMs: number): Promise<ProbePair[]> {
   const { rows } = await db.query<{ name: string }>(
     `select name from settings where name like '${PREFIX}%'

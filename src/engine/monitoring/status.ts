@@ -19,7 +19,9 @@ export interface Component {
 
 export interface ClusterStatus {
   readonly context: string;
-  /** Every component is ready and the live lane is not paused: a new post reaches feeds and sockets. */
+  /**
+   * Every component is ready and the live lane is not paused: a new post reaches feeds and sockets.
+   */
   readonly ready: boolean;
   readonly components: readonly Component[];
   readonly queues: readonly QueueDepth[];
@@ -40,7 +42,8 @@ export type ClusterParts = Pick<Cluster, 'config' | 'db' | 'bus' | 'sharedCache'
 export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatus> {
   const { db, bus, config } = cluster;
   const server = await db.query<{ version: string; size: string }>(
-    `select current_setting('server_version') as version, pg_size_pretty(pg_database_size(current_database())) as size`,
+    `select current_setting('server_version') as version,
+            pg_size_pretty(pg_database_size(current_database())) as size`,
   );
   const { citusVersion, shards } = await db.sharding();
   const nodes = new Set(shards.map(({ node }) => `${node.host}:${node.port}`)).size;
@@ -58,7 +61,11 @@ export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatu
       kind: config.embedded ? 'embedded PostgreSQL' : citusVersion ? 'Citus' : 'PostgreSQL',
       version: citusVersion ? `${citusVersion} on ${version}` : version,
       ready: true,
-      detail: `${server.rows[0]!.size}, ${citusVersion ? `${nodes} node(s), ${shards.length} shards, ` : ''}${withoutPassword(db.url)}`,
+      detail: [
+        server.rows[0]!.size,
+        ...(citusVersion ? [`${nodes} node(s)`, `${shards.length} shards`] : []),
+        withoutPassword(db.url),
+      ].join(', '),
     },
     {
       name: 'bus',

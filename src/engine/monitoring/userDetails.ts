@@ -20,7 +20,9 @@ export interface UserDetails extends User {
   };
   readonly cache: {
     readonly kind: string;
-    /** Cached entries; null where the feed is not cached, or where each gateway has its own cache. */
+    /**
+     * Cached entries; null where the feed is not cached, or where each gateway has its own cache.
+     */
     readonly entries: number | null;
   };
   /** Open sockets. Sockets at the `unreachable` gateways are unknown. */

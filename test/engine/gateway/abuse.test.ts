@@ -157,7 +157,9 @@ test('whatever comes as a body or in a path: no 5xx, nothing of another user, me
     );
 });
 
-/** What the server says to bytes that come slowly or are too many, until it closes the connection. */
+/**
+ * What the server says to bytes that come slowly or are too many, until it closes the connection.
+ */
 async function raw({ url }: Served, first: string, more?: { bytes: string; everyMs: number }) {
   const { hostname, port } = new URL(url);
   const socket = connect(Number(port), hostname);

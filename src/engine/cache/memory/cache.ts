@@ -6,7 +6,9 @@ import { INVALIDATE_CHANNEL, notifiedChanges, slotOf, slotsOfPayload } from '../
 /** Maximum number of entries of all feeds together, about 100 bytes each. */
 const MAX_ENTRIES = 1_000_000;
 
-/** Feeds in the memory of this process. A notification of the database removes those that changed. */
+/**
+ * Feeds in the memory of this process. A notification of the database removes those that changed.
+ */
 export async function openMemoryCache(db: Database): Promise<FeedCache> {
   const feeds = new LRUCache<number, CachedFeed>({
     maxSize: MAX_ENTRIES,

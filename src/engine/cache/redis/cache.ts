@@ -31,8 +31,8 @@ const POSTS_WITHOUT_BITMAP = 4;
 const LOADS = 8;
 
 /**
- * Opens the cache in Redis. A Redis that is down is no error: feeds are read from the database until
- * it is back. Throws CACHE_REFUSED, CACHE_TLS_FAILED, CACHE_UNSUITABLE or CONFIG_INVALID.
+ * Opens the cache in Redis. A Redis that is down is no error: feeds are read from the database
+ * until it is back. Throws CACHE_REFUSED, CACHE_TLS_FAILED, CACHE_UNSUITABLE or CONFIG_INVALID.
  */
 export async function openRedisCache(
   url: string,

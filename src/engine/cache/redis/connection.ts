@@ -118,8 +118,8 @@ export class RedisConnection {
   }
 
   /**
-   * Runs a script on the server with that run id. Throws StaleState, or CACHE_UNREACHABLE: also where
-   * another server answers now, which may have loaded an old snapshot.
+   * Runs a script on the server with that run id. Throws StaleState, or CACHE_UNREACHABLE: also
+   * where another server answers now, which may have loaded an old snapshot.
    */
   async script(
     name: ScriptName,
@@ -234,8 +234,8 @@ export class RedisConnection {
 }
 
 /**
- * Reads `redis(s)://user:password@host:port/number?cacertfile=&certfile=&keyfile=`. Ignores any other
- * parameter, which the driver would take as one of its options. Throws CONFIG_INVALID.
+ * Reads `redis(s)://user:password@host:port/number?cacertfile=&certfile=&keyfile=`. Ignores any
+ * other parameter, which the driver would take as one of its options. Throws CONFIG_INVALID.
  */
 export function redisServer(text: string): RedisOptions {
   const bad = (why: string, cause?: unknown) =>

@@ -9,12 +9,17 @@ const SETTING = 'cache.epoch';
 const TRUST_MS = 250;
 /** Maximum wait for a confirmation. Without one the cache is not used. */
 const CONFIRM_TIMEOUT_MS = 1_000;
-/** After this long every reader knows of a new epoch, or does not use the cache: 50 ms of margin. */
+/**
+ * After this long every reader knows of a new epoch, or does not use the cache: 50 ms of margin.
+ */
 export const READERS_KNOW_MS = TRUST_MS + 50;
 /** Minimum time between two new epochs: changes that fail to reach Redis meanwhile share one. */
 const RAISE_INTERVAL_MS = 100;
 
-/** In: the setting. Result: the new epoch. Atomic: readers are notified if and only if the row is committed. */
+/**
+ * In: the setting. Result: the new epoch. Atomic: readers are notified if and only if the row is
+ * committed.
+ */
 const RAISE = `
   with epoch as (
     insert into settings (name, value) values ($1, '1')
@@ -143,12 +148,13 @@ async function readEpoch(db: Queryable): Promise<number> {
 }
 
 /**
- * Names this database among all that share a Redis. The name contains the timeline: a server that was
- * restored or promoted starts with an empty cache.
+ * Names this database among all that share a Redis. The name contains the timeline: a server that
+ * was restored or promoted starts with an empty cache.
  */
 export async function databaseName(db: Queryable): Promise<string> {
   const { rows } = await db.query<{ name: string }>(
-    `select system_identifier || '.' || oid || '.' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) as name
+    `select system_identifier || '.' || oid || '.'
+            || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) as name
      from pg_control_system(), pg_database where datname = current_database()`,
   );
   return rows[0]!.name;

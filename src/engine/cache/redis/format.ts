@@ -64,7 +64,10 @@ export function unpackSlice(bytes: Buffer): { completeAbove: number; entries: Fe
   return { completeAbove: readId(bytes, 0), entries };
 }
 
-/** Returns undefined for a lease. A cached feed may have more entries than its limit: the rest is cut. */
+/**
+ * Returns undefined for a lease. A cached feed may have more entries than its limit: the rest is
+ * cut.
+ */
 export function unpackFeed(bytes: Buffer): CachedFeed | undefined {
   if (bytes[0] !== KIND.feed) return undefined;
   const base = LIST_AT + 8 * (bytes.readUInt32BE(1) + bytes.readUInt32BE(5));
@@ -119,13 +122,18 @@ export function namesUser(bytes: Buffer, userId: number): boolean {
 
 const SLOT_BITS = 20;
 
-/** Returns the slot of an id in the slot bitmap. Takes the halves of the id: rows have them as such. */
+/**
+ * Returns the slot of an id in the slot bitmap. Takes the halves of the id: rows have them as such.
+ */
 export const slotOf = (high: number, low: number): number =>
   Math.imul(low ^ Math.imul(high, 0x85ebca6b), 0x9e3779b1) >>> (32 - SLOT_BITS);
 
 export const slotOfId = (id: number): number => slotOf(Math.floor(id / 2 ** 32), (id % 2 ** 32) | 0);
 
-/** Slots that may have a cached feed: the bitmaps of this hour and of the last, as `slots.lua` returns them. */
+/**
+ * Slots that may have a cached feed: the bitmaps of this hour and of the last, as `slots.lua`
+ * returns them.
+ */
 export class SlotBitmap {
   readonly #bitmaps: Buffer[];
 

@@ -14,7 +14,9 @@ import { editKey, keyOf, SECONDS_TO_LIVE } from './keys.ts';
 import { takeLeases } from './refill.ts';
 import type { RedisState, State } from './state.ts';
 
-/** Readers that are counted. After a flush the feeds of the most frequent of them are loaded first. */
+/**
+ * Readers that are counted. After a flush the feeds of the most frequent of them are loaded first.
+ */
 const HOT_READERS = 1_000;
 const WARMED = 500;
 /** Readers of one script call: more would keep Redis busy for over a millisecond. */
@@ -35,7 +37,10 @@ type Reply = (Buffer | null)[] | number;
 
 type Slice = ReturnType<typeof unpackSlice>;
 
-/** The cached parts of a page. The first owner is the reader; a ring that is not cached is undefined. */
+/**
+ * The cached parts of a page. The first owner is the reader; a ring that is not cached is
+ * undefined.
+ */
 interface CachedParts {
   readonly now: State;
   readonly feed: Slice;
@@ -102,7 +107,9 @@ export function openPages({ state, counts, loads }: Parts): PageCache {
     return { now, feed, owners, rings: complete, digest: undefined };
   };
 
-  /** Returns the posts of these entries that are cached, the others, and the state that was read. */
+  /**
+   * Returns the posts of these entries that are cached, the others, and the state that was read.
+   */
   const cachedPosts = async (wanted: readonly FeedEntry[], found: Map<number, Post>) => {
     const now = await state.now();
     const keys = wanted.map((entry) => keyOf(now, 'p', entry.postId));

@@ -28,7 +28,9 @@ interface Parts {
   readonly get: (userId: number) => Promise<CachedFeed | undefined>;
 }
 
-/** Fills the cache from the store: one load for each feed, in this process and among all processes. */
+/**
+ * Fills the cache from the store: one load for each feed, in this process and among all processes.
+ */
 export class Refills {
   readonly #parts: Parts;
   readonly #running = new Map<number, Promise<CachedFeed>>();

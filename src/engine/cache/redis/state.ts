@@ -22,8 +22,8 @@ export interface State {
 const TRIES = 5;
 
 /**
- * Redis, together with the epoch in the database: decides which keys are valid, and handles a change
- * that cannot be reported to Redis.
+ * Redis, together with the epoch in the database: decides which keys are valid, and handles a
+ * change that cannot be reported to Redis.
  */
 export class RedisState {
   readonly connection: RedisConnection;
@@ -83,7 +83,10 @@ export class RedisState {
     return this.connection.script(name, state.runId, state.key, state.text, ...values);
   }
 
-  /** Runs `work` with the current state, again where the state has changed meanwhile. Throws CACHE_UNREACHABLE. */
+  /**
+   * Runs `work` with the current state, again where the state has changed meanwhile. Throws
+   * CACHE_UNREACHABLE.
+   */
   async run<T>(work: (state: State) => Promise<T>): Promise<T> {
     for (let tries = 0; tries < TRIES; tries += 1) {
       const now = await this.now();
@@ -122,7 +125,7 @@ export class RedisState {
       detail: `${this.connection.shownUrl}, epoch ${this.epoch.number}`,
       ...(server.refusesWhenFull && {
         warning: {
-          text: 'maxmemory is set with the policy noeviction: a full Redis refuses writes, and each refusal empties the cache',
+          text: 'maxmemory-policy is noeviction: a full Redis refuses writes, which empties the cache each time',
           fix: 'Set maxmemory-policy to allkeys-lru.',
         },
       }),

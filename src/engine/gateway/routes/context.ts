@@ -20,7 +20,7 @@ export interface RouteContext extends SocialContext {
   readonly admin: GatewayAdmin;
 }
 
-/** What an operator may do with one gateway. */
+/** Operations of an operator on one gateway. */
 export interface GatewayAdmin {
   readonly id: string;
   readonly sockets: number;

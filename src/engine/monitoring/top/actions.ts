@@ -21,7 +21,10 @@ export type TopAction =
 /** Changes the number of workers in Kubernetes. Returns a sentence about the result. */
 export type ScaleWorkers = (replicas: number, signal: AbortSignal) => Promise<string>;
 
-/** Performs an action. Returns a sentence about the result, and throws what the command of that name throws. */
+/**
+ * Performs an action. Returns a sentence about the result, and throws what the command of that name
+ * throws.
+ */
 export async function performAction(
   cluster: Cluster,
   action: TopAction,
@@ -47,7 +50,8 @@ export async function performAction(
         timeoutMs,
         signal,
       });
-      return `the ${action.lane} lane is paused; ${workers.standing} of ${workers.of} worker(s) have drained it`;
+      const drained = `${workers.standing} of ${workers.of} worker(s) have drained it`;
+      return `the ${action.lane} lane is paused; ${drained}`;
     }
     case 'resume':
       await resumeFanout(db, [action.lane], { dryRun: false });
@@ -57,7 +61,8 @@ export async function performAction(
       const change = action.kind === 'mark' ? markCelebrity : unmarkCelebrity;
       const { changed, items } = await change(cluster, action.userId, { signal, pin: true });
       if (!changed) return `user ${action.userId} was already ${action.kind}ed`;
-      return `user ${action.userId} is ${action.kind}ed: ${items} row(s) ${action.kind === 'mark' ? 'removed' : 'added'}`;
+      const effect = action.kind === 'mark' ? 'removed' : 'added';
+      return `user ${action.userId} is ${action.kind}ed: ${items} row(s) ${effect}`;
     }
     case 'rebuild': {
       const { items, added, removed } = await rebuild(db, action.userId, { signal, changes });

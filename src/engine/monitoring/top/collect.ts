@@ -131,7 +131,7 @@ class Collector implements TopCollector {
 
   /**
    * Finds out, while a source has timed out, whether the servers answer at all. A source that was
-   * slow itself is not asked again soon. If the servers were silent, every failed source is asked
+   * slow itself waits for its interval. If the servers were silent, every failed source is asked
    * again as soon as they answer. They count as silent when `figures`, the cheapest source, times
    * out, or when an empty statement does.
    */

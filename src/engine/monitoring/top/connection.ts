@@ -20,7 +20,9 @@ export interface Servers {
   queues: AsyncGenerator<QueueView>;
 }
 
-/** The connection of `top` to a cluster: opened when it is first used, and again after a failure. */
+/**
+ * The connection of `top` to a cluster: opened when it is first used, and again after a failure.
+ */
 export class TopConnection {
   readonly #config: Config;
   readonly #stop = new AbortController();

@@ -45,8 +45,8 @@ export interface TopCache {
 
 export interface TopHealth {
   /**
-   * `down`: a new post does not reach feeds and sockets, or this is unknown. `degraded`: an operator
-   * should look at the problems.
+   * `down`: a new post does not reach feeds and sockets, or this is unknown. `degraded`: an
+   * operator should look at the problems.
    */
   readonly state: 'ok' | 'degraded' | 'down';
   /** In falling order of severity. */
@@ -57,8 +57,8 @@ export interface TopBacklog {
   /** Messages that wait or are in flight, in all queues. */
   readonly messages: number;
   /**
-   * Time until the slowest queue is empty. 0 where all keep up; null where one does not get shorter,
-   * or the rate is not yet known.
+   * Time until the slowest queue is empty. 0 where all keep up; null where one does not get
+   * shorter, or the rate is not yet known.
    */
   readonly etaSeconds: number | null;
   /** A queue does not get shorter, or is paused. */
@@ -68,7 +68,9 @@ export interface TopBacklog {
   readonly oldestAgeMs: number | null;
 }
 
-/** Everything that `top` shows. A null has never been answered; `sources` have the age of the rest. */
+/**
+ * Everything that `top` shows. A null has never been answered; `sources` have the age of the rest.
+ */
 export interface TopSnapshot {
   readonly takenAt: string;
   readonly context: string;
@@ -162,7 +164,9 @@ export function snapshotOf(taken: Taken): TopSnapshot {
   };
 }
 
-/** Returns the row itself: 10,000 new objects a second would cost more than the rest of a snapshot. */
+/**
+ * Returns the row itself: 10,000 new objects a second would cost more than the rest of a snapshot.
+ */
 const withoutWork = (row: WorkerState & { readonly work?: null }): TopWorker =>
   row.work === null ? (row as TopWorker) : Object.assign(row, { work: null });
 

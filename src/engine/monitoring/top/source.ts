@@ -25,8 +25,8 @@ export interface SourceState {
 type Ask<T> = (begin: () => void) => Promise<T>;
 
 /**
- * A source that is asked repeatedly, one request at a time and with a deadline. After a request, which
- * may have failed, 20 times its duration passes until the next. The last answer is kept while
+ * A source that is asked repeatedly, one request at a time and with a deadline. After a request,
+ * which may have failed, 20 times its duration passes until the next. The last answer is kept while
  * requests fail.
  */
 export class Source<T> {

@@ -11,7 +11,10 @@ import { listGateways } from '../../store/processes.ts';
 import { DEADLINE_MS, type Servers, type TopConnection } from './connection.ts';
 import { Source } from './source.ts';
 
-/** Share of the time for workers and gateways: thousands of rows cost this process as much as the server. */
+/**
+ * Share of the time for workers and gateways: thousands of rows cost this process as much as the
+ * server.
+ */
 const ROLES_SHARE = 0.01;
 const MAX_OPERATIONS = 200;
 /** Minimum interval of each source; longer where its answers take long. */

@@ -76,7 +76,8 @@ describe.skipIf(!url)('with a Redis of its own', () => {
     await cluster.startWorker();
     await markCelebrity(cluster, users[0]!);
 
-    // What is acknowledged, by the clock of this test. `until`: the follow or the post ended for sure.
+    // What is acknowledged, by the clock of this test. `until`: the follow or the post ended for
+    // sure.
     let clock = 0;
     let running = true;
     const follows = new Map<string, { until: number }>();
@@ -202,7 +203,8 @@ describe.skipIf(!url)('with a Redis of its own', () => {
     for (const [i, page] of (await readAll()).entries())
       expect(page.items).toMatchObject([{ authorId: readers[i], source: 'own' }]);
     expect(reading.stats().refills - before).toBe(users.length);
-    // A load of each feed; and of texts by those who missed them before anybody could have kept them: a few at a time.
+    // A load of each feed; and of texts by those who missed them before anybody could have kept
+    // them: a few at a time.
     expect(queries).toBeLessThan(readers.length / 4);
     queries = 0;
     await readAll();

@@ -91,7 +91,8 @@ describe.skipIf(!url)('with a Redis', () => {
         };
         for (const one of steps) {
           if (one.do === 'push') {
-            // Committed, and then told: also rows of authors who are not followed any more, and rows that came before.
+            // Committed, and then told: also rows of authors who are not followed any more, and
+            // rows that came before.
             for (const id of one.posts) table.posts.add(id);
             await cache.push([rowsOf(user, one.posts)]);
           } else if (one.do === 'begin' && !load) {

@@ -19,7 +19,7 @@ import {
   unpackPost,
 } from './format.ts';
 import { editKey, type Kind, keyOf, SECONDS_TO_LIVE, slotBitmapKey } from './keys.ts';
-import { openPages } from './pages.ts';
+import { RedisPages } from './pages.ts';
 import { Refills } from './refill.ts';
 import { ignoreCacheError, RedisState, type State } from './state.ts';
 
@@ -59,7 +59,7 @@ export class RedisFeedCache implements FeedCache {
     const loads: BulkheadPolicy = bulkhead(LOADS, Number.POSITIVE_INFINITY);
     const counts = this.#counts;
     this.#refills = new Refills({ state, counts, loads, get: (userId) => this.get(userId) });
-    this.pages = openPages({ state, counts, loads });
+    this.pages = new RedisPages(state, counts, loads);
   }
 
   get(userId: number): Promise<CachedFeed | undefined> {

@@ -4,7 +4,7 @@ import { LRUCache } from 'lru-cache';
 import type { FeedEntry } from '../../model/feed.ts';
 import { MAX_ID } from '../../model/ids.ts';
 import { packIds, readIds } from '../../model/messages.ts';
-import type { Post } from '../../model/post.ts';
+import type { Post, StoredPost } from '../../model/post.ts';
 import { batchCalls } from '../../util/batch.ts';
 import { HeavyHitters } from '../../util/heavyHitters.ts';
 import type { AuthorPosts, DigestedPage, PageCache, PageEntries, PageEntry, PageQuery } from '../cache.ts';
@@ -12,7 +12,7 @@ import { isCacheError } from './connection.ts';
 import { packRing, packStored, unpackPost, unpackSlice } from './format.ts';
 import { editKey, keyOf, SECONDS_TO_LIVE } from './keys.ts';
 import { takeLeases } from './refill.ts';
-import type { RedisState, State } from './state.ts';
+import { ignoreCacheError, type RedisState, type State } from './state.ts';
 
 /**
  * Readers that are counted. After a flush the feeds of the most frequent of them are loaded first.
@@ -25,12 +25,14 @@ const PAGES_A_CALL = 64;
 const RECENT_PAGES_BYTES = 64 * 1024 ** 2;
 const ROW_BYTES = 200;
 
-interface Parts {
-  readonly state: RedisState;
-  readonly counts: { hits: number; misses: number; postHits: number; postMisses: number };
-  /** Bounds the loads of this process. */
-  readonly loads: BulkheadPolicy;
+interface PageCounts {
+  hits: number;
+  misses: number;
+  postHits: number;
+  postMisses: number;
 }
+
+type LoadRings = (authorIds: readonly number[]) => Promise<AuthorPosts[]>;
 
 /** A reply of `page.lua` for one user. */
 type Reply = (Buffer | null)[] | number;
@@ -50,15 +52,78 @@ interface CachedParts {
 }
 
 /**
- * Opens pages out of Redis alone. A page takes two round trips: one for its entries and one for the
+ * Pages out of Redis alone. A page takes two round trips: one for its entries and one for the
  * texts. Missing parts are loaded by the reader that misses them. A reader never shares a load that
  * began before its read: such a load may lack a change that was acknowledged meanwhile.
  */
-export function openPages({ state, counts, loads }: Parts): PageCache {
-  const ask = batchCalls(PAGES_A_CALL, (queries: readonly PageQuery[]) =>
-    state.run(async (now) => {
+export class RedisPages implements PageCache {
+  readonly #state: RedisState;
+  readonly #counts: PageCounts;
+  /** Bounds the loads of this process. */
+  readonly #loads: BulkheadPolicy;
+  readonly #hot = new HeavyHitters(HOT_READERS);
+  readonly #ask = batchCalls(PAGES_A_CALL, (queries: readonly PageQuery[]) => this.#askScript(queries));
+  readonly recentPages = new LRUCache<string, DigestedPage>({
+    maxSize: RECENT_PAGES_BYTES,
+    sizeCalculation: bytesOf,
+  });
+  onCold: (readers: readonly number[]) => void = () => {};
+
+  constructor(state: RedisState, counts: PageCounts, loads: BulkheadPolicy) {
+    this.#state = state;
+    this.#counts = counts;
+    this.#loads = loads;
+    state.onCold = () => this.onCold(this.#hot.top(WARMED).map(({ userId }) => userId));
+  }
+
+  hotReaders(count: number): readonly { userId: number; reads: number }[] {
+    return this.#hot.top(count);
+  }
+
+  async page(query: PageQuery, load: LoadRings): Promise<PageEntries | 'missing' | 'unavailable' | 'same'> {
+    if (!query.isRetry) this.#hot.saw(query.userId);
+    if (!query.staleOk && !(await this.#state.epoch.trusted())) return 'unavailable';
+    try {
+      let found = await this.#cachedParts(query);
+      if (found !== 'same' && found?.rings.includes(undefined))
+        found = await this.#complete(found, query, load);
+      if (!query.isRetry) this.#counts[found ? 'hits' : 'misses'] += 1;
+      if (found === 'same') return found;
+      return found ? merge(found, query.count) : 'missing';
+    } catch (error) {
+      if (isCacheError(error)) return 'unavailable';
+      throw error;
+    }
+  }
+
+  async posts(
+    entries: readonly FeedEntry[],
+    load: (missing: readonly FeedEntry[]) => Promise<StoredPost[]>,
+  ): Promise<Map<number, Post> | undefined> {
+    const found = new Map<number, Post>();
+    const first = await this.#cachedPosts(entries, found).catch(ignoreCacheError);
+    if (!first) return undefined;
+    this.#counts.postHits += entries.length - first.missing.length;
+    this.#counts.postMisses += first.missing.length;
+    if (first.missing.length === 0) return found;
+    const waits = this.#loads.executionSlots === 0;
+    await this.#loads.execute(async () => {
+      const afterWait = waits && (await this.#cachedPosts(first.missing, found).catch(() => undefined));
+      const { now, missing } = afterWait || first;
+      if (missing.length === 0) return;
+      const stored = await load(missing);
+      for (const post of stored) if (!post.deleted) found.set(post.id, post);
+      const kept = stored.flatMap((post) => [keyOf(now, 'p', post.id), packStored(post)]);
+      if (kept.length > 0) await this.#state.script(now, 'posts', SECONDS_TO_LIVE, ...kept).catch(() => {});
+    });
+    return found;
+  }
+
+  /** Asks for pages of several readers that have the same bound and count. */
+  #askScript(queries: readonly PageQuery[]): Promise<{ now: State; reply: Reply }[]> {
+    return this.#state.run(async (now) => {
       const { before, count } = queries[0]!;
-      const replies = (await state.script(
+      const replies = (await this.#state.script(
         now,
         'page',
         `${now.prefix}h`,
@@ -72,10 +137,11 @@ export function openPages({ state, counts, loads }: Parts): PageCache {
         ...queries.map((query) => query.digest ?? ''),
       )) as Reply[];
       return replies.map((reply) => ({ now, reply }));
-    }),
-  );
-  const cachedParts = async (query: PageQuery): Promise<CachedParts | 'same' | undefined> => {
-    const { now, reply } = await ask(`${query.before}:${query.count}`, query);
+    });
+  }
+
+  async #cachedParts(query: PageQuery): Promise<CachedParts | 'same' | undefined> {
+    const { now, reply } = await this.#ask(`${query.before}:${query.count}`, query);
     if (typeof reply === 'number') return 'same';
     const [digest, celebrities, feed, ...rings] = reply;
     if (!celebrities || !feed) return undefined;
@@ -86,16 +152,30 @@ export function openPages({ state, counts, loads }: Parts): PageCache {
       rings: rings.map((ring) => (ring ? unpackSlice(ring) : undefined)),
       digest: digest?.toString('latin1'),
     };
-  };
+  }
+
+  /**
+   * Loads missing rings. After a wait for other loads it reads again: one of them may have kept the
+   * rings.
+   */
+  #complete(
+    first: CachedParts,
+    query: PageQuery,
+    load: LoadRings,
+  ): Promise<CachedParts | 'same' | undefined> {
+    const waits = this.#loads.executionSlots === 0;
+    return this.#loads.execute(async () => {
+      const parts = waits ? await this.#cachedParts(query) : first;
+      return parts && parts !== 'same' ? this.#withRings(parts, query, load) : parts;
+    });
+  }
 
   /** Loads the rings that are not cached, and keeps those that no other process is loading. */
-  const withRings = async (
-    { now, feed, owners, rings, digest }: CachedParts,
-    query: PageQuery,
-    load: (authorIds: readonly number[]) => Promise<AuthorPosts[]>,
-  ): Promise<CachedParts> => {
+  async #withRings(parts: CachedParts, query: PageQuery, load: LoadRings): Promise<CachedParts> {
+    const { now, owners, rings } = parts;
     const missing = owners.filter((_, i) => !rings[i]);
-    if (missing.length === 0) return { now, feed, owners, rings, digest };
+    if (missing.length === 0) return parts;
+    const state = this.#state;
     const token = randomBytes(8);
     const leased = await takeLeases(state, now, 'a', missing, token).catch(() => '');
     const found = new Map((await load(missing)).map((ring) => [ring.authorId, ring]));
@@ -104,16 +184,21 @@ export function openPages({ state, counts, loads }: Parts): PageCache {
     );
     if (values.length > 0) await state.script(now, 'fill', token, SECONDS_TO_LIVE, ...values).catch(() => {});
     const complete = rings.map((ring, i) => ring ?? sliceOf(found.get(owners[i]!), query));
-    return { now, feed, owners, rings: complete, digest: undefined };
-  };
+    return { ...parts, rings: complete, digest: undefined };
+  }
 
   /**
-   * Returns the posts of these entries that are cached, the others, and the state that was read.
+   * Adds cached posts to `found`. Returns the entries that are not cached, and the state that was
+   * read.
    */
-  const cachedPosts = async (wanted: readonly FeedEntry[], found: Map<number, Post>) => {
-    const now = await state.now();
+  async #cachedPosts(
+    wanted: readonly FeedEntry[],
+    found: Map<number, Post>,
+  ): Promise<{ now: State; missing: readonly FeedEntry[] }> {
+    const { connection } = this.#state;
+    const now = await this.#state.now();
     const keys = wanted.map((entry) => keyOf(now, 'p', entry.postId));
-    const values = await state.connection.getMany(now.runId, keys);
+    const values = await connection.getMany(now.runId, keys);
     const missing = wanted.filter(({ postId }, i) => {
       const value = values[i];
       const post = value && unpackPost(postId, value);
@@ -121,64 +206,7 @@ export function openPages({ state, counts, loads }: Parts): PageCache {
       return !value;
     });
     return { now, missing };
-  };
-
-  const hot = new HeavyHitters(HOT_READERS);
-  const pages: PageCache = {
-    onCold: () => {},
-    hotReaders: (count) => hot.top(count),
-    recentPages: new LRUCache<string, DigestedPage>({
-      maxSize: RECENT_PAGES_BYTES,
-      sizeCalculation: bytesOf,
-    }),
-    async page(query, load) {
-      if (!query.isRetry) hot.saw(query.userId);
-      if (!query.staleOk && !(await state.epoch.trusted())) return 'unavailable';
-      try {
-        let found = await cachedParts(query);
-        if (found !== 'same' && found?.rings.includes(undefined)) {
-          // After a wait for other loads the rings may have been cached by one of them.
-          const waits = loads.executionSlots === 0;
-          const first = found;
-          found = await loads.execute(async () => {
-            const parts = waits ? await cachedParts(query) : first;
-            return parts && parts !== 'same' ? withRings(parts, query, load) : parts;
-          });
-        }
-        if (!query.isRetry) counts[found ? 'hits' : 'misses'] += 1;
-        if (found === 'same') return found;
-        return found ? merge(found, query.count) : 'missing';
-      } catch (error) {
-        if (isCacheError(error)) return 'unavailable';
-        throw error;
-      }
-    },
-
-    async posts(entries, load) {
-      const found = new Map<number, Post>();
-      const first = await cachedPosts(entries, found).catch((error) => {
-        if (isCacheError(error)) return undefined;
-        throw error;
-      });
-      if (!first) return undefined;
-      counts.postHits += entries.length - first.missing.length;
-      counts.postMisses += first.missing.length;
-      if (first.missing.length === 0) return found;
-      const waits = loads.executionSlots === 0;
-      await loads.execute(async () => {
-        const afterWait = waits && (await cachedPosts(first.missing, found).catch(() => undefined));
-        const { now, missing } = afterWait || first;
-        if (missing.length === 0) return;
-        const stored = await load(missing);
-        for (const post of stored) if (!post.deleted) found.set(post.id, post);
-        const kept = stored.flatMap((post) => [keyOf(now, 'p', post.id), packStored(post)]);
-        if (kept.length > 0) await state.script(now, 'posts', SECONDS_TO_LIVE, ...kept).catch(() => {});
-      });
-      return found;
-    },
-  };
-  state.onCold = () => pages.onCold(hot.top(WARMED).map(({ userId }) => userId));
-  return pages;
+  }
 }
 
 const bytesOf = ({ rows }: DigestedPage): number =>

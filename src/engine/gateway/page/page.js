@@ -1,5 +1,5 @@
-// A client of the gateway, which uses the HTTP API and the WebSocket only.
-// Texts of users are inserted into the document as text, never as HTML.
+// A client of the gateway, which uses the HTTP API and the WebSocket only. Texts of users are
+// inserted into the document as text, never as HTML.
 
 const FEED_PAGE = 20;
 const MIN_BACKOFF_MS = 500;

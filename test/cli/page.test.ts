@@ -6,11 +6,11 @@ import { freePorts } from '../support/servers.ts';
 
 const browserUrl = await findServer('chromium');
 
-/** A person at a browser of their own. */
+/** A user in a separate browser. */
 interface Person {
   readonly page: Page;
   readonly id: string;
-  /** What the browser complained of: errors, and what the policy of the page forbids. */
+  /** Errors of the browser's console, including violations of the page's policy. */
   readonly complaints: string[];
   readonly sockets: string[];
   readonly state: () => Promise<string | null>;

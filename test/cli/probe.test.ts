@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { counts, emptyDatabase, feedctl, json, type Running, sql, start } from '../support/cli.ts';
 
-/** Roles of a process each, so that a single one can be gone. */
+/** Starts each role in its own process, so that one of them can be stopped. */
 let url: string;
 let at: { env: Record<string, string> };
 let gateway: Running;
@@ -22,7 +22,7 @@ interface Probed {
   legs: { leg: string; atMs: number | null; tookMs: number | null }[];
 }
 
-/** A probe that does not end well prints its result all the same. */
+/** Runs a probe. A failed probe prints its result too. */
 async function failedProbe(...flags: string[]): Promise<Probed> {
   const { stdout, status } = await feedctl(['probe', '--json', ...flags], at);
   expect(status, stdout).toBe(1);
@@ -70,8 +70,8 @@ test('a post that takes longer than asked for is late', async () => {
     stuckAt: null,
     reason: expect.stringContaining('late'),
   });
-  const told = await feedctl(['probe', '--max-ms', '1'], at);
-  expect(told).toMatchObject({ status: 1, stdout: expect.stringMatching(/^seen {2}.* ms/m) });
+  const late = await feedctl(['probe', '--max-ms', '1'], at);
+  expect(late).toMatchObject({ status: 1, stdout: expect.stringMatching(/^seen {2}.* ms/m) });
 });
 
 test('without a worker the post is stuck before it is planned; the next probe erases what was left', async () => {
@@ -99,8 +99,8 @@ test('without a worker the post is stuck before it is planned; the next probe er
 test('a gateway that is gone is told, by `gateway list` too', async () => {
   const listed = () => json<{ gateways: object[] }>(['gateway', 'list'], at);
   expect(await listed()).toMatchObject({ gateways: [{ url: gatewayUrl, ready: true }] });
-  const told = await feedctl(['gateway', 'list'], at);
-  expect(told.stdout).toContain(gatewayUrl);
+  const text = await feedctl(['gateway', 'list'], at);
+  expect(text.stdout).toContain(gatewayUrl);
   gateway.child.kill('SIGKILL');
   await gateway.ended;
   expect(await listed()).toMatchObject({ gateways: [{ url: gatewayUrl, ready: false }] });

@@ -260,7 +260,7 @@ describe.skipIf(!tmux)('at a terminal', () => {
     );
     expect(rows[0]!.paused_at).not.toBeNull();
     await terminal.type('P', 'y');
-    await terminal.shows('the live lane goes on');
+    await terminal.shows('the live lane is resumed');
 
     proxy.cut();
     await terminal.shows(/▼ DOWN.* as of [\s\S]*! DATABASE_UNREACHABLE/);

@@ -2,46 +2,53 @@ import type { FeedEntry } from '../model/feed.ts';
 import type { Post, StoredPost } from '../model/post.ts';
 import type { FeedChanges } from './changes.ts';
 
-/** The newest part of one feed as a cache holds it. */
+/** The newest part of one feed, as it is cached. */
 export interface CachedFeed {
   /** Newest first, no post twice. */
   readonly entries: readonly FeedEntry[];
-  /** The feed is complete above this post id: the feed's floor, or the oldest entry where the ring is full. */
+  /**
+   * The feed is complete above this post id: the feed's floor, or the oldest entry of a full ring.
+   */
   readonly completeAbove: number;
-  /** The feed's floor when this was read. */
+  /** The feed's floor at the time of the read. */
   readonly floor: number;
 }
 
-/** A feed as it was read from the store, with what decides who may come into it. Ids rise. */
+/** A feed as read from the store, with the lists that decide which posts belong to it. Ids rise. */
 export interface LoadedFeed extends CachedFeed {
   readonly followees: readonly number[];
-  /** Those of the followees whose posts are merged when the feed is read. */
+  /** The followees whose posts are merged when the feed is read. */
   readonly celebrities: readonly number[];
-  /** The reader's own. */
+  /** The reader's own posts. */
   readonly own: AuthorPosts;
 }
 
 /**
- * The FeedCache port. A cache may forget anything at any time; what it returns has to be what the table held at
- * some moment in the last few milliseconds.
+ * The FeedCache port. A cache may forget anything at any time. It returns only what the table
+ * contained at some moment in the last few milliseconds.
  */
 export interface FeedCache extends FeedChanges {
   get(userId: number): Promise<CachedFeed | undefined>;
   /**
-   * Reads a feed through `load` and keeps the result, unless it was forgotten meanwhile: a refill never overwrites
-   * what is newer. Several callers for one user share one load.
+   * Reads a feed through `load` and keeps the result, unless the feed was forgotten meanwhile: a
+   * refill never overwrites anything newer. Callers for the same user share one load.
    */
   refill(userId: number, load: () => Promise<LoadedFeed>): Promise<CachedFeed>;
-  /** Whole pages, from a cache that is told of every change before that is acknowledged. */
+  /** Whole pages. Present where every change reaches the cache before it is acknowledged. */
   readonly pages?: PageCache;
-  /** What is held of some feeds, or of all that this process knows, for proving it: user and feed. */
+  /** Yields user and feed for the given users, or for all that this process knows. */
   entries(userIds?: readonly number[]): AsyncIterable<[number, CachedFeed]>;
-  /** Posts whose text is held, some hundreds at a time: of these or of all; one may come twice. Only where the cache is shared. */
+  /**
+   * Yields cached posts with their texts, some hundreds at a time: the given ones, or all. The same
+   * post may be yielded twice. Present only in a shared cache.
+   */
   texts?(posts?: readonly FeedEntry[]): AsyncIterable<Post[]>;
-  /** Has one of them read anew, whatever is held. `load` as for `edited`. */
-  mendText?(post: FeedEntry, load: () => Promise<Post | undefined>): Promise<void>;
-  /** Keys that hold a user, or something of theirs. Only where the cache is shared. */
-  traces?(userId: number): Promise<number>;
+  /**
+   * Replaces one cached text by what `load` returns, as `edited` does, even by an older version.
+   */
+  fixText?(post: FeedEntry, load: () => Promise<Post | undefined>): Promise<void>;
+  /** Counts keys of a user and keys whose values name them. Present only in a shared cache. */
+  residue?(userId: number): Promise<number>;
   stats(): CacheStats;
   health(): CacheHealth;
   close(): Promise<void>;
@@ -59,53 +66,67 @@ export interface PageEntry extends FeedEntry {
   readonly source: 'pushed' | 'pulled' | 'own';
 }
 
-/** All that a page may be made of: pushed entries, the posts of celebrities, one's own. */
+/** Candidates for a page: pushed entries, posts of celebrities, the reader's own posts. */
 export interface PageEntries {
-  /** Newest first, no post twice; deleted ones may be among them. */
+  /** Newest first, no post twice; deleted posts may be among them. */
   readonly entries: readonly PageEntry[];
   /** No post above this id is missing. */
   readonly completeAbove: number;
-  /** More than was asked for is held. */
+  /** More entries are cached than were asked for. */
   readonly more: boolean;
-  /** Digest of all that a page out of these is made of, texts too. undefined where some of it had to be loaded. */
-  readonly seal: string | undefined;
+  /**
+   * Digest of everything that a page of these is made of, texts included. undefined after a load.
+   */
+  readonly digest: string | undefined;
 }
 
 /** A page as it was read. */
 export interface DigestedPage {
-  readonly seal: string;
+  readonly digest: string;
   readonly rows: readonly (PageEntry & { readonly body: string; readonly createdAt: Date })[];
 }
 
+export interface PageQuery {
+  readonly userId: number;
+  /** The page has posts below this id only. */
+  readonly before: number;
+  /** Maximum number of entries of each kind. */
+  readonly count: number;
+  /** The same reader asks again for the same page: counts as no read. */
+  readonly isRetry?: boolean;
+  /** Digest of the page that the caller already has. */
+  readonly digest?: string | undefined;
+  /**
+   * The database is down. A page is returned although it may lack a change that could not be
+   * reported to the cache.
+   */
+  readonly staleOk?: boolean | undefined;
+}
+
 export interface PageCache {
-  /** Called when everything that was held is gone, with those who read most. */
+  /** Called when the cache has lost everything, with the most frequent readers. */
   onCold: (readers: readonly number[]) => void;
-  /** Who asked this process for pages most, and about how often: the most frequent first. */
+  /** The users whose pages this process reads most, with approximate counts, in falling order. */
   hotReaders(count: number): readonly { userId: number; reads: number }[];
   /**
-   * What may be on a page: up to `count` entries of each kind. `load`: the posts of authors who are not held.
-   * `missing` where the feed is not held, `away` where the cache cannot be used. `again`: the same reader looks once
-   * more, which counts as nothing. `same` where all has the seal that is passed. `unconfirmed`: the database is away, so
-   * a change that the cache could not be told of may be missing.
+   * Returns candidates for a page. `load` reads posts of authors that are not cached. Returns
+   * `missing` where the feed is not cached, `unavailable` where the cache cannot be used, and
+   * `same` where the page has the digest of the query.
    */
   page(
-    query: {
-      userId: number;
-      before: number;
-      count: number;
-      again?: boolean;
-      seal?: string | undefined;
-      unconfirmed?: boolean | undefined;
-    },
+    query: PageQuery,
     load: (authorIds: readonly number[]) => Promise<AuthorPosts[]>,
-  ): Promise<PageEntries | 'missing' | 'away' | 'same'>;
-  /** Pages that this process has read, by whatever the reader calls them. */
-  readonly sealed: {
+  ): Promise<PageEntries | 'missing' | 'unavailable' | 'same'>;
+  /** Pages that this process has read, by a name that the reader chooses. */
+  readonly recentPages: {
     get(name: string): DigestedPage | undefined;
     set(name: string, page: DigestedPage): unknown;
     clear(): void;
   };
-  /** The posts that are not deleted, by id. `load`: those that are not held. undefined where the cache is away. */
+  /**
+   * Returns the posts that are not deleted, by id. `load` reads posts that are not cached. Returns
+   * undefined where the cache cannot be used.
+   */
   posts(
     entries: readonly FeedEntry[],
     load: (missing: readonly FeedEntry[]) => Promise<StoredPost[]>,
@@ -113,28 +134,28 @@ export interface PageCache {
 }
 
 export interface CacheHealth {
-  /** Of the server; empty where there is none. */
+  /** Version of the server; empty for a cache in this process. */
   readonly version: string;
-  /** False while feeds come from the database. */
+  /** False while feeds are read from the database. */
   readonly ready: boolean;
   readonly detail: string;
-  /** What will go wrong, and how to mend it. */
+  /** A setting that will cause a fault, and its fix. */
   readonly warning?: { readonly text: string; readonly fix: string };
 }
 
 /** Counts since the start of this process. */
 export interface CacheStats {
-  /** Feeds that were held when asked for, and that were not. */
+  /** Reads of feeds that were cached, and of feeds that were not. */
   readonly hits: number;
   readonly misses: number;
-  /** Feeds read from the store for the cache, and those of them that were not kept. */
+  /** Feeds loaded from the store, and those of them that the cache did not keep. */
   readonly refills: number;
   readonly refused: number;
-  /** Texts that were held when asked for, and that were not. */
+  /** Reads of texts that were cached, and of texts that were not. */
   readonly postHits: number;
   readonly postMisses: number;
-  /** Round trips to the database to know that what is held may be used. */
+  /** Round trips to the database that confirm the epoch of the cache. */
   readonly checks: number;
-  /** Changes that the cache could not be told of. */
+  /** Changes that could not be reported to the cache. */
   readonly failures: number;
 }

@@ -3,32 +3,35 @@ import type { FeedEntry } from '../model/feed.ts';
 import type { Post } from '../model/post.ts';
 
 /**
- * The side of a cache that changes are told to. Whoever changes a feed calls one method inside the transaction and
- * one after its commit, before the change is acknowledged; a driver does its work in one of the two. None of them
- * fails because the cache is away.
+ * Reports changes to the cache. Gerunds (`changing`, `writing`, `resetting`) run inside the
+ * transaction that makes the change; `forget`, `push` and the past tenses (`posted`, `edited`,
+ * `deleted`, `erased`) run after its commit and before the change is acknowledged. A writer calls
+ * both halves of its pair; a driver does its work in one of them. None fails while the cache is
+ * down.
  */
 export interface FeedChanges {
   readonly kind: string;
-  /** Inside the transaction that changes these feeds. */
+  /** In the transaction that changes these feeds. Its other half is `forget`. */
   changing(session: Queryable, userIds: Iterable<number>): Promise<void>;
-  /** After its commit: these feeds are read anew. */
+  /** After the commit: the next read of these feeds goes to the store. */
   forget(userIds: readonly number[]): Promise<void>;
-  /** Inside a transaction that changes very many feeds: with its commit nothing that is held counts any more. */
+  /** In a transaction that changes very many feeds: its commit invalidates the whole cache. */
   resetting(session: Queryable): Promise<void>;
-  /** Inside the transaction that writes rows, in COPY format. */
+  /** In the transaction that writes rows, which are in COPY format. Its other half is `push`. */
   writing(session: Queryable, rows: readonly Buffer[]): Promise<void>;
-  /** After its commit: the rows are in the feeds that are held. */
+  /** After the commit: adds the rows to the feeds that are cached. */
   push(rows: readonly Buffer[]): Promise<void>;
-  /** Posts that were committed are among their authors' own. */
+  /** After the commit: adds new posts to their authors' own posts. */
   posted(posts: readonly FeedEntry[]): Promise<void>;
-  /** A post has another text. `load`: as it is now; undefined where it is gone. */
+  /** After the commit: a post has another text. `load` reads it; undefined for a deleted post. */
   edited(post: FeedEntry, load: () => Promise<Post | undefined>): Promise<void>;
+  /** After the commit: a post is deleted. */
   deleted(post: FeedEntry): Promise<void>;
-  /** Nothing of a user who was erased, nor anything that names them, is held any more. Goes through all that is held. */
+  /** After the commit: removes a user's values and values that name them. Scans the whole cache. */
   erased(userId: number): Promise<void>;
 }
 
-/** Has caches read these feeds anew, in a transaction of its own: what made them others is committed. */
+/** Invalidates these feeds in every cache, after a change that is already committed. */
 export async function markStale(
   { db, changes }: { db: Database; changes: FeedChanges },
   userIds: readonly number[],

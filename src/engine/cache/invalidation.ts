@@ -2,21 +2,25 @@ import type { Queryable } from '../database/database.ts';
 import { ROW_BYTES, rowUser } from '../model/messages.ts';
 import type { FeedChanges } from './changes.ts';
 
-/** Tells every cache which feeds a transaction changes. Part of that transaction: both happen or neither. */
+/** Notifies every process of the feeds that a transaction changes: on its commit, and only then. */
 export const INVALIDATE_CHANNEL = 'feedctl_feed_changed';
 
 const BUCKETS = 1 << 15;
-/** A notification holds 8,000 bytes; past this many slots of two bytes each the bitmap is smaller. */
+/**
+ * Above this many slots, of two bytes each, the bitmap is the smaller payload. A notification has
+ * room for 8,000 bytes.
+ */
 const MAX_LISTED = 1_500;
 
-/** Users of every slot: to forget all feeds. */
+/** Returns one user of every slot, which invalidates all feeds. */
 export const everySlot = (): number[] => Array.from({ length: BUCKETS }, (_, slot) => slot);
 
 export const slotOf = (userId: number): number => userId % BUCKETS;
 
 /**
- * The feeds a transaction changes. A batch may touch 20,000 users and a notification holds 8,000 bytes, so users
- * are named by slot: a neighbour in the slot is forgotten too, no harm.
+ * Collects the feeds that a transaction changes. A batch may change 20,000 feeds, and a
+ * notification has room for 8,000 bytes, so users are named by slot. The other users of a slot lose
+ * their cached feed too, which is harmless.
  */
 export class ChangedFeeds {
   readonly #bitmap = Buffer.alloc(BUCKETS / 8);
@@ -26,7 +30,7 @@ export class ChangedFeeds {
     this.#bitmap[slot >> 3]! |= 1 << (slot & 7);
   }
 
-  /** Run it inside the transaction. */
+  /** Sends the notification. Called inside the transaction. */
   async notify(session: Queryable): Promise<void> {
     const slots = [...this.#slots()];
     if (slots.length === 0) return;
@@ -45,11 +49,12 @@ export class ChangedFeeds {
   }
 }
 
-const done = async (): Promise<void> => {};
+const nothing = async (): Promise<void> => {};
 
 /**
- * Changes told by a notification of the transaction itself, to every process that listens: the way of caches in
- * memory. They join follows and posts as they are now, so that texts and deletions need no telling.
+ * Reports changes by a notification of the transaction itself, for caches in the memory of
+ * processes. A page from such a cache is joined with the current follows and posts, so texts and
+ * deletions need no report.
  */
 export const notifiedChanges: FeedChanges = {
   kind: 'memory',
@@ -64,16 +69,16 @@ export const notifiedChanges: FeedChanges = {
       for (let at = 0; at < part.length; at += ROW_BYTES) changed.add(rowUser(part, at));
     await changed.notify(session);
   },
-  resetting: done,
-  forget: done,
-  push: done,
-  posted: done,
-  edited: done,
-  deleted: done,
-  erased: done,
+  resetting: nothing,
+  forget: nothing,
+  push: nothing,
+  posted: nothing,
+  edited: nothing,
+  deleted: nothing,
+  erased: nothing,
 };
 
-/** The slots a payload names. */
+/** Returns the slots of a payload. */
 export function slotsOfPayload(payload: string): number[] {
   const bytes = Buffer.from(payload.slice(1), 'base64');
   const slots: number[] = [];

@@ -18,7 +18,7 @@ const SHUTDOWN_TIMEOUT_MS = 2_000;
 /** The roles of this process, as far as they are started: those of a gateway that comes back have another id. */
 export interface RunningRoles {
   worker?: { readonly id: string } | undefined;
-  gateway?: Pick<Gateway, 'id' | 'sockets' | 'pushed' | 'live'> | undefined;
+  gateway?: Pick<Gateway, 'id' | 'sockets' | 'pushed' | 'caughtUp'> | undefined;
   cache?: FeedCache | undefined;
 }
 
@@ -54,7 +54,7 @@ export function startReporting(cluster: Cluster, resources: Resources): RunningR
     const reported = {
       figures: {
         ...stats.report(),
-        ...(gateway && { live: gateway.live }),
+        ...(gateway && { live: gateway.caughtUp }),
         ...(cache && { cache: cacheCounters(cache) }),
       },
       errors,

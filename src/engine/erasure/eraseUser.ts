@@ -262,7 +262,7 @@ export async function residueOf(
   userId: number,
   texts: readonly string[] = [],
 ): Promise<Residue[]> {
-  const cached = (await sharedCache?.traces?.(userId)) ?? 0;
+  const cached = (await sharedCache?.residue?.(userId)) ?? 0;
   return [
     ...(await findResidue(db, userId, texts)),
     ...(await residueInMessages(db, userId)),

@@ -9,27 +9,31 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import { bearerOf } from './bearer.ts';
 import { PROBLEM_TYPE, problem, problemOf } from './problems.ts';
-import { type App, addRoutes, type RouteContext } from './routes/index.ts';
+import type { App, RouteContext } from './routes/context.ts';
+import { addRoutes } from './routes/index.ts';
 import { Problem } from './routes/schemas.ts';
 
-/** A text of 5,000 characters, each escaped, and room for the rest. */
+/** Maximum size of a body: a text of 5,000 escaped characters needs about 30 KB. */
 const BODY_LIMIT_BYTES = 64 * 1024;
-/** Clients that send a header or a body a byte at a time are cut off, and looked for so often. Milliseconds. */
-const PATIENCE = { headersTimeout: 10_000, connectionsCheckingInterval: 2_000 } as const;
+/**
+ * Milliseconds. Clients that send a header a byte at a time are cut off, within two seconds of the
+ * timeout.
+ */
+const HEADER_TIMEOUTS = { headersTimeout: 10_000, connectionsCheckingInterval: 2_000 } as const;
 const REQUEST_TIMEOUT_MS = 20_000;
 const MAX_HEADER_BYTES = 16 * 1024;
 
-/** Clients that would rather speak HTTP/2 offer it with a request of theirs, as Java's does: it is answered in HTTP/1.1. */
+/** Answers a request that offers an upgrade to HTTP/2, as Java's client does, in HTTP/1.1. */
 const shouldUpgradeCallback = ({ headers }: IncomingMessage) =>
   headers.upgrade?.toLowerCase() === 'websocket';
 
 export interface AppContext extends RouteContext {
-  /** Who sent a request, as limits count. */
+  /** Returns the address of a client, as limits count it. */
   readonly addressOf: (request: IncomingMessage) => string;
   readonly metrics?: Metrics | undefined;
 }
 
-/** All routes, not listening yet. */
+/** Opens the HTTP server with all routes. The caller makes it listen. */
 export async function openApp(context: AppContext): Promise<App> {
   const { log, metrics, tracing } = context;
   const answerError = (error: unknown, reply: FastifyReply) => {
@@ -38,11 +42,11 @@ export async function openApp(context: AppContext): Promise<App> {
   };
   const app: App = Fastify({
     bodyLimit: BODY_LIMIT_BYTES,
-    // A request that is being answered is finished; whoever closes the app bounds the time.
+    // Requests in flight may end when the app closes; the caller limits that time.
     forceCloseConnections: 'idle',
-    // Fastify sets this one itself, to none where it is left out.
+    // Without a value Fastify disables this timeout of Node.
     requestTimeout: REQUEST_TIMEOUT_MS,
-    http: { ...PATIENCE, maxHeaderSize: MAX_HEADER_BYTES, shouldUpgradeCallback },
+    http: { ...HEADER_TIMEOUTS, maxHeaderSize: MAX_HEADER_BYTES, shouldUpgradeCallback },
     frameworkErrors: (error, _request, reply) => answerError(error, reply),
     clientErrorHandler: refuseConnection,
   }).withTypeProvider<TypeBoxTypeProvider>();
@@ -67,7 +71,7 @@ export async function openApp(context: AppContext): Promise<App> {
   return app;
 }
 
-/** Query strings hold numbers as text; in a body a number is no text, and what a client got wrong it should learn. */
+/** Converts types in query strings, where numbers are text. In a body a wrong type is an error. */
 function validate(app: App): void {
   const [query, rest] = [true, false].map((coerceTypes) => {
     const ajv = new Ajv({ coerceTypes, useDefaults: true, allErrors: false });
@@ -79,7 +83,7 @@ function validate(app: App): void {
   );
 }
 
-/** Who asks, and whether they may ask now: before a body is read. */
+/** Authenticates a request and applies the limits, before its body is read. */
 function admitRequests(app: App, { tokens, limiter, addressOf }: AppContext): void {
   app.decorateRequest('userId', 0);
   app.addHook('onRequest', async (request) => {
@@ -97,8 +101,8 @@ function admitRequests(app: App, { tokens, limiter, addressOf }: AppContext): vo
 }
 
 /**
- * A span of each request but those of machines that watch. A stranger's header would decide with one bit what is sampled,
- * and with the trace's id too, as a share of them is chosen by that: unless callers are trusted it is a link.
+ * Traces every request except monitoring. The caller's `traceparent` is a link of the span, unless
+ * callers are trusted: as a parent it would decide, by its flag or its trace id, what is sampled.
  */
 function traceRequests(app: App, tracing: Tracing): void {
   app.decorateRequest('span', undefined);
@@ -114,13 +118,14 @@ function traceRequests(app: App, tracing: Tracing): void {
   app.addHook('onResponse', async (request, reply) => {
     const { statusCode } = reply;
     request.span?.set({ 'http.response.status_code': statusCode });
-    request.span?.end(statusCode >= 500 ? new Error(`answered ${statusCode}`) : undefined);
+    request.span?.end(statusCode >= 500 ? new Error(`the response was ${statusCode}`) : undefined);
   });
 }
 
 /**
- * `/metrics`, and how long each request took. Routes by their pattern: a path has as many values as there are ids. Probes
- * come every few seconds and are 503 on purpose while a gateway starts: where few people ask they would be most of all.
+ * Adds `/metrics`, and measures every request except monitoring: probes, which get 503 while a
+ * gateway starts, would dominate a quiet gateway. The label is the pattern of the route: paths
+ * contain ids.
  */
 function addMetrics(app: App, metrics: Metrics): void {
   app.addHook('onResponse', (request, reply, done) => {
@@ -138,7 +143,9 @@ function addMetrics(app: App, metrics: Metrics): void {
   );
 }
 
-/** Clients that always send the header of JSON send it with an empty body too, where a route takes none. */
+/**
+ * Accepts an empty body with the content type of JSON, which some clients send with every request.
+ */
 function takeEmptyBodies(app: App): void {
   const parse = app.getDefaultJsonParser('error', 'error');
   app.removeContentTypeParser('application/json');
@@ -148,7 +155,7 @@ function takeEmptyBodies(app: App): void {
   });
 }
 
-/** What Node says of a connection on which no request came about; whoever reset it is not answered. */
+/** Status for errors of Node on a connection without a valid request. */
 const CLIENT_ERRORS: Record<string, number> = { HPE_HEADER_OVERFLOW: 431, ERR_HTTP_REQUEST_TIMEOUT: 408 };
 
 function refuseConnection(error: ConnectionError, socket: Socket): void {
@@ -157,10 +164,11 @@ function refuseConnection(error: ConnectionError, socket: Socket): void {
     return;
   }
   const status = CLIENT_ERRORS[error.code] ?? 400;
-  const details = problem(status, 'USAGE', 'this is no request that can be answered');
+  const details = problem(status, 'USAGE', 'the request is malformed, too large or too slow');
   const body = JSON.stringify(details);
   socket.end(
-    `HTTP/1.1 ${status} ${details.title}\r\nContent-Type: ${PROBLEM_TYPE}\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
+    `HTTP/1.1 ${status} ${details.title}\r\nContent-Type: ${PROBLEM_TYPE}\r\n` +
+      `Content-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
     () => socket.destroy(),
   );
 }

@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify';
 
-/** The token of `Authorization: Bearer …`; empty where there is none. */
+/** Returns the token of `Authorization: Bearer …`, or an empty string. */
 export function bearerOf(request: Pick<FastifyRequest, 'headers'>): string {
   const [scheme, token = ''] = (request.headers.authorization ?? '').split(' ');
   return scheme?.toLowerCase() === 'bearer' ? token : '';

@@ -5,16 +5,20 @@ import ipaddr from 'ipaddr.js';
 import { FeedctlError, messageOf } from '../model/errors.ts';
 
 /**
- * Who sent a request, as limits count: an IPv4 address, or the network of an IPv6 address, of which one subscriber has
- * 2^64. `X-Forwarded-For` is believed as far as the `proxies` (addresses, networks, or names such as `loopback`) wrote it,
- * and not at all where there are none. Throws CONFIG_INVALID.
+ * Returns a function that finds the address of a client, as limits count it: an IPv4 address, or
+ * the /64 network of an IPv6 address, which one subscriber has entirely. `X-Forwarded-For` is
+ * trusted as far as the `proxies` wrote it: addresses, networks, or names such as `loopback`.
+ * Without proxies it is ignored. Throws CONFIG_INVALID.
  */
 export function openAddresses(proxies: readonly string[]): (request: IncomingMessage) => string {
   let trust: ReturnType<typeof proxyAddr.compile>;
   try {
     trust = proxyAddr.compile([...proxies]);
   } catch (error) {
-    throw new FeedctlError('CONFIG_INVALID', `a trusted proxy is no address or network: ${messageOf(error)}`);
+    throw new FeedctlError(
+      'CONFIG_INVALID',
+      `a trusted proxy is neither an address nor a network: ${messageOf(error)}`,
+    );
   }
   return (request) =>
     networkOf(proxies.length > 0 ? proxyAddr(request, trust) : (request.socket.remoteAddress ?? ''));

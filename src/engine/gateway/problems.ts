@@ -5,7 +5,7 @@ import type { Log } from '../telemetry/log.ts';
 
 export const PROBLEM_TYPE = 'application/problem+json';
 
-/** Everything else is the server's fault, 500, or a dependency's, 503. */
+/** Codes with a status other than 500. */
 const HTTP_STATUS: Partial<Record<ErrorCode, number>> = {
   CIRCUIT_OPEN: 503,
   CONFIG_INVALID: 400,
@@ -33,7 +33,7 @@ const HTTP_STATUS: Partial<Record<ErrorCode, number>> = {
   WRONG_PASSWORD: 401,
 };
 
-/** What is away is asked for again after a moment: a circuit breaker probes as often. */
+/** Retry-After of a failed dependency: a circuit breaker probes about as often. */
 const RETRY_AFTER_SECONDS = 1;
 
 /** Problem details (RFC 9457) with the code that commands print for the same failure. */
@@ -51,18 +51,21 @@ export interface ProblemAnswer {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-/** A failure that says itself when to come back. */
+/** A failure that knows when a retry may succeed. */
 export interface RetryLater {
   readonly retryAfterSeconds?: number;
 }
 
-/** What a failure of anything on the way of a request is answered with. Logs what the client is not told. */
+/**
+ * Returns the problem details of any failure. Logs the reason of a 5xx, which a 500 keeps from the
+ * client.
+ */
 export function problemOf(error: unknown, log: Log): ProblemAnswer {
   const known = isFeedctlError(error);
   const { statusCode } = error as Partial<FastifyError>;
   const status = statusCode ?? (known ? HTTP_STATUS[error.code] : undefined) ?? 500;
   if (status >= 500) log.error({ reason: messageOf(error) }, 'request failed');
-  const detail = status === 500 ? 'the server failed to answer; its log says why' : messageOf(error);
+  const detail = status === 500 ? 'the server failed; its log has the reason' : messageOf(error);
   const code = known && status !== 500 ? error.code : status < 500 ? 'USAGE' : 'INTERNAL';
   return { problem: problem(status, code, detail), headers: headersOf(error, status) };
 }

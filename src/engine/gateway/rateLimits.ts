@@ -16,31 +16,32 @@ export type RequestLimits = { readonly [Name in keyof typeof REQUEST_LIMITS]: nu
 const MINUTE_SECONDS = 60;
 const BURST_SECONDS = 600;
 const LOGIN_SECONDS = 600;
-/** A Redis that takes longer is not waited for: this gateway counts by itself meanwhile. */
-const REDIS_MS = 250;
+/** Maximum wait for Redis. Without its answer this gateway counts by itself. */
+const REDIS_TIMEOUT_MS = 250;
 
-/** Who asks: the user of a valid token if there is one, and whether it is a post or a follow. */
+/** A client. `userId`: of a valid token. `writes`: the request posts or follows. */
 export interface Caller {
   readonly ip: string;
   readonly userId: number | undefined;
   readonly writes: boolean;
 }
 
-/** Counts requests, and refuses those beyond the limits. */
+/** Counts requests, and refuses those above the limits. */
 export interface Limiter {
   /** Throws RATE_LIMITED. */
   admit(caller: Caller): Promise<void>;
   /**
-   * `attempt` throws WRONG_PASSWORD where that is so. Counted by account, whatever addresses guesses come from, and before the
-   * attempt: guesses made at the same time count too. Throws RATE_LIMITED, with the right password as well.
+   * Runs `attempt`, which throws WRONG_PASSWORD. Counts by account and not by address, and before
+   * the attempt, so that concurrent guesses count too. Throws RATE_LIMITED even for the right
+   * password.
    */
   login(userId: number, attempt: () => Promise<void>): Promise<void>;
   close(): void;
 }
 
 /**
- * With a Redis all gateways count together; while it is away, and without one, each for itself. `name`: of the cluster,
- * as others may use the same Redis.
+ * Opens the limits. With a Redis all gateways count together. While it is down, and without one,
+ * each gateway counts by itself. `name`: of the cluster, as several may share a Redis.
  */
 export function openLimiter(
   limits: RequestLimits,
@@ -53,7 +54,7 @@ export function openLimiter(
     const keyPrefix = `feedctl:${shared?.name ?? ''}:limit:${name}`;
     const memory = new RateLimiterMemory({ keyPrefix, points, duration });
     if (!redis) return memory;
-    // Whoever is over the limit is not counted in Redis any more: a flood stays in this process.
+    // Above the limit a key is counted in this process only: a flood must not reach Redis.
     const inMemoryBlockOnConsumed = points + 1;
     const options = { keyPrefix, points, duration, inMemoryBlockOnConsumed, insuranceLimiter: memory };
     return new RateLimiterRedis({ ...options, storeClient: redis });
@@ -68,7 +69,7 @@ export function openLimiter(
       take(bursty, key, `${what} may make ${perMinute} requests a minute`, refused(name));
   };
   const byIp = limit('ip', 'an address', limits.ip);
-  const byStranger = limit('stranger', 'an address without a valid token', limits.ipUnauthenticated);
+  const byUnauthenticated = limit('stranger', 'an address without a valid token', limits.ipUnauthenticated);
   const byUser = limit('user', 'a user', limits.user);
   const { failedLogins } = limits;
   const logins = failedLogins > 0 ? counter('login', failedLogins, LOGIN_SECONDS) : undefined;
@@ -78,14 +79,14 @@ export function openLimiter(
       const user = String(userId);
       await Promise.all(
         userId === undefined
-          ? [byIp?.(ip), byStranger?.(ip)]
+          ? [byIp?.(ip), byUnauthenticated?.(ip)]
           : [byIp?.(ip), byUser?.(user), writes && byWriter?.(user)],
       );
     },
     async login(userId, attempt) {
       if (!logins) return attempt();
       const account = String(userId);
-      const message = `${failedLogins} wrong passwords of an account are taken in ten minutes`;
+      const message = `an account may have ${failedLogins} failed logins in ten minutes`;
       await take(logins, account, message, refused('login'));
       try {
         await attempt();
@@ -99,7 +100,7 @@ export function openLimiter(
   };
 }
 
-/** Throws RATE_LIMITED with that message. */
+/** Counts one request. Throws RATE_LIMITED with that message. */
 async function take(
   counter: Pick<RateLimiterMemory, 'consume'>,
   key: string,
@@ -120,13 +121,13 @@ function connect(url: string): Redis {
   const redis = new Redis({
     ...redisServer(url),
     connectionName: 'feedctl limits',
-    commandTimeout: REDIS_MS,
+    commandTimeout: REDIS_TIMEOUT_MS,
     enableOfflineQueue: false,
     enableAutoPipelining: true,
     maxRetriesPerRequest: 0,
     disableClientInfo: true,
   });
-  // The cache logs that Redis is away; the limits go on without it.
+  // The cache already logs that Redis is down.
   redis.on('error', () => {});
   return redis;
 }

@@ -4,25 +4,28 @@ import { FeedctlError } from '../model/errors.ts';
 import { insertTicket, removeTicket } from '../store/tickets.ts';
 import { getUser } from '../store/users.ts';
 
-/** From the answer to the opening of a WebSocket, at any gateway. */
+/** Time to open a WebSocket with a ticket, at any gateway. */
 const TICKET_SECONDS = 30;
 
-/** What is stored opens nothing. */
+/** Only the hash is stored: a reader of the table cannot open a socket. */
 const hashOf = (ticket: string): Buffer => createHash('sha256').update(ticket).digest();
 
-/** A ticket that opens one WebSocket as that user: unlike a token it may be seen in a log. Throws USER_NOT_FOUND. */
+/**
+ * Issues a ticket that opens one WebSocket. Unlike a token it may appear in a log. Throws
+ * USER_NOT_FOUND.
+ */
 export async function issueTicket(
   db: Queryable,
   userId: number,
 ): Promise<{ ticket: string; expiresIn: number }> {
-  // A token outlives its user, of whom nothing is to be left.
+  // A token outlives an erased user, for whom no row may be written.
   await getUser(db, userId);
   const ticket = randomBytes(24).toString('base64url');
   await insertTicket(db, { hash: hashOf(ticket), userId, seconds: TICKET_SECONDS });
   return { ticket, expiresIn: TICKET_SECONDS };
 }
 
-/** The user a ticket was issued to; the ticket is worth nothing after that. Throws INVALID_TOKEN. */
+/** Returns the user of a ticket and invalidates it. Throws INVALID_TOKEN. */
 export async function takeTicket(db: Queryable, ticket: string): Promise<number> {
   const userId = await removeTicket(db, hashOf(ticket));
   if (userId === undefined) throw new FeedctlError('INVALID_TOKEN', 'the ticket is unknown, used or expired');

@@ -9,29 +9,35 @@ import { getUser } from '../store/users.ts';
 export const TOKEN_SECONDS = 12 * 60 * 60;
 const ALGORITHM = 'HS256';
 const OPERATOR = 'operator';
-/** For one command. */
+/** An operator token is for one command. */
 const OPERATOR_SECONDS = 60;
-/** A token that says nothing of its key is from before keys had ids. */
+/** Key of tokens without a key id, which were signed before keys had ids. */
 const FIRST_KEY = '0';
-/** Made-up key ids do not make the database read the keys more often than this. */
+/** Minimum interval of reads for unknown key ids: invented ids must not cost a statement each. */
 const REREAD_INTERVAL_MS = 1_000;
 const KNOWN_TOKENS = 20_000;
 
-/** The tokens of a cluster, at one gateway. */
+/** Checks and signs the tokens of a cluster, at one gateway. */
 export interface Tokens {
-  /** The user a token stands for. Needs no database, but for a key id it has not heard of. Throws INVALID_TOKEN. */
+  /**
+   * Returns the user of a token. Reads the database only for an unknown key id. Throws
+   * INVALID_TOKEN.
+   */
   check(token: string): Promise<number>;
   /**
-   * The same for a token that is not expected again soon, as that of a WebSocket: nothing is kept of it. `until`: it may
-   * be believed, in unix milliseconds.
+   * Does the same without caching the result, for a token that is not expected again soon, as that
+   * of a WebSocket. `until`: end of its validity, in unix milliseconds.
    */
   checkOnce(token: string): Promise<{ readonly userId: number; readonly until: number }>;
-  /** Throws INVALID_TOKEN for anything but a token of an operator: that of a user is none. */
+  /** Throws INVALID_TOKEN for any token that is not an operator's. */
   checkOperator(token: string): Promise<void>;
   sign(userId: number): Promise<string>;
-  /** Called when a key is gone whose tokens had not expired: who was let in with one is not to stay. */
+  /**
+   * Called when a key is revoked whose tokens have not expired: sockets opened with them must
+   * close.
+   */
   onRevoked: () => void;
-  /** Learns of keys that were added, and of those that were revoked. */
+  /** Reads the keys again. */
   refresh(): Promise<void>;
 }
 
@@ -40,7 +46,7 @@ export async function openTokens(db: Queryable): Promise<Tokens> {
   let keys = new Map<string, { key: KeyObject; until: number }>();
   let readAt = 0;
   let reading: Promise<void> | undefined;
-  // The signature of a token that is used again and again is checked once.
+  // The signature of a token is checked at its first use.
   const known = new LRUCache<string, { userId: number; until: number }>({ max: KNOWN_TOKENS });
   const read = async () => {
     const found = await readTokenKeys(db);
@@ -71,7 +77,7 @@ export async function openTokens(db: Queryable): Promise<Tokens> {
     if (!found || found.until < Date.now()) throw new Error('no such key');
     return found;
   };
-  /** What a token says, and until when it may be believed. */
+  /** Returns the claims of a token, and the end of its validity. */
   const verify = async (token: string, requiredClaims: string[]) => {
     try {
       let keyUntil = 0;
@@ -86,9 +92,9 @@ export async function openTokens(db: Queryable): Promise<Tokens> {
       );
       return { payload, until: Math.min(payload.exp! * 1000, keyUntil) };
     } catch (error) {
-      // The keys could not be read: that says nothing about the token.
+      // The keys could not be read: the token may be valid.
       if (isFeedctlError(error)) throw error;
-      // Else why a token is no good is nothing its bearer should learn.
+      // The bearer does not learn why a token is invalid.
       throw invalidToken();
     }
   };
@@ -113,7 +119,7 @@ export async function openTokens(db: Queryable): Promise<Tokens> {
       if (payload.role !== OPERATOR) throw invalidToken();
     },
     async sign(userId) {
-      // Not with a key that was replaced a moment ago.
+      // A key that was just replaced must not sign.
       await refresh();
       return sign(stored.at(-1)!, userId);
     },
@@ -142,31 +148,33 @@ function sign({ id, secret }: TokenKey, subject: number | undefined): Promise<st
 
 const signingKey = async (db: Queryable): Promise<TokenKey> => (await readTokenKeys(db)).at(-1)!;
 
-/** A JWT that lets its bearer act as that user at any gateway of the cluster for 12 hours. */
+/** Signs a JWT with which its bearer acts as that user at any gateway for 12 hours. */
 export const signToken = async (db: Queryable, userId: number): Promise<string> =>
   sign(await signingKey(db), userId);
 
-/** A JWT without a user, for the `/admin` routes of every gateway: whoever may read the database may ask them. */
+/**
+ * Signs a JWT without a user, for the `/admin` routes. Access to the database is permission enough.
+ */
 export const signOperatorToken = async (db: Queryable): Promise<string> =>
   sign(await signingKey(db), undefined);
 
-/** For operators: a token of a user who exists. Throws USER_NOT_FOUND. */
+/** Issues a token of an existing user, for operators. Throws USER_NOT_FOUND. */
 export async function issueToken(db: Queryable, userId: number): Promise<string> {
   await getUser(db, userId);
   return signToken(db, userId);
 }
 
 export interface KeyRotation {
-  /** Of the key that signs from now on; null where nothing was changed. */
+  /** Id of the new key; null in a dry run. */
   readonly keyId: string | null;
-  /** Keys whose tokens are still taken, and until when. */
+  /** Older keys whose tokens are still accepted, and the end of that. */
   readonly accepted: readonly { readonly keyId: string; readonly until: string }[];
   readonly revoked: readonly string[];
 }
 
 /**
- * A new key signs tokens from now on. Those signed before are taken until the last of them has expired; with `revoke`
- * no longer, as soon as each gateway has heard of it.
+ * Adds a key that signs tokens from now on. Tokens of older keys are accepted until they expire.
+ * With `revoke` they are refused, at each gateway within 5 s.
  */
 export async function rotateTokenKey(
   db: Database,

@@ -22,6 +22,6 @@ export const listenForErasures = (
     onNotify: (_, payload) => {
       stats?.forget(Number(payload));
       hub.closeUser(Number(payload));
-      cache?.pages?.sealed.clear();
+      cache?.pages?.recentPages.clear();
     },
   });

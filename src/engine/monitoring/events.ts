@@ -6,12 +6,12 @@ import { type OperationRow, operationsSince } from '../operations/table.ts';
 import { eventsAfter, lastEvents } from '../store/events.ts';
 
 const POLL_MS = 500;
-/** Several processes mint ids, each by its own clock: an event may be committed after one with a higher id. */
+/** Events are read again for this long: one may be committed after another with a higher id. */
 const REORDER_MS = 5_000;
 
 export type ListedEvent = FeedEvent & { readonly dispatchedAt: Date | null };
 
-/** Long work began, went on after it was cut off, or ended. */
+/** A long operation started, resumed after an interruption, or ended. */
 export interface OperationEvent
   extends Pick<OperationRow, 'kind' | 'key' | 'who' | 'command' | 'result' | 'error'> {
   readonly type: 'operation.started' | 'operation.resumed' | 'operation.ended';
@@ -25,14 +25,14 @@ export interface TailQuery {
   readonly follow: boolean;
   readonly userId?: number;
   readonly type?: EventType;
-  /** Operations too. */
+  /** Includes operations. */
   readonly operations?: boolean;
   readonly signal: AbortSignal;
 }
 
 /**
- * The last events, oldest of them first; with `follow` also those that come, each once, until the signal. Operations are among
- * them by their time.
+ * Yields the last events, the oldest first. With `follow` it then yields new events, each once,
+ * until the signal. Operations are sorted in by their time.
  */
 export async function* tailEvents(
   db: Database,
@@ -40,11 +40,11 @@ export async function* tailEvents(
 ): AsyncGenerator<ListedEvent | OperationEvent> {
   const startedAt = Date.now();
   const seen = new Set<number>();
-  const told = new Set<string>();
+  const yielded = new Set<string>();
   const events = await lastEvents(db, query);
   for (const event of events) seen.add(event.id);
-  const operations = await operationEvents(db, query, undefined, told);
-  // Older than the oldest event that is shown, where there are more: not among the last.
+  const operations = await operationEvents(db, query, undefined, yielded);
+  // Without all events an older operation is not among the last ones.
   const from = events.length === query.limit ? (events[0]?.occurredAt ?? new Date(startedAt)) : new Date(0);
   yield* [...events, ...operations.filter((one) => one.occurredAt >= from)].sort(
     (a, b) => a.occurredAt.getTime() - b.occurredAt.getTime(),
@@ -59,7 +59,7 @@ export async function* tailEvents(
       seen.add(event.id);
       yield event;
     }
-    yield* await operationEvents(db, query, since, told);
+    yield* await operationEvents(db, query, since, yielded);
     since = new Date(now - REORDER_MS);
     fromId = Math.max(fromId, windowStart);
     for (const id of seen) if (id < fromId) seen.delete(id);
@@ -67,28 +67,31 @@ export async function* tailEvents(
   }
 }
 
-/** Those that are not told yet, oldest first. */
+/**
+ * Returns the events of operations that were not yielded before, the oldest first, and records
+ * them.
+ */
 async function operationEvents(
   db: Database,
   query: TailQuery,
   since: Date | undefined,
-  told: Set<string>,
+  yielded: Set<string>,
 ): Promise<OperationEvent[]> {
   if (!query.operations) return [];
   const rows = await operationsSince(db, since, Math.max(1, query.limit));
   const events = rows.flatMap((row) => {
     const { id: operationId, kind, key, who, command, state, result, error } = row;
     const one = { operationId, kind, key, who, command, state, result, error };
-    const begun = row.runs > 1 ? ('operation.resumed' as const) : ('operation.started' as const);
+    const started = row.runs > 1 ? ('operation.resumed' as const) : ('operation.started' as const);
     return [
-      { ...one, type: begun, occurredAt: row.resumedAt },
+      { ...one, type: started, occurredAt: row.resumedAt },
       ...(row.finishedAt ? [{ ...one, type: 'operation.ended' as const, occurredAt: row.finishedAt }] : []),
     ];
   });
   return events
     .filter(({ operationId, type, occurredAt }) => {
       const name = `${operationId} ${type} ${occurredAt.getTime()}`;
-      return !told.has(name) && told.add(name);
+      return !yielded.has(name) && yielded.add(name);
     })
     .sort((a, b) => a.occurredAt.getTime() - b.occurredAt.getTime());
 }

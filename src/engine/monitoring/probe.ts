@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Barrier } from '../bus/bus.ts';
 import { barrierPassed } from '../bus/drained.ts';
 import { markStale } from '../cache/changes.ts';
@@ -10,6 +9,7 @@ import { type FeedFollower, followFeed } from '../live/client.ts';
 import { FeedctlError, messageOf } from '../model/errors.ts';
 import { deletePost } from '../social/posts.ts';
 import { newestPostsAbove } from '../store/posts.ts';
+import { tenths } from '../util/numbers.ts';
 import { poll } from '../util/poll.ts';
 import {
   erasePair,
@@ -20,47 +20,50 @@ import {
   traceProbe,
 } from './probeSql.ts';
 
-/** In the order in which a post takes them. */
+/** Stages of the live path, in order. */
 export const PROBE_LEGS = ['created', 'dispatched', 'planned', 'written', 'pushed', 'seen'] as const;
 export type ProbeLeg = (typeof PROBE_LEGS)[number];
 
 const POLL_MS = 1;
-/** What a probe that has not ended well may leave is erased by the next one; longer than any probe takes. */
+/**
+ * Rows of an interrupted probe are erased by the next one after this time, longer than any probe
+ * takes.
+ */
 const LEFTOVER_MS = 15 * 60_000;
-const CLEANUP_MS = 10_000;
+const CLEANUP_TIMEOUT_MS = 10_000;
 const TEXT = 'a probe of feedctl';
 
 export interface ProbeOptions {
-  /** Later than this after the request, and the post is late. */
+  /** A post that takes longer from the request to the frame is late. */
   readonly maxMs: number;
-  /** Until when a post is waited for. */
+  /** Maximum wait for the post. */
   readonly timeoutMs: number;
   readonly signal: AbortSignal;
 }
 
 export interface ProbeResult {
-  /** The post was seen, and in time. */
+  /** The post was seen within `maxMs`. */
   readonly ok: boolean;
   readonly gatewayUrl: string;
   readonly postId: number | null;
-  /** From the request to the frame on the socket; null where none came. */
+  /** Time from the request to the frame on the socket; null without a frame. */
   readonly totalMs: number | null;
   readonly maxMs: number;
   /**
-   * `atMs`: milliseconds after the request, null where the post has not come so far; `tookMs`: since the latest leg before.
-   * Created and dispatched are told by the database, pushed by the gateway; planned and written are looked for every few milliseconds, and no later
-   * than seen.
+   * `atMs`: milliseconds after the request, null where the post did not get that far. `tookMs`:
+   * since the latest leg before. The database reports created and dispatched, the gateway reports
+   * pushed. Planned and written are polled every few milliseconds, and are never later than seen.
    */
   readonly legs: readonly { leg: ProbeLeg; atMs: number | null; tookMs: number | null }[];
-  /** The first leg that the post did not take. */
+  /** The first leg that the post did not reach. */
   readonly stuckAt: ProbeLeg | null;
   readonly reason: string | null;
-  /** Nothing but the events is left. Where the path is stuck, what is left is erased by the next probe. */
+  /** Only events are left. Where the path is stuck, the next probe erases the rest. */
   readonly cleanedUp: boolean;
 }
 
 /**
- * One post through the whole live path, by a user made for it, to another one who follows them and listens on a WebSocket.
+ * Sends one post through the whole live path, from a temporary user to a follower on a WebSocket.
  * Throws GATEWAY_UNREACHABLE where no socket can be opened, and INTERRUPTED.
  */
 export async function probe(cluster: Cluster, options: ProbeOptions): Promise<ProbeResult> {
@@ -68,17 +71,17 @@ export async function probe(cluster: Cluster, options: ProbeOptions): Promise<Pr
   const gatewayUrl = await resolveGatewayUrl(cluster.config, db);
   const [authorId, readerId] = (await ids.take(2)) as [number, number];
   const pair = { authorId, readerId };
-  let ran: Omit<ProbeResult, 'cleanedUp'>;
+  let result: Omit<ProbeResult, 'cleanedUp'>;
   let cleanedUp = false;
   try {
     await insertProbePair(db, pair);
-    ran = await run(cluster, gatewayUrl, pair, options);
+    result = await run(cluster, gatewayUrl, pair, options);
   } finally {
     cleanedUp = await cleanUp(cluster, pair);
   }
   if (options.signal.aborted)
     throw new FeedctlError('INTERRUPTED', 'the probe was interrupted', { suggestions: [] });
-  return { ...ran, cleanedUp };
+  return { ...result, cleanedUp };
 }
 
 async function run(
@@ -92,15 +95,15 @@ async function run(
   let reason: string | null = null;
   let postId: number | null = null;
   let startedAt = 0;
-  const since = () => performance.now() - startedAt;
+  const elapsed = () => performance.now() - startedAt;
   const reach = (leg: ProbeLeg, ms: number) => {
     at[leg] ??= Math.max(0, ms);
   };
   const socket: FeedFollower = await followFeed(gatewayUrl, await signToken(db, pair.readerId), (post) => {
-    if (Number(post.author_user_id) === pair.authorId) reach('seen', since());
+    if (Number(post.author_user_id) === pair.authorId) reach('seen', elapsed());
   });
-  void socket.closed.then((why) => {
-    if (at.seen === undefined) reason = `the gateway closed the socket: ${why}`;
+  void socket.closed.then((cause) => {
+    if (at.seen === undefined) reason = `the gateway closed the socket: ${cause}`;
   });
   try {
     const token = await signToken(db, pair.authorId);
@@ -114,21 +117,21 @@ async function run(
         if (!end.aborted) reason = `the post was refused: ${messageOf(error)}`;
       },
     );
-    await watch(cluster, pair, { at, reach, since, end, failed: () => reason !== null });
-    // Its answer comes before the frame, and may be read after it.
+    await watch(cluster, pair, { at, reach, elapsed, stopped: () => end.aborted || reason !== null });
+    // The answer is sent before the frame, but may be read after it.
     await posting;
     const [session] = await sessionsOf(cluster, gatewayUrl, pair.readerId).catch(() => []);
     if (session?.lastDeliveredMsAgo != null)
-      reach('pushed', Math.min(since() - session.lastDeliveredMsAgo, at.seen ?? Number.POSITIVE_INFINITY));
+      reach('pushed', Math.min(elapsed() - session.lastDeliveredMsAgo, at.seen ?? Number.POSITIVE_INFINITY));
   } finally {
     socket.close();
   }
-  // Whoever has seen it has passed the legs before, whether these were seen or not.
+  // A leg that was reached implies the legs before it, even unobserved ones.
   const last = PROBE_LEGS.findLastIndex((leg) => at[leg] !== undefined);
   const stuckAt = PROBE_LEGS[last + 1] ?? null;
-  if (stuckAt !== null && reason === null) reason = `nothing after ${timeoutMs} ms`;
-  const totalMs = at.seen === undefined ? null : round(at.seen);
-  if (totalMs !== null && totalMs > maxMs) reason = `late: ${totalMs} ms, at most ${maxMs} were asked for`;
+  if (stuckAt !== null && reason === null) reason = `the post did not get further within ${timeoutMs} ms`;
+  const totalMs = at.seen === undefined ? null : tenths(at.seen);
+  if (totalMs !== null && totalMs > maxMs) reason = `late: ${totalMs} ms, the limit is ${maxMs} ms`;
   return {
     ok: totalMs !== null && totalMs <= maxMs,
     gatewayUrl,
@@ -141,38 +144,38 @@ async function run(
   };
 }
 
-/** Resolves when the post has been seen and every leg is known, at the end, or where posting has failed. */
+/** Resolves when the post has been seen and every leg is known, or when the probe has stopped. */
 async function watch(
   { db, bus }: Cluster,
   pair: ProbePair,
   path: {
     at: Partial<Record<ProbeLeg, number>>;
     reach: (leg: ProbeLeg, ms: number) => void;
-    since: () => number;
-    end: AbortSignal;
-    failed: () => boolean;
+    elapsed: () => number;
+    stopped: () => boolean;
   },
 ): Promise<void> {
-  const { at, reach, since, end } = path;
+  const { at, reach, elapsed, stopped } = path;
   let barrier: Barrier | undefined;
-  while (!end.aborted && !path.failed()) {
+  const isDone = async (): Promise<boolean> => {
     const [trace, planned] = await Promise.all([traceProbe(db, pair), barrier && bus.hasPassed(barrier)]);
-    const now = since();
+    const now = elapsed();
     const latest = Math.min(now, at.seen ?? now);
     if (trace.createdAgoMs !== null) reach('created', now - trace.createdAgoMs);
     if (trace.dispatchedAgoMs !== null) {
       reach('dispatched', now - trace.dispatchedAgoMs);
-      // Everything published before the mark has been planned when it has passed, this post too.
+      // When the barrier has passed, everything published before it has been planned, this post
+      // too.
       barrier ??= await bus.placeBarrier(['events']);
     }
     if (planned || trace.written) reach('planned', latest);
     if (trace.written) reach('written', latest);
-    if (at.seen !== undefined && at.written !== undefined && at.dispatched !== undefined) return;
-    await sleep(POLL_MS);
-  }
+    return at.seen !== undefined && at.written !== undefined && at.dispatched !== undefined;
+  };
+  await poll(() => stopped() || isDone(), { everyMs: POLL_MS });
 }
 
-/** The reader's sockets, as the gateway that was probed lists them. */
+/** Lists the reader's sockets at the gateway that is probed. */
 async function sessionsOf(
   { db }: Cluster,
   gatewayUrl: string,
@@ -199,19 +202,20 @@ function legOf(leg: ProbeLeg, at: Partial<Record<ProbeLeg, number>>): ProbeResul
   const own = at[leg];
   if (own === undefined) return { leg, atMs: null, tookMs: null };
   const before = PROBE_LEGS.slice(0, PROBE_LEGS.indexOf(leg)).map((one) => at[one] ?? 0);
-  return { leg, atMs: round(own), tookMs: round(Math.max(0, own - Math.max(0, ...before))) };
+  return { leg, atMs: tenths(own), tookMs: tenths(Math.max(0, own - Math.max(0, ...before))) };
 }
 
 /**
- * Deletes the post, waits until everything planned before has been written, and erases both users, those of probes that
- * failed before too. False where the path is stuck: rows that came later would be nobody's.
+ * Deletes the post, waits until everything planned before has been written, and erases both users
+ * and those of earlier interrupted probes. Returns false where the path is stuck: rows that are
+ * written later would belong to no user.
  */
 async function cleanUp(cluster: Cluster, pair: ProbePair): Promise<boolean> {
   const { db, bus } = cluster;
   try {
     for (const postId of await newestPostsAbove(db, pair.authorId, 0, 10))
       await deletePost(cluster, postId, { authorId: pair.authorId });
-    const end = AbortSignal.timeout(CLEANUP_MS);
+    const end = AbortSignal.timeout(CLEANUP_TIMEOUT_MS);
     await poll(() => probeDispatched(db, pair.authorId), { firstMs: 10, everyMs: 200, signal: end });
     for (const queue of ['events', 'rows.live'] as const) await barrierPassed(bus, [queue], end);
     const pairs = [pair, ...(await leftoverPairs(db, LEFTOVER_MS))];
@@ -224,5 +228,3 @@ async function cleanUp(cluster: Cluster, pair: ProbePair): Promise<boolean> {
     return false;
   }
 }
-
-const round = (ms: number): number => Math.round(ms * 10) / 10;

@@ -8,16 +8,17 @@ export interface ProbePair {
   readonly readerId: number;
 }
 
-const NOTE = 'probe.';
-const noteOf = (pair: ProbePair): string => `${NOTE}${pair.authorId}.${pair.readerId}`;
+const PREFIX = 'probe.';
+const settingOf = (pair: ProbePair): string => `${PREFIX}${pair.authorId}.${pair.readerId}`;
 
 /**
- * Two users and a follow, written straight to their tables: a probe has to say where the path is stuck, and not be stuck
- * itself because a follow goes the same way. Noted first, so that what a probe leaves behind is found again.
+ * Inserts two users and a follow directly into their tables. A follow through the outbox would be
+ * stuck where the path is stuck, which the probe has to report. A setting names the pair first, so
+ * that rows of an interrupted probe are found later.
  */
 export async function insertProbePair(db: Database, pair: ProbePair): Promise<void> {
   await db.query('insert into settings (name, value) values ($1, to_jsonb(clock_timestamp()))', [
-    noteOf(pair),
+    settingOf(pair),
   ]);
   await insertUser(db, { id: pair.authorId, firstName: 'feedctl', secondName: 'probe author' });
   await insertUser(db, { id: pair.readerId, firstName: 'feedctl', secondName: 'probe reader' });
@@ -29,31 +30,37 @@ export async function insertProbePair(db: Database, pair: ProbePair): Promise<vo
   await copyPairState(db, follow);
 }
 
-/** Pairs of probes that began so long ago that they have ended, without cleaning up. */
+/**
+ * Returns pairs of probes that began longer ago than any probe takes: they have ended without a
+ * cleanup.
+ */
 export async function leftoverPairs(db: Queryable, olderThanMs: number): Promise<ProbePair[]> {
   const { rows } = await db.query<{ name: string }>(
-    `select name from settings where name like '${NOTE}%'
+    `select name from settings where name like '${PREFIX}%'
      and (value #>> '{}')::timestamptz < clock_timestamp() - $1 * interval '1 ms'`,
     [olderThanMs],
   );
   return rows.map(({ name }) => {
-    const [authorId, readerId] = name.slice(NOTE.length).split('.').map(Number);
+    const [authorId, readerId] = name.slice(PREFIX.length).split('.').map(Number);
     return { authorId: authorId!, readerId: readerId! };
   });
 }
 
-/** Every row of a pair but its events, which are the audit trail. One shard a statement; the note goes last. */
+/**
+ * Deletes every row of a pair except its events, which are the audit trail. Each statement concerns
+ * one shard. The setting is deleted last.
+ */
 export async function erasePair(db: Queryable, pair: ProbePair): Promise<void> {
   await db.query('delete from feed_items where user_id = $1', [pair.readerId]);
   await db.query('delete from follows where follower_id = $1', [pair.readerId]);
   await db.query('delete from followers where followee_id = $1', [pair.authorId]);
   await db.query('delete from posts where author_id = $1', [pair.authorId]);
   for (const id of [pair.authorId, pair.readerId]) await db.query('delete from users where id = $1', [id]);
-  await db.query('delete from settings where name = $1', [noteOf(pair)]);
+  await db.query('delete from settings where name = $1', [settingOf(pair)]);
 }
 
 export interface ProbeTrace {
-  /** Milliseconds ago by the database's clock; null where it has not happened. */
+  /** Milliseconds ago by the database's clock; null before it happens. */
   readonly createdAgoMs: number | null;
   readonly dispatchedAgoMs: number | null;
   /** The row in the reader's feed is committed. */
@@ -62,7 +69,7 @@ export interface ProbeTrace {
 
 const AGO = (column: string) => `extract(epoch from clock_timestamp() - ${column})::float8 * 1000`;
 
-/** How far the author's one post has come, by what is in the tables. */
+/** Reads from the tables how far the author's post has come. */
 export async function traceProbe(db: Queryable, pair: ProbePair): Promise<ProbeTrace> {
   const [event, item] = await Promise.all([
     db.query<{ created: number; dispatched: number | null }>(
@@ -79,7 +86,7 @@ export async function traceProbe(db: Queryable, pair: ProbePair): Promise<ProbeT
   };
 }
 
-/** Whether every event of the author has left the outbox. */
+/** Returns whether every event of the author has been dispatched. */
 export async function probeDispatched(db: Queryable, authorId: number): Promise<boolean> {
   const { rowCount } = await db.query(
     'select 1 from events where aggregate_id = $1 and dispatched_at is null',

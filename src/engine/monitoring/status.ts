@@ -19,28 +19,31 @@ export interface Component {
 
 export interface ClusterStatus {
   readonly context: string;
-  /** Every component is ready, and the live lane not paused: a post made now reaches feeds and sockets. */
+  /**
+   * Every component is ready and the live lane is not paused: a new post reaches feeds and sockets.
+   */
   readonly ready: boolean;
   readonly components: readonly Component[];
   readonly queues: readonly QueueDepth[];
-  /** Lanes of fan-out, and which of them an operator has paused or slowed down. */
+  /** Lanes of fan-out, with the ones that an operator has paused or throttled. */
   readonly lanes: readonly LaneState[];
   readonly workers: readonly WorkerState[];
   readonly gateways: readonly GatewayState[];
-  /** What the processes that run did in the last second, minute, five minutes and hour. */
+  /** Work of the running processes in the last second, minute, five minutes and hour. */
   readonly rates: ClusterTotals['rates'];
   readonly tumblingEndedAt: ClusterTotals['tumblingEndedAt'];
-  /** From the commit of a post to that of its feed rows, over the same windows. */
+  /** Latency from the commit of a post to the commit of its feed rows, over the same windows. */
   readonly latencyMs: ClusterTotals['latencyMs'];
 }
 
 export type ClusterParts = Pick<Cluster, 'config' | 'db' | 'bus' | 'sharedCache'>;
 
-/** What runs and how it is, from a few cheap queries. */
+/** Reads the state of all components with a few cheap queries. */
 export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatus> {
   const { db, bus, config } = cluster;
   const server = await db.query<{ version: string; size: string }>(
-    `select current_setting('server_version') as version, pg_size_pretty(pg_database_size(current_database())) as size`,
+    `select current_setting('server_version') as version,
+            pg_size_pretty(pg_database_size(current_database())) as size`,
   );
   const { citusVersion, shards } = await db.sharding();
   const nodes = new Set(shards.map(({ node }) => `${node.host}:${node.port}`)).size;
@@ -58,7 +61,11 @@ export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatu
       kind: config.embedded ? 'embedded PostgreSQL' : citusVersion ? 'Citus' : 'PostgreSQL',
       version: citusVersion ? `${citusVersion} on ${version}` : version,
       ready: true,
-      detail: `${server.rows[0]!.size}, ${citusVersion ? `${nodes} node(s), ${shards.length} shards, ` : ''}${withoutPassword(db.url)}`,
+      detail: [
+        server.rows[0]!.size,
+        ...(citusVersion ? [`${nodes} node(s)`, `${shards.length} shards`] : []),
+        withoutPassword(db.url),
+      ].join(', '),
     },
     {
       name: 'bus',
@@ -98,11 +105,11 @@ export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatu
   ];
   const { rates, tumblingEndedAt, latencyMs } = aggregate(await readStats(db));
   const lanes = await readLanes(db);
-  const standing = lanes.some(({ lane, paused }) => lane === 'live' && paused);
+  const livePaused = lanes.some(({ lane, paused }) => lane === 'live' && paused);
   return {
     context: config.context,
-    // Without its cache the cluster is slower, and no less ready.
-    ready: !standing && components.every((part) => part.ready || part.name === 'cache'),
+    // Without its cache the cluster is slower, but ready.
+    ready: !livePaused && components.every((part) => part.ready || part.name === 'cache'),
     components,
     queues,
     lanes,

@@ -7,27 +7,29 @@ import { getUser, type User, userCounts } from '../store/users.ts';
 const MAX_CONNECTIONS = 20;
 
 export interface UserDetails extends User {
-  /** Whom the user follows. */
+  /** Number of users that the user follows. */
   readonly following: number;
   readonly posts: number;
   readonly feed: {
-    /** Rows, those that a trim will take too. */
+    /** Rows, including those that the next trim removes. */
     readonly items: number;
-    /** The posts at and below it are read from the posts themselves. */
+    /** Posts at and below this id are read from the posts themselves. */
     readonly floor: number;
-    /** False where all of the feed is read from the posts themselves. */
+    /** False where the whole feed is read from the posts themselves. */
     readonly materialized: boolean;
   };
   readonly cache: {
     readonly kind: string;
-    /** Entries that are held; null where the feed is not held, or where each gateway has a cache of its own. */
+    /**
+     * Cached entries; null where the feed is not cached, or where each gateway has its own cache.
+     */
     readonly entries: number | null;
   };
-  /** Open sockets; `unreachable` are gateways that did not answer: what is open there is not known. */
+  /** Open sockets. Sockets at the `unreachable` gateways are unknown. */
   readonly connections: ConnectionList;
 }
 
-/** All that is known of a user, gateways asked. Throws USER_NOT_FOUND. */
+/** Reads everything about a user, also from the gateways. Throws USER_NOT_FOUND. */
 export async function userDetails(
   { db, sharedCache }: Pick<Cluster, 'db' | 'sharedCache'>,
   userId: number,
@@ -47,7 +49,7 @@ export async function userDetails(
   };
 }
 
-/** That no gateway answers is no reason to say nothing about the user. */
+/** Lists sockets. Gateways that do not answer are part of the result, so that the rest is shown. */
 async function connectionsOf(db: Cluster['db'], userId: number): Promise<ConnectionList> {
   try {
     return await listConnections(db, { userId, limit: MAX_CONNECTIONS });

@@ -6,14 +6,16 @@ const BUCKET_MS = BREAKER.windowMs / BUCKETS;
 const MINUTE_MS = 60_000;
 
 interface Bucket {
-  /** Number of the second it counts, since the clock began. */
+  /** Number of its second, by the clock of the window. */
   second: number;
   calls: number;
   failed: number;
   slow: number;
 }
 
-/** When a circuit opens: too many failed or slow calls in the last 30 s, or too many timeouts in the last minute. */
+/**
+ * Opens a circuit after too many failed or slow calls in 30 s, or too many timeouts in a minute.
+ */
 export class BreakerWindow implements IBreaker {
   state: unknown;
   readonly #now: () => number;
@@ -29,8 +31,8 @@ export class BreakerWindow implements IBreaker {
     this.#now = now;
   }
 
-  /** Every call, when it has ended. */
-  note(call: { failed: boolean; slow: boolean; timedOut: boolean }): void {
+  /** Records a call that has ended. */
+  record(call: { failed: boolean; slow: boolean; timedOut: boolean }): void {
     const bucket = this.#bucket();
     bucket.calls += 1;
     if (call.failed) bucket.failed += 1;
@@ -43,12 +45,12 @@ export class BreakerWindow implements IBreaker {
   }
 
   failure(state: CircuitState): boolean {
-    if (state !== CircuitState.HalfOpen && !this.#isTooMuch()) return false;
+    if (state !== CircuitState.HalfOpen && !this.#isOverLimit()) return false;
     this.#forget();
     return true;
   }
 
-  #isTooMuch(): boolean {
+  #isOverLimit(): boolean {
     const oldest = this.#second() - BUCKETS;
     let [calls, failed, slow] = [0, 0, 0];
     for (const bucket of this.#buckets) {
@@ -57,8 +59,8 @@ export class BreakerWindow implements IBreaker {
       failed += bucket.failed;
       slow += bucket.slow;
     }
-    const aMinuteAgo = this.#now() - MINUTE_MS;
-    this.#timeouts = this.#timeouts.filter((at) => at > aMinuteAgo);
+    const minuteAgo = this.#now() - MINUTE_MS;
+    this.#timeouts = this.#timeouts.filter((at) => at > minuteAgo);
     if (this.#timeouts.length >= BREAKER.timeoutsAMinute) return true;
     if (calls < BREAKER.minCalls) return false;
     return failed >= calls * BREAKER.failedShare || slow > calls * BREAKER.slowShare;
@@ -75,7 +77,7 @@ export class BreakerWindow implements IBreaker {
     return bucket;
   }
 
-  /** What is behind an open circuit says nothing about the server that comes back. */
+  /** Forgets calls from before an open circuit: the server may have recovered. */
   #forget(): void {
     for (const bucket of this.#buckets) bucket.second = -1;
     this.#timeouts = [];

@@ -1,15 +1,30 @@
 import { ERRORS, type Failure, isFeedctlError, messageOf } from '../model/errors.ts';
 
 /** Names of system errors of sockets and name servers. */
-const SOCKET =
-  /^(ECONNREFUSED|ECONNRESET|ECONNABORTED|EPIPE|ETIMEDOUT|ESOCKETTIMEDOUT|ENOTFOUND|EAI_AGAIN|ENOENT|EACCES|EHOSTUNREACH|ENETUNREACH|ENETDOWN|EHOSTDOWN|EADDRNOTAVAIL)$/;
+const SOCKET: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ECONNABORTED',
+  'EPIPE',
+  'ETIMEDOUT',
+  'ESOCKETTIMEDOUT',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'ENOENT',
+  'EACCES',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENETDOWN',
+  'EHOSTDOWN',
+  'EADDRNOTAVAIL',
+]);
 
 /**
- * SQLSTATE classes (https://www.postgresql.org/docs/current/errcodes-appendix.html): 08 connection, 40 rolled back
- * for another transaction's sake, 53 out of resources, 55P03 lock not available, 57 operator intervention, 58 system
- * (disk) errors, 25006 a server that has just become a standby, 25P03 a
- * transaction that was left open for too long. 28 a password and 42501 a grant are for an operator to
- * mend: no message was at fault.
+ * SQLSTATE classes (https://www.postgresql.org/docs/current/errcodes-appendix.html): 08 connection,
+ * 40 transaction rollback, 53 out of resources, 55P03 lock not available, 57 operator intervention,
+ * 58 system (disk) errors, 25006 a server that has just become a standby, 25P03 an idle
+ * transaction. 28 (a password) and 42501 (a grant) are for an operator to fix: the message is not
+ * at fault.
  */
 const TRANSIENT_SQLSTATE = /^(08|28|40|53|57|58|42501|55P03|55006|25006|25P03)/;
 /** 22 data that no column takes, 23502 and 23514 rows that no table takes, 42601 syntax. */
@@ -17,9 +32,10 @@ const PERMANENT_SQLSTATE = /^(22|23502|23514|42601)/;
 const SQLSTATE = /^[0-9A-Z]{5}$/;
 
 /**
- * AMQP reply codes (https://www.rabbitmq.com/amqp-0-9-1-reference#constants). 403 access refused, 404 no such
- * queue, 405 locked by another connection and 406 other arguments are settled by whoever declares the topology,
- * perhaps a moment later: unknown. A broker that goes says 320, one that runs out of something 311, 506, 541.
+ * AMQP reply codes (https://www.rabbitmq.com/amqp-0-9-1-reference#constants). 403 access refused,
+ * 404 no such queue, 405 locked by another connection and 406 other arguments may end when a
+ * process declares the queues, so they are unknown. A broker that stops replies 320; one that runs
+ * out of resources replies 506 or 541.
  */
 const AMQP: Record<number, Failure> = {
   311: 'permanent', // content too large
@@ -31,29 +47,49 @@ const AMQP: Record<number, Failure> = {
   404: 'unknown',
   405: 'unknown',
   406: 'unknown',
-  501: 'transient', // frame error: the connection is gone
+  501: 'transient', // frame error: the connection is closed
   502: 'permanent', // syntax error
   503: 'permanent', // command invalid
-  504: 'transient', // channel error: the channel is gone
-  505: 'transient', // unexpected frame: the same
+  504: 'transient', // channel error: the channel is closed
+  505: 'transient', // unexpected frame: the connection is closed
   506: 'transient', // resource error
   530: 'unknown', // not allowed
   540: 'permanent', // a method that the broker does not have
   541: 'transient', // internal error
 };
 
-/** First words of Redis's replies (https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors). */
+/**
+ * First words of Redis's replies
+ * (https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors).
+ */
 const REDIS_TRANSIENT =
   /^(LOADING|READONLY|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|BUSY|OOM|NOREPLICAS|UNBLOCKED)\b/;
 const REDIS_PERMANENT = /^WRONGTYPE\b/;
 
-/** What drivers only say in words: pg, amqplib and ioredis have no codes for these. */
-const TRANSIENT_TEXT =
-  /connection (is |was )?(ended|terminated|closed|closing|lost)|channel (ended|closed|closing)|socket (closed|hang)|unexpected close|timed out|time-?out|not currently accepting connections|not queryable|message nacked|stream isn't writeable|max ?retries ?per ?request/i;
+/** Messages of pg, amqplib and ioredis that have no code. */
+const TRANSIENT_TEXT = new RegExp(
+  [
+    /connection (is |was )?(ended|terminated|closed|closing|lost)/,
+    /channel (ended|closed|closing)/,
+    /socket (closed|hang)/,
+    /unexpected close/,
+    /timed out/,
+    /time-?out/,
+    /not currently accepting connections/,
+    /not queryable/,
+    /message nacked/,
+    /stream isn't writeable/,
+    /max ?retries ?per ?request/,
+  ]
+    .map(({ source }) => source)
+    .join('|'),
+  'i',
+);
 
 /**
- * What anything thrown by a driver or by the engine means for trying again: decided here alone. An error of the
- * engine's is what the row of its code in `model/errors.ts` says, and where that says nothing, what its cause is.
+ * Decides whether an error of a driver or of the engine is worth a retry. For an error of the
+ * engine it is the class of its code in `model/errors.ts`; for a code without a class, that of its
+ * cause.
  */
 export function classify(error: unknown): Failure {
   if (isFeedctlError(error)) {
@@ -61,12 +97,12 @@ export function classify(error: unknown): Failure {
     return row.failure ?? (error.cause === undefined ? 'unknown' : classify(error.cause));
   }
   if (!(error instanceof Error)) return 'unknown';
-  // Whoever gave up was not waiting for this work to be wrong.
+  // The caller gave up: the work itself did not fail.
   if (error.name === 'AbortError' || error.name === 'TimeoutError') return 'transient';
   const { code } = error as { code?: unknown };
   if (typeof code === 'number') return AMQP[code] ?? byText(error);
   if (typeof code === 'string') {
-    if (SOCKET.test(code)) return 'transient';
+    if (SOCKET.has(code)) return 'transient';
     if (SQLSTATE.test(code)) {
       if (TRANSIENT_SQLSTATE.test(code)) return 'transient';
       return PERMANENT_SQLSTATE.test(code) ? 'permanent' : byText(error);

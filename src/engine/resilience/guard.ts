@@ -20,11 +20,11 @@ import { BREAKER } from './limits.ts';
 
 export type Dependency = 'database' | 'broker' | 'cache';
 
-/** Stands before one dependency: every call goes through it. */
+/** Timeout, bulkhead and circuit breaker of one dependency, for every call of it. */
 export interface Guard {
   /**
-   * Makes one call. Throws CIRCUIT_OPEN without making it while the dependency is held to be away, OVERLOADED where
-   * too many calls wait already, TIMED_OUT at the deadline, and else what the call throws.
+   * Makes one call. Throws CIRCUIT_OPEN without making it while the circuit is open, OVERLOADED
+   * where too many calls wait, TIMED_OUT at the deadline, and otherwise what the call throws.
    */
   run<T>(call: (signal: AbortSignal) => Promise<T>): Promise<T>;
   readonly state: 'closed' | 'half-open' | 'open';
@@ -33,23 +33,25 @@ export interface Guard {
 
 export interface GuardOptions {
   readonly dependency: Dependency;
-  /** In metrics, where a process has more than one for the same dependency. */
+  /** Label in metrics, for a process with several guards of one dependency. */
   readonly name?: string;
   readonly metrics?: Metrics | undefined;
-  /** Past this the call is given up: its signal aborts, and nobody waits for it any more. */
+  /** Deadline of a call: its signal aborts, and `run` throws without waiting for it. */
   readonly timeoutMs?: number;
-  /** Calls at a time, and calls that may wait for their turn. */
+  /** Maximum numbers of concurrent calls and of waiting calls. */
   readonly concurrency?: number;
   readonly waiting?: number;
-  /** Slower than this counts against it. Left out where calls take as long as the work that is in them. */
+  /**
+   * A slower call counts against the dependency. Omitted where the duration depends on the work.
+   */
   readonly slowMs?: number;
-  /** What is tried before calls go out again; else the first of them is. A short one where calls may take long. */
+  /** A short call that probes a half-open circuit. Default: the next call itself. */
   readonly probe?: () => Promise<unknown>;
-  /** For tests: the clock of the window, in milliseconds. */
+  /** Clock of the window in milliseconds, for tests. */
   readonly now?: () => number;
 }
 
-/** Refusals of a dependency, or of this program, that is there and well. */
+/** Refusals of a healthy dependency, or of this program. */
 const HEALTHY_REFUSALS = new Set([
   'BROKER_UNROUTABLE',
   'CIRCUIT_OPEN',
@@ -59,7 +61,7 @@ const HEALTHY_REFUSALS = new Set([
   'DATABASE_ERROR',
 ]);
 
-/** Failures that say that the dependency is away or too slow. A deadlock passes too, and says nothing of the kind. */
+/** Returns whether an error means that the dependency is down or too slow. */
 export const isUnavailable = (error: unknown): boolean =>
   isTransient(error) &&
   !(isFeedctlError(error) ? HEALTHY_REFUSALS.has(error.code) : (error as Error).name === 'AbortError');
@@ -77,7 +79,7 @@ export function openGuard(options: GuardOptions): Guard {
   const label = { dependency: options.name ?? dependency };
   const window = new BreakerWindow(now);
   const breaker = circuitBreaker(
-    // The window counts; these are the calls after which it is asked whether that is too much.
+    // After each of these calls the breaker asks the window whether the circuit opens.
     handleWhen(isUnavailable).orWhenResult((result) => (result as Outcome<unknown>).slow),
     {
       breaker: window,
@@ -88,7 +90,7 @@ export function openGuard(options: GuardOptions): Guard {
       }),
     },
   );
-  // There from the start: what comes first would be no increase to Prometheus.
+  // Counters exist from the start: Prometheus does not see the first increment of a new series.
   metrics?.count('feedctl_dependency_circuit_openings_total', 0, label);
   for (const name of ['timeouts', 'rejections'] as const)
     metrics?.count(`feedctl_dependency_${name}_total`, 0, label);
@@ -100,12 +102,12 @@ export function openGuard(options: GuardOptions): Guard {
   const state = () => STATES[breaker.state];
   const unwatch = metrics?.watch('feedctl_dependency_circuit_state', () => STATE_NUMBERS[state()], label);
 
-  /** In this program's own words. */
+  /** Translates errors of the policies. */
   const explained = (error: unknown): unknown => {
     if (error instanceof TaskCancelledError)
       return new FeedctlError('TIMED_OUT', `the ${dependency} did not answer within ${options.timeoutMs} ms`);
     if (error instanceof BulkheadRejectedError)
-      return new FeedctlError('OVERLOADED', `too many calls wait for the ${dependency}`);
+      return new FeedctlError('OVERLOADED', `too many calls are waiting for the ${dependency}`);
     return error;
   };
   const count = (name: 'timeouts' | 'rejections') =>
@@ -125,20 +127,20 @@ export function openGuard(options: GuardOptions): Guard {
     try {
       const value = await limited(call, outer);
       const slow = options.slowMs !== undefined && now() - startedAt > options.slowMs;
-      window.note({ failed: false, slow, timedOut: false });
+      window.record({ failed: false, slow, timedOut: false });
       return { value, slow };
     } catch (error) {
       const timedOut = isFeedctlError(error, 'TIMED_OUT');
       if (timedOut) count('timeouts');
       if (isFeedctlError(error, 'OVERLOADED')) count('rejections');
       const failed = isUnavailable(error);
-      window.note({ failed, slow: false, timedOut });
+      window.record({ failed, slow: false, timedOut });
       if (failed) throw error;
       return { error, slow: false };
     }
   };
   const execute = async <T>(call: (signal: AbortSignal) => Promise<T>): Promise<T> => {
-    // While one call probes, others do not queue up behind it: it may be waiting for one of them itself.
+    // Other calls do not wait for the probe: it may be waiting for one of them itself.
     if (breaker.state === CircuitState.HalfOpen) throw circuitOpen(dependency);
     let outcome: Outcome<T>;
     try {
@@ -162,10 +164,10 @@ export function openGuard(options: GuardOptions): Guard {
   };
 }
 
-/** An error of a dependency that is there and well is no failure of the call's. */
+/** An error of a healthy dependency is an outcome: the breaker does not count it as a failure. */
 type Outcome<T> =
   | { readonly value: T; readonly slow: boolean }
   | { readonly error: unknown; readonly slow: false };
 
 const circuitOpen = (dependency: Dependency) =>
-  new FeedctlError('CIRCUIT_OPEN', `the ${dependency} has failed too often: it is left alone for a moment`);
+  new FeedctlError('CIRCUIT_OPEN', `the ${dependency} failed too often: no calls until a probe succeeds`);

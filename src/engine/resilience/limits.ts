@@ -1,33 +1,35 @@
-/**
- * How long, how often and how many, for every dependency: the defaults of the mission, in one place. Milliseconds.
- */
+/** All timeouts, retries and limits of the engine. Times are in milliseconds. */
 
 /**
- * Of a person's request: tries, the first included, and until when another one may begin. Only what may be done twice
- * is tried twice. The system's own work is tried ten times, through its queue: `bus/giveBack.ts`.
+ * Retries of a user's request: 5 tries, the first included, and none begins later than 3 s after
+ * it, as a client waits. Only idempotent work is retried. Messages are retried ten times through
+ * their queue: `bus/failDelivery.ts`.
  */
 export const REQUEST_RETRIES = { tries: 5, budgetMs: 3_000 } as const;
 
-/** Of one step of long work, which may be done twice: a deadlock with fan-out passes, and so does a restart. */
+/**
+ * Retries of one idempotent step of an operation: 30 s outlast a deadlock and a restart of the
+ * server.
+ */
 export const SYSTEM_RETRIES = { tries: 10, budgetMs: 30_000 } as const;
 
-/** A circuit breaker looks at the last 30 s, opens at the first of these, and lets one call probe after a while. */
+/** A circuit opens at the first of these within the window, and then lets single calls probe. */
 export const BREAKER = {
   windowMs: 30_000,
-  /** Fewer calls than this in the window prove nothing. */
+  /** With fewer calls in the window, shares are not significant. */
   minCalls: 20,
   failedShare: 0.5,
-  /** Of calls slower than the dependency's limit: p95 is past it. */
+  /** Share of calls above the dependency's `slowMs`: its p95 is too slow. */
   slowShare: 0.05,
   timeoutsAMinute: 10,
-  /** Until the first probe; doubles with every probe that fails. */
+  /** Time until the first probe; doubles with every failed probe. */
   probeAfterMs: 500,
   maxProbeAfterMs: 10_000,
 } as const;
 
 /**
- * The gateway's own sessions, apart from the worker's: neither starves the other. The server cancels a statement
- * first; the deadline is for a server, or a network, that says nothing any more.
+ * Sessions of the gateway, apart from the worker's, so that neither starves the other. The server
+ * cancels a statement after 5 s; the deadline of 7 s is for a server or a network that is silent.
  */
 export const DATABASE_REQUESTS = {
   sessions: 10,
@@ -36,15 +38,15 @@ export const DATABASE_REQUESTS = {
   statementMs: 5_000,
   lockMs: 4_000,
   deadlineMs: 7_000,
-  /** 95 of 100 calls are to be faster than this. */
+  /** Limit of the p95 of calls: a slower one opens the circuit. */
   slowMs: 5_000,
 } as const;
 
 /**
- * A role’s own work: no limit on statements, as it backfills, trims and waits for locks; batches have a deadline. On
- * Citus a worker writes to eight shards at a time. A transaction whose process says nothing any more, stopped or swapped
- * out, holds up whoever writes the same rows: the server ends it after `idleTransactionMs`. `deadlineMs`: of any work,
- * as nobody else would notice that its network says nothing any more.
+ * Work of a role. Statements have no timeout, as backfills, trims and locks take long; batches have
+ * 60 s. 16 sessions: on Citus a worker writes to eight shards concurrently. The server ends a
+ * transaction that is idle for 30 s, as a stopped or swapped-out process would block other writers.
+ * Any work ends after 600 s, the only sign of a silent network.
  */
 export const DATABASE_WORK = {
   sessions: 16,
@@ -54,31 +56,34 @@ export const DATABASE_WORK = {
   deadlineMs: 600_000,
 } as const;
 
-/** Calls of a broker at a time, and those that wait. How long one takes at most its driver knows. */
+/** Concurrent and waiting calls of a broker. The driver has its own timeouts. */
 export const BROKER = { concurrency: 256, waiting: 2_000 } as const;
 
-/** Of the WebSockets of one gateway. */
+/** Limits of the WebSockets of one gateway. */
 export const SOCKETS = {
-  /** Open at a time; 0: any number. */
+  /** Maximum number of open sockets; 0: unlimited. */
   perUser: 20,
   perIp: 1_000,
-  /** What one slow client may keep in this process's memory: more than any post, and 1,000 posts of usual length. */
+  /** Buffer of one slow client: larger than any post, and about 1,000 posts of usual length. */
   bufferedBytes: 1024 ** 2,
-  /** Of a message that a client sends; they have nothing to say. */
+  /** Maximum size of a client's message, which is ignored. */
   payloadBytes: 4096,
-  /** Messages and pings of a client between two heartbeats, 30 s. */
+  /** Maximum number of messages and pings of a client between two heartbeats, 30 s. */
   inbound: 100,
 } as const;
 
-/** Requests a minute that a gateway answers; 0: any number. `burstPercent` more, once in ten minutes. */
+/**
+ * Requests a minute; 0: unlimited. Each limit may be exceeded by `burstPercent` once in ten
+ * minutes.
+ */
 export const REQUEST_LIMITS = {
   user: 100,
-  /** Of those, posts and follows. */
+  /** Posts and follows among the requests of a user. */
   userWrites: 50,
   ip: 1_000,
-  /** Of those, without a valid token. */
+  /** Requests without a valid token among those of an address. */
   ipUnauthenticated: 500,
   burstPercent: 20,
-  /** Wrong passwords of one account in ten minutes; 0: any number. */
+  /** Failed logins of one account in ten minutes; 0: unlimited. */
   failedLogins: 10,
 } as const;

@@ -1,7 +1,9 @@
 import { messageOf } from '../model/errors.ts';
 import type { Log } from '../telemetry/log.ts';
 
-/** What has been opened and has to be released: once, in reverse order, whatever fails on the way. */
+/**
+ * Open resources of a process. They are released once, in reverse order, even if a release fails.
+ */
 export class Resources {
   readonly #releases: { name: string; release: () => Promise<void> | void }[] = [];
   #releasing: Promise<void> | undefined;
@@ -10,7 +12,7 @@ export class Resources {
     this.#releases.push({ name, release });
   }
 
-  /** The name of what is being released: what a shutdown is stuck at. */
+  /** Name of the resource that is being released: where a shutdown is stuck. */
   current: string | undefined;
 
   release(log?: Log): Promise<void> {

@@ -3,13 +3,13 @@ import type { CachedFeed, FeedCache, LoadedFeed } from '../../../src/engine/cach
 import type { Database } from '../../../src/engine/database/database.ts';
 
 const AUTHOR = 1;
-/** What is held of a feed. */
+/** A cached feed. */
 const feed = (...posts: number[]): CachedFeed => ({
   entries: posts.map((postId) => ({ postId, authorId: AUTHOR })),
   completeAbove: 0,
   floor: 0,
 });
-/** The same as it comes from the store. */
+/** The same feed as a load returns it. */
 export const loaded = (...posts: number[]): LoadedFeed => ({
   ...feed(...posts),
   followees: [AUTHOR],
@@ -17,7 +17,7 @@ export const loaded = (...posts: number[]): LoadedFeed => ({
   own: { authorId: 0, postIds: [], completeAbove: 0 },
 });
 
-/** A load that ends when the test says so. */
+/** A load that the test resolves or rejects. */
 function controlled() {
   const { promise, resolve, reject } = Promise.withResolvers<LoadedFeed>();
   let calls = 0;
@@ -38,12 +38,12 @@ export async function change(cache: FeedCache, db: Database, ...users: number[])
 }
 
 export async function heldFeeds(cache: FeedCache, users?: number[]): Promise<[number, CachedFeed][]> {
-  const held: [number, CachedFeed][] = [];
-  for await (const entry of cache.entries(users)) held.push(entry);
-  return held;
+  const feeds: [number, CachedFeed][] = [];
+  for await (const entry of cache.entries(users)) feeds.push(entry);
+  return feeds;
 }
 
-/** What every driver of the FeedCache port has to do. */
+/** Tests that every driver of the FeedCache port has to pass. */
 export function cacheContract(name: string, open: () => Promise<{ cache: FeedCache; db: Database }>): void {
   describe(`the ${name} cache`, () => {
     test('keeps what a refill read', async () => {
@@ -68,8 +68,8 @@ export function cacheContract(name: string, open: () => Promise<{ cache: FeedCac
 
     test('a load that fails is kept from nobody', async () => {
       const { cache } = await open();
-      const failed = () => Promise.reject(new Error('away'));
-      await expect(cache.refill(1, failed)).rejects.toThrow('away');
+      const failed = () => Promise.reject(new Error('unavailable'));
+      await expect(cache.refill(1, failed)).rejects.toThrow('unavailable');
       expect(await cache.get(1)).toBeUndefined();
       expect(await cache.refill(1, async () => loaded(1))).toMatchObject(feed(1));
     });
@@ -97,7 +97,7 @@ export function cacheContract(name: string, open: () => Promise<{ cache: FeedCac
       await cache.refill(2, async () => loaded(2));
       const stale = controlled();
       const refill = cache.refill(1, stale.load);
-      // When the second is forgotten, the change of the first has been heard too.
+      // Changes are processed in order: when user 2 is forgotten, user 1 was too.
       await change(cache, db, 1, 2);
       await expect.poll(() => cache.get(2)).toBeUndefined();
       const fresh = cache.refill(1, async () => loaded(11, 10));
@@ -116,8 +116,8 @@ export function cacheContract(name: string, open: () => Promise<{ cache: FeedCac
       await expect.poll(() => cache.get(2)).toBeUndefined();
       const newer = controlled();
       const fresh = cache.refill(1, newer.load);
-      stale.reject(new Error('away'));
-      await expect(refill).rejects.toThrow('away');
+      stale.reject(new Error('unavailable'));
+      await expect(refill).rejects.toThrow('unavailable');
       const shared = cache.refill(1, newer.load);
       newer.resolve(loaded(3));
       expect(await Promise.all([fresh, shared])).toMatchObject([feed(3), feed(3)]);

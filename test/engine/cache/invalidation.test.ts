@@ -9,7 +9,7 @@ import {
 import type { Queryable } from '../../../src/engine/database/database.ts';
 import { freshDatabase } from '../../support/cluster.ts';
 
-/** The payload that a transaction would send for these users, or undefined for none. */
+/** Returns the payload that a transaction sends for these users; undefined for none. */
 async function payloadOf(users: Iterable<number>): Promise<string | undefined> {
   const changed = new ChangedFeeds();
   for (const user of users) changed.add(user);

@@ -10,7 +10,7 @@ import { runConcurrently } from '../../../src/engine/util/parallel.ts';
 import { UNLIMITED } from '../../support/gateways.ts';
 import { type Served, served } from './served.ts';
 
-/** Bodies for each route; FEEDCTL_BODIES=10000 for the whole of it. */
+/** Bodies for each route; FEEDCTL_BODIES=10000 for a thorough run. */
 const BODIES = Number(process.env.FEEDCTL_BODIES || 500);
 const AT_A_TIME = 16;
 const MiB = 1024 ** 2;
@@ -157,7 +157,7 @@ test('whatever comes as a body or in a path: no 5xx, nothing of another user, me
     );
 });
 
-/** What the server says to bytes that come slowly or are too many, until it closes the connection. */
+/** Sends raw bytes, and returns the response until the server closes the connection. */
 async function raw({ url }: Served, first: string, more?: { bytes: string; everyMs: number }) {
   const { hostname, port } = new URL(url);
   const socket = connect(Number(port), hostname);

@@ -45,9 +45,9 @@ describe.skipIf(!(await findServer('redis')))('while the database is away', () =
 
     proxy.cut();
     const isHeld = async () => {
-      const held = await feedOf(reader);
-      expect({ status: held.status, ids: idsOf(held) }).toEqual({ status: 200, ids: made });
-      return /hit/.test(held.headers.get('cache-status') ?? '');
+      const cached = await feedOf(reader);
+      expect({ status: cached.status, ids: idsOf(cached) }).toEqual({ status: 200, ids: made });
+      return /hit/.test(cached.headers.get('cache-status') ?? '');
     };
     await expect.poll(isHeld).toBe(true);
     expect(await feedOf(stranger), 'what was never read is nowhere else').toMatchObject({ status: 503 });

@@ -94,7 +94,7 @@ test('/metrics counts requests by route, and sockets', async () => {
     'feedctl_gateway_request_seconds_count{method="GET",route="/post/get/:id",status="404"} 3',
   );
   expect(text).toContain('feedctl_gateway_sockets 0');
-  // Whoever watches asks more often than anybody else where little is asked.
+  // Probes would dominate the metrics of a quiet gateway.
   for (const path of ['/healthz', '/readyz', '/metrics']) await fetch(url + path);
   const routes = (await (await fetch(`${url}/metrics`)).text()).matchAll(
     /request_seconds_count\{.*route="(.*?)"/g,
@@ -104,10 +104,10 @@ test('/metrics counts requests by route, and sockets', async () => {
 
 test('/metrics tells how much of what workers addressed to the gateway found its user there', async () => {
   const { cluster, gateway, url } = await served();
-  const [authorId, listener, gone] = (await cluster.users(3)) as [number, number, number];
+  const [authorId, listener, offline] = (await cluster.users(3)) as [number, number, number];
   const client = await testClient(cluster, listener);
   await client.open(url);
-  const records = [listener, gone, gone].map((userId) => ({ userId, authorId, postId: 1 }));
+  const records = [listener, offline, offline].map((userId) => ({ userId, authorId, postId: 1 }));
   const body = encodeLive({ importId: 0, committedAt: Date.now() }, records);
   await cluster.bus.publish([{ queue: liveQueue(gateway.id), body }]);
   const metrics = async () => (await fetch(`${url}/metrics`)).text();
@@ -155,7 +155,7 @@ test('who asks /readyz while it is being found out shares the answer', async () 
   socket.setEncoding('utf8').on('data', (text) => {
     answers += text;
   });
-  // In one packet: the gateway has all of them before the first is answered.
+  // One packet: the gateway has every request before it answers the first.
   socket.write(`GET /readyz HTTP/1.1\r\nHost: ${hostname}\r\n\r\n`.repeat(20));
   await expect.poll(() => ping.mock.calls.length).toBeGreaterThan(0);
   gate.resolve();

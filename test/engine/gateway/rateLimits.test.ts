@@ -7,7 +7,7 @@ import { startRedis } from '../../support/redis.ts';
 import { findServer } from '../../support/server.ts';
 import { type Answer, type Served, served } from './served.ts';
 
-/** How many of `count` requests were let in; those that were not say when to come back. */
+/** Returns how many of `count` requests were admitted. Refusals have a Retry-After. */
 async function admitted(count: number, request: () => Promise<Answer>): Promise<number> {
   const answers = await Promise.all(Array.from({ length: count }, request));
   for (const { status, headers, body } of answers) {
@@ -145,7 +145,7 @@ describe.skipIf(!(await findServer('redis')))('with a Redis', () => {
     const here = await served(options);
     const there = await served(options, here.cluster);
     const { token } = await reader(here);
-    // Whether a gateway has its connection yet is seen by a count that the other one goes on with.
+    // A gateway is connected to Redis when its count includes requests at the other one.
     await expect
       .poll(async () => {
         const probe = await reader(here);

@@ -10,7 +10,7 @@ import { openMetrics } from '../../../src/engine/telemetry/metrics.ts';
 import { testCluster } from '../../support/cluster.ts';
 import { openProxy } from '../../support/proxy.ts';
 
-/** A worker and a gateway whose way to the database can be broken; the test's own is not. */
+/** A worker and a gateway behind a proxy to the database; the test connects directly. */
 async function breakable() {
   const direct = await testCluster();
   const proxy = await openProxy(direct.url);
@@ -78,10 +78,10 @@ test('without its database the gateway says 503 with a code, and is well again b
   const { proxy, call, post, metrics, expectEverywhere } = await breakable();
   const { id } = await post('before');
   proxy.cut();
-  const away = ['DATABASE_UNREACHABLE', 'CIRCUIT_OPEN'];
+  const codes = ['DATABASE_UNREACHABLE', 'CIRCUIT_OPEN'];
   for (const refused of await Promise.all(Array.from({ length: 8 }, () => post('nowhere')))) {
     expect(refused.status).toBe(503);
-    expect(away).toContain(refused.code);
+    expect(codes).toContain(refused.code);
   }
   const read = await call('GET', `/post/get/${id}`);
   expect(read).toMatchObject({ status: 503, code: 'CIRCUIT_OPEN' });

@@ -7,7 +7,7 @@ import { cachedGateway } from '../../support/gateways.ts';
 export interface Answer {
   readonly status: number;
   readonly headers: Headers;
-  // biome-ignore lint/suspicious/noExplicitAny: whatever the route answers
+  // biome-ignore lint/suspicious/noExplicitAny: depends on the route
   readonly body: any;
 }
 
@@ -17,7 +17,7 @@ interface Request {
   readonly headers?: Record<string, string>;
 }
 
-/** One request with a JSON body, or none. */
+/** Sends one request with a JSON body, or without a body. */
 export async function ask(url: string, method: string, path: string, request: Request = {}): Promise<Answer> {
   const { token, body } = request;
   const headers = {
@@ -41,7 +41,7 @@ export interface Served {
   ask(method: string, path: string, request?: Request): Promise<Answer>;
 }
 
-/** A gateway on a database of the test's own, or on that of another gateway. */
+/** Starts a gateway on a fresh database, or on the given cluster. */
 export async function served(options: Partial<GatewayOptions> = {}, cluster?: TestCluster): Promise<Served> {
   const on = cluster ?? (await testCluster());
   const { gateway, cache } = await cachedGateway(on, options);

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { served } from './served.ts';
 
-/** The first frame's messageId, or the status with which the socket was refused. */
+/** Returns the messageId of the first frame, or the status of the refusal. */
 async function connect(url: string, query: string): Promise<string | number> {
   const socket = new WebSocket(`${url.replace('http', 'ws')}/post/feed/posted?${query}`);
   const refused = once(socket, 'unexpected-response').then(([, response]) => response.statusCode);

@@ -86,7 +86,7 @@ test('a rotated key signs at once, those before it are accepted as long as their
   expect(JSON.parse(String(Buffer.from(newer.split('.')[0]!, 'base64url')))).toMatchObject({
     kid: second.keyId,
   });
-  // A gateway that has not heard of the key reads it when it meets it, once a second at most.
+  // A gateway reads an unknown key when a token names it, at most once a second.
   await expect.poll(() => there.check(newer).catch(() => 0)).toBe(2);
   expect(await there.check(first)).toBe(1);
   const third = await rotateTokenKey(db, { revoke: true, dryRun: false });

@@ -31,7 +31,7 @@ test.each([
   expect(classify(databaseError(coded(code), 'postgres://db'))).toBe(failure);
 });
 
-// As amqplib 2.3 words and numbers them.
+// Codes and messages of amqplib 2.3.
 test.each([
   [named('IllegalOperationError', 'Channel closed'), 'transient'],
   [named('IllegalOperationError', 'Connection closing'), 'transient'],
@@ -53,7 +53,7 @@ test.each([
   expect(classify(error)).toBe(failure);
 });
 
-// As ioredis 6 and Redis 7 word them.
+// Messages of ioredis 6 and Redis 7.
 test.each([
   [named('ReplyError', 'LOADING Redis is loading the dataset in memory'), 'transient'],
   [named('ReplyError', "READONLY You can't write against a read only replica."), 'transient'],
@@ -76,7 +76,7 @@ test('of the engine: the row of the code decides, then the cause', () => {
   expect(classify(new FeedctlError('BUS_MESSAGE_INVALID', ''))).toBe('permanent');
   expect(classify(new FeedctlError('USER_NOT_FOUND', ''))).toBe('unknown');
   expect(classify(new FeedctlError('DATABASE_ERROR', '', { cause: coded('40001') }))).toBe('transient');
-  // A code with a row of its own is not overruled by what it happened to be caused by.
+  // The class of a code takes precedence over its cause.
   expect(classify(new FeedctlError('BUS_MESSAGE_INVALID', '', { cause: coded('ECONNRESET') }))).toBe(
     'permanent',
   );

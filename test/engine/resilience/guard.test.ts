@@ -5,11 +5,11 @@ import { type GuardOptions, isUnavailable, openGuard } from '../../../src/engine
 import { retry } from '../../../src/engine/resilience/retry.ts';
 import { rejection } from '../../support/codes.ts';
 
-const AWAY = () => Promise.reject(new FeedctlError('DATABASE_UNREACHABLE', 'gone'));
-const WELL = () => Promise.resolve('well');
+const DOWN = () => Promise.reject(new FeedctlError('DATABASE_UNREACHABLE', 'gone'));
+const HEALTHY = () => Promise.resolve('well');
 const TIMED_OUT = () => Promise.reject(new FeedctlError('TIMED_OUT', 'late'));
 
-/** A guard whose window has a clock of the test's own. */
+/** A guard with a clock that the test sets. */
 function guarded(options: Partial<GuardOptions> = {}) {
   let now = 0;
   const guard = openGuard({ dependency: 'database', now: () => now, ...options });
@@ -19,7 +19,7 @@ function guarded(options: Partial<GuardOptions> = {}) {
   const pass = (ms: number) => {
     now += ms;
   };
-  /** Calls side by side that all take as long. */
+  /** Makes concurrent calls of the same duration. */
   const slowly = async (count: number, ms: number) => {
     const gate = Promise.withResolvers<void>();
     const calls = Array.from({ length: count }, () => guard.run(() => gate.promise));
@@ -32,10 +32,10 @@ function guarded(options: Partial<GuardOptions> = {}) {
 
 test('half of the calls of the last 30 s failing opens it, and not a call less', async () => {
   const { guard, times } = guarded();
-  await times(11, WELL);
-  await times(10, AWAY);
+  await times(11, HEALTHY);
+  await times(10, DOWN);
   expect(guard.state).toBe('closed');
-  await times(1, AWAY);
+  await times(1, DOWN);
   expect(guard.state).toBe('open');
   let called = false;
   const call = async () => {
@@ -47,20 +47,20 @@ test('half of the calls of the last 30 s failing opens it, and not a call less',
 
 test('a few calls prove nothing, nor do those of long ago', async () => {
   const { guard, times, pass } = guarded();
-  await times(19, AWAY);
+  await times(19, DOWN);
   expect(guard.state).toBe('closed');
   pass(31_000);
-  await times(19, AWAY);
+  await times(19, DOWN);
   expect(guard.state).toBe('closed');
   pass(10_000);
-  await times(1, AWAY);
+  await times(1, DOWN);
   expect(guard.state).toBe('open');
 });
 
 test('ten timeouts within a minute open it, whatever else goes well', async () => {
   const { guard, times, pass } = guarded();
   for (let i = 0; i < 9; i += 1) {
-    await times(100, WELL);
+    await times(100, HEALTHY);
     await times(1, TIMED_OUT);
     pass(5_000);
   }
@@ -68,7 +68,7 @@ test('ten timeouts within a minute open it, whatever else goes well', async () =
   pass(20_000);
   await times(1, TIMED_OUT);
   expect(guard.state).toBe('closed');
-  await times(100, WELL);
+  await times(100, HEALTHY);
   pass(1_000);
   await times(3, TIMED_OUT);
   expect(guard.state).toBe('open');
@@ -76,7 +76,7 @@ test('ten timeouts within a minute open it, whatever else goes well', async () =
 
 test('more than one in twenty calls over the limit opens it: p95 is past it', async () => {
   const { guard, times, slowly } = guarded({ slowMs: 5_000 });
-  await times(95, WELL);
+  await times(95, HEALTHY);
   await slowly(5, 5_001);
   expect(guard.state).toBe('closed');
   await slowly(1, 5_001);
@@ -99,7 +99,7 @@ test('an answer that says no is an answer: the server is there', async () => {
 
 test('one call probes an open circuit while all others are refused; its success closes it', async () => {
   const { guard, times } = guarded();
-  await times(20, AWAY);
+  await times(20, DOWN);
   const probe = Promise.withResolvers<string>();
   let probing: Promise<string> | undefined;
   let calls = 0;
@@ -112,20 +112,20 @@ test('one call probes an open circuit while all others are refused; its success 
     if (guard.state === 'half-open') probing = run;
   }
   expect(calls).toBe(1);
-  expect(await rejection(guard.run(WELL))).toMatchObject({ code: 'CIRCUIT_OPEN' });
+  expect(await rejection(guard.run(HEALTHY))).toMatchObject({ code: 'CIRCUIT_OPEN' });
   probe.resolve('back');
   expect(await probing).toBe('back');
   expect(guard.state).toBe('closed');
-  expect(await guard.run(WELL)).toBe('well');
-  await times(18, AWAY);
+  expect(await guard.run(HEALTHY)).toBe('well');
+  await times(18, DOWN);
   expect(guard.state, 'what was before it opened is forgotten').toBe('closed');
 });
 
 test('a probe that fails keeps it open; a probe of its own goes ahead of the work', async () => {
   let alive = false;
-  const probe = () => (alive ? WELL() : AWAY());
+  const probe = () => (alive ? HEALTHY() : DOWN());
   const { guard, times } = guarded({ probe });
-  await times(20, AWAY);
+  await times(20, DOWN);
   const calls: string[] = [];
   const call = async () => {
     calls.push(guard.state);
@@ -165,16 +165,16 @@ test('so many calls at a time, so many wait, and the next is refused to its face
 
 test('a call past its deadline is told so, and not waited for', async () => {
   const { guard } = guarded({ dependency: 'cache', timeoutMs: 30 });
-  let told: AbortSignal | undefined;
+  let received: AbortSignal | undefined;
   const late = guard.run((signal) => {
-    told = signal;
+    received = signal;
     return new Promise(() => {});
   });
   expect(await rejection(late)).toMatchObject({
     code: 'TIMED_OUT',
     message: expect.stringContaining('cache'),
   });
-  expect(told?.aborted).toBe(true);
+  expect(received?.aborted).toBe(true);
 });
 
 test('what passes is tried again, as often as said, and told that it is again', async () => {
@@ -182,11 +182,11 @@ test('what passes is tried again, as often as said, and told that it is again', 
   const options = { tries: 3, budgetMs: 60_000, dependency: 'database' as const };
   const failing = retry((again) => {
     seen.push(again);
-    return AWAY();
+    return DOWN();
   }, options);
   expect(await rejection(failing)).toMatchObject({ code: 'DATABASE_UNREACHABLE' });
   expect(seen).toEqual([false, true, true]);
-  expect(await rejection(retry(AWAY, { ...options, budgetMs: 0 }))).toMatchObject({
+  expect(await rejection(retry(DOWN, { ...options, budgetMs: 0 }))).toMatchObject({
     code: 'DATABASE_UNREACHABLE',
   });
   for (const code of ['USER_NOT_FOUND', 'CIRCUIT_OPEN', 'OVERLOADED', 'DATABASE_ERROR'] as const) {

@@ -1,108 +1,137 @@
 import { LRUCache } from 'lru-cache';
-import type { Database } from '../../database/database.ts';
-import type { CachedFeed, FeedCache } from '../cache.ts';
+import type { Database, Listener } from '../../database/database.ts';
+import type { CachedFeed, CacheHealth, CacheStats, FeedCache, LoadedFeed } from '../cache.ts';
 import { INVALIDATE_CHANNEL, notifiedChanges, slotOf, slotsOfPayload } from '../invalidation.ts';
 
-/** Entries of all feeds together: about 100 bytes each. */
+/** Maximum number of entries of all feeds together, about 100 bytes each. */
 const MAX_ENTRIES = 1_000_000;
 
-/** Feeds in this process's memory, forgotten when the database says that they changed. */
+/** Opens the cache of this process. Notifications of the database remove feeds that changed. */
 export async function openMemoryCache(db: Database): Promise<FeedCache> {
-  const feeds = new LRUCache<number, CachedFeed>({
+  const feeds = new MemoryFeeds();
+  const listener = await db.listen([INVALIDATE_CHANNEL], {
+    onNotify: (_, payload) => feeds.forgetSlots(payload),
+    onListening: () => feeds.listen(true),
+    onLost: () => feeds.listen(false),
+  });
+  return memoryCache(feeds, listener);
+}
+
+const memoryCache = (feeds: MemoryFeeds, listener: Listener): FeedCache => ({
+  ...notifiedChanges,
+  get: async (userId) => feeds.get(userId),
+  refill: (userId, load) => feeds.refill(userId, load),
+  async *entries(userIds) {
+    yield* feeds.entries(userIds);
+  },
+  stats: () => feeds.stats(),
+  health: () => feeds.health(),
+  async close() {
+    await listener.close();
+    feeds.forgetAll();
+  },
+});
+
+interface Load {
+  /** The feed has changed since the load began. */
+  stale: boolean;
+  readonly result: Promise<CachedFeed>;
+}
+
+class MemoryFeeds {
+  readonly #bySlot = new Map<number, Set<number>>();
+  readonly #feeds = new LRUCache<number, CachedFeed>({
     maxSize: MAX_ENTRIES,
     sizeCalculation: (feed) => feed.entries.length + 1,
     dispose: (_, userId, reason) => {
-      if (reason === 'evict') bySlot.get(slotOf(userId))?.delete(userId);
+      if (reason === 'evict') this.#bySlot.get(slotOf(userId))?.delete(userId);
     },
   });
-  const bySlot = new Map<number, Set<number>>();
-  let listening = false;
-  let hits = 0;
-  let misses = 0;
-  let refills = 0;
-  let refused = 0;
-  const loading = new Map<number, { stale: boolean; result: Promise<CachedFeed> }>();
+  readonly #loading = new Map<number, Load>();
+  #listening = false;
+  readonly #counts = { hits: 0, misses: 0, refills: 0, refused: 0 };
 
-  const forget = (userId: number) => {
-    feeds.delete(userId);
-    const load = loading.get(userId);
+  get(userId: number): CachedFeed | undefined {
+    const feed = this.#feeds.get(userId);
+    this.#counts[feed ? 'hits' : 'misses'] += 1;
+    return feed;
+  }
+
+  async refill(userId: number, read: () => Promise<LoadedFeed>): Promise<CachedFeed> {
+    const shared = this.#loading.get(userId);
+    if (shared) return shared.result;
+    this.#counts.refills += 1;
+    if (!this.#listening) {
+      this.#counts.refused += 1;
+      return read();
+    }
+    this.#track(userId);
+    const load: Load = { stale: false, result: Promise.resolve().then(read) };
+    this.#loading.set(userId, load);
+    load.result.then(
+      (feed) => this.#keep(userId, load, feed),
+      () => {
+        if (!load.stale) this.#loading.delete(userId);
+      },
+    );
+    return load.result;
+  }
+
+  *entries(userIds: readonly number[] = [...this.#feeds.keys()]): Generator<[number, CachedFeed]> {
+    for (const userId of userIds) {
+      const feed = this.#feeds.peek(userId);
+      if (feed) yield [userId, feed];
+    }
+  }
+
+  /** Starts to keep feeds, or stops: without notifications a kept feed could be out of date. */
+  listen(listening: boolean): void {
+    this.#listening = listening;
+    this.forgetAll();
+  }
+
+  forgetSlots(payload: string): void {
+    if (this.#bySlot.size === 0) return;
+    for (const slot of slotsOfPayload(payload)) {
+      for (const userId of this.#bySlot.get(slot) ?? []) this.#forget(userId);
+      this.#bySlot.delete(slot);
+    }
+  }
+
+  forgetAll(): void {
+    for (const load of this.#loading.values()) load.stale = true;
+    this.#loading.clear();
+    this.#feeds.clear();
+    this.#bySlot.clear();
+  }
+
+  stats(): CacheStats {
+    return { ...this.#counts, postHits: 0, postMisses: 0, checks: 0, failures: 0 };
+  }
+
+  health(): CacheHealth {
+    return { version: '', ready: this.#listening, detail: 'in the memory of this process' };
+  }
+
+  #keep(userId: number, load: Load, feed: CachedFeed): void {
+    if (load.stale) {
+      this.#counts.refused += 1;
+      return;
+    }
+    this.#loading.delete(userId);
+    const { entries, completeAbove, floor } = feed;
+    this.#feeds.set(userId, { entries, completeAbove, floor });
+  }
+
+  #track(userId: number): void {
+    const users = this.#bySlot.get(slotOf(userId)) ?? new Set();
+    this.#bySlot.set(slotOf(userId), users.add(userId));
+  }
+
+  #forget(userId: number): void {
+    this.#feeds.delete(userId);
+    const load = this.#loading.get(userId);
     if (load) load.stale = true;
-    loading.delete(userId);
-  };
-  const forgetAll = () => {
-    for (const load of loading.values()) load.stale = true;
-    loading.clear();
-    feeds.clear();
-    bySlot.clear();
-  };
-  const track = (userId: number) => {
-    const users = bySlot.get(slotOf(userId)) ?? new Set();
-    bySlot.set(slotOf(userId), users.add(userId));
-  };
-  const listener = await db.listen([INVALIDATE_CHANNEL], {
-    onNotify: (_, payload) => {
-      if (bySlot.size === 0) return;
-      for (const slot of slotsOfPayload(payload)) {
-        for (const userId of bySlot.get(slot) ?? []) forget(userId);
-        bySlot.delete(slot);
-      }
-    },
-    onListening: () => {
-      forgetAll();
-      listening = true;
-    },
-    // Nothing is kept while nobody would say that it changed.
-    onLost: () => {
-      listening = false;
-      forgetAll();
-    },
-  });
-
-  return {
-    ...notifiedChanges,
-    async get(userId) {
-      const feed = feeds.get(userId);
-      if (feed) hits += 1;
-      else misses += 1;
-      return feed;
-    },
-    async refill(userId, read) {
-      const running = loading.get(userId);
-      if (running) return running.result;
-      refills += 1;
-      if (!listening) {
-        refused += 1;
-        return read();
-      }
-      track(userId);
-      const load = { stale: false, result: Promise.resolve().then(read) };
-      loading.set(userId, load);
-      load.result.then(
-        (feed) => {
-          if (load.stale) {
-            refused += 1;
-            return;
-          }
-          loading.delete(userId);
-          feeds.set(userId, { entries: feed.entries, completeAbove: feed.completeAbove, floor: feed.floor });
-        },
-        () => {
-          if (!load.stale) loading.delete(userId);
-        },
-      );
-      return load.result;
-    },
-    async *entries(userIds) {
-      for (const userId of userIds ?? [...feeds.keys()]) {
-        const feed = feeds.peek(userId);
-        if (feed) yield [userId, feed];
-      }
-    },
-    stats: () => ({ hits, misses, refills, refused, postHits: 0, postMisses: 0, checks: 0, failures: 0 }),
-    health: () => ({ version: '', ready: listening, detail: 'in the memory of this process' }),
-    async close() {
-      await listener.close();
-      forgetAll();
-    },
-  };
+    this.#loading.delete(userId);
+  }
 }

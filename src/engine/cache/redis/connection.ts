@@ -1,42 +1,43 @@
-import { createHash } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis, type RedisOptions } from 'ioredis';
 import { withoutPassword } from '../../database/url.ts';
 import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
+import { poll } from '../../util/poll.ts';
 import { isTlsError, tlsOptions } from '../../util/tls.ts';
-import { SCRIPTS, type ScriptName } from './scripts.ts';
+import { type ScriptName, scriptOf } from './scripts.ts';
 
-/** A page waits no longer for Redis than it would take from the database on a bad day. */
+/** Maximum wait for a reply. A page from a loaded database takes about as long. */
 const COMMAND_TIMEOUT_MS = 500;
 const CONNECT_TIMEOUT_MS = 2_000;
+const CONNECT_POLL_MS = 5;
 const MAX_RETRY_MS = 2_000;
-/** So many timeouts in a row, and the connection is replaced: it is used again when the server has answered on it. */
+/** After this many consecutive timeouts the connection is replaced. */
 const TIMEOUTS_TO_TRIP = 2;
 const KEYS_A_SCAN = 200;
-/** In metrics. */
+/** Labels of the metrics. */
 const CACHE = { dependency: 'cache' } as const;
+const UNAVAILABLE = 'the cache is unavailable: feeds are read from the database';
 const OLDEST_VERSION = [6, 2] as const;
 
-const SHA = Object.fromEntries(
-  Object.entries(SCRIPTS).map(([name, text]) => [name, createHash('sha1').update(text).digest('hex')]),
-) as Record<ScriptName, string>;
-
 export interface ServerInfo {
-  /** Another one after every restart, and on every replica: what an older server held is never read as its own. */
+  /**
+   * Changes with every restart, and differs on every replica. It is part of all keys: values of an
+   * earlier server are never read.
+   */
   readonly runId: string;
   readonly version: string;
-  /** Its memory is limited and nothing gives way: full, it takes no more. */
+  /** Its memory is limited and its policy evicts no value: when full it refuses writes. */
   readonly refusesWhenFull: boolean;
-  /** Its memory has no limit: it holds what was read within an hour, however much that is. */
+  /** Its memory has no limit: it grows with the feeds that are read within an hour. */
   readonly unlimited: boolean;
 }
 
 /**
- * One connection that is made again for ever, and that is either known to work or fails at once: its own circuit
- * breaker, open from the second timeout in a row, or the end of the connection, until the server has said who it is. The
- * deadline of commands bounds how many are under way; nothing is tried twice, as the database answers instead.
+ * A connection that reconnects for ever. It is its own circuit breaker: after two consecutive
+ * timeouts, or when the connection ends, calls fail immediately until the server has answered INFO.
+ * The command timeout bounds the number of calls in flight. No command is retried: the database
+ * answers instead.
  */
 export class RedisConnection {
   readonly #redis: Redis;
@@ -62,7 +63,7 @@ export class RedisConnection {
       lazyConnect: true,
       connectTimeout: CONNECT_TIMEOUT_MS,
       commandTimeout: COMMAND_TIMEOUT_MS,
-      // A command belongs to the server it was made for: none waits for the next one.
+      // A command is meant for one server: none may wait for the next connection.
       enableOfflineQueue: false,
       autoResendUnfulfilledCommands: false,
       maxRetriesPerRequest: 0,
@@ -80,36 +81,36 @@ export class RedisConnection {
   }
 
   /**
-   * Connects. A server that is away is no error: it is tried again for ever, and until then every call fails at
-   * once. Throws CACHE_REFUSED, CACHE_TLS_FAILED or CACHE_UNSUITABLE for what no waiting mends, and CONFIG_INVALID.
+   * Connects. A server that is down is no error: calls fail immediately until a reconnect succeeds.
+   * Throws CACHE_REFUSED, CACHE_TLS_FAILED, CACHE_UNSUITABLE or CONFIG_INVALID, which waiting does
+   * not fix.
    */
   static async open(url: string, log: Log, metrics?: Metrics): Promise<RedisConnection> {
     const connection = new RedisConnection(url, log, metrics);
     connection.#redis.connect().catch(() => {});
-    const until = Date.now() + CONNECT_TIMEOUT_MS;
-    while (!connection.#server && !connection.#fault && Date.now() < until) await sleep(5);
+    const connected = () => connection.#server !== undefined || connection.#fault !== undefined;
+    await poll(connected, { everyMs: CONNECT_POLL_MS, timeoutMs: CONNECT_TIMEOUT_MS });
     const fault = connection.#fault;
     if (fault && fault.code !== 'CACHE_UNREACHABLE') {
       await connection.close();
       throw fault;
     }
-    if (!connection.#server)
-      log.warn({ reason: connection.away().message }, 'the cache is away: going on without it');
+    if (!connection.#server) log.warn({ reason: connection.failure().message }, UNAVAILABLE);
     return connection;
   }
 
-  /** The server that answers now. */
+  /** The server that answers; undefined while none does. */
   get server(): ServerInfo | undefined {
     return this.#server;
   }
 
-  /** Without its password. */
+  /** The URL without its password. */
   get shownUrl(): string {
     return withoutPassword(this.#url);
   }
 
-  /** Why there is no server. */
-  away(): FeedctlError {
+  /** Returns why no server answers. */
+  failure(): FeedctlError {
     return (
       this.#fault ??
       new FeedctlError('CACHE_UNREACHABLE', `the cache ${withoutPassword(this.#url)} does not answer`)
@@ -117,8 +118,8 @@ export class RedisConnection {
   }
 
   /**
-   * Runs a script on the server of that run. Throws StaleState, or CACHE_UNREACHABLE: at once where another server
-   * answers by now, which may have been started from what the first one saved.
+   * Runs a script on the server with that run id. Throws StaleState, or CACHE_UNREACHABLE: also
+   * where another server answers now, which may have loaded an old snapshot.
    */
   async script(
     name: ScriptName,
@@ -126,11 +127,12 @@ export class RedisConnection {
     key: string,
     ...values: (string | Buffer | number)[]
   ): Promise<unknown> {
+    const { text, sha } = scriptOf(name);
     try {
-      return await this.#run(runId, () => this.#redis.callBuffer('EVALSHA', SHA[name], 1, key, ...values));
+      return await this.#run(runId, () => this.#redis.callBuffer('EVALSHA', sha, 1, key, ...values));
     } catch (error) {
       if (!messageOf((error as Error).cause).startsWith('NOSCRIPT')) throw error;
-      return this.#run(runId, () => this.#redis.callBuffer('EVAL', SCRIPTS[name], 1, key, ...values));
+      return this.#run(runId, () => this.#redis.callBuffer('EVAL', text, 1, key, ...values));
     }
   }
 
@@ -138,7 +140,7 @@ export class RedisConnection {
     return keys.length === 0 ? [] : this.#run(runId, () => this.#redis.mgetBuffer(...keys));
   }
 
-  /** Keys that match, some hundreds at a time; one may come twice. */
+  /** Yields keys that match, some hundreds at a time. The same key may be yielded twice. */
   async *keys(runId: string, match: string): AsyncGenerator<Buffer[]> {
     let cursor = '0';
     do {
@@ -162,13 +164,13 @@ export class RedisConnection {
   }
 
   async #run<T>(runId: string, work: () => Promise<T>): Promise<T> {
-    if (this.#server?.runId !== runId) throw this.away();
+    if (this.#server?.runId !== runId) throw this.failure();
     try {
       const result = await work();
       this.#timeouts = 0;
       return result;
     } catch (error) {
-      // Some versions put ERR ahead of it.
+      // Some versions of Redis prefix ERR.
       if (/\bSTALE$/.test(messageOf(error))) throw new StaleState();
       if (/timed out/i.test(messageOf(error))) this.#timedOut();
       throw this.#explain(error);
@@ -185,14 +187,14 @@ export class RedisConnection {
 
   #lost(): void {
     if (this.#server && !this.#closed) {
-      this.#log.warn({}, 'the cache is away: going on without it');
+      this.#log.warn({}, UNAVAILABLE);
       this.#metrics?.count('feedctl_dependency_circuit_openings_total', 1, CACHE);
     }
     this.#server = undefined;
     this.#timeouts = 0;
   }
 
-  /** Nothing is asked of a connection before it is known who answers on it. */
+  /** Identifies the server of a new connection. No call is sent before that. */
   async #greet(): Promise<void> {
     try {
       const text = await this.#redis.info();
@@ -200,7 +202,7 @@ export class RedisConnection {
         text.split('\r\n').map((line) => line.split(/:(.*)/s).slice(0, 2) as [string, string]),
       );
       this.#server = checkServer(info);
-      if (this.#fault) this.#log.info({ version: this.#server.version }, 'the cache is back');
+      if (this.#fault) this.#log.info({ version: this.#server.version }, 'the cache is available again');
       this.#fault = undefined;
       this.onReady();
     } catch (error) {
@@ -214,7 +216,7 @@ export class RedisConnection {
     const text = messageOf(error);
     const at = withoutPassword(this.#url);
     if (text.startsWith('NOAUTH'))
-      return new FeedctlError('CACHE_REFUSED', `the cache ${at} asks for a password`, { cause: error });
+      return new FeedctlError('CACHE_REFUSED', `the cache ${at} requires a password`, { cause: error });
     if (isTlsError(error))
       return new FeedctlError('CACHE_TLS_FAILED', `no TLS with the cache ${at}: ${text.trim()}`, {
         cause: error,
@@ -224,7 +226,7 @@ export class RedisConnection {
         cause: error,
       });
     if (/protocol error|Got .* as reply type/i.test(text))
-      return new FeedctlError('CACHE_UNSUITABLE', `what answers at ${at} is no Redis: ${text}`, {
+      return new FeedctlError('CACHE_UNSUITABLE', `the server at ${at} is no Redis: ${text}`, {
         cause: error,
       });
     return new FeedctlError('CACHE_UNREACHABLE', `the cache ${at} fails: ${text}`, { cause: error });
@@ -232,8 +234,8 @@ export class RedisConnection {
 }
 
 /**
- * Reads `redis(s)://user:password@host:port/number?cacertfile=&certfile=&keyfile=`, and nothing else of the query: the
- * driver would take any option of its own from there. Throws CONFIG_INVALID.
+ * Reads `redis(s)://user:password@host:port/number?cacertfile=&certfile=&keyfile=`. Ignores any
+ * other parameter, which the driver would take as one of its options. Throws CONFIG_INVALID.
  */
 export function redisServer(text: string): RedisOptions {
   const bad = (why: string, cause?: unknown) =>
@@ -241,7 +243,7 @@ export function redisServer(text: string): RedisOptions {
   try {
     const url = new URL(text);
     const db = url.pathname.slice(1);
-    if (!/^\d*$/.test(db)) throw bad(`names a database that is no number: ${db}`);
+    if (!/^\d*$/.test(db)) throw bad(`names the database ${db}, which is no number`);
     return {
       host: url.hostname.replace(/^\[|\]$/g, ''),
       port: Number(url.port) || 6379,
@@ -255,24 +257,24 @@ export function redisServer(text: string): RedisOptions {
   }
 }
 
-/** The cache failed, and not the store behind it. */
+/** Returns whether an error is of the cache, and not of the store behind it. */
 export const isCacheError = (error: unknown): boolean =>
   error instanceof StaleState || (isFeedctlError(error) && error.code.startsWith('CACHE_'));
 
-/** The state of the cache is not the one the caller knows. */
+/** The state of the cache has changed since the caller read it. */
 export class StaleState extends Error {}
 
 function checkServer(info: Map<string, string>): ServerInfo {
   const unsuitable = (why: string) => new FeedctlError('CACHE_UNSUITABLE', `the cache ${why}`);
   const version = info.get('redis_version');
   const runId = info.get('run_id');
-  if (!version || !runId) throw unsuitable('says of itself that it is no Redis');
+  if (!version || !runId) throw unsuitable('reports neither a version nor a run id: it is no Redis');
   const [major = 0, minor = 0] = version.split('.').map(Number);
   if (major < OLDEST_VERSION[0] || (major === OLDEST_VERSION[0] && minor < OLDEST_VERSION[1]))
-    throw unsuitable(`is Redis ${version}, needed is ${OLDEST_VERSION.join('.')} or newer`);
-  if (info.get('redis_mode') === 'cluster') throw unsuitable('is a Redis Cluster, needed is one server');
-  if (info.get('role') === 'slave') throw unsuitable('is a replica, which takes no writes');
-  // It is loading what it saved: it answers in a moment.
+    throw unsuitable(`is Redis ${version}; ${OLDEST_VERSION.join('.')} or newer is required`);
+  if (info.get('redis_mode') === 'cluster') throw unsuitable('is a Redis Cluster; one server is required');
+  if (info.get('role') === 'slave') throw unsuitable('is a replica, which refuses writes');
+  // A server that loads its snapshot answers soon.
   if (info.get('loading') === '1')
     throw new FeedctlError('CACHE_UNREACHABLE', 'the cache is loading its data');
   const unlimited = info.get('maxmemory') === '0';

@@ -1,19 +1,25 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database, Listener, Queryable } from '../../database/database.ts';
+import { Coalesced } from '../../util/coalesce.ts';
 import { withTimeout } from '../../util/deadline.ts';
 
 const CHANNEL = 'feedctl_cache_epoch';
 const SETTING = 'cache.epoch';
-/** A reader who has heard from the database within this time uses the cache. */
+/** A confirmation of the epoch by the database is trusted for this long. */
 const TRUST_MS = 250;
-/** A database that says nothing any more is waited for no longer: the cache is not used then. */
-const CONFIRM_MS = 1_000;
-/** Beyond it a reader either knows of a new epoch or does not use the cache. */
+/** Maximum wait for a confirmation. Without one the cache is not used. */
+const CONFIRM_TIMEOUT_MS = 1_000;
+/**
+ * After this long every reader knows of a new epoch, or does not use the cache: 50 ms of margin.
+ */
 export const READERS_KNOW_MS = TRUST_MS + 50;
-/** A cache that cannot be told of changes is given up so often, for all changes of that time together. */
-const BUMP_INTERVAL_MS = 100;
+/** Minimum time between two new epochs: changes that fail to reach Redis meanwhile share one. */
+const RAISE_INTERVAL_MS = 100;
 
-/** In: by how much. Atomic: the row, and the word to every reader when it is committed. */
+/**
+ * In: the setting. Result: the new epoch. Atomic: readers are notified if and only if the row is
+ * committed.
+ */
 const RAISE = `
   with epoch as (
     insert into settings (name, value) values ($1, '1')
@@ -22,8 +28,8 @@ const RAISE = `
   select value::bigint as epoch, pg_notify('${CHANNEL}', value) from epoch`;
 
 /**
- * Which generation of the cache counts. Whoever could not tell the cache of a change raises the epoch in the
- * database instead: nothing of an older one is read from then on.
+ * The generation of the cache. A process that cannot report a change to Redis raises the epoch in
+ * the database instead: values of older epochs are no longer read.
  */
 export class CacheEpoch {
   readonly #db: Database;
@@ -31,9 +37,10 @@ export class CacheEpoch {
   #listener: Promise<Listener> | undefined;
   #confirmedAt = Number.NEGATIVE_INFINITY;
   #confirming: Promise<void> | undefined;
-  #current: Promise<void> = Promise.resolve();
-  #next: Promise<void> | undefined;
+  readonly #raising = new Coalesced(() => this.#raise());
+  #paused: Promise<void> | undefined;
   #raisedAt = 0;
+  /** Round trips that confirmed the epoch. */
   checks = 0;
   onChange: () => void = () => {};
 
@@ -51,12 +58,13 @@ export class CacheEpoch {
   }
 
   async refresh(): Promise<void> {
-    this.#heard(await readEpoch(this.#db));
+    this.#learn(await readEpoch(this.#db));
   }
 
   /**
-   * True where no change can have been acknowledged that the cache was not told of and this process does not know of:
-   * the database has answered on the session that hears of epochs, a moment ago.
+   * Returns whether the cache may be used: the database has answered within 250 ms on the session
+   * that is notified of epochs. Every change that was acknowledged before is then in the cache, or
+   * its new epoch is known here.
    */
   async trusted(): Promise<boolean> {
     const age = performance.now() - this.#confirmedAt;
@@ -69,22 +77,19 @@ export class CacheEpoch {
   }
 
   /**
-   * Resolves when a new epoch is committed that began after this call: what changed before it is in no cache of
-   * that epoch. Callers within a tenth of a second share one.
+   * Resolves when a new epoch is committed that began after this call: a change made before is in
+   * no value of that epoch. Callers within 100 ms share one.
    */
   raise(): Promise<void> {
-    this.#next ??= this.#current
-      .catch(() => {})
-      .then(async () => {
-        await sleep(Math.max(0, this.#raisedAt + BUMP_INTERVAL_MS - performance.now()));
-        this.#next = undefined;
-        this.#current = this.#raise();
-        return this.#current;
-      });
-    return this.#next;
+    const pauseMs = Math.max(0, this.#raisedAt + RAISE_INTERVAL_MS - performance.now());
+    this.#paused ??= sleep(pauseMs).then(() => {
+      this.#paused = undefined;
+      return this.#raising.run();
+    });
+    return this.#paused;
   }
 
-  /** A new epoch with the commit of the caller's transaction. */
+  /** Raises the epoch in the caller's transaction. */
   async raiseWithin(session: Queryable): Promise<void> {
     await session.query(RAISE, [SETTING]);
   }
@@ -96,7 +101,7 @@ export class CacheEpoch {
   async #raise(): Promise<void> {
     this.#raisedAt = performance.now();
     const { rows } = await this.#db.query<{ epoch: number }>(RAISE, [SETTING]);
-    this.#heard(rows[0]!.epoch);
+    this.#learn(rows[0]!.epoch);
   }
 
   #confirm(): Promise<void> {
@@ -105,7 +110,7 @@ export class CacheEpoch {
       this.checks += 1;
       this.#listener ??= this.#listen();
       const listener = await this.#listener;
-      await withTimeout(CONFIRM_MS, listener.barrier(), () => new Error('no answer'));
+      await withTimeout(CONFIRM_TIMEOUT_MS, listener.barrier(), () => new Error('no answer'));
       this.#confirmedAt = askedAt;
     })().finally(() => {
       this.#confirming = undefined;
@@ -115,8 +120,8 @@ export class CacheEpoch {
 
   #listen(): Promise<Listener> {
     const listener = this.#db.listen([CHANNEL], {
-      onNotify: (_, payload) => this.#heard(Number(payload)),
-      onListening: async (session) => this.#heard(await readEpoch(session)),
+      onNotify: (_, payload) => this.#learn(Number(payload)),
+      onListening: async (session) => this.#learn(await readEpoch(session)),
       onLost: () => {
         this.#confirmedAt = Number.NEGATIVE_INFINITY;
       },
@@ -127,7 +132,7 @@ export class CacheEpoch {
     return listener;
   }
 
-  #heard(number: number): void {
+  #learn(number: number): void {
     if (number <= this.#number) return;
     this.#number = number;
     this.onChange();
@@ -143,12 +148,13 @@ async function readEpoch(db: Queryable): Promise<number> {
 }
 
 /**
- * Names this database among all that share a Redis. A server that was restored or promoted has another timeline, and
- * starts with an empty cache.
+ * Names this database among all that share a Redis. The name contains the timeline: a server that
+ * was restored or promoted starts with an empty cache.
  */
 export async function databaseName(db: Queryable): Promise<string> {
   const { rows } = await db.query<{ name: string }>(
-    `select system_identifier || '.' || oid || '.' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) as name
+    `select system_identifier || '.' || oid || '.'
+            || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) as name
      from pg_control_system(), pg_database where datname = current_database()`,
   );
   return rows[0]!.name;

@@ -2,26 +2,29 @@ import { readId } from '../../model/messages.ts';
 import { namesUser } from './format.ts';
 import type { RedisState, State } from './state.ts';
 
-/** `feedctl:<database>:<run>:<epoch>:<kind><id>`: what is held, in whatever epoch. */
-const HELD = /^feedctl:[^:]*:[^:]*:\d+:([hap])(.{8})$/s;
-/** `feedctl:<database>:limit:<of what>:<user>`: what a user has asked for in the last minutes. */
+/** `feedctl:<database>:<run>:<epoch>:<kind><id>`: a cached value of any epoch. */
+const CACHED = /^feedctl:[^:]*:[^:]*:\d+:([hap])(.{8})$/s;
+/** `feedctl:<database>:limit:<name>:<user>`: the request count of a user. */
 const LIMITED = /^feedctl:[^:]*:limit:[^:]*:(\d+)$/;
 
-/** Keys of a user's own, and those whose values name them: feeds with an entry or a followee, posts. Reads all there are. */
+/**
+ * Yields a user's own keys, and keys whose values name the user: feeds with an entry or a followee,
+ * posts. Reads every value of the cache.
+ */
 export async function* keysOfUser(state: RedisState, now: State, userId: number): AsyncGenerator<Buffer[]> {
   for await (const keys of state.connection.keys(now.runId, `${state.base}*`)) {
-    const values: Buffer[] = [];
+    const unread: Buffer[] = [];
     const naming: Buffer[] = [];
     for (const key of keys) {
       const text = key.toString('latin1');
-      const held = HELD.exec(text);
-      if (!held) {
+      const kind = CACHED.exec(text)?.[1];
+      if (!kind) {
         if (Number(LIMITED.exec(text)?.[1]) === userId) naming.push(key);
-      } else if (held[1] !== 'p' && readId(key, key.length - 8) === userId) naming.push(key);
-      else if (held[1] !== 'a') values.push(key);
+      } else if (kind !== 'p' && readId(key, key.length - 8) === userId) naming.push(key);
+      else if (kind !== 'a') unread.push(key);
     }
-    const found = await state.connection.getMany(now.runId, values);
-    for (const [i, value] of found.entries()) if (value && namesUser(value, userId)) naming.push(values[i]!);
+    const values = await state.connection.getMany(now.runId, unread);
+    for (const [i, value] of values.entries()) if (value && namesUser(value, userId)) naming.push(unread[i]!);
     if (naming.length > 0) yield naming;
   }
 }

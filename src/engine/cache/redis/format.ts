@@ -12,11 +12,11 @@ import {
 import type { Post, StoredPost } from '../../model/post.ts';
 import type { AuthorPosts, CachedFeed, LoadedFeed } from '../cache.ts';
 
-/** The values that scripts.ts describes. */
+/** The layout of values is described in `lua/includes/state.lua`. */
 const ENTRY_BYTES = 16;
 const LIST_AT = 9;
 const KIND = { feed: 0x48, ring: 0x52, post: 0x50, deleted: 0x44 } as const;
-/** A deleted post never comes back. */
+/** Version of a deleted post: no edit is newer. */
 const MAX_VERSION = 0xffffffff;
 const POST_BYTES = 21;
 
@@ -56,7 +56,7 @@ export const packRing = (posts: AuthorPosts): Buffer =>
     posts.postIds.map((postId) => ({ postId, authorId: posts.authorId })).reverse(),
   );
 
-/** Entries behind the one above which they are complete, as PAGE returns them; newest first. */
+/** Unpacks entries behind their bound, as `page.lua` returns them. The result is newest first. */
 export function unpackSlice(bytes: Buffer): { completeAbove: number; entries: FeedEntry[] } {
   const entries: FeedEntry[] = [];
   for (let at = bytes.length - ENTRY_BYTES; at > 0; at -= ENTRY_BYTES)
@@ -64,7 +64,10 @@ export function unpackSlice(bytes: Buffer): { completeAbove: number; entries: Fe
   return { completeAbove: readId(bytes, 0), entries };
 }
 
-/** undefined for what is no feed: a lease. The ring is full to some more than its limit before it is cut. */
+/**
+ * Returns undefined for a lease. A cached feed may have more entries than its limit: the rest is
+ * cut.
+ */
 export function unpackFeed(bytes: Buffer): CachedFeed | undefined {
   if (bytes[0] !== KIND.feed) return undefined;
   const base = LIST_AT + 8 * (bytes.readUInt32BE(1) + bytes.readUInt32BE(5));
@@ -96,7 +99,7 @@ export function packDeleted(): Buffer {
 
 export const packStored = (post: StoredPost): Buffer => (post.deleted ? packDeleted() : packPost(post));
 
-/** undefined for a post that is deleted. */
+/** Returns undefined for a deleted post. */
 export function unpackPost(id: number, bytes: Buffer): Post | undefined {
   if (bytes[0] !== KIND.post) return undefined;
   return {
@@ -108,7 +111,7 @@ export function unpackPost(id: number, bytes: Buffer): Post | undefined {
   };
 }
 
-/** Whether a feed or a post has to do with a user. What a lease gathers is gone in seconds, and not looked at. */
+/** Returns whether a feed or a post names a user. Leases are skipped: they expire within 5 s. */
 export function namesUser(bytes: Buffer, userId: number): boolean {
   if (bytes[0] === KIND.post) return readId(bytes, 13) === userId;
   if (bytes[0] !== KIND.feed) return false;
@@ -119,13 +122,18 @@ export function namesUser(bytes: Buffer, userId: number): boolean {
 
 const SLOT_BITS = 20;
 
-/** The slot of an id among the marks: whether anything may be held in it. Takes the halves of the id. */
+/**
+ * Returns the slot of an id in the slot bitmap. Takes the halves of the id: rows have them as such.
+ */
 export const slotOf = (high: number, low: number): number =>
   Math.imul(low ^ Math.imul(high, 0x85ebca6b), 0x9e3779b1) >>> (32 - SLOT_BITS);
 
 export const slotOfId = (id: number): number => slotOf(Math.floor(id / 2 ** 32), (id % 2 ** 32) | 0);
 
-/** The marks of this hour and of the last, as MARKS returns them. */
+/**
+ * Slots that may have a cached feed: the bitmaps of this hour and of the last, as `slots.lua`
+ * returns them.
+ */
 export class SlotBitmap {
   readonly #bitmaps: Buffer[];
 
@@ -143,15 +151,15 @@ export class SlotBitmap {
   }
 }
 
-/** Entries of one PUSH, a few milliseconds: pages are read in between. */
+/** Entries of one script call, a few milliseconds of Redis: pages are read in between. */
 const ENTRIES_A_PUSH = 1_000;
 
-/** An entry, and whose feed or ring it is for. */
+/** An entry, and the owner of the feed or ring that gets it. */
 interface Addressed extends FeedEntry {
   readonly owner: number;
 }
 
-/** As PUSH takes them, in parts: what one feed gets together comes in one piece, newest last. */
+/** Packs entries for `push.lua`, in parts. Entries of one owner are adjacent, the newest last. */
 function packPushes(entries: Addressed[]): Buffer[] {
   entries.sort((a, b) => a.owner - b.owner || a.postId - b.postId);
   const parts: Buffer[] = [];
@@ -179,23 +187,23 @@ function packPushes(entries: Addressed[]): Buffer[] {
   return parts;
 }
 
-/** Of rows in COPY format those whose user may be held. */
-export function packRows(rows: readonly Buffer[], marks: SlotBitmap): Buffer[] {
-  const held: Addressed[] = [];
+/** Packs the rows, which are in COPY format, whose user may have a cached feed. */
+export function packFeedRows(rows: readonly Buffer[], slots: SlotBitmap): Buffer[] {
+  const cached: Addressed[] = [];
   let last = -1;
-  let isHeld = false;
+  let isCached = false;
   for (const part of rows) {
     for (let at = 0; at < part.length; at += ROW_BYTES) {
       const low = part.readUInt32BE(at + ROW_USER + 4);
       const slot = slotOf(part.readUInt32BE(at + ROW_USER), low);
-      // A user's rows come side by side.
-      if (slot !== last) isHeld = marks.has(slot);
+      // Rows of one user are adjacent.
+      if (slot !== last) isCached = slots.has(slot);
       last = slot;
-      if (isHeld)
-        held.push({ owner: rowUser(part, at), postId: rowPost(part, at), authorId: rowAuthor(part, at) });
+      if (isCached)
+        cached.push({ owner: rowUser(part, at), postId: rowPost(part, at), authorId: rowAuthor(part, at) });
     }
   }
-  return packPushes(held);
+  return packPushes(cached);
 }
 
 export const packPosts = (posts: readonly FeedEntry[]): Buffer[] =>

@@ -1,7 +1,7 @@
 import { packIds } from '../../model/messages.ts';
 import type { State } from './state.ts';
 
-/** `h` feeds, `a` posts of an author, `p` posts; `hm` and `am` the marks of the first two, by the hour. */
+/** `h` home feeds, `a` rings of authors, `p` posts. `hm` and `am` are slot bitmaps, one an hour. */
 export type Kind = 'h' | 'a' | 'p';
 
 export const keyOf = (state: State, kind: Kind, id: number): Buffer =>
@@ -9,8 +9,8 @@ export const keyOf = (state: State, kind: Kind, id: number): Buffer =>
 
 export const slotBitmapKey = (state: State, kind: Kind): string => `${state.prefix}${kind}m`;
 
-/** Which edit of a post was the last: a nonce of its own. */
+/** Key of the nonce that names the last edit of any post. */
 export const editKey = (state: State): string => `${state.prefix}e`;
 
-/** Less than the hour that marks are kept for after this one: what is held is marked. */
+/** Below one hour: a value expires before the bitmap that has its slot is no longer read. */
 export const SECONDS_TO_LIVE = 3_500;

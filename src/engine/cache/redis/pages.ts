@@ -1,70 +1,131 @@
 import { randomBytes, randomUUID } from 'node:crypto';
+import type { BulkheadPolicy } from 'cockatiel';
 import { LRUCache } from 'lru-cache';
 import type { FeedEntry } from '../../model/feed.ts';
 import { MAX_ID } from '../../model/ids.ts';
 import { packIds, readIds } from '../../model/messages.ts';
-import type { Post } from '../../model/post.ts';
+import type { Post, StoredPost } from '../../model/post.ts';
 import { batchCalls } from '../../util/batch.ts';
 import { HeavyHitters } from '../../util/heavyHitters.ts';
-import type { Slots } from '../../util/semaphore.ts';
-import type { AuthorPosts, DigestedPage, PageCache, PageEntries, PageEntry } from '../cache.ts';
+import type { AuthorPosts, DigestedPage, PageCache, PageEntries, PageEntry, PageQuery } from '../cache.ts';
 import { isCacheError } from './connection.ts';
 import { packRing, packStored, unpackPost, unpackSlice } from './format.ts';
-import { editKey, type Kind, keyOf, SECONDS_TO_LIVE } from './keys.ts';
-import type { RedisState, State } from './state.ts';
+import { editKey, keyOf, SECONDS_TO_LIVE } from './keys.ts';
+import { takeLeases } from './refill.ts';
+import { ignoreCacheError, type RedisState, type State } from './state.ts';
 
-/** Readers who are counted; the feeds of the first of them are read again when everything is gone. */
+/**
+ * Readers that are counted. After a flush the feeds of the most frequent of them are loaded first.
+ */
 const HOT_READERS = 1_000;
 const WARMED = 500;
-/** Readers of one call: a millisecond of Redis at most. */
+/** Readers of one script call: more would keep Redis busy for over a millisecond. */
 const PAGES_A_CALL = 64;
-/** Of pages that were read. */
-const SEALED_BYTES = 64 * 1024 ** 2;
+/** Memory for pages that this process has read. */
+const RECENT_PAGES_BYTES = 64 * 1024 ** 2;
 const ROW_BYTES = 200;
 
-interface Parts {
-  readonly state: RedisState;
-  readonly counts: { hits: number; misses: number; postHits: number; postMisses: number };
-  /** Loads at a time. */
-  readonly loads: Slots;
-  readonly lease: (now: State, kind: Kind, ids: readonly number[], token: Buffer) => Promise<string>;
+interface PageCounts {
+  hits: number;
+  misses: number;
+  postHits: number;
+  postMisses: number;
 }
 
-interface PageQuery {
-  readonly userId: number;
-  readonly before: number;
-  readonly count: number;
-  readonly again?: boolean;
-  readonly seal?: string | undefined;
-  readonly unconfirmed?: boolean | undefined;
-}
+type LoadRings = (authorIds: readonly number[]) => Promise<AuthorPosts[]>;
 
-/** A reply of PAGE for one user. */
+/** A reply of `page.lua` for one user. */
 type Reply = (Buffer | null)[] | number;
 
 type Slice = ReturnType<typeof unpackSlice>;
 
-/** What Redis holds for a page; the ring of an owner that is not held is undefined. The first owner is the reader. */
-interface Held {
+/**
+ * The cached parts of a page. The first owner is the reader; a ring that is not cached is
+ * undefined.
+ */
+interface CachedParts {
   readonly now: State;
   readonly feed: Slice;
   readonly owners: readonly number[];
   readonly rings: readonly (Slice | undefined)[];
-  readonly seal: string | undefined;
+  readonly digest: string | undefined;
 }
 
 /**
- * Pages out of Redis alone: two round trips, one for what is on them and one for the texts. What is missing is loaded
- * by whoever misses it, and never taken from a load that had begun before: that one may not know of a change which
- * was acknowledged since.
+ * Pages out of Redis alone. A page takes two round trips: one for its entries and one for the
+ * texts. Missing parts are loaded by the reader that misses them. A reader never shares a load that
+ * began before its read: such a load may lack a change that was acknowledged meanwhile.
  */
-export function openPages({ state, counts, loads, lease }: Parts): PageCache {
-  const ask = batchCalls(PAGES_A_CALL, (queries: readonly PageQuery[]) =>
-    state.run(async (now) => {
+export class RedisPages implements PageCache {
+  readonly #state: RedisState;
+  readonly #counts: PageCounts;
+  /** Bounds the loads of this process. */
+  readonly #loads: BulkheadPolicy;
+  readonly #hot = new HeavyHitters(HOT_READERS);
+  readonly #ask = batchCalls(PAGES_A_CALL, (queries: readonly PageQuery[]) => this.#askScript(queries));
+  readonly recentPages = new LRUCache<string, DigestedPage>({
+    maxSize: RECENT_PAGES_BYTES,
+    sizeCalculation: bytesOf,
+  });
+  onCold: (readers: readonly number[]) => void = () => {};
+
+  constructor(state: RedisState, counts: PageCounts, loads: BulkheadPolicy) {
+    this.#state = state;
+    this.#counts = counts;
+    this.#loads = loads;
+    state.onCold = () => this.onCold(this.#hot.top(WARMED).map(({ key }) => key));
+  }
+
+  hotReaders(count: number): readonly { userId: number; reads: number }[] {
+    return this.#hot.top(count).map(({ key, count: reads }) => ({ userId: key, reads }));
+  }
+
+  async page(query: PageQuery, load: LoadRings): Promise<PageEntries | 'missing' | 'unavailable' | 'same'> {
+    if (!query.isRetry) this.#hot.add(query.userId);
+    if (!query.staleOk && !(await this.#state.epoch.trusted())) return 'unavailable';
+    try {
+      let found = await this.#cachedParts(query);
+      if (found !== 'same' && found?.rings.includes(undefined))
+        found = await this.#complete(found, query, load);
+      if (!query.isRetry) this.#counts[found ? 'hits' : 'misses'] += 1;
+      if (found === 'same') return found;
+      return found ? merge(found, query.count) : 'missing';
+    } catch (error) {
+      if (isCacheError(error)) return 'unavailable';
+      throw error;
+    }
+  }
+
+  async posts(
+    entries: readonly FeedEntry[],
+    load: (missing: readonly FeedEntry[]) => Promise<StoredPost[]>,
+  ): Promise<Map<number, Post> | undefined> {
+    const found = new Map<number, Post>();
+    const first = await this.#cachedPosts(entries, found).catch(ignoreCacheError);
+    if (!first) return undefined;
+    this.#counts.postHits += entries.length - first.missing.length;
+    this.#counts.postMisses += first.missing.length;
+    if (first.missing.length === 0) return found;
+    const waits = this.#loads.executionSlots === 0;
+    await this.#loads.execute(async () => {
+      const afterWait = waits && (await this.#cachedPosts(first.missing, found).catch(() => undefined));
+      const { now, missing } = afterWait || first;
+      if (missing.length === 0) return;
+      const stored = await load(missing);
+      for (const post of stored) if (!post.deleted) found.set(post.id, post);
+      const kept = stored.flatMap((post) => [keyOf(now, 'p', post.id), packStored(post)]);
+      if (kept.length > 0) await this.#state.script(now, 'posts', SECONDS_TO_LIVE, ...kept).catch(() => {});
+    });
+    return found;
+  }
+
+  /** Asks for pages of several readers that have the same bound and count. */
+  #askScript(queries: readonly PageQuery[]): Promise<{ now: State; reply: Reply }[]> {
+    return this.#state.run(async (now) => {
       const { before, count } = queries[0]!;
-      const replies = (await state.script(
+      const replies = (await this.#state.script(
         now,
-        'PAGE',
+        'page',
         `${now.prefix}h`,
         `${now.prefix}a`,
         packIds(queries.map((query) => query.userId)),
@@ -73,104 +134,79 @@ export function openPages({ state, counts, loads, lease }: Parts): PageCache {
         editKey(now),
         SECONDS_TO_LIVE,
         randomUUID(),
-        ...queries.map((query) => query.seal ?? ''),
+        ...queries.map((query) => query.digest ?? ''),
       )) as Reply[];
       return replies.map((reply) => ({ now, reply }));
-    }),
-  );
-  const held = async (query: PageQuery): Promise<Held | 'same' | undefined> => {
-    const { now, reply } = await ask(`${query.before}:${query.count}`, query);
+    });
+  }
+
+  async #cachedParts(query: PageQuery): Promise<CachedParts | 'same' | undefined> {
+    const { now, reply } = await this.#ask(`${query.before}:${query.count}`, query);
     if (typeof reply === 'number') return 'same';
-    const [seal, celebrities, feed, ...rings] = reply;
+    const [digest, celebrities, feed, ...rings] = reply;
     if (!celebrities || !feed) return undefined;
     return {
       now,
       feed: unpackSlice(feed),
       owners: [query.userId, ...readIds(celebrities)],
       rings: rings.map((ring) => (ring ? unpackSlice(ring) : undefined)),
-      seal: seal?.toString('latin1'),
+      digest: digest?.toString('latin1'),
     };
-  };
+  }
 
-  /** Loads the rings that are not held, and keeps those that nobody else is loading. */
-  const withRings = async (
-    { now, feed, owners, rings, seal }: Held,
+  /**
+   * Loads missing rings. After a wait for other loads it reads again: one of them may have kept the
+   * rings.
+   */
+  #complete(
+    first: CachedParts,
     query: PageQuery,
-    load: (authorIds: readonly number[]) => Promise<AuthorPosts[]>,
-  ): Promise<Held> => {
+    load: LoadRings,
+  ): Promise<CachedParts | 'same' | undefined> {
+    const waits = this.#loads.executionSlots === 0;
+    return this.#loads.execute(async () => {
+      const parts = waits ? await this.#cachedParts(query) : first;
+      return parts && parts !== 'same' ? this.#withRings(parts, query, load) : parts;
+    });
+  }
+
+  /** Loads the rings that are not cached, and keeps those that no other process is loading. */
+  async #withRings(parts: CachedParts, query: PageQuery, load: LoadRings): Promise<CachedParts> {
+    const { now, owners, rings } = parts;
     const missing = owners.filter((_, i) => !rings[i]);
-    if (missing.length === 0) return { now, feed, owners, rings, seal };
+    if (missing.length === 0) return parts;
+    const state = this.#state;
     const token = randomBytes(8);
-    const leased = await lease(now, 'a', missing, token).catch(() => '');
+    const leased = await takeLeases(state, now, 'a', missing, token).catch(() => '');
     const found = new Map((await load(missing)).map((ring) => [ring.authorId, ring]));
     const values = missing.flatMap((id, i) =>
       leased[i] === 'L' ? [keyOf(now, 'a', id), found.has(id) ? packRing(found.get(id)!) : ''] : [],
     );
-    if (values.length > 0) await state.script(now, 'FILL', token, SECONDS_TO_LIVE, ...values).catch(() => {});
+    if (values.length > 0) await state.script(now, 'fill', token, SECONDS_TO_LIVE, ...values).catch(() => {});
     const complete = rings.map((ring, i) => ring ?? sliceOf(found.get(owners[i]!), query));
-    return { now, feed, owners, rings: complete, seal: undefined };
-  };
+    return { ...parts, rings: complete, digest: undefined };
+  }
 
-  const hot = new HeavyHitters(HOT_READERS);
-  const pages: PageCache = {
-    onCold: () => {},
-    hotReaders: (limit) => hot.top(limit).map(({ key, count }) => ({ userId: key, reads: count })),
-    sealed: new LRUCache<string, DigestedPage>({ maxSize: SEALED_BYTES, sizeCalculation: bytesOf }),
-    async page(query, load) {
-      if (!query.again) hot.add(query.userId);
-      if (!query.unconfirmed && !(await state.epoch.trusted())) return 'away';
-      try {
-        let found = await held(query);
-        if (found !== 'same' && found?.rings.includes(undefined))
-          found = await loads.run(async (waited) => {
-            const again = waited ? await held(query) : found;
-            return again && again !== 'same' ? withRings(again, query, load) : again;
-          });
-        if (!query.again) counts[found ? 'hits' : 'misses'] += 1;
-        if (found === 'same') return found;
-        return found ? merge(found, query.count) : 'missing';
-      } catch (error) {
-        if (isCacheError(error)) return 'away';
-        throw error;
-      }
-    },
-
-    async posts(entries, load) {
-      const found = new Map<number, Post>();
-      /** Adds what is held; returns the rest, and the state that it was missing in. */
-      const look = async (wanted: readonly FeedEntry[]) => {
-        const now = await state.now();
-        const keys = wanted.map((entry) => keyOf(now, 'p', entry.postId));
-        const values = await state.connection.getMany(now.runId, keys);
-        const missing = wanted.filter(({ postId }, i) => {
-          const value = values[i];
-          const post = value && unpackPost(postId, value);
-          if (post) found.set(postId, post);
-          return !value;
-        });
-        return { now, missing };
-      };
-      const first = await look(entries).catch((error) => {
-        if (isCacheError(error)) return undefined;
-        throw error;
-      });
-      if (!first) return undefined;
-      counts.postHits += entries.length - first.missing.length;
-      counts.postMisses += first.missing.length;
-      if (first.missing.length === 0) return found;
-      await loads.run(async (waited) => {
-        const { now, missing } = (waited && (await look(first.missing).catch(() => undefined))) || first;
-        if (missing.length === 0) return;
-        const stored = await load(missing);
-        for (const post of stored) if (!post.deleted) found.set(post.id, post);
-        const kept = stored.flatMap((post) => [keyOf(now, 'p', post.id), packStored(post)]);
-        if (kept.length > 0) await state.script(now, 'POSTS', SECONDS_TO_LIVE, ...kept).catch(() => {});
-      });
-      return found;
-    },
-  };
-  state.onCold = () => pages.onCold(hot.top(WARMED).map(({ key }) => key));
-  return pages;
+  /**
+   * Adds cached posts to `found`. Returns the entries that are not cached, and the state that was
+   * read.
+   */
+  async #cachedPosts(
+    wanted: readonly FeedEntry[],
+    found: Map<number, Post>,
+  ): Promise<{ now: State; missing: readonly FeedEntry[] }> {
+    const { connection } = this.#state;
+    const now = await this.#state.now();
+    const keys = wanted.map((entry) => keyOf(now, 'p', entry.postId));
+    const values = await connection.getMany(now.runId, keys);
+    const missing = wanted.filter(({ postId }, i) => {
+      const value = values[i];
+      const post = value && unpackPost(postId, value);
+      if (post) found.set(postId, post);
+      return !value;
+    });
+    return { now, missing };
+  }
 }
 
 const bytesOf = ({ rows }: DigestedPage): number =>
@@ -189,7 +225,7 @@ function sliceOf(ring: AuthorPosts | undefined, { before, count }: PageQuery): S
   };
 }
 
-function merge({ feed, rings, seal }: Held, count: number): PageEntries {
+function merge({ feed, rings, digest }: CachedParts, count: number): PageEntries {
   const parts: (Slice & { source: PageEntry['source'] })[] = [{ ...feed, source: 'pushed' }];
   for (const [i, ring] of rings.entries()) parts.push({ ...ring!, source: i === 0 ? 'own' : 'pulled' });
   const byId = new Map<number, PageEntry>();
@@ -199,6 +235,6 @@ function merge({ feed, rings, seal }: Held, count: number): PageEntries {
     entries: [...byId.values()].sort((a, b) => b.postId - a.postId),
     completeAbove: Math.max(...parts.map((part) => part.completeAbove)),
     more: parts.some((part) => part.entries.length === count),
-    seal,
+    digest,
   };
 }

@@ -8,22 +8,22 @@ import { isCacheError, RedisConnection, StaleState } from './connection.ts';
 import { CacheEpoch, databaseName, READERS_KNOW_MS } from './epoch.ts';
 import type { ScriptName } from './scripts.ts';
 
-/** What all keys of now begin with, and what scripts compare. */
+/** The state of the cache: the prefix of all valid keys, and the text that scripts compare. */
 export interface State {
   readonly runId: string;
   readonly epoch: number;
-  /** Epoch and nonce: another one after a flush. */
+  /** Epoch and nonce. The nonce changes when Redis is flushed. */
   readonly text: string;
   readonly key: string;
   readonly prefix: string;
 }
 
-/** Epochs and flushes that one call may run into. */
+/** Maximum number of changes of the state (epochs, flushes) during one call. */
 const TRIES = 5;
 
 /**
- * Redis, seen through the epoch of the database: which keys count now, and what happens to a change that Redis
- * cannot be told of.
+ * Redis, together with the epoch in the database: decides which keys are valid, and handles a
+ * change that cannot be reported to Redis.
  */
 export class RedisState {
   readonly connection: RedisConnection;
@@ -31,7 +31,7 @@ export class RedisState {
   readonly #database: string;
   #state: State | undefined;
   failures = 0;
-  /** Everything that was held is gone. */
+  /** Called when every cached value has become invalid. */
   onCold: () => void = () => {};
 
   private constructor(connection: RedisConnection, epoch: CacheEpoch, database: string) {
@@ -40,7 +40,7 @@ export class RedisState {
     this.#database = database;
   }
 
-  /** Throws as `RedisConnection.open`; a Redis that is away is gone without. */
+  /** Throws as `RedisConnection.open` does. A Redis that is down is no error. */
   static async open(url: string, db: Database, log: Log, metrics?: Metrics): Promise<RedisState> {
     const connection = await RedisConnection.open(url, log, metrics);
     try {
@@ -51,12 +51,12 @@ export class RedisState {
     }
   }
 
-  /** What all keys of this cluster begin with, those of epochs that are over and of limits too. */
+  /** Prefix of all keys of this cluster, including older epochs and request limits. */
   get base(): string {
     return `feedctl:${this.#database}:`;
   }
 
-  /** Throws CACHE_UNREACHABLE. */
+  /** Returns the state, which it asks Redis for once an epoch. Throws CACHE_UNREACHABLE. */
   async now(): Promise<State> {
     for (let tries = 0; tries < TRIES; tries += 1) {
       const { server } = this.connection;
@@ -67,7 +67,7 @@ export class RedisState {
       const base = `${this.base}${runId}:`;
       const key = `${base}state`;
       const nonce = randomBytes(6).toString('hex');
-      const text = String(await this.connection.script('ADOPT', runId, key, this.epoch.number, nonce));
+      const text = String(await this.connection.script('adopt', runId, key, this.epoch.number, nonce));
       const epoch = Number.parseInt(text, 10);
       if (epoch !== this.epoch.number) {
         await this.epoch.refresh();
@@ -76,14 +76,17 @@ export class RedisState {
       if (this.#state?.text !== text) this.onCold();
       this.#state = { runId, epoch, text, key, prefix: `${base}${epoch}:` };
     }
-    throw this.connection.away();
+    throw this.connection.failure();
   }
 
   script(state: State, name: ScriptName, ...values: (string | Buffer | number)[]): Promise<unknown> {
     return this.connection.script(name, state.runId, state.key, state.text, ...values);
   }
 
-  /** Does `work` with the state of now, again where it was another one. Throws CACHE_UNREACHABLE. */
+  /**
+   * Runs `work` with the current state, again where the state has changed meanwhile. Throws
+   * CACHE_UNREACHABLE.
+   */
   async run<T>(work: (state: State) => Promise<T>): Promise<T> {
     for (let tries = 0; tries < TRIES; tries += 1) {
       const now = await this.now();
@@ -94,42 +97,42 @@ export class RedisState {
         if (this.#state === now) this.#state = undefined;
       }
     }
-    throw this.connection.away();
+    throw this.connection.failure();
   }
 
   /**
-   * Tells Redis of a committed change. Where that fails, everything that is held is given up, before the change is
-   * acknowledged; `seen`: and only after no reader can be left who does not know of it. Throws where the database
-   * fails too.
+   * Reports a committed change to Redis. If that fails it raises the epoch, which invalidates every
+   * cached value before the change is acknowledged. With `awaitReaders` it then also waits until
+   * every reader knows of the new epoch. Throws where the database fails too.
    */
-  async tell(work: (state: State) => Promise<unknown>, options: { seen: boolean }): Promise<void> {
+  async report(work: (state: State) => Promise<unknown>, options: { awaitReaders: boolean }): Promise<void> {
     try {
       await this.run(work);
     } catch (error) {
       if (!isCacheError(error)) throw error;
       this.failures += 1;
       await this.epoch.raise();
-      if (options.seen) await sleep(READERS_KNOW_MS);
+      if (options.awaitReaders) await sleep(READERS_KNOW_MS);
     }
   }
 
   health(): CacheHealth {
     const { server } = this.connection;
-    if (!server) return { version: '', ready: false, detail: this.connection.away().message };
+    if (!server) return { version: '', ready: false, detail: this.connection.failure().message };
     return {
       version: server.version,
       ready: true,
       detail: `${this.connection.shownUrl}, epoch ${this.epoch.number}`,
       ...(server.refusesWhenFull && {
         warning: {
-          text: 'maxmemory is set with the policy noeviction: full, Redis takes no more, and what it holds is given up over and over',
+          text: 'maxmemory-policy is noeviction: a full Redis refuses writes, which empties the cache each time',
           fix: 'Set maxmemory-policy to allkeys-lru.',
         },
       }),
       ...(server.unlimited && {
         warning: {
-          text: 'maxmemory is not set: Redis grows with the feeds that are read within an hour',
-          fix: 'Set maxmemory to what the machine can spare, and maxmemory-policy to allkeys-lru.',
+          text: 'maxmemory is not set: Redis grows with the number of feeds that are read within an hour',
+          fix: 'Set maxmemory to the memory that the machine can spare, and maxmemory-policy to allkeys-lru.',
         },
       }),
     };
@@ -139,4 +142,9 @@ export class RedisState {
     await this.epoch.close();
     await this.connection.close();
   }
+}
+
+/** For `catch`: returns undefined for an error of the cache, and throws any other error. */
+export function ignoreCacheError(error: unknown): undefined {
+  if (!isCacheError(error)) throw error;
 }

@@ -17,33 +17,34 @@ const SPARE = 10;
 export async function cachedPage(
   db: Queryable,
   pages: PageCache,
-  query: { userId: number; before: number; limit: number; unconfirmed?: boolean },
+  query: { userId: number; before: number; limit: number; staleOk?: boolean },
   refill: () => Promise<unknown>,
 ): Promise<readonly PageRow[] | undefined> {
-  const { userId, before, limit, unconfirmed } = query;
+  const { userId, before, limit, staleOk } = query;
   const name = `${userId}:${before}:${limit}`;
-  const known = pages.sealed.get(name);
+  const known = pages.recentPages.get(name);
   const load = (authorIds: readonly number[]) => loadRings(db, authorIds);
   let refilled = false;
   for (let count = limit + SPARE; ; count = FEED_LIMIT) {
-    const seal = count === FEED_LIMIT ? undefined : known?.seal;
+    const digest = count === FEED_LIMIT ? undefined : known?.digest;
     let found = await pages.page(
-      { userId, before, count, again: count === FEED_LIMIT, seal, unconfirmed },
+      { userId, before, count, isRetry: count === FEED_LIMIT, digest, staleOk },
       load,
     );
     if (found === 'same') return known?.rows;
     if (found === 'missing' && !refilled) {
       refilled = true;
       await refill();
-      found = await pages.page({ userId, before, count, again: true, unconfirmed }, load);
+      found = await pages.page({ userId, before, count, isRetry: true, staleOk }, load);
     }
-    if (found === 'missing' || found === 'away' || found === 'same') return undefined;
+    if (found === 'missing' || found === 'unavailable' || found === 'same') return undefined;
     const { completeAbove } = found;
     const complete = found.entries.filter((entry) => entry.postId > completeAbove);
     const page = await withTexts(db, pages, complete, limit);
     if (!page) return undefined;
     if (page.length === limit || completeAbove === 0) {
-      if (found.seal && count < FEED_LIMIT) pages.sealed.set(name, { seal: found.seal, rows: page });
+      if (found.digest && count < FEED_LIMIT)
+        pages.recentPages.set(name, { digest: found.digest, rows: page });
       return page;
     }
     if (!found.more || count >= FEED_LIMIT) return undefined;

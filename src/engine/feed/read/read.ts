@@ -61,7 +61,7 @@ export async function readFeedUnconfirmed(
   const missing = async () => {
     throw new FeedctlError('DATABASE_UNREACHABLE', 'the feed is not in the cache');
   };
-  const page = { userId, before, limit, unconfirmed: true };
+  const page = { userId, before, limit, staleOk: true };
   const items = await cachedPage(db, cache.pages, page, missing).catch((error) => {
     if (isTransient(error)) return undefined;
     throw error;

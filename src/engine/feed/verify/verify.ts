@@ -126,7 +126,7 @@ async function repairFaults(
   // Pairs first: a rebuild reads `follows`, but fan-out fills the feed from `followers` afterwards.
   for (const pair of faults.asymmetric) await syncFollower({ db, changes }, pair);
   for (const id of faults.mismatched) await rebuild(db, id, { changes });
-  for (const post of faults.stale) await cache?.mendText?.(post, () => findPost(db, post));
+  for (const post of faults.stale) await cache?.fixText?.(post, () => findPost(db, post));
 }
 
 /** Returns this many random users, or all if there are fewer, in rising order. */

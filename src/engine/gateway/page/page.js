@@ -1,12 +1,12 @@
-// A client of the gateway as any other: everything goes through the HTTP API and the WebSocket.
-// Texts of other people reach the document as text only.
+// A client of the gateway, which uses the HTTP API and the WebSocket only. Texts of users are
+// inserted into the document as text, never as HTML.
 
 const FEED_PAGE = 20;
-const FIRST_WAIT_MS = 500;
-const LONGEST_WAIT_MS = 15_000;
+const MIN_BACKOFF_MS = 500;
+const MAX_BACKOFF_MS = 15_000;
 
 const $ = (id) => document.getElementById(id);
-/** Of this tab: another one may be somebody else. */
+/** The login of this tab. Another tab may have another user. */
 const session = {
   get token() {
     return sessionStorage.getItem('token');
@@ -52,7 +52,7 @@ function show(text) {
   $('message').hidden = text === '';
 }
 
-/** Runs what somebody asked for; what is wrong with it is shown. */
+/** Runs an action of the user, and shows its error. */
 async function attempt(work) {
   show('');
   try {
@@ -66,13 +66,12 @@ async function attempt(work) {
 // The feed.
 
 const names = new Map();
-/** Without the token: what others are called is no request of this user's. */
+/** Sends no token: reading names must not count against the user's request limit. */
 function nameOf(userId) {
   if (!names.has(userId)) {
-    const asked = call('GET', `/user/get/${userId}`, { token: null });
     names.set(
       userId,
-      asked.then(
+      call('GET', `/user/get/${userId}`, { token: null }).then(
         (user) => `${user.first_name} ${user.second_name}`.trim() || `user ${userId}`,
         () => `user ${userId}`,
       ),
@@ -81,7 +80,7 @@ function nameOf(userId) {
   return names.get(userId);
 }
 
-/** The items that are shown, by post id. */
+/** List items on the page, by post id. */
 const items = new Map();
 let oldest;
 
@@ -100,7 +99,7 @@ function add(post, live) {
   const about = document.createElement('small');
   about.append(author, ` (${post.author_user_id}), ${new Date(post.createdAt).toLocaleString()}`);
   item.append(text, about);
-  // Newest first: an id that arrives out of order still stands where it belongs.
+  // Newest first: an id that arrives out of order is inserted at its place.
   const older = [...$('feed').children].find((other) => Number(other.dataset.id) < Number(post.id));
   $('feed').insertBefore(item, older ?? null);
   items.set(post.id, item);
@@ -128,14 +127,14 @@ function showState(state, text) {
   $('state').textContent = text;
 }
 
-/** One WebSocket after the other, for as long as somebody is logged in. */
+/** The live connection of a login: opens a WebSocket, and another one when it is closed. */
 class Live {
   #stop = new AbortController();
   #failures = 0;
   #socket;
   #wake = () => {};
 
-  /** What was delivered: the next socket goes on from there. Kept over a reload of the page. */
+  /** Position in the feed from which the next socket resumes. Kept over a reload of the page. */
   get #cursor() {
     return sessionStorage.getItem('cursor');
   }
@@ -145,7 +144,7 @@ class Live {
   }
 
   constructor() {
-    // Nobody waits for a network that is back, nor believes in a socket without one.
+    // The network is back: connect without the backoff. It is lost: do not trust an open socket.
     addEventListener('online', () => this.#wake(), { signal: this.#stop.signal });
     addEventListener('offline', () => this.#socket?.close(), { signal: this.#stop.signal });
     void this.#run();
@@ -160,7 +159,7 @@ class Live {
   async #run() {
     const { signal } = this.#stop;
     while (!signal.aborted) {
-      let waitMs = Math.random() * Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.#failures);
+      let backoffMs = Math.random() * Math.min(MAX_BACKOFF_MS, MIN_BACKOFF_MS * 2 ** this.#failures);
       showState('connecting', 'connecting …');
       try {
         const { ticket } = await call('POST', '/ticket');
@@ -168,14 +167,14 @@ class Live {
         await this.#connected(ticket);
       } catch (error) {
         if (error.status === 401 && !signal.aborted) return logOut('Please log in again.');
-        waitMs = Math.max(waitMs, error.retryAfterMs || 0);
+        backoffMs = Math.max(backoffMs, error.retryAfterMs || 0);
       }
       if (signal.aborted) return;
       this.#failures += 1;
-      showState('waiting', `no connection; again in ${Math.ceil(waitMs / 1000)} s`);
+      showState('waiting', `no connection; retrying in ${Math.ceil(backoffMs / 1000)} s`);
       await new Promise((done) => {
         this.#wake = done;
-        setTimeout(done, waitMs);
+        setTimeout(done, backoffMs);
       });
     }
   }
@@ -199,7 +198,8 @@ class Live {
     if (messageId === 'hello') {
       this.#failures = 0;
       showState('live', 'live');
-      // What the socket does not bring is in the feed: all of it at first, or what was too much to be sent again.
+      // The socket sends only new posts. Read the feed at first, and after a gap that was too long
+      // to resend.
       if (items.size === 0 || payload.recovered === false) void attempt(() => readFeed());
     } else if (messageId === 'post') {
       const { postId, postText, author_user_id, createdAt } = payload;
@@ -250,7 +250,7 @@ async function logIn(id, password) {
 
 // Forms.
 
-/** What a form holds, without the fields that were left empty. */
+/** Returns the fields of a form that are not empty. */
 const fieldsOf = (form) => Object.fromEntries([...new FormData(form)].filter(([, value]) => value !== ''));
 
 function onSubmit(id, work) {
@@ -272,10 +272,10 @@ onSubmit('register', async (person) => {
   const { user_id } = await call('POST', '/user/register', { body: person, token: null });
   await logIn(user_id, person.password);
   $('register').reset();
-  show(`Your user id is ${user_id}: you log in with it.`);
+  show(`Your user id is ${user_id}. Log in with it.`);
 });
 
-/** A text that is sent again after its answer was lost is the same post. */
+/** The text of a post without a response, and its key: sending it again does not post it twice. */
 let unsent;
 onSubmit('post', async ({ text }) => {
   if (unsent?.text !== text) unsent = { text, key: crypto.randomUUID?.() ?? String(Math.random()) };
@@ -290,7 +290,7 @@ onSubmit('post', async ({ text }) => {
 
 async function follow(id, act) {
   await call('PUT', `/friend/${act}/${id}`);
-  // The feed has other posts now.
+  // A follow changes which posts are in the feed.
   for (const postId of [...items.keys()]) remove(postId);
   await readFeed();
 }
@@ -311,7 +311,7 @@ onSubmit('search', async (query) => {
       return item;
     }),
   );
-  if (users.length === 0) show('Nobody is called that.');
+  if (users.length === 0) show('No user has that name.');
 });
 $('older').addEventListener('click', () => attempt(() => readFeed(oldest)));
 $('logout').addEventListener('click', () => logOut());

@@ -3,22 +3,13 @@ import { Type } from 'typebox';
 import type { Connection } from '../../live/hub.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { bearerOf } from '../bearer.ts';
-import type { App, RouteContext } from './index.ts';
+import type { App, RouteContext } from './context.ts';
 import { Id } from './schemas.ts';
 
-/** What operators may do with one gateway. */
-export interface GatewayAdmin {
-  readonly id: string;
-  readonly sockets: number;
-  connections(userId?: number): Iterable<Connection>;
-  /** Begins to stop this gateway's process; undefined where the process is more than a gateway. */
-  readonly drain: (() => void) | undefined;
-}
-
-/** Answers of `/admin/connections`: ids are strings and times are ISO 8601 on the wire. */
+/** Response of `/admin/connections`. Ids are strings, times are ISO 8601. */
 export interface ConnectionsAnswer {
   readonly gatewayId: string;
-  /** Of the user asked for, or of all. */
+  /** Number of sockets, of the user in the query or of all users. */
   readonly total: number;
   readonly connections: readonly (Omit<Connection, 'userId' | 'since'> & {
     readonly userId: string;
@@ -26,7 +17,9 @@ export interface ConnectionsAnswer {
   })[];
 }
 
-/** Answer of `/admin/readers`: who asked this gateway for pages most, about, since it started. */
+/**
+ * Response of `/admin/readers`: the users that read most at this gateway, with approximate counts.
+ */
 export interface ReadersAnswer {
   readonly readers: readonly { readonly userId: string; readonly reads: number }[];
 }
@@ -39,7 +32,9 @@ const Query = Type.Object({
   limit: Type.Optional(Type.Integer({ minimum: 0, maximum: MAX_CONNECTIONS, default: MAX_CONNECTIONS })),
 });
 
-/** For commands, with a token of an operator. No part of the API: not described, and not limited. */
+/**
+ * Adds routes for commands, with an operator token. They are no part of the API and have no limit.
+ */
 export function addAdminRoutes(app: App, { tokens, admin, cache }: RouteContext): void {
   const onRequest = (request: FastifyRequest) => tokens.checkOperator(bearerOf(request));
   const config = { unlimited: true };
@@ -74,7 +69,7 @@ export function addAdminRoutes(app: App, { tokens, admin, cache }: RouteContext)
   app.post('/admin/drain', { onRequest, config, schema: { hide: true } }, async (_, reply) => {
     const { id, sockets, drain } = admin;
     if (!drain)
-      throw new FeedctlError('USAGE', 'this gateway is part of `feedctl up`, which `feedctl down` stops');
+      throw new FeedctlError('USAGE', 'this gateway is part of `feedctl up`; stop it with `feedctl down`');
     drain();
     return reply.code(202).send({ gatewayId: id, sockets });
   });

@@ -1,12 +1,12 @@
 import { parseId } from '../../model/ids.ts';
 import { follow, unfollow } from '../../social/follows.ts';
-import type { App, RouteContext } from './index.ts';
+import type { App, RouteContext } from './context.ts';
 import * as schemas from './schemas.ts';
 
 export function addFriendRoutes(app: App, context: RouteContext): void {
   for (const [name, act, summary] of [
-    ['set', follow, 'I follow this user'],
-    ['delete', unfollow, 'I do not follow this user any more'],
+    ['set', follow, 'Follow a user'],
+    ['delete', unfollow, 'Stop following a user'],
   ] as const) {
     app.put(
       `/friend/${name}/:user_id`,

@@ -6,7 +6,7 @@ import type { Post } from '../../model/post.ts';
 import { isUnavailable } from '../../resilience/guard.ts';
 import { createPost, deletePost, updatePost } from '../../social/posts.ts';
 import { getPost } from '../../store/posts.ts';
-import type { App, RouteContext } from './index.ts';
+import type { App, RouteContext } from './context.ts';
 import * as schemas from './schemas.ts';
 
 const postJson = (post: Omit<Post, 'version'>) => ({
@@ -15,13 +15,18 @@ const postJson = (post: Omit<Post, 'version'>) => ({
   author_user_id: String(post.authorId),
   createdAt: post.createdAt.toISOString(),
 });
-/** What a circuit is open for is away too. */
-const isAway = (error: unknown) => isUnavailable(error) || isFeedctlError(error, 'CIRCUIT_OPEN');
+/** Returns whether the database cannot be used; an open circuit counts too. */
+const isDown = (error: unknown) => isUnavailable(error) || isFeedctlError(error, 'CIRCUIT_OPEN');
 
 const versionedJson = (post: Post) => ({ ...postJson(post), version: post.version });
 
 export function addPostRoutes(app: App, context: RouteContext): void {
-  const { db, cache } = context;
+  addPostChanges(app, context);
+  addPostReading(app, context);
+  addFeedReading(app, context);
+}
+
+function addPostChanges(app: App, context: RouteContext): void {
   app.post(
     '/post/create',
     {
@@ -49,7 +54,7 @@ export function addPostRoutes(app: App, context: RouteContext): void {
     {
       config: { writes: true },
       schema: {
-        summary: 'Change the text of a post of mine',
+        summary: 'Change the text of my post',
         security: schemas.BEARER,
         body: schemas.PostUpdate,
         response: schemas.answers({ 200: schemas.Post }),
@@ -67,7 +72,7 @@ export function addPostRoutes(app: App, context: RouteContext): void {
     {
       config: { writes: true },
       schema: {
-        summary: 'Delete a post of mine',
+        summary: 'Delete my post',
         security: schemas.BEARER,
         params: schemas.IdParam,
         response: schemas.answers({ 200: schemas.Deleted }),
@@ -78,12 +83,14 @@ export function addPostRoutes(app: App, context: RouteContext): void {
       return { deleted: true as const };
     },
   );
+}
 
+function addPostReading(app: App, { db }: RouteContext): void {
   app.get(
     '/post/get/:id',
     {
       schema: {
-        summary: 'A post',
+        summary: 'Get a post',
         params: schemas.IdParam,
         response: schemas.answers({ 200: schemas.Post }),
       },
@@ -93,14 +100,17 @@ export function addPostRoutes(app: App, context: RouteContext): void {
       return versionedJson(await db.retry(() => getPost(db, id)));
     },
   );
+}
 
-  // A page that is known to be the same as before is the same object, and was made JSON once.
+function addFeedReading(app: App, context: RouteContext): void {
+  const { db, cache } = context;
+  // A page that has not changed is the same object, whose JSON is kept with it.
   const rendered = new WeakMap<FeedPage['items'], string>();
   app.get(
     '/post/feed',
     {
       schema: {
-        summary: 'My feed, newest first; `Link` leads to the next page',
+        summary: 'Read my feed, newest first; the `Link` header leads to the next page',
         security: schemas.BEARER,
         querystring: schemas.FeedQuery,
         response: schemas.answers({ 200: schemas.FeedPage }),
@@ -115,9 +125,9 @@ export function addPostRoutes(app: App, context: RouteContext): void {
           try {
             return await readFeed(db, userId, query, cache);
           } catch (error) {
-            const page = isAway(error) && (await readFeedUnconfirmed(db, userId, query, cache));
+            const page = isDown(error) && (await readFeedUnconfirmed(db, userId, query, cache));
             if (!page) throw error;
-            void reply.header('cache-status', 'feedctl; hit; detail="the database is away"');
+            void reply.header('cache-status', 'feedctl; hit; detail="the database is unavailable"');
             return page;
           }
         });

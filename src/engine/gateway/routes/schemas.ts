@@ -6,14 +6,14 @@ import { PROBLEM_TYPE } from '../problems.ts';
 
 export const DEFAULT_PAGE = 20;
 export const DEFAULT_SEARCH = 100;
-/** Posts that are passed over are read all the same. */
+/** Skipped posts cost as much as returned ones. */
 const MAX_OFFSET = 10_000;
 const MAX_TEXT_CHARACTERS = 5_000;
-/** Passwords are hashed: their length costs next to nothing, and says nothing about the user's choice. */
+/** Passwords are hashed, so their length hardly matters to the server. */
 const MAX_PASSWORD_CHARACTERS = 1_000;
 const MAX_VERSION = 2_147_483_647;
 
-/** Ids are strings on the wire: clients whose numbers are 32 bits keep them whole. */
+/** Ids are strings on the wire: 53 bits do not fit the integers of every client. */
 export const Id = Type.String({ pattern: '^[0-9]{1,16}$', description: 'a positive whole number' });
 const Time = Type.String({ format: 'date-time' });
 const Name = Type.String({ minLength: 1, maxLength: MAX_NAME_CHARACTERS });
@@ -31,7 +31,7 @@ export const Registration = Type.Object({
     Type.Integer({
       minimum: 0,
       maximum: 120,
-      description: 'instead of a birthdate: kept as that of someone who turns so old today',
+      description: 'instead of a birthdate: the birthday is then today',
     }),
   ),
   biography: Type.Optional(Type.String({ maxLength: MAX_TEXT_CHARACTERS })),
@@ -56,20 +56,26 @@ export const User = Type.Object({
 });
 export const Users = Type.Array(User);
 export const UserSearch = Type.Object({
-  first_name: Type.Optional(Type.String({ maxLength: MAX_NAME_CHARACTERS, description: 'how it begins' })),
-  last_name: Type.Optional(Type.String({ maxLength: MAX_NAME_CHARACTERS, description: 'how it begins' })),
+  first_name: Type.Optional(
+    Type.String({ maxLength: MAX_NAME_CHARACTERS, description: 'prefix of the name' }),
+  ),
+  last_name: Type.Optional(
+    Type.String({ maxLength: MAX_NAME_CHARACTERS, description: 'prefix of the name' }),
+  ),
   limit: Type.Optional(Type.Integer({ minimum: 1, maximum: MAX_PAGE, default: DEFAULT_SEARCH })),
   after: Type.Optional(Id),
 });
 
-export const Changed = Type.Object({ changed: Type.Boolean({ description: 'false: it was so already' }) });
+export const Changed = Type.Object({
+  changed: Type.Boolean({ description: 'false where it was already so' }),
+});
 
 export const NewPost = Type.Object({ text: Text });
 export const IdempotencyHeader = Type.Object({
   'idempotency-key': Type.Optional(
     Type.String({
       pattern: '^[!-~]{1,255}$',
-      description: 'for 24 hours a post with the same key is the same post',
+      description: 'a repeated request with the same key within 24 hours returns the first post',
     }),
   ),
 });
@@ -77,7 +83,11 @@ export const PostUpdate = Type.Object({
   id: Id,
   text: Text,
   version: Type.Optional(
-    Type.Integer({ minimum: 1, maximum: MAX_VERSION, description: 'only if the post still has it' }),
+    Type.Integer({
+      minimum: 1,
+      maximum: MAX_VERSION,
+      description: 'the update fails where the post has another version',
+    }),
   ),
 });
 const postFields = { id: Id, text: Type.String(), author_user_id: Id, createdAt: Time };
@@ -108,7 +118,7 @@ export const Problem = Type.Object(
   { $id: 'Problem' },
 );
 
-/** What a route answers: its own, and problem details for every failure. */
+/** Adds problem details for every failure to the responses of a route. */
 export const answers = <S extends Record<number, TSchema>>(own: S) => ({
   ...own,
   default: {
@@ -117,5 +127,5 @@ export const answers = <S extends Record<number, TSchema>>(own: S) => ({
   },
 });
 
-/** For routes that act as a user: checked before anything else of the request. */
+/** Security of routes that act as a user. The token is checked before the rest of the request. */
 export const BEARER = [{ bearer: [] }] as const;

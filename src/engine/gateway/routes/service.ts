@@ -1,5 +1,5 @@
 import { issueTicket } from '../tickets.ts';
-import type { App, RouteContext } from './index.ts';
+import type { App, RouteContext } from './context.ts';
 import * as schemas from './schemas.ts';
 
 export function addServiceRoutes(app: App, { db, checkReady }: RouteContext): void {
@@ -7,7 +7,7 @@ export function addServiceRoutes(app: App, { db, checkReady }: RouteContext): vo
     '/ticket',
     {
       schema: {
-        summary: 'A ticket for /post/feed/posted: for one WebSocket, within seconds',
+        summary: 'Get a ticket that opens one WebSocket at /post/feed/posted within 30 seconds',
         security: schemas.BEARER,
         response: schemas.answers({ 201: schemas.Ticket }),
       },
@@ -27,7 +27,7 @@ export function addServiceRoutes(app: App, { db, checkReady }: RouteContext): vo
     '/readyz',
     {
       config: { unlimited: true },
-      schema: { summary: 'Requests may come', response: schemas.answers({ 200: schemas.Status }) },
+      schema: { summary: 'The gateway accepts requests', response: schemas.answers({ 200: schemas.Status }) },
     },
     async () => {
       await checkReady();

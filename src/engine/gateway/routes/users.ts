@@ -3,7 +3,7 @@ import { parseId } from '../../model/ids.ts';
 import { checkText } from '../../model/post.ts';
 import { birthdateOfAge, checkPassword, registerUser } from '../../social/users.ts';
 import { getUser, searchUsers, type User } from '../../store/users.ts';
-import type { App, RouteContext } from './index.ts';
+import type { App, RouteContext } from './context.ts';
 import * as schemas from './schemas.ts';
 
 const userJson = (user: User) => ({
@@ -29,7 +29,7 @@ export function addUserRoutes(app: App, context: RouteContext): void {
     async (request, reply) => {
       const { first_name, second_name, birthdate, age, ...rest } = request.body;
       if (birthdate !== undefined && age !== undefined)
-        throw new FeedctlError('USAGE', 'a birthdate or an age, not both');
+        throw new FeedctlError('USAGE', 'pass a birthdate or an age, not both');
       const user = await registerUser(context, {
         ...rest,
         firstName: first_name,
@@ -60,7 +60,7 @@ export function addUserRoutes(app: App, context: RouteContext): void {
     '/user/get/:id',
     {
       schema: {
-        summary: 'Who a user is',
+        summary: 'Get a user',
         params: schemas.IdParam,
         response: schemas.answers({ 200: schemas.User }),
       },
@@ -75,7 +75,7 @@ export function addUserRoutes(app: App, context: RouteContext): void {
     '/user/search',
     {
       schema: {
-        summary: 'Users whose names begin so, upper and lower case told apart, by id',
+        summary: 'Search users by prefixes of their names, case-sensitive, ordered by id',
         querystring: schemas.UserSearch,
         response: schemas.answers({ 200: schemas.Users }),
       },
@@ -83,7 +83,7 @@ export function addUserRoutes(app: App, context: RouteContext): void {
     async (request, reply) => {
       const { first_name = '', last_name = '', after = '0', limit = schemas.DEFAULT_SEARCH } = request.query;
       if (first_name === '' && last_name === '')
-        throw new FeedctlError('USAGE', 'search for the beginning of first_name, last_name or both');
+        throw new FeedctlError('USAGE', 'pass a prefix of first_name, of last_name or of both');
       for (const prefix of [first_name, last_name]) checkText(prefix, 'name');
       const query = { firstName: first_name, secondName: last_name, after: Number(after), limit };
       const users = await db.retry(() => searchUsers(db, query));

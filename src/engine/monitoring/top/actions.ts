@@ -10,7 +10,7 @@ import type { LaneName } from '../../model/lanes.ts';
 const DRAIN_TIMEOUT_MS = 60_000;
 const PAUSE_TIMEOUT_MS = 30_000;
 
-/** What `top --admin` may change: each is what the command of that name does. */
+/** A change that `top --admin` can make. Each does what the command of that name does. */
 export type TopAction =
   | { readonly kind: 'drain-worker'; readonly id: string }
   | { readonly kind: 'drain-gateway'; readonly id: string; readonly url: string }
@@ -18,10 +18,13 @@ export type TopAction =
   | { readonly kind: 'mark' | 'unmark' | 'rebuild'; readonly userId: number }
   | { readonly kind: 'scale'; readonly replicas: number };
 
-/** Changes the number of workers, where something can: returns what to tell. */
+/** Changes the number of workers in Kubernetes. Returns a sentence about the result. */
 export type ScaleWorkers = (replicas: number, signal: AbortSignal) => Promise<string>;
 
-/** Does it, and returns what came of it in a few words. Throws what the command of that name throws. */
+/**
+ * Performs an action. Returns a sentence about the result, and throws what the command of that name
+ * throws.
+ */
 export async function performAction(
   cluster: Cluster,
   action: TopAction,
@@ -47,24 +50,26 @@ export async function performAction(
         timeoutMs,
         signal,
       });
-      return `the ${action.lane} lane is paused; ${workers.standing} of ${workers.of} worker(s) hold nothing of it any more`;
+      const drained = `${workers.standing} of ${workers.of} worker(s) have drained it`;
+      return `the ${action.lane} lane is paused; ${drained}`;
     }
     case 'resume':
       await resumeFanout(db, [action.lane], { dryRun: false });
-      return `the ${action.lane} lane goes on`;
+      return `the ${action.lane} lane is resumed`;
     case 'mark':
     case 'unmark': {
       const change = action.kind === 'mark' ? markCelebrity : unmarkCelebrity;
       const { changed, items } = await change(cluster, action.userId, { signal, pin: true });
-      if (!changed) return `user ${action.userId} was that already`;
-      return `user ${action.userId} is ${action.kind}ed: ${items} row(s) ${action.kind === 'mark' ? 'removed' : 'added'}`;
+      if (!changed) return `user ${action.userId} was already ${action.kind}ed`;
+      const effect = action.kind === 'mark' ? 'removed' : 'added';
+      return `user ${action.userId} is ${action.kind}ed: ${items} row(s) ${effect}`;
     }
     case 'rebuild': {
       const { items, added, removed } = await rebuild(db, action.userId, { signal, changes });
       return `the feed of user ${action.userId} holds ${items} row(s): ${added} added, ${removed} removed`;
     }
     case 'scale':
-      if (!options.scale) throw new FeedctlError('USAGE', 'no Kubernetes is known here');
+      if (!options.scale) throw new FeedctlError('USAGE', 'this context has no Kubernetes cluster');
       return options.scale(action.replicas, signal);
   }
 }

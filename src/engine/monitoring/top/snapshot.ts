@@ -12,18 +12,21 @@ import { aggregate, type ClusterTotals } from '../../stats/totals.ts';
 import { WINDOW_NAMES, WINDOWS, type WindowName } from '../../stats/windows.ts';
 import type { Celebrity } from '../../store/celebrities.ts';
 import type { GatewayRow } from '../../store/processes.ts';
+import { tenths } from '../../util/numbers.ts';
 import type { SourceState } from './source.ts';
 
-/** Past these somebody should look: the mission's limits for scaling out and alerting. */
+/** A longer backlog calls for more workers. */
 const MAX_WAITING = 10_000;
-const MOST_P99_MS = 5_000;
-const IN_PASSING_SECONDS = 2;
+/** A live post should reach feeds within 5 s. */
+const MAX_P99_MS = 5_000;
+/** A queue that a worker empties within 2 s keeps up. */
+const KEEPS_UP_SECONDS = 2;
 
-/** What a process does beside its registration; null where it has told nothing lately. */
+/** Statistics that a process reports besides its registration. */
 interface Work {
-  /** A second, over each sliding window. */
+  /** Counts a second, over each sliding window. */
   readonly perSecond: { readonly [rate in RateName]?: { readonly [window in WindowName]: number } };
-  /** Of one core. */
+  /** Share of one core. */
   readonly cpu: number;
   readonly memoryBytes: number;
 }
@@ -33,33 +36,41 @@ export type TopGateway = GatewayState & { readonly sockets: number | null; reado
 
 export interface TopCache {
   readonly kind: string;
-  /** Gateways that can use it, and all that tell of it. */
+  /** Gateways that can use it, and all gateways that report. */
   readonly readyAt: number;
   readonly of: number;
-  /** Of reads since the gateways started; null where there were none. */
+  /** Share of reads since the gateways started; null before the first. */
   readonly hitRate: number | null;
 }
 
 export interface TopHealth {
-  /** `down`: a post made now does not get to feeds and sockets, or nobody knows. `degraded`: somebody should look. */
+  /**
+   * `down`: a new post does not reach feeds and sockets, or this is unknown. `degraded`: an
+   * operator should look at the problems.
+   */
   readonly state: 'ok' | 'degraded' | 'down';
-  /** The worst first. */
+  /** In falling order of severity. */
   readonly problems: readonly string[];
 }
 
 export interface TopBacklog {
-  /** Messages that wait or are in hand, in all queues. */
+  /** Messages that wait or are in flight, in all queues. */
   readonly messages: number;
-  /** Until the queue that takes longest is empty, 0 where all keep up with what comes; null where one does not get shorter, or that is not known yet. */
+  /**
+   * Time until the slowest queue is empty. 0 where all keep up; null where one does not get
+   * shorter, or the rate is not yet known.
+   */
   readonly etaSeconds: number | null;
-  /** One of them does not get shorter, or is paused. */
+  /** A queue does not get shorter, or is paused. */
   readonly stuck: boolean;
   readonly deadLetters: number;
-  /** Age of the oldest message; null where the bus cannot tell. */
+  /** Age of the oldest message; null where the bus does not know it. */
   readonly oldestAgeMs: number | null;
 }
 
-/** Everything `top` shows. What is null was never answered; `sources` say how old the rest is. */
+/**
+ * Everything that `top` shows. A null has never been answered; `sources` have the age of the rest.
+ */
 export interface TopSnapshot {
   readonly takenAt: string;
   readonly context: string;
@@ -68,23 +79,23 @@ export interface TopSnapshot {
   readonly health: TopHealth;
   readonly figures: ClusterTotals | null;
   readonly backlog: TopBacklog | null;
-  /** Messages in all queues, every five seconds since this `top` began, the oldest first. */
+  /** Messages in all queues, one value in 5 s since this `top` began, the oldest first. */
   readonly backlogSeries: readonly number[];
   readonly cache: TopCache | null;
   readonly queues: readonly QueueRow[] | null;
   readonly lanes: readonly LaneState[] | null;
   readonly workers: readonly TopWorker[] | null;
   readonly gateways: readonly TopGateway[] | null;
-  /** Not distributed: empty. */
+  /** Empty where the database is not distributed. */
   readonly shards: ShardList | null;
-  /** Of shards, under way. */
+  /** Moves of shards in progress. */
   readonly moves: readonly ActiveMove[] | null;
   readonly celebrities: readonly Celebrity[] | null;
   readonly operations: readonly OperationRow[] | null;
   readonly sources: readonly SourceState[];
 }
 
-/** What the sources answered last. */
+/** The last answers of the sources. */
 export interface Known {
   readonly figures?: readonly StatsRow[] | undefined;
   readonly queues?: readonly QueueRow[] | undefined;
@@ -108,7 +119,7 @@ interface Taken {
   readonly at?: Date;
 }
 
-/** Puts together what is known. */
+/** Makes a snapshot of the last answers. */
 export function snapshotOf(taken: Taken): TopSnapshot {
   const { known, sources } = taken;
   const { queues, shards, celebrities, operations, lanes } = known;
@@ -120,15 +131,15 @@ export function snapshotOf(taken: Taken): TopSnapshot {
   );
   const workers =
     known.workers?.map((row) => {
-      const told = byRole.get(row.id);
-      return told ? { ...row, work: workOf(told) } : quietWorker(row);
+      const stats = byRole.get(row.id);
+      return stats ? { ...row, work: workOf(stats) } : withoutWork(row);
     }) ?? null;
   const gateways =
     known.gateways?.map((row) => {
-      const told = byRole.get(row.id);
-      // As it says itself: to ask each of them over HTTP, as `status` does, is more than a look every second should cost.
-      const ready = isAlive(row) && told?.figures.live !== false;
-      return { ...row, ready, sockets: told?.sockets ?? null, work: workOf(told) };
+      const stats = byRole.get(row.id);
+      // As the gateway reports it. `status` asks each over HTTP, which is too costly every second.
+      const ready = isAlive(row) && stats?.figures.live !== false;
+      return { ...row, ready, sockets: stats?.sockets ?? null, work: workOf(stats) };
     }) ?? null;
   const parts = { figures, backlog, cache, workers, gateways, known, sources };
   return {
@@ -153,8 +164,10 @@ export function snapshotOf(taken: Taken): TopSnapshot {
   };
 }
 
-/** The row itself: 10,000 new ones a second would cost more than all the rest. */
-const quietWorker = (row: WorkerState & { readonly work?: null }): TopWorker =>
+/**
+ * Returns the row itself: 10,000 new objects a second would cost more than the rest of a snapshot.
+ */
+const withoutWork = (row: WorkerState & { readonly work?: null }): TopWorker =>
   row.work === null ? (row as TopWorker) : Object.assign(row, { work: null });
 
 function workOf(row: StatsRow | undefined): Work | null {
@@ -166,7 +179,7 @@ function workOf(row: StatsRow | undefined): Work | null {
       if (!counts) return [];
       const rates = WINDOW_NAMES.map((window, i) => {
         const seconds = Math.max(1, Math.min(WINDOWS[window], figures.at - figures.since));
-        return [window, Math.round((counts[i]! * 10) / seconds) / 10];
+        return [window, tenths(counts[i]! / seconds)];
       });
       return [[rate, Object.fromEntries(rates)]];
     }),
@@ -174,11 +187,12 @@ function workOf(row: StatsRow | undefined): Work | null {
   return { perSecond, cpu, memoryBytes };
 }
 
-/** What is in it comes and goes within seconds: that there is a little more than at the look before means nothing. */
+/**
+ * Returns whether a queue is emptied within 2 s at its rate. It may be a little longer than before
+ * without being stuck.
+ */
 export const keepsUp = (queue: QueueRow): boolean =>
-  !queue.paused &&
-  messagesIn(queue) > 0 &&
-  messagesIn(queue) <= (queue.outPerSecond ?? 0) * IN_PASSING_SECONDS;
+  !queue.paused && messagesIn(queue) > 0 && messagesIn(queue) <= (queue.outPerSecond ?? 0) * KEEPS_UP_SECONDS;
 
 function backlogOf(queues: readonly QueueRow[]): TopBacklog {
   const busy = queues.filter((queue) => messagesIn(queue) > 0);
@@ -195,19 +209,19 @@ function backlogOf(queues: readonly QueueRow[]): TopBacklog {
 }
 
 function cacheOf(rows: readonly StatsRow[]): TopCache | null {
-  const told = rows.flatMap(({ figures }) => figures.cache ?? []);
-  if (told.length === 0) return null;
-  const sum = (of: 'hits' | 'misses') => told.reduce((total, one) => total + one[of], 0);
-  const asked = sum('hits') + sum('misses');
+  const caches = rows.flatMap(({ figures }) => figures.cache ?? []);
+  if (caches.length === 0) return null;
+  const sum = (of: 'hits' | 'misses') => caches.reduce((total, one) => total + one[of], 0);
+  const reads = sum('hits') + sum('misses');
   return {
-    kind: told[0]!.kind,
-    readyAt: told.filter(({ ready }) => ready).length,
-    of: told.length,
-    hitRate: asked > 0 ? sum('hits') / asked : null,
+    kind: caches[0]!.kind,
+    readyAt: caches.filter(({ ready }) => ready).length,
+    of: caches.length,
+    hitRate: reads > 0 ? sum('hits') / reads : null,
   };
 }
 
-/** Many would leave no room for what is wrong; `sources` has them. */
+/** More names would leave no room for the message; `sources` has all of them. */
 const MAX_NAMED = 2;
 const namesOf = (some: readonly { name: string }[], all: readonly unknown[]): string => {
   if (some.length === all.length) return 'all sources';
@@ -226,7 +240,7 @@ function healthOf(parts: {
   const { figures, backlog, cache, workers, gateways, known, sources } = parts;
   const down: string[] = [];
   const degraded: string[] = [];
-  // One dependency that is away fails several sources: it is named once.
+  // One dependency that is down fails several sources: its error is named once.
   const faults = sources.flatMap(({ name, error }) => (error ? [{ name, ...error }] : []));
   for (const [code, of] of Map.groupBy(faults, (fault) => fault.code))
     down.push(`${code} (${namesOf(of, sources)}): ${of[0]!.message}`);
@@ -235,9 +249,7 @@ function healthOf(parts: {
   for (const { lane, paused, throttled } of known.lanes ?? []) {
     if (paused) (lane === 'live' ? down : degraded).push(`the ${lane} lane is paused by ${paused.by}`);
     else if (throttled)
-      degraded.push(
-        `the ${lane} lane is slowed down to ${throttled.rowsPerSecond} rows/s by ${throttled.by}`,
-      );
+      degraded.push(`the ${lane} lane is throttled to ${throttled.rowsPerSecond} rows/s by ${throttled.by}`);
   }
   const ready = (rows: readonly { ready: boolean }[]) => rows.filter((row) => row.ready).length;
   for (const [name, rows] of [
@@ -254,10 +266,11 @@ function healthOf(parts: {
       down.push(`the database node ${node} ${active ? 'does not answer' : 'is not active'}`);
   if (backlog && backlog.messages > MAX_WAITING) degraded.push(`${backlog.messages} messages wait`);
   const p99 = figures?.latencyMs['1m']?.p99 ?? 0;
-  if (p99 > MOST_P99_MS) degraded.push(`one post in a hundred takes ${(p99 / 1_000).toFixed(1)} s to feeds`);
+  if (p99 > MAX_P99_MS)
+    degraded.push(`1% of posts take ${(p99 / 1_000).toFixed(1)} s or longer to reach feeds`);
   if (backlog && backlog.deadLetters > 0) degraded.push(`${backlog.deadLetters} dead letter(s)`);
   if (cache && cache.readyAt < cache.of)
-    degraded.push(`the cache is away for ${cache.of - cache.readyAt} of ${cache.of} gateway(s)`);
+    degraded.push(`the cache is unavailable for ${cache.of - cache.readyAt} of ${cache.of} gateway(s)`);
   return {
     state: down.length > 0 ? 'down' : degraded.length > 0 ? 'degraded' : 'ok',
     problems: [...down, ...degraded],

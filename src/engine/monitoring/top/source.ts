@@ -1,59 +1,63 @@
 import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
 import { withTimeout } from '../../util/deadline.ts';
+import { tenths } from '../../util/numbers.ts';
 
-/** What was asked takes at most this share of the time: whatever is slow is asked more seldom. */
+/** Maximum share of the time that a source is in flight: a slow source is asked less often. */
 const MAX_SHARE = 0.05;
+/** A timer of the same interval may fire this much early. */
 const EARLY_MS = 50;
 const UNREACHED: ReadonlySet<string> = new Set(['DATABASE_UNREACHABLE', 'BROKER_UNREACHABLE']);
 
-/** How one source of a snapshot is doing. */
+/** State of one source of a snapshot. */
 export interface SourceState {
   readonly name: string;
-  /** Since the answer that is shown; null where there was none yet. */
+  /** Age of the answer that is shown; null before the first one. */
   readonly ageMs: number | null;
-  /** How long that answer took; as a share of the time it is at most 5%. */
+  /** Duration of that answer; at most 5% of the time. */
   readonly tookMs: number | null;
-  /** Until it is asked again, from one asking to the next. */
+  /** Interval between two requests, from start to start. */
   readonly everyMs: number;
-  /** Why there has been no answer since, and for how long. */
+  /** The error since that answer, and its age; null after a success. */
   readonly error: { readonly code: string; readonly message: string; readonly forMs: number } | null;
 }
 
-/** `begin`: what was before, such as connecting, is no work that the answer makes. */
+/** Calls `begin` when the work begins: connecting before it does not count as its duration. */
 type Ask<T> = (begin: () => void) => Promise<T>;
 
 /**
- * Something that is asked again and again, never twice at a time, with a deadline, and no more often than it can bear: after
- * what took a while, answered or not, 20 times as long passes until the next. What was known stays known while it fails.
+ * A source that is asked repeatedly, one request at a time and with a deadline. After a request,
+ * which may have failed, 20 times its duration passes until the next. The last answer is kept while
+ * requests fail.
  */
 export class Source<T> {
   readonly name: string;
   readonly #ask: Ask<T>;
   readonly #everyMs: number;
   readonly #deadlineMs: number;
-  readonly #mostShare: number;
+  readonly #maxShare: number;
   readonly #now: () => number;
   #value: T | undefined;
   #answeredAt: number | undefined;
   #tookMs: number | null = null;
   #error: { code: string; message: string; since: number } | null = null;
   #askedAt = Number.NEGATIVE_INFINITY;
-  /** What the last asking may cost: so long passes from it to the next. */
+  /** Minimum interval that follows from the duration of the last request. */
   #restMs = 0;
-  #atLeastMs = 0;
-  #asking: Promise<void> | undefined;
+  /** Minimum interval that the viewer has chosen. */
+  #viewerMs = 0;
+  #inFlight: Promise<void> | undefined;
 
-  /** `mostShare`: less than the 5% of all; `now`: milliseconds of a clock that only goes forward. */
+  /** `maxShare`: default 5%. `now`: a monotonic clock in milliseconds, for tests. */
   constructor(
     name: string,
-    options: { everyMs: number; deadlineMs: number; mostShare?: number; now?: () => number },
+    options: { everyMs: number; deadlineMs: number; maxShare?: number | undefined; now?: () => number },
     ask: Ask<T>,
   ) {
     this.name = name;
     this.#ask = ask;
     this.#everyMs = options.everyMs;
     this.#deadlineMs = options.deadlineMs;
-    this.#mostShare = options.mostShare ?? MAX_SHARE;
+    this.#maxShare = options.maxShare ?? MAX_SHARE;
     this.#now = options.now ?? (() => performance.now());
   }
 
@@ -66,21 +70,23 @@ export class Source<T> {
   }
 
   get #pauseMs(): number {
-    // Who could not be reached is tried as often as anybody looks: it is the first to be known again.
+    // A server that cannot be reached is tried at every refresh, so that its return is seen early.
     const everyMs = this.#unreached ? 0 : this.#everyMs;
-    return Math.max(this.#atLeastMs, everyMs, this.#restMs);
+    return Math.max(this.#viewerMs, everyMs, this.#restMs);
   }
 
   get #unreached(): boolean {
     return this.#error !== null && UNREACHED.has(this.#error.code);
   }
 
-  /** Asks if it is time; resolves when there is an answer, or the deadline has passed. `atLeastMs`: what a viewer wants at most, from now on. */
-  refresh(atLeastMs = 0): Promise<void> {
-    this.#atLeastMs = atLeastMs;
-    if (this.#asking) return this.#asking;
+  /**
+   * Asks if the interval has passed. Resolves at the answer or the deadline. `viewerMs`: minimum
+   * interval from now on.
+   */
+  refresh(viewerMs = 0): Promise<void> {
+    this.#viewerMs = viewerMs;
+    if (this.#inFlight) return this.#inFlight;
     const startedAt = this.#now();
-    // Asked by a timer of the same length, which may come a little early.
     if (startedAt < this.#askedAt + this.#pauseMs - EARLY_MS) return Promise.resolve();
     this.#askedAt = startedAt;
     const late = () => new FeedctlError('TIMED_OUT', `no answer within ${this.#deadlineMs / 1_000} s`);
@@ -88,7 +94,7 @@ export class Source<T> {
     const asked = this.#ask(() => {
       begunAt = this.#now();
     });
-    // What answers after its deadline is of no use, and is still what the next asking waits for.
+    // An answer after the deadline is ignored, but the next request waits for it.
     const settled = asked.then(
       () => {},
       () => {},
@@ -108,29 +114,28 @@ export class Source<T> {
       .finally(() => {
         const took = this.#now() - begunAt;
         if (!this.#error) this.#tookMs = took;
-        // Who could not be reached has had no work of it.
-        this.#restMs = this.#unreached ? 2 * took : took / this.#mostShare;
+        // A server that could not be reached has not worked.
+        this.#restMs = this.#unreached ? 2 * took : took / this.#maxShare;
       });
-    this.#asking = answered;
+    this.#inFlight = answered;
     void Promise.all([answered, settled]).then(() => {
-      this.#asking = undefined;
+      this.#inFlight = undefined;
     });
     return answered;
   }
 
-  /** Asks whether it is time or not. */
-  again(): Promise<void> {
+  /** Asks without regard to the interval. */
+  refreshNow(): Promise<void> {
     this.#askedAt = Number.NEGATIVE_INFINITY;
-    return this.refresh(this.#atLeastMs);
+    return this.refresh(this.#viewerMs);
   }
 
   get state(): SourceState {
     const now = this.#now();
-    const round = (ms: number) => Math.round(ms * 10) / 10;
     return {
       name: this.name,
       ageMs: this.#answeredAt === undefined ? null : Math.round(now - this.#answeredAt),
-      tookMs: this.#tookMs === null ? null : round(this.#tookMs),
+      tookMs: this.#tookMs === null ? null : tenths(this.#tookMs),
       everyMs: Math.round(this.#pauseMs),
       error: this.#error && {
         code: this.#error.code,

@@ -102,7 +102,7 @@ describe.skipIf(!url)('with a Redis', () => {
     expect(await read()).toBe(page);
     const entry = { postId: 3, authorId: 2 };
     await db.query(`update posts set body = 'edited', version = 2 where id = 3`);
-    expect(await read(), 'nobody was told yet').toBe(page);
+    expect(await read(), 'before the change is reported').toBe(page);
     await other.edited(entry, async () => {
       return { id: 3, authorId: 2, body: 'edited', createdAt: new Date(0), version: 2 };
     });

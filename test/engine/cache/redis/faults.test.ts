@@ -32,15 +32,15 @@ async function openCache(server: PrivateRedis, db: Database) {
   return cache;
 }
 
-/** A cluster that tells one Redis, whose pages another process's connection reads. */
+/** A cluster that writes to a Redis, and another connection that reads pages from it. */
 async function clusterOn(server: PrivateRedis) {
-  let told: Awaited<ReturnType<typeof openRedisCache>> | undefined;
+  let writing: Awaited<ReturnType<typeof openRedisCache>> | undefined;
   const cluster = await testCluster(async (db) => {
-    told = await openCache(server, db);
-    return told;
+    writing = await openCache(server, db);
+    return writing;
   });
   const reading = await openCache(server, cluster.db);
-  return { cluster, reading, told: told! };
+  return { cluster, reading, writing: writing! };
 }
 
 const flush = async (server: PrivateRedis) => {
@@ -76,7 +76,7 @@ describe.skipIf(!url)('with a Redis of its own', () => {
     await cluster.startWorker();
     await markCelebrity(cluster, users[0]!);
 
-    // What is acknowledged, by the clock of this test. `until`: the follow or the post ended for sure.
+    // Acknowledged changes, by the clock of this test. `until`: the follow or the post has ended.
     let clock = 0;
     let running = true;
     const follows = new Map<string, { until: number }>();
@@ -136,7 +136,7 @@ describe.skipIf(!url)('with a Redis of its own', () => {
       const { items } = await readFeed(db, user, { limit: LIMIT }, reading);
       for (const { postId, authorId, body } of items) {
         const post = posts.get(postId);
-        if (!post) continue; // Made, and not yet acknowledged.
+        if (!post) continue; // Not yet acknowledged.
         if (post.until < since) faults.push(`deleted ${postId}`);
         if (authorId !== user && !((follows.get(`${user} ${authorId}`)?.until ?? 0) > since))
           faults.push(`stranger ${authorId} in the feed of ${user}`);
@@ -157,7 +157,7 @@ describe.skipIf(!url)('with a Redis of its own', () => {
     const repeat = async (work: () => Promise<void>) => {
       while (running) await work();
     };
-    // One writer: what is acknowledged is then known exactly.
+    // With one writer the acknowledged changes are known exactly.
     const load = [repeat(change), ...Array.from({ length: 4 }, () => repeat(look))];
     try {
       await sleep(ROUND_MS);
@@ -202,7 +202,7 @@ describe.skipIf(!url)('with a Redis of its own', () => {
     for (const [i, page] of (await readAll()).entries())
       expect(page.items).toMatchObject([{ authorId: readers[i], source: 'own' }]);
     expect(reading.stats().refills - before).toBe(users.length);
-    // A load of each feed; and of texts by those who missed them before anybody could have kept them: a few at a time.
+    // Each feed is loaded once. Texts are loaded by readers that miss them before they are kept.
     expect(queries).toBeLessThan(readers.length / 4);
     queries = 0;
     await readAll();
@@ -217,14 +217,14 @@ describe.skipIf(!url)('with a Redis of its own', () => {
     const read = (user: number) => readFeed(cluster.db, user, { limit: 10 }, reading);
     for (let i = 0; i < 10; i += 1) for (const user of users.slice(1)) await read(user);
     await flush(server);
-    // Somebody has to notice.
+    // A read notices the flush.
     await read(users[0]!);
     await expect.poll(async () => (await heldFeeds(reading, users)).length).toBe(users.length);
   });
 
   test('a change that Redis was not told of is in no page, whoever reads', async () => {
     const server = await privateRedis();
-    const { cluster, reading, told } = await clusterOn(server);
+    const { cluster, reading, writing } = await clusterOn(server);
     const [reader, author] = (await cluster.users(2)) as [number, number];
     await follow(cluster, { followerId: reader, followeeId: author });
     const worker = await cluster.startWorker();
@@ -233,11 +233,11 @@ describe.skipIf(!url)('with a Redis of its own', () => {
     const read = async () => ids((await readFeed(cluster.db, reader, { limit: 5 }, reading)).items);
     expect(await read()).toEqual([post.id]);
     expect(await read()).toEqual([post.id]);
-    // The one who changes is cut off from Redis; the one who reads is not.
-    await told.state.connection.close();
+    // The writer loses its connection to Redis; the reader does not.
+    await writing.state.connection.close();
     await worker.stop(5_000);
     await unfollow(cluster, { followerId: reader, followeeId: author });
     expect(await read()).toEqual([]);
-    expect(told.stats().failures).toBeGreaterThan(0);
+    expect(writing.stats().failures).toBeGreaterThan(0);
   });
 });

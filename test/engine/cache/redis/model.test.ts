@@ -13,10 +13,10 @@ const url = await findServer('redis');
 const AUTHORS = [1, 2, 3];
 const USER = 10;
 
-/** The author of a post is told by its id. */
+/** Returns the author of a post, which its id determines. */
 const authorOf = (postId: number): number => AUTHORS[postId % AUTHORS.length]!;
 
-/** Rows as the writer has them. */
+/** Rows in COPY format. */
 function rowsOf(userId: number, postIds: readonly number[]): Buffer {
   const rows = Buffer.alloc(ROW_BYTES * postIds.length);
   for (const [i, postId] of postIds.entries()) {
@@ -27,7 +27,7 @@ function rowsOf(userId: number, postIds: readonly number[]): Buffer {
   return rows;
 }
 
-/** The table: what a load would read of it now. */
+/** The model of the table, which a load reads. */
 class Table {
   readonly posts = new Set<number>();
   followees = new Set(AUTHORS);
@@ -91,14 +91,14 @@ describe.skipIf(!url)('with a Redis', () => {
         };
         for (const one of steps) {
           if (one.do === 'push') {
-            // Committed, and then told: also rows of authors who are not followed any more, and rows that came before.
+            // Committed, then pushed. Some authors are no longer followed, some rows are repeated.
             for (const id of one.posts) table.posts.add(id);
             await cache.push([rowsOf(user, one.posts)]);
           } else if (one.do === 'begin' && !load) {
             const { promise, resolve } = Promise.withResolvers<LoadedFeed>();
             const begun = Promise.withResolvers<void>();
             const refill = cache.refill(user, () => {
-              // The statement sees what is committed when it begins, and answers late.
+              // The statement sees the rows committed at its begin, and answers later.
               const seen = table.load();
               begun.resolve();
               return promise.then(() => seen);
@@ -111,17 +111,17 @@ describe.skipIf(!url)('with a Redis', () => {
             if (!table.followees.delete(one.author)) table.followees.add(one.author);
             await cache.forget([user]);
           } else if (one.do === 'floor') {
-            // A trim: it tells nobody.
+            // A trim is not reported to the cache.
             table.floor = Math.max(table.floor, one.floor);
           }
-          const held = await cache.get(user);
-          if (!held) continue;
-          const above = table.load().entries.filter((entry) => entry.postId > held.completeAbove);
-          const shown = held.entries.filter(
-            (entry) => entry.postId > Math.max(held.completeAbove, table.floor),
+          const cached = await cache.get(user);
+          if (!cached) continue;
+          const above = table.load().entries.filter((entry) => entry.postId > cached.completeAbove);
+          const shown = cached.entries.filter(
+            (entry) => entry.postId > Math.max(cached.completeAbove, table.floor),
           );
           expect(shown).toEqual(above);
-          expect(new Set(held.entries.map((entry) => entry.postId)).size).toBe(held.entries.length);
+          expect(new Set(cached.entries.map((entry) => entry.postId)).size).toBe(cached.entries.length);
         }
         await end();
         await cache.refill(user, async () => table.load());
@@ -138,10 +138,10 @@ describe.skipIf(!url)('with a Redis', () => {
     const all = Array.from({ length: 3_000 }, (_, i) => i + 1);
     for (let from = 0; from < all.length; from += 100)
       await cache.push([rowsOf(USER, all.slice(from, from + 100))]);
-    const held = (await cache.get(USER))!;
-    expect(held.entries.map((entry) => entry.postId)).toEqual(all.slice(-FEED_LIMIT).reverse());
-    expect(held.completeAbove).toBe(all.at(-FEED_LIMIT - 1));
-    // What is older than that is not taken in.
+    const cached = (await cache.get(USER))!;
+    expect(cached.entries.map((entry) => entry.postId)).toEqual(all.slice(-FEED_LIMIT).reverse());
+    expect(cached.completeAbove).toBe(all.at(-FEED_LIMIT - 1));
+    // A post below the bound is not added.
     await cache.push([rowsOf(USER, [5])]);
     expect((await cache.get(USER))!.entries).toHaveLength(FEED_LIMIT);
   });

@@ -41,7 +41,7 @@ describe.skipIf(!redis.installed())('servers', () => {
     ['a node of a cluster', ['--cluster-enabled', 'yes'], /Cluster/],
   ])('%s is refused', async (_, options, why) => {
     const directory = dirname(await file(''));
-    // Its bus would be 10,000 above its port, which may be no port.
+    // The default port of the cluster bus is 10,000 above, which may exceed 65,535.
     const [busPort] = await freePorts(1);
     const bus = options.includes('--cluster-enabled') ? ['--cluster-port', String(busPort)] : [];
     const { url } = await server(...options, ...bus, '--dir', directory);
@@ -114,7 +114,7 @@ describe.skipIf(!redis.installed())('servers', () => {
     const cache = await open(running.url);
     await cache.refill(1, async () => loaded(1));
     expect(await cache.get(1)).toMatchObject({ entries: [{ postId: 1 }] });
-    // Stopped in order, it saves what it has.
+    // An orderly stop writes a snapshot.
     await running.down('stop');
     await running.up();
     await expect.poll(() => cache.health().ready).toBe(true);

@@ -55,24 +55,24 @@ test('a look at an embedded cluster that is gone does not bring it back where an
   const top = await collector({ dataDir });
   expect(faults(top)).toEqual(nothing);
   const hold = Promise.withResolvers<void>();
-  const held = Promise.withResolvers<void>();
+  const locked = Promise.withResolvers<void>();
   const holding = before.db.transaction(async (session) => {
     await session.query('lock table bus.messages in access exclusive mode');
-    held.resolve();
+    locked.resolve();
     await hold.promise;
   });
   onTestFinished(() => {
     hold.resolve();
     return holding;
   });
-  await held.promise;
+  await locked.promise;
   const ask = async (db: Database, condition: string): Promise<number[]> =>
     (
       await db.query<{ pid: number }>(
         `select pid from pg_stat_activity where datname = current_database() and ${condition}`,
       )
     ).rows.map(({ pid }) => pid);
-  // The look at the queues waits, and nothing else does.
+  // Only the source of the queues waits.
   let waiting: number[] = [];
   await expect
     .poll(

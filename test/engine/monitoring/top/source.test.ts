@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { FeedctlError } from '../../../../src/engine/model/errors.ts';
 import { Source } from '../../../../src/engine/monitoring/top/source.ts';
 
-/** A source by a clock that is set, and how often it was asked. */
+/** A source with a clock that the test sets. */
 function sourceThat(ask: (clock: { now: number }) => Promise<string>, everyMs = 2_000) {
   const clock = { now: 1_000_000 };
   let asked = 0;
@@ -13,12 +13,12 @@ function sourceThat(ask: (clock: { now: number }) => Promise<string>, everyMs = 
   return {
     source,
     clock,
-    /** How often it is asked when this time has passed. */
+    /** Advances the clock, refreshes, and returns the number of requests. */
     after: async (ms: number, intervalMs = 1_000) => {
       clock.now += ms;
       const before = asked;
       await source.refresh(intervalMs);
-      // What comes late is still what the next asking waits for.
+      // The next request waits for a late answer too.
       await new Promise((done) => setImmediate(done));
       return asked - before;
     },

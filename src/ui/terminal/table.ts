@@ -14,8 +14,10 @@ export interface TableOptions {
   readonly borders: boolean;
   /** Columns of the terminal; those of stdout unless said. */
   readonly width?: number;
-  /** Rather too wide than a line for each field. */
+  /** Never prints one field a line, even if the table is wider than the terminal. */
   readonly rowsOnly?: boolean;
+  /** Columns that are right-aligned. Default: those with only numbers. */
+  readonly rightAligned?: readonly boolean[];
 }
 
 /**
@@ -28,9 +30,9 @@ export function renderTable(head: string[], rows: (string | number)[][], options
   const cells = rows.map((row) =>
     row.map((cell) => (typeof cell === 'number' ? cell.toLocaleString('en-US') : cell)),
   );
-  const rightAligned = head.map(
-    (_, column) => rows.length > 0 && rows.every((row) => typeof row[column] === 'number'),
-  );
+  const rightAligned =
+    options.rightAligned ??
+    head.map((_, column) => rows.length > 0 && rows.every((row) => typeof row[column] === 'number'));
   const draw = (look: Look) => drawTable(head, cells, rightAligned, look);
   const widest = draw(options.borders ? 'bordered' : 'bare');
   if (fits(widest, width)) return widest;
@@ -42,7 +44,7 @@ export function renderTable(head: string[], rows: (string | number)[][], options
 
 const fits = (text: string, width: number): boolean => text.split('\n').every((line) => line.length <= width);
 
-function drawTable(head: string[], cells: string[][], rightAligned: boolean[], look: Look): string {
+function drawTable(head: string[], cells: string[][], rightAligned: readonly boolean[], look: Look): string {
   const table = new Table({
     head: look === 'tight' ? head.map((name) => name.replaceAll(' ', '\n')) : head,
     style: {

@@ -2,7 +2,8 @@ import type { TopAction } from '../../engine/monitoring/top/actions.ts';
 import type { TopGateway, TopSnapshot, TopWorker } from '../../engine/monitoring/top/snapshot.ts';
 import type { QueueRow } from '../../engine/queues/list.ts';
 import { lanesOfQueue } from '../../engine/queues/tally.ts';
-import type { PaneId, UserRow } from './panes.ts';
+import type { UserRow } from '../columns/users.ts';
+import type { PaneId } from './panes.ts';
 
 /** What may be changed here; with `--admin` alone. */
 export interface Admin {

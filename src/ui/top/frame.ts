@@ -4,7 +4,7 @@ import { formatMs, formatRate } from '../tables/rates.ts';
 import { cellsOf, cut, pad, sparkline } from '../terminal/cells.ts';
 import { formatCount, formatDuration, oneLine } from '../terminal/format.ts';
 import { type Admin, ASKED } from './actions.ts';
-import { type AnyPane, PANES, paneOf } from './panes.ts';
+import { type AnyPane, defaultSort, PANES, paneOf } from './panes.ts';
 import { type OrderMemory, orderedRows } from './sorting.ts';
 import { firstShown, KEYS, selectionIn, type ViewState } from './state.ts';
 import { cutLine, ends, type Line, parts, type Span, span, type Tone, widthOf } from './styledText.ts';
@@ -307,13 +307,12 @@ function bodyOf(snapshot: TopSnapshot, state: ViewState, screen: Screen, room: n
   }
   const page = Math.max(1, room - 1 - above.length);
   const first = firstShown(own.offset, mark, page, rows.length);
-  const { sort = -1 } = pane;
   return [
     ...above,
     ...table(pane, rows.slice(first, first + page), state, screen.width, {
       titles: undefined,
       marked: mark - first,
-      sorted: { column: own.sort ?? sort, reversed: own.reversed },
+      sorted: { column: own.sort ?? defaultSort(pane), reversed: own.reversed },
     }),
   ];
 }
@@ -351,9 +350,9 @@ function layout(pane: AnyPane, width: number): { index: number; width: number }[
   }
   const grown = new Map<number, number>();
   for (const index of chosen) {
-    const { width: least, most = least } = pane.columns[index]!;
-    const more = Math.max(0, Math.min(left, most - least));
-    grown.set(index, least + more);
+    const { width: minWidth, maxWidth = minWidth } = pane.columns[index]!;
+    const more = Math.max(0, Math.min(left, maxWidth - minWidth));
+    grown.set(index, minWidth + more);
     left -= more;
   }
   return pane.columns.flatMap((_, index) => (chosen.has(index) ? [{ index, width: grown.get(index)! }] : []));

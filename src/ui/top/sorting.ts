@@ -1,6 +1,6 @@
 import type { TopSnapshot } from '../../engine/monitoring/top/snapshot.ts';
 import type { WindowName } from '../../engine/stats/windows.ts';
-import type { AnyPane } from './panes.ts';
+import { type AnyPane, defaultSort } from './panes.ts';
 
 export interface Choice {
   /** Column; null: the pane's own order. */
@@ -62,7 +62,7 @@ function sorted(
   { sort, reversed }: Choice,
   window: WindowName,
 ): readonly unknown[] {
-  const column = pane.columns[sort ?? pane.sort ?? -1];
+  const column = pane.columns[sort ?? defaultSort(pane)];
   if (!column) return reversed ? [...rows].reverse() : rows;
   const valued = rows.map((row) => ({
     row,

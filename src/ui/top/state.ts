@@ -10,7 +10,7 @@ import {
   offer,
   type Question,
 } from './actions.ts';
-import { PANE_IDS, PANES, type PaneId, paneOf } from './panes.ts';
+import { defaultSort, PANE_IDS, PANES, type PaneId, paneOf } from './panes.ts';
 import { type Choice, type OrderMemory, orderedRows } from './sorting.ts';
 
 /** Seconds between two looks, as `+` and `-` go through them. */
@@ -166,9 +166,9 @@ const interval =
 
 const sort: Handler = (state) => {
   if (state.pane === 'overview') return only(state);
-  const { columns, sort: own } = paneOf(state.pane);
-  const { sort } = state.panes[state.pane];
-  const now = sort ?? own ?? -1;
+  const pane = paneOf(state.pane);
+  const { columns } = pane;
+  const now = state.panes[state.pane].sort ?? defaultSort(pane);
   const column = (now + 1) % columns.length;
   const text = `sorted by ${columns[column]!.title}`;
   return only({

@@ -27,7 +27,7 @@ export type Offer =
 /** What has to be typed before it can be asked whether to do it. */
 export type AskedFor = 'mark' | 'rebuild' | 'scale';
 
-export const ASKED: Record<AskedFor, string> = {
+export const PROMPTS: Record<AskedFor, string> = {
   mark: 'Mark or unmark as a celebrity: which user?',
   rebuild: 'Rebuild the feed of which user?',
   scale: 'How many workers?',

@@ -4,8 +4,9 @@ import { ProcessStats } from '../../../src/engine/stats/process.ts';
 import { aggregate } from '../../../src/engine/stats/totals.ts';
 import { cellsOf, cut, pad, sparkline } from '../../../src/ui/terminal/cells.ts';
 import { formatDuration } from '../../../src/ui/terminal/format.ts';
-import { frame, type Screen } from '../../../src/ui/top/frame.ts';
+import { frame } from '../../../src/ui/top/frame.ts';
 import { topText } from '../../../src/ui/top/printSnapshot.ts';
+import type { Screen } from '../../../src/ui/top/screen.ts';
 import { initialState, KEYS, reduce, type ViewState } from '../../../src/ui/top/state.ts';
 import { paint, widthOf } from '../../../src/ui/top/styledText.ts';
 

@@ -9,7 +9,7 @@ import { createPost } from '../social/posts.ts';
 import type { LatencyMs } from '../store/runs.ts';
 import { runConcurrently } from '../util/parallel.ts';
 import { type BenchCluster, openBenchCluster } from './benchCluster.ts';
-import { percentiles, round } from './limit.ts';
+import { percentiles, thousandths } from './limit.ts';
 import { describeMachine, type Machine } from './machine.ts';
 import { makePosts } from './posts.ts';
 import { joinedPage, settleAfterLoad } from './sql.ts';
@@ -153,8 +153,8 @@ export async function benchRead(
     return {
       page: PAGE,
       kinds: result,
-      speedup: round(result.join.p50 / result.cached.p50),
-      celebritySpeedup: round(result.join.p50 / result.celebrityCached.p50),
+      speedup: thousandths(result.join.p50 / result.cached.p50),
+      celebritySpeedup: thousandths(result.join.p50 / result.celebrityCached.p50),
       mix,
       machine: await describeMachine(bench),
     };
@@ -187,7 +187,7 @@ class Kind {
   }
 }
 
-const perRead = (queries: number, reads: number) => ({ reads, queriesPerRead: round(queries / reads) });
+const perRead = (queries: number, reads: number) => ({ reads, queriesPerRead: thousandths(queries / reads) });
 
 /** Readers by Zipf's law with exponent 1, cold at first, while posts are made and fanned out. */
 async function readMix(
@@ -235,7 +235,7 @@ async function readMix(
     postMisses: after.postMisses - before.postMisses,
     queries,
     queriesUncached: uncached.queries,
-    saved: round(1 - queries / uncached.queries),
+    saved: thousandths(1 - queries / uncached.queries),
     readsPerSecond: Math.round(ms.length / seconds),
   };
 }

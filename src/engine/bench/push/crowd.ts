@@ -8,7 +8,7 @@ import { Resources } from '../../resilience/resources.ts';
 import type { LatencyMs } from '../../store/runs.ts';
 import { runConcurrently } from '../../util/parallel.ts';
 import { openBenchCluster } from '../benchCluster.ts';
-import { percentiles, round } from '../limit.ts';
+import { percentiles, thousandths } from '../limit.ts';
 import { describeMachine, type Machine } from '../machine.ts';
 import { settleAfterLoad, stageTruth } from '../sql.ts';
 import { type Clients, dealOut, gather, openSockets, startClients } from './clientProcesses.ts';
@@ -134,17 +134,17 @@ async function runStage(
   return {
     people: people.length,
     posts,
-    postsPerSecond: round(posts / seconds),
+    postsPerSecond: thousandths(posts / seconds),
     errors: sum(posted.map(({ errors }) => errors)) + sum(ended.map(({ closed }) => closed)),
     firstError: posted.find((one) => one.firstError !== null)?.firstError ?? null,
     requestMs: percentiles(posted.flatMap(({ requestMs }) => requestMs)),
     deliveries,
     expected,
-    listening: deliveries === 0 ? 0 : round(expected / deliveries),
+    listening: deliveries === 0 ? 0 : thousandths(expected / deliveries),
     addressed,
-    found: addressed === 0 ? 1 : round(listening / addressed),
+    found: addressed === 0 ? 1 : thousandths(listening / addressed),
     pushes: latencies.length,
-    pushesPerSecond: round(latencies.length / seconds),
+    pushesPerSecond: thousandths(latencies.length / seconds),
     pushMs: percentiles(latencies),
   };
 }

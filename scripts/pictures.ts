@@ -217,7 +217,7 @@ async function drawTop(): Promise<void> {
 }
 
 async function drawDemo(): Promise<void> {
-  const size = { columns: 100, rows: 42 };
+  const size = { columns: 92, rows: 42 };
   const command = `printf '$ feedctl demo\\n'; "${process.execPath}" "${BINARY}" demo; exec sleep 600`;
   const terminal = await openTerminal(command, size, {});
   await terminal.shows('Every feed is as it should be.');

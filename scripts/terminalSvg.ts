@@ -68,16 +68,38 @@ const BARS = '▁▂▃▄▅▆▇█';
 const rectangle = (x: number, y: number, width: number, height: number, colour: string): string =>
   `<rect x="${round(x)}" y="${round(y)}" width="${round(width)}" height="${round(height)}" fill="${colour}"/>`;
 
-/** Bars are rectangles: the glyphs of many fonts leave gaps between them. */
-function bars(text: string, x: number, y: number, colour: string): string[] {
+/** Directions in which the lines of a box character leave the centre of its cell. */
+const BOXES: Readonly<Record<string, string>> = {
+  ...{ '─': 'lr', '│': 'ud', '┌': 'rd', '┐': 'ld', '└': 'ru', '┘': 'lu' },
+  ...{ '├': 'rud', '┤': 'lud', '┬': 'lrd', '┴': 'lru', '┼': 'lrud' },
+};
+/** Characters that are drawn as shapes: the glyphs of many fonts leave gaps between them. */
+const SHAPES = new RegExp(`[${BARS}░${Object.keys(BOXES).join('')}]`, 'g');
+
+function drawShapes(text: string, x: number, y: number, colour: string): string[] {
   return [...text].flatMap((char, i) => {
     const left = x + i * CELL.width;
     if (char === '░') return [rectangle(left, y + 3, CELL.width, CELL.height - 6, `${colour}40`)];
+    if (char in BOXES) return [drawBox(BOXES[char]!, left, y)];
     const eighths = BARS.indexOf(char) + 1;
     if (eighths === 0) return [];
     const height = (eighths / 8) * (CELL.height - 4);
     return [rectangle(left, y + CELL.height - 2 - height, CELL.width - 0.6, height, colour)];
   });
+}
+
+function drawBox(directions: string, left: number, top: number): string {
+  const [x, y] = [round(left + CELL.width / 2), round(top + CELL.height / 2)];
+  const ends = {
+    l: `H${round(left)}`,
+    r: `H${round(left + CELL.width)}`,
+    u: `V${top}`,
+    d: `V${top + CELL.height}`,
+  };
+  const path = [...directions]
+    .map((direction) => `M${x} ${y}${ends[direction as keyof typeof ends]}`)
+    .join('');
+  return `<path d="${path}" stroke="#6e7681"/>`;
 }
 
 function drawRun({ column, text, style }: Run, row: number): string[] {
@@ -86,9 +108,9 @@ function drawRun({ column, text, style }: Run, row: number): string[] {
   const colour = style.inverse ? BACKGROUND : style.colour;
   const parts: string[] = [];
   if (style.inverse) parts.push(rectangle(x, y, [...text].length * CELL.width, CELL.height, style.colour));
-  parts.push(...bars(text, x, y, colour));
+  parts.push(...drawShapes(text, x, y, colour));
   // Each piece without runs of blanks is placed by itself, so that it stays on its cells in any font.
-  for (const match of text.replace(/[▁▂▃▄▅▆▇█░]/g, ' ').matchAll(/\S+(?: \S+)*/g)) {
+  for (const match of text.replace(SHAPES, ' ').matchAll(/\S+(?: \S+)*/g)) {
     const [piece] = match;
     const cells = [...piece].length;
     const at = x + [...text.slice(0, match.index)].length * CELL.width;

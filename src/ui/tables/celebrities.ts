@@ -10,15 +10,17 @@ export const celebritiesTable = (celebrities: readonly Celebrity[], options: Tab
 
 const HEAD = ['user', 'now', 'change', 'followers', 'posts/day', 'rows/day', 'rows stored', 'bytes'];
 
-/** What a threshold would change: authors, those that stay by hand, and what it is worth. */
+/** The result of a threshold: authors to change, pinned authors, and the savings. */
 export function renderEvaluation(
   evaluation: Evaluation,
   { limit, borders }: { limit: number; borders: boolean },
 ): string {
   const { changes, pinned, total, reads, celebrities } = evaluation;
   const lines = [
-    `Above ${formatCount(evaluation.threshold)} followers marked, at ${formatCount(evaluation.releaseAt)} and below unmarked: ` +
-      `${formatCount(total.marks)} to mark, ${formatCount(total.unmarks)} to unmark; celebrities ${formatCount(celebrities.now)}, then ${formatCount(celebrities.after)}.`,
+    `Above ${formatCount(evaluation.threshold)} followers marked, ` +
+      `at ${formatCount(evaluation.releaseAt)} and below unmarked: ` +
+      `${formatCount(total.marks)} to mark, ${formatCount(total.unmarks)} to unmark; ` +
+      `celebrities ${formatCount(celebrities.now)}, then ${formatCount(celebrities.after)}.`,
   ];
   const shown = [
     ...changes.map((author) => [
@@ -49,7 +51,8 @@ export function renderEvaluation(
     `Fan-out: ${worth(total.rowsADay)} rows a day, by the posts of ${evaluation.days} day(s).`,
     `Storage: ${worth(total.rows)} rows, ${formatBytes(Math.abs(total.bytes))}.`,
     `Reads: ${reads.lookupsARead.now} authors merged a read, then ${reads.lookupsARead.after}; ` +
-      `${formatCount(reads.more.feeds)} feeds merge ${reads.more.mean.toFixed(1)} more (at most ${formatCount(reads.more.most)}), ` +
+      `${formatCount(reads.more.feeds)} feeds merge ${reads.more.mean.toFixed(1)} more ` +
+      `(at most ${formatCount(reads.more.most)}), ` +
       `${formatCount(reads.fewer.feeds)} merge ${reads.fewer.mean.toFixed(1)} fewer.`,
   );
   return lines.join('\n');

@@ -12,10 +12,12 @@ export const detailLines = (details: readonly QueueDetail[]): string[] =>
   details.flatMap(({ queue, composition, reason }) =>
     composition
       ? [`${queue}, the first ${describeComposition(composition).join('\n')}`]
-      : [`${queue}: not looked into: ${reason}`],
+      : [`${queue}: not read: ${reason}`],
   );
 
-export const aboveLine = ({ queue, what, value, limit }: Above): string =>
-  what === 'ready'
-    ? `${queue}: ${formatCount(value!)} ready, more than ${formatCount(limit)}`
-    : `${queue}: the oldest is ${value === null ? 'of an age that is not known, as nobody consumes it' : `${formatAge(value)} old`}, the limit is ${formatAge(limit)}`;
+/** One line for a queue that exceeds a limit of `queue list`. */
+export function aboveLine({ queue, what, value, limit }: Above): string {
+  if (what === 'ready') return `${queue}: ${formatCount(value!)} ready, more than ${formatCount(limit)}`;
+  const age = value === null ? 'of unknown age, as the queue has no consumer' : `${formatAge(value)} old`;
+  return `${queue}: the oldest message is ${age}, the limit is ${formatAge(limit)}`;
+}

@@ -273,7 +273,7 @@ test('without --admin nothing can be changed; with it nothing is without being a
   expect(drained.state.busy).toContain('Drain the worker on worker-1');
   // One thing at a time.
   expect(typed(BUSY, ['1', 'P', 'y'], admin, drained.state).effects).toEqual([]);
-  expect(typed(BUSY, ['2', 'D'], admin).state.message?.text).toContain('not there any more');
+  expect(typed(BUSY, ['2', 'D'], admin).state.message?.text).toContain('does not run any more');
   // Without its broker it is not ready, and ends as it is asked to.
   const without = { ...BUSY, workers: BUSY.workers!.map((row) => ({ ...row, there: true, ready: false })) };
   expect(typed(without, ['2', 'D', 'y'], admin).effects).toMatchObject([
@@ -285,7 +285,7 @@ test('without --admin nothing can be changed; with it nothing is without being a
   expect(typed(BUSY, ['M', '9', '9', 'return', 'y'], admin).effects).toEqual([
     { kind: 'act', action: { kind: 'mark', userId: 99 } },
   ]);
-  // The user under the mark is proposed.
+  // The selected user is proposed.
   expect(typed(BUSY, ['5', 'down', 'M', 'return', 'y'], admin).effects).toEqual([
     { kind: 'act', action: { kind: 'unmark', userId: 88 } },
   ]);

@@ -28,7 +28,7 @@ const NO_LIMITS = {
   FEEDCTL_IP_UNAUTHENTICATED_LIMIT: '0',
 };
 
-/** The environment without settings of feedctl and without a home, so that pictures name no context or user. */
+/** The environment without settings of feedctl and without a home: pictures name no context or user. */
 const environment = (more: Record<string, string> = {}): NodeJS.ProcessEnv => ({
   PATH: process.env.PATH,
   LANG: 'C.UTF-8',
@@ -37,7 +37,7 @@ const environment = (more: Record<string, string> = {}): NodeJS.ProcessEnv => ({
   ...more,
 });
 
-/** Makes a process report this host and an invented user, so that pictures name neither machine nor person. */
+/** Makes a process report this host and an invented user: pictures name neither machine nor person. */
 const withHost = (host: string): Record<string, string> => {
   const code = `import os from 'node:os'; import { syncBuiltinESMExports } from 'node:module';
     const user = { ...os.userInfo(), username: 'ops' };

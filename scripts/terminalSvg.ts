@@ -66,7 +66,8 @@ const round = (value: number): number => Math.round(value * 100) / 100;
 
 const BARS = '▁▂▃▄▅▆▇█';
 const rectangle = (x: number, y: number, width: number, height: number, colour: string): string =>
-  `<rect x="${round(x)}" y="${round(y)}" width="${round(width)}" height="${round(height)}" fill="${colour}"/>`;
+  `<rect x="${round(x)}" y="${round(y)}" width="${round(width)}" height="${round(height)}" ` +
+  `fill="${colour}"/>`;
 
 /** Directions in which the lines of a box character leave the centre of its cell. */
 const BOXES: Readonly<Record<string, string>> = {
@@ -109,14 +110,16 @@ function drawRun({ column, text, style }: Run, row: number): string[] {
   const parts: string[] = [];
   if (style.inverse) parts.push(rectangle(x, y, [...text].length * CELL.width, CELL.height, style.colour));
   parts.push(...drawShapes(text, x, y, colour));
+  const weight = style.bold ? ' font-weight="bold"' : '';
+  const opacity = style.dim ? ' opacity="0.65"' : '';
   // Each piece without runs of blanks is placed by itself, so that it stays on its cells in any font.
   for (const match of text.replace(SHAPES, ' ').matchAll(/\S+(?: \S+)*/g)) {
     const [piece] = match;
     const cells = [...piece].length;
     const at = x + [...text.slice(0, match.index)].length * CELL.width;
     parts.push(
-      `<text x="${round(at)}" y="${round(y + 13.5)}" textLength="${round(cells * CELL.width)}" fill="${colour}"` +
-        `${style.bold ? ' font-weight="bold"' : ''}${style.dim ? ' opacity="0.65"' : ''}>${escapeXml(piece)}</text>`,
+      `<text x="${round(at)}" y="${round(y + 13.5)}" textLength="${round(cells * CELL.width)}" ` +
+        `fill="${colour}"${weight}${opacity}>${escapeXml(piece)}</text>`,
     );
   }
   return parts;
@@ -128,12 +131,14 @@ export function terminalSvg(screen: string, options: { title: string; columns: n
   const width = round(options.columns * CELL.width + 2 * PADDING);
   const height = TITLE_HEIGHT + rows.length * CELL.height + PADDING;
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" ` +
+      `viewBox="0 0 ${width} ${height}">`,
     `<title>${escapeXml(options.title)}</title>`,
     `<rect width="${width}" height="${height}" rx="10" fill="${BACKGROUND}"/>`,
     ...BUTTONS.map((colour, i) => `<circle cx="${20 + i * 18}" cy="16" r="5.5" fill="${colour}"/>`),
     `<g font-family="${FONT}" font-size="${FONT_SIZE}" xml:space="preserve">`,
-    `<text x="${round(width / 2)}" y="21" text-anchor="middle" fill="#8b949e">${escapeXml(options.title)}</text>`,
+    `<text x="${round(width / 2)}" y="21" text-anchor="middle" fill="#8b949e">` +
+      `${escapeXml(options.title)}</text>`,
     ...rows.flatMap((runs, row) => runs.flatMap((run) => drawRun(run, row))),
     '</g>',
     '</svg>',

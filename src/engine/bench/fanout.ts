@@ -158,7 +158,7 @@ interface FanoutRun extends PathRun {
   readonly raw: Measured;
 }
 
-/** Dispatches all posts at once and waits for the commit of their rows. Throws INTERNAL if rows are missing. */
+/** Dispatches all posts and waits for the commit of their rows. Throws INTERNAL if rows are missing. */
 async function measurePath(
   bench: BenchCluster,
   mix: Mix,
@@ -244,7 +244,7 @@ async function* once<T>(value: T): AsyncGenerator<T> {
   yield value;
 }
 
-/** Caches feeds and opens sockets: their cost is part of the path. `close` returns the frames that arrived. */
+/** Caches feeds and opens sockets, whose cost is part of the path. `close` returns the arrived frames. */
 async function openReaders(bench: BenchCluster, mix: Mix): Promise<{ close(): Promise<number> }> {
   const { cluster, cache, gateway } = bench;
   const first = mix.authors.length + 1;

@@ -65,7 +65,8 @@ export async function stageTruth(
   const { rows } = await db.query<StageTruth>(
     `with made as (select author_id, count(*) as posts from posts where id >= $1 group by author_id)
      select (select coalesce(sum(posts), 0)::bigint from made) as posts,
-            (select coalesce(sum(posts), 0)::bigint from made join follows on followee_id = author_id) as deliveries,
+            (select coalesce(sum(posts), 0)::bigint from made join follows on followee_id = author_id)
+              as deliveries,
             (select coalesce(sum(posts), 0)::bigint from made join follows on followee_id = author_id
              where follower_id = any($2)) as expected`,
     [first, listeners],

@@ -20,7 +20,7 @@ import { poll } from '../util/poll.ts';
 import { temporaryDirectory } from '../util/temporaryDirectory.ts';
 import { expectedPushes, readersToWatch, topAuthors } from './sql.ts';
 
-/** A slice of the Higgs activity data, described in data/README.md. The path is the same in src and in dist. */
+/** A slice of the Higgs activity data, see data/README.md. The path is the same in src and in dist. */
 const DATA = new URL('./data/', import.meta.url);
 const GRAPH = fileURLToPath(new URL('follows.edgelist.gz', DATA));
 const ACTIVITY = fileURLToPath(new URL('activity_time.txt.gz', DATA));

@@ -17,7 +17,7 @@ export const formatEta = (row: QueueRow): string => {
   return row.inPerSecond === null ? '' : 'never, as it goes';
 };
 
-/** The queue's name comes first and grows: names of gateways' queues end with ids. */
+/** The first column grows: the names of gateways' queues end with long ids. */
 export const QUEUE_COLUMNS: readonly Column<QueueRow>[] = [
   { title: 'queue', width: 12, maxWidth: 44, priority: 0, text: (row) => row.queue },
   numberColumn({

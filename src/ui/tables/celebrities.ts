@@ -45,7 +45,8 @@ export function renderEvaluation(
     ]),
   ];
   if (shown.length > 0 && limit > 0) lines.push(renderTable(HEAD, shown.slice(0, limit), { borders }));
-  if (shown.length > limit) lines.push(`… and ${formatCount(shown.length - limit)} more (--limit, --json).`);
+  const hidden = shown.length - limit;
+  if (hidden > 0) lines.push(`… and ${formatCount(hidden)} more (--limit, --json).`);
   if (changes.length === 0) return lines.join('\n');
   lines.push(
     `Fan-out: ${worth(total.rowsADay)} rows a day, by the posts of ${evaluation.days} day(s).`,

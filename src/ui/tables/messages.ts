@@ -41,7 +41,8 @@ export function describeComposition(made: Composition): string[] {
     ...(made.unreadable > 0 ? [`${formatCount(made.unreadable)} unreadable`] : []),
   ];
   const lines = [
-    `${formatCount(made.messages)} message(s), ${formatBytes(made.bytes)}: ${parts.join(', ') || 'nothing to count'}`,
+    `${formatCount(made.messages)} message(s), ${formatBytes(made.bytes)}: ` +
+      (parts.join(', ') || 'nothing to count'),
   ];
   for (const { authorId, posts, rows, events } of made.authors) {
     const of = rows > 0 ? `${formatCount(rows)} rows` : `${formatCount(events)} event(s)`;

@@ -31,7 +31,7 @@ export function frame(snapshot: TopSnapshot, state: ViewState, screen: Screen): 
   return [...head, ...body, ...blank, ...foot].slice(0, height).map((line) => cutLine(line, width));
 }
 
-/** The overview without the rows for keys, as high as it needs to be, with every source that did not answer. */
+/** The overview without rows for keys, as high as it needs to be, with every source that did not answer. */
 export function report(snapshot: TopSnapshot, state: ViewState, screen: Screen): Line[] {
   const missing = snapshot.sources.filter(({ ageMs, error }) => error || ageMs === null);
   const titles = ['NO ANSWER'];

@@ -307,7 +307,9 @@ test('of a production cluster the name has to be typed', () => {
   expect(asked).toContain('NO OTHER IS READY.');
 });
 
-test('without colours there is nothing but text, and no text of others reaches the terminal as commands', () => {
+const ONLY_TEXT =
+  'without colours there is nothing but text, and no text of others reaches the terminal as commands';
+test(ONLY_TEXT, () => {
   const text = topText(BUSY, { width: 120, colours: false });
   // biome-ignore lint/suspicious/noControlCharactersInRegex: those must not be there
   expect(text).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f]/);

@@ -14,7 +14,7 @@ import { type Clients, gather, openSockets, startClients } from './clientProcess
 import { checkOpenFiles, type GatewayProcess, startChild, startGatewayProcess } from './processes.ts';
 import type { BareServerCalls, Usage } from './protocol.ts';
 
-/** Sockets that are opened and closed first: they load code and fill caches, which no socket should pay for. */
+/** Sockets that are opened and closed first: they load code and fill caches, which is no socket's cost. */
 const WARM_UP = 500;
 /** Pause after opening sockets, for the work that goes with it. */
 const SETTLE_MS = 3_000;
@@ -259,7 +259,7 @@ interface Users {
   readonly authors: number[];
 }
 
-/** Makes users: readers follow the celebrity, the author who is fanned out, and ten each one of the authors. */
+/** Makes readers who follow the celebrity, the author who is fanned out, and, ten each, one author. */
 async function prepare({ cluster }: BenchCluster, sockets: number): Promise<Users> {
   const idsFrom = (first: number, count: number) => Array.from({ length: count }, (_, i) => first + i);
   const [celebrity, fannedOut] = [1, 2];

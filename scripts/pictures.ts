@@ -237,7 +237,7 @@ const PEOPLE = [
 /** Index of the author, and the text. */
 const POSTS: readonly (readonly [number, string])[] = [
   [3, 'Soup on Thursday, as always. Bring bread.'],
-  [1, 'The ferry is late again, and nobody on deck minds.'],
+  [1, 'The ferry is late again, but the coffee is good.'],
   [4, 'Ripped out 400 lines today. Nothing broke.'],
   [2, 'Rain all morning; the garden is grateful.'],
   [1, 'Does anyone have a spare ticket for Saturday?'],

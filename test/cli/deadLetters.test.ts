@@ -44,7 +44,7 @@ async function operate(at: (args: string[]) => [string[], SpawnOptions?], poison
   expect(text).toMatchObject({ status: 0, stderr: '1 of 1 dead letters.\n' });
   expect(text.stdout).toContain(letter!.reason);
   expect(await asJson('dlq', 'show', id)).toMatchObject({ content: { kind: 'unreadable' } });
-  expect((await run('dlq', 'show', id)).stdout).toContain('It cannot be read');
+  expect((await run('dlq', 'show', id)).stdout).toContain('The message cannot be read');
 
   for (const wrong of [
     ['dlq', 'replay'],

@@ -27,7 +27,9 @@ async function metric(url: string, name: string, labels = ''): Promise<number> {
   return rows.reduce((sum, row) => sum + Number(row.split(' ').at(-1)), 0);
 }
 
-test('after a run of known size top, status and /metrics say what was done; then the roles are gone, and so is it', {
+const KNOWN_SIZE =
+  'after a run of known size top, status and /metrics say what was done; then the roles are gone, and so is it';
+test(KNOWN_SIZE, {
   timeout: 120_000,
 }, async () => {
   const cluster = await testCluster();
@@ -106,7 +108,10 @@ test('what cannot be is refused, and a database that is away is shown', async ()
   expect(figures).toBeNull();
 });
 
-test('a database that says nothing: what is known is printed, each source that is missing is named, and it ends', async () => {
+const SILENT_DATABASE =
+  'a database that says nothing: what is known is printed, ' +
+  'each source that is missing is named, and it ends';
+test(SILENT_DATABASE, async () => {
   const { url } = await freshDatabase();
   const proxy = await openProxy(url);
   proxy.stall();
@@ -125,7 +130,8 @@ test('a database that says nothing: what is known is printed, each source that i
 describe.skipIf(!tmux)('at a terminal', () => {
   /** Around it: how it ended, and how it left the terminal. */
   const around = (node: string, flags = '') =>
-    `"${process.execPath}" ${node} "${BINARY}" top ${flags}; echo "exit $?"; stty -a | tr ' ' '\\n' | grep -xE -e '-?(icanon|echo);?'; exec cat`;
+    `"${process.execPath}" ${node} "${BINARY}" top ${flags}; echo "exit $?"; ` +
+    `stty -a | tr ' ' '\\n' | grep -xE -e '-?(icanon|echo);?'; exec cat`;
   const open = (
     url: string,
     node = '',

@@ -62,7 +62,7 @@ test('workers are listed with what they do, and one is drained: its process exit
     lagMs: expect.any(Number),
   });
   const text = await feedctl(['worker', 'list'], at);
-  expect(text.stdout).toMatch(/^worker +host +pid +ready +reads +paused +rows\/s +lag +memory +version/);
+  expect(text.stdout).toMatch(/^worker +host +pid +state +reads +paused +rows\/s +lag +memory +version/);
   expect(text.stdout).toContain(first.id);
 
   const drain = ['worker', 'drain', first.id];

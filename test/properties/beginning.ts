@@ -2,8 +2,8 @@ import type { Database } from '../../src/engine/database/database.ts';
 import type { Pair } from '../../src/engine/store/follows.ts';
 
 /**
- * In: pairs (repeats are one), posts. The rows that are there when all of it has been handled, in one statement: what
- * the engine would take dozens of steps for, and a history is about what happens then.
+ * Inserts all rows of handled follows and posts in one statement. The engine would need dozens of
+ * steps, and a history is about later steps. In: pairs (repeats count once), posts.
  */
 const INSERT = `
   with pairs as (

@@ -6,7 +6,7 @@ import type { Lane } from './lane.ts';
 import type { Model } from './model.ts';
 import type { Random } from './random.ts';
 
-/** With nothing under way: every feed, page by page, is the model's, and `verify` finds nothing. Throws where not. */
+/** Throws unless every feed, read page by page, equals the model's and `verify` finds no fault. */
 export async function compareFeedsWithModel(
   lane: Lane,
   engine: Engine,
@@ -33,7 +33,8 @@ export async function compareFeedsWithModel(
       const read = await wholeFeed(userId, way);
       if (isDeepStrictEqual(read, expected)) continue;
       throw new Error(
-        `the feed of ${userId} (${way ? 'cache' : 'table'}) is [${read.join(', ')}], expected [${expected.join(', ')}]`,
+        `the feed of ${userId} (${way ? 'cache' : 'table'}) is [${read.join(', ')}], ` +
+          `expected [${expected.join(', ')}]`,
       );
     }
   }

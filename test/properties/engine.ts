@@ -4,7 +4,7 @@ import { readFeed } from '../../src/engine/feed/read/read.ts';
 import { rebuild } from '../../src/engine/feed/rebuild/rebuild.ts';
 import { trim } from '../../src/engine/feed/trim/trim.ts';
 
-/** The parts of the engine that a bug can be planted in. */
+/** The parts of the engine in which a test can plant a bug. */
 export interface Engine {
   readonly readFeed: typeof readFeed;
   readonly relations: typeof followHandlers;

@@ -28,9 +28,9 @@ import { type Actor, type Choice, Scheduler } from './scheduler.ts';
 import { SimulatedBus } from './simulatedBus.ts';
 import { SteppedDatabase } from './steppedDatabase.ts';
 
-/** What a request may be answered with. */
+/** Errors that a request may return. */
 const REFUSALS: readonly ErrorCode[] = ['POST_NOT_FOUND', 'VERSION_CONFLICT', 'OPERATION_RUNNING'];
-/** A history has some hundred steps: with so many more it does not come to its end. */
+/** A history has some hundred steps. One with more than this does not end. */
 const MAX_STEPS = 20_000;
 const MAX_PAGES = 200;
 const SWEEP_AFTER = 50;
@@ -51,8 +51,8 @@ interface SocketSession {
 }
 
 /**
- * Runs one history on the engine and on the model and compares. Returns every step. Throws where engine and model
- * differ, with every step.
+ * Runs one history on the engine and on the model and compares them. Returns every step. Throws with
+ * every step if engine and model differ.
  */
 export async function runHistory(
   lane: Lane,
@@ -85,12 +85,12 @@ export class HistoryRun {
   readonly #roles: Role[] = [];
   readonly #strands = new Map<Actor, Promise<void>>();
   readonly #sessions: SocketSession[] = [];
-  /** The last change that was asked for, by author. */
+  /** The last requested change of each author. */
   readonly #sagas = new Map<number, 'mark' | 'unmark'>();
-  /** Readers whose feeds are looked at before the next step. */
+  /** Readers whose feeds are read before the next step. */
   readonly #probes = new Set<number>();
-  /** Changes that are committed and not acknowledged: the model's clock ahead of each. A cache may not know of them. */
-  readonly #untold = new Map<Actor, number>();
+  /** The model's clock before each committed change without an answer. A cache may not know of them. */
+  readonly #unannounced = new Map<Actor, number>();
   #hub: Hub | undefined;
   #cachedWalks = 0;
   #failure: Error | undefined;
@@ -104,7 +104,7 @@ export class HistoryRun {
     this.scheduler = new Scheduler(this.#random, lane.lockWaiters);
     this.scheduler.onTurn = (actor, askedAt) => {
       actor.began(this.model.clock, askedAt);
-      // A change of state is looked at between any two of its steps, everything else now and then.
+      // Feeds are read between any two steps of a change of state, and sometimes between other steps.
       if (this.#random.chance(actor.kind === 'saga' ? 0.5 : 0.05))
         this.#probes.add(this.#random.pick(this.users));
     };
@@ -116,7 +116,7 @@ export class HistoryRun {
     await this.#lane.tidy();
     while (this.users.length < this.#history.users) {
       const id = await ids.next();
-      // Fan-out groups rows by partition: users of the same number are in the same one in every run.
+      // Fan-out groups rows by partition: a user of a history is in the same partition in every run.
       if (partitionOf(Math.floor(id / 2 ** 32), id % 2 ** 32, 2) !== this.users.length % 2) continue;
       await createUser({ db, ids }, { id });
       this.users.push(id);
@@ -141,7 +141,7 @@ export class HistoryRun {
     });
   }
 
-  /** The follows and posts that are there from the start, as they are when everything has been handled. */
+  /** Inserts the follows and posts of the beginning, already handled. */
   async #begun(): Promise<void> {
     const { db, ids } = this.#lane;
     const pairs = this.#history.follows.map((follow) => this.#pair(follow));
@@ -166,7 +166,7 @@ export class HistoryRun {
     }
   }
 
-  /** Nothing fails any more, everything comes to its end, and then everything is compared. */
+  /** Stops all failures, lets everything end, and compares. */
   async finish(): Promise<void> {
     this.scheduler.trace.push('── end');
     this.bus.losesAcks = false;
@@ -179,7 +179,7 @@ export class HistoryRun {
     await this.#compare();
   }
 
-  /** Leaves the lane as it was. */
+  /** Ends all actors, so that the lane is as before. */
   async end(): Promise<void> {
     for (const actor of [...this.#strands.keys(), ...this.#roles.map((role) => role.actor)]) {
       this.bus.crash(actor);
@@ -196,7 +196,7 @@ export class HistoryRun {
     );
   }
 
-  /** Lets one actor go on until its next step is this one. */
+  /** Runs one actor until its next step is this one. */
   async until(name: string, step: RegExp): Promise<void> {
     const of = (choice: Choice) => choice.actor.name.startsWith(name);
     for (;;) {
@@ -211,12 +211,12 @@ export class HistoryRun {
     await this.#advance((choice) => choice.actor.name.startsWith(name));
   }
 
-  /** All that these actors can do by themselves. */
+  /** Runs these actors until they wait for others. */
   async only(...names: string[]): Promise<void> {
     while (await this.#advance((choice) => names.some((name) => choice.actor.name.startsWith(name))));
   }
 
-  /** Everything that may happen while these actors wait. */
+  /** Runs everything but these actors. */
   async without(...names: string[]): Promise<void> {
     await this.#drain((choice) => !names.some((name) => choice.actor.name.startsWith(name)));
   }
@@ -230,12 +230,12 @@ export class HistoryRun {
       const context = {
         db: new SteppedDatabase(db, actor),
         bus: this.bus.port(actor, (outgoing) => {
-          this.#untold.set(actor, this.model.clock);
+          this.#unannounced.set(actor, this.model.clock);
           onCommit(outgoing);
         }),
         ids,
         changes: this.#lane.changes,
-        // A frame is sent in the step of its check: there is nothing under way to wait for.
+        // A frame is sent in the step of its check, so no check is pending.
         unfollows: { confirm: async () => {}, close: async () => {} },
         log: silentLog,
       };
@@ -328,13 +328,13 @@ export class HistoryRun {
         this.#sweep();
         return;
       case 'settle':
-        // Sagas and readers may stop anywhere, for as long as they like; but not in a transaction.
+        // Sagas and readers may pause anywhere except in a transaction.
         await this.#drain((choice) => {
           const { kind } = choice.actor;
           return choice.inTransaction || (kind !== 'saga' && kind !== 'reader');
         });
         this.model.settle(this.users);
-        this.#forgetUntold();
+        this.#forgetAnnounced();
         return;
     }
   }
@@ -399,7 +399,7 @@ export class HistoryRun {
     });
   }
 
-  /** A whole feed, page by page, while everything goes on. */
+  /** Reads a whole feed page by page while other actors run. */
   async #walk(
     actor: Actor,
     db: SteppedDatabase,
@@ -435,7 +435,7 @@ export class HistoryRun {
     }
   }
 
-  /** At the end, with nothing under way. */
+  /** Compares at the end, when all actors have finished. */
   async #compare(): Promise<void> {
     await compareFeedsWithModel(this.#lane, this.#engine, this.model, this.users, this.#random);
     for (const session of this.#sessions) {
@@ -455,7 +455,7 @@ export class HistoryRun {
     await role.actor.run(() => start(role.actor));
   }
 
-  /** The actor does nothing more; a role has a successor at once. */
+  /** Crashes an actor. A role is replaced immediately. */
   async #crash(actor: Actor): Promise<void> {
     this.scheduler.trace.push(`── ${actor.name} crashes`);
     this.bus.crash(actor);
@@ -471,7 +471,7 @@ export class HistoryRun {
     const strand = actor
       .run(work)
       .then(
-        () => this.#untold.delete(actor),
+        () => this.#unannounced.delete(actor),
         (error) => {
           const refused = REFUSALS.some((code) => isFeedctlError(error, code));
           if (!refused && !isFeedctlError(error, 'INTERRUPTED')) this.#failure ??= error;
@@ -490,13 +490,13 @@ export class HistoryRun {
     return moved;
   }
 
-  /** Whole feeds as they are at this moment, from the table and from the cache. */
+  /** Reads whole feeds in one moment, from the table and from the cache. */
   async #probe(): Promise<void> {
     await this.scheduler.quiesce();
     const readers = [...this.#probes];
     this.#probes.clear();
     for (const userId of readers) {
-      // Readers of one user share one load of the cache: that of a reader who waits for a turn would not end here.
+      // Readers of one user share a load of the cache. A load of a reader who waits for a turn never ends.
       const cache = this.#random.chance(0.3) && this.#cachedWalks === 0 ? this.#lane.cache : undefined;
       if (cache) await this.#lane.heard();
       const { items } = await this.#engine.readFeed(this.#lane.db, userId, { limit: MAX_FEED }, cache);
@@ -510,17 +510,17 @@ export class HistoryRun {
     }
   }
 
-  /** All that changed until then a reader has to know of. */
+  /** The model's clock up to which a reader must know all changes. */
   #knownSince(cache: Lane['cache'] | false | undefined): number {
-    return cache ? Math.min(this.model.clock, ...this.#untold.values()) : this.model.clock;
+    return cache ? Math.min(this.model.clock, ...this.#unannounced.values()) : this.model.clock;
   }
 
-  /** Whatever was not told by a client who crashed has been told by the handlers of its event. */
-  #forgetUntold(): void {
-    for (const actor of this.#untold.keys()) if (actor.crashed) this.#untold.delete(actor);
+  /** Handlers of the events have announced the changes of crashed clients. */
+  #forgetAnnounced(): void {
+    for (const actor of this.#unannounced.keys()) if (actor.crashed) this.#unannounced.delete(actor);
   }
 
-  /** What was read since then may be shown, has the text of then or now, and is in order. */
+  /** Checks that every read post was visible at some time since then, with a text of that time, in order. */
   #check(userId: number, items: FeedPage['items'], since: number): void {
     let last = MAX_ID;
     for (const item of items) {
@@ -534,7 +534,7 @@ export class HistoryRun {
     }
   }
 
-  /** Until nothing that may happen is left: outbox and queues are empty. */
+  /** Runs all actors until outbox and queues are empty. */
   async #drain(may: (choice: Choice) => boolean): Promise<void> {
     for (let steps = 1; steps < MAX_STEPS; steps += 1) {
       const moved = await this.#advance(may);
@@ -542,16 +542,16 @@ export class HistoryRun {
       if (await this.#anyUndispatched()) this.#sweep();
       else if (!moved) {
         if (this.bus.isEmpty) return;
-        // The server ends a deadlock after a while, and may have ended one since.
+        // The server resolves a deadlock after some time, and may have done so since.
         const stuck = !this.scheduler.isWaiting && !this.scheduler.choices().some(may);
-        if (stuck) throw new Error('messages are left, and nobody takes them');
+        if (stuck) throw new Error('messages are left, and no consumer takes them');
       }
     }
     throw new Error(`not settled after ${MAX_STEPS} steps`);
   }
 
   async #anyUndispatched(): Promise<boolean> {
-    // The step before may be about to commit one.
+    // The previous step may be about to commit one.
     await this.scheduler.quiesce();
     const { rows } = await this.#lane.db.query<{ found: boolean }>(
       'select exists (select from events where dispatched_at is null) as found',
@@ -573,7 +573,7 @@ export class HistoryRun {
   }
 }
 
-/** The workers' view of who is online; where it is not known, everything goes to every gateway. */
+/** The workers' list of online users. Without a list, every gateway gets everything. */
 const steppedPresence = (presence: Presence, actor: Actor, known: boolean): Presence => ({
   settle: () => actor.step('presence', () => presence.settle()),
   get known() {

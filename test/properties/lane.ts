@@ -10,22 +10,22 @@ import { freshDatabase } from '../support/cluster.ts';
 import { openSteppedRedis } from './steppedRedis.ts';
 
 /**
- * Where histories run one after the other, each with users of its own: a database and what is opened once for it.
- * Push states and the sweeper are a database's, so histories side by side need a lane each.
+ * A database, with the connections to it, in which histories with separate users run one after
+ * another. Push states and the sweeper belong to a database, so concurrent histories need a lane each.
  */
 export interface Lane {
   readonly db: Database;
   readonly ids: IdSource;
   readonly presence: Presence;
   readonly cache: FeedCache;
-  /** Who is told of changes. */
+  /** Receiver of changes. */
   readonly changes: FeedChanges;
   readonly gatewayId: string;
-  /** Resolves when the cache has heard of everything that was committed before. */
+  /** Resolves when the cache has received all changes committed before. */
   heard(): Promise<void>;
-  /** Forgets earlier histories now and then: the comparison at the end of each one reads whole tables. */
+  /** Sometimes deletes earlier histories: the comparison at the end of each one reads whole tables. */
   tidy(): Promise<void>;
-  /** Sessions that wait for a lock now. */
+  /** Number of sessions that wait for a lock. */
   lockWaiters(): Promise<number>;
 }
 
@@ -45,12 +45,12 @@ class HeardDatabase extends Database {
   }
 }
 
-/** `redisUrl`: the cache is in that Redis, otherwise in memory. */
+/** The cache is in the Redis at `redisUrl`, or in memory without one. */
 export async function openLane(redisUrl?: string): Promise<Lane> {
   const { url } = await freshDatabase();
   const db = new HeardDatabase(url, {
     maxSessions: 24,
-    // Nothing here survives the server; and a deadlock, where there is one, is not worth waiting for.
+    // Durability is not needed, and deadlocks should end soon.
     sessionSettings: { synchronous_commit: 'off', deadlock_timeout: '50ms' },
   });
   const watch = new Database(url, { maxSessions: 1 });
@@ -80,7 +80,7 @@ export async function openLane(redisUrl?: string): Promise<Lane> {
       await db.query('truncate users, posts, follows, followers, feed_items, events, operations');
     },
     async lockWaiters() {
-      // Not `wait_event`: a session that has been granted its lock still shows one until it has woken up.
+      // `wait_event` would also count a session that has its lock and has not woken up yet.
       const { rows } = await watch.query<{ count: number }>(
         `select count(*)::integer as count from pg_locks join pg_stat_activity using (pid)
          where not granted and datname = current_database()`,

@@ -3,15 +3,15 @@ import { runHistory } from './history.ts';
 import { type Lane, openLane } from './lane.ts';
 import { histories } from './operations.ts';
 
-/** Histories side by side: while one waits for the server, another has the processor. */
+/** Concurrent histories: one uses the processor while another waits for the server. */
 const LANES = 3;
 
-/** Both may be set from outside. A failure names the seed of its lane: with that one it comes first. */
+/** Environment variables set both. A failure names the seed of its lane, which repeats it first. */
 export const SEED = Number(process.env.FEEDCTL_SEED ?? Date.now() % 2 ** 31);
 export const countOf = (usual: number): number => Number(process.env.FEEDCTL_HISTORIES ?? usual);
 export const timeoutOf = (count: number): number => 60_000 + count * 1_000;
 
-/** Runs so many random histories, over Redis where one is given. Returns the lanes they ran in. */
+/** Runs random histories, with the Redis at `redisUrl` if given. Returns their lanes. */
 export async function runHistories(count: number, redisUrl?: string): Promise<Lane[]> {
   const lanes = await Promise.all(Array.from({ length: LANES }, () => openLane(redisUrl)));
   await Promise.all(

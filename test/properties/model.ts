@@ -10,22 +10,22 @@ interface ModelPost {
 }
 
 interface ModelFollow {
-  /** When it began last. */
+  /** Time of the last beginning. */
   since: number;
-  /** When it ended last. */
+  /** Time of the last end. */
   lostAt: number;
   now: boolean;
 }
 
 /**
- * What the cluster is for, without any of its means: who follows whom, and who wrote what. A feed is what its
- * reader may see, newest first. Times are counted in changes.
+ * The naive model of the cluster: follows and posts only. A feed is the posts that its reader may see,
+ * newest first. Time is the number of changes.
  */
 export class Model {
   clock = 0;
   readonly posts = new Map<number, ModelPost>();
   readonly #follows = new Map<string, ModelFollow>();
-  /** Posts by reader that have arrived: from then on no read may miss them. */
+  /** Arrived posts by reader: no later read may miss them. */
   readonly #arrived = new Map<number, Set<number>>();
 
   follow(pair: Pair): void {
@@ -77,12 +77,12 @@ export class Model {
     for (const arrived of this.#arrived.values()) arrived.delete(id);
   }
 
-  /** Nothing is under way any more: everything has arrived. */
+  /** Marks all posts as arrived. */
   settle(readers: readonly number[]): void {
     for (const reader of readers) for (const post of this.feed(reader)) this.#arrivedFor(reader).add(post.id);
   }
 
-  /** Newest first. */
+  /** Returns the feed, newest first. */
   feed(reader: number): ModelPost[] {
     return [...this.posts.values()]
       .filter((post) => this.wasVisibleSince(reader, post.id, this.clock))
@@ -93,7 +93,7 @@ export class Model {
     return readers.filter((reader) => this.#pair(reader, author)?.now).length;
   }
 
-  /** Whether the reader might have been shown the post at any time since. */
+  /** Returns whether a read at any time since then may show the post. */
   wasVisibleSince(reader: number, postId: number, since: number): boolean {
     const post = this.posts.get(postId);
     if (!post || (post.deletedAt !== undefined && post.deletedAt <= since)) return false;
@@ -106,7 +106,7 @@ export class Model {
     return [...(this.#arrived.get(reader) ?? [])];
   }
 
-  /** Of posts that had arrived: those whose author was followed ever since, and that are not deleted. */
+  /** Arrived posts that are not deleted and whose author has been followed since then. */
   wasThereSince(reader: number, postId: number, since: number): boolean {
     const post = this.posts.get(postId)!;
     if (post.deletedAt !== undefined) return false;
@@ -115,7 +115,7 @@ export class Model {
     return follow?.now === true && follow.since <= since;
   }
 
-  /** Posts that a socket of the reader has to have got if it was open from `connectedAt` to now. */
+  /** Posts that a socket must have received if it has been open since `connectedAt`. */
   pushed(reader: number, connectedAt: number): ModelPost[] {
     return this.feed(reader).filter(
       (post) =>

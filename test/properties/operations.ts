@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 
 /**
- * Users are numbers within the history, posts count from the oldest; both wrap around. An author of a follow is so
- * many users after the reader, so that nobody is asked to follow themselves.
+ * Users are numbers within the history, posts count from the oldest; both wrap around. The author of
+ * a follow is a distance from the reader, so that no user follows themselves.
  */
 export type Operation =
   | { readonly do: 'follow' | 'unfollow'; readonly reader: number; readonly next: number }
@@ -16,9 +16,9 @@ export type Operation =
 
 export interface History {
   readonly users: number;
-  /** Decides the order of all steps. */
+  /** Seed of the order of all steps. */
   readonly seed: number;
-  /** Who follows whom from the start, and who has written a post: settled before the first operation. */
+  /** Follows and authors of posts at the beginning, all handled before the first operation. */
   readonly follows: readonly { readonly reader: number; readonly next: number }[];
   readonly posts: readonly number[];
   readonly operations: readonly Operation[];
@@ -31,7 +31,7 @@ const of = <Name extends string, Fields extends Record<string, fc.Arbitrary<unkn
   fields: Fields,
 ) => fc.record({ do: fc.constant(name), ...fields }, { noNullPrototype: true });
 
-/** Most of a history is following and posting; what shakes it is rarer. */
+/** Most operations are follows and posts; failures are rarer. */
 const operation = fc.oneof(
   { weight: 6, arbitrary: of('follow', { reader: user, next: user }) },
   { weight: 3, arbitrary: of('unfollow', { reader: user, next: user }) },

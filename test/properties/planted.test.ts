@@ -18,10 +18,10 @@ vi.mock('node:timers/promises', async (original) => {
 });
 
 const SEED = 20_260_101;
-/** Every bug below shows within a tenth of it. */
+/** Every bug below is found within a tenth of this. */
 const HISTORIES = 1_000;
 
-/** Runs the property on an engine with a bug in it. Returns what it says of the first history that shows the bug. */
+/** Runs the property on an engine with a bug. Returns the failure of the first history that finds it. */
 async function whatFails(planted: Partial<Engine>): Promise<string> {
   const lane = await openLane();
   const result = await fc.check(
@@ -33,7 +33,7 @@ async function whatFails(planted: Partial<Engine>): Promise<string> {
   return result.failed ? String(result.errorInstance) : `passed ${result.numRuns} histories`;
 }
 
-/** The same statements with a part of one of them changed. */
+/** Returns the statements with a part of one of them replaced. */
 const mutated = (db: Store, part: RegExp, replacement: string): Store => ({
   sharding: () => db.sharding(),
   query: (text, values) => db.query(text.replace(part, replacement), values),

@@ -1,4 +1,4 @@
-/** mulberry32: 32 bits of state, the same numbers for the same seed on every machine. */
+/** mulberry32: 32 bits of state. Equal seeds return equal numbers on every machine. */
 export class Random {
   #state: number;
 
@@ -6,7 +6,7 @@ export class Random {
     this.#state = seed >>> 0;
   }
 
-  /** 0 up to, not including, 1. */
+  /** Returns a number from 0 to below 1. */
   next(): number {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0;
     let t = this.#state;
@@ -15,7 +15,7 @@ export class Random {
     return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
   }
 
-  /** 0 up to, not including, `bound`. */
+  /** Returns an integer from 0 to below `bound`. */
   below(bound: number): number {
     return Math.floor(this.next() * bound);
   }
@@ -28,7 +28,7 @@ export class Random {
     return items[this.below(items.length)]!;
   }
 
-  /** In place (Fisher and Yates). */
+  /** Shuffles in place (Fisher and Yates). */
   shuffle(items: unknown[]): void {
     for (let i = items.length - 1; i > 0; i -= 1) {
       const j = this.below(i + 1);

@@ -9,14 +9,14 @@ vi.mock('node:timers/promises', async (original) => {
   return { ...real, setTimeout: sleepOf(real.setTimeout) };
 });
 
-/** Orders of steps that once went wrong: user 0 follows user 1, who has written a post. What comes is scripted. */
+/** Scripted orders of steps that once failed. User 0 follows user 1, who has written a post. */
 async function scripted(
   script: (run: HistoryRun) => Promise<void>,
   start: { follows?: boolean } = {},
 ): Promise<void> {
   const lane = await openLane();
   const follows = start.follows === false ? [] : [{ reader: 0, next: 0 }];
-  // Seed 2 starts one planner and one writer, and the list of who is online is known.
+  // Seed 2 starts one planner and one writer, with a list of online users.
   const run = new HistoryRun(lane, { users: 2, seed: 2, follows, posts: [1], operations: [] }, engine);
   try {
     await run.start();

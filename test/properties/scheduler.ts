@@ -2,7 +2,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { FeedctlError } from '../../src/engine/model/errors.ts';
 import type { Random } from './random.ts';
 
-/** What an actor's steps throw once it has crashed. A FeedctlError, so that its session goes back to the pool. */
+/** Steps of a crashed actor throw this. A FeedctlError returns its session to the pool. */
 export class Crash extends FeedctlError {
   constructor() {
     super('INTERRUPTED', 'crashed');
@@ -10,19 +10,19 @@ export class Crash extends FeedctlError {
 }
 
 /**
- * `client`: one request. `role`: a planner, writer, cleaner or gateway. `saga`: work in several transactions that
- * may stop between any two for as long as it likes. `reader`: a walk through a feed.
+ * `client`: one request. `role`: a planner, writer, cleaner or gateway. `saga`: work in several
+ * transactions that may pause between any two. `reader`: reads a feed page by page.
  */
 export type ActorKind = 'client' | 'role' | 'saga' | 'reader';
 
-/** Something that may happen next. */
+/** A possible next step. */
 export interface Choice {
   readonly actor: Actor;
   readonly label: string;
   readonly weight: number;
-  /** In a transaction that is open: whoever waits for its locks waits until it goes on. */
+  /** The step belongs to an open transaction, whose locks may block others. */
   readonly inTransaction: boolean;
-  /** After how many steps it was asked for. */
+  /** Number of steps before this one was requested. */
   readonly askedAt?: number;
   take(): void;
 }
@@ -40,14 +40,14 @@ interface Gate {
 const actors = new AsyncLocalStorage<Actor>();
 export const currentActor = (): Actor | undefined => actors.getStore();
 
-/** Polls and redeliveries that were put off: they may come at any time, and mostly come late. */
+/** Delayed polls and redeliveries happen at any time, mostly late. */
 const SLOW = 0.1;
-/** A step that takes longer may be waiting for a lock: the server is asked. It decides, not the time. */
+/** A longer step may wait for a lock. The server is queried, as time alone proves nothing. */
 const LOOK_AFTER_MS = 3;
-/** A history's steps take milliseconds: this is a harness that hangs. */
+/** Steps take milliseconds. A step that takes this long means that the harness hangs. */
 const HUNG_MS = 20_000;
 
-/** One process, or one request in it: what it does, step by step, and its end. */
+/** One process, or one request in it, which takes steps until it ends. */
 export class Actor {
   readonly id: number;
   readonly name: string;
@@ -55,7 +55,7 @@ export class Actor {
   readonly weight: number;
   readonly #scheduler: Scheduler;
   crashed = false;
-  /** The model's clock when this actor's last step began, or the first of those that were asked for together with it. */
+  /** The model's clock at the beginning of the last step, or of the first of concurrent steps. */
   steppedAt = 0;
   readonly #firstOf = new Map<number, number>();
 
@@ -67,18 +67,18 @@ export class Actor {
     this.weight = weight;
   }
 
-  /** Statements that are sent side by side are one look at the world, as old as the first of them. */
+  /** Concurrent statements count as one read, as old as the first of them. */
   began(clock: number, askedAt: number): void {
     this.steppedAt = this.#firstOf.get(askedAt) ?? clock;
     this.#firstOf.set(askedAt, this.steppedAt);
   }
 
-  /** Runs `work` as this actor: sleeps below it are this actor's. */
+  /** Runs `work` as this actor, which owns the sleeps of `work`. */
   run<T>(work: () => T): T {
     return actors.run(this, work);
   }
 
-  /** Waits for a turn. The step then lasts until the function that is returned is called. */
+  /** Waits for a turn. Returns the function that ends the step. */
   async begin(label: string, options: { inTransaction?: boolean } = {}): Promise<() => void> {
     if (this.crashed) throw new Crash();
     await this.#scheduler.gate(this, label, { inTransaction: options.inTransaction ?? false });
@@ -86,7 +86,7 @@ export class Actor {
     return this.#scheduler.track();
   }
 
-  /** One step of which nothing is seen from outside until it is done. */
+  /** Runs one step, which other actors see only when it is done. */
   async step<T>(
     label: string,
     work: () => Promise<T> | T,
@@ -100,7 +100,7 @@ export class Actor {
     }
   }
 
-  /** Goes on with the step that this actor is in. */
+  /** Continues the current step. */
   async within<T>(work: () => Promise<T>): Promise<T> {
     const done = this.#scheduler.track();
     try {
@@ -114,7 +114,7 @@ export class Actor {
     return this.#scheduler.track();
   }
 
-  /** Time passes when the scheduler says so. A sleep that is cut off by a crash ends: the next step is refused. */
+  /** Sleeps until the scheduler continues. A crash ends the sleep, and the next step throws. */
   async sleep(ms: number): Promise<void> {
     if (this.crashed) return;
     await this.#scheduler.gate(this, `sleep ${ms} ms`, { ms });
@@ -126,17 +126,17 @@ export class Actor {
   }
 }
 
-/** Lets one actor take one step at a time, in an order that the seed decides. */
+/** Runs one step of one actor at a time, in the order of the seed. */
 export class Scheduler {
   readonly random: Random;
-  /** Every step so far, for whoever has to understand a failure. */
+  /** Every step so far, to explain a failure. */
   readonly trace: string[] = [];
-  /** Other things that may happen: deliveries. */
+  /** Steps that belong to no actor: deliveries. */
   readonly sources: (() => Choice[])[] = [];
-  /** Called when an actor gets its turn, for what it asked for after so many steps. */
+  /** Called when an actor gets its turn, with the number of steps at its request. */
   onTurn: (actor: Actor, askedAt: number) => void = () => {};
   readonly #lockWaiters: () => Promise<number>;
-  /** How often an actor that may go on does so, out of a transaction and within one. */
+  /** Weight of an actor that continues, outside of a transaction and within one. */
   readonly #stickiness: number;
   readonly #inTransaction: number;
   #gates: Gate[] = [];
@@ -146,7 +146,7 @@ export class Scheduler {
   #last: Actor | undefined;
   readonly #reads = new Set<object>();
 
-  /** `lockWaiters`: how many sessions of the database wait for a lock now. */
+  /** `lockWaiters` returns the number of sessions that wait for a lock. */
   constructor(random: Random, lockWaiters: () => Promise<number>) {
     this.random = random;
     this.#lockWaiters = lockWaiters;
@@ -154,14 +154,14 @@ export class Scheduler {
     this.#inTransaction = random.pick([0.95, 0.9, 0.5, 0]);
   }
 
-  /** Some actors are much slower than others: that is when the rare orders happen. */
+  /** Makes some actors much slower than others, which leads to rare orders. */
   actor(name: string, kind: ActorKind): Actor {
     this.#actors += 1;
     const weight = this.random.pick([0.03, 0.3, 1, 1, 1, 3]);
     return new Actor(this, this.#actors, `${name}#${this.#actors}`, kind, weight);
   }
 
-  /** A read that is under way. Nobody's request takes as long as the pause between two states of a celebrity. */
+  /** A running read. No request takes as long as the pause between two states of a celebrity. */
   read(): () => void {
     const read = {};
     this.#reads.add(read);
@@ -218,12 +218,12 @@ export class Scheduler {
           },
         }),
       );
-    // Two steps that a lock held back may come back in either order, and so may two of one actor.
+    // Two steps that a lock blocked may return in either order, and so may two steps of one actor.
     gates.sort((a, b) => a.actor.id - b.actor.id || (a.label < b.label ? -1 : Number(a.label > b.label)));
     return [...gates, ...this.sources.flatMap((source) => source())];
   }
 
-  /** One step of whoever may take one. False where nobody may. */
+  /** Runs one possible step. Returns false if there is none. */
   async advance(may: (choice: Choice) => boolean = () => true): Promise<boolean> {
     await this.quiesce();
     const choices = this.choices().filter(may);
@@ -241,11 +241,11 @@ export class Scheduler {
     choice.take();
   }
 
-  /** Resolves when every step that was begun has returned or waits for a lock, and every actor for its turn. */
+  /** Resolves when each begun step has returned or waits for a lock, and each actor waits for its turn. */
   async quiesce(): Promise<void> {
     const startedAt = Date.now();
     for (;;) {
-      // What follows a step runs in microtasks and ticks; a stream's events take two rounds of the loop.
+      // Work after a step runs in microtasks and ticks; a stream's events need two rounds of the loop.
       for (let round = 0; round < 4; round += 1) await new Promise((done) => setImmediate(done));
       if (this.#inFlight === 0) return;
       const inFlight = this.#inFlight;
@@ -256,7 +256,7 @@ export class Scheduler {
     }
   }
 
-  /** A step has begun and not returned: it waits for a lock, maybe for one whose owner waits for it. */
+  /** Returns whether a begun step waits for a lock, possibly in a deadlock. */
   get isWaiting(): boolean {
     return this.#inFlight > 0;
   }

@@ -15,7 +15,7 @@ interface Message {
   readonly queue: QueueName;
   readonly body: Buffer;
   attempts: number;
-  /** Published with a delay, or given back with one. */
+  /** Published or requeued with a delay. */
   delayed: boolean;
   holder: SimulatedConsumer | undefined;
 }
@@ -28,14 +28,14 @@ interface SimulatedConsumer {
   stopped: boolean;
 }
 
-/** Messages handed over at a time, at most: few, so that there are many orders. */
+/** Maximum messages of a delivery: few, for many different orders. */
 const BATCH = 3;
-/** How often an ack gets lost, so that its message comes again. */
+/** Probability that an ack is lost and its message is redelivered. */
 const LOST_ACK = 0.1;
 
 /**
- * A bus in memory that delivers when the scheduler says so: late, in any order, again after a lost ack or a crash.
- * All that the port promises, and nothing more.
+ * A bus in memory that delivers when the scheduler chooses: late, in any order, and again after a lost
+ * ack or a crash. It keeps exactly the promises of the port.
  */
 export class SimulatedBus {
   readonly #scheduler: Scheduler;
@@ -43,7 +43,7 @@ export class SimulatedBus {
   #consumers: SimulatedConsumer[] = [];
   #lastId = 0;
   readonly deadLetters: { queue: string; reason: string }[] = [];
-  /** Off while a history is brought to its end: otherwise it might have none. */
+  /** False at the end of a history, which otherwise might not end. */
   losesAcks = true;
 
   constructor(scheduler: Scheduler) {
@@ -55,7 +55,7 @@ export class SimulatedBus {
     return this.#messages.length === 0;
   }
 
-  /** The bus as one actor has it: every call is a step of that actor. `onPublish` is called ahead of the step. */
+  /** The bus of one actor: every call is a step of that actor. Calls `onPublish` before the step. */
   port(actor: Actor, onPublish: (messages: readonly Outgoing[]) => void = () => {}): Bus {
     return {
       kind: 'simulated',
@@ -86,7 +86,7 @@ export class SimulatedBus {
     };
   }
 
-  /** Ends the consumers of an actor; what they hold goes back. */
+  /** Ends the consumers of an actor and requeues their messages in flight. */
   crash(actor: Actor): void {
     for (const consumer of this.#consumers.filter((one) => one.actor === actor)) this.#stop(consumer);
   }
@@ -150,7 +150,7 @@ export class SimulatedBus {
     return choices;
   }
 
-  /** The oldest first, mostly: consumers side by side get messages in any order. */
+  /** Mostly the oldest first: concurrent consumers get messages in any order. */
   #deliver(consumer: SimulatedConsumer, ready: Message[], room: number): void {
     const { random } = this.#scheduler;
     const count = 1 + random.below(Math.min(BATCH, room, ready.length));
@@ -171,7 +171,7 @@ export class SimulatedBus {
     const settle = (how: () => void) => {
       if (settled) throw new Error(`message ${message.queue}/${message.id} was settled already`);
       settled = true;
-      if (consumer.stopped) return; // It was given back when the consumer died.
+      if (consumer.stopped) return; // Requeued when the consumer died.
       consumer.held -= 1;
       message.holder = undefined;
       how();

@@ -1,7 +1,7 @@
 import type { setTimeout as Sleep } from 'node:timers/promises';
 import { currentActor } from './scheduler.ts';
 
-/** Stands in for node:timers/promises: an actor's time passes when its scheduler says so, everybody else's as ever. */
+/** Replaces node:timers/promises: sleeps of actors wait for the scheduler, other sleeps are real. */
 export function sleepOf(real: typeof Sleep): typeof Sleep {
   return (async (ms = 0, value?: unknown, options?: { signal?: AbortSignal }) => {
     const actor = currentActor();

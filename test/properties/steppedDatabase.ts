@@ -3,7 +3,7 @@ import { Database, type Listener, type Session } from '../../src/engine/database
 import { databaseError, isDuplicate } from '../../src/engine/database/errors.ts';
 import { type Actor, Crash } from './scheduler.ts';
 
-/** What a session of a dead process leaves: nothing. */
+/** Removes all state of the session of a crashed process. */
 const DIES = 'rollback; select pg_advisory_unlock_all()';
 
 const SQLSTATE_LENGTH = 5;
@@ -11,8 +11,8 @@ const SQLSTATE_LENGTH = 5;
 const labelOf = (text: string): string => text.replace(/\s+/g, ' ').trim().slice(0, 90);
 
 /**
- * One actor's view of a database that all actors share: each statement, and each statement of a transaction, waits
- * for the actor's turn. After a crash of the actor nothing more is done, and what was open is rolled back.
+ * One actor's view of the shared database: each statement, also in a transaction, waits for the
+ * actor's turn. After a crash of the actor it runs no more statements and rolls back.
  */
 export class SteppedDatabase extends Database {
   readonly #shared: Database;
@@ -33,8 +33,8 @@ export class SteppedDatabase extends Database {
 
   override async withSession<T>(work: (session: Session) => Promise<T>): Promise<T> {
     const connected = await this.#actor.begin('session');
-    // A session that has refused a statement is well after its rollback. A pool would replace it all the same, and
-    // where every other COPY meets a duplicate, new sessions would be most of the work.
+    // A session with a failed statement is usable after its rollback. A pool would replace it, and if
+    // every other COPY meets a duplicate, new sessions would be most of the work.
     let refused: Error | undefined;
     try {
       const result = await this.#shared.withSession(async (session) => {
@@ -56,7 +56,7 @@ export class SteppedDatabase extends Database {
     }
   }
 
-  /** What is known of the store is no part of a history. */
+  /** Reading the sharding is no step of a history. */
   override sharding(): ReturnType<Database['sharding']> {
     return this.#shared.sharding();
   }
@@ -72,7 +72,7 @@ function steppedSession(session: Session, actor: Actor): Session {
   let first = true;
   let inTransaction = false;
   const statement = async (text: string, values?: unknown[]): Promise<unknown> => {
-    // Taking the session was a step; what is done with it at once is part of that step.
+    // Taking the session was a step, which includes the immediate work with it.
     const joins = first;
     first = false;
     if (joins && actor.crashed) throw new Crash();
@@ -82,7 +82,7 @@ function steppedSession(session: Session, actor: Actor): Session {
     else if (text === 'commit' || text === 'rollback') inTransaction = false;
     return result;
   };
-  /** A COPY is no promise: it is over when the session is ready again or the server has refused it. */
+  /** A COPY returns no promise: it ends when the session is ready again or the server has refused it. */
   const submit = (query: Submittable): unknown => {
     first = false;
     if (actor.crashed) throw new Crash();

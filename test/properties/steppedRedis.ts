@@ -3,7 +3,7 @@ import type { Database } from '../../src/engine/database/database.ts';
 import { silentLog } from '../../src/engine/telemetry/log.ts';
 import { currentActor } from './scheduler.ts';
 
-/** The Redis cache, with every command a step of the actor who sends it. */
+/** The Redis cache, with every command as a step of its actor. */
 export async function openSteppedRedis(url: string, db: Database) {
   const cache = await openRedisCache(url, db, silentLog);
   const { connection, epoch } = cache.state;

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { onTestFinished } from 'vitest';
 import { management } from './rabbitmq.ts';
 
-/** An empty vhost of one test's own on that server, deleted when the test has passed and kept when it failed. */
+/** Makes an empty vhost for one test, deleted if the test passes and kept if it fails. */
 export async function freshVhost(serverUrl: string): Promise<{ url: string; managementUrl: string }> {
   const managementUrl = managementOf(serverUrl);
   const vhost = `test_${randomBytes(6).toString('hex')}`;
@@ -16,7 +16,7 @@ export async function freshVhost(serverUrl: string): Promise<{ url: string; mana
   return { url: url.href, managementUrl };
 }
 
-/** A server that the tests started names its management port; for others it is set, or the usual one. */
+/** URL of the management API: that of the variable, else at the port that the server's URL names. */
 function managementOf(serverUrl: string): string {
   const given = process.env.FEEDCTL_TEST_BROKER_MANAGEMENT_URL;
   if (given) return given;

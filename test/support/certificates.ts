@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 
 export interface Certificates {
-  /** A private authority, and one that has signed nothing. */
+  /** A private authority, and another one that has signed no certificate. */
   readonly ca: string;
   readonly otherCa: string;
   /** For `localhost` and 127.0.0.1. */
@@ -14,7 +14,7 @@ export interface Certificates {
   readonly client: { readonly cert: string; readonly key: string };
 }
 
-/** Whether there is an `openssl` to make them with. */
+/** Returns whether `openssl` is installed. */
 export function canCertify(): boolean {
   try {
     execFileSync('openssl', ['version'], { stdio: 'ignore' });
@@ -24,7 +24,7 @@ export function canCertify(): boolean {
   }
 }
 
-/** PEM files that are gone after the test. */
+/** Makes PEM files that are removed after the test. */
 export async function certificates(): Promise<Certificates> {
   const directory = await mkdtemp(join(tmpdir(), 'feedctl-tls-'));
   onTestFinished(() => rm(directory, { recursive: true, force: true }));
@@ -54,7 +54,7 @@ export async function certificates(): Promise<Certificates> {
   authority('other');
   const server = signed('server', 'DNS:localhost,IP:127.0.0.1');
   const client = signed('client', 'DNS:feedctl');
-  // Servers run as users of their own.
+  // Servers run as other users.
   chmodSync(directory, 0o755);
   for (const file of [server.key, client.key]) chmodSync(file, 0o644);
   return { ca: path('ca.pem'), otherCa: path('other.pem'), server, client };

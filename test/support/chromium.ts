@@ -7,7 +7,7 @@ const BINARIES = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/go
 const START_MS = 30_000;
 const findBinary = () => BINARIES.find((path) => existsSync(path));
 
-/** A headless browser for the suites, spoken to over the DevTools protocol. */
+/** A headless browser for the suites, controlled over the DevTools protocol. */
 export const chromium: ServerKind = {
   name: 'chromium',
   variable: 'FEEDCTL_TEST_CHROMIUM_URL',
@@ -23,7 +23,7 @@ export const chromium: ServerKind = {
       '--disable-gpu',
       '--disable-dev-shm-usage',
       '--no-first-run',
-      // Its sandbox refuses root, and needs rights that containers have not.
+      // The sandbox refuses root, and needs rights that containers lack.
       '--no-sandbox',
     ]);
     for (const until = Date.now() + START_MS; Date.now() < until; await sleep(50)) {

@@ -9,7 +9,7 @@ import { migrate } from '../../src/engine/database/migrate.ts';
 import { ensureEventPartitions } from '../../src/engine/store/events.ts';
 import { freePorts, type RunningServer, type ServerKind } from './servers.ts';
 
-/** Few shards: what is tested is that there are several, on more than one node. */
+/** Few shards are enough: tests need several, on more than one node. */
 const SHARDS = 8;
 const START_MS = 60_000;
 const TEMPLATE = 'feedctl_citus_template';
@@ -27,7 +27,7 @@ const SETTINGS = {
   'citus.node_conninfo': 'sslmode=disable',
 };
 
-/** The folder of binaries of an installation that has Citus, or undefined. */
+/** Returns the folder of binaries of an installation with Citus, or undefined. */
 function installation(): string | undefined {
   const debian = '/usr/lib/postgresql';
   const folders = existsSync(debian)
@@ -39,18 +39,18 @@ function installation(): string | undefined {
         execFileSync(folder ? join(folder, 'pg_config') : 'pg_config', [what], { encoding: 'utf8' }).trim();
       if (existsSync(join(ask('--sharedir'), 'extension', 'citus.control'))) return ask('--bindir');
     } catch {
-      // No pg_config there.
+      // No pg_config at this path.
     }
   }
   return undefined;
 }
 
-/** Whether this machine can start nodes of its own. */
+/** Returns whether this machine can start private nodes. */
 export const canStartCitusNodes = (): boolean => installation() !== undefined;
 
 /**
- * Citus for the suites: a database of its coordinator, by a role that may create databases on every node, or a
- * private coordinator with two workers where a PostgreSQL installation on this machine has the extension.
+ * Citus for the suites: a database of a coordinator, with a role that may create databases on every
+ * node, or a private coordinator with two workers if PostgreSQL on this machine has the extension.
  */
 export const citus: ServerKind = {
   name: 'citus',
@@ -118,14 +118,14 @@ async function joinNodes(databases: readonly string[]): Promise<void> {
   );
 }
 
-/** Copies of it are made by the servers, a node at a time: shards and their catalog are files like any others. */
+/** The servers copy the template, one node at a time: shards and their catalog are ordinary files. */
 async function makeTemplate(server: string): Promise<void> {
   await dropCitusDatabase(server, TEMPLATE);
   const db = new Database(await emptyCitusDatabase(server, TEMPLATE), { maxSessions: 2 });
   try {
     await migrate(db, 'citus');
     await ensureEventPartitions(db);
-    // A node that is added to a copy would be asked for a database with the name of the template.
+    // Citus would connect an added node to a database with the name of the template.
     await db.query(`delete from pg_dist_object where classid = 'pg_database'::regclass`);
   } finally {
     await db.close();
@@ -137,7 +137,7 @@ export async function freshCitusDatabase(server: string, name: string): Promise<
   for (const node of nodes) {
     await run(
       node,
-      // One test file at a time; and Citus's own daemon is connected to the template, and would be for good.
+      // One test file at a time. Citus's daemon stays connected to the template until it is ended.
       `select pg_advisory_lock(hashtext('${TEMPLATE}'))`,
       `select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '${TEMPLATE}'`,
       `create database ${name} template ${TEMPLATE}`,
@@ -148,7 +148,7 @@ export async function freshCitusDatabase(server: string, name: string): Promise<
 
 export async function dropCitusDatabase(server: string, name: string): Promise<void> {
   for (const node of await nodesOf(server)) {
-    // Citus's daemon of this database may be starting: no session yet that could be ended, and one in a moment.
+    // Citus's daemon of this database may be starting, without a session that could be ended yet.
     for (let tries = 1; ; tries += 1) {
       try {
         await run(node, `drop database if exists ${name} with (force)`);
@@ -161,12 +161,12 @@ export async function dropCitusDatabase(server: string, name: string): Promise<v
   }
 }
 
-/** The server ends with whoever holds the other end of file descriptor 3. */
+/** The server ends when the other end of file descriptor 3 closes. */
 const LEASH = `"$@" 3<&- & pid=$!
 { read -r _ <&3; while kill -INT "$pid"; do sleep 0.1; done; } 2>/dev/null &
 wait "$pid"`;
 
-/** One server with the extension's library, in a directory of its own that its user may enter. */
+/** Starts one server with the extension's library, in a directory that its user may enter. */
 async function startNode(
   bin: string,
   data: string,
@@ -207,7 +207,7 @@ async function startNode(
   }
 }
 
-/** One more server, with the extension in a database of this name: what becomes a node when it is added. */
+/** Starts one more server, with the extension in a database of this name, to be added as a node. */
 export async function startCitusNode(
   directory: string,
   database: string,

@@ -26,7 +26,7 @@ export interface Running {
   readonly ended: Promise<Outcome>;
   stdout(): string;
   stderr(): string;
-  /** Resolves when stdout holds something that matches. Fails when the process ends first. */
+  /** Resolves when stdout matches. Rejects if the process ends first. */
   printed(pattern: RegExp): Promise<string>;
 }
 
@@ -34,9 +34,9 @@ export interface SpawnOptions {
   readonly env?: Record<string, string>;
   /** Arguments of node itself, before the binary. */
   readonly node?: readonly string[];
-  /** Another node than the one of the tests. */
+  /** Path of another node binary. */
   readonly executable?: string;
-  /** A process group of its own: what a terminal's Ctrl-C goes to. */
+  /** Starts a process group, which a terminal's Ctrl-C signals. */
   readonly group?: boolean;
 }
 
@@ -51,7 +51,7 @@ afterAll(async () => {
   }
 });
 
-/** A directory that goes when the file's tests are done; the database's user may enter it, as root it is another one. */
+/** Makes a directory that is removed after the file's tests. The database's user may enter it. */
 export async function temporaryDirectory(): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'feedctl-cli-'));
   await chmod(directory, 0o711);
@@ -59,7 +59,7 @@ export async function temporaryDirectory(): Promise<string> {
   return directory;
 }
 
-/** Settings of whoever runs the tests, and what the test runner sets for itself, stay out. */
+/** The environment without settings of the developer and of the test runner. */
 function environment(extra: Record<string, string> = {}): NodeJS.ProcessEnv {
   const kept = Object.entries(process.env).filter(
     ([name]) => !/^(FEEDCTL_|VITEST|TEST$|NODE_ENV$|NODE_OPTIONS$|FORCE_COLOR$|NO_COLOR$|DEBUG$)/.test(name),
@@ -119,14 +119,14 @@ export function start(args: readonly string[], options: SpawnOptions = {}): Runn
   };
 }
 
-/** A worker or a gateway, when it is ready. */
+/** Starts a worker or a gateway and waits until it is ready. */
 export async function startRole(args: readonly string[], options?: SpawnOptions): Promise<Running> {
   const role = start([...args, '--json'], options);
   await role.printed(/"ready": true[\s\S]*\}\n/);
   return role;
 }
 
-/** The same, until the test ends. */
+/** Starts a role that is stopped when the test ends. */
 export async function testRole(args: readonly string[], options?: SpawnOptions): Promise<Running> {
   const role = await startRole(args, options);
   onTestFinished(async () => {
@@ -136,11 +136,11 @@ export async function testRole(args: readonly string[], options?: SpawnOptions):
   return role;
 }
 
-/** Runs one command to its end. */
+/** Runs one command until it exits. */
 export const feedctl = (args: readonly string[], options?: SpawnOptions): Promise<Outcome> =>
   start(args, options).ended;
 
-/** Runs one command with --json; it has to succeed and to print exactly one JSON value. */
+/** Runs one command with --json, which must succeed and print exactly one JSON value. */
 export async function json<T = Record<string, unknown>>(
   args: readonly string[],
   options?: SpawnOptions,
@@ -158,7 +158,7 @@ export interface UpCluster extends Running {
   readonly at: readonly string[];
 }
 
-/** `feedctl up` in a process of its own, ready to be used. */
+/** Starts `feedctl up` as a process and waits until it is ready. */
 export async function up(dataDir: string, options: SpawnOptions = {}): Promise<UpCluster> {
   const process = start(['up', '--data-dir', dataDir, '--port', '0', '--json'], options);
   const ready = JSON.parse(await process.printed(/^\{[\s\S]*\n\}\n/)) as {
@@ -179,7 +179,7 @@ export const postgresOf = (directory: string): string[] =>
     .split('\n')
     .filter((line) => line.includes('postgres') && line.includes(` -D ${directory}`));
 
-/** Answers of the database that commands talk to, past feedctl. */
+/** Queries the database of the commands directly. */
 export async function sql<Row extends object>(url: string, text: string): Promise<Row[]> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();
@@ -198,7 +198,7 @@ export interface Counts {
   events: string;
 }
 
-/** What `feed verify` says of feeds that are as they should be. */
+/** Result of `feed verify` without faults. */
 export const NOTHING_WRONG = {
   mismatched: 0,
   missing: 0,
@@ -209,14 +209,14 @@ export const NOTHING_WRONG = {
   asymmetric: 0,
 };
 
-/** What a command that failed, or only rehearsed, must leave as it was. */
+/** State that a failed command or a dry run must not change. */
 export async function counts(url: string): Promise<Counts> {
   const tables = ['users', 'posts', 'follows', 'followers', 'feed_items', 'events', 'celebrities'];
   const columns = tables.map((table) => `(select count(*) from ${table}) as ${table}`);
   return (await sql<Counts>(url, `select ${columns.join(', ')}`))[0]!;
 }
 
-/** An empty database in the test server, without a schema. */
+/** Makes an empty database without a schema in the test server. */
 export async function emptyDatabase(name: string): Promise<string> {
   const server = inject('serverUrl');
   const admin = server.replace('/feedctl?', '/postgres?');

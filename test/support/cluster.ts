@@ -16,14 +16,14 @@ import { silentLog } from '../../src/engine/telemetry/log.ts';
 import { dropCitusDatabase, freshCitusDatabase } from './citus.ts';
 import { findServer } from './server.ts';
 
-/** A migrated database of this test's own, dropped when the test has passed and kept when it failed. */
+/** Makes a migrated database for one test, dropped if the test passes and kept if it fails. */
 export async function freshDatabase(): Promise<{ url: string; db: Database }> {
-  // The whole suite on Citus, where there is one: what it takes for granted must hold there too.
+  // Runs the whole suite on Citus if the variable is set.
   if (process.env.FEEDCTL_TEST_STORE === 'citus') return citusDatabase((await findServer('citus'))!);
   return newDatabase('feedctl');
 }
 
-/** The same on Citus. */
+/** Makes a migrated database on Citus. */
 export async function citusDatabase(server: string): Promise<{ url: string; db: Database }> {
   const name = `test_${randomBytes(6).toString('hex')}`;
   const url = await freshCitusDatabase(server, name);
@@ -35,7 +35,7 @@ export async function citusDatabase(server: string): Promise<{ url: string; db: 
   return { url, db };
 }
 
-/** The same without a schema. */
+/** Makes a database without a schema. */
 export const emptyDatabase = (): Promise<{ url: string; db: Database }> => newDatabase('template0');
 
 async function newDatabase(template: string): Promise<{ url: string; db: Database }> {
@@ -70,7 +70,7 @@ export interface TestCluster extends SocialContext {
   settled(): Promise<void>;
 }
 
-/** A database, a bus and ids, without roles: a test starts what it needs. */
+/** Opens a cluster with a database, a bus and ids, without roles. */
 export async function testCluster(
   openChanges: (db: Database) => Promise<FeedChanges> = async () => notifiedChanges,
   database = freshDatabase(),

@@ -1,6 +1,6 @@
 import { FeedctlError } from '../../src/engine/model/errors.ts';
 
-/** The code of the FeedctlError that `work` throws; anything else that it throws fails the test. */
+/** Returns the code of the FeedctlError that `work` throws. Another error fails the test. */
 export function codeOf(work: () => unknown): string | undefined {
   try {
     work();
@@ -11,7 +11,7 @@ export function codeOf(work: () => unknown): string | undefined {
   return undefined;
 }
 
-/** The FeedctlError that a promise rejects with; anything else fails the test. */
+/** Returns the FeedctlError of a rejected promise. Another error fails the test. */
 export async function rejection(promise: Promise<unknown>): Promise<FeedctlError> {
   try {
     await promise;

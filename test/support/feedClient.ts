@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { WebSocket } from 'ws';
 import type { Frame } from './liveSocket.ts';
 
-/** A client as the documentation asks for: it keeps the cursor of the last frame, and comes back with it. */
+/** A client as documented: it keeps the cursor of the last frame and reconnects with it. */
 export class FeedClient {
   readonly userId: number;
   readonly token: string;
@@ -10,7 +10,7 @@ export class FeedClient {
   /** Posts in the order of their arrival, over all sessions. */
   readonly posts: number[] = [];
   readonly deleted: number[] = [];
-  /** Of sessions that have ended. */
+  /** Close codes of ended sessions. */
   readonly closes: number[] = [];
   cursor: string | undefined;
   /** Called with each frame. */
@@ -32,7 +32,7 @@ export class FeedClient {
     return this.#socket?.readyState === WebSocket.OPEN;
   }
 
-  /** Resolves at hello. Throws where the gateway refuses, with the status. */
+  /** Resolves at the hello. Throws with the status if the gateway refuses. */
   open(url: string, after = this.cursor): Promise<void> {
     const target = new URL('/post/feed/posted', url.replace(/^http/, 'ws'));
     target.searchParams.set('token', this.token);
@@ -64,7 +64,7 @@ export class FeedClient {
     this.onFrame(frame);
   }
 
-  /** Closes, and resolves when the server has closed too: no frame comes after. */
+  /** Closes the socket. Resolves when the server has closed too, after the last frame. */
   async close(): Promise<void> {
     const socket = this.#socket;
     if (!socket || socket.readyState === WebSocket.CLOSED) return;

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 
-/** A file of one test's own. */
+/** Writes a file for one test. */
 export async function file(content: string | Buffer, name = 'data.txt'): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'feedctl-file-'));
   onTestFinished(() => rm(directory, { recursive: true, force: true }));

@@ -19,7 +19,7 @@ export const UNLIMITED = {
   failedLogins: 0,
 };
 
-/** A gateway in this process, on a free port and with a cache in memory, until the test ends. */
+/** Starts a gateway in this process on a free port, with a cache in memory, until the test ends. */
 export async function cachedGateway(
   cluster: TestCluster,
   options: Partial<GatewayOptions>,
@@ -35,7 +35,7 @@ export async function cachedGateway(
   return { gateway, cache };
 }
 
-/** The same without limits on requests. */
+/** Starts a gateway without limits on requests. */
 export async function testGateway(cluster: TestCluster, sockets?: SocketOptions): Promise<Gateway> {
   return (await cachedGateway(cluster, { sockets, limits: UNLIMITED })).gateway;
 }

@@ -16,14 +16,14 @@ import { tmux } from './tmux.ts';
 
 declare module 'vitest' {
   export interface ProvidedContext {
-    /** A server for all test files, with a migrated database that fresh ones are copied from. */
+    /** URL of the server for all test files, with a migrated template of their databases. */
     serverUrl: string;
-    /** Where `findServer` asks for the other servers. */
+    /** URL that `findServer` requests other servers from. */
     servers: string;
   }
 }
 
-/** One PostgreSQL for the whole run; every test file makes databases of its own in it. */
+/** Starts one PostgreSQL for the whole run. Every test file makes its databases in it. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const dataDir = await mkdtemp(join(tmpdir(), 'feedctl-test-'));
   await chmod(dataDir, 0o711);

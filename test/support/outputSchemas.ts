@@ -21,10 +21,10 @@ interface Schema {
   unevaluatedProperties?: false;
 }
 
-/** Refuses fields that are not documented. Those who read the output have to bear them: there may be more one day. */
+/** Makes the schema refuse undocumented fields. Published schemas allow them, for later versions. */
 function close(schema: Schema, part: 'whole' | 'part' = 'whole'): Schema {
   const { $schema, ...closed } = schema;
-  // Anything may be there.
+  // A schema without properties allows any field.
   if (Object.keys(closed).length === 0) return closed;
   if (part === 'whole') closed.unevaluatedProperties = false;
   const each = (of: Record<string, Schema>, how?: 'part') =>
@@ -48,7 +48,7 @@ function validatorOf(name: string): ValidateFunction {
   return validator;
 }
 
-/** Where what a command printed with --json is not as documented: what is wrong with it. */
+/** Returns the differences of the output of a command with --json from its schema. */
 export function undocumented(args: readonly string[], stdout: string): string | undefined {
   if (!args.includes('--json') || args.includes('--help')) return undefined;
   const words = args.slice(
@@ -61,10 +61,11 @@ export function undocumented(args: readonly string[], stdout: string): string | 
   try {
     output = JSON.parse(stdout);
   } catch {
-    // Ended before it was written, or one value after the other: the test that asked for it knows.
+    // The command ended early, or prints several values: its own test checks that.
     return undefined;
   }
   const validate = validatorOf(name);
   if (output?.error !== undefined || validate(output)) return undefined;
-  return `\`feedctl ${args.join(' ')}\` prints what docs/schemas/${name}.json does not say: ${ajv.errorsText(validate.errors)}\n${stdout}`;
+  const errors = ajv.errorsText(validate.errors);
+  return `\`feedctl ${args.join(' ')}\` does not match docs/schemas/${name}.json: ${errors}\n${stdout}`;
 }

@@ -6,11 +6,11 @@ import { pathToFileURL } from 'node:url';
 import { freePorts, type RunningServer, type ServerKind, supervise } from './servers.ts';
 
 const BINARY = '/usr/bin/prometheus';
-/** Beside it in the same package. */
+/** Checker of rules, part of the same package. */
 export const PROMTOOL = '/usr/bin/promtool';
 const START_MS = 60_000;
 
-/** Prometheus as a program: whoever needs one says what it is to scrape. */
+/** The Prometheus binary. Each test starts an instance for its own targets. */
 export const prometheus: ServerKind = {
   name: 'prometheus',
   variable: 'FEEDCTL_TEST_PROMETHEUS',
@@ -19,7 +19,7 @@ export const prometheus: ServerKind = {
   start: async () => ({ url: pathToFileURL(BINARY).href, stop: async () => {} }),
 };
 
-/** A private instance that scrapes these addresses (host:port) ten times a second, with its files in `directory`. */
+/** Starts an instance that scrapes these addresses (host:port) ten times a second. Files: `directory`. */
 export async function startPrometheus(
   directory: string,
   targets: Readonly<Record<string, string>>,
@@ -30,7 +30,7 @@ export async function startPrometheus(
     job_name: name,
     static_configs: [{ targets: [target] }],
   }));
-  // JSON is YAML.
+  // YAML includes JSON.
   await writeFile(
     config,
     JSON.stringify({ global: { scrape_interval: '100ms', scrape_timeout: '100ms' }, scrape_configs: jobs }),
@@ -59,7 +59,7 @@ export async function startPrometheus(
   return { url, stop: () => server.stop() };
 }
 
-/** What an expression is now: each value with its labels. */
+/** Evaluates an expression: each value with its labels. */
 export async function promQuery(
   url: string,
   expression: string,

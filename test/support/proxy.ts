@@ -2,23 +2,23 @@ import { once } from 'node:events';
 import { createConnection, createServer, type Socket } from 'node:net';
 import { onTestFinished } from 'vitest';
 
-/** A road to a database's server that a test can break. */
+/** A proxy to the database server that a test can break. */
 export interface Proxy {
   readonly url: string;
-  /** Lets nothing through, and drops who is on it; `open` again lets everybody through. */
+  /** Drops all connections and refuses new ones until `open`. */
   cut(): void;
-  /** Holds back all answers, without a word. */
+  /** Delays all answers without closing connections. */
   stall(): void;
   open(): void;
-  /** Keeps all answers until the function that is returned is called, and then passes them on. */
+  /** Delays all answers until the returned function is called. */
   hold(): () => void;
-  /** Who is on it now hears nothing any more, for good, and is not dropped; whoever comes later gets through. */
+  /** Silences the present connections for ever without closing them. New connections work. */
   strand(): void;
-  /** The next statement with this text is done, and its answer lost with its session. Returns whether that happened. */
+  /** Runs the next statement with this text, and drops its answer and session. Returns whether it ran. */
   loseAnswerTo(text: string): () => boolean;
 }
 
-/** Before the server of `url`, which listens on a socket in a directory, or on a port. */
+/** Opens a proxy before the server of `url`, which listens on a socket in a directory, or on a port. */
 export async function openProxy(url: string): Promise<Proxy> {
   const { hostname, port: at, username: user, pathname, searchParams } = new URL(url.replace('@/', '@none/'));
   const database = pathname.slice(1);
@@ -49,7 +49,7 @@ export async function openProxy(url: string): Promise<Proxy> {
       }
       upstream.write(chunk);
     });
-    // The server says nothing before its statement has ended: what is dropped here is the word that it was committed.
+    // The server is silent until its statement ends, so this drops the message of the commit.
     upstream.on('data', (chunk) => {
       if (doomed) drop();
       else if (held) held.push(() => client.write(chunk));

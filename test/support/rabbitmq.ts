@@ -10,7 +10,7 @@ import { freePorts, type RunningServer, type ServerKind, type Supervised, superv
 const BINARY = '/usr/lib/rabbitmq/bin/rabbitmq-server';
 const START_MS = 60_000;
 
-/** RabbitMQ for the suites. A management API has to be enabled: see broker.ts. */
+/** RabbitMQ for the suites, with the management API. See broker.ts. */
 export const rabbitmq: ServerKind = {
   name: 'rabbitmq',
   variable: 'FEEDCTL_TEST_BROKER_URL',
@@ -28,15 +28,15 @@ export interface RabbitOptions {
 export interface Rabbit extends RunningServer {
   readonly port: number;
   readonly managementUrl: string;
-  /** Stops it in order, or with kill -9. */
+  /** Stops the server gracefully, or with kill -9. */
   down(how: 'stop' | 'kill'): Promise<void>;
-  /** Starts it again with the same data and ports. */
+  /** Restarts the server with the same data and ports. */
   up(): Promise<void>;
-  /** Runs an Erlang expression in it. */
+  /** Runs an Erlang expression in the server. */
   evaluate(expression: string): Promise<void>;
 }
 
-/** A private instance: its own node name, files, ports and epmd. */
+/** Starts a private instance with separate node name, files, ports and epmd. */
 export async function startRabbit(directory: string, options: RabbitOptions = {}): Promise<Rabbit> {
   const [port, distribution, epmd] = (await freePorts(3)) as [number, number, number];
   const [management] = (await freePorts(1)) as [number];
@@ -67,7 +67,7 @@ export async function startRabbit(directory: string, options: RabbitOptions = {}
     RABBITMQ_DIST_PORT: String(distribution),
     ERL_EPMD_PORT: String(epmd),
     ERL_EPMD_ADDRESS: '127.0.0.1',
-    // Schedulers that wait do not spin: the machine is shared with everything under test.
+    // Waiting schedulers do not spin, as the tests need the processor.
     RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: '+sbwt none +sbwtdcpu none +sbwtdio none',
   };
   const url = `amqp://guest:guest@127.0.0.1:${port}`;
@@ -104,7 +104,7 @@ export async function startRabbit(directory: string, options: RabbitOptions = {}
     await down('stop');
     throw error;
   }
-  // Where a test is given only the broker's URL, it finds the management API in its query.
+  // Tests that get only the broker's URL find the management API in its query.
   return {
     url: `${url}?management=${management}`,
     port,
@@ -133,7 +133,7 @@ async function accepts(port: number): Promise<boolean> {
   }
 }
 
-/** One call of the management API; throws for any status but success. */
+/** Calls the management API. Throws for any status but success. */
 export async function management(
   managementUrl: string,
   method: string,
@@ -141,10 +141,11 @@ export async function management(
   body?: unknown,
 ): Promise<unknown> {
   const { origin, username, password } = new URL(managementUrl);
+  const credentials = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
   const answer = await fetch(`${origin}/api/${path}`, {
     method,
     headers: {
-      authorization: `Basic ${Buffer.from(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`).toString('base64')}`,
+      authorization: `Basic ${Buffer.from(credentials).toString('base64')}`,
       'content-type': 'application/json',
     },
     ...(body !== undefined && { body: JSON.stringify(body) }),

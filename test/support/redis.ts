@@ -16,15 +16,15 @@ export const redis: ServerKind = {
 };
 
 export interface PrivateRedis extends RunningServer {
-  /** Ends it, with kill -9 or in order. */
+  /** Ends the server with kill -9, or gracefully. */
   down(how: 'stop' | 'kill'): Promise<void>;
-  /** Starts it again on the same port, without its data. */
+  /** Restarts the server on the same port, without its data. */
   up(): Promise<void>;
-  /** It takes connections and answers nothing. */
+  /** Makes the server accept connections without answers. */
   freeze(frozen: boolean): void;
 }
 
-/** A private instance without persistence. `options`: arguments of redis-server. */
+/** Starts a private instance without persistence. `options`: arguments of redis-server. */
 export async function startRedis(options: readonly string[] = []): Promise<PrivateRedis> {
   const [port] = (await freePorts(1)) as [number];
   const args = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--dir', '/tmp', ...options];
@@ -52,7 +52,7 @@ export async function startRedis(options: readonly string[] = []): Promise<Priva
   };
 }
 
-/** The process id that the server gives, when it gives one; a server with a password is not asked twice. */
+/** Waits for a server and returns its process id, or 0 if it asks for a password first. */
 async function answers(port: number): Promise<number> {
   for (const until = Date.now() + START_MS; Date.now() < until; await sleep(10)) {
     const text = await say(port, 'INFO server\r\n').catch(() => '');

@@ -2,8 +2,8 @@ import { inject } from 'vitest';
 import type { FoundServer } from './servers.ts';
 
 /**
- * The URL of a server that a suite needs, or undefined where there is none: its suite is then skipped
- * (`describe.skipIf(!url)`), which stderr says. With FEEDCTL_TEST_REQUIRE=all it is a failure instead.
+ * Returns the URL of a server that a suite needs, or undefined without one: the suite is then skipped
+ * (`describe.skipIf(!url)`), with a line on stderr. FEEDCTL_TEST_REQUIRE=all makes it a failure.
  */
 export async function findServer(name: string): Promise<string | undefined> {
   const answer = await fetch(`${inject('servers')}/${name}`);

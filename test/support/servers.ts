@@ -7,19 +7,19 @@ import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** A server of somebody else's that suites need: found by URL, else started, else installed, else missed loudly. */
+/** A server of a third party for suites: found by URL, else started, else installed, else reported. */
 export interface ServerKind {
   readonly name: string;
-  /** The environment variable with the URL of one that runs already. */
+  /** The environment variable with the URL of a running server. */
   readonly variable: string;
-  /** Undefined where Debian has none. */
+  /** Undefined if Debian has no package. */
   readonly debianPackage: string | undefined;
-  /** It cannot be had everywhere: FEEDCTL_TEST_REQUIRE does not ask for it. */
+  /** Not available everywhere: FEEDCTL_TEST_REQUIRE does not require it. */
   readonly optional?: boolean;
   installed(): boolean;
-  /** A private instance on free ports of 127.0.0.1, with its files in `directory`. */
+  /** Starts a private instance on free ports of 127.0.0.1, with its files in `directory`. */
   start(directory: string): Promise<RunningServer>;
-  /** What the suites need on it, one that was given too. Returns how to take it away again. */
+  /** Prepares the server for the suites, also one that was found by URL. Returns the cleanup. */
   prepare?(url: string): Promise<() => Promise<void>>;
 }
 
@@ -30,7 +30,7 @@ export interface RunningServer {
 
 export type FoundServer = { url: string } | { missing: string; optional?: boolean };
 
-/** Answers test files over HTTP: `/<name>`. A server is started when the first file asks for it, and for all of them. */
+/** Answers test files over HTTP: `/<name>`. The first request starts the server for all files. */
 export async function serveServers(
   kinds: readonly ServerKind[],
 ): Promise<{ url: string; stop(): Promise<void> }> {
@@ -67,7 +67,8 @@ async function find(kind: ServerKind, releases: (() => Promise<void>)[]): Promis
   }
   if (!kind.installed() && kind.debianPackage && mayInstall()) install(kind.debianPackage);
   if (!kind.installed()) {
-    const missing = `install ${kind.debianPackage ?? kind.name}, or set ${kind.variable} to the URL of a running one`;
+    const name = kind.debianPackage ?? kind.name;
+    const missing = `install ${name}, or set ${kind.variable} to the URL of a running one`;
     return { missing, optional: kind.optional ?? false };
   }
   const directory = await mkdtemp(join(tmpdir(), `feedctl-${kind.name}-`));
@@ -78,7 +79,7 @@ async function find(kind: ServerKind, releases: (() => Promise<void>)[]): Promis
   return { url: running.url };
 }
 
-/** Somebody's own machine is left as it is; a container or a CI job is there to be used. */
+/** Installs packages only in containers and CI jobs, never on a developer's machine. */
 const mayInstall = (): boolean =>
   process.getuid?.() === 0 &&
   existsSync('/usr/bin/apt-get') &&
@@ -87,7 +88,7 @@ const mayInstall = (): boolean =>
     existsSync('/run/.containerenv'));
 
 function install(debianPackage: string): void {
-  // RUNLEVEL: the package's own service is not to be started.
+  // RUNLEVEL keeps the package from starting its service.
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
   const aptGet = (...args: string[]) =>
     execFileSync('apt-get', args, { env, stdio: ['ignore', 'ignore', 'inherit'], timeout: 600_000 });
@@ -100,7 +101,7 @@ function install(debianPackage: string): void {
   }
 }
 
-/** Ends the server when its own end comes or the pipe to the test run closes, by kill -9 too; then runs `after`. */
+/** Ends the server when this shell ends or the pipe to the test run closes, then runs `after`. */
 const SUPERVISOR = `
   after=$1; shift; exec 3<&0
   "$@" </dev/null 3<&- & server=$!
@@ -114,7 +115,7 @@ export interface Supervised {
   stop(): Promise<void>;
 }
 
-/** A server as a child that cannot outlive this process. `after`: a shell command for what it leaves behind. */
+/** Starts a server that cannot outlive this process. `after`: a shell command that cleans up. */
 export function supervise(
   command: string,
   args: readonly string[],
@@ -140,10 +141,10 @@ export function supervise(
   };
 }
 
-/** Below those that the system gives to connections and to port 0: none is taken by chance before its server listens. */
+/** Ports below the system's ephemeral range, so that no connection takes one before its server listens. */
 const PORTS = { from: 20_000, to: 32_000 } as const;
 
-/** Ports nobody listens on now. */
+/** Returns ports without a listener. */
 export async function freePorts(count: number): Promise<number[]> {
   const ports = new Set<number>();
   while (ports.size < count) {

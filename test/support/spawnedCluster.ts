@@ -9,7 +9,7 @@ const servers = {
   citus: await findServer('citus'),
 };
 
-/** What clusters of processes may stand on: everything in one database, or servers of their own. */
+/** Foundations of clusters of processes: everything in one database, or separate servers. */
 export const FOUNDATIONS = [
   { name: 'plain PostgreSQL', missing: false, broker: false, redis: false, citus: false },
   {
@@ -21,7 +21,7 @@ export const FOUNDATIONS = [
   },
   { name: 'Citus', missing: !servers.citus, broker: false, redis: false, citus: true },
 ] as const;
-/** Minutes of kills on each foundation are for a change of what they test; `npm test` has one of each. */
+/** Runs the kill tests on every foundation, which takes minutes. `npm test` runs one of each. */
 export const EVERY_FOUNDATION = process.env.FEEDCTL_FOUNDATIONS === 'all';
 
 export type Foundation = (typeof FOUNDATIONS)[number];
@@ -33,7 +33,7 @@ const UNLIMITED = Object.fromEntries(
   ]),
 );
 
-/** A migrated cluster of spawned processes, without limits on requests; a test starts what it needs of it. */
+/** A migrated cluster without limits on requests, whose processes the test starts. */
 export async function spawnedCluster(on: Foundation) {
   const { url } = await (on.citus ? citusDatabase(servers.citus!) : freshDatabase());
   const at: SpawnOptions & { env: Record<string, string> } = {

@@ -9,7 +9,7 @@ import { type ServerKind, supervise } from './servers.ts';
 const BINARY = '/usr/bin/tmux';
 const START_MS = 20_000;
 
-/** A terminal that can be typed on and looked at. */
+/** Terminals for tests, which type keys and read the screen. */
 export const tmux: ServerKind = {
   name: 'tmux',
   variable: 'FEEDCTL_TEST_TMUX_SOCKET',
@@ -29,20 +29,20 @@ export const tmux: ServerKind = {
 const run = promisify(execFile);
 
 export interface Terminal {
-  /** Rows as they are seen, without trailing blanks. */
+  /** Rows of the screen, without trailing blanks. */
   rows(): Promise<string[]>;
-  /** Waits until the screen shows it. */
+  /** Waits until the screen shows the text. */
   shows(what: string | RegExp, timeout?: number): Promise<string>;
   /** Types keys by tmux's names: `q`, `Enter`, `Escape`, `C-c`. */
   type(...keys: string[]): Promise<void>;
   resize(columns: number, rows: number): Promise<void>;
-  /** A format of tmux's, of this terminal. */
+  /** Evaluates a format of tmux for this terminal. */
   ask(format: string): Promise<string>;
 }
 
 let terminals = 0;
 
-/** A terminal of that size in which `command`, a line of sh, runs, until the test ends. */
+/** Opens a terminal that runs `command`, a line of sh, until the test ends. */
 export async function openTerminal(
   socket: string,
   command: string,

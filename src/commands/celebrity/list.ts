@@ -1,6 +1,6 @@
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { type Celebrity, listCelebrities } from '../../engine/store/celebrities.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
+import { celebritiesTable } from '../../ui/tables/celebrities.ts';
 
 export default class CelebrityList extends BaseCommand {
   static override summary = 'List the authors whose posts are merged when a feed is read';
@@ -9,20 +9,8 @@ export default class CelebrityList extends BaseCommand {
   async run(): Promise<{ celebrities: Celebrity[] }> {
     const { flags } = await this.parse(CelebrityList);
     const celebrities = await this.withCluster(flags, (cluster) => listCelebrities(cluster.db));
-    const rows = celebrities.map((row) => [
-      String(row.userId),
-      row.state,
-      row.pinned ? 'by hand' : '',
-      row.followers,
-      row.posts,
-    ]);
-    this.log(
-      rows.length === 0
-        ? 'No celebrities.'
-        : renderTable(['user', 'state', 'pinned', 'followers', 'posts'], rows, {
-            borders: Boolean(process.stdout.isTTY),
-          }),
-    );
+    const borders = Boolean(process.stdout.isTTY);
+    this.log(celebrities.length === 0 ? 'No celebrities.' : celebritiesTable(celebrities, { borders }));
     return { celebrities };
   }
 }

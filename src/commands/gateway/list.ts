@@ -1,7 +1,6 @@
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import type { GatewayState } from '../../engine/fleet/gateways.ts';
-import { formatDuration } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
+import { gatewaysTable } from '../../ui/tables/gateways.ts';
 
 export default class GatewayList extends BaseCommand {
   static override summary = 'List the gateways, and whether each takes requests';
@@ -11,21 +10,8 @@ export default class GatewayList extends BaseCommand {
     const { flags } = await this.parse(GatewayList);
     const { gatewayStates } = await import('../../engine/fleet/gateways.ts');
     const gateways = await this.withCluster(flags, ({ db }) => gatewayStates(db));
-    const rows = gateways.map((gateway) => [
-      gateway.id,
-      gateway.url,
-      gateway.ready ? 'yes' : 'NO',
-      gateway.online,
-      gateway.startedAt.toISOString(),
-      `${formatDuration(gateway.heartbeatAgeMs / 1000)} ago`,
-    ]);
-    this.log(
-      rows.length === 0
-        ? 'No gateways.'
-        : renderTable(['gateway', 'url', 'ready', 'users online', 'since', 'last heard of'], rows, {
-            borders: Boolean(process.stdout.isTTY),
-          }),
-    );
+    const borders = Boolean(process.stdout.isTTY);
+    this.log(gateways.length === 0 ? 'No gateways.' : gatewaysTable(gateways, { borders }));
     return { gateways };
   }
 }

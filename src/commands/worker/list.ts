@@ -6,8 +6,7 @@ import { messageOf } from '../../engine/model/errors.ts';
 import type { LaneState } from '../../engine/model/lanes.ts';
 import { podsTable } from '../../ui/tables/kubernetes.ts';
 import { laneNotes } from '../../ui/tables/lanes.ts';
-import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
+import { workersTable } from '../../ui/tables/workers.ts';
 
 export default class WorkerList extends BaseCommand {
   static override summary = 'List the workers: what each reads and writes, and how far behind it is';
@@ -27,44 +26,10 @@ export default class WorkerList extends BaseCommand {
     }));
     const { namespaceOfPod } = await import('../../engine/kubernetes/kubeconfig.ts');
     const pods = (where ?? (await namespaceOfPod())) ? await this.#pods(flags) : undefined;
-    const rows = workers.map((worker) => [
-      worker.id,
-      worker.host,
-      String(worker.pid),
-      worker.ready ? 'yes' : 'NO',
-      worker.reads === null
-        ? 'all'
-        : worker.reads.map((name) => name.replace('feed.', '')).join(' ') || 'none',
-      worker.paused.join(' '),
-      worker.rowsPerSecond === null ? '' : formatCount(worker.rowsPerSecond),
-      worker.lagMs === null ? '' : formatDuration(worker.lagMs / 1000),
-      worker.memoryBytes === null ? '' : `${formatCount(worker.memoryBytes / 2 ** 20)} MiB`,
-      worker.version,
-      `${formatDuration(worker.heartbeatAgeMs / 1000)} ago`,
-    ]);
-    this.log(
-      rows.length === 0
-        ? 'No workers.'
-        : renderTable(
-            [
-              'worker',
-              'host',
-              'pid',
-              'ready',
-              'reads',
-              'paused',
-              'rows/s',
-              'lag',
-              'memory',
-              'version',
-              'last heard of',
-            ],
-            rows,
-            { borders: Boolean(process.stdout.isTTY) },
-          ),
-    );
+    const borders = Boolean(process.stdout.isTTY);
+    this.log(workers.length === 0 ? 'No workers.' : workersTable(workers, { borders }));
     for (const note of laneNotes(lanes)) this.log(note);
-    if (pods) this.log(podsTable(pods, { borders: Boolean(process.stdout.isTTY) }));
+    if (pods) this.log(podsTable(pods, { borders }));
     return { workers, lanes, ...(pods && { pods }) };
   }
 

@@ -5,7 +5,7 @@ import { ROW_BYTES, rowAuthor, rowPost, rowUser } from '../model/messages.ts';
 import { runConcurrently } from '../util/parallel.ts';
 import { type Measured, measure } from './limit.ts';
 
-/** A part of the rows is enough to tell: these ways are dozens of times slower. */
+/** A part of the rows is enough: the baselines are dozens of times slower. */
 const ROWS = 20_000;
 const CONNECTIONS = 16;
 const QUEUES = 4;
@@ -32,7 +32,7 @@ function firstRows(batches: readonly Buffer[][]): FeedRow[] {
   return rows;
 }
 
-/** The way such systems begin: one statement and one commit for each row. */
+/** The simplest way: one statement and one commit a row. */
 export async function oneInsertEach(
   databaseUrl: string,
   table: string,
@@ -51,9 +51,9 @@ export async function oneInsertEach(
 }
 
 /**
- * The historical design of such systems, on the same servers: one persistent message for each follower through a
- * consistent-hash exchange into four durable queues, confirmed in windows of 400, taken with a prefetch of 50 a
- * queue, one insert each over 16 connections. From the first publish to the last ack.
+ * A common design, on the same servers: one persistent message a follower through a consistent-hash
+ * exchange into four durable queues, confirmed in windows of 400, consumed with a prefetch of 50 a
+ * queue, one insert each over 16 connections. Measures from the first publish to the last ack.
  */
 export async function perFollowerMessages(
   brokerUrl: string,
@@ -84,7 +84,7 @@ export async function perFollowerMessages(
         const channel = await connection.createChannel();
         await channel.prefetch(PREFETCH);
         await channel.consume(queue, (message) => {
-          if (!message) return; // The queue is deleted: it was the last one.
+          if (!message) return; // The queue was deleted.
           pool.query(INSERT(table), JSON.parse(message.content.toString()) as FeedRow).then(() => {
             channel.ack(message);
             inserted += 1;

@@ -13,7 +13,7 @@ import { listWorkers } from '../store/processes.ts';
 import { silentLog } from '../telemetry/log.ts';
 import { emptyAll } from './sql.ts';
 
-/** A cluster that a benchmark has to itself, with one worker and one gateway in this process. */
+/** A cluster for one benchmark only, with one worker and one gateway in this process. */
 export interface BenchCluster {
   readonly cluster: Cluster;
   readonly cache: FeedCache;
@@ -24,13 +24,13 @@ export interface BenchCluster {
 interface BenchClusterOptions {
   readonly version: string;
   readonly signal?: AbortSignal;
-  /** Sees the messages of each batch that is written. */
+  /** Called with the messages of each batch that is written. */
   readonly onBatch: (messages: CheckedMessage[]) => void;
 }
 
 /**
- * Without a database URL the database is a temporary embedded one; broker and cache are those that are configured.
- * With one, that cluster has to be empty, and is emptied again. Throws CLUSTER_NOT_EMPTY.
+ * Opens a temporary embedded database, or the configured one, which must be empty and is emptied
+ * again. Broker and cache are the configured ones. Throws CLUSTER_NOT_EMPTY.
  */
 export async function openBenchCluster(config: Config, options: BenchClusterOptions): Promise<BenchCluster> {
   return config.embedded ? openTemporary(config, options) : openNamed(config, options);

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fanOutDrained } from '../bus/drained.ts';
 import type { Config } from '../config/config.ts';
+import type { Database } from '../database/database.ts';
 import type { CheckedMessage } from '../fanout/copyBuffer.ts';
 import { dispatch } from '../fanout/dispatcher.ts';
 import { readFeed } from '../feed/read/read.ts';
@@ -13,31 +14,39 @@ import { forgetRun, type LatencyMs, runDeliveries, runLatency } from '../store/r
 import { poll } from '../util/poll.ts';
 import { BASELINES, type BaselineName, oneInsertEach, perFollowerMessages } from './baselines.ts';
 import { type BenchCluster, openBenchCluster } from './benchCluster.ts';
-import { type Measured, measure, rawCopy, round, rowsOfBatches, rowsPerSecond } from './limit.ts';
+import {
+  type Measured,
+  measure,
+  middleRun,
+  rawCopy,
+  rowsOfBatches,
+  rowsPerSecond,
+  thousandths,
+} from './limit.ts';
 import { describeMachine, type Machine } from './machine.ts';
 import { type Mix, mixPairs } from './mixes.ts';
 import { makePosts } from './posts.ts';
 import { emptyTable, RAW_TABLE, settleAfterLoad } from './sql.ts';
 
-/** As many connections as the writer has, elsewhere and on Citus. */
+/** Connections of the writer, on one PostgreSQL server and on Citus. */
 const RAW_CONNECTIONS = { plain: 2, distributed: 8 } as const;
-/** Readers whose feeds are cached, and readers with an open socket, while the path runs. */
+/** Readers with a cached feed, and readers with an open socket, while the path runs. */
 const CACHED_READERS = 1_000;
 const SOCKETS = 50;
 const PAGE = 20;
-/** The end of a run is seen so precisely. */
+/** The end of a run is known to within this time. */
 const POLL_MS = 20;
 const NO_CELEBRITIES = 2 ** 31 - 1;
-/** Of the small posts that are made while one post goes to very many. */
+/** Small posts are made while posts with many followers are fanned out. */
 const SMALL_FOLLOWERS = 8;
 const SMALL_INTERVAL_MS = 10;
 
 export interface BenchFanoutOptions {
   readonly mix: Mix;
-  /** Measured runs, each followed by one of the raw limit. */
+  /** Measured runs of the path, each followed by one of COPY. */
   readonly runs: number;
   readonly baseline: BaselineName;
-  /** Posts with 8 followers are made all the while, and their latency is told apart. */
+  /** Makes posts with 8 followers meanwhile, and reports their latency separately. */
   readonly smallPosts?: boolean;
   readonly signal?: AbortSignal;
   readonly onProgress?: (text: string) => void;
@@ -50,9 +59,9 @@ export interface BenchFanoutResult {
   readonly seconds: number;
   readonly deliveriesPerSecond: number;
   readonly rawCopyPerSecond: number;
-  /** Deliveries a second through the whole path to rows a second by COPY alone: of the run in the middle. */
+  /** Deliveries a second through the whole path over rows a second by COPY, of the median run. */
   readonly ratio: number;
-  /** Each pair of runs by itself, in order. */
+  /** All runs, in order. */
   readonly runs: readonly {
     seconds: number;
     deliveriesPerSecond: number;
@@ -60,27 +69,28 @@ export interface BenchFanoutResult {
     ratio: number;
   }[];
   readonly baseline: { name: string; deliveriesPerSecond: number; speedup: number } | null;
-  /** From the dispatch of all posts at once to the commit of each row. */
+  /** From the dispatch of all posts to the commit of each row. */
   readonly latencyMs: LatencyMs;
-  /** From the commit of a small post to that of its rows, while the others were under way. */
+  /** From the commit of a small post to the commit of its rows, during the fan-out of the others. */
   readonly smallPosts: (LatencyMs & { posts: number }) | null;
-  /** Frames that arrived on sockets, and feeds that were cached. */
+  /** Frames that arrived on sockets. */
   readonly pushed: number;
   readonly cachedFeeds: number;
   readonly machine: Machine;
 }
 
 /**
- * How near the whole path of a post comes to the limit of the disk and the database: a mix of posts, from their
- * dispatch to the commit of the last row, with feeds cached and sockets open, against COPY of the very same rows,
- * in the same batches and order, into an equal empty table. Runs alternate.
+ * Compares the whole path of posts with the limit of the disk and the database. The path: a mix of
+ * posts, from their dispatch to the commit of the last row, with cached feeds and open sockets. The
+ * limit: COPY of the same rows, in the same batches and order, into an equal empty table. Runs of
+ * both alternate.
  */
 export async function benchFanout(
   config: Config,
   version: string,
   options: BenchFanoutOptions,
 ): Promise<BenchFanoutResult> {
-  const { mix, runs, signal } = options;
+  const { mix, signal } = options;
   const report = options.onProgress ?? (() => {});
   if (options.baseline === 'per-follower' && !config.brokerUrl)
     throw new FeedctlError('USAGE', 'the baseline per-follower needs a broker: pass --broker-url');
@@ -91,76 +101,37 @@ export async function benchFanout(
     onBatch: (messages) => batches.push(messages.map(({ body, count }) => ({ body, count }))),
   });
   try {
-    const { cluster } = bench;
-    const { db } = cluster;
+    const { db } = bench.cluster;
     report('making posts');
-    const { events, small } = await prepare(bench, mix, options.smallPosts ?? false);
+    const prepared = await prepare(bench, mix, options.smallPosts ?? false);
     const sharding = await db.sharding();
     const connections = RAW_CONNECTIONS[sharding.distributed ? 'distributed' : 'plain'];
+    const runs: FanoutRun[] = [];
     let rows: Buffer[][] = [];
-    const pairs: { path: Measured; raw: Measured }[] = [];
-    let latencyMs: LatencyMs = { p50: 0, p95: 0, p99: 0 };
-    let smallLatency: (LatencyMs & { posts: number }) | null = null;
-    let pushed = 0;
-    for (let run = 1; run <= runs; run += 1) {
+    for (let n = 1; n <= options.runs; n += 1) {
       signal?.throwIfAborted();
-      report(`run ${run} of ${runs}: the path`);
-      await emptyTable(db, 'feed_items');
-      const readers = await openReaders(bench, mix);
+      report(`run ${n} of ${options.runs}: the path`);
       batches = [];
-      rows = [];
-      const id = await cluster.ids.next();
-      const smallRun = small && (await startSmallPosts(bench, small));
-      let settled = false;
-      let settling = Promise.resolve();
-      const path = await measure(async () => {
-        await dispatch(cluster, events, { importId: id, committedAt: Date.now() });
-        settling = fanOutDrained(cluster, signal).finally(() => {
-          settled = true;
-        });
-        settling.catch(() => {}); // Thrown where it is waited for.
-        // Rows that are missing when all is settled will not come: the check below says so.
-        const counted = async () => settled || (await runDeliveries(db, id)) >= mix.deliveries;
-        await poll(counted, { firstMs: 10, everyMs: POLL_MS, signal });
-        return runDeliveries(db, id);
-      });
-      await settling;
-      if (smallRun) smallLatency = await smallRun.stop();
-      pushed += await readers.close();
-      latencyMs = await runLatency(db, id);
-      await forgetRun(db, id);
-      if (path.rows !== mix.deliveries)
-        throw new FeedctlError('INTERNAL', `${path.rows} rows were written, expected ${mix.deliveries}`);
-      report(`run ${run} of ${runs}: COPY alone`);
+      const pathRun = await measurePath(bench, mix, prepared, signal);
+      report(`run ${n} of ${options.runs}: COPY alone`);
       await emptyTable(db, RAW_TABLE);
       rows = rowsOfBatches(batches, sharding);
-      pairs.push({ path, raw: await measure(() => rawCopy(db.url, RAW_TABLE, rows, connections)) });
+      const raw = await measure(() => rawCopy(db.url, RAW_TABLE, rows, connections));
+      runs.push({ ...pathRun, raw });
     }
-    const middle = [...pairs].sort((a, b) => ratioOf(a) - ratioOf(b))[pairs.length >> 1]!;
-    let baseline: BenchFanoutResult['baseline'] = null;
-    if (options.baseline !== 'none') {
-      report('the baseline');
-      await emptyTable(db, RAW_TABLE);
-      const measured =
-        options.baseline === 'per-follower'
-          ? await perFollowerMessages(config.brokerUrl!, db.url, RAW_TABLE, rows)
-          : await oneInsertEach(db.url, RAW_TABLE, rows);
-      baseline = {
-        name: BASELINES[options.baseline],
-        deliveriesPerSecond: Math.round(rowsPerSecond(measured)),
-        speedup: round(rowsPerSecond(middle.path) / rowsPerSecond(measured)),
-      };
-    }
+    const middle = middleRun(runs, ratioOf);
+    if (options.baseline !== 'none') report('the baseline');
+    const last = runs.at(-1);
     return {
       mix: mix.name,
       posts: mix.posts.length,
-      ...figures(middle),
+      ...rates(middle),
       deliveries: middle.path.rows,
-      runs: pairs.map(figures),
-      baseline,
-      latencyMs,
-      smallPosts: smallLatency,
-      pushed,
+      runs: runs.map(rates),
+      baseline: await measureBaseline(options.baseline, config, db, rows, middle.path),
+      latencyMs: last?.latencyMs ?? { p50: 0, p95: 0, p99: 0 },
+      smallPosts: last?.smallPosts ?? null,
+      pushed: runs.reduce((sum, run) => sum + run.pushed, 0),
       cachedFeeds: Math.min(CACHED_READERS, mix.readers),
       machine: await describeMachine(bench),
     };
@@ -169,42 +140,111 @@ export async function benchFanout(
   }
 }
 
-const ratioOf = ({ path, raw }: { path: Measured; raw: Measured }): number =>
-  rowsPerSecond(path) / rowsPerSecond(raw);
+interface Prepared {
+  /** Events of the posts of the mix. */
+  readonly events: EventRef[];
+  /** Author of the small posts. */
+  readonly smallAuthor: number | undefined;
+}
 
-const figures = (pair: { path: Measured; raw: Measured }) => ({
-  seconds: round(pair.path.seconds),
-  deliveriesPerSecond: Math.round(rowsPerSecond(pair.path)),
-  rawCopyPerSecond: Math.round(rowsPerSecond(pair.raw)),
-  ratio: round(ratioOf(pair)),
-});
+interface PathRun {
+  readonly path: Measured;
+  readonly latencyMs: LatencyMs;
+  readonly smallPosts: (LatencyMs & { posts: number }) | null;
+  readonly pushed: number;
+}
 
-/** Users, authors with exactly so many followers each, and their posts, committed and not to be swept. */
-async function prepare(
+interface FanoutRun extends PathRun {
+  readonly raw: Measured;
+}
+
+/** Dispatches all posts and waits for the commit of their rows. Throws INTERNAL if rows are missing. */
+async function measurePath(
   bench: BenchCluster,
   mix: Mix,
-  smallPosts: boolean,
-): Promise<{ events: EventRef[]; small: number | undefined }> {
+  { events, smallAuthor }: Prepared,
+  signal: AbortSignal | undefined,
+): Promise<PathRun> {
+  const { cluster } = bench;
+  const { db } = cluster;
+  await emptyTable(db, 'feed_items');
+  const readers = await openReaders(bench, mix);
+  const importId = await cluster.ids.next();
+  const small = smallAuthor === undefined ? undefined : await startSmallPosts(bench, smallAuthor);
+  let drained = false;
+  let draining = Promise.resolve();
+  const path = await measure(async () => {
+    await dispatch(cluster, events, { importId, committedAt: Date.now() });
+    draining = fanOutDrained(cluster, signal).finally(() => {
+      drained = true;
+    });
+    draining.catch(() => {}); // Thrown by the await below.
+    // Rows that are missing once the queues are drained do not arrive any more.
+    const counted = async () => drained || (await runDeliveries(db, importId)) >= mix.deliveries;
+    await poll(counted, { everyMs: POLL_MS, signal });
+    return runDeliveries(db, importId);
+  });
+  await draining;
+  const smallPosts = small ? await small.stop() : null;
+  const pushed = await readers.close();
+  const latencyMs = await runLatency(db, importId);
+  await forgetRun(db, importId);
+  if (path.rows !== mix.deliveries)
+    throw new FeedctlError('INTERNAL', `${path.rows} rows were written, expected ${mix.deliveries}`);
+  return { path, latencyMs, smallPosts, pushed };
+}
+
+async function measureBaseline(
+  baseline: BaselineName,
+  { brokerUrl }: Config,
+  db: Database,
+  rows: readonly Buffer[][],
+  path: Measured,
+): Promise<BenchFanoutResult['baseline']> {
+  if (baseline === 'none') return null;
+  await emptyTable(db, RAW_TABLE);
+  const measured =
+    baseline === 'per-follower'
+      ? await perFollowerMessages(brokerUrl!, db.url, RAW_TABLE, rows)
+      : await oneInsertEach(db.url, RAW_TABLE, rows);
+  return {
+    name: BASELINES[baseline],
+    deliveriesPerSecond: Math.round(rowsPerSecond(measured)),
+    speedup: thousandths(rowsPerSecond(path) / rowsPerSecond(measured)),
+  };
+}
+
+const ratioOf = ({ path, raw }: FanoutRun): number => rowsPerSecond(path) / rowsPerSecond(raw);
+
+const rates = (run: FanoutRun) => ({
+  seconds: thousandths(run.path.seconds),
+  deliveriesPerSecond: Math.round(rowsPerSecond(run.path)),
+  rawCopyPerSecond: Math.round(rowsPerSecond(run.raw)),
+  ratio: thousandths(ratioOf(run)),
+});
+
+/** Makes the users of the mix, and posts that are committed but not dispatched. */
+async function prepare(bench: BenchCluster, mix: Mix, smallPosts: boolean): Promise<Prepared> {
   const { cluster } = bench;
   await seedPairs(cluster, mixPairs(mix), { celebrityThreshold: NO_CELEBRITIES });
-  let small: number | undefined;
+  let smallAuthor: number | undefined;
   if (smallPosts) {
     const author = mix.authors.length + mix.readers + 1;
     const first = mix.authors.length + 1;
     const pairs = Array.from({ length: SMALL_FOLLOWERS }, (_, i): [number, number] => [first + i, author]);
     await seedPairs(cluster, once(pairs), { celebrityThreshold: NO_CELEBRITIES });
-    small = author;
+    smallAuthor = author;
   }
   const events = await makePosts(bench, mix.posts);
   await settleAfterLoad(cluster.db);
-  return { events, small };
+  return { events, smallAuthor };
 }
 
 async function* once<T>(value: T): AsyncGenerator<T> {
   yield value;
 }
 
-/** Feeds that are cached and sockets that are open while posts come: what readers cost is part of the path. */
+/** Caches feeds and opens sockets, whose cost is part of the path. `close` returns the arrived frames. */
 async function openReaders(bench: BenchCluster, mix: Mix): Promise<{ close(): Promise<number> }> {
   const { cluster, cache, gateway } = bench;
   const first = mix.authors.length + 1;
@@ -229,17 +269,17 @@ async function openReaders(bench: BenchCluster, mix: Mix): Promise<{ close(): Pr
   };
 }
 
-/** Makes a post with 8 followers every 10 ms, until it is stopped; then says how long their rows took. */
+/** Makes a post with 8 followers every 10 ms. `stop` returns the latency of their rows. */
 async function startSmallPosts(bench: BenchCluster, author: number) {
   const { db, bus, ids } = bench.cluster;
-  const run = await ids.next();
+  const importId = await ids.next();
   let posts = 0;
   let stopped = false;
   const pending: Promise<void>[] = [];
   const make = async () => {
     const events = await makePosts(bench, [author]);
     posts += 1;
-    await dispatch({ db, bus }, events, { importId: run, committedAt: Date.now() });
+    await dispatch({ db, bus }, events, { importId, committedAt: Date.now() });
   };
   const running = (async () => {
     while (!stopped) {
@@ -253,8 +293,8 @@ async function startSmallPosts(bench: BenchCluster, author: number) {
       stopped = true;
       await running;
       await fanOutDrained(bench.cluster);
-      const latency = await runLatency(db, run);
-      await forgetRun(db, run);
+      const latency = await runLatency(db, importId);
+      await forgetRun(db, importId);
       return { ...latency, posts };
     },
   };

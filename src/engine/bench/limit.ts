@@ -19,16 +19,21 @@ export async function measure(work: () => Promise<number>): Promise<Measured> {
 
 export const rowsPerSecond = (measured: Measured): number => measured.rows / measured.seconds;
 
-export const round = (value: number): number => Math.round(value * 1000) / 1000;
+/** Rounds to three decimal places. */
+export const thousandths = (value: number): number => Math.round(value * 1_000) / 1_000;
+
+/** The run whose value is the median; the upper one of two. */
+export const middleRun = <T>(runs: readonly T[], value: (run: T) => number): T =>
+  runs.toSorted((a, b) => value(a) - value(b))[runs.length >> 1]!;
 
 export function percentiles(times: readonly number[]): LatencyMs {
   const sorted = times.toSorted((a, b) => a - b);
   const at = (share: number) =>
-    round(sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0);
+    thousandths(sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0);
   return { p50: at(0.5), p95: at(0.95), p99: at(0.99) };
 }
 
-/** The rows of batches as the writer gave them to COPY, in one part for each message or, on Citus, for each shard. */
+/** The rows of batches as the writer copied them: one part a message, or one part a shard on Citus. */
 export function rowsOfBatches(batches: readonly CheckedMessage[][], sharding: Sharding): Buffer[][] {
   return batches.flatMap((messages) => {
     const batchRows = new CopyBuffer();
@@ -37,7 +42,7 @@ export function rowsOfBatches(batches: readonly CheckedMessage[][], sharding: Sh
   });
 }
 
-/** The limit: COPY of the same rows, in the same batches and order, over as many connections as the writer has. */
+/** Copies the rows in the same batches and order as the writer, and returns their number. */
 export async function rawCopy(
   url: string,
   table: string,

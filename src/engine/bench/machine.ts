@@ -1,7 +1,7 @@
 import { availableParallelism, cpus, totalmem } from 'node:os';
 import type { BenchCluster } from './benchCluster.ts';
 
-/** What a benchmark ran on: a figure without it says little. */
+/** Hardware and software of a benchmark. Its results mean little without them. */
 export interface Machine {
   readonly cpu: string;
   readonly cores: number;

@@ -1,26 +1,27 @@
 import type { Pair } from '../imports/followGraph.ts';
 import { randomSource } from '../imports/generate.ts';
 
-/** What a run of the benchmark posts, and to how many. */
+/** The posts of a benchmark and the followers of their authors. */
 export interface Mix {
   readonly name: string;
   /** Followers of each author; author n is user n. */
   readonly authors: readonly number[];
   /** Author of each post, in the order of posting. */
   readonly posts: readonly number[];
-  /** Users beside the authors, of whom the followers are drawn. */
+  /** Users who are no authors: followers are drawn from these. */
   readonly readers: number;
   readonly deliveries: number;
 }
 
 /** Posts of one author in a uniform mix. */
 const POSTS_AN_AUTHOR = 20;
-const LEAST_READERS = 20_000;
+const MIN_READERS = 20_000;
 const CHUNK = 10_000;
 
 /**
- * Followers that a post of the Higgs week reached, where its author has at most 500: share of the posts, and the
- * number up to there, with straight lines between. Computed from its 561,757 such posts.
+ * Followers of the author of a post in the Higgs data: cumulative share of the posts, and the number
+ * of followers at that share, linear in between. Computed from its 561,757 posts by authors with at
+ * most 500 followers.
  */
 const HIGGS_FOLLOWERS: readonly (readonly [share: number, followers: number])[] = [
   [0.747, 0],
@@ -41,7 +42,7 @@ const mix = (name: string, authors: readonly number[], posts: readonly number[])
   authors,
   posts,
   readers: Math.max(
-    LEAST_READERS,
+    MIN_READERS,
     authors.reduce((most, followers) => Math.max(most, followers), 0),
   ),
   deliveries: posts.reduce((sum, author) => sum + authors[author - 1]!, 0),
@@ -54,7 +55,7 @@ export function uniformMix(posts: number, followers: number): Mix {
   return mix(`${followers} followers`, authors, order);
 }
 
-/** Authors with as many followers as those of a real week: three posts of four reach nobody, a few reach hundreds. */
+/** Authors with as many followers as those of the Higgs data: 3 of 4 posts have none, a few have hundreds. */
 export function higgsMix(posts: number): Mix {
   const random = randomSource(2);
   const authors = Array.from({ length: posts }, () => {
@@ -71,7 +72,7 @@ export function higgsMix(posts: number): Mix {
   );
 }
 
-/** The pairs of a mix, author by author, each follower once. A pair of a reader with itself only makes the user. */
+/** The follows of a mix, author by author. A pair of a reader with itself only makes the user. */
 export async function* mixPairs({ authors, readers }: Mix): AsyncGenerator<Pair[]> {
   const random = randomSource(1);
   const first = authors.length + 1;

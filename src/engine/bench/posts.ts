@@ -4,7 +4,7 @@ import type { BenchCluster } from './benchCluster.ts';
 
 const POSTS_A_BATCH = 4_000;
 
-/** A post of each of the authors, in this order, committed and not dispatched. Returns their events. */
+/** Commits a post of each of the authors, in this order, without dispatching it. Returns their events. */
 export async function makePosts({ cluster }: BenchCluster, authors: readonly number[]): Promise<EventRef[]> {
   const events: EventRef[] = [];
   for (let from = 0; from < authors.length; from += POSTS_A_BATCH) {

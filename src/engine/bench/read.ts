@@ -9,22 +9,22 @@ import { createPost } from '../social/posts.ts';
 import type { LatencyMs } from '../store/runs.ts';
 import { runConcurrently } from '../util/parallel.ts';
 import { type BenchCluster, openBenchCluster } from './benchCluster.ts';
-import { percentiles, round } from './limit.ts';
+import { percentiles, thousandths } from './limit.ts';
 import { describeMachine, type Machine } from './machine.ts';
 import { makePosts } from './posts.ts';
 import { joinedPage, settleAfterLoad } from './sql.ts';
 
 const PAGE = 20;
-/** Celebrities, how many of them a reader of the second kind follows, and how many posts each has. */
+/** Celebrities, celebrities that a fan follows, and posts of each celebrity. */
 const CELEBRITIES = 20;
 const CELEBRITIES_FOLLOWED = 10;
 const CELEBRITY_POSTS = 50;
-/** Reads of one kind in a row, before the next kind has its turn. */
+/** Reads of one kind before the next kind's turn. */
 const READS_A_TURN = 20;
-const MIX_READERS_AT_A_TIME = 8;
+const MIX_CONCURRENCY = 8;
 
 export interface BenchReadOptions {
-  /** Readers of each kind: without celebrities, and with. */
+  /** Readers without celebrities, and as many fans of celebrities. */
   readonly readers: number;
   readonly authors: number;
   readonly followees: number;
@@ -32,9 +32,9 @@ export interface BenchReadOptions {
   readonly posts: number;
   /** Measured pages of each kind. */
   readonly reads: number;
-  /** Pages of the mix: readers by Zipf's law, and a post now and then. */
+  /** Pages of the mix: readers by Zipf's law, with posts in between. */
   readonly mix: number;
-  /** Pages of the mix for each post that is made meanwhile. */
+  /** Pages of the mix for each post. */
   readonly readsAPost: number;
   readonly signal?: AbortSignal;
   readonly onProgress?: (text: string) => void;
@@ -42,24 +42,24 @@ export interface BenchReadOptions {
 
 interface Measured extends LatencyMs {
   readonly reads: number;
-  /** Statements for each page. */
+  /** SQL statements a page. */
   readonly queriesPerRead: number;
 }
 
 export interface BenchReadResult {
   readonly page: number;
   readonly kinds: {
-    /** The newest posts of everyone followed, by a join of follows and posts. */
+    /** The newest posts of all followed authors, by a join of follows and posts. */
     readonly join: Measured;
     readonly uncached: Measured;
     readonly cached: Measured;
     /** Readers who follow celebrities. */
     readonly celebrityUncached: Measured;
     readonly celebrityCached: Measured;
-    /** The first read of a feed that is in no cache. */
+    /** The first read of a feed that is not cached. */
     readonly cold: Measured;
   };
-  /** The median of the join to the median of the page from the cache. */
+  /** Median of the join over median of the cached page. */
   readonly speedup: number;
   readonly celebritySpeedup: number;
   readonly mix: Measured & {
@@ -68,7 +68,7 @@ export interface BenchReadResult {
     readonly misses: number;
     readonly postHits: number;
     readonly postMisses: number;
-    /** With the cache, with every check of the epoch counted, and without it. */
+    /** Statements with the cache, including checks of the epoch. */
     readonly queries: number;
     readonly queriesUncached: number;
     readonly saved: number;
@@ -77,8 +77,8 @@ export interface BenchReadResult {
   readonly machine: Machine;
 }
 
-/** Counts what is asked of the database on behalf of reads. */
-class Counted implements Store {
+/** Counts the statements of reads. */
+class CountedStore implements Store {
   readonly #db: Store;
   queries = 0;
 
@@ -97,9 +97,9 @@ class Counted implements Store {
 }
 
 /**
- * A page of 20 in every way it can be read, in turns within one run: by joining follows and posts, from the feed's
- * table, and from the cache. Then a mix of readers as they come, some far more often than others, with posts made
- * meanwhile. The caller's database is used as `bench fanout` uses it.
+ * Reads a page of 20 posts in turns by a join of follows and posts, from the feed's table, and from
+ * the cache. Then reads as a mix of users, some far more often than others, while posts are made.
+ * Uses the caller's database like `bench fanout`.
  */
 export async function benchRead(
   config: Config,
@@ -122,11 +122,11 @@ export async function benchRead(
     for (const reader of [...plain, ...fans]) await readFeed(db, reader, query, cache);
     const random = randomSource(3);
     const pick = (readers: readonly number[]) => () => readers[Math.floor(random() * readers.length)]!;
-    const [somebody, fan] = [pick(plain), pick(fans)];
+    const [reader, fan] = [pick(plain), pick(fans)];
     const kinds = {
-      join: new Kind(db, (counted) => joinedPage(counted, somebody(), PAGE)),
-      uncached: new Kind(db, (counted) => readFeed(counted, somebody(), query)),
-      cached: new Kind(db, (counted) => readFeed(counted, somebody(), query, cache)),
+      join: new Kind(db, (counted) => joinedPage(counted, reader(), PAGE)),
+      uncached: new Kind(db, (counted) => readFeed(counted, reader(), query)),
+      cached: new Kind(db, (counted) => readFeed(counted, reader(), query, cache)),
       celebrityUncached: new Kind(db, (counted) => readFeed(counted, fan(), query)),
       celebrityCached: new Kind(db, (counted) => readFeed(counted, fan(), query, cache)),
     };
@@ -140,7 +140,7 @@ export async function benchRead(
       await cache.forget([reader]);
       await cold.read(1, reader);
     }
-    report('reading as readers come');
+    report('reading a mix');
     const mix = await readMix(bench, [...plain, ...fans], authors, options);
     const result = {
       join: kinds.join.result(),
@@ -153,8 +153,8 @@ export async function benchRead(
     return {
       page: PAGE,
       kinds: result,
-      speedup: round(result.join.p50 / result.cached.p50),
-      celebritySpeedup: round(result.join.p50 / result.celebrityCached.p50),
+      speedup: thousandths(result.join.p50 / result.cached.p50),
+      celebritySpeedup: thousandths(result.join.p50 / result.celebrityCached.p50),
       mix,
       machine: await describeMachine(bench),
     };
@@ -163,14 +163,14 @@ export async function benchRead(
   }
 }
 
-/** One way to read, and how long each read of it took. */
+/** One way to read, with the times of its reads. */
 class Kind {
-  readonly #counted: Counted;
+  readonly #counted: CountedStore;
   readonly #work: (db: Store, reader: number) => Promise<unknown>;
   readonly #ms: number[] = [];
 
   constructor(db: Store, work: (db: Store, reader: number) => Promise<unknown>) {
-    this.#counted = new Counted(db);
+    this.#counted = new CountedStore(db);
     this.#work = work;
   }
 
@@ -187,9 +187,9 @@ class Kind {
   }
 }
 
-const perRead = (queries: number, reads: number) => ({ reads, queriesPerRead: round(queries / reads) });
+const perRead = (queries: number, reads: number) => ({ reads, queriesPerRead: thousandths(queries / reads) });
 
-/** Readers by Zipf's law with exponent 1, cold at first, while posts are made and fanned out. */
+/** Reads as users by Zipf's law with exponent 1, from a cold cache, while posts are made. */
 async function readMix(
   { cluster, cache }: BenchCluster,
   readers: readonly number[],
@@ -204,12 +204,12 @@ async function readMix(
   await cluster.db.transaction((session) => cache.resetting(session));
   await cluster.db.transaction((session) => cache.changing(session, readers));
   const before = cache.stats();
-  const counted = new Counted(cluster.db);
-  const uncached = new Counted(cluster.db);
+  const counted = new CountedStore(cluster.db);
+  const uncached = new CountedStore(cluster.db);
   const ms: number[] = [];
   let posts = 0;
   const startedAt = performance.now();
-  await runConcurrently(sequence, MIX_READERS_AT_A_TIME, async (reader) => {
+  await runConcurrently(sequence, MIX_CONCURRENCY, async (reader) => {
     options.signal?.throwIfAborted();
     const readAt = performance.now();
     await readFeed(counted, reader, { limit: PAGE }, cache);
@@ -221,9 +221,7 @@ async function readMix(
   });
   const seconds = (performance.now() - startedAt) / 1000;
   const after = cache.stats();
-  await runConcurrently(sequence, MIX_READERS_AT_A_TIME, (reader) =>
-    readFeed(uncached, reader, { limit: PAGE }),
-  );
+  await runConcurrently(sequence, MIX_CONCURRENCY, (reader) => readFeed(uncached, reader, { limit: PAGE }));
   const queries = counted.queries + after.checks - before.checks;
   return {
     ...percentiles(ms),
@@ -235,12 +233,12 @@ async function readMix(
     postMisses: after.postMisses - before.postMisses,
     queries,
     queriesUncached: uncached.queries,
-    saved: round(1 - queries / uncached.queries),
+    saved: thousandths(1 - queries / uncached.queries),
     readsPerSecond: Math.round(ms.length / seconds),
   };
 }
 
-/** Authors are users 1 to n, then come the celebrities, the readers, and the readers who follow celebrities. */
+/** Makes users: authors from id 1 on, then celebrities, readers, and fans, who follow celebrities too. */
 export async function prepare(
   bench: BenchCluster,
   options: Pick<BenchReadOptions, 'readers' | 'authors' | 'followees' | 'posts'>,
@@ -248,7 +246,10 @@ export async function prepare(
   const { cluster } = bench;
   const { authors, readers, followees } = options;
   if (followees > authors)
-    throw new FeedctlError('USAGE', `nobody can follow ${followees} of ${authors} authors`);
+    throw new FeedctlError(
+      'USAGE',
+      `a reader cannot follow ${followees} of ${authors} authors: pass fewer --followees`,
+    );
   const random = randomSource(1);
   const idsFrom = (first: number, count: number) => Array.from({ length: count }, (_, i) => first + i);
   const celebrities = idsFrom(authors + 1, CELEBRITIES);
@@ -256,7 +257,7 @@ export async function prepare(
   const fans = idsFrom(authors + CELEBRITIES + readers + 1, readers);
   async function* pairs(): AsyncGenerator<Pair[]> {
     for (const reader of [...plain, ...fans]) {
-      // Neighbours in a ring of authors: nobody is drawn twice.
+      // Consecutive authors of a ring: none is chosen twice.
       const first = Math.floor(random() * authors);
       const chosen = idsFrom(first, followees).map((at): Pair => [reader, 1 + (at % authors)]);
       yield chosen;
@@ -269,7 +270,7 @@ export async function prepare(
       yield idsFrom(first, CELEBRITIES_FOLLOWED).map((at): Pair => [fan, celebrities[at % CELEBRITIES]!]);
     }
   }
-  // Every one of them is above the threshold, whoever happens to follow them.
+  // Threshold 0: each of them is a celebrity, with any number of followers.
   await seedPairs(cluster, celebrityPairs(), { celebrityThreshold: 0 });
   const posted = Array.from({ length: authors * options.posts }, (_, i) => 1 + (i % authors));
   for (let i = 0; i < CELEBRITIES * CELEBRITY_POSTS; i += 1)

@@ -11,12 +11,12 @@ import { DEFAULT_CELEBRITY_THRESHOLD } from '../model/celebrity.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { forgetRun, type LatencyMs, runLatency } from '../store/runs.ts';
 import { type BenchCluster, openBenchCluster } from './benchCluster.ts';
-import { type Measured, measure, round, rowsPerSecond } from './limit.ts';
+import { type Measured, measure, middleRun, rowsPerSecond, thousandths } from './limit.ts';
 import { describeMachine, type Machine } from './machine.ts';
 import { makePosts } from './posts.ts';
 import { copyFeeds, emptyTable, pushedAuthors, RAW_TABLE, settleAfterLoad } from './sql.ts';
 
-/** Whose posts are made while feeds are rebuilt: in turns, so that small and large ones come. */
+/** Authors of the live posts, in turns: some have few followers, some up to this many. */
 const LIVE_AUTHORS = 200;
 const LIVE_FOLLOWERS = 100;
 
@@ -25,7 +25,7 @@ export interface BenchRebuildOptions {
   readonly graph: readonly string[];
   readonly activity: string;
   readonly runs: number;
-  /** How long live posts are made without a rebuild. */
+  /** Seconds of live posts without a rebuild. */
   readonly seconds: number;
   /** Live posts a second. */
   readonly rate: number;
@@ -36,28 +36,28 @@ export interface BenchRebuildOptions {
 type Live = LatencyMs & { readonly posts: number; readonly seconds: number };
 
 interface Run {
-  /** All rows, of feeds that had lost them. */
+  /** Rows of feeds without any row, which are all written again. */
   readonly rebuildRowsPerSecond: number;
   readonly plainRowsPerSecond: number;
   readonly ratio: number;
-  /** Feeds a second where nothing is wrong. */
+  /** Feeds a second that have nothing to repair. */
   readonly soundFeedsPerSecond: number;
-  /** From the commit of a post to that of its rows: alone, and while all feeds that lost their rows are rebuilt. */
+  /** From the commit of a post to the commit of its rows: alone, and while all feeds are rebuilt. */
   readonly live: { readonly alone: Live; readonly during: Live; readonly p99Ratio: number };
 }
 
 export interface BenchRebuildResult extends Run {
   readonly users: number;
   readonly items: number;
-  /** Each run; the figures above are those of the run whose ratio is in the middle. */
+  /** All runs. The values above are those of the run with the median ratio. */
   readonly runs: readonly Run[];
   readonly verify: { readonly checked: number; readonly mismatched: number };
   readonly machine: Machine;
 }
 
 /**
- * How fast all feeds are rebuilt that have lost their rows, against one plain `insert ... select` of the very same rows into an
- * equal empty table, and what that does to live fan-out. Runs alternate.
+ * Compares a rebuild of all feeds, without any row, with one plain `insert ... select` of the same
+ * rows into an equal empty table, and measures live fan-out meanwhile. Runs alternate.
  */
 export async function benchRebuild(
   config: Config,
@@ -74,7 +74,7 @@ export async function benchRebuild(
     report('loading');
     await seedGraph(cluster, graph, { celebrityThreshold: DEFAULT_CELEBRITY_THRESHOLD, ...cancel });
     await replay(cluster, activity, { ...cancel });
-    // Feeds are trimmed now and then: some are longer than rebuilt ones.
+    // Untrimmed feeds are longer than rebuilt ones.
     await rebuildMany(cluster, { ...cancel });
     await settleAfterLoad(db);
     const runs: Run[] = [];
@@ -85,7 +85,7 @@ export async function benchRebuild(
       step('one insert ... select of all rows');
       await emptyTable(db, RAW_TABLE);
       const plain = await measure(() => copyFeeds(db));
-      step('rebuilding feeds that have lost their rows');
+      step('rebuilding feeds without rows');
       await emptyTable(db, RAW_TABLE);
       await emptyTable(db, 'feed_items');
       const lost = await measure(async () => {
@@ -94,15 +94,15 @@ export async function benchRebuild(
       });
       if (lost.rows !== plain.rows)
         throw new FeedctlError('INTERNAL', `${lost.rows} rows were written, expected ${plain.rows}`);
-      step('rebuilding feeds that are sound');
+      step('rebuilding feeds that need no repair');
       const sound = await measure(async () => (await rebuildMany(cluster, { ...cancel })).users);
       step('live posts');
       const live = await compareLive(bench, options);
-      runs.push({ ...figures(plain, lost, sound), live });
+      runs.push({ ...rates(plain, lost, sound), live });
     }
     report('verifying');
     const { checked, mismatched } = await verify(db, undefined, { ...cancel });
-    const middle = [...runs].sort((a, b) => a.ratio - b.ratio)[runs.length >> 1]!;
+    const middle = middleRun(runs, ({ ratio }) => ratio);
     return {
       users: whole!.users,
       items: whole!.items,
@@ -116,10 +116,10 @@ export async function benchRebuild(
   }
 }
 
-const figures = (plain: Measured, lost: Measured, sound: Measured) => ({
+const rates = (plain: Measured, lost: Measured, sound: Measured) => ({
   rebuildRowsPerSecond: Math.round(rowsPerSecond(lost)),
   plainRowsPerSecond: Math.round(rowsPerSecond(plain)),
-  ratio: round(rowsPerSecond(lost) / rowsPerSecond(plain)),
+  ratio: thousandths(rowsPerSecond(lost) / rowsPerSecond(plain)),
   soundFeedsPerSecond: Math.round(rowsPerSecond(sound)),
 });
 
@@ -130,25 +130,25 @@ async function compareLive(bench: BenchCluster, options: BenchRebuildOptions): P
   const alone = await posting(() => sleep(seconds * 1_000, undefined, signal && { signal }));
   await emptyTable(cluster.db, 'feed_items');
   const during = await posting(() => rebuildMany(cluster, { ...(signal && { signal }) }));
-  return { alone, during, p99Ratio: round(during.p99 / alone.p99) };
+  return { alone, during, p99Ratio: thousandths(during.p99 / alone.p99) };
 }
 
-/** Makes posts at a rate for as long as `work` takes, and says how long their rows took. */
+/** Makes posts at a rate while `work` runs, and returns the latency of their rows. */
 async function livePosts(bench: BenchCluster, rate: number, work: () => Promise<unknown>): Promise<Live> {
   const { db, bus, ids } = bench.cluster;
   const authors = await pushedAuthors(db, LIVE_FOLLOWERS, LIVE_AUTHORS);
-  const run = await ids.next();
+  const importId = await ids.next();
   const startedAt = performance.now();
   const pending: Promise<void>[] = [];
   const make = async (author: number) => {
     const events = await makePosts(bench, [author]);
-    await dispatch({ db, bus }, events, { importId: run, committedAt: Date.now() });
+    await dispatch({ db, bus }, events, { importId, committedAt: Date.now() });
   };
   let ended = false;
   const working = work().finally(() => {
     ended = true;
   });
-  working.catch(() => {}); // Thrown where it is waited for.
+  working.catch(() => {}); // Thrown by the await below.
   let seconds = 0;
   while (!ended) {
     pending.push(make(authors[pending.length % authors.length]!));
@@ -158,7 +158,7 @@ async function livePosts(bench: BenchCluster, rate: number, work: () => Promise<
   await working;
   await Promise.all(pending);
   await fanOutDrained(bench.cluster);
-  const latency = await runLatency(db, run);
-  await forgetRun(db, run);
-  return { ...latency, posts: pending.length, seconds: round(seconds) };
+  const latency = await runLatency(db, importId);
+  await forgetRun(db, importId);
+  return { ...latency, posts: pending.length, seconds: thousandths(seconds) };
 }

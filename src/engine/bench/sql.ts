@@ -1,6 +1,6 @@
 import type { Database, Queryable } from '../database/database.ts';
 
-/** The table that a benchmark's limit is written to: as `feed_items`, and empty. */
+/** Table for the rows of the limit, with the columns and indexes of `feed_items`. */
 export const RAW_TABLE = 'bench_raw';
 
 const TABLES =
@@ -11,7 +11,7 @@ export async function emptyAll(db: Database): Promise<void> {
   await db.query(`truncate ${TABLES}`);
 }
 
-/** Every run starts with an empty table and nothing left to write back. */
+/** Empties the table and writes dirty pages back, so that every run starts equal. */
 export async function emptyTable(db: Database, table: 'feed_items' | typeof RAW_TABLE): Promise<void> {
   if (table === RAW_TABLE) {
     await db.query(`drop table if exists ${RAW_TABLE}`);
@@ -25,20 +25,20 @@ export async function emptyTable(db: Database, table: 'feed_items' | typeof RAW_
     await db.query(`truncate ${table}`);
   }
   await db.query('vacuum bus.messages');
-  // Only a superuser may ask for one; without it the runs share what is left to write back.
+  // Needs a superuser. Without it, runs share the cost of dirty pages.
   await db.query('checkpoint').catch(() => {});
 }
 
 /**
- * After the rows of a benchmark were made: plans for what is there, no event left to the sweeper, and no table to the server's
- * own vacuum, which would come a minute later, amid the runs.
+ * Prepares the loaded rows for the runs: marks events as dispatched, so that the sweeper leaves them,
+ * and vacuums, so that plans fit and autovacuum does not start during the runs.
  */
 export async function settleAfterLoad(db: Database): Promise<void> {
   await db.query('update events set dispatched_at = now() where dispatched_at is null');
   await db.query('vacuum analyze events, posts, followers, follows, users, feed_items');
 }
 
-/** A page without a materialized feed: the newest posts of everyone followed. In: user, limit. */
+/** A page without a materialized feed: the newest posts of all followed authors. In: user, limit. */
 const JOINED_PAGE = `
   select p.id as "postId", p.author_id as "authorId", p.body, p.created_at as "createdAt"
   from follows f join posts p on p.author_id = f.followee_id and p.deleted_at is null
@@ -52,11 +52,11 @@ export interface StageTruth {
   readonly posts: number;
   /** Followers of their authors. */
   readonly deliveries: number;
-  /** Of those followers, the listeners. */
+  /** Deliveries to listeners. */
   readonly expected: number;
 }
 
-/** What posts with ids from `first` on mean, by the tables of posts and follows alone. */
+/** Counts posts with ids from `first` on and their deliveries, from the tables of posts and follows. */
 export async function stageTruth(
   db: Queryable,
   first: number,
@@ -65,7 +65,8 @@ export async function stageTruth(
   const { rows } = await db.query<StageTruth>(
     `with made as (select author_id, count(*) as posts from posts where id >= $1 group by author_id)
      select (select coalesce(sum(posts), 0)::bigint from made) as posts,
-            (select coalesce(sum(posts), 0)::bigint from made join follows on followee_id = author_id) as deliveries,
+            (select coalesce(sum(posts), 0)::bigint from made join follows on followee_id = author_id)
+              as deliveries,
             (select coalesce(sum(posts), 0)::bigint from made join follows on followee_id = author_id
              where follower_id = any($2)) as expected`,
     [first, listeners],
@@ -73,18 +74,19 @@ export async function stageTruth(
   return rows[0]!;
 }
 
-/** The limit of a rebuild: the rows of all feeds, in the order of the table, by one statement. Returns how many. */
+/** The limit of a rebuild: copies the rows of all feeds with one statement. Returns their number. */
 export async function copyFeeds(db: Queryable): Promise<number> {
-  const statement = `insert into ${RAW_TABLE} (user_id, post_id, author_id) select user_id, post_id, author_id from feed_items`;
+  const statement = `insert into ${RAW_TABLE} (user_id, post_id, author_id)
+    select user_id, post_id, author_id from feed_items`;
   return (await db.query(statement)).rowCount ?? 0;
 }
 
-/** Authors who are pushed, with at most so many followers, those with most first. */
-export async function pushedAuthors(db: Queryable, mostFollowers: number, limit: number): Promise<number[]> {
+/** Authors who are fanned out and have at most `maxFollowers`, those with the most first. */
+export async function pushedAuthors(db: Queryable, maxFollowers: number, limit: number): Promise<number[]> {
   const { rows } = await db.query<{ id: number }>(
     `select id from users where push_state = 'push' and follower_count between 1 and $1
      order by follower_count desc, id limit $2`,
-    [mostFollowers, limit],
+    [maxFollowers, limit],
   );
   return rows.map((row) => row.id);
 }

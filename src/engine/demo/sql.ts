@@ -23,7 +23,7 @@ export async function topAuthors(
   return rows.map((row) => row.id);
 }
 
-/** Ids of all posts each of these users should see: the plain join over follows and posts, asked of nothing else. */
+/** Ids of all posts that each of these users should see, by a plain join of follows and posts. */
 export async function expectedPushes(
   db: Queryable,
   readers: readonly number[],

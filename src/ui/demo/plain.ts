@@ -1,7 +1,7 @@
 import type { DemoSnapshot, DemoStep } from '../../engine/demo/demo.ts';
 import { STEP_TITLES } from './steps.ts';
 
-/** One line for each step that has ended. */
+/** Writes one line for each finished step. */
 export function plainDemo(write: (line: string) => void): {
   update(snapshot: DemoSnapshot): void;
   end(): void;

@@ -2,7 +2,7 @@ import type { DemoResult } from '../../engine/demo/demo.ts';
 import { formatCount } from '../terminal/format.ts';
 import { renderTable } from '../terminal/table.ts';
 
-/** What happened, as two tables: the work, and the proof. */
+/** Two tables, the work and the proof, and the verdict. */
 export function demoSummary(result: DemoResult, options: { borders: boolean }): string {
   const { latencyMs, postToSocketMs, verify } = result;
   const work = renderTable(
@@ -43,6 +43,7 @@ export function demoSummary(result: DemoResult, options: { borders: boolean }): 
   const verdict =
     verify.mismatched + verify.readsMismatched === 0
       ? 'Every feed is as it should be.'
-      : `${formatCount(verify.mismatched)} feeds differ from the truth, ${formatCount(verify.readsMismatched)} read wrongly.`;
+      : `${formatCount(verify.mismatched)} feeds differ from the truth, ` +
+        `${formatCount(verify.readsMismatched)} read wrongly.`;
   return `${work}\n${proof}\n${verdict}`;
 }

@@ -7,7 +7,7 @@ const SPINNER = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', 
 const TITLE_WIDTH = 24;
 const RECENT = 5;
 
-/** The demo as it runs. `tick` turns the spinner; a frame is `width` cells wide and always equally high. */
+/** The running demo. `tick` turns the spinner. Every frame is `width` cells wide and has the same height. */
 export function DemoView({ snapshot, tick, width }: { snapshot: DemoSnapshot; tick: number; width: number }) {
   const current = DEMO_STEPS.indexOf(snapshot.step);
   const resultWidth = Math.max(10, width - TITLE_WIDTH - 4);
@@ -32,7 +32,8 @@ export function DemoView({ snapshot, tick, width }: { snapshot: DemoSnapshot; ti
         );
       })}
       <Text wrap="truncate">
-        {`\n  ${formatCount(snapshot.posts)} posts   ${formatCount(snapshot.deliveries)} deliveries   ${formatCount(snapshot.pushed)} pushed to sockets`}
+        {`\n  ${formatCount(snapshot.posts)} posts   ${formatCount(snapshot.deliveries)} deliveries   `}
+        {`${formatCount(snapshot.pushed)} pushed to sockets`}
       </Text>
       {Array.from({ length: RECENT }, (_, line) => {
         const post = snapshot.recent[line];

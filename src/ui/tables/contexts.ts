@@ -1,7 +1,7 @@
 import type { Context, ListedContext } from '../../engine/config/contexts.ts';
 import { withoutPassword } from '../../engine/database/url.ts';
 
-/** A context as it may be shown: passwords in its URLs are masked; where a secret comes from is no secret. */
+/** A context for display: passwords in URLs are masked, references to secrets are shown. */
 export const shownContext = ({ name, current, context }: ListedContext) => ({
   name,
   current,
@@ -16,7 +16,7 @@ export const shownContext = ({ name, current, context }: ListedContext) => ({
 
 export type ShownContext = ReturnType<typeof shownContext>;
 
-/** A value, or where it comes from: `$NAME`, `<file`, `!command`. */
+/** A value, or the reference to it: `$NAME`, `<file`, `!command`. */
 export function settingText(value: Context[keyof Context]): string {
   if (typeof value !== 'object') return String(value);
   if ('env' in value) return `$${value.env}`;

@@ -9,7 +9,7 @@ const listed = (ids: readonly number[]): string =>
     ? `${ids.slice(0, MAX_POSTS).join(', ')} and ${formatCount(ids.length - MAX_POSTS)} more`
     : ids.join(', ');
 
-/** What a message of the bus is about, in lines. */
+/** The content of a message of the bus, in lines. */
 export function describeContent(content: MessageContent): string[] {
   switch (content.kind) {
     case 'events':
@@ -28,11 +28,11 @@ export function describeContent(content: MessageContent): string[] {
     case 'cleanup':
       return [JSON.stringify(content.cleanup)];
     case 'unreadable':
-      return [`It cannot be read: ${oneLine(content.reason, 200)}`, content.hex];
+      return [`The message cannot be read: ${oneLine(content.reason, 200)}`, content.hex];
   }
 }
 
-/** What some messages are made of, in lines. */
+/** The content of several messages by event, row and author, in lines. */
 export function describeComposition(made: Composition): string[] {
   const parts = [
     ...Object.entries(made.events).map(([type, count]) => `${formatCount(count)} ${type}`),
@@ -41,7 +41,8 @@ export function describeComposition(made: Composition): string[] {
     ...(made.unreadable > 0 ? [`${formatCount(made.unreadable)} unreadable`] : []),
   ];
   const lines = [
-    `${formatCount(made.messages)} message(s), ${formatBytes(made.bytes)}: ${parts.join(', ') || 'nothing to count'}`,
+    `${formatCount(made.messages)} message(s), ${formatBytes(made.bytes)}: ` +
+      (parts.join(', ') || 'nothing to count'),
   ];
   for (const { authorId, posts, rows, events } of made.authors) {
     const of = rows > 0 ? `${formatCount(rows)} rows` : `${formatCount(events)} event(s)`;

@@ -1,46 +1,13 @@
 import type { OperationRow } from '../../engine/operations/table.ts';
-import { formatBytes, formatCount, formatDuration, oneLine } from '../terminal/format.ts';
-import { renderTable } from '../terminal/table.ts';
+import { renderList } from '../columns/column.ts';
+import { OPERATION_COLUMNS, progressOf, stateOf } from '../columns/operations.ts';
+import { oneLine } from '../terminal/format.ts';
+import type { TableOptions } from '../terminal/table.ts';
 
-/** One operation a row. */
-export function operationsTable(rows: readonly OperationRow[], options: { borders: boolean }): string {
-  return renderTable(
-    ['id', 'state', 'work', 'who', 'started', 'progress', 'outcome'],
-    rows.map((row) => [
-      String(row.id),
-      stateOf(row),
-      oneLine(row.command ?? `${row.kind} ${row.key}`, 60),
-      row.who ?? '',
-      row.startedAt.toISOString().slice(0, 19),
-      progressOf(row) ?? '',
-      oneLine(outcomeOf(row), 60),
-    ]),
-    options,
-  );
-}
+export const operationsTable = (rows: readonly OperationRow[], options: TableOptions): string =>
+  renderList(OPERATION_COLUMNS, rows, options);
 
-export const stateOf = ({ state, cancelRequestedAt }: OperationRow): string =>
-  state === 'running' && cancelRequestedAt ? 'stopping' : state;
-
-export function progressOf({ progress }: OperationRow): string | undefined {
-  if (!progress) return undefined;
-  const { done, total, unit, rate, etaSeconds } = progress;
-  const amount = unit === 'bytes' ? formatBytes : formatCount;
-  const parts = [`${amount(done)}${total === null ? '' : ` of ${amount(total)}`}`];
-  if (unit !== 'bytes') parts[0] += ` ${unit}`;
-  if (rate) parts.push(`${amount(rate)}/s`);
-  if (etaSeconds !== null) parts.push(`${formatDuration(etaSeconds)} left`);
-  return parts.join(', ');
-}
-
-export function outcomeOf({ state, error, result, cancelledBy, halfDone, waitsFor }: OperationRow): string {
-  if (error) return `${error.code}: ${error.message}`;
-  if (state === 'cancelled') return `by ${cancelledBy ?? 'somebody'}`;
-  if (result !== null) return JSON.stringify(result);
-  return waitsFor === null ? (halfDone ?? '') : `waits for ${waitsFor}`;
-}
-
-/** All that is known of one. */
+/** Every known field of an operation, one a line. */
 export function operationDetails(row: OperationRow): string {
   const lines: [string, string | undefined][] = [
     ['operation', `${row.id}, ${row.kind} ${row.key}`],

@@ -26,7 +26,7 @@ export function formatMs(ms: number): string {
   return ms < 59_950 ? `${(ms / 1_000).toFixed(1)} s` : `${Math.round(ms / 1_000)} s`;
 }
 
-/** Sliding windows: a second of each, over the last second, minute, five minutes and hour. */
+/** Rates a second over the sliding windows: the last second, minute, five minutes and hour. */
 export const ratesTable = (
   { rates, latencyMs }: Pick<ClusterTotals, 'rates' | 'latencyMs'>,
   options: { borders: boolean },

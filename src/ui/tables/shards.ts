@@ -1,6 +1,8 @@
 import type { NodeShards } from '../../engine/shards/list.ts';
+import { renderList } from '../columns/column.ts';
+import { SHARD_COLUMNS, type ShardRow } from '../columns/shards.ts';
 import { formatBytes } from '../terminal/format.ts';
-import { renderTable } from '../terminal/table.ts';
+import { renderTable, type TableOptions } from '../terminal/table.ts';
 
 const size = (bytes: number | null): string => (bytes === null ? '?' : formatBytes(bytes));
 const count = (rows: number | null): string | number => rows ?? '?';
@@ -11,7 +13,7 @@ const nodeState = (node: NodeShards): string => {
   return node.takesShards ? 'takes shards' : 'takes none';
 };
 
-export const nodesTable = (nodes: readonly NodeShards[], options: { borders: boolean }): string =>
+export const nodesTable = (nodes: readonly NodeShards[], options: TableOptions): string =>
   renderTable(
     ['node', 'role', 'state', 'PostgreSQL', 'shards', 'size', 'rows'],
     nodes.map((node) => [
@@ -26,19 +28,12 @@ export const nodesTable = (nodes: readonly NodeShards[], options: { borders: boo
     options,
   );
 
-export const shardsTable = (
-  shards: readonly { shard: number; node: string; bytes: number | null; rows: number | null }[],
-  options: { borders: boolean },
-): string =>
-  renderTable(
-    ['shard', 'node', 'size', 'rows'],
-    shards.map(({ shard, node, bytes, rows }) => [String(shard), node, size(bytes), count(rows)]),
-    options,
-  );
+export const shardsTable = (shards: readonly ShardRow[], options: TableOptions): string =>
+  renderList(SHARD_COLUMNS, shards, options);
 
 export const movesTable = (
   moves: readonly { shard: number; from: string; to: string; bytes: number }[],
-  options: { borders: boolean },
+  options: TableOptions,
 ): string =>
   renderTable(
     ['shard', 'size', 'from', 'to'],

@@ -2,7 +2,7 @@
 export const formatCount = (value: number): string => Math.round(value).toLocaleString('en-US');
 
 const COMPACT = new Intl.NumberFormat('en-US', { notation: 'compact', maximumSignificantDigits: 3 });
-/** 12.3K, 1.2M: for where all of its digits have no room. */
+/** 12.3K, 1.2M: for columns that are too narrow for all digits. */
 export const formatCompact = (value: number): string => COMPACT.format(value);
 
 /** 980 B, 1.5 KiB, 24 GiB */
@@ -33,10 +33,13 @@ export function bar(fraction: number, width: number): string {
   return '█'.repeat(full) + '░'.repeat(width - full);
 }
 
-/** Control characters of somebody's text must not reach the terminal; one line, cut to `width`. */
+/**
+ * Returns a text as one line of at most `width` characters, without control characters: texts of
+ * users must not control the terminal.
+ */
 export function oneLine(text: string, width: number): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: those are what is replaced
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are replaced
   const clean = text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]+/g, ' ');
-  // A surrogate pair is not cut in two.
+  // Removes half of a surrogate pair.
   return clean.length > width ? `${clean.slice(0, width - 1).replace(/[\ud800-\udbff]$/, '')}…` : clean;
 }

@@ -3,17 +3,17 @@ import { bar, formatBytes, formatCount, formatDuration } from './format.ts';
 export interface ProgressSnapshot {
   readonly title: string;
   readonly done: number;
-  /** 0 where it is not known. */
+  /** 0: not known. */
   readonly total: number;
-  /** `bytes` are shown as KiB, MiB and so on. */
+  /** The unit `bytes` is shown as KiB, MiB and so on. */
   readonly unit: string;
   readonly elapsedSeconds: number;
-  /** Done before that time began: by an earlier run. */
+  /** Part of `done` that an earlier run did. */
   readonly before?: number;
   readonly note?: string;
 }
 
-/** Bar, rate and time left, for a person or for a log. */
+/** Returns amount, rate and time left, with a bar for a terminal. */
 export function progressText(snapshot: ProgressSnapshot, options: { bar: boolean }): string {
   const { title, done, total, unit, elapsedSeconds, before = 0, note } = snapshot;
   const rate = elapsedSeconds > 0 ? (done - before) / elapsedSeconds : 0;
@@ -37,14 +37,14 @@ export interface ProgressLine {
     before?: number;
     note?: string;
   }): void;
-  /** Takes the line away. */
+  /** Removes the line. */
   end(): void;
 }
 
 const REDRAW_MS = 100;
 const LOG_INTERVAL_MS = 5_000;
 
-/** On a terminal one line that is drawn again; otherwise a plain line every five seconds. */
+/** Draws one line again and again on a terminal, or prints a plain line every 5 s elsewhere. */
 export function openProgress(
   title: string,
   stream: NodeJS.WriteStream,

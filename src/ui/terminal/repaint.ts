@@ -1,4 +1,4 @@
-/** Prints a text over the one before, on a terminal; one after the other elsewhere. */
+/** Returns a function that prints a text over the one before on a terminal, or below it elsewhere. */
 export function openRepaint(stream: NodeJS.WriteStream): (text: string) => void {
   let drawn = 0;
   return (text) => {
@@ -6,7 +6,7 @@ export function openRepaint(stream: NodeJS.WriteStream): (text: string) => void 
       stream.write(`${text}\n`);
       return;
     }
-    // A line that wraps, or a screen that scrolls, would not be found again.
+    // Cuts lines that would wrap and texts that would scroll: the next text could not start at the same row.
     const lines = text.split('\n').slice(0, Math.max(1, (stream.rows || 24) - 1));
     const width = (stream.columns || 80) - 1;
     const up = drawn > 0 ? `\u001b[${drawn}A` : '';

@@ -6,31 +6,34 @@ const NO_BORDERS = Object.fromEntries(
     .map((part) => [part, part === 'middle' ? '  ' : '']),
 );
 
-/** Tight: one space between columns, and each word of a head on a line of its own. */
+/** `tight`: one space between columns, and one line a word of the head. */
 type Look = 'bordered' | 'bare' | 'tight';
 
 export interface TableOptions {
-  /** Whether it is for a terminal. */
+  /** The table is for a terminal. */
   readonly borders: boolean;
-  /** Columns of the terminal; those of stdout unless said. */
+  /** Columns of the terminal. Default: those of stdout. */
   readonly width?: number;
-  /** Rather too wide than a line for each field. */
+  /** Never prints one field a line, even if the table is wider than the terminal. */
   readonly rowsOnly?: boolean;
+  /** Columns that are right-aligned. Default: those with only numbers. */
+  readonly rightAligned?: readonly boolean[];
 }
 
 /**
- * One record a row. Borders are for people: a pipe gets columns only. On a terminal that is too narrow the borders go first, then space; where
- * that is not enough, each field has a line of its own, as wrapped rows cannot be read and ids that are cut cannot be copied.
+ * Prints one record a row, with borders on a terminal and without them in a pipe. A table that is
+ * wider than the terminal loses its borders first, then space. If that is not enough, each field is
+ * one line: wrapped rows are hard to read, and shortened ids cannot be copied.
  */
 export function renderTable(head: string[], rows: (string | number)[][], options: TableOptions): string {
-  // A terminal that does not say how wide it is says 0.
+  // Terminals that do not report their width report 0.
   const width = (options.borders && (options.width ?? process.stdout.columns)) || Number.POSITIVE_INFINITY;
   const cells = rows.map((row) =>
     row.map((cell) => (typeof cell === 'number' ? cell.toLocaleString('en-US') : cell)),
   );
-  const rightAligned = head.map(
-    (_, column) => rows.length > 0 && rows.every((row) => typeof row[column] === 'number'),
-  );
+  const rightAligned =
+    options.rightAligned ??
+    head.map((_, column) => rows.length > 0 && rows.every((row) => typeof row[column] === 'number'));
   const draw = (look: Look) => drawTable(head, cells, rightAligned, look);
   const widest = draw(options.borders ? 'bordered' : 'bare');
   if (fits(widest, width)) return widest;
@@ -42,7 +45,7 @@ export function renderTable(head: string[], rows: (string | number)[][], options
 
 const fits = (text: string, width: number): boolean => text.split('\n').every((line) => line.length <= width);
 
-function drawTable(head: string[], cells: string[][], rightAligned: boolean[], look: Look): string {
+function drawTable(head: string[], cells: string[][], rightAligned: readonly boolean[], look: Look): string {
   const table = new Table({
     head: look === 'tight' ? head.map((name) => name.replaceAll(' ', '\n')) : head,
     style: {
@@ -61,7 +64,7 @@ function drawTable(head: string[], cells: string[][], rightAligned: boolean[], l
     .join('\n');
 }
 
-/** Fields without a value are left out, except that a record is never nothing. */
+/** One field a line. Leaves out fields without a value, except the first. */
 function records(head: string[], cells: string[][]): string {
   const label = Math.max(...head.map((name) => name.length));
   return cells

@@ -2,17 +2,18 @@ import type { TopAction } from '../../engine/monitoring/top/actions.ts';
 import type { TopGateway, TopSnapshot, TopWorker } from '../../engine/monitoring/top/snapshot.ts';
 import type { QueueRow } from '../../engine/queues/list.ts';
 import { lanesOfQueue } from '../../engine/queues/tally.ts';
-import type { PaneId, UserRow } from './panes.ts';
+import type { UserRow } from '../columns/users.ts';
+import type { PaneId } from './panes.ts';
 
-/** What may be changed here; with `--admin` alone. */
+/** Changes that the viewer may make with `--admin`. */
 export interface Admin {
-  /** Its name has to be typed before anything of it is changed. */
+  /** Name of a production cluster, which the viewer types to confirm a change. */
   readonly production: string | undefined;
-  /** Workers are scaled by Kubernetes; undefined where none is known. */
+  /** Kubernetes is known, which scales the workers. */
   readonly scale: boolean;
 }
 
-/** What is asked before anything is done. */
+/** A change that waits for confirmation. */
 export interface Question {
   readonly action: TopAction;
   readonly text: string;
@@ -23,10 +24,10 @@ export type Offer =
   | { readonly kind: 'ask'; readonly what: AskedFor; readonly typed: string }
   | { readonly kind: 'refused'; readonly why: string };
 
-/** What has to be typed before it can be asked whether to do it. */
+/** Changes that need a number first. */
 export type AskedFor = 'mark' | 'rebuild' | 'scale';
 
-export const ASKED: Record<AskedFor, string> = {
+export const PROMPTS: Record<AskedFor, string> = {
   mark: 'Mark or unmark as a celebrity: which user?',
   rebuild: 'Rebuild the feed of which user?',
   scale: 'How many workers?',
@@ -41,7 +42,7 @@ export const ACTION_KEYS = {
 } as const;
 export type ActionKey = keyof typeof ACTION_KEYS;
 
-/** What a key offers for the row under the mark. */
+/** The offer of a key for the selected row. */
 export function offer(
   key: ActionKey,
   pane: PaneId | 'overview',
@@ -53,7 +54,7 @@ export function offer(
   if (key === 'S')
     return admin.scale
       ? { kind: 'ask', what: 'scale', typed: '' }
-      : refused('no Kubernetes is known here: start or drain workers one by one');
+      : refused('this cluster is not known to run in Kubernetes: start or drain workers one by one');
   if (key === 'M' || key === 'B') {
     const typed = pane === 'users' && row ? String((row as UserRow).userId) : '';
     return { kind: 'ask', what: key === 'M' ? 'mark' : 'rebuild', typed };
@@ -64,16 +65,18 @@ export function offer(
   }
   if (pane === 'workers' && row) {
     const { id, host, pid, there, drainable } = row as TopWorker;
-    if (!there) return refused('that worker is not there any more');
+    if (!there) return refused('that worker does not run any more');
     if (!drainable) return refused('that worker is part of `feedctl up`, which `feedctl down` stops');
     const others = (snapshot.workers ?? []).filter((one) => one.there && one.id !== id).length;
-    const text = `Drain the worker on ${host}, process ${pid}? ${others > 0 ? `${others} other(s) go on.` : 'NO OTHER RUNS: posts wait.'}`;
+    const consequence = others > 0 ? `${others} other(s) continue.` : 'NO OTHER RUNS: posts wait.';
+    const text = `Drain the worker on ${host}, process ${pid}? ${consequence}`;
     return { kind: 'confirm', question: { action: { kind: 'drain-worker', id }, text } };
   }
   if (pane === 'gateways' && row) {
     const { id, url, sockets } = row as TopGateway;
     const others = (snapshot.gateways ?? []).filter((one) => one.ready && one.id !== id).length;
-    const text = `Drain the gateway ${url} with ${sockets ?? 'its'} socket(s)? ${others > 0 ? `${others} other(s) take them.` : 'NO OTHER IS READY.'}`;
+    const consequence = others > 0 ? `${others} other(s) take them.` : 'NO OTHER IS READY.';
+    const text = `Drain the gateway ${url} with ${sockets ?? 'its'} socket(s)? ${consequence}`;
     return { kind: 'confirm', question: { action: { kind: 'drain-gateway', id, url }, text } };
   }
   return refused('choose a worker or a gateway');
@@ -81,7 +84,8 @@ export function offer(
 
 function laneOffer(row: QueueRow, snapshot: TopSnapshot): Offer {
   const lanes = lanesOfQueue(row.queue);
-  if (lanes.length !== 1) return { kind: 'refused', why: `${row.queue} belongs to no lane of its own` };
+  if (lanes.length !== 1)
+    return { kind: 'refused', why: `${row.queue} belongs to more than one lane, or to none` };
   const lane = lanes[0]!;
   const paused = snapshot.lanes?.find((one) => one.lane === lane)?.paused;
   const text = paused
@@ -90,11 +94,14 @@ function laneOffer(row: QueueRow, snapshot: TopSnapshot): Offer {
   return { kind: 'confirm', question: { action: { kind: paused ? 'resume' : 'pause', lane }, text } };
 }
 
-/** What was typed, as a question; or why it is none. */
+/** The question about a typed number, or why it is refused. */
 export function asked(what: AskedFor, typed: string, snapshot: TopSnapshot): Offer {
   const number = /^\d{1,16}$/.test(typed) ? Number(typed) : Number.NaN;
   if (!Number.isSafeInteger(number) || (what !== 'scale' && number < 1))
-    return { kind: 'refused', why: `${JSON.stringify(typed)} is no ${what === 'scale' ? 'number' : 'user'}` };
+    return {
+      kind: 'refused',
+      why: `${JSON.stringify(typed)} is not a ${what === 'scale' ? 'number' : 'user id'}`,
+    };
   const confirm = (action: TopAction, text: string): Offer => ({
     kind: 'confirm',
     question: { action, text },

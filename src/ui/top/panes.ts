@@ -1,22 +1,28 @@
-import {
-  keepsUp,
-  type TopGateway,
-  type TopSnapshot,
-  type TopWorker,
-} from '../../engine/monitoring/top/snapshot.ts';
+import type { TopGateway, TopSnapshot, TopWorker } from '../../engine/monitoring/top/snapshot.ts';
 import type { SourceState } from '../../engine/monitoring/top/source.ts';
 import type { OperationRow } from '../../engine/operations/table.ts';
 import type { QueueRow } from '../../engine/queues/list.ts';
-import type { ActiveMove } from '../../engine/shards/sql.ts';
-import type { RateName } from '../../engine/stats/process.ts';
 import type { ClusterError } from '../../engine/stats/totals.ts';
 import type { WindowName } from '../../engine/stats/windows.ts';
-import type { Celebrity } from '../../engine/store/celebrities.ts';
-import { outcomeOf, progressOf, stateOf } from '../tables/operations.ts';
-import { formatAge, formatEta } from '../tables/queues.ts';
-import { formatMs, formatRate } from '../tables/rates.ts';
-import { formatBytes, formatCompact, formatCount, formatDuration } from '../terminal/format.ts';
-import type { Tone } from './styledText.ts';
+import {
+  ago,
+  type Column,
+  numberColumn,
+  perSecond,
+  rateText,
+  readiness,
+  shareText,
+  sizeText,
+  topColumns,
+} from '../columns/column.ts';
+import { GATEWAY_COLUMNS } from '../columns/gateways.ts';
+import { OPERATION_COLUMNS, outcomeOf, progressOf, stateOf, workOf } from '../columns/operations.ts';
+import { backlogOf, formatAge, formatEta, QUEUE_COLUMNS } from '../columns/queues.ts';
+import { moveText, SHARD_COLUMNS, type ShardRow } from '../columns/shards.ts';
+import { USER_COLUMNS, type UserRow } from '../columns/users.ts';
+import { WORKER_COLUMNS } from '../columns/workers.ts';
+import { formatMs } from '../tables/rates.ts';
+import { formatCount } from '../terminal/format.ts';
 
 export const PANE_IDS = [
   'queues',
@@ -30,106 +36,47 @@ export const PANE_IDS = [
 ] as const;
 export type PaneId = (typeof PANE_IDS)[number];
 
-export interface Column<Row> {
-  readonly title: string;
-  /** Cells. One that grows takes what is left, up to `most`. */
-  readonly width: number;
-  readonly most?: number;
-  readonly right?: boolean;
-  /** The lowest is kept longest where the screen is narrow. */
-  readonly priority: number;
-  readonly text: (row: Row, window: WindowName) => string;
-  /** What it is sorted by; numbers begin with the greatest. Left out: the text. */
-  readonly value?: (row: Row, window: WindowName) => string | number | null;
-  readonly tone?: (row: Row) => Tone;
-}
-
 export interface Pane<Row> {
   readonly id: PaneId;
   readonly title: string;
-  /** In the list of panes. */
+  /** Title in the list of panes. */
   readonly short: string;
-  /** What answers for it. */
+  /** Name of the source that answers for the rows. */
   readonly source: string;
   readonly columns: readonly Column<Row>[];
-  /** By this column unless the viewer chooses another; left out: as the rows come. */
-  readonly sort?: number;
-  /** null: not known yet. */
+  /** Title of the column that sorts the rows until the viewer chooses another. Default: order of `rows`. */
+  readonly sort?: string;
+  /** Rows of the pane, null if the source has not answered yet. */
   readonly rows: (snapshot: TopSnapshot) => readonly Row[] | null;
   readonly key: (row: Row) => string;
-  /** Shown before others where there is no room for all, in the order of all. */
+  /** Rows that the overview shows before others if not all fit. */
   readonly matters?: (row: Row) => boolean;
   readonly empty: (snapshot: TopSnapshot) => string;
-  /** All that is known of a row. */
+  /** Everything that is known of a row, as names and values. */
   readonly detail: (row: Row, window: WindowName) => readonly (readonly [string, string])[];
 }
 
-/** A pane whose rows nobody but itself looks into. */
+/** A pane with rows of any type. */
 // biome-ignore lint/suspicious/noExplicitAny: rows of different panes are in one list
 export type AnyPane = Pane<any>;
 
+/** Index of the column that sorts the rows until the viewer chooses another; -1: order of the rows. */
+export const defaultSort = ({ columns, sort }: AnyPane): number =>
+  columns.findIndex(({ title }) => title === sort);
+
 const pane = <Row>(definition: Pane<Row>): Pane<Row> => definition;
-/** A column of numbers: a dash where one is not known. */
-const figure = <Row>({
-  of,
-  as,
-  ...column
-}: Pick<Column<Row>, 'title' | 'width' | 'priority' | 'tone'> & {
-  readonly of: (row: Row, window: WindowName) => number | null;
-  readonly as: (value: number) => string;
-}): Column<Row> => ({
-  ...column,
-  right: true,
-  text: (row, window) => {
-    const value = of(row, window);
-    if (value === null) return '-';
-    const text = as(value);
-    // A number that is cut is another number.
-    return text.length > column.width ? formatCompact(value) : text;
-  },
-  value: of,
-});
-const readiness = (row: { ready: boolean }): string => (row.ready ? 'ready' : 'NOT READY');
-const readyTone = (row: { ready: boolean }): Tone => (row.ready ? 'ok' : 'bad');
-const troubledFirst = <Row extends { ready: boolean }>(rows: readonly Row[]): readonly Row[] =>
+
+const notReadyFirst = <Row extends { ready: boolean }>(rows: readonly Row[]): readonly Row[] =>
   rows.every((row) => row.ready)
     ? rows
     : [...rows.filter((row) => !row.ready), ...rows.filter((row) => row.ready)];
+
 const runningFirst = (rows: readonly OperationRow[]): readonly OperationRow[] => {
   const running = rows.filter(({ state }) => state === 'running');
   return running.length > 0 ? [...running, ...rows.filter(({ state }) => state !== 'running')] : rows;
 };
-const shareText = (share: number): string => `${Math.round(share * 100)}%`;
-/** A worker or a gateway, and what it did. */
-type Working = Pick<TopWorker, 'work'>;
-const perSecond = ({ work }: Working, rate: RateName, window: WindowName): number | null =>
-  work ? (work.perSecond[rate]?.[window] ?? 0) : null;
-/** A column of what a process did a second, over the window. */
-const rateColumn = (
-  rate: RateName,
-  column: Pick<Column<Working>, 'title' | 'width' | 'priority'>,
-): Column<Working> =>
-  figure({ ...column, of: (row, window) => perSecond(row, rate, window), as: formatRate });
-const CPU_COLUMN = figure<Working>({
-  title: 'cpu',
-  width: 4,
-  priority: 4,
-  of: (row) => row.work?.cpu ?? null,
-  as: shareText,
-  tone: (row) => ((row.work?.cpu ?? 0) > 0.7 ? 'warn' : 'plain'),
-});
-const rateText = (value: number | null): string => (value === null ? '-' : formatRate(value));
-const sizeText = (bytes: number | null): string => (bytes === null ? '-' : formatBytes(bytes));
-const clock = (iso: string): string => iso.slice(11, 19);
-const waits = (row: QueueRow): number => row.ready + row.unacked;
-const ago = (ms: number): string => formatDuration(ms / 1_000);
 
-export interface UserRow {
-  readonly userId: number;
-  readonly celebrity: Celebrity | null;
-  readonly rowsAMinute: number | null;
-  readonly pagesAMinute: number | null;
-}
+const clock = (iso: string): string => iso.slice(11, 19);
 
 const usersOf = (snapshot: TopSnapshot): UserRow[] | null => {
   const { celebrities, figures } = snapshot;
@@ -148,14 +95,6 @@ const usersOf = (snapshot: TopSnapshot): UserRow[] | null => {
 const celebrityText = ({ celebrity }: UserRow): string =>
   celebrity ? `celebrity, ${celebrity.state}${celebrity.pinned ? ', pinned' : ''}` : 'hot';
 
-export interface ShardRow {
-  readonly shard: number;
-  readonly node: string;
-  readonly bytes: number | null;
-  readonly rows: number | null;
-  readonly move: ActiveMove | null;
-}
-
 const shardsOf = ({ shards, moves }: TopSnapshot): ShardRow[] | null => {
   const rows = shards?.shards.map((row) => ({
     ...row,
@@ -164,10 +103,6 @@ const shardsOf = ({ shards, moves }: TopSnapshot): ShardRow[] | null => {
   const size = ({ bytes, move }: ShardRow) => (move ? Number.POSITIVE_INFINITY : (bytes ?? 0));
   return rows?.sort((a, b) => (size(a) === size(b) ? 0 : size(b) - size(a))) ?? null;
 };
-const moveText = ({ move, bytes }: ShardRow): string =>
-  move
-    ? `${formatBytes(move.bytes)}${bytes === null ? '' : ` of ${formatBytes(bytes)}`} to ${move.to}, ${move.phase.toLowerCase()}`
-    : '';
 
 export const PANES: readonly AnyPane[] = [
   pane<QueueRow>({
@@ -177,54 +112,15 @@ export const PANES: readonly AnyPane[] = [
     source: 'queues',
     rows: ({ queues }) => queues,
     key: (row) => row.queue,
-    matters: (row) => waits(row) > 0 || row.deadLetters > 0,
+    matters: (row) => backlogOf(row) > 0 || row.deadLetters > 0,
     empty: () => 'no queues',
-    columns: [
-      { title: 'queue', width: 12, most: 44, priority: 0, text: (row) => row.queue },
-      figure({
-        title: 'ready',
-        width: 9,
-        priority: 1,
-        of: (row) => row.ready,
-        as: formatCount,
-        tone: (row) => (row.ready > 10_000 ? 'warn' : 'plain'),
-      }),
-      figure({ title: 'in hand', width: 7, priority: 7, of: (row) => row.unacked, as: formatCount }),
-      figure({ title: 'in/s', width: 7, priority: 5, of: (row) => row.inPerSecond, as: formatRate }),
-      figure({ title: 'out/s', width: 7, priority: 3, of: (row) => row.outPerSecond, as: formatRate }),
-      {
-        title: 'oldest',
-        width: 8,
-        right: true,
-        priority: 6,
-        text: (row) => (waits(row) === 0 ? '' : row.oldestAgeMs === null ? '?' : formatAge(row.oldestAgeMs)),
-        value: (row) => row.oldestAgeMs,
-      },
-      {
-        title: 'empty in',
-        width: 8,
-        right: true,
-        priority: 2,
-        text: (row) => (keepsUp(row) ? 'keeps up' : formatEta(row).replace(/^never.*/, 'GROWS')),
-        value: (row) => (waits(row) === 0 || keepsUp(row) ? 0 : (row.etaSeconds ?? Number.POSITIVE_INFINITY)),
-        tone: (row) =>
-          waits(row) === 0 || keepsUp(row) ? 'dim' : row.paused || row.etaSeconds === null ? 'warn' : 'plain',
-      },
-      figure({
-        title: 'dead',
-        width: 5,
-        priority: 4,
-        of: (row) => row.deadLetters,
-        as: formatCount,
-        tone: (row) => (row.deadLetters > 0 ? 'bad' : 'dim'),
-      }),
-    ],
+    columns: topColumns(QUEUE_COLUMNS),
     detail: (row) => [
       ['queue', row.queue],
       ['waiting', formatCount(row.ready)],
-      ['in the hands of consumers', formatCount(row.unacked)],
-      ['came a second', rateText(row.inPerSecond)],
-      ['left a second', rateText(row.outPerSecond)],
+      ['in flight', formatCount(row.unacked)],
+      ['in a second', rateText(row.inPerSecond)],
+      ['out a second', rateText(row.outPerSecond)],
       ['oldest message', formatAge(row.oldestAgeMs)],
       ['empty in', formatEta(row)],
       ['paused', row.paused ? 'yes' : 'no'],
@@ -237,63 +133,24 @@ export const PANES: readonly AnyPane[] = [
     title: 'Workers',
     short: 'Workers',
     source: 'roles',
-    rows: ({ workers }) => workers && troubledFirst(workers),
+    rows: ({ workers }) => workers && notReadyFirst(workers),
     key: (row) => row.id,
     empty: () => 'no worker runs: `feedctl worker start`',
-    columns: [
-      { title: 'host', width: 12, most: 40, priority: 0, text: (row) => row.host },
-      figure({ title: 'pid', width: 7, priority: 5, of: (row) => row.pid, as: String }),
-      { title: 'state', width: 9, priority: 1, text: readiness, tone: readyTone },
-      rateColumn('deliveries', { title: 'rows/s', width: 9, priority: 2 }),
-      rateColumn('planned', { title: 'posts/s', width: 7, priority: 8 }),
-      {
-        title: 'lag',
-        width: 7,
-        right: true,
-        priority: 3,
-        text: (row) => (row.lagMs === null ? '' : formatMs(row.lagMs)),
-        value: (row) => row.lagMs,
-        tone: (row) => ((row.lagMs ?? 0) > 5_000 ? 'warn' : 'plain'),
-      },
-      CPU_COLUMN,
-      figure({
-        title: 'memory',
-        width: 8,
-        priority: 6,
-        of: (row) => row.work?.memoryBytes ?? row.memoryBytes,
-        as: formatBytes,
-      }),
-      {
-        title: 'reads',
-        width: 9,
-        priority: 9,
-        text: (row) => (row.reads === null ? 'all' : `${row.reads.length} queues`),
-        value: (row) => row.reads?.length ?? null,
-      },
-      {
-        title: 'paused',
-        width: 9,
-        priority: 7,
-        text: (row) => row.paused.join(' '),
-        tone: () => 'warn',
-      },
-      { title: 'version', width: 9, priority: 10, text: (row) => row.version },
-      { title: 'id', width: 36, priority: 11, text: (row) => row.id },
-    ],
+    columns: topColumns(WORKER_COLUMNS),
     detail: (row, window) => [
       ['worker', row.id],
       ['host', row.host],
       ['process', String(row.pid)],
       ['state', readiness(row)],
-      ['last heard of', `${ago(row.heartbeatAgeMs)} before it was asked`],
+      ['heartbeat', `${ago(row.heartbeatAgeMs)} ago when it was read`],
       ['version', row.version],
       ['started', row.startedAt.toISOString()],
       ['rows written', formatCount(row.rowsWritten)],
       [`rows a second, ${window}`, rateText(perSecond(row, 'deliveries', window))],
       [`posts planned a second, ${window}`, rateText(perSecond(row, 'planned', window))],
       [`warnings and errors a second, ${window}`, rateText(perSecond(row, 'errors', window))],
-      ['slowest delivery of five seconds', row.lagMs === null ? 'none' : formatMs(row.lagMs)],
-      ['CPU', row.work ? shareText(row.work.cpu) : 'not told'],
+      ['slowest delivery in 5 s', row.lagMs === null ? 'none' : formatMs(row.lagMs)],
+      ['CPU', row.work ? shareText(row.work.cpu) : 'not reported'],
       ['memory', sizeText(row.work?.memoryBytes ?? row.memoryBytes)],
       ['reads', row.reads === null ? 'all queues' : row.reads.join(' ') || 'none'],
       ['paused', row.paused.join(' ') || 'none'],
@@ -305,38 +162,22 @@ export const PANES: readonly AnyPane[] = [
     title: 'Gateways',
     short: 'Gateways',
     source: 'roles',
-    rows: ({ gateways }) => gateways && troubledFirst(gateways),
+    rows: ({ gateways }) => gateways && notReadyFirst(gateways),
     key: (row) => row.id,
     empty: () => 'no gateway runs: `feedctl gateway start`',
-    columns: [
-      { title: 'url', width: 26, most: 50, priority: 0, text: (row) => row.url },
-      { title: 'state', width: 9, priority: 1, text: readiness, tone: readyTone },
-      figure({ title: 'sockets', width: 8, priority: 2, of: (row) => row.sockets, as: formatCount }),
-      figure({ title: 'users', width: 8, priority: 7, of: (row) => row.online, as: formatCount }),
-      rateColumn('pushed', { title: 'pushed/s', width: 9, priority: 3 }),
-      rateColumn('created', { title: 'posts/s', width: 7, priority: 5 }),
-      CPU_COLUMN,
-      figure({
-        title: 'memory',
-        width: 8,
-        priority: 6,
-        of: (row) => row.work?.memoryBytes ?? null,
-        as: formatBytes,
-      }),
-      { title: 'id', width: 36, priority: 8, text: (row) => row.id },
-    ],
+    columns: topColumns(GATEWAY_COLUMNS),
     detail: (row, window) => [
       ['gateway', row.id],
       ['url', row.url],
       ['state', readiness(row)],
-      ['last heard of', `${ago(row.heartbeatAgeMs)} before it was asked`],
+      ['heartbeat', `${ago(row.heartbeatAgeMs)} ago when it was read`],
       ['started', row.startedAt.toISOString()],
-      ['sockets', row.sockets === null ? 'not told' : formatCount(row.sockets)],
+      ['sockets', row.sockets === null ? 'not reported' : formatCount(row.sockets)],
       ['users online', formatCount(row.online)],
       [`pushed a second, ${window}`, rateText(perSecond(row, 'pushed', window))],
       [`posts made a second, ${window}`, rateText(perSecond(row, 'created', window))],
       [`warnings and errors a second, ${window}`, rateText(perSecond(row, 'errors', window))],
-      ['CPU', row.work ? shareText(row.work.cpu) : 'not told'],
+      ['CPU', row.work ? shareText(row.work.cpu) : 'not reported'],
       ['memory', sizeText(row.work?.memoryBytes ?? null)],
       ['drain it', `feedctl gateway drain ${row.id}`],
     ],
@@ -349,20 +190,7 @@ export const PANES: readonly AnyPane[] = [
     rows: shardsOf,
     key: (row) => String(row.shard),
     empty: () => 'plain PostgreSQL: one server holds everything',
-    columns: [
-      {
-        title: 'shard',
-        width: 10,
-        right: true,
-        priority: 1,
-        text: (row) => String(row.shard),
-        value: (row) => -row.shard,
-      },
-      { title: 'node', width: 18, most: 30, priority: 0, text: (row) => row.node + (row.move ? ' →' : '') },
-      figure({ title: 'size', width: 9, priority: 2, of: (row) => row.bytes, as: formatBytes }),
-      figure({ title: 'rows', width: 13, priority: 3, of: (row) => row.rows, as: formatCount }),
-      { title: 'moving', width: 20, most: 80, priority: 4, text: moveText, tone: () => 'accent' },
-    ],
+    columns: topColumns(SHARD_COLUMNS),
     detail: (row) => [
       ['shard', String(row.shard)],
       ['node', row.node],
@@ -379,47 +207,21 @@ export const PANES: readonly AnyPane[] = [
     source: 'celebrities',
     rows: usersOf,
     key: (row) => String(row.userId),
-    empty: () => 'no celebrities, and nobody was hot in the last minute',
-    sort: 3,
-    columns: [
-      {
-        title: 'user',
-        width: 16,
-        right: true,
-        priority: 0,
-        text: (row) => String(row.userId),
-        value: (row) => -row.userId,
-      },
-      { title: 'what', width: 10, most: 24, priority: 2, text: celebrityText },
-      figure({
-        title: 'followers',
-        width: 10,
-        priority: 3,
-        of: (row) => row.celebrity?.followers ?? null,
-        as: formatCount,
-      }),
-      figure({ title: 'rows/min', width: 10, priority: 1, of: (row) => row.rowsAMinute, as: formatCount }),
-      figure({ title: 'pages/min', width: 9, priority: 4, of: (row) => row.pagesAMinute, as: formatCount }),
-      figure({
-        title: 'posts',
-        width: 8,
-        priority: 5,
-        of: (row) => row.celebrity?.posts ?? null,
-        as: formatCount,
-      }),
-    ],
+    empty: () => 'no celebrities, and no hot user in the last minute',
+    sort: 'rows/min',
+    columns: topColumns(USER_COLUMNS),
     detail: (row) => [
       ['user', String(row.userId)],
       ['what', celebrityText(row)],
-      ['followers', row.celebrity ? formatCount(row.celebrity.followers) : 'not asked'],
-      ['posts', row.celebrity ? formatCount(row.celebrity.posts) : 'not asked'],
+      ['followers', row.celebrity ? formatCount(row.celebrity.followers) : 'not read'],
+      ['posts', row.celebrity ? formatCount(row.celebrity.posts) : 'not read'],
       [
         'feed rows planned, last whole minute',
-        row.rowsAMinute === null ? 'not among the most' : `about ${formatCount(row.rowsAMinute)}`,
+        row.rowsAMinute === null ? 'not in the top' : `about ${formatCount(row.rowsAMinute)}`,
       ],
       [
         'pages read over HTTP, last whole minute',
-        row.pagesAMinute === null ? 'not among the most' : `about ${formatCount(row.pagesAMinute)}`,
+        row.pagesAMinute === null ? 'not in the top' : `about ${formatCount(row.pagesAMinute)}`,
       ],
       ['look at them', `feedctl user show ${row.userId}`],
     ],
@@ -432,43 +234,16 @@ export const PANES: readonly AnyPane[] = [
     rows: ({ operations }) => operations && runningFirst(operations),
     key: (row) => String(row.id),
     empty: () => 'no long work yet',
-    columns: [
-      figure({ title: 'id', width: 6, priority: 1, of: (row) => row.id, as: String }),
-      {
-        title: 'state',
-        width: 11,
-        priority: 0,
-        text: stateOf,
-        tone: ({ state }) =>
-          state === 'failed' || state === 'interrupted' ? 'bad' : state === 'running' ? 'ok' : 'dim',
-      },
-      {
-        title: 'work',
-        width: 18,
-        most: 60,
-        priority: 2,
-        text: (row) => row.command ?? `${row.kind} ${row.key}`,
-      },
-      { title: 'progress', width: 16, most: 50, priority: 3, text: (row) => progressOf(row) ?? '' },
-      {
-        title: 'started',
-        width: 16,
-        priority: 4,
-        text: (row) => row.startedAt.toISOString().slice(0, 16).replace('T', ' '),
-        value: (row) => row.startedAt.getTime(),
-      },
-      { title: 'who', width: 16, priority: 5, text: (row) => row.who ?? '' },
-      { title: 'outcome', width: 20, most: 60, priority: 6, text: outcomeOf },
-    ],
+    columns: topColumns(OPERATION_COLUMNS),
     detail: (row) => [
       ['operation', String(row.id)],
-      ['work', row.command ?? `${row.kind} ${row.key}`],
+      ['work', workOf(row)],
       ['state', stateOf(row)],
       ['who', row.who ?? 'a role'],
       ['started', row.startedAt.toISOString()],
       ['ended', row.finishedAt?.toISOString() ?? 'no'],
       ['runs', String(row.runs)],
-      ['progress', progressOf(row) ?? 'none noted'],
+      ['progress', progressOf(row) ?? 'none saved'],
       ['outcome', outcomeOf(row) || 'none yet'],
       ['half done', row.halfDone ?? 'nothing'],
       ['more', `feedctl operation show ${row.id}`],
@@ -497,10 +272,10 @@ export const PANES: readonly AnyPane[] = [
         text: (row) => row.level,
         tone: (row) => (row.level === 'error' ? 'bad' : 'warn'),
       },
-      figure({ title: 'times', width: 6, priority: 2, of: (row) => row.count, as: formatCount }),
+      numberColumn({ title: 'times', width: 6, priority: 2, of: (row) => row.count, format: formatCount }),
       { title: 'role', width: 7, priority: 4, text: (row) => row.role },
-      { title: 'host', width: 10, most: 24, priority: 6, text: (row) => row.host },
-      { title: 'what', width: 36, most: 200, priority: 0, text: (row) => row.text },
+      { title: 'host', width: 10, maxWidth: 24, priority: 6, text: (row) => row.host },
+      { title: 'what', width: 36, maxWidth: 200, priority: 0, text: (row) => row.text },
       { title: 'code', width: 20, priority: 7, text: (row) => row.code ?? '' },
     ],
     detail: (row) => [
@@ -533,12 +308,12 @@ export const PANES: readonly AnyPane[] = [
         text: (row) => (row.ageMs === null ? 'never' : ago(row.ageMs)),
         value: (row) => row.ageMs,
       },
-      figure({ title: 'took', width: 8, priority: 2, of: (row) => row.tookMs, as: formatMs }),
-      figure({ title: 'every', width: 8, priority: 3, of: (row) => row.everyMs, as: ago }),
+      numberColumn({ title: 'took', width: 8, priority: 2, of: (row) => row.tookMs, format: formatMs }),
+      numberColumn({ title: 'every', width: 8, priority: 3, of: (row) => row.everyMs, format: ago }),
       {
         title: 'fault',
         width: 20,
-        most: 120,
+        maxWidth: 120,
         priority: 4,
         text: ({ error }) => (error ? `for ${ago(error.forMs)}: ${error.message}` : ''),
         tone: () => 'bad',

@@ -5,7 +5,7 @@ import { paint } from './styledText.ts';
 
 const MAX_ROWS = 500;
 
-/** One snapshot as text. */
+/** Returns one snapshot as text, for `--once` and for pipes. */
 export function topText(snapshot: TopSnapshot, options: { width: number; colours: boolean }): string {
   const screen = {
     width: options.width,

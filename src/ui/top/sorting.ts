@@ -1,9 +1,9 @@
 import type { TopSnapshot } from '../../engine/monitoring/top/snapshot.ts';
 import type { WindowName } from '../../engine/stats/windows.ts';
-import type { AnyPane } from './panes.ts';
+import { type AnyPane, defaultSort } from './panes.ts';
 
 export interface Choice {
-  /** Column; null: the pane's own order. */
+  /** Index of a column; null: the pane's default. */
   readonly sort: number | null;
   readonly reversed: boolean;
   readonly filter: string;
@@ -16,10 +16,10 @@ interface Ordered {
   readonly ordered: readonly unknown[] | null;
 }
 
-/** Of each pane what was ordered last: keys move a mark over 10,000 rows without sorting them again. */
+/** The last order of each pane: keys move the selection over 10,000 rows without sorting them again. */
 export type OrderMemory = Map<string, Ordered & { snapshot: TopSnapshot }>;
 
-/** The rows of a pane that match, in the order that was chosen; null: not known yet. */
+/** The matching rows of a pane in the chosen order, null if its source has not answered yet. */
 export function orderedRows(
   pane: AnyPane,
   snapshot: TopSnapshot,
@@ -55,14 +55,14 @@ function matching(
   );
 }
 
-/** Numbers begin with the greatest, texts with the first; what is not known comes last either way. */
+/** Sorts numbers from the greatest, and texts from A. Rows without a value are last in both directions. */
 function sorted(
   pane: AnyPane,
   rows: readonly unknown[],
   { sort, reversed }: Choice,
   window: WindowName,
 ): readonly unknown[] {
-  const column = pane.columns[sort ?? pane.sort ?? -1];
+  const column = pane.columns[sort ?? defaultSort(pane)];
   if (!column) return reversed ? [...rows].reverse() : rows;
   const valued = rows.map((row) => ({
     row,

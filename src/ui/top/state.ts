@@ -10,21 +10,22 @@ import {
   offer,
   type Question,
 } from './actions.ts';
-import { PANE_IDS, PANES, type PaneId, paneOf } from './panes.ts';
+import { defaultSort, PANE_IDS, PANES, type PaneId, paneOf } from './panes.ts';
 import { type Choice, type OrderMemory, orderedRows } from './sorting.ts';
 
-/** Seconds between two looks, as `+` and `-` go through them. */
+/** Seconds between two refreshes, in the order of `+` and `-`. */
 export const INTERVALS = [0.5, 1, 2, 5, 10, 30, 60] as const;
 
 interface PaneState extends Choice {
-  /** The row under the mark, wherever it goes; null: the first. */
+  /** Key of the selected row, which the selection follows; null: the first row. */
   readonly selected: string | null;
-  /** Where it was, for when it is gone; and the first row that is shown. */
+  /** Index of the selected row, which stays selected if the row disappears. */
   readonly index: number;
+  /** Index of the first row on the screen. */
   readonly offset: number;
 }
 
-/** What is on top of the pane. */
+/** The overlay of the pane, which takes the keys. */
 export type Overlay =
   | { readonly kind: 'none' }
   | { readonly kind: 'help'; readonly offset: number }
@@ -46,13 +47,13 @@ export interface ViewState {
   readonly tumbling: boolean;
   readonly paused: boolean;
   readonly intervalSeconds: number;
-  /** What came of the last key or action; the next key takes it away. */
+  /** Result of the last key or action. The next key removes it. */
   readonly message: Message | null;
-  /** What is being done now. */
+  /** The running action. */
   readonly busy: string | null;
 }
 
-const FRESH: PaneState = {
+const INITIAL_PANE: PaneState = {
   sort: null,
   reversed: false,
   filter: '',
@@ -63,7 +64,7 @@ const FRESH: PaneState = {
 
 export const initialState = (intervalSeconds: number): ViewState => ({
   pane: 'overview',
-  panes: Object.fromEntries(PANE_IDS.map((id) => [id, FRESH])) as ViewState['panes'],
+  panes: Object.fromEntries(PANE_IDS.map((id) => [id, INITIAL_PANE])) as ViewState['panes'],
   overlay: { kind: 'none' },
   window: '1m',
   tumbling: false,
@@ -73,7 +74,7 @@ export const initialState = (intervalSeconds: number): ViewState => ({
   busy: null,
 });
 
-/** What a key asks of whoever runs the view. */
+/** Work that a key leaves to the view. */
 export type Effect =
   | { readonly kind: 'quit' }
   | { readonly kind: 'refresh' }
@@ -81,7 +82,7 @@ export type Effect =
 
 export interface KeyContext {
   readonly snapshot: TopSnapshot;
-  /** Rows of a pane that are on the screen. */
+  /** Rows of a pane that fit on the screen. */
   readonly page: number;
   readonly admin: Admin | undefined;
   readonly memory: OrderMemory;
@@ -120,21 +121,24 @@ export const rowsOf = (
     ? []
     : (orderedRows(paneOf(state.pane), snapshot, state.panes[state.pane], state.window, memory) ?? []);
 
-/** Where the mark is among these rows: on the row it was put on, else where that was. */
+/** Index of the selected row among these rows: its row if it is still there, else its old index. */
 export function selectionIn(id: PaneId, { selected, index }: PaneState, rows: readonly unknown[]): number {
   if (selected === null) return 0;
   const { key } = paneOf(id);
-  // It has hardly moved since it was looked at.
+  // The common case: the row has not moved.
   if (rows[index] !== undefined && key(rows[index]) === selected) return index;
   const found = rows.findIndex((row) => key(row) === selected);
   return found >= 0 ? found : Math.max(0, Math.min(index, rows.length - 1));
 }
 
-export const firstShown = (offset: number, mark: number, page: number, count: number): number =>
-  Math.max(0, Math.min(Math.max(Math.min(offset, mark), mark - page + 1), Math.max(0, count - page)));
+/** Index of the first row on the screen, so that the selected row is on it. */
+export const firstShown = (offset: number, selection: number, page: number, count: number): number => {
+  const visible = Math.max(Math.min(offset, selection), selection - page + 1);
+  return Math.max(0, Math.min(visible, Math.max(0, count - page)));
+};
 
 const move =
-  (to: (mark: number, page: number, count: number) => number): Handler =>
+  (to: (selection: number, page: number, count: number) => number): Handler =>
   (state, context) => {
     const { overlay } = state;
     if (overlay.kind === 'detail' || overlay.kind === 'help') {
@@ -145,8 +149,8 @@ const move =
     const rows = rowsOf(state, context);
     if (rows.length === 0) return only(state);
     const own = state.panes[state.pane];
-    const mark = selectionIn(state.pane, own, rows);
-    const index = Math.max(0, Math.min(rows.length - 1, to(mark, context.page, rows.length)));
+    const selection = selectionIn(state.pane, own, rows);
+    const index = Math.max(0, Math.min(rows.length - 1, to(selection, context.page, rows.length)));
     const offset = firstShown(own.offset, index, context.page, rows.length);
     return only(change(state, { index, offset, selected: paneOf(state.pane).key(rows[index]) }));
   };
@@ -166,9 +170,9 @@ const interval =
 
 const sort: Handler = (state) => {
   if (state.pane === 'overview') return only(state);
-  const { columns, sort: own } = paneOf(state.pane);
-  const { sort } = state.panes[state.pane];
-  const now = sort ?? own ?? -1;
+  const pane = paneOf(state.pane);
+  const { columns } = pane;
+  const now = state.panes[state.pane].sort ?? defaultSort(pane);
   const column = (now + 1) % columns.length;
   const text = `sorted by ${columns[column]!.title}`;
   return only({
@@ -183,7 +187,7 @@ const act =
   (key: ActionKey): Handler =>
   (state, context) => {
     if (!context.admin)
-      return only({ ...state, message: { text: 'read-only: start it with --admin', tone: 'bad' } });
+      return only({ ...state, message: { text: 'read-only: start top with --admin', tone: 'bad' } });
     if (state.busy) return only({ ...state, message: { text: `still busy: ${state.busy}`, tone: 'bad' } });
     const rows = rowsOf(state, context);
     const row =
@@ -200,13 +204,13 @@ function offered(state: ViewState, made: ReturnType<typeof offer>): ViewState {
 interface Key {
   readonly keys: readonly string[];
   readonly help: string;
-  /** In the last row, for as long as there is room; the first come first. */
+  /** Text in the last row of the screen, which shows as many keys as fit. */
   readonly hint?: string;
   readonly admin?: true;
   readonly run: Handler;
 }
 
-/** Every key there is: help is made from this list. */
+/** All keys. The help is made from this list. */
 export const KEYS: readonly Key[] = [
   {
     keys: ['?', 'h'],
@@ -221,20 +225,20 @@ export const KEYS: readonly Key[] = [
     run: (state) => ({ state, effect: { kind: 'quit' } }),
   },
   { keys: ['tab', 'right'], help: 'next pane', hint: 'tab pane', run: next(1) },
-  { keys: ['shift-tab', 'left'], help: 'pane before', run: next(-1) },
+  { keys: ['shift-tab', 'left'], help: 'previous pane', run: next(-1) },
   { keys: ['0'], help: 'overview', run: show('overview') },
   ...PANES.map(
     ({ id, title }, i): Key => ({ keys: [String(i + 1)], help: title.toLowerCase(), run: show(id) }),
   ),
-  { keys: ['up', 'k'], help: 'row above', run: move((mark) => mark - 1) },
-  { keys: ['down', 'j'], help: 'row below', run: move((mark) => mark + 1) },
-  { keys: ['pageup', 'ctrl-b'], help: 'page above', run: move((mark, page) => mark - page) },
-  { keys: ['pagedown', 'ctrl-f'], help: 'page below', run: move((mark, page) => mark + page) },
+  { keys: ['up', 'k'], help: 'row above', run: move((selection) => selection - 1) },
+  { keys: ['down', 'j'], help: 'row below', run: move((selection) => selection + 1) },
+  { keys: ['pageup', 'ctrl-b'], help: 'page above', run: move((selection, page) => selection - page) },
+  { keys: ['pagedown', 'ctrl-f'], help: 'page below', run: move((selection, page) => selection + page) },
   { keys: ['home', 'g'], help: 'first row', run: move(() => 0) },
   { keys: ['end', 'G'], help: 'last row', run: move((_, _page, count) => count - 1) },
   {
     keys: ['return'],
-    help: 'all of the row under the mark',
+    help: 'details of the selected row',
     hint: 'enter detail',
     run: (state, context) =>
       rowsOf(state, context).length > 0
@@ -243,7 +247,7 @@ export const KEYS: readonly Key[] = [
   },
   {
     keys: ['escape'],
-    help: 'close; then take the filter away',
+    help: 'close, or remove the filter',
     run: (state) => only(change(state, { filter: '' })),
   },
   {
@@ -266,12 +270,12 @@ export const KEYS: readonly Key[] = [
   },
   {
     keys: ['space'],
-    help: 'pause and go on',
+    help: 'pause or continue',
     hint: 'space pause',
     run: (state) => ({ state: { ...state, paused: !state.paused }, effect: { kind: 'refresh' } }),
   },
-  { keys: ['+', '='], help: 'look more seldom', hint: '+/- interval', run: interval(1) },
-  { keys: ['-'], help: 'look more often', run: interval(-1) },
+  { keys: ['+', '='], help: 'refresh less often', hint: '+/- interval', run: interval(1) },
+  { keys: ['-'], help: 'refresh more often', run: interval(-1) },
   {
     keys: ['w'],
     help: 'rates over the next window: 1 s, 1 m, 5 m, 1 h',
@@ -283,7 +287,7 @@ export const KEYS: readonly Key[] = [
   },
   {
     keys: ['t'],
-    help: 'the last whole window by the clock (tumbling), or up to now (sliding)',
+    help: 'sliding windows up to now, or the last whole window by the clock (tumbling)',
     run: (state) => only({ ...state, tumbling: !state.tumbling }),
   },
   ...(Object.keys(ACTION_KEYS) as ActionKey[]).map(
@@ -297,7 +301,7 @@ const isText = (key: string): boolean => key === 'space' || [...key].length === 
 const textOf = (key: string): string => (key === 'space' ? ' ' : key);
 const MAX_TYPED = 100;
 
-/** What was typed with one more key. */
+/** The typed text after one more key. */
 const type = (typed: string, key: string): string =>
   key === 'backspace'
     ? [...typed].slice(0, -1).join('')
@@ -307,7 +311,7 @@ const type = (typed: string, key: string): string =>
         ? typed + textOf(key)
         : typed;
 
-/** The next state after a key: `up`, `return`, `ctrl-c`, `space`, or a character as it is. */
+/** Returns the state after a key: `up`, `return`, `ctrl-c`, `space`, or a character. */
 export function reduce(before: ViewState, key: string, context: KeyContext): Reduced {
   const state = { ...before, message: null };
   const { overlay } = state;
@@ -339,7 +343,7 @@ export function reduce(before: ViewState, key: string, context: KeyContext): Red
   }
 }
 
-/** A production cluster's name is typed; else it is one key. Anything but a yes is a no. */
+/** Confirms with the typed name of a production cluster, else with one key. Any other key declines. */
 function confirm(
   state: ViewState,
   overlay: Overlay & { kind: 'confirm' },
@@ -347,17 +351,17 @@ function confirm(
   admin: Admin | undefined,
 ): Reduced {
   const { question, typed } = overlay;
-  const go: Reduced = {
+  const accepted: Reduced = {
     state: { ...close(state), busy: question.text.replace(/\?.*/, '') },
     effect: { kind: 'act', action: question.action },
   };
-  const no = only({
+  const declined = only({
     ...close(state),
     message: { text: 'not confirmed: nothing was changed', tone: 'plain' },
   });
   const name = admin?.production;
-  if (name === undefined) return key === 'y' || key === 'Y' ? go : no;
-  if (key === 'escape') return no;
-  if (key === 'return') return typed === name ? go : no;
+  if (name === undefined) return key === 'y' || key === 'Y' ? accepted : declined;
+  if (key === 'escape') return declined;
+  if (key === 'return') return typed === name ? accepted : declined;
   return only({ ...state, overlay: { ...overlay, typed: type(typed, key) } });
 }

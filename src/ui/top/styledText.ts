@@ -1,6 +1,6 @@
 import { cellsOf, cut } from '../terminal/cells.ts';
 
-/** What a text means; colours are chosen by that. Nothing is told by colour alone. */
+/** Meaning of a text, which chooses its colour. The text says the same without colours. */
 export type Tone = 'plain' | 'dim' | 'strong' | 'ok' | 'warn' | 'bad' | 'accent' | 'selected' | 'head';
 
 export interface Span {
@@ -25,7 +25,7 @@ const CODES: Record<Tone, string> = {
   head: '1',
 };
 
-/** As it is printed; without colours nothing but the text. */
+/** The line with escape sequences for colours, or as plain text. */
 export const paint = (line: Line, colours: boolean): string =>
   line
     .map(({ text, tone }) => (colours && CODES[tone] ? `\u001b[${CODES[tone]}m${text}\u001b[0m` : text))
@@ -34,7 +34,7 @@ export const paint = (line: Line, colours: boolean): string =>
 
 export const widthOf = (line: Line): number => line.reduce((sum, { text }) => sum + cellsOf(text), 0);
 
-/** No row is wider than the screen: it would wrap, and all below it would move. */
+/** Cuts a line to the width of the screen: a wider line would wrap and move all lines below it. */
 export function cutLine(line: Line, width: number): Line {
   let left = width;
   const kept: Span[] = [];
@@ -47,7 +47,7 @@ export function cutLine(line: Line, width: number): Line {
   return kept;
 }
 
-/** As many parts as fit, in order, apart by two cells; those that do not fit are left out whole. */
+/** Joins parts in order with a gap. Leaves out parts that do not fit. */
 export function parts(all: readonly (Line | undefined)[], width: number, gap = '  '): Line {
   const kept: Span[] = [];
   let used = 0;
@@ -62,7 +62,7 @@ export function parts(all: readonly (Line | undefined)[], width: number, gap = '
   return kept;
 }
 
-/** Left and right of one row; the right one gives way. */
+/** One row with a left and a right end. Leaves the right one out if both do not fit. */
 export function ends(left: Line, right: Line, width: number): Line {
   const room = width - widthOf(left) - widthOf(right);
   return room < 1 ? left : [...left, span(' '.repeat(room)), ...right];

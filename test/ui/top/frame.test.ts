@@ -4,8 +4,9 @@ import { ProcessStats } from '../../../src/engine/stats/process.ts';
 import { aggregate } from '../../../src/engine/stats/totals.ts';
 import { cellsOf, cut, pad, sparkline } from '../../../src/ui/terminal/cells.ts';
 import { formatDuration } from '../../../src/ui/terminal/format.ts';
-import { frame, type Screen } from '../../../src/ui/top/frame.ts';
+import { frame } from '../../../src/ui/top/frame.ts';
 import { topText } from '../../../src/ui/top/printSnapshot.ts';
+import type { Screen } from '../../../src/ui/top/screen.ts';
 import { initialState, KEYS, reduce, type ViewState } from '../../../src/ui/top/state.ts';
 import { paint, widthOf } from '../../../src/ui/top/styledText.ts';
 
@@ -272,7 +273,7 @@ test('without --admin nothing can be changed; with it nothing is without being a
   expect(drained.state.busy).toContain('Drain the worker on worker-1');
   // One thing at a time.
   expect(typed(BUSY, ['1', 'P', 'y'], admin, drained.state).effects).toEqual([]);
-  expect(typed(BUSY, ['2', 'D'], admin).state.message?.text).toContain('not there any more');
+  expect(typed(BUSY, ['2', 'D'], admin).state.message?.text).toContain('does not run any more');
   // Without its broker it is not ready, and ends as it is asked to.
   const without = { ...BUSY, workers: BUSY.workers!.map((row) => ({ ...row, there: true, ready: false })) };
   expect(typed(without, ['2', 'D', 'y'], admin).effects).toMatchObject([
@@ -284,7 +285,7 @@ test('without --admin nothing can be changed; with it nothing is without being a
   expect(typed(BUSY, ['M', '9', '9', 'return', 'y'], admin).effects).toEqual([
     { kind: 'act', action: { kind: 'mark', userId: 99 } },
   ]);
-  // The user under the mark is proposed.
+  // The selected user is proposed.
   expect(typed(BUSY, ['5', 'down', 'M', 'return', 'y'], admin).effects).toEqual([
     { kind: 'act', action: { kind: 'unmark', userId: 88 } },
   ]);
@@ -306,7 +307,9 @@ test('of a production cluster the name has to be typed', () => {
   expect(asked).toContain('NO OTHER IS READY.');
 });
 
-test('without colours there is nothing but text, and no text of others reaches the terminal as commands', () => {
+const ONLY_TEXT =
+  'without colours there is nothing but text, and no text of others reaches the terminal as commands';
+test(ONLY_TEXT, () => {
   const text = topText(BUSY, { width: 120, colours: false });
   // biome-ignore lint/suspicious/noControlCharactersInRegex: those must not be there
   expect(text).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f]/);
@@ -351,7 +354,7 @@ test.for([80, 60])(
     for (const [title, first, second] of [
       ['ready', '3', '12,345'],
       ['out/s', '20', '20'],
-      ['dead', '0', '0'],
+      ['dead letters', '0', '0'],
     ] as const) {
       const end = head.indexOf(title) + title.length;
       expect(events.slice(0, end)).toMatch(new RegExp(` ${first}$`));
@@ -376,7 +379,7 @@ test('a number is never cut, and what has messages or dead letters is shown befo
   const busy = { ...queue('cleanup', 1_234_567_890), deadLetters: 123_456 };
   const queues = ['a', 'b', 'c', 'd', 'e', 'f'].map((name) => queue(name, 0));
   const text = textOf(taken({ ...BUSY_KNOWN, queues: [...queues, busy] }), initialState(1), screenOf(60, 20));
-  expect(text).toMatch(/cleanup +1.23B .* 123K/);
+  expect(text).toMatch(/cleanup +1.23B .* 123,456/);
   expect(formatDuration(3_599)).toBe('59 m 59 s');
   expect(formatDuration(3_600)).toBe('1 h 00 m');
   expect(formatDuration(26 * 3_600)).toBe('1 d 02 h');

@@ -1,4 +1,4 @@
-// A process of `bench http`: the least that a route of fastify can be, to compare the gateway with.
+// Process of `bench http`: a minimal fastify route, to compare the gateway with.
 import Fastify from 'fastify';
 import { answerParent } from '../push/answering.ts';
 import type { BareHttpCalls } from './calls.ts';

@@ -1,20 +1,20 @@
-/** What `bench http` asks of its own processes. */
+/** Calls to the process of the bare route. */
 export interface BareHttpCalls {
-  /** Serves these bytes as JSON at any time, at `/post/feed`. */
+  /** Serves this body as JSON at `/post/feed`. */
   listen(args: { body: string }): { url: string };
 }
 
 export interface Load {
   readonly requests: number;
-  /** Anything but 200. */
+  /** Answers other than 200. */
   readonly errors: number;
-  /** Of all bodies. */
+  /** Bytes of all bodies. */
   readonly bytes: number;
   readonly seconds: number;
   readonly latencyMs: readonly number[];
 }
 
 export interface LoadCalls {
-  /** Each connection asks for a feed, by the next of the tokens, as soon as it has been answered. */
+  /** Each connection requests a feed with the next token as soon as it has an answer. */
   run(args: { url: string; tokens: readonly string[]; connections: number; seconds: number }): Load;
 }

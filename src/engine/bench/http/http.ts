@@ -5,7 +5,7 @@ import { Resources } from '../../resilience/resources.ts';
 import type { LatencyMs } from '../../store/runs.ts';
 import { runConcurrently } from '../../util/parallel.ts';
 import { openBenchCluster } from '../benchCluster.ts';
-import { percentiles, round } from '../limit.ts';
+import { middleRun, percentiles, thousandths } from '../limit.ts';
 import { describeMachine, type Machine } from '../machine.ts';
 import { startChild, startGatewayProcess } from '../push/processes.ts';
 import { prepare } from '../read.ts';
@@ -21,7 +21,7 @@ export interface BenchHttpOptions {
   readonly readers: number;
   readonly connections: number;
   readonly runs: number;
-  /** Of each run of each kind. */
+  /** Seconds of each run of each kind. */
   readonly seconds: number;
   readonly signal?: AbortSignal;
   readonly onProgress?: (text: string) => void;
@@ -37,16 +37,16 @@ export interface BenchHttpResult {
   readonly connections: number;
   readonly bare: Rate;
   readonly feed: Rate;
-  /** Of the run in the middle, and of each. */
+  /** Ratio of the median run, and of all runs. */
   readonly ratio: number;
   readonly ratios: readonly number[];
   readonly machine: Machine;
 }
 
 /**
- * `GET /post/feed` of a gateway, pages out of the cache, against a route of fastify that answers with such a page's
- * bytes: both are processes of their own and take turns, the clients are in a third. The caller's database is used as
- * `bench fanout` uses it.
+ * Compares `GET /post/feed` of a gateway, with cached pages, with a fastify route that answers with
+ * the bytes of such a page. Gateway, route and clients are processes; both servers take turns. Uses
+ * the caller's database like `bench fanout`.
  */
 export async function benchHttp(
   config: Config,
@@ -91,13 +91,13 @@ export async function benchHttp(
       const [alone, feed] = [await load(bareUrl, seconds), await load(gateway.url, seconds)];
       pairs.push({ bare: alone, feed, ratio: perSecond(feed) / perSecond(alone) });
     }
-    const middle = pairs.toSorted((a, b) => a.ratio - b.ratio)[runs >> 1]!;
+    const middle = middleRun(pairs, ({ ratio }) => ratio);
     return {
       connections,
       bare: rateOf(middle.bare),
       feed: rateOf(middle.feed),
-      ratio: round(middle.ratio),
-      ratios: pairs.map(({ ratio }) => round(ratio)),
+      ratio: thousandths(middle.ratio),
+      ratios: pairs.map(({ ratio }) => thousandths(ratio)),
       machine: await describeMachine(bench),
     };
   } finally {

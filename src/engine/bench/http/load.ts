@@ -1,4 +1,4 @@
-// A process of `bench http`: its clients.
+// Process of `bench http`: the clients.
 import { Client } from 'undici';
 import { answerParent } from '../push/answering.ts';
 import type { LoadCalls } from './calls.ts';

@@ -1,4 +1,4 @@
-/** The side of a child: answers what its parent asks, one method a call, and ends when the parent does. */
+/** The child's side of the calls: runs one method a call, and exits when the parent does. */
 
 type Calls = Record<string, (args: never) => unknown>;
 export type Answering<C> = {
@@ -9,7 +9,7 @@ export type Answering<C> = {
 
 export function answerParent<C>(calls: Answering<C>): void {
   process.on('disconnect', () => process.exit(0));
-  // Ctrl-C goes to the whole group: the parent says when to end.
+  // Ctrl-C reaches the whole process group, but the parent ends this process.
   process.on('SIGINT', () => {});
   process.on('message', async ({ id, call, args }: { id: number; call: string; args: never }) => {
     try {

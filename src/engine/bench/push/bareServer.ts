@@ -1,4 +1,4 @@
-// A process of `bench push`: the least that a WebSocket server with `ws` can be, to compare the gateway with.
+// Process of `bench push`: a minimal WebSocket server with `ws`, to compare the gateway with.
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { WebSocketServer } from 'ws';

@@ -1,12 +1,12 @@
-// A process of `bench push` and `bench crowd`: people's sockets and posts, so that none of their cost is the gateway's.
+// Process of `bench push` and `bench crowd`: sockets and posts of users, outside the gateway's process.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WebSocket } from 'ws';
 import { runConcurrently } from '../../util/parallel.ts';
 import { answerParent } from './answering.ts';
 import { type ClientCalls, type Frames, machineNow, type Posted, stampedText, stampOf } from './protocol.ts';
 
-/** Sockets that are being opened at a time. */
-const OPENING = 64;
+/** Sockets that are opened at the same time. */
+const OPEN_CONCURRENCY = 64;
 const HELLO = '{"messageId":"hello"';
 const POST = '{"messageId":"post"';
 
@@ -27,7 +27,7 @@ class SocketSet {
     return { frames: 0, firstAt: 0, lastAt: 0, latencyMs: [], sample: null };
   }
 
-  /** Resolves with its hello. */
+  /** Resolves when the hello arrives. */
   open(url: string, token: string): Promise<void> {
     const address = `${url.replace(/^http/, 'ws')}/post/feed/posted?token=${encodeURIComponent(token)}`;
     const socket = new WebSocket(address, { perMessageDeflate: false });
@@ -36,7 +36,7 @@ class SocketSet {
       socket.on('error', reject);
       socket.on('close', (code) => {
         if (!this.#closing) this.#closed += 1;
-        reject(new Error(`closed with ${code} before it was said hello`));
+        reject(new Error(`closed with ${code} before the hello`));
       });
       socket.on('message', (data) => {
         const text = String(data);
@@ -69,7 +69,7 @@ class SocketSet {
     return counted;
   }
 
-  /** Resolves with how many the server had closed before. */
+  /** Returns the number of sockets that the server had closed before. */
   async close(): Promise<number> {
     this.#closing = true;
     const open = this.sockets.filter((socket) => socket.readyState !== WebSocket.CLOSED);
@@ -86,7 +86,7 @@ class SocketSet {
 
 const sets = new Map<string, SocketSet>();
 
-/** Makes posts, and keeps account of how they were answered. */
+/** Makes posts and counts the answers. */
 class Poster {
   readonly #url: string;
   readonly requestMs: number[] = [];
@@ -116,7 +116,7 @@ class Poster {
     }
   }
 
-  account(): Posted {
+  result(): Posted {
     const { posts, errors, firstError, requestMs } = this;
     return { posts, errors, firstError, requestMs };
   }
@@ -126,7 +126,7 @@ answerParent<ClientCalls>({
   async open({ set: name, url, tokens }) {
     const set = sets.get(name) ?? new SocketSet();
     sets.set(name, set);
-    await runConcurrently(tokens, OPENING, (token) => set.open(url, token));
+    await runConcurrently(tokens, OPEN_CONCURRENCY, (token) => set.open(url, token));
     return { opened: tokens.length };
   },
   async close({ set: name }) {
@@ -147,7 +147,7 @@ answerParent<ClientCalls>({
       posting.push(poster.post(tokens[n % tokens.length]!));
     }
     await Promise.all(posting);
-    return poster.account();
+    return poster.result();
   },
   async postAsPeople({ url, tokens, thinkMs, seconds }) {
     const poster = new Poster(url);
@@ -162,6 +162,6 @@ answerParent<ClientCalls>({
         }
       }),
     );
-    return poster.account();
+    return poster.result();
   },
 });

@@ -8,21 +8,21 @@ import { Resources } from '../../resilience/resources.ts';
 import type { LatencyMs } from '../../store/runs.ts';
 import { runConcurrently } from '../../util/parallel.ts';
 import { openBenchCluster } from '../benchCluster.ts';
-import { percentiles, round } from '../limit.ts';
+import { percentiles, thousandths } from '../limit.ts';
 import { describeMachine, type Machine } from '../machine.ts';
 import { settleAfterLoad, stageTruth } from '../sql.ts';
-import { type Clients, dealOut, gather, openSockets, startClients } from './clientProcesses.ts';
+import { type Clients, divide, gather, openSockets, startClients } from './clientProcesses.ts';
 import { checkOpenFiles, type GatewayProcess, startGatewayProcess } from './processes.ts';
 
 export interface BenchCrowdOptions {
   readonly users: number;
-  /** How many accounts each user follows, from and to. */
+  /** Accounts that a user follows: minimum and maximum. */
   readonly friends: readonly [number, number];
-  /** People who post and listen at once, one stage after the other. */
+  /** Numbers of users who post and listen at the same time, one stage after the other. */
   readonly stages: readonly number[];
-  /** Of each stage. */
+  /** Seconds of each stage. */
   readonly seconds: number;
-  /** Between two posts of one of them, on average. */
+  /** Average pause between two posts of a user. */
   readonly thinkMs: number;
   readonly seed: number;
   readonly signal?: AbortSignal;
@@ -33,20 +33,20 @@ export interface CrowdStage {
   readonly people: number;
   readonly posts: number;
   readonly postsPerSecond: number;
-  /** Requests that were not answered by 201, and sockets that the gateway closed. */
+  /** Requests without the answer 201, and sockets that the gateway closed. */
   readonly errors: number;
   readonly firstError: string | null;
   /** From a request to its answer. */
   readonly requestMs: LatencyMs;
-  /** Followers of the posts' authors: each gets every post into the feed. */
+  /** Posts times the followers of their authors. */
   readonly deliveries: number;
-  /** Of those, the ones whose follower was listening: so many frames had to come, and none more. */
+  /** Deliveries to listening followers: the expected number of frames. */
   readonly expected: number;
-  /** `expected` over `deliveries`: so many of the pushes would find a listener if every delivery were pushed. */
+  /** `expected` over `deliveries`: the share of pushes with a listener if every delivery were pushed. */
   readonly listening: number;
-  /** What workers addressed to users at the gateway; all else was sent nowhere. */
+  /** Deliveries that workers sent to the gateway for its users. */
   readonly addressed: number;
-  /** Of those, the share whose user was still listening when it came; 1 where there were none. */
+  /** Share of `addressed` whose user was still listening at arrival; 1 if there were none. */
   readonly found: number;
   readonly pushes: number;
   readonly pushesPerSecond: number;
@@ -62,8 +62,9 @@ export interface BenchCrowdResult {
 }
 
 /**
- * People who post and listen at the same time, in stages: each has a socket, posts, thinks and posts again. The gateway
- * is a process of its own, and so are the people. The caller's database is used as `bench fanout` uses it.
+ * Simulates users who post and listen at the same time, in stages: each has a socket, posts, pauses
+ * and posts again. The gateway and the users are separate processes. Uses the caller's database like
+ * `bench fanout`.
  */
 export async function benchCrowd(
   config: Config,
@@ -121,30 +122,30 @@ async function runStage(
   const before = await gateway.addressed();
   const first = await cluster.ids.next();
   const posted = await Promise.all(
-    dealOut(clients, tokens).map(([one, own]) => one.postAsPeople({ url, tokens: own, thinkMs, seconds })),
+    divide(clients, tokens).map(([one, own]) => one.postAsPeople({ url, tokens: own, thinkMs, seconds })),
   );
   await fanOutDrained(cluster, signal);
   const { posts, deliveries, expected } = await stageTruth(db, first, people);
   const frames = await gather(clients, set, expected);
   const after = await gateway.addressed();
   const listening = after.listening - before.listening;
-  const addressed = listening + after.gone - before.gone;
+  const addressed = listening + after.notListening - before.notListening;
   const ended = await Promise.all(clients.map((one) => one.close({ set })));
   const latencies = frames.flatMap(({ latencyMs }) => latencyMs);
   return {
     people: people.length,
     posts,
-    postsPerSecond: round(posts / seconds),
+    postsPerSecond: thousandths(posts / seconds),
     errors: sum(posted.map(({ errors }) => errors)) + sum(ended.map(({ closed }) => closed)),
     firstError: posted.find((one) => one.firstError !== null)?.firstError ?? null,
     requestMs: percentiles(posted.flatMap(({ requestMs }) => requestMs)),
     deliveries,
     expected,
-    listening: deliveries === 0 ? 0 : round(expected / deliveries),
+    listening: deliveries === 0 ? 0 : thousandths(expected / deliveries),
     addressed,
-    found: addressed === 0 ? 1 : round(listening / addressed),
+    found: addressed === 0 ? 1 : thousandths(listening / addressed),
     pushes: latencies.length,
-    pushesPerSecond: round(latencies.length / seconds),
+    pushesPerSecond: thousandths(latencies.length / seconds),
     pushMs: percentiles(latencies),
   };
 }

@@ -3,10 +3,10 @@ import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { WebSocket } from 'ws';
 
-/** For a process of Node whose garbage is to be collected from outside: an inspector on a free port of this machine. */
+/** Node's flag for an inspector on a free port, over which another process can collect garbage. */
 export const INSPECTED = '--inspect=127.0.0.1:0';
 
-/** Reads what such a process writes on stderr, passes it on but for what the inspector says, and finds its inspector. */
+/** Finds the inspector of a process in its stderr. Copies all other lines to this process's stderr. */
 export function openInspector(stderr: Readable): { collectGarbage(): Promise<void> } {
   const found = Promise.withResolvers<string>();
   createInterface(stderr)

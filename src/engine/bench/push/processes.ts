@@ -9,7 +9,7 @@ import type { Usage } from './protocol.ts';
 
 const BINARY = fileURLToPath(new URL('../../../../bin/run.js', import.meta.url));
 
-/** A process of the benchmark's own, and what can be asked of it. */
+/** A process of the benchmark, with a method for each of its calls. */
 export type Child<C> = {
   readonly [Name in keyof C]: C[Name] extends (args: infer Args) => infer Answer
     ? (args: Args) => Promise<Answer>
@@ -18,7 +18,7 @@ export type Child<C> = {
 
 type Program = 'bareServer' | 'clients' | '../http/bareHttp' | '../http/load';
 
-/** `program`: a file beside this one, compiled as this one is. */
+/** Starts a program, a file relative to this one with the same extension. */
 export function startChild<C>(program: Program): Child<C> {
   const extension = import.meta.url.slice(import.meta.url.lastIndexOf('.'));
   const child = fork(new URL(`./${program}${extension}`, import.meta.url), {
@@ -49,7 +49,7 @@ export function startChild<C>(program: Program): Child<C> {
     if (child.connected) child.disconnect();
     await ended;
   };
-  // Not thenable: an await must not take it for a promise.
+  // Without `then`, so that an await does not take the proxy for a promise.
   const own = new Map<unknown, unknown>([
     ['stop', stop],
     ['collectGarbage', collectGarbage],
@@ -63,13 +63,13 @@ export function startChild<C>(program: Program): Child<C> {
 export interface GatewayProcess {
   readonly url: string;
   usage(): Promise<Usage>;
-  /** Posts that workers have addressed to users here since it started, by whether the user was listening when they came. */
-  addressed(): Promise<{ listening: number; gone: number }>;
+  /** Deliveries that workers sent to this gateway, by whether the user was listening at arrival. */
+  addressed(): Promise<{ listening: number; notListening: number }>;
   collectGarbage(): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** All clients of a benchmark have one address, and a few users may make all of its requests. */
+/** All clients of a benchmark have one address, and a few users make all requests. */
 const NO_LIMITS = {
   FEEDCTL_USER_LIMIT: '0',
   FEEDCTL_USER_WRITE_LIMIT: '0',
@@ -78,7 +78,7 @@ const NO_LIMITS = {
   FEEDCTL_SOCKETS_PER_IP: '0',
 };
 
-/** `feedctl gateway start` in a process of its own, on the database of the benchmark. */
+/** Starts `feedctl gateway start` as a process on the database of the benchmark. */
 export async function startGatewayProcess(config: Config, databaseUrl: string): Promise<GatewayProcess> {
   const child = spawn(process.execPath, [INSPECTED, BINARY, 'gateway', 'start', '--port', '0', '--json'], {
     env: {
@@ -88,11 +88,11 @@ export async function startGatewayProcess(config: Config, databaseUrl: string): 
       ...(config.cacheUrl && { FEEDCTL_CACHE_URL: config.cacheUrl }),
       FEEDCTL_LOG_LEVEL: 'warn',
       ...NO_LIMITS,
-      // As a child of the launcher: it ends with this process, however that ends.
+      // The gateway then ends with this process, even if this process is killed.
       FEEDCTL_REEXEC: '1',
     },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-    // Ctrl-C goes to the whole group, and the gateway would be gone before the benchmark is.
+    // Ctrl-C reaches the whole process group, and the gateway must outlive the benchmark.
     detached: true,
   });
   const { collectGarbage } = openInspector(child.stderr!);
@@ -121,7 +121,7 @@ export async function startGatewayProcess(config: Config, databaseUrl: string): 
       const value = await metrics();
       const count = (listening: 'yes' | 'no') =>
         value(`feedctl_gateway_addressed_total{listening="${listening}"}`);
-      return { listening: count('yes'), gone: count('no') };
+      return { listening: count('yes'), notListening: count('no') };
     },
     async stop() {
       if (child.exitCode !== null || child.signalCode !== null) return;
@@ -143,10 +143,10 @@ async function readyUrl(child: ChildProcess): Promise<string> {
   throw new FeedctlError('INTERNAL', `the gateway of the benchmark did not start: ${text}`);
 }
 
-/** Besides the sockets: files, the database, the clients' requests. */
+/** Open files besides the sockets: modules, database sessions, requests of the clients. */
 const OTHER_FILES = 1_000;
 
-/** Node raises the limit to the hard one by itself. Throws USAGE where even that is too low. */
+/** Throws USAGE if the hard limit of open files is too low. Node raises the soft limit to it. */
 export async function checkOpenFiles(sockets: number): Promise<void> {
   const limits = await readFile('/proc/self/limits', 'utf8').catch(() => '');
   const hard = Number(/^Max open files\s+\S+\s+(\d+)/m.exec(limits)?.[1] ?? Number.POSITIVE_INFINITY);

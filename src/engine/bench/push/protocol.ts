@@ -1,9 +1,9 @@
-/** What the benchmark asks of its own processes, and what they answer. Times are milliseconds of the machine's monotonic clock. */
+/** Calls to the processes of `bench push`. Times are milliseconds of the machine's monotonic clock. */
 
-/** Of this machine, the same in every process: tells how long something took that ends in another process. */
+/** Milliseconds of the monotonic clock, which all processes of the machine share. */
 export const machineNow = (): number => Number(process.hrtime.bigint()) / 1e6;
 
-/** The time at which a post was asked for travels in its text. */
+/** Text of a post that contains the time of its request. */
 export const stampedText = (): string => `a post of the benchmark at=${machineNow().toFixed(3)}`;
 const STAMP = /at=(\d+\.\d+)/;
 export const stampOf = (frame: string): number => Number(STAMP.exec(frame)?.[1]);
@@ -13,7 +13,7 @@ export interface Usage {
   readonly cpuSeconds: number;
 }
 
-/** Asked of the bare server. */
+/** Calls to the bare server. */
 export interface BareServerCalls {
   listen(args: { hello: string }): { url: string };
   usage(args: object): Usage;
@@ -23,11 +23,11 @@ export interface BareServerCalls {
 
 export interface Posted {
   readonly posts: number;
-  /** Anything but 201. */
+  /** Answers other than 201. */
   readonly errors: number;
-  /** What the first of them was. */
+  /** The first error. */
   readonly firstError: string | null;
-  /** Of each request that was answered by 201. */
+  /** Latency of each request with the answer 201. */
   readonly requestMs: readonly number[];
 }
 
@@ -37,20 +37,20 @@ export interface Frames {
   readonly lastAt: number;
   /** From the stamp in each frame to its arrival. */
   readonly latencyMs: readonly number[];
-  /** A frame as it came. */
+  /** One of the frames. */
   readonly sample: string | null;
 }
 
-/** Asked of a process with clients. A set is the sockets of one server. */
+/** Calls to a process with clients. A set is the sockets of one server. */
 export interface ClientCalls {
-  /** Resolves when every one of them has been said hello. */
+  /** Resolves when every socket has received the hello. */
   open(args: { set: string; url: string; tokens: readonly string[] }): { opened: number };
-  /** Answers how many the server had closed before. */
+  /** Returns the number of sockets that the server had closed before. */
   close(args: { set: string }): { closed: number };
-  /** Frames since the last call, once there are so many or the time is over. */
+  /** Returns the frames since the last call, once there are `count` or the time is up. */
   frames(args: { set: string; count: number; timeoutMs: number }): Frames;
-  /** Posts at an even rate, each by the next of the authors; slow answers do not slow it down. */
+  /** Posts at a constant rate, each as the next author, without waiting for answers. */
   postAtRate(args: { url: string; tokens: readonly string[]; perSecond: number; seconds: number }): Posted;
-  /** Every author posts, and thinks between one post and the next for `thinkMs` on average. */
+  /** Every author posts with pauses of `thinkMs` on average. */
   postAsPeople(args: { url: string; tokens: readonly string[]; thinkMs: number; seconds: number }): Posted;
 }

@@ -7,18 +7,18 @@ import { Resources } from '../../resilience/resources.ts';
 import type { LatencyMs } from '../../store/runs.ts';
 import { runConcurrently } from '../../util/parallel.ts';
 import { type BenchCluster, openBenchCluster } from '../benchCluster.ts';
-import { percentiles, round } from '../limit.ts';
+import { middleRun, percentiles, thousandths } from '../limit.ts';
 import { describeMachine, type Machine } from '../machine.ts';
 import { settleAfterLoad } from '../sql.ts';
 import { type Clients, gather, openSockets, startClients } from './clientProcesses.ts';
 import { checkOpenFiles, type GatewayProcess, startChild, startGatewayProcess } from './processes.ts';
 import type { BareServerCalls, Usage } from './protocol.ts';
 
-/** Opened and closed before anything is counted: what the first sockets need, the code and its caches, is no socket's. */
+/** Sockets that are opened and closed first: they load code and fill caches, which is no socket's cost. */
 const WARM_UP = 500;
-/** Until what opening sockets has begun has ended. */
+/** Pause after opening sockets, for the work that goes with it. */
 const SETTLE_MS = 3_000;
-/** Online followers of each author whose posts' latency is measured. */
+/** Online followers of each author of the latency measurement. */
 const FOLLOWERS = 10;
 const NO_CELEBRITIES = 2 ** 31 - 1;
 
@@ -26,7 +26,7 @@ export interface BenchPushOptions {
   readonly sockets: number;
   /** Measured posts to all sockets, of each kind. */
   readonly runs: number;
-  /** Deliveries a second while latency is measured, and for how many seconds. */
+  /** Deliveries a second while latency is measured, and the seconds of that. */
   readonly rate: number;
   readonly seconds: number;
   readonly signal?: AbortSignal;
@@ -35,15 +35,15 @@ export interface BenchPushOptions {
 
 /** One post to every socket. */
 interface Broadcast {
-  /** Sockets to the time between the first frame's arrival and the last one's. */
+  /** Sockets over the time from the first frame's arrival to the last one's. */
   readonly framesPerSecond: number;
   /** From the request for the post, or the start of the bare loop, to the last frame's arrival. */
   readonly allMs: number;
-  /** Of the server's process. */
+  /** CPU time of the server's process. */
   readonly cpuMicrosPerFrame: number;
 }
 
-/** The run in the middle, and the ratio of each: to the bare server's broadcast right after it. */
+/** The median run, and the ratio of each run to the bare server's broadcast right after it. */
 interface Compared extends Broadcast {
   readonly ratio: number;
   readonly ratios: readonly number[];
@@ -53,29 +53,29 @@ export interface BenchPushResult {
   readonly sockets: number;
   readonly memory: {
     /**
-     * Resident memory that the sockets added to the process, over their number, with garbage collected before and after:
-     * what waits for the collector has a bound that has nothing to do with their number, and would decide the figures.
+     * Resident memory that the sockets added to the process, over their number. Garbage is collected
+     * before and after: its amount does not depend on the number of sockets.
      */
     readonly bareBytesPerSocket: number;
     readonly gatewayBytesPerSocket: number;
     readonly ratio: number;
   };
-  /** Of the run in the middle. */
+  /** Values of the median run. */
   readonly broadcast: {
     readonly frameBytes: number;
     readonly bare: Broadcast;
     /** A celebrity's post: the gateway finds the followers among its sockets. */
     readonly celebrity: Compared;
-    /** A post that is fanned out: rows are written to all feeds first. */
+    /** A post that is fanned out: its rows are written to all feeds first. */
     readonly fannedOut: Compared;
   };
-  /** From the request for a post to each frame, at an even rate, with all sockets open. */
+  /** From the request for a post to each frame, at a constant rate, with all sockets open. */
   readonly latency: {
     readonly deliveriesPerSecond: number;
     readonly posts: number;
     readonly errors: number;
     readonly deliveries: number;
-    /** Frames that should have come and did not. */
+    /** Expected frames that did not arrive. */
     readonly missing: number;
     readonly ms: LatencyMs & { max: number };
   };
@@ -83,9 +83,9 @@ export interface BenchPushResult {
 }
 
 /**
- * What pushing costs against the least that a WebSocket server can be: both are processes of their own, with as many
- * sockets open at the same time, and take turns. Clients are in further processes. The caller's database is used as
- * `bench fanout` uses it. Throws USAGE where so many sockets cannot be opened.
+ * Compares pushing with a minimal WebSocket server. Both are processes with the same number of open
+ * sockets, and take turns. Clients are further processes. Uses the caller's database like `bench
+ * fanout`. Throws USAGE if the limit of open files is too low.
  */
 export async function benchPush(
   config: Config,
@@ -93,122 +93,174 @@ export async function benchPush(
   options: BenchPushOptions,
 ): Promise<BenchPushResult> {
   const { sockets, signal } = options;
-  const report = (text: string) => {
-    signal?.throwIfAborted();
-    options.onProgress?.(text);
-  };
   await checkOpenFiles(sockets);
   const resources = new Resources();
   try {
     const bench = await openBenchCluster(config, { version, ...(signal && { signal }), onBatch: () => {} });
     resources.add('cluster', () => bench.stop());
-    report('making users');
-    const { readers, celebrity, fannedOut, authors } = await prepare(bench, sockets);
-    const { db } = bench.cluster;
-    const token = (userId: number) => signToken(db, userId);
-    const tokens = await runConcurrently(readers, 8, token);
-
-    const bare = startChild<BareServerCalls>('bareServer');
-    resources.add('bare server', () => bare.stop());
-    const gateway = await startGatewayProcess(config, db.url);
-    resources.add('gateway', () => gateway.stop());
-    const clients = startClients(resources);
-    const { url: bareUrl } = await bare.listen({
-      hello: JSON.stringify({ messageId: 'hello', payload: { userId: '1' } }),
-    });
-    const bareUsage = () => bare.usage({});
-
-    report(`opening ${sockets} sockets at a bare server`);
-    const bareServer = { url: bareUrl, usage: bareUsage, collectGarbage: bare.collectGarbage };
-    const bareBytesPerSocket = await memoryOf(clients, 'bare', bareServer, tokens);
-    report(`opening ${sockets} sockets at the gateway`);
-    const gatewayBytesPerSocket = await memoryOf(clients, 'gateway', gateway, tokens);
-
-    const celebrityToken = await token(celebrity);
-    const fannedOutToken = await token(fannedOut);
-    const post = (by: string) => async () => {
-      const posted = await clients[0]!.postAtRate({
-        url: gateway.url,
-        tokens: [by],
-        perSecond: 1,
-        seconds: 1,
-      });
-      if (posted.errors > 0) throw new FeedctlError('INTERNAL', `a post failed: ${posted.firstError}`);
-    };
-    const runs: { bare: Broadcast; celebrity: Broadcast; fannedOut: Broadcast }[] = [];
-    let sample = '';
-    // Run 0 warms the code up.
-    for (let run = 0; run <= options.runs; run += 1) {
-      report(run === 0 ? 'warming up' : `run ${run} of ${options.runs}: one post to all`);
-      const [toFollowers, frame] = await broadcast(
-        clients,
-        'gateway',
-        sockets,
-        post(celebrityToken),
-        gateway.usage,
-      );
-      sample = frame;
-      const [toFeeds] = await broadcast(clients, 'gateway', sockets, post(fannedOutToken), gateway.usage);
-      let startedAt = 0;
-      const loop = async () => {
-        ({ startedAt } = await bare.broadcast({ text: sample }));
-      };
-      const [alone] = await broadcast(clients, 'bare', sockets, loop, bareUsage, () => startedAt);
-      if (run > 0) runs.push({ bare: alone, celebrity: toFollowers, fannedOut: toFeeds });
-    }
-    const compared = (kind: 'celebrity' | 'fannedOut'): Compared => {
-      const ratioOf = (run: (typeof runs)[number]) => run[kind].framesPerSecond / run.bare.framesPerSecond;
-      const middle = inTheMiddle(runs, ratioOf);
-      return {
-        ...middle[kind],
-        ratio: round(ratioOf(middle)),
-        ratios: runs.map((run) => round(ratioOf(run))),
-      };
-    };
-
-    report(`${options.rate} deliveries a second for ${options.seconds} s`);
-    const posted = await clients[0]!.postAtRate({
-      url: gateway.url,
-      tokens: await runConcurrently(authors, 8, token),
-      perSecond: options.rate / FOLLOWERS,
-      seconds: options.seconds,
-    });
-    const expected = posted.requestMs.length * FOLLOWERS;
-    const frames = await gather(clients, 'gateway', expected);
-    const latencies = frames.flatMap(({ latencyMs }) => latencyMs);
-    return {
-      sockets,
-      memory: {
-        bareBytesPerSocket,
-        gatewayBytesPerSocket,
-        ratio: round(gatewayBytesPerSocket / bareBytesPerSocket),
-      },
-      broadcast: {
-        frameBytes: Buffer.byteLength(sample),
-        bare: inTheMiddle(runs, ({ bare }) => bare.framesPerSecond).bare,
-        celebrity: compared('celebrity'),
-        fannedOut: compared('fannedOut'),
-      },
-      latency: {
-        deliveriesPerSecond: options.rate,
-        posts: posted.posts,
-        errors: posted.errors,
-        deliveries: latencies.length,
-        missing: Math.max(0, expected - latencies.length),
-        ms: { ...percentiles(latencies), max: round(latencies.reduce((a, b) => Math.max(a, b), 0)) },
-      },
-      machine: await describeMachine(bench),
-    };
+    return await new PushBench(bench, resources, options).run(config);
   } finally {
     await resources.release();
   }
 }
 
-/** Readers follow the celebrity, the author who is fanned out, and one author of their own for every ten of them. */
-async function prepare(
-  { cluster }: BenchCluster,
-  sockets: number,
-): Promise<{ readers: number[]; celebrity: number; fannedOut: number; authors: number[] }> {
+/** A server with sockets, the gateway or the bare server. */
+type Server = Pick<GatewayProcess, 'url' | 'usage' | 'collectGarbage'>;
+
+interface BareServer extends Server {
+  broadcast(args: { text: string }): Promise<{ startedAt: number }>;
+}
+
+interface Run {
+  readonly bare: Broadcast;
+  readonly celebrity: Broadcast;
+  readonly fannedOut: Broadcast;
+}
+
+class PushBench {
+  readonly #bench: BenchCluster;
+  readonly #resources: Resources;
+  readonly #options: BenchPushOptions;
+  #clients: readonly Clients[] = [];
+
+  constructor(bench: BenchCluster, resources: Resources, options: BenchPushOptions) {
+    this.#bench = bench;
+    this.#resources = resources;
+    this.#options = options;
+  }
+
+  async run(config: Config): Promise<BenchPushResult> {
+    const { sockets } = this.#options;
+    this.#report('making users');
+    const users = await prepare(this.#bench, sockets);
+    const bare = await this.#startBareServer();
+    const gateway = await startGatewayProcess(config, this.#bench.cluster.db.url);
+    this.#resources.add('gateway', () => gateway.stop());
+    this.#clients = startClients(this.#resources);
+    const memory = await this.#measureMemory(bare, gateway, await this.#tokensOf(users.readers));
+    const broadcasts = await this.#measureBroadcasts(bare, gateway, users);
+    const latency = await this.#measureLatency(gateway, users.authors);
+    return { sockets, memory, broadcast: broadcasts, latency, machine: await describeMachine(this.#bench) };
+  }
+
+  /** Reports progress. Throws if the signal has aborted. */
+  #report(text: string): void {
+    this.#options.signal?.throwIfAborted();
+    this.#options.onProgress?.(text);
+  }
+
+  #tokensOf(users: readonly number[]): Promise<string[]> {
+    const { db } = this.#bench.cluster;
+    return runConcurrently(users, 8, (userId) => signToken(db, userId));
+  }
+
+  async #startBareServer(): Promise<BareServer> {
+    const child = startChild<BareServerCalls>('bareServer');
+    this.#resources.add('bare server', () => child.stop());
+    const hello = JSON.stringify({ messageId: 'hello', payload: { userId: '1' } });
+    const { url } = await child.listen({ hello });
+    const { collectGarbage, broadcast: send } = child;
+    return { url, usage: () => child.usage({}), collectGarbage, broadcast: send };
+  }
+
+  async #measureMemory(
+    bare: Server,
+    gateway: Server,
+    tokens: readonly string[],
+  ): Promise<BenchPushResult['memory']> {
+    const { sockets } = this.#options;
+    this.#report(`opening ${sockets} sockets at a bare server`);
+    const bareBytesPerSocket = await memoryOf(this.#clients, 'bare', bare, tokens);
+    this.#report(`opening ${sockets} sockets at the gateway`);
+    const gatewayBytesPerSocket = await memoryOf(this.#clients, 'gateway', gateway, tokens);
+    const ratio = thousandths(gatewayBytesPerSocket / bareBytesPerSocket);
+    return { bareBytesPerSocket, gatewayBytesPerSocket, ratio };
+  }
+
+  async #measureBroadcasts(
+    bare: BareServer,
+    gateway: Server,
+    users: Users,
+  ): Promise<BenchPushResult['broadcast']> {
+    const [celebrityToken, fannedOutToken] = await this.#tokensOf([users.celebrity, users.fannedOut]);
+    const { sockets } = this.#options;
+    const toGateway = (token: string) =>
+      broadcast(this.#clients, 'gateway', sockets, () => this.#post(gateway.url, token), gateway.usage);
+    const runs: Run[] = [];
+    let sample = '';
+    // Run 0 warms the code up.
+    for (let n = 0; n <= this.#options.runs; n += 1) {
+      this.#report(n === 0 ? 'warming up' : `run ${n} of ${this.#options.runs}: one post to all`);
+      const [celebrity, frame] = await toGateway(celebrityToken!);
+      sample = frame;
+      const [fannedOut] = await toGateway(fannedOutToken!);
+      let startedAt = 0;
+      const send = async () => {
+        ({ startedAt } = await bare.broadcast({ text: sample }));
+      };
+      const [alone] = await broadcast(this.#clients, 'bare', sockets, send, bare.usage, () => startedAt);
+      if (n > 0) runs.push({ bare: alone, celebrity, fannedOut });
+    }
+    return {
+      frameBytes: Buffer.byteLength(sample),
+      bare: middleRun(runs, (run) => run.bare.framesPerSecond).bare,
+      celebrity: compare(runs, 'celebrity'),
+      fannedOut: compare(runs, 'fannedOut'),
+    };
+  }
+
+  /** Makes one post. Throws INTERNAL if the gateway refuses it. */
+  async #post(url: string, token: string): Promise<void> {
+    const [client] = this.#clients;
+    const { errors, firstError } = await client!.postAtRate({
+      url,
+      tokens: [token],
+      perSecond: 1,
+      seconds: 1,
+    });
+    if (errors > 0) throw new FeedctlError('INTERNAL', `a post failed: ${firstError}`);
+  }
+
+  async #measureLatency({ url }: Server, authors: readonly number[]): Promise<BenchPushResult['latency']> {
+    const { rate, seconds } = this.#options;
+    this.#report(`${rate} deliveries a second for ${seconds} s`);
+    const tokens = await this.#tokensOf(authors);
+    const perSecond = rate / FOLLOWERS;
+    const posted = await this.#clients[0]!.postAtRate({ url, tokens, perSecond, seconds });
+    const expected = posted.requestMs.length * FOLLOWERS;
+    const frames = await gather(this.#clients, 'gateway', expected);
+    const latencies = frames.flatMap(({ latencyMs }) => latencyMs);
+    const max = thousandths(latencies.reduce((a, b) => Math.max(a, b), 0));
+    return {
+      deliveriesPerSecond: rate,
+      posts: posted.posts,
+      errors: posted.errors,
+      deliveries: latencies.length,
+      missing: Math.max(0, expected - latencies.length),
+      ms: { ...percentiles(latencies), max },
+    };
+  }
+}
+
+function compare(runs: readonly Run[], kind: 'celebrity' | 'fannedOut'): Compared {
+  const ratioOf = (run: Run) => run[kind].framesPerSecond / run.bare.framesPerSecond;
+  const middle = middleRun(runs, ratioOf);
+  return {
+    ...middle[kind],
+    ratio: thousandths(ratioOf(middle)),
+    ratios: runs.map((run) => thousandths(ratioOf(run))),
+  };
+}
+
+interface Users {
+  readonly readers: number[];
+  readonly celebrity: number;
+  readonly fannedOut: number;
+  readonly authors: number[];
+}
+
+/** Makes readers who follow the celebrity, the author who is fanned out, and, ten each, one author. */
+async function prepare({ cluster }: BenchCluster, sockets: number): Promise<Users> {
   const idsFrom = (first: number, count: number) => Array.from({ length: count }, (_, i) => first + i);
   const [celebrity, fannedOut] = [1, 2];
   const authors = idsFrom(3, Math.floor(sockets / FOLLOWERS));
@@ -216,7 +268,7 @@ async function prepare(
   async function* pairs(of: (reader: number, nth: number) => number[]): AsyncGenerator<Pair[]> {
     yield readers.flatMap((reader, nth) => of(reader, nth).map((author): Pair => [reader, author]));
   }
-  // Whom nobody but one of ten follows: what is left over of the readers follows the last of them no more than ten do.
+  // Ten readers share an author. The last few readers may have none: no author has more than ten.
   const own = (nth: number) => authors.slice(Math.floor(nth / FOLLOWERS), Math.floor(nth / FOLLOWERS) + 1);
   await seedPairs(
     cluster,
@@ -232,14 +284,11 @@ async function prepare(
   return { readers, celebrity, fannedOut, authors };
 }
 
-const inTheMiddle = <T>(runs: readonly T[], by: (run: T) => number): T =>
-  runs.toSorted((a, b) => by(a) - by(b))[runs.length >> 1]!;
-
 /** Opens the sockets and leaves them open. Returns the memory that each has added to the server, in bytes. */
 async function memoryOf(
   clients: readonly Clients[],
   set: string,
-  { url, usage, collectGarbage }: Pick<GatewayProcess, 'url' | 'usage' | 'collectGarbage'>,
+  { url, usage, collectGarbage }: Server,
   tokens: readonly string[],
 ): Promise<number> {
   const settled = async () => {
@@ -254,7 +303,7 @@ async function memoryOf(
   return Math.round(((await settled()) - before) / tokens.length);
 }
 
-/** Sends one post to every socket. Returns what came of it and a frame as it came. */
+/** Sends one post to every socket. Returns the measurements and one of the frames. */
 async function broadcast(
   clients: readonly Clients[],
   set: string,
@@ -276,8 +325,8 @@ async function broadcast(
   return [
     {
       framesPerSecond: Math.round((sockets / (lastAt - firstAt)) * 1000),
-      allMs: round(startedAt ? lastAt - startedAt() : slowest),
-      cpuMicrosPerFrame: round(((after.cpuSeconds - before.cpuSeconds) / sockets) * 1e6),
+      allMs: thousandths(startedAt ? lastAt - startedAt() : slowest),
+      cpuMicrosPerFrame: thousandths(((after.cpuSeconds - before.cpuSeconds) / sockets) * 1e6),
     },
     frames.find((one) => one.sample !== null)!.sample!,
   ];

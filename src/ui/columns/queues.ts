@@ -1,0 +1,68 @@
+import { keepsUp } from '../../engine/monitoring/top/snapshot.ts';
+import type { QueueRow } from '../../engine/queues/list.ts';
+import { formatRate } from '../tables/rates.ts';
+import { formatCount, formatDuration } from '../terminal/format.ts';
+import { type Column, numberColumn } from './column.ts';
+
+/** Messages that wait or are in flight. */
+export const backlogOf = (row: QueueRow): number => row.ready + row.unacked;
+
+export const formatAge = (ms: number | null): string =>
+  ms === null ? 'not known' : formatDuration(ms / 1_000);
+
+export const formatEta = (row: QueueRow): string => {
+  if (backlogOf(row) === 0) return 'empty';
+  if (row.paused) return 'PAUSED';
+  if (row.etaSeconds !== null) return formatDuration(row.etaSeconds);
+  return row.inPerSecond === null ? '' : 'never, as it goes';
+};
+
+/** The first column grows: the names of gateways' queues end with long ids. */
+export const QUEUE_COLUMNS: readonly Column<QueueRow>[] = [
+  { title: 'queue', width: 12, maxWidth: 44, priority: 0, text: (row) => row.queue },
+  numberColumn({
+    title: 'ready',
+    width: 9,
+    priority: 1,
+    of: (row) => row.ready,
+    format: formatCount,
+    tone: (row) => (row.ready > 10_000 ? 'warn' : 'plain'),
+  }),
+  numberColumn({
+    title: 'in flight',
+    width: 9,
+    priority: 7,
+    of: (row) => row.unacked,
+    format: formatCount,
+  }),
+  numberColumn({ title: 'in/s', width: 7, priority: 5, of: (row) => row.inPerSecond, format: formatRate }),
+  numberColumn({ title: 'out/s', width: 7, priority: 3, of: (row) => row.outPerSecond, format: formatRate }),
+  {
+    title: 'oldest',
+    width: 8,
+    right: true,
+    priority: 6,
+    text: (row) => (backlogOf(row) === 0 ? '' : row.oldestAgeMs === null ? '?' : formatAge(row.oldestAgeMs)),
+    longText: (row) => formatAge(row.oldestAgeMs),
+    value: (row) => row.oldestAgeMs,
+  },
+  {
+    title: 'empty in',
+    width: 8,
+    right: true,
+    priority: 2,
+    text: (row) => (keepsUp(row) ? 'keeps up' : formatEta(row).replace(/^never.*/, 'GROWS')),
+    longText: formatEta,
+    value: (row) => (backlogOf(row) === 0 || keepsUp(row) ? 0 : (row.etaSeconds ?? Number.POSITIVE_INFINITY)),
+    tone: (row) =>
+      backlogOf(row) === 0 || keepsUp(row) ? 'dim' : row.paused || row.etaSeconds === null ? 'warn' : 'plain',
+  },
+  numberColumn({
+    title: 'dead letters',
+    width: 12,
+    priority: 4,
+    of: (row) => row.deadLetters,
+    format: formatCount,
+    tone: (row) => (row.deadLetters > 0 ? 'bad' : 'dim'),
+  }),
+];

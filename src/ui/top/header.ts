@@ -1,0 +1,180 @@
+import type { TopBacklog, TopCache, TopSnapshot } from '../../engine/monitoring/top/snapshot.ts';
+import type { RateName } from '../../engine/stats/process.ts';
+import { tenths } from '../../engine/util/numbers.ts';
+import { formatMs, formatRate } from '../tables/rates.ts';
+import { pad, sparkline } from '../terminal/cells.ts';
+import { formatCount, formatDuration, oneLine } from '../terminal/format.ts';
+import type { Screen } from './screen.ts';
+import { staleText } from './sources.ts';
+import type { ViewState } from './state.ts';
+import { ends, type Line, parts, type Span, span, type Tone } from './styledText.ts';
+
+/** Screens with fewer rows have no sparklines. */
+const MIN_HEIGHT_FOR_SPARKS = 23;
+const MIN_HEIGHT_FOR_ALL_SPARKS = 40;
+/** Screens with fewer cells have one sparkline a row. */
+const MIN_WIDTH_FOR_TWO_SPARKS = 76;
+const MAX_SPARK_WIDTH = 90;
+/** Cells that the left side of the first row keeps. */
+const TITLE_WIDTH = 24;
+/** A higher p99 of post to feed is shown as a warning. */
+const WARN_P99_MS = 5_000;
+
+const HEALTH = {
+  ok: ['● ok', 'ok'],
+  degraded: ['▲ DEGRADED', 'warn'],
+  down: ['▼ DOWN', 'bad'],
+} as const satisfies Record<string, readonly [string, Tone]>;
+
+/** Title, rates, levels, sparklines and problems: the rows above the tabs. */
+export const header = (snapshot: TopSnapshot, state: ViewState, screen: Screen): Line[] => [
+  titleLine(snapshot, state, screen),
+  ratesLine(snapshot, state, screen.width),
+  levelsLine(snapshot, screen.width),
+  ...sparklines(snapshot, screen),
+  ...problems(snapshot, screen),
+];
+
+function titleLine(snapshot: TopSnapshot, state: ViewState, { width, admin, still }: Screen): Line {
+  const [word, tone] = HEALTH[snapshot.health.state];
+  const stale = staleText(snapshot, 'figures');
+  const left: Line = [
+    span('feedctl top ', 'strong'),
+    span(`${oneLine(snapshot.context, 40)}${snapshot.production ? ' (production)' : ''} `, 'accent'),
+    span(word, tone),
+  ];
+  const right = parts(
+    [
+      admin ? [span('ADMIN', 'warn')] : undefined,
+      state.paused ? [span('PAUSED', 'warn')] : undefined,
+      stale ? [span(`as of ${stale}`, 'warn')] : undefined,
+      [span(`${snapshot.takenAt.slice(11, 19)} UTC`, 'dim')],
+      still ? undefined : [span(`every ${state.intervalSeconds} s`, 'dim')],
+    ],
+    Math.max(0, width - TITLE_WIDTH),
+  );
+  return ends(left, right, width);
+}
+
+const labelled = (label: string, text: string, tone: Tone = 'strong'): Line => [
+  span(`${label} `, 'dim'),
+  span(text, tone),
+];
+
+function ratesLine({ figures: stats }: TopSnapshot, state: ViewState, width: number): Line {
+  const rate = (name: RateName): string => {
+    if (!stats) return '-';
+    const { sliding, tumbling } = stats.rates[name];
+    return `${formatRate((state.tumbling ? tumbling : sliding)[state.window].perSecond)}/s`;
+  };
+  const latency = stats?.latencyMs[state.window];
+  const p99Tone = (latency?.p99 ?? 0) > WARN_P99_MS ? 'warn' : 'strong';
+  return parts(
+    [
+      labelled('posts', rate('planned')),
+      labelled('deliveries', rate('deliveries')),
+      labelled('p50', latency ? formatMs(latency.p50) : '-'),
+      labelled('p99', latency ? formatMs(latency.p99) : '-', p99Tone),
+      [span(`${state.tumbling ? 'last whole' : 'over'} ${state.window}`, 'dim')],
+      labelled('pushed', rate('pushed')),
+      labelled('made at gateways', rate('created')),
+    ],
+    width,
+  );
+}
+
+function levelsLine(snapshot: TopSnapshot, width: number): Line {
+  const { figures: stats, backlog, cache, bus } = snapshot;
+  const stale = backlog ? staleText(snapshot, 'queues') : undefined;
+  const growing = backlog !== null && isGrowing(backlog);
+  return parts(
+    [
+      labelled('online', stats ? formatCount(stats.sockets) : '-'),
+      labelled(
+        'backlog',
+        backlog ? formatCount(backlog.messages) + etaText(backlog, stale) : '-',
+        stale || growing ? 'warn' : 'strong',
+      ),
+      labelled(
+        'dead letters',
+        backlog ? formatCount(backlog.deadLetters) : '-',
+        backlog && backlog.deadLetters > 0 ? 'bad' : 'strong',
+      ),
+      labelled('workers', readyOf(snapshot.workers)),
+      labelled('gateways', readyOf(snapshot.gateways)),
+      cache ? labelled('cache', cacheText(cache), cache.readyAt < cache.of ? 'warn' : 'strong') : undefined,
+      bus ? labelled('bus', bus) : undefined,
+      backlog && backlog.messages > 0 && backlog.oldestAgeMs !== null
+        ? labelled('oldest', formatDuration(backlog.oldestAgeMs / 1_000))
+        : undefined,
+    ],
+    width,
+  );
+}
+
+const isGrowing = ({ messages, etaSeconds, stuck }: TopBacklog): boolean =>
+  messages > 0 && etaSeconds === null && stuck;
+
+/** When the queues are empty, or how old the backlog is if its source fails: `, empty in 42.0 s`. */
+function etaText(backlog: TopBacklog, stale: string | undefined): string {
+  if (stale) return ` (${stale})`;
+  if (backlog.messages === 0) return '';
+  if (backlog.etaSeconds === null) return isGrowing(backlog) ? ', not getting shorter' : '';
+  if (backlog.etaSeconds === 0) return ', keeps up';
+  return `, empty in ${formatDuration(backlog.etaSeconds)}`;
+}
+
+function cacheText({ kind, readyAt, of, hitRate }: TopCache): string {
+  if (readyAt < of) return `${kind} DOWN`;
+  return hitRate === null ? kind : `${kind} ${Math.round(hitRate * 100)}%`;
+}
+
+const readyOf = (rows: readonly { ready: boolean }[] | null): string =>
+  rows ? `${rows.filter((row) => row.ready).length}/${rows.length}` : '-';
+
+function sparklines({ figures, backlogSeries }: TopSnapshot, { width, height }: Screen): Line[] {
+  if (height < MIN_HEIGHT_FOR_SPARKS) return [];
+  const { series } = figures ?? {};
+  const step = series?.stepSeconds ?? 5;
+  const rate = (values: readonly number[] = []) => ({
+    values,
+    format: (most: number) => `${formatRate(tenths(most / step))}/s`,
+  });
+  const deliveries = { name: 'deliveries', ...rate(series?.deliveries) };
+  const backlog = { name: 'backlog', values: backlogSeries, format: formatCount };
+  const others = [
+    { name: 'posts', ...rate(series?.planned) },
+    { name: 'pushed', ...rate(series?.pushed) },
+    { name: 'errors', ...rate(series?.errors) },
+  ];
+  const line = ({ name, values, format }: typeof backlog, cells: number): Span[] => {
+    const bars = Math.max(8, Math.min(cells, MAX_SPARK_WIDTH) - 30);
+    const most = Math.max(0, ...values.slice(-bars));
+    return [
+      span(pad(name, 11), 'dim'),
+      span(sparkline(values, bars), 'accent'),
+      span(pad(` max ${format(most)}`, 19), 'dim'),
+    ];
+  };
+  if (height >= MIN_HEIGHT_FOR_ALL_SPARKS)
+    return [deliveries, backlog, ...others].map((one) => line(one, width));
+  if (width < MIN_WIDTH_FOR_TWO_SPARKS) return [line(deliveries, width)];
+  const half = Math.floor(width / 2);
+  return [[...line(deliveries, half), ...line(backlog, half)]];
+}
+
+const maxProblems = (height: number): number => {
+  if (height >= MIN_HEIGHT_FOR_ALL_SPARKS) return 6;
+  return height >= MIN_HEIGHT_FOR_SPARKS ? 2 : 1;
+};
+
+/** The problems of the cluster, one a row, the worst first. The last row counts those that do not fit. */
+function problems({ health }: TopSnapshot, { width, height }: Screen): Line[] {
+  const max = maxProblems(height);
+  const { length } = health.problems;
+  const tone = health.state === 'down' ? 'bad' : 'warn';
+  return health.problems.slice(0, max).map((problem, i): Line => {
+    const more = i === max - 1 && length > max ? ` (+${length - max} more)` : '';
+    return [span(`! ${oneLine(problem, Math.max(4, width - 2 - more.length))}${more}`, tone)];
+  });
+}

@@ -72,6 +72,10 @@ const OTHERS: Readonly<Record<string, readonly Variable[]>> = {
   ],
   'Files of the user': [
     ['XDG_CONFIG_HOME', 'Directory above `feedctl/contexts.json`, the context file. Default: `~/.config`.'],
+    [
+      'XDG_CACHE_HOME',
+      'Directory above `feedctl`, in which Node keeps compiled code for a faster start. Default: `~/.cache`.',
+    ],
     ['XDG_DATA_HOME', 'Directory above `feedctl`, the default of `dataDir`. Default: `~/.local/share`.'],
     [
       'KUBECONFIG',

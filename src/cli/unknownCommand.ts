@@ -12,6 +12,8 @@ export function unknownCommand(
 ): FeedctlError {
   const firstFlag = argv.findIndex((arg) => arg.startsWith('-'));
   const words = firstFlag === -1 ? [...argv] : argv.slice(0, firstFlag);
+  // `feedctl help nosuch` is about `nosuch`.
+  if (words.length > 1 && words[0] === 'help') words.shift();
   if (words.length === 0)
     return new FeedctlError(
       'USAGE',

@@ -2,6 +2,8 @@ import { expect, test } from 'vitest';
 import { unknownCommand } from '../../src/cli/unknownCommand.ts';
 
 const IDS = [
+  'help',
+  'queue:list',
   'bench:rebuild',
   'status',
   'feed:verify',
@@ -20,6 +22,7 @@ test.for([
   ['feed verfy 3', 'feedctl feed verify'],
   ['wroker list --json', 'feedctl worker list'],
   ['rebuild 3', 'feedctl feed rebuild'],
+  ['help queu list', 'feedctl queue list'],
 ])('%s is taken for a slip', ([line, meant]) => {
   expect(said(line!)).toContain(`\`${meant}\`, if that was meant.`);
 });

@@ -4,8 +4,10 @@ import type { Cluster } from '../engine/cluster/cluster.ts';
 import type { Config, ConfigFlags } from '../engine/config/config.ts';
 import type { Kubernetes } from '../engine/kubernetes/client.ts';
 import { FeedctlError } from '../engine/model/errors.ts';
+import type { LaneState } from '../engine/model/lanes.ts';
 import type { Invocation } from '../engine/model/operation.ts';
 import { openProgress, type ProgressLine } from '../ui/terminal/progress.ts';
+import type { TableOptions } from '../ui/terminal/table.ts';
 import { errorJson, printError, toFeedctlError } from './errors.ts';
 import { invocationOf, operator } from './invocation.ts';
 
@@ -194,13 +196,46 @@ export abstract class BaseCommand extends Command {
       );
   };
 
+  /** Borders are for a terminal: a pipe gets columns only. */
+  protected get tableOptions(): TableOptions {
+    return { borders: Boolean(process.stdout.isTTY) };
+  }
+
+  /** Prints a table, or the text `empty` instead of one without rows. With --json it prints nothing. */
+  protected async table(
+    head: string[],
+    rows: (string | number)[][],
+    { empty, ...options }: Partial<TableOptions> & { empty?: string } = {},
+  ): Promise<void> {
+    if (this.jsonEnabled()) return;
+    if (rows.length === 0 && empty !== undefined) return this.log(empty);
+    const { renderTable } = await import('../ui/terminal/table.ts');
+    this.log(renderTable(head, rows, { ...this.tableOptions, ...options }));
+  }
+
+  /** Prints a line for each lane that is paused or throttled: what was done to it, by whom, why, and the fix. */
+  protected async logLanes(lanes: readonly LaneState[]): Promise<void> {
+    const { laneNotes } = await import('../ui/tables/lanes.ts');
+    for (const note of laneNotes(lanes)) this.log(note);
+  }
+
   /** A line on stderr that shows how far long work has come. */
   protected progress(title: string): ProgressLine {
     return openProgress(title, process.stderr);
   }
 
+  /** Shows on stderr how far `work` has come, for as long as it takes. */
+  protected async withProgress<T>(title: string, work: (progress: ProgressLine) => Promise<T>): Promise<T> {
+    const progress = this.progress(title);
+    try {
+      return await work(progress);
+    } finally {
+      progress.end();
+    }
+  }
+
   /** Throws CONFIRMATION_REQUIRED where nobody can be asked, or where the answer is no. */
-  protected async confirm(question: string, yes: boolean): Promise<void> {
+  protected async confirm(question: string, yes: boolean | undefined): Promise<void> {
     if (yes) return;
     const answer = await this.#ask(`${question} [y/N] `, question);
     if (!/^y(es)?$/i.test(answer))

@@ -16,18 +16,19 @@ export abstract class CelebrityChange extends BaseCommand {
     const { markCelebrity, unmarkCelebrity } = await import('../engine/celebrities/change.ts');
     const change = this.direction === 'mark' ? markCelebrity : unmarkCelebrity;
     const dryRun = flags['dry-run'];
-    const progress = this.progress('feeds');
     const { signal } = this;
-    const result = await this.withCluster(flags, async (cluster) => {
-      if (!dryRun) await this.warnOfPauses(cluster.db);
-      return change(cluster, args.user, {
-        signal,
-        dryRun,
-        pin: true,
-        onResume: this.onResume,
-        onProgress: (done, total) => progress.update({ done, total, unit: 'feeds' }),
-      });
-    }).finally(() => progress.end());
+    const result = await this.withProgress('feeds', (progress) =>
+      this.withCluster(flags, async (cluster) => {
+        if (!dryRun) await this.warnOfPauses(cluster.db);
+        return change(cluster, args.user, {
+          signal,
+          dryRun,
+          pin: true,
+          onResume: this.onResume,
+          onProgress: (done, total) => progress.update({ done, total, unit: 'feeds' }),
+        });
+      }),
+    );
     const followers = formatCount(result.followers);
     const moved = `${formatCount(result.items)} rows ${this.direction === 'mark' ? 'removed from' : 'added to'}`;
     if (!result.changed) this.log(`Nothing to change: user ${args.user} is as wanted already.`);

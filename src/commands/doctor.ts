@@ -1,6 +1,5 @@
 import { BaseCommand } from '../cli/baseCommand.ts';
 import type { DoctorReport } from '../engine/monitoring/doctor.ts';
-import { renderTable } from '../ui/terminal/table.ts';
 
 export default class Doctor extends BaseCommand {
   static override summary = 'Check everything the cluster needs, and say how to mend what is wrong';
@@ -11,14 +10,10 @@ export default class Doctor extends BaseCommand {
     const { flags } = await this.parse(Doctor);
     const { diagnose } = await import('../engine/monitoring/doctor.ts');
     const report = await diagnose(await this.loadConfig(flags));
-    const borders = Boolean(process.stdout.isTTY);
     this.log(`context ${report.context}`);
-    this.log(
-      renderTable(
-        ['setting', 'value', 'from'],
-        report.settings.map((s) => [s.name, s.value, s.source]),
-        { borders },
-      ),
+    await this.table(
+      ['setting', 'value', 'from'],
+      report.settings.map((s) => [s.name, s.value, s.source]),
     );
     const marks = { ok: 'ok', warning: 'WARNING', fault: 'FAULT' };
     for (const { name, status, detail, fix } of report.checks) {

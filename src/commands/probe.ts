@@ -1,7 +1,6 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../cli/baseCommand.ts';
 import type { ProbeResult } from '../engine/monitoring/probe.ts';
-import { renderTable } from '../ui/terminal/table.ts';
 
 export default class Probe extends BaseCommand {
   static override summary = 'Send one post through the whole live path and time each leg of it';
@@ -31,12 +30,9 @@ export default class Probe extends BaseCommand {
       probe(cluster, { maxMs: flags['max-ms'], timeoutMs: flags.timeout * 1_000, signal }),
     );
     const ms = (value: number | null) => (value === null ? '-' : `${value} ms`);
-    this.log(
-      renderTable(
-        ['leg', 'after', 'took'],
-        result.legs.map(({ leg, atMs, tookMs }) => [leg, ms(atMs), ms(tookMs)]),
-        { borders: Boolean(process.stdout.isTTY) },
-      ),
+    await this.table(
+      ['leg', 'after', 'took'],
+      result.legs.map(({ leg, atMs, tookMs }) => [leg, ms(atMs), ms(tookMs)]),
     );
     const stuck = result.stuckAt ? `STUCK, not ${result.stuckAt}` : `seen in ${result.totalMs} ms`;
     this.log(`${result.gatewayUrl}: ${stuck}${result.reason ? ` (${result.reason})` : ''}`);

@@ -24,18 +24,19 @@ export default class Replay extends BaseCommand {
       this.log(`Would post ${formatCount(rows)} rows, but for those that are there already.`);
       return { rows, dryRun: true };
     }
-    const progress = this.progress('checking');
-    const result = await this.withCluster(flags, async (cluster) => {
-      await this.warnOfPauses(cluster.db);
-      return replay(cluster, args.file, {
-        signal,
-        onResume: this.onResume,
-        onProgress: ({ phase, rows, total, deliveries }) =>
-          phase === 'delivering'
-            ? progress.update({ title: phase, done: deliveries, unit: 'deliveries' })
-            : progress.update({ title: phase, done: rows, total, unit: 'rows' }),
-      });
-    }).finally(() => progress.end());
+    const result = await this.withProgress('checking', (progress) =>
+      this.withCluster(flags, async (cluster) => {
+        await this.warnOfPauses(cluster.db);
+        return replay(cluster, args.file, {
+          signal,
+          onResume: this.onResume,
+          onProgress: ({ phase, rows, total, deliveries }) =>
+            phase === 'delivering'
+              ? progress.update({ title: phase, done: deliveries, unit: 'deliveries' })
+              : progress.update({ title: phase, done: rows, total, unit: 'rows' }),
+        });
+      }),
+    );
     const { p50, p95, p99 } = result.latencyMs;
     this.log(
       `${formatCount(result.posts)} posts became ${formatCount(result.deliveries)} deliveries in ${formatDuration(result.seconds)} ` +

@@ -4,7 +4,6 @@ import { rangeFlag } from '../../cli/flags/common.ts';
 import type { BenchCrowdResult } from '../../engine/bench/push/crowd.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 const stagesFlag = Flags.custom<number[]>({
   helpValue: '<n,n,…>',
@@ -55,42 +54,39 @@ Without --database-url the database is a temporary embedded one; broker and cach
       onProgress: (text) => process.stderr.write(`${text}\n`),
     });
     const { machine, stages } = result;
-    this.log(
-      renderTable(
-        [
-          'people',
-          'posts',
-          'posts/s',
-          'request p50',
-          'p99',
-          'deliveries',
-          'listening',
-          'addressed',
-          'found',
-          'pushes',
-          'expected',
-          'push p50',
-          'p99',
-          'errors',
-        ],
-        stages.map((stage) => [
-          stage.people,
-          stage.posts,
-          String(stage.postsPerSecond),
-          `${stage.requestMs.p50} ms`,
-          `${stage.requestMs.p99} ms`,
-          stage.deliveries,
-          `${(stage.listening * 100).toFixed(1)}%`,
-          stage.addressed,
-          `${(stage.found * 100).toFixed(1)}%`,
-          stage.pushes,
-          stage.expected,
-          `${stage.pushMs.p50} ms`,
-          `${stage.pushMs.p99} ms`,
-          stage.errors,
-        ]),
-        { borders: Boolean(process.stdout.isTTY) },
-      ),
+    await this.table(
+      [
+        'people',
+        'posts',
+        'posts/s',
+        'request p50',
+        'p99',
+        'deliveries',
+        'listening',
+        'addressed',
+        'found',
+        'pushes',
+        'expected',
+        'push p50',
+        'p99',
+        'errors',
+      ],
+      stages.map((stage) => [
+        stage.people,
+        stage.posts,
+        String(stage.postsPerSecond),
+        `${stage.requestMs.p50} ms`,
+        `${stage.requestMs.p99} ms`,
+        stage.deliveries,
+        `${(stage.listening * 100).toFixed(1)}%`,
+        stage.addressed,
+        `${(stage.found * 100).toFixed(1)}%`,
+        stage.pushes,
+        stage.expected,
+        `${stage.pushMs.p50} ms`,
+        `${stage.pushMs.p99} ms`,
+        stage.errors,
+      ]),
     );
     for (const { people, firstError } of stages)
       if (firstError) this.logToStderr(`With ${people} people: ${firstError}`);

@@ -2,7 +2,6 @@ import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import type { BenchFanoutResult } from '../../engine/bench/fanout.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 const MIXES = ['uniform', 'higgs', 'one'] as const;
 
@@ -60,7 +59,7 @@ Without --database-url the database is a temporary embedded one; broker and cach
       signal,
       onProgress: (text) => process.stderr.write(`${text}\n`),
     });
-    this.log(renderTable(['what', 'result'], resultRows(result), { borders: Boolean(process.stdout.isTTY) }));
+    await this.table(['what', 'result'], resultRows(result));
     return result;
   }
 }

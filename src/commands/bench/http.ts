@@ -2,7 +2,6 @@ import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import type { BenchHttpResult } from '../../engine/bench/http/http.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 const count = (description: string, value: number, max: number) =>
   Flags.integer({ description, default: value, min: 1, max });
@@ -41,12 +40,9 @@ Without --database-url the database is a temporary embedded one; the cache is th
       `${formatCount(rate.bytesPerResponse)} B`,
       ...[rate.ms.p50, rate.ms.p95, rate.ms.p99].map((ms) => `${ms} ms`),
     ];
-    this.log(
-      renderTable(
-        [`${result.connections} connections`, 'requests', 'body', 'p50', 'p95', 'p99'],
-        [row('bare route', result.bare), row('GET /post/feed', result.feed)],
-        { borders: Boolean(process.stdout.isTTY) },
-      ),
+    await this.table(
+      [`${result.connections} connections`, 'requests', 'body', 'p50', 'p95', 'p99'],
+      [row('bare route', result.bare), row('GET /post/feed', result.feed)],
     );
     this.log(`
 Ratio ${result.ratio} (each run: ${result.ratios.join(', ')}).

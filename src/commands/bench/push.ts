@@ -2,7 +2,6 @@ import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import type { BenchPushResult } from '../../engine/bench/push/push.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 const count = (description: string, value: number, max: number) =>
   Flags.integer({ description, default: value, min: 1, max });
@@ -48,16 +47,13 @@ Without --database-url the database is a temporary embedded one; broker and cach
       `${one.allMs} ms`,
       `${one.cpuMicrosPerFrame} µs`,
     ];
-    this.log(
-      renderTable(
-        [`one post to ${formatCount(result.sockets)} sockets`, 'frames', 'ratio', 'all after', 'CPU a frame'],
-        [
-          row('bare ws', broadcast.bare),
-          row('a celebrity’s', broadcast.celebrity, broadcast.celebrity.ratio),
-          row('fanned out', broadcast.fannedOut, broadcast.fannedOut.ratio),
-        ],
-        { borders: Boolean(process.stdout.isTTY) },
-      ),
+    await this.table(
+      [`one post to ${formatCount(result.sockets)} sockets`, 'frames', 'ratio', 'all after', 'CPU a frame'],
+      [
+        row('bare ws', broadcast.bare),
+        row('a celebrity’s', broadcast.celebrity, broadcast.celebrity.ratio),
+        row('fanned out', broadcast.fannedOut, broadcast.fannedOut.ratio),
+      ],
     );
     this.log(`
 Memory a socket: ${formatCount(memory.gatewayBytesPerSocket)} bytes, of a bare server ${formatCount(memory.bareBytesPerSocket)}; ratio ${memory.ratio}.

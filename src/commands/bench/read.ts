@@ -2,7 +2,6 @@ import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import type { BenchReadResult } from '../../engine/bench/read.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 const count = (description: string, value: number, max = 1_000_000) =>
   Flags.integer({ description, default: value, min: 1, max });
@@ -44,20 +43,17 @@ Without --database-url the database is a temporary embedded one; the cache is th
       ...[one.p50, one.p95, one.p99].map((ms) => `${ms} ms`),
       String(one.queriesPerRead),
     ];
-    this.log(
-      renderTable(
-        [`page of ${result.page}`, 'p50', 'p95', 'p99', 'queries'],
-        [
-          row('join of follows and posts', kinds.join),
-          row('from the table', kinds.uncached),
-          row('cached', kinds.cached),
-          row('celebrities, from the table', kinds.celebrityUncached),
-          row('celebrities, cached', kinds.celebrityCached),
-          row('first read of a feed', kinds.cold),
-          row('mix', mix),
-        ],
-        { borders: Boolean(process.stdout.isTTY) },
-      ),
+    await this.table(
+      [`page of ${result.page}`, 'p50', 'p95', 'p99', 'queries'],
+      [
+        row('join of follows and posts', kinds.join),
+        row('from the table', kinds.uncached),
+        row('cached', kinds.cached),
+        row('celebrities, from the table', kinds.celebrityUncached),
+        row('celebrities, cached', kinds.celebrityCached),
+        row('first read of a feed', kinds.cold),
+        row('mix', mix),
+      ],
     );
     this.log(`
 Cached against the join: ${result.speedup} times as fast, with celebrities ${result.celebritySpeedup} times.

@@ -27,7 +27,7 @@ export default class CacheClear extends BaseCommand {
     await this.withCluster(flags, async (cluster) => {
       if (userId !== undefined) await getUser(cluster.db, userId);
       if (dryRun) return;
-      if (userId === undefined) await this.confirm(`Forget ${what}?`, flags.yes ?? false);
+      if (userId === undefined) await this.confirm(`Forget ${what}?`, flags.yes);
       await clearCache(cluster, userId);
     });
     this.log(`${dryRun ? 'Would forget' : 'Forgot'} ${what}.`);

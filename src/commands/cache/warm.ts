@@ -33,16 +33,17 @@ export default class CacheWarm extends BaseCommand {
     const { argv, flags } = await this.parse(CacheWarm);
     const readers = readersOf(argv as string[], flags);
     const { warmCache } = await import('../../engine/gateway/operator/warmCache.ts');
-    const progress = this.progress('warming');
     const { signal } = this;
-    const result = await this.withCluster(flags, (cluster) =>
-      warmCache(cluster, readers, {
-        signal,
-        rate: flags.rate,
-        dryRun: flags['dry-run'],
-        onProgress: (done, total) => progress.update({ done, total, unit: 'feeds' }),
-      }),
-    ).finally(() => progress.end());
+    const result = await this.withProgress('warming', (progress) =>
+      this.withCluster(flags, (cluster) =>
+        warmCache(cluster, readers, {
+          signal,
+          rate: flags.rate,
+          dryRun: flags['dry-run'],
+          onProgress: (done, total) => progress.update({ done, total, unit: 'feeds' }),
+        }),
+      ),
+    );
     const { warmed, held, failed, reason, left, seconds } = result;
     const loaded = `${formatCount(warmed - held)} feed(s)`;
     const others = `${formatCount(held)} were there already`;

@@ -34,22 +34,23 @@ export default class CelebrityEvaluate extends BaseCommand {
     const { evaluateCelebrities } = await import('../../engine/celebrities/evaluate.ts');
     const { applyEvaluation } = await import('../../engine/celebrities/apply.ts');
     const { readCelebrityPolicy } = await import('../../engine/celebrities/policy.ts');
-    const progress = this.progress('authors');
     const { signal } = this;
-    const result = await this.withCluster(flags, async (cluster): Promise<EvaluateResult> => {
-      const policy = await readCelebrityPolicy(cluster.db);
-      const rule = chosenCelebrityRule(flags, policy);
-      const evaluation = await evaluateCelebrities(cluster.db, rule, flags.days);
-      if (!flags.apply) return { ...evaluation, applied: null };
-      if (policy.automatic && (rule.threshold !== policy.threshold || rule.releaseAt !== policy.releaseAt))
-        this.logToStderr('The automatic evaluation goes by another threshold: see `celebrity policy`.');
-      const applied = await applyEvaluation(cluster, rule, {
-        signal,
-        onResume: this.onResume,
-        onProgress: (done, total) => progress.update({ done, total, unit: 'authors' }),
-      });
-      return { ...evaluation, applied };
-    }).finally(() => progress.end());
+    const result = await this.withProgress('authors', (progress) =>
+      this.withCluster(flags, async (cluster): Promise<EvaluateResult> => {
+        const policy = await readCelebrityPolicy(cluster.db);
+        const rule = chosenCelebrityRule(flags, policy);
+        const evaluation = await evaluateCelebrities(cluster.db, rule, flags.days);
+        if (!flags.apply) return { ...evaluation, applied: null };
+        if (policy.automatic && (rule.threshold !== policy.threshold || rule.releaseAt !== policy.releaseAt))
+          this.logToStderr('The automatic evaluation goes by another threshold: see `celebrity policy`.');
+        const applied = await applyEvaluation(cluster, rule, {
+          signal,
+          onResume: this.onResume,
+          onProgress: (done, total) => progress.update({ done, total, unit: 'authors' }),
+        });
+        return { ...evaluation, applied };
+      }),
+    );
     this.log(renderEvaluation(result, { limit: flags.limit, borders: Boolean(process.stdout.isTTY) }));
     const { applied } = result;
     if (applied) {

@@ -1,6 +1,5 @@
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { type Celebrity, listCelebrities } from '../../engine/store/celebrities.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class CelebrityList extends BaseCommand {
   static override summary = 'List the authors whose posts are merged when a feed is read';
@@ -16,13 +15,7 @@ export default class CelebrityList extends BaseCommand {
       row.followers,
       row.posts,
     ]);
-    this.log(
-      rows.length === 0
-        ? 'No celebrities.'
-        : renderTable(['user', 'state', 'pinned', 'followers', 'posts'], rows, {
-            borders: Boolean(process.stdout.isTTY),
-          }),
-    );
+    await this.table(['user', 'state', 'pinned', 'followers', 'posts'], rows, { empty: 'No celebrities.' });
     return { celebrities };
   }
 }

@@ -3,7 +3,6 @@ import { BaseCommand } from '../../cli/baseCommand.ts';
 import type { ConnectionList as Listed } from '../../engine/gateway/operator/connections.ts';
 import { parseId } from '../../engine/model/ids.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class ConnectionList extends BaseCommand {
   static override summary = 'List open WebSockets: whose, where, since when, and what waits for them';
@@ -37,13 +36,9 @@ export default class ConnectionList extends BaseCommand {
       one.bufferedBytes,
       one.delivered,
     ]);
-    this.log(
-      rows.length === 0
-        ? 'No connections.'
-        : renderTable(['user', 'gateway', 'address', 'since', 'buffered bytes', 'delivered'], rows, {
-            borders: Boolean(process.stdout.isTTY),
-          }),
-    );
+    await this.table(['user', 'gateway', 'address', 'since', 'buffered bytes', 'delivered'], rows, {
+      empty: 'No connections.',
+    });
     this.logToStderr(`${formatCount(rows.length)} of ${formatCount(result.total)} connections.`);
     for (const { reason } of result.unreachable) this.logToStderr(`Not known: ${reason}`);
     if (result.unreachable.length > 0) process.exitCode = 3;

@@ -27,7 +27,7 @@ export default class ContextRemove extends BaseCommand {
           flags['context-name'],
           '--context-name',
         );
-      await this.confirm(`Remove the context ${name}?`, flags.yes ?? false);
+      await this.confirm(`Remove the context ${name}?`, flags.yes);
       await removeContext(process.env, name);
     }
     this.log(`${dryRun ? 'Would remove' : 'Removed'} ${name}.`);

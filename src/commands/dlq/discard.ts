@@ -29,7 +29,7 @@ export default class DlqDiscard extends BaseCommand {
     const result = await this.withCluster(flags, async (cluster) => {
       const plan = await discardDeadLetters(cluster, filter, { signal, dryRun: true });
       if (flags['dry-run'] || plan.matched === 0) return plan;
-      await this.confirm(`Throw away ${formatCount(plan.matched)} dead letter(s)?`, flags.yes ?? false);
+      await this.confirm(`Throw away ${formatCount(plan.matched)} dead letter(s)?`, flags.yes);
       return discardDeadLetters(cluster, filter, { signal, dryRun: false });
     });
     if (flags['dry-run']) this.log(`Would throw away ${formatCount(result.matched)} dead letter(s).`);

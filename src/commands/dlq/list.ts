@@ -3,7 +3,6 @@ import { BaseCommand } from '../../cli/baseCommand.ts';
 import { deadLetterFilter, deadLetterFlags } from '../../cli/flags/deadLetters.ts';
 import type { DeadLetter } from '../../engine/store/deadLetters.ts';
 import { formatCount, oneLine } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 const REASON_WIDTH = 80;
 
@@ -34,13 +33,9 @@ export default class DlqList extends BaseCommand {
       letter.bytes,
       oneLine(letter.reason, REASON_WIDTH),
     ]);
-    this.log(
-      rows.length === 0
-        ? 'No dead letters.'
-        : renderTable(['id', 'queue', 'died', 'attempts', 'bytes', 'reason'], rows, {
-            borders: Boolean(process.stdout.isTTY),
-          }),
-    );
+    await this.table(['id', 'queue', 'died', 'attempts', 'bytes', 'reason'], rows, {
+      empty: 'No dead letters.',
+    });
     this.logToStderr(`${formatCount(rows.length)} of ${formatCount(result.total)} dead letters.`);
     return result;
   }

@@ -25,16 +25,17 @@ export default class DlqReplay extends BaseCommand {
     const { args, flags } = await this.parse(DlqReplay);
     const filter = chosenDeadLetters(args.id, flags);
     const { replayDeadLetters } = await import('../../engine/queues/deadLetters.ts');
-    const progress = this.progress('replaying');
     const { signal } = this;
-    const result = await this.withCluster(flags, (cluster) =>
-      replayDeadLetters(cluster, filter, {
-        signal,
-        dryRun: flags['dry-run'],
-        ...(flags.rate !== undefined && { rate: flags.rate }),
-        onProgress: (done, total) => progress.update({ done, total, unit: 'messages' }),
-      }),
-    ).finally(() => progress.end());
+    const result = await this.withProgress('replaying', (progress) =>
+      this.withCluster(flags, (cluster) =>
+        replayDeadLetters(cluster, filter, {
+          signal,
+          dryRun: flags['dry-run'],
+          ...(flags.rate !== undefined && { rate: flags.rate }),
+          onProgress: (done, total) => progress.update({ done, total, unit: 'messages' }),
+        }),
+      ),
+    );
     if (result.dryRun) this.log(`Would replay ${formatCount(result.matched)} dead letter(s).`);
     else this.log(`Replayed ${formatCount(result.done)} of ${formatCount(result.matched)} dead letter(s).`);
     if (result.ofGateways > 0)

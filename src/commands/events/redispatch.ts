@@ -53,17 +53,18 @@ export default class EventsRedispatch extends BaseCommand {
       .map((token) => `${(token as { flag: string }).flag}=${token.input}`)
       .sort();
     const { redispatch } = await import('../../engine/queues/redispatch.ts');
-    const progress = this.progress('dispatching');
     const { signal, onResume } = this;
-    const result = await this.withCluster(flags, (cluster) =>
-      redispatch(cluster, asked.join(' '), range, {
-        signal,
-        onResume,
-        dryRun: flags['dry-run'],
-        ...(flags.rate !== undefined && { rate: flags.rate }),
-        onProgress: (done, total) => progress.update({ done, total, unit: 'events' }),
-      }),
-    ).finally(() => progress.end());
+    const result = await this.withProgress('dispatching', (progress) =>
+      this.withCluster(flags, (cluster) =>
+        redispatch(cluster, asked.join(' '), range, {
+          signal,
+          onResume,
+          dryRun: flags['dry-run'],
+          ...(flags.rate !== undefined && { rate: flags.rate }),
+          onProgress: (done, total) => progress.update({ done, total, unit: 'events' }),
+        }),
+      ),
+    );
     const counts = Object.entries(result.matched).map(([type, count]) => `${formatCount(count)} ${type}`);
     if (result.dryRun) this.log(`Would dispatch again: ${counts.join(', ') || 'nothing'}.`);
     else

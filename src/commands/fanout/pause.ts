@@ -3,7 +3,6 @@ import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag } from '../../cli/flags/common.ts';
 import { laneFlag, lanesOf, reasonFlag } from '../../cli/flags/lanes.ts';
 import type { Paused } from '../../engine/fanout/laneControl.ts';
-import { laneNotes } from '../../ui/tables/lanes.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
 export default class FanoutPause extends BaseCommand {
@@ -42,7 +41,7 @@ export default class FanoutPause extends BaseCommand {
     const { changed, workers } = result;
     if (changed.length === 0) this.log('Paused already.');
     else this.log(`${dryRun ? 'Would pause' : 'Paused'} ${changed.join(' and ')}.`);
-    for (const note of laneNotes(result.lanes)) this.log(note);
+    await this.logLanes(result.lanes);
     if (!dryRun && workers.standing < workers.of) {
       this.logToStderr(
         `${formatCount(workers.of - workers.standing)} of ${formatCount(workers.of)} worker(s) have not said yet that they stand: see \`feedctl worker list\`.`,

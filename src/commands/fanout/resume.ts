@@ -2,7 +2,6 @@ import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag } from '../../cli/flags/common.ts';
 import { laneFlag, lanesOf } from '../../cli/flags/lanes.ts';
 import type { LaneChange } from '../../engine/fanout/laneControl.ts';
-import { laneNotes } from '../../ui/tables/lanes.ts';
 
 export default class FanoutResume extends BaseCommand {
   static override summary = 'Let a lane that was paused go on';
@@ -23,7 +22,7 @@ export default class FanoutResume extends BaseCommand {
     );
     if (result.changed.length === 0) this.log('Not paused.');
     else this.log(`${dryRun ? 'Would resume' : 'Resumed'} ${result.changed.join(' and ')}.`);
-    for (const note of laneNotes(result.lanes)) this.log(note);
+    await this.logLanes(result.lanes);
     return result;
   }
 }

@@ -4,7 +4,6 @@ import { dryRunFlag } from '../../cli/flags/common.ts';
 import { laneFlag, lanesOf, reasonFlag } from '../../cli/flags/lanes.ts';
 import type { LaneChange } from '../../engine/fanout/laneControl.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
-import { laneNotes } from '../../ui/tables/lanes.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
 /** Below it what a worker has in hand would not be answered within half an hour, when RabbitMQ takes it away. */
@@ -51,7 +50,7 @@ export default class FanoutThrottle extends BaseCommand {
     const to = rate === null ? 'no limit' : `${formatCount(rate)} rows/s`;
     if (result.changed.length === 0) this.log(`Nothing to change: ${to} already.`);
     else this.log(`${dryRun ? 'Would set' : 'Set'} ${result.changed.join(' and ')} to ${to}.`);
-    for (const note of laneNotes(result.lanes)) this.log(note);
+    await this.logLanes(result.lanes);
     return result;
   }
 }

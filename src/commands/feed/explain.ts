@@ -2,7 +2,6 @@ import { BaseCommand } from '../../cli/baseCommand.ts';
 import { postArg, userArg } from '../../cli/flags/common.ts';
 import type { Explanation } from '../../engine/feed/explain/explain.ts';
 import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class FeedExplain extends BaseCommand {
   static override summary = 'Say why a post is in a home feed, or is not';
@@ -31,12 +30,9 @@ export default class FeedExplain extends BaseCommand {
       this.log(`behind at most ${formatCount(behind)} message(s) or event(s), there in: ${eta}`);
     }
     if (result.mend) this.log(`Try: ${result.mend}`);
-    this.log(
-      renderTable(
-        ['step', 'state', 'at', 'note'],
-        result.steps.map(({ step, state, at, detail }) => [step, state, at?.toISOString() ?? '', detail]),
-        { borders: Boolean(process.stdout.isTTY) },
-      ),
+    await this.table(
+      ['step', 'state', 'at', 'note'],
+      result.steps.map(({ step, state, at, detail }) => [step, state, at?.toISOString() ?? '', detail]),
     );
     if (!result.ok) process.exitCode = 1;
     return result;

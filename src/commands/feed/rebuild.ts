@@ -28,36 +28,37 @@ export default class FeedRebuild extends BaseCommand {
     const { rebuild } = await import('../../engine/feed/rebuild/rebuild.ts');
     const { rebuildMany } = await import('../../engine/feed/rebuild/operation.ts');
     const dryRun = flags['dry-run'];
-    const progress = this.progress(dryRun ? 'comparing' : 'rebuilding');
     let waits = false;
     const { signal, onResume } = this;
-    const result = await this.withCluster(flags, (cluster) =>
-      user === undefined
-        ? rebuildMany(cluster, {
-            signal,
-            onResume,
-            dryRun,
-            rate: flags.rate,
-            file: flags.file,
-            onProgress: ({ users, added, removed }, total, before, waitsFor) => {
-              if (waitsFor && !waits) {
-                progress.end();
-                for (const note of laneNotes([waitsFor])) this.logToStderr(`${note}: this waits.`);
-              }
-              waits = waitsFor !== undefined;
-              progress.update({
-                done: users,
-                total,
-                before,
-                unit: 'feeds',
-                note: waits
-                  ? 'waits for the bulk lane'
-                  : `${formatCount(added)} rows added, ${formatCount(removed)} removed`,
-              });
-            },
-          })
-        : rebuild(cluster.db, user, { signal, changes: cluster.changes, dryRun }),
-    ).finally(() => progress.end());
+    const result = await this.withProgress(dryRun ? 'comparing' : 'rebuilding', (progress) =>
+      this.withCluster(flags, (cluster) =>
+        user === undefined
+          ? rebuildMany(cluster, {
+              signal,
+              onResume,
+              dryRun,
+              rate: flags.rate,
+              file: flags.file,
+              onProgress: ({ users, added, removed }, total, before, waitsFor) => {
+                if (waitsFor && !waits) {
+                  progress.end();
+                  for (const note of laneNotes([waitsFor])) this.logToStderr(`${note}: this waits.`);
+                }
+                waits = waitsFor !== undefined;
+                progress.update({
+                  done: users,
+                  total,
+                  before,
+                  unit: 'feeds',
+                  note: waits
+                    ? 'waits for the bulk lane'
+                    : `${formatCount(added)} rows added, ${formatCount(removed)} removed`,
+                });
+              },
+            })
+          : rebuild(cluster.db, user, { signal, changes: cluster.changes, dryRun }),
+      ),
+    );
     const { users, items, added, removed, seconds } = result;
     this.log(
       `${dryRun ? 'Would rebuild' : 'Rebuilt'} ${formatCount(users)} feed(s) with ${formatCount(items)} rows in ${formatDuration(seconds)}: ` +

@@ -3,7 +3,6 @@ import { BaseCommand } from '../../cli/baseCommand.ts';
 import { userArg } from '../../cli/flags/common.ts';
 import { type FeedPage, MAX_PAGE, readFeed } from '../../engine/feed/read/read.ts';
 import { oneLine } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class FeedShow extends BaseCommand {
   static override summary = 'Show a home feed, newest first';
@@ -30,11 +29,7 @@ export default class FeedShow extends BaseCommand {
         item.source,
         oneLine(item.body, 80),
       ]);
-      this.log(
-        renderTable(['created', 'post', 'author', 'source', 'text'], rows, {
-          borders: Boolean(process.stdout.isTTY),
-        }),
-      );
+      await this.table(['created', 'post', 'author', 'source', 'text'], rows);
     }
     if (page.nextCursor) this.logToStderr(`More: --cursor ${page.nextCursor}`);
     return page;

@@ -27,16 +27,20 @@ export default class FeedTrim extends BaseCommand {
       import('../../engine/feed/trim/trim.ts'),
       import('../../engine/feed/trim/operation.ts'),
     ]);
-    const progress = this.progress('trimming');
     const { signal, onResume } = this;
     const how = { keep: flags.keep, dryRun: flags['dry-run'], signal };
-    const onProgress = (done: number, items: number) =>
-      progress.update({ done, unit: 'feeds', note: `${formatCount(items)} rows` });
-    const result = await this.withCluster(flags, (cluster) =>
-      user === undefined
-        ? trimAll(cluster, { ...how, onProgress, onResume })
-        : trim(cluster.db, user, { ...how, changes: cluster.changes }),
-    ).finally(() => progress.end());
+    const result = await this.withProgress('trimming', (progress) =>
+      this.withCluster(flags, (cluster) =>
+        user === undefined
+          ? trimAll(cluster, {
+              ...how,
+              onResume,
+              onProgress: (done, items) =>
+                progress.update({ done, unit: 'feeds', note: `${formatCount(items)} rows` }),
+            })
+          : trim(cluster.db, user, { ...how, changes: cluster.changes }),
+      ),
+    );
     const what = flags['dry-run'] ? 'Would trim' : 'Trimmed';
     this.log(
       `${what} ${formatCount(result.users)} feed(s) by ${formatCount(result.items)} rows in ${formatDuration(result.seconds)}.`,

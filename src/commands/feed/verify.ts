@@ -3,7 +3,6 @@ import { BaseCommand } from '../../cli/baseCommand.ts';
 import { oneOfUsers, userArg } from '../../cli/flags/common.ts';
 import type { VerifyResult } from '../../engine/feed/verify/verify.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 /** Each is compared by statements of its own: whoever wants more is served quicker by --all. */
 const MAX_SAMPLED = 10_000;
@@ -28,19 +27,20 @@ export default class FeedVerify extends BaseCommand {
     const { args, flags } = await this.parse(FeedVerify);
     const user = oneOfUsers(args.user, { all: flags.all, sample: flags.sample });
     const { sampleUsers, verify } = await import('../../engine/feed/verify/verify.ts');
-    const progress = this.progress('verifying');
     const { signal } = this;
-    const result = await this.withCluster(flags, async (cluster) => {
-      const users = flags.sample === undefined ? user : await sampleUsers(cluster.db, flags.sample);
-      return verify(cluster.db, users, {
-        signal,
-        changes: cluster.changes,
-        ...(cluster.sharedCache && { cache: cluster.sharedCache }),
-        repair: flags.repair,
-        onProgress: (done, total, bad) =>
-          progress.update({ done, total, unit: 'feeds', note: `${formatCount(bad)} differ` }),
-      });
-    }).finally(() => progress.end());
+    const result = await this.withProgress('verifying', (progress) =>
+      this.withCluster(flags, async (cluster) => {
+        const users = flags.sample === undefined ? user : await sampleUsers(cluster.db, flags.sample);
+        return verify(cluster.db, users, {
+          signal,
+          changes: cluster.changes,
+          ...(cluster.sharedCache && { cache: cluster.sharedCache }),
+          repair: flags.repair,
+          onProgress: (done, total, bad) =>
+            progress.update({ done, total, unit: 'feeds', note: `${formatCount(bad)} differ` }),
+        });
+      }),
+    );
     const names = [
       'checked',
       'mismatched',
@@ -52,11 +52,7 @@ export default class FeedVerify extends BaseCommand {
       'asymmetric',
       'repaired',
     ] as const;
-    this.log(
-      renderTable([...names], [names.map((name) => result[name])], {
-        borders: Boolean(process.stdout.isTTY),
-      }),
-    );
+    await this.table([...names], [names.map((name) => result[name])]);
     if (result.mismatched > 0) {
       const more = result.mismatched > result.users.length ? ', …' : '';
       this.log(`Feeds that ${flags.repair ? 'differed' : 'differ'}: ${result.users.join(', ')}${more}`);

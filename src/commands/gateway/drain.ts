@@ -43,7 +43,7 @@ export default class GatewayDrain extends BaseCommand {
         this.log(`Would drain ${what}. ${elsewhere}`);
         return { gatewayId, url, sockets: online, seconds: 0, drained: false, dryRun };
       }
-      await this.confirm(`${elsewhere} Drain ${what}?`, flags.yes ?? false);
+      await this.confirm(`${elsewhere} Drain ${what}?`, flags.yes);
       const options = { timeoutMs: flags.timeout * 1_000, signal };
       const { sockets, seconds } = await drainGateway(db, gateway, options);
       this.log(`Drained ${url}: ${formatCount(sockets)} socket(s) closed in ${seconds} s.`);

@@ -1,7 +1,6 @@
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import type { GatewayState } from '../../engine/fleet/gateways.ts';
 import { formatDuration } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class GatewayList extends BaseCommand {
   static override summary = 'List the gateways, and whether each takes requests';
@@ -19,13 +18,9 @@ export default class GatewayList extends BaseCommand {
       gateway.startedAt.toISOString(),
       `${formatDuration(gateway.heartbeatAgeMs / 1000)} ago`,
     ]);
-    this.log(
-      rows.length === 0
-        ? 'No gateways.'
-        : renderTable(['gateway', 'url', 'ready', 'users online', 'since', 'last heard of'], rows, {
-            borders: Boolean(process.stdout.isTTY),
-          }),
-    );
+    await this.table(['gateway', 'url', 'ready', 'users online', 'since', 'last heard of'], rows, {
+      empty: 'No gateways.',
+    });
     return { gateways };
   }
 }

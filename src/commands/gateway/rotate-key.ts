@@ -20,7 +20,7 @@ export default class GatewayRotateKey extends BaseCommand {
   async run(): Promise<KeyRotation> {
     const { flags } = await this.parse(GatewayRotateKey);
     const { revoke, 'dry-run': dryRun } = flags;
-    if (revoke && !dryRun) await this.confirm('Every user has to log in again. Go on?', flags.yes ?? false);
+    if (revoke && !dryRun) await this.confirm('Every user has to log in again. Go on?', flags.yes);
     const { rotateTokenKey } = await import('../../engine/gateway/tokens.ts');
     const rotation = await this.withCluster(flags, ({ db }) => rotateTokenKey(db, { revoke, dryRun }));
     this.log(dryRun ? 'Would sign with a new key.' : `Tokens are signed with key ${rotation.keyId}.`);

@@ -27,7 +27,7 @@ export default class NodeAdd extends BaseCommand {
       if (plan.was === 'present') this.log(`Nothing to change: ${plan.node} is a node that takes shards.`);
       else if (dryRun) this.log(`Would ${what}.`);
       else {
-        await this.confirm(`${what[0]!.toUpperCase()}${what.slice(1)}?`, flags.yes ?? false);
+        await this.confirm(`${what[0]!.toUpperCase()}${what.slice(1)}?`, flags.yes);
         await addNode(db, args.node, { dryRun: false });
         this.log(`Done: ${what}. \`feedctl shards rebalance\` gives it shards.`);
       }

@@ -27,14 +27,15 @@ export default class NodeDrain extends RebalanceCommand {
     const { signal } = this;
     return this.withCluster(flags, async (cluster) => {
       if (flags.remove) await checkRemovable(cluster.db, args.node);
-      const options = { drainNode: args.node, drainOnly: true, dryRun, yes: flags.yes ?? false };
+      const options = { drainNode: args.node, drainOnly: true, dryRun, yes: flags.yes };
       const result = await this.rebalance(cluster, options);
       if (!flags.remove || dryRun) return { ...result, removed: false };
-      const progress = this.progress('waiting until nobody reads there');
-      await removeEmptyNode(cluster.db, args.node, {
-        signal,
-        onProgress: (done, total) => progress.update({ done, total, unit: 's' }),
-      }).finally(() => progress.end());
+      await this.withProgress('waiting until nobody reads there', (progress) =>
+        removeEmptyNode(cluster.db, args.node, {
+          signal,
+          onProgress: (done, total) => progress.update({ done, total, unit: 's' }),
+        }),
+      );
       this.log(`Removed ${args.node}.`);
       return { ...result, removed: true };
     });

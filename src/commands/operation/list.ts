@@ -28,7 +28,7 @@ export default class OperationList extends BaseCommand {
     const { state: states, kind, limit } = flags;
     const operations = await this.withCluster(flags, ({ db }) => listOperations(db, { states, kind, limit }));
     if (operations.length === 0) this.log('No operations.');
-    else this.log(operationsTable(operations, { borders: Boolean(process.stdout.isTTY) }));
+    else this.log(operationsTable(operations, this.tableOptions));
     return { operations };
   }
 }

@@ -2,21 +2,23 @@ import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { secondsFlag } from '../../cli/flags/common.ts';
 import { parseQueue } from '../../cli/flags/queues.ts';
+import { messagesLeft, watchUntil } from '../../cli/queueWatch.ts';
 import type { Cluster } from '../../engine/cluster/cluster.ts';
 import type { Above, QueueDetail, QueueView } from '../../engine/queues/list.ts';
 import { laneNotes } from '../../ui/tables/lanes.ts';
 import { aboveLine, detailLines, queuesTable } from '../../ui/tables/queues.ts';
 import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
+import type { ProgressLine } from '../../ui/terminal/progress.ts';
 import { openRepaint } from '../../ui/terminal/repaint.ts';
 import type { TableOptions } from '../../ui/terminal/table.ts';
 
-/** Messages of each queue that --detail looks into. */
-const LOOKED_INTO = 200;
+/** Messages of each queue that --detail reads. */
+const DETAIL_MESSAGES = 200;
 
 interface Listed extends QueueView {
   readonly details?: readonly QueueDetail[];
   readonly above?: readonly Above[];
-  /** Of --until: how long it took. */
+  /** Time that --until took. */
   readonly seconds?: number;
 }
 
@@ -61,81 +63,86 @@ export default class QueueList extends BaseCommand {
   async run(): Promise<Listed | undefined> {
     const { flags } = await this.parse(QueueList);
     const only = flags.queue?.map(parseQueue);
-    const { aboveLimits, listQueues, queueDetails } = await import('../../engine/queues/list.ts');
+    const { listQueues, watchQueues } = await import('../../engine/queues/list.ts');
     return this.withCluster(flags, async (cluster) => {
-      if (flags.watch || flags.until) return this.#wait(cluster, { ...flags, only });
+      if (flags.watch || flags.until) {
+        const intervalMs = Math.max(1, flags.interval) * 1_000;
+        const views = watchQueues(cluster, { intervalMs, signal: this.watchSignal(), only });
+        return this.#follow(views, flags);
+      }
       const { signal } = this;
       const view = await listQueues(cluster, { intervalMs: flags.interval * 1_000, signal, only });
-      const details = flags.detail ? await queueDetails(cluster, view.queues, LOOKED_INTO) : undefined;
-      const limits = {
-        maxReady: flags['max-ready'],
-        maxAgeMs: flags['max-age'] === undefined ? undefined : flags['max-age'] * 1_000,
-      };
-      const limited = limits.maxReady !== undefined || limits.maxAgeMs !== undefined;
-      const above = limited ? aboveLimits(view.queues, limits) : undefined;
-      this.log(textOf(view, { borders: Boolean(process.stdout.isTTY) }));
-      for (const line of detailLines(details ?? [])) this.log(line);
-      for (const one of above ?? []) this.logToStderr(aboveLine(one));
-      if (above && above.length > 0) process.exitCode = 1;
-      return { ...view, ...(details && { details }), ...(above && { above }) };
+      return this.#show(cluster, view, flags);
     });
   }
 
-  /** Looks until the queues are empty, the time is up, or a signal comes. */
-  async #wait(
+  async #show(
     cluster: Cluster,
+    view: QueueView,
     flags: {
-      only: readonly string[] | undefined;
-      interval: number;
-      watch: boolean | undefined;
-      until: 'empty' | undefined;
-      timeout: number | undefined;
+      detail: boolean | undefined;
+      'max-ready': number | undefined;
+      'max-age': number | undefined;
     },
+  ): Promise<Listed> {
+    const { aboveLimits, queueDetails } = await import('../../engine/queues/list.ts');
+    const details = flags.detail ? await queueDetails(cluster, view.queues, DETAIL_MESSAGES) : undefined;
+    const { 'max-ready': maxReady, 'max-age': maxAge } = flags;
+    const limited = maxReady !== undefined || maxAge !== undefined;
+    const limits = { maxReady, maxAgeMs: maxAge === undefined ? undefined : maxAge * 1_000 };
+    const above = limited ? aboveLimits(view.queues, limits) : undefined;
+    this.log(textOf(view, this.tableOptions));
+    for (const line of detailLines(details ?? [])) this.log(line);
+    for (const one of above ?? []) this.logToStderr(aboveLine(one));
+    if (above && above.length > 0) process.exitCode = 1;
+    return { ...view, ...(details && { details }), ...(above && { above }) };
+  }
+
+  /** Repeats the view until the queues are empty, the timeout is over, or a signal arrives. */
+  async #follow(
+    views: AsyncIterable<QueueView>,
+    flags: { watch: boolean | undefined; until: 'empty' | undefined; timeout: number | undefined },
   ): Promise<Listed | undefined> {
-    const { FIRST_LOOK: NOTHING_SEEN, watchQueues } = await import('../../engine/queues/list.ts');
-    const signal = this.watchSignal();
-    const intervalMs = Math.max(1, flags.interval) * 1_000;
-    const repaint = openRepaint(process.stdout);
-    const progress = this.progress('emptying');
-    const startedAt = performance.now();
-    const seconds = () => Math.round((performance.now() - startedAt) / 100) / 10;
-    let view = NOTHING_SEEN;
-    let most = 0;
-    let outcome: 'empty' | 'late' | 'stopped' = 'stopped';
-    let noted = '';
-    for await (view of watchQueues(cluster, { intervalMs, signal, only: flags.only })) {
-      const left = view.queues.reduce((sum, row) => sum + row.ready + row.unacked, 0);
-      most = Math.max(most, left);
-      if (flags.watch && this.jsonEnabled()) process.stdout.write(`${JSON.stringify(view)}\n`);
-      // A line for each field would not fit on the screen.
-      else if (flags.watch) repaint(textOf(view, { borders: Boolean(process.stdout.isTTY), rowsOnly: true }));
-      else {
-        progress.update({ done: most - left, total: most, unit: 'messages' });
-        const notes = laneNotes(view.lanes).join('\n');
-        if (notes !== noted) this.logToStderr(notes);
-        noted = notes;
-      }
-      if (flags.until && view.empty) outcome = 'empty';
-      else if (flags.timeout !== undefined && seconds() >= flags.timeout) outcome = 'late';
-      else continue;
-      break;
-    }
-    progress.end();
+    const limits = { untilEmpty: flags.until !== undefined, timeoutSeconds: flags.timeout };
+    const end = flags.watch
+      ? await watchUntil(views, limits, this.#painter())
+      : await this.withProgress('emptying', (progress) =>
+          watchUntil(views, limits, this.#reporter(progress)),
+        );
     if (!flags.until) return undefined;
-    const left = view.queues.reduce((sum, row) => sum + row.ready + row.unacked, 0);
-    if (outcome !== 'empty') {
-      this.logToStderr(
-        `${outcome === 'late' ? 'The time is up' : 'Stopped'}: ${formatCount(left)} message(s) left.`,
-      );
-      process.exitCode = outcome === 'late' ? 1 : 3;
+    const { view, reason, seconds } = end;
+    if (reason !== 'empty') {
+      const cause = reason === 'timeout' ? 'Timeout' : 'Stopped';
+      this.logToStderr(`${cause}: ${formatCount(messagesLeft(view))} message(s) left.`);
+      process.exitCode = reason === 'timeout' ? 1 : 3;
     }
     if (flags.watch) return undefined;
-    this.log(
-      outcome === 'empty'
-        ? `Empty after ${formatDuration(seconds())}.`
-        : textOf(view, { borders: Boolean(process.stdout.isTTY) }),
-    );
-    return { ...view, seconds: seconds() };
+    if (reason === 'empty') this.log(`Empty after ${formatDuration(seconds)}.`);
+    else this.log(textOf(view, this.tableOptions));
+    return { ...view, seconds };
+  }
+
+  /** Draws each view over the one before. A line for each field would not fit on the screen. */
+  #painter(): (view: QueueView) => void {
+    const repaint = openRepaint(process.stdout);
+    return (view) => {
+      if (this.jsonEnabled()) process.stdout.write(`${JSON.stringify(view)}\n`);
+      else repaint(textOf(view, { ...this.tableOptions, rowsOnly: true }));
+    };
+  }
+
+  /** Reports how much is left, and each change of a lane. */
+  #reporter(progress: ProgressLine): (view: QueueView) => void {
+    let total = 0;
+    let logged = '';
+    return (view) => {
+      const left = messagesLeft(view);
+      total = Math.max(total, left);
+      progress.update({ done: total - left, total, unit: 'messages' });
+      const notes = laneNotes(view.lanes).join('\n');
+      if (notes !== logged) this.logToStderr(notes);
+      logged = notes;
+    };
   }
 }
 

@@ -26,7 +26,6 @@ export default class QueuePurge extends BaseCommand {
     const { args, flags } = await this.parse(QueuePurge);
     const { queue } = args;
     const { planPurge, purgeQueue } = await import('../../engine/queues/purge.ts');
-    const progress = this.progress('purging');
     const { signal } = this;
     return this.withCluster(flags, async (cluster) => {
       const plan = await planPurge(cluster, queue);
@@ -41,10 +40,12 @@ export default class QueuePurge extends BaseCommand {
         flags.confirm,
         '--confirm',
       );
-      const result = await purgeQueue(cluster, queue, {
-        signal,
-        onProgress: (done) => progress.update({ done, total: plan.messages, unit: 'messages' }),
-      }).finally(() => progress.end());
+      const result = await this.withProgress('purging', (progress) =>
+        purgeQueue(cluster, queue, {
+          signal,
+          onProgress: (done) => progress.update({ done, total: plan.messages, unit: 'messages' }),
+        }),
+      );
       const mend = this.#mend(result.redispatch);
       this.log(`Threw away ${formatCount(result.messages)} message(s) of ${queue}.`);
       for (const line of describeComposition(result.composition)) this.log(line);

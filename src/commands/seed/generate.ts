@@ -40,26 +40,27 @@ export default class SeedGenerate extends BaseCommand {
     const options = { users: flags.users, follows: flags.follows, posts: flags.posts, seed: flags.seed };
     const { checkGenerateOptions, generate } = await import('../../engine/imports/generate.ts');
     checkGenerateOptions(options);
-    const progress = this.progress('making follows');
     const { signal } = this;
-    const { graph, posts } = await this.withCluster(flags, (cluster) =>
-      generate(
-        cluster,
-        options,
-        {
-          celebrityThreshold: flags['celebrity-threshold'],
-          dryRun: flags['dry-run'],
-          signal,
-          onProgress: (done, title) => progress.update({ title, done, unit: 'pairs' }),
-        },
-        {
-          signal,
-          onResume: this.onResume,
-          onProgress: ({ phase, rows, total }) =>
-            progress.update({ title: phase, done: rows, total, unit: 'posts' }),
-        },
+    const { graph, posts } = await this.withProgress('making follows', (progress) =>
+      this.withCluster(flags, (cluster) =>
+        generate(
+          cluster,
+          options,
+          {
+            celebrityThreshold: flags['celebrity-threshold'],
+            dryRun: flags['dry-run'],
+            signal,
+            onProgress: (done, title) => progress.update({ title, done, unit: 'pairs' }),
+          },
+          {
+            signal,
+            onResume: this.onResume,
+            onProgress: ({ phase, rows, total }) =>
+              progress.update({ title: phase, done: rows, total, unit: 'posts' }),
+          },
+        ),
       ),
-    ).finally(() => progress.end());
+    );
     const result = {
       users: graph.users,
       follows: graph.follows,

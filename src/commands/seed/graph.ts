@@ -22,16 +22,17 @@ export default class SeedGraph extends BaseCommand {
   async run(): Promise<SeedResult> {
     const { argv, flags } = await this.parse(SeedGraph);
     const { seedGraph } = await import('../../engine/imports/followGraph.ts');
-    const progress = this.progress('reading');
     const { signal } = this;
-    const result = await this.withCluster(flags, (cluster) =>
-      seedGraph(cluster, argv as string[], {
-        celebrityThreshold: flags['celebrity-threshold'],
-        dryRun: flags['dry-run'],
-        signal,
-        onProgress: (done, title) => progress.update({ title, done, unit: 'pairs' }),
-      }),
-    ).finally(() => progress.end());
+    const result = await this.withProgress('reading', (progress) =>
+      this.withCluster(flags, (cluster) =>
+        seedGraph(cluster, argv as string[], {
+          celebrityThreshold: flags['celebrity-threshold'],
+          dryRun: flags['dry-run'],
+          signal,
+          onProgress: (done, title) => progress.update({ title, done, unit: 'pairs' }),
+        }),
+      ),
+    );
     const would = flags['dry-run'] ? 'Would add' : 'Added';
     this.log(
       `${would} ${formatCount(result.users)} users and ${formatCount(result.follows)} follows in ${formatDuration(result.seconds)}; ` +

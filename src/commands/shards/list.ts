@@ -12,9 +12,8 @@ export default class ShardsList extends BaseCommand {
     const { flags } = await this.parse(ShardsList);
     const { listShards } = await import('../../engine/shards/list.ts');
     const list = await this.withCluster(flags, ({ db }) => listShards(db));
-    const borders = Boolean(process.stdout.isTTY);
-    this.log(shardsTable(list.shards, { borders }));
-    this.log(nodesTable(list.nodes, { borders }));
+    this.log(shardsTable(list.shards, this.tableOptions));
+    this.log(nodesTable(list.nodes, this.tableOptions));
     this.log(`Skew: ${list.skew.shards} among shards, ${list.skew.nodes} among nodes.`);
     return list;
   }

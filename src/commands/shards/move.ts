@@ -34,13 +34,14 @@ export default class ShardsMove extends BaseCommand {
         this.log(`Would move ${what}.`);
         return { ...move, moved: false, seconds: 0, dryRun };
       }
-      await this.confirm(`Move ${what}?`, flags.yes ?? false);
-      const progress = this.progress('moving');
-      const result = await moveShard(db, args.shard, args.node, {
-        signal,
-        onProgress: (done, total, phase) =>
-          progress.update({ done, total, unit: 'bytes', note: phase.toLowerCase() }),
-      }).finally(() => progress.end());
+      await this.confirm(`Move ${what}?`, flags.yes);
+      const result = await this.withProgress('moving', (progress) =>
+        moveShard(db, args.shard, args.node, {
+          signal,
+          onProgress: (done, total, phase) =>
+            progress.update({ done, total, unit: 'bytes', note: phase.toLowerCase() }),
+        }),
+      );
       this.log(`Moved ${what}, in ${formatDuration(result.seconds)}.`);
       return { ...result, dryRun };
     });

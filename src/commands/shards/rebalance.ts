@@ -22,7 +22,7 @@ export default class ShardsRebalance extends RebalanceCommand {
   async run(): Promise<RebalanceOutcome | (StopResult & { dryRun: boolean })> {
     const { flags } = await this.parse(ShardsRebalance);
     const dryRun = flags['dry-run'];
-    const yes = flags.yes ?? false;
+    const { yes } = flags;
     const drainNode = flags['drain-node'];
     return this.withCluster(flags, async (cluster) => {
       if (!flags.stop)

@@ -1,7 +1,6 @@
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import type { ShardStatus } from '../../engine/shards/list.ts';
 import { formatBytes } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class ShardsStatus extends BaseCommand {
   static override summary = 'Show how far a rebalance has come, and what moves got stuck or left behind';
@@ -14,7 +13,6 @@ export default class ShardsStatus extends BaseCommand {
     const { shardStatus } = await import('../../engine/shards/list.ts');
     const status = await this.withCluster(flags, ({ db }) => shardStatus(db));
     const { job, active, troubles } = status;
-    const borders = Boolean(process.stdout.isTTY);
     if (job) {
       const when = job.finishedAt ? `, ended ${job.finishedAt}` : '';
       this.log(
@@ -27,7 +25,7 @@ export default class ShardsStatus extends BaseCommand {
         move.to,
         move.phase ? `${move.state}: ${move.phase.toLowerCase()}` : move.state,
       ]);
-      if (rows.length > 0) this.log(renderTable(['shard', 'size', 'from', 'to', 'state'], rows, { borders }));
+      if (rows.length > 0) await this.table(['shard', 'size', 'from', 'to', 'state'], rows);
     } else this.log('No rebalance has been run.');
     for (const move of active)
       this.log(

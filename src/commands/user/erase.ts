@@ -25,20 +25,21 @@ export default class UserErase extends BaseCommand {
     const { user: userId } = args;
     const dryRun = flags['dry-run'];
     const { ERASE_STEPS, eraseUser, planErasure } = await import('../../engine/erasure/eraseUser.ts');
-    const progress = this.progress('erasing');
     const { signal } = this;
-    const result = await this.withCluster(flags, async (cluster): Promise<UserEraseResult> => {
-      const plan = await planErasure(cluster.db, userId);
-      if (dryRun) return { ...plan, left: [], dryRun };
-      const question = `User ${userId} is erased for good: ${describe(plan)}.`;
-      await this.confirmName(question, String(userId), flags.yes);
-      const onStep = (step: string, done: number) =>
-        progress.update({ done, total: ERASE_STEPS.length + 1, unit: `steps (${step})` });
-      return {
-        ...(await eraseUser(cluster, userId, { signal, onStep, onResume: this.onResume })),
-        dryRun,
-      };
-    }).finally(() => progress.end());
+    const result = await this.withProgress('erasing', (progress) =>
+      this.withCluster(flags, async (cluster): Promise<UserEraseResult> => {
+        const plan = await planErasure(cluster.db, userId);
+        if (dryRun) return { ...plan, left: [], dryRun };
+        const question = `User ${userId} is erased for good: ${describe(plan)}.`;
+        await this.confirmName(question, String(userId), flags.yes);
+        const onStep = (step: string, done: number) =>
+          progress.update({ done, total: ERASE_STEPS.length + 1, unit: `steps (${step})` });
+        return {
+          ...(await eraseUser(cluster, userId, { signal, onStep, onResume: this.onResume })),
+          dryRun,
+        };
+      }),
+    );
     if (dryRun) this.log(`Would erase user ${userId}: ${describe(result)}.`);
     else if (result.left.length === 0)
       this.log(`Erased user ${userId}: ${describe(result)}. Nothing of them is left.`);

@@ -44,7 +44,7 @@ export default class WorkerDrain extends BaseCommand {
         this.log(`Would drain ${what}. ${elsewhere}`);
         return { workerId, host, pid, seconds: 0, drained: false, dryRun };
       }
-      await this.confirm(`${elsewhere} Drain ${what}?`, flags.yes ?? false);
+      await this.confirm(`${elsewhere} Drain ${what}?`, flags.yes);
       const { seconds } = await drainWorker(db, workerId, { timeoutMs: flags.timeout * 1_000, signal });
       this.log(`Drained ${what} in ${seconds} s.`);
       return { workerId, host, pid, seconds, drained: true, dryRun };

@@ -102,6 +102,10 @@ const OTHERS: Readonly<Record<string, readonly Variable[]>> = {
       'Marks a process that the launcher or a benchmark started, and that ends together with it. ' +
         'Do not set it.',
     ],
+    [
+      'OCLIF_DISABLE_ENGINE_WARNING',
+      'feedctl sets it to `1`, because it checks the version of Node by itself.',
+    ],
     ['NODE_ENV', '`top` sets it to `production` if it is not set, so that React skips its checks.'],
   ],
 };

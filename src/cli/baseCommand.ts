@@ -25,25 +25,25 @@ export abstract class BaseCommand extends Command {
   static override enableJsonFlag = true;
   static override baseFlags = {
     context: Flags.string({
-      description: 'the cluster to work on',
+      description: 'context of the cluster',
       env: 'FEEDCTL_CONTEXT',
       helpGroup: 'GLOBAL',
     }),
     'context-name': Flags.string({
-      description: 'name of the context once more, to confirm a change of a production cluster',
+      description: 'name of the context again, to confirm a change of a production cluster',
       helpGroup: 'GLOBAL',
     }),
     'data-dir': Flags.string({ description: 'directory of the embedded cluster', helpGroup: 'GLOBAL' }),
     'database-url': Flags.string({
-      description: 'database of the cluster, without a password',
+      description: 'URL of the database, without a password',
       helpGroup: 'GLOBAL',
     }),
     'broker-url': Flags.string({
-      description: 'RabbitMQ brokers of the cluster, without a password',
+      description: 'URLs of the RabbitMQ brokers, without passwords',
       helpGroup: 'GLOBAL',
     }),
     'cache-url': Flags.string({
-      description: 'Redis of the cluster, without a password',
+      description: 'URL of Redis, without a password',
       helpGroup: 'GLOBAL',
     }),
   };

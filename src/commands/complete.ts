@@ -10,8 +10,8 @@ export default class Complete extends BaseCommand {
   static override hidden = true;
   static override strict = false;
   static override enableJsonFlag = false;
-  static override summary = 'What the shell asks at Tab: what the last word may become';
-  static override description = 'Made for `feedctl completion`. Says nothing of what goes wrong.';
+  static override summary = 'Print the possible completions of the last word, for a shell';
+  static override description = 'Made for `feedctl completion`. An error prints nothing and exits 0.';
   static override examples = [
     '<%= config.bin %> complete -- feed ver',
     '<%= config.bin %> complete -- context use ""',

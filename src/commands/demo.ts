@@ -5,10 +5,11 @@ import { plainDemo } from '../ui/demo/plain.ts';
 import { demoSummary } from '../ui/demo/summary.ts';
 
 export default class Demo extends BaseCommand {
-  static override summary =
-    'Run a whole cluster through real work, prove every feed, and leave nothing behind';
+  static override summary = 'Run a temporary cluster with real data, and verify every feed and push';
   static override description =
-    'Starts a temporary cluster, loads a slice of a real follow graph, replays real posts while WebSocket clients follow along, compares every feed and every push with the truth, and prints what happened.';
+    `Loads a part of a real follow graph, and replays real posts while WebSocket clients
+listen. Compares every feed and every push with follows and posts, prints the results
+and removes the cluster.`;
   static override examples = ['<%= config.bin %> demo', '<%= config.bin %> demo --json'];
 
   async run(): Promise<DemoResult> {

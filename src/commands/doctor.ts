@@ -2,8 +2,8 @@ import { BaseCommand } from '../cli/baseCommand.ts';
 import type { DoctorReport } from '../engine/monitoring/doctor.ts';
 
 export default class Doctor extends BaseCommand {
-  static override summary = 'Check everything the cluster needs, and say how to mend what is wrong';
-  static override description = 'Shows every setting with where it comes from. Exits 1 on a fault.';
+  static override summary = 'Check everything the cluster needs, and suggest a fix for each fault';
+  static override description = 'Shows every setting with its source. Exits 1 on a fault.';
   static override examples = ['<%= config.bin %> doctor', '<%= config.bin %> doctor --json'];
 
   async run(): Promise<DoctorReport> {

@@ -3,14 +3,21 @@ import { BaseCommand } from '../cli/baseCommand.ts';
 import type { ProbeResult } from '../engine/monitoring/probe.ts';
 
 export default class Probe extends BaseCommand {
-  static override summary = 'Send one post through the whole live path and time each leg of it';
+  static override summary = 'Send one post through the whole live path, and time each leg';
   static override description =
-    `Creates a post over HTTP as a user made for it, and waits for it on the WebSocket of another one who follows them. Nobody else sees it, and both users are erased again; their events stay in the log. Exits 1 where the post does not arrive, or is late, and names the leg it is stuck at.`;
+    `Creates a post over HTTP as a temporary user, and waits for it on the WebSocket of a
+temporary follower. Both users are erased afterwards.
+
+Exits 1 if the post is late or does not arrive, and names the leg where it is stuck.`;
   static override flags = {
-    'gateway-url': Flags.string({ description: 'gateway to probe; one that is running by default' }),
-    'max-ms': Flags.integer({ description: 'a post that takes longer is late', default: 1_000, min: 1 }),
+    'gateway-url': Flags.string({ description: 'URL of the gateway to probe; default: a running one' }),
+    'max-ms': Flags.integer({
+      description: 'milliseconds after which the post is late',
+      default: 1_000,
+      min: 1,
+    }),
     timeout: Flags.integer({
-      description: 'seconds until the post is given up',
+      description: 'maximum seconds to wait for the post',
       default: 10,
       min: 1,
       max: 300,

@@ -7,8 +7,11 @@ import { formatCount, formatDuration } from '../ui/terminal/format.ts';
 export default class Replay extends BaseCommand {
   static override summary = 'Post the rows of an activity file, each at its own time';
   static override description =
-    'FILE rows are `actor target unix-seconds kind`, gzipped or not. Every row becomes one post by the actor, through the same path as any post. Returns when the last delivery has landed. Running it again changes nothing; after Ctrl-C or a crash it goes on where it stopped.';
-  static override args = { file: Args.string({ description: 'activity file', required: true }) };
+    `Each row \`actor target unix-seconds kind\` becomes one post of the actor. Ends when the
+last post has been delivered.
+
+Running it again adds nothing; after Ctrl-C or a crash it continues where it stopped.`;
+  static override args = { file: Args.string({ description: 'path of the activity file', required: true }) };
   static override flags = { 'dry-run': dryRunFlag };
   static override examples = [
     '<%= config.bin %> replay activity_time.txt.gz',

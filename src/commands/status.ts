@@ -4,9 +4,8 @@ import { ratesTable } from '../ui/tables/rates.ts';
 import { formatDuration } from '../ui/terminal/format.ts';
 
 export default class Status extends BaseCommand {
-  static override summary = 'Show what runs and how it is';
-  static override description =
-    'Exits 1 where a component is not ready, or the live lane of fan-out is paused: a post made now would not reach feeds.';
+  static override summary = 'Show the components of the cluster, their state and the queues';
+  static override description = 'Exits 1 if a component is not ready, or if the live lane is paused.';
   static override examples = ['<%= config.bin %> status', '<%= config.bin %> status --json'];
 
   async run(): Promise<ClusterStatus> {

@@ -24,13 +24,16 @@ const SMALL = [
 ];
 
 export default class Top extends BaseCommand {
-  static override summary = 'Watch the cluster: rates, latency, backlog, and what is wrong, on one screen';
+  static override summary = 'Watch rates, latency, backlog and problems of the cluster on one screen';
   static override description =
-    'Posts, deliveries and pushes a second, post-to-feed p50 and p99, online sockets, backlog and when it will be gone; queues, workers, gateways, shards, celebrities and hot users, operations and recent errors in panes. ? shows the keys. It keeps looking while the database or the broker is away, and says how old what it shows is. Read-only unless --admin, which offers to drain, pause, rebuild, mark and scale, and asks before each; of a production cluster the name has to be typed. Without a terminal, with --once or --json it prints one snapshot and exits 0; `status` has an exit status for monitoring. Rates are of the processes that run: what one did goes with it. Each source is asked at most once an interval, and for at most 5% of the time.';
+    `Press ? for the keys. It is read-only unless --admin, which offers to drain, pause,
+rebuild, mark and scale, and asks before each.
+
+Without a terminal, with --once or with --json, it prints one snapshot and exits 0.`;
   static override flags = {
     once: Flags.boolean({ description: 'print one snapshot as text and exit', exclusive: ['admin'] }),
-    interval: Flags.string({ description: 'seconds between two looks, 0.5 to 60', default: '1' }),
-    admin: Flags.boolean({ description: 'offer keys that change the cluster' }),
+    interval: Flags.string({ description: 'seconds between two updates, 0.5 to 60', default: '1' }),
+    admin: Flags.boolean({ description: 'enable keys that change the cluster' }),
   };
   static override examples = [
     '<%= config.bin %> top',

@@ -6,8 +6,8 @@ import { FeedctlError } from '../engine/model/errors.ts';
 
 export default class Up extends BaseCommand {
   static override summary = 'Run a whole cluster in one process: database, queue, worker, gateway';
-  static override description =
-    'Starts an embedded cluster in the data directory and keeps it running until Ctrl-C or `feedctl down`. Data survives.';
+  static override description = `Starts an embedded cluster in the data directory, and runs it until Ctrl-C or
+\`feedctl down\`. Data survives.`;
   static override examples = [
     '<%= config.bin %> up',
     '<%= config.bin %> up --data-dir /tmp/feeds --port 0 --json',

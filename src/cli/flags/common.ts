@@ -12,17 +12,17 @@ export const operationArg = () =>
   idArg('operation')({ description: 'id of the operation', required: true as const });
 
 export const portFlag = Flags.integer({
-  description: 'port of the gateway, 0 for a free one',
+  description: 'port of the gateway; 0: a free one',
   default: 7070,
   min: 0,
   max: 65_535,
 });
 // With a default, or `dryRun` would be missing in the JSON where the flag is not given.
 export const dryRunFlag = Flags.boolean({
-  description: 'show what would be done, and change nothing',
+  description: 'show what would be done, without changing anything',
   default: false,
 });
-export const yesFlag = Flags.boolean({ char: 'y', description: 'do not ask' });
+export const yesFlag = Flags.boolean({ char: 'y', description: 'confirm without being asked' });
 
 /** A user, or undefined where one of the other ways says whom. `others`: flags by name. Throws USAGE unless it is exactly one. */
 export function oneOfUsers(
@@ -48,7 +48,7 @@ export const rangeFlag = Flags.custom<[number, number]>({
 });
 
 export const celebrityThresholdFlag = Flags.integer({
-  description: 'authors with more followers are merged when a feed is read instead of fanned out',
+  description: 'number of followers above which an author’s posts are merged when feeds are read',
   default: DEFAULT_CELEBRITY_THRESHOLD,
   min: 0,
 });

@@ -8,14 +8,14 @@ import { timeFlag } from './common.ts';
 export const deadLetterFlags = {
   queue: Flags.option({
     options: ['events', 'events.bulk', 'rows.live', 'rows.bulk', 'cleanup', 'live'] as const,
-    description: 'those of one queue; live: of all gateways',
+    description: 'only dead letters of this queue; live: those of all gateways',
   })(),
-  reason: Flags.string({ description: 'those whose reason has this in it' }),
-  since: timeFlag({ description: 'those put aside at that time or later' }),
-  before: timeFlag({ description: 'those put aside before that time' }),
+  reason: Flags.string({ description: 'only dead letters whose reason contains this text' }),
+  since: timeFlag({ description: 'only dead letters of this time or later' }),
+  before: timeFlag({ description: 'only dead letters before this time' }),
 };
 
-export const deadLetterArg = Args.string({ description: 'id of one dead letter' });
+export const deadLetterArg = Args.string({ description: 'id of the dead letter' });
 
 export function deadLetterFilter(flags: {
   queue?: string | undefined;

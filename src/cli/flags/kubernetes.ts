@@ -3,16 +3,17 @@ import { Flags } from '@oclif/core';
 /** Where in Kubernetes. */
 export const kubeFlags = {
   namespace: Flags.string({
-    description: 'namespace in Kubernetes (FEEDCTL_NAMESPACE); that of the kubeconfig’s context, or feedctl',
+    description:
+      'namespace in Kubernetes (FEEDCTL_NAMESPACE); default: that of the kubeconfig’s context, or feedctl',
   }),
   'kube-context': Flags.string({
-    description: 'context of the kubeconfig (FEEDCTL_KUBE_CONTEXT); its current one',
+    description: 'context of the kubeconfig (FEEDCTL_KUBE_CONTEXT); default: its current one',
   }),
 };
 
-export const timeoutFlag = Flags.integer({ description: 'seconds to wait at most', default: 300, min: 1 });
+export const timeoutFlag = Flags.integer({ description: 'maximum seconds to wait', default: 300, min: 1 });
 export const waitFlag = Flags.boolean({
-  description: 'wait until it has rolled out',
+  description: 'wait for the rollout',
   default: true,
   allowNo: true,
 });
@@ -21,14 +22,14 @@ export const waitFlag = Flags.boolean({
 export const manifestFlags = {
   ...kubeFlags,
   namespace: Flags.string({
-    description: 'namespace in Kubernetes (FEEDCTL_NAMESPACE), instead of the one in the manifests',
+    description: 'namespace in Kubernetes (FEEDCTL_NAMESPACE); default: that of the manifests',
   }),
   image: Flags.string({
-    description: 'image of feedctl, instead of the one in the manifests',
+    description: 'image of feedctl; default: that of the manifests',
     helpValue: '<name:tag>',
   }),
   'force-conflicts': Flags.boolean({
-    description: 'take over fields that another manager owns',
+    description: 'overwrite fields that another manager owns',
     default: false,
   }),
 };

@@ -18,21 +18,22 @@ const stagesFlag = Flags.custom<number[]>({
 export default class BenchCrowd extends BaseCommand {
   static override summary = 'Measure people who post and listen at the same time, in stages';
   static override description =
-    `Each of them has a WebSocket, posts, thinks and posts again. Every frame is compared with what follows and posts say. The gateway is a process of its own, and so are the people. Exits 1 where there were errors.
+    `Each person has a WebSocket, posts, waits and posts again. Every pushed frame is
+checked against follows and posts; exits 1 on errors.
 
-Without --database-url the database is a temporary embedded one; broker and cache are those that are configured. With it, that cluster has to be empty, and is empty again afterwards.`;
+The database is a temporary embedded one, or the empty cluster of --database-url.`;
   static override flags = {
-    users: Flags.integer({ description: 'users there are', default: 100_000, min: 2, max: 1_000_000 }),
-    friends: rangeFlag({ description: 'accounts that each follows', default: [20, 1_000] }),
-    stages: stagesFlag({ description: 'people who post and listen', default: [1, 10, 100, 1_000] }),
-    seconds: Flags.integer({ description: 'of each stage', default: 30, min: 1, max: 3_600 }),
+    users: Flags.integer({ description: 'number of users', default: 100_000, min: 2, max: 1_000_000 }),
+    friends: rangeFlag({ description: 'number of accounts that each user follows', default: [20, 1_000] }),
+    stages: stagesFlag({ description: 'number of people in each stage', default: [1, 10, 100, 1_000] }),
+    seconds: Flags.integer({ description: 'seconds of each stage', default: 30, min: 1, max: 3_600 }),
     'think-ms': Flags.integer({
-      description: 'between two posts of one of them, on average',
+      description: 'average milliseconds between two posts of a person',
       default: 2_000,
       min: 0,
       max: 600_000,
     }),
-    seed: Flags.integer({ description: 'the same seed makes the same users', default: 1, min: 0 }),
+    seed: Flags.integer({ description: 'seed of the random numbers', default: 1, min: 0 }),
   };
   static override examples = [
     '<%= config.bin %> bench crowd',

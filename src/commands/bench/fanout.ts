@@ -8,29 +8,30 @@ const MIXES = ['uniform', 'higgs', 'one'] as const;
 export default class BenchFanout extends BaseCommand {
   static override summary = 'Measure the path of a post against COPY of the same rows';
   static override description =
-    `Read the ratio, not the figures: path and limit alternate within one run on one machine. Feeds are cached and sockets open meanwhile.
+    `Compare the ratio, not the rates: the path and plain COPY alternate in one run on
+one machine, with cached feeds and open sockets.
 
-Without --database-url the database is a temporary embedded one; broker and cache are those that are configured. With it, that cluster has to be empty, and is empty again afterwards.`;
+The database is a temporary embedded one, or the empty cluster of --database-url.`;
   static override flags = {
     mix: Flags.option({
       description:
-        'uniform: every author has --followers; higgs: as in a real week; one: one post to --followers, and small posts meanwhile',
+        'uniform: every author has --followers; higgs: a real week; one: one post to --followers, with small posts',
       options: MIXES,
       default: 'uniform' as const,
     })(),
     posts: Flags.integer({
-      description: 'posts in a run [default: 4000; higgs: 200000]',
+      description: 'number of posts in a run [default: 4000; higgs: 200000]',
       min: 1,
       max: 1_000_000,
     }),
     followers: Flags.integer({
-      description: 'followers of each author [default: 400; one: 1000000]',
+      description: 'number of followers of each author [default: 400; one: 1000000]',
       min: 1,
       max: 5_000_000,
     }),
-    runs: Flags.integer({ description: 'runs of each', default: 3, min: 1, max: 100 }),
+    runs: Flags.integer({ description: 'number of runs of each kind', default: 3, min: 1, max: 100 }),
     baseline: Flags.option({
-      description: 'another way to compare with: one-insert a row, or per-follower messages (needs a broker)',
+      description: 'second comparison: one insert a row, or one message a follower (needs a broker)',
       options: ['one-insert', 'per-follower', 'none'] as const,
       default: 'one-insert' as const,
     })(),

@@ -9,14 +9,15 @@ const count = (description: string, value: number, max: number) =>
 export default class BenchHttp extends BaseCommand {
   static override summary = 'Measure a feed over HTTP against a bare route with the same bytes';
   static override description =
-    `Read the ratio, not the figures: a gateway and a bare route of fastify take turns within one run on one machine, each in a process of its own, and the clients in a third. Limits on requests are off.
+    `Compare the ratio, not the rates: a gateway and a bare route of fastify take turns
+in one run on one machine. Limits on requests are off.
 
-Without --database-url the database is a temporary embedded one; the cache is the one that is configured. With it, that cluster has to be empty, and is empty again afterwards.`;
+The database is a temporary embedded one, or the empty cluster of --database-url.`;
   static override flags = {
-    readers: count('users who read in turn', 500, 100_000),
-    connections: count('connections', 64, 1_000),
-    runs: count('runs of each kind', 5, 100),
-    seconds: count('of each run', 5, 3_600),
+    readers: count('number of users who read in turn', 500, 100_000),
+    connections: count('number of connections', 64, 1_000),
+    runs: count('number of runs of each kind', 5, 100),
+    seconds: count('seconds of each run', 5, 3_600),
   };
   static override examples = [
     '<%= config.bin %> bench http --cache-url redis://localhost',

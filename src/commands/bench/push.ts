@@ -9,20 +9,21 @@ const count = (description: string, value: number, max: number) =>
 export default class BenchPush extends BaseCommand {
   static override summary = 'Measure pushing to open sockets against a bare WebSocket server';
   static override description =
-    `Read the ratios, not the figures: a gateway and a server of nothing but \`ws\` take turns within one run on one machine, each in a process of its own with as many sockets open, and the clients in further ones.
+    `Compare the ratios, not the rates: a gateway and a bare server of \`ws\` with as many
+open sockets take turns in one run on one machine.
 
-Without --database-url the database is a temporary embedded one; broker and cache are those that are configured. With it, that cluster has to be empty, and is empty again afterwards.`;
+The database is a temporary embedded one, or the empty cluster of --database-url.`;
   static override flags = {
     // All come from one address, which has fewer ports than this for one server.
     sockets: Flags.integer({
-      description: 'open sockets at each server',
+      description: 'number of open sockets at each server',
       default: 10_000,
       min: 100,
       max: 25_000,
     }),
-    runs: count('posts to all sockets, of each kind', 3, 100),
-    rate: count('deliveries a second while latency is measured', 1_000, 100_000),
-    seconds: count('for how long', 20, 3_600),
+    runs: count('number of posts to all sockets, of each kind', 3, 100),
+    rate: count('deliveries a second while the latency is measured', 1_000, 100_000),
+    seconds: count('seconds of the latency measurement', 20, 3_600),
   };
   static override examples = [
     '<%= config.bin %> bench push',

@@ -9,17 +9,18 @@ const count = (description: string, value: number, max = 1_000_000) =>
 export default class BenchRead extends BaseCommand {
   static override summary = 'Measure a page of a feed against the join of follows and posts';
   static override description =
-    `Read the ratios, not the figures: all ways of reading take turns within one run on one machine.
+    `Compare the ratios, not the times: all ways of reading take turns in one run on one
+machine.
 
-Without --database-url the database is a temporary embedded one; the cache is the one that is configured, or that in memory. With it, that cluster has to be empty, and is empty again afterwards.`;
+The database is a temporary embedded one, or the empty cluster of --database-url.`;
   static override flags = {
-    readers: count('readers without celebrities, and as many with', 1_000, 100_000),
-    authors: count('authors', 4_000, 100_000),
-    followees: count('authors that each reader follows', 400, 10_000),
-    posts: count('posts of each author', 20, 1_000),
-    reads: count('pages of each kind', 1_000),
-    mix: count('pages of the mix, readers by Zipf’s law', 40_000, 10_000_000),
-    'reads-a-post': count('pages of the mix for each post that is made meanwhile', 100),
+    readers: count('number of readers without celebrities, and of readers with them', 1_000, 100_000),
+    authors: count('number of authors', 4_000, 100_000),
+    followees: count('number of authors that each reader follows', 400, 10_000),
+    posts: count('number of posts of each author', 20, 1_000),
+    reads: count('number of pages of each kind', 1_000),
+    mix: count('number of pages of the mix, with readers by Zipf’s law', 40_000, 10_000_000),
+    'reads-a-post': count('number of pages of the mix for each new post', 100),
   };
   static override examples = [
     '<%= config.bin %> bench read --cache-url redis://localhost',

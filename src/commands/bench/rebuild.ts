@@ -6,19 +6,26 @@ import { formatCount } from '../../ui/terminal/format.ts';
 export default class BenchRebuild extends BaseCommand {
   static override summary = 'Measure `feed rebuild --all` against one plain insert of the same rows';
   static override description =
-    `Read the ratios, not the figures. In each run: one \`insert ... select\` of all feed rows into an equal empty table; the rebuild of all feeds after they have lost their rows; that of sound feeds; and the latency of live posts, alone and during a rebuild.
+    `Compare the ratios, not the rates. Each run measures one \`insert ... select\` of all
+feed rows, the rebuild of emptied and of sound feeds, and the latency of live posts
+alone and during a rebuild.
 
-Without --database-url the database is a temporary embedded one. With it, that cluster has to be empty, and is empty again afterwards.`;
+The database is a temporary embedded one, or the empty cluster of --database-url.`;
   static override flags = {
     graph: Flags.string({
-      description: 'SNAP edge list',
+      description: 'path of a SNAP edge list; may be repeated',
       multiple: true,
       required: true,
       helpValue: '<path>',
     }),
-    activity: Flags.string({ description: 'activity file', required: true, helpValue: '<path>' }),
-    runs: Flags.integer({ description: 'runs', default: 3, min: 1, max: 100 }),
-    seconds: Flags.integer({ description: 'seconds of live posts alone', default: 10, min: 1, max: 3_600 }),
+    activity: Flags.string({ description: 'path of the activity file', required: true, helpValue: '<path>' }),
+    runs: Flags.integer({ description: 'number of runs', default: 3, min: 1, max: 100 }),
+    seconds: Flags.integer({
+      description: 'seconds of live posts without a rebuild',
+      default: 10,
+      min: 1,
+      max: 3_600,
+    }),
     rate: Flags.integer({ description: 'live posts a second', default: 50, min: 1, max: 10_000 }),
   };
   static override examples = [

@@ -3,10 +3,11 @@ import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag, oneOfUsers, userArg, yesFlag } from '../../cli/flags/common.ts';
 
 export default class CacheClear extends BaseCommand {
-  static override summary = 'Have feeds read from the database again, everywhere';
+  static override summary = 'Remove feeds from the cache, in all processes';
   static override description =
-    'Feeds themselves are left as they are; readers wait for the database once. --all asks: for a moment every page comes from the database.';
-  static override args = { user: userArg({ description: 'whose feed' }) };
+    `Feeds themselves do not change: the next read of each goes to the database. --all
+asks for confirmation, because for a moment every page comes from the database.`;
+  static override args = { user: userArg({ description: 'id of the user' }) };
   static override flags = {
     all: Flags.boolean({ description: 'every feed' }),
     'dry-run': dryRunFlag,

@@ -3,9 +3,8 @@ import type { CacheReport } from '../../engine/gateway/operator/cacheStats.ts';
 import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class CacheStats extends BaseCommand {
-  static override summary = 'Show how the cache of feeds is, and what gateways found in it';
-  static override description =
-    'Counts are those of each gateway since it started. Exits 3 where some gateways did not answer.';
+  static override summary = 'Show the state of the feed cache, with hits and misses of each gateway';
+  static override description = `Counts begin when a gateway starts. Exits 3 if a gateway does not answer.`;
   static override examples = ['<%= config.bin %> cache stats', '<%= config.bin %> cache stats --json'];
 
   async run(): Promise<CacheReport> {

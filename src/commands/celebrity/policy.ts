@@ -16,14 +16,16 @@ interface PolicyResult extends CelebrityPolicy {
 const FEWEST_SECONDS = 10;
 
 export default class CelebrityPolicyCommand extends BaseCommand {
-  static override summary =
-    'Show or change who is taken for a celebrity, and whether workers see to it themselves';
+  static override summary = 'Show or change the threshold for celebrities, and automatic evaluation';
   static override description =
-    'Without flags it only shows. An author with more followers than the threshold is marked, one who has no more than --release-at is unmarked, and nothing happens in between. With --automatic one of the workers evaluates every so often.';
+    `Without flags it only shows the policy. Authors with more followers than --threshold
+are marked; those with at most --release-at are unmarked.
+
+With --automatic one of the workers evaluates the authors, at the interval of --every.`;
   static override flags = {
     ...celebrityRuleFlags,
-    automatic: Flags.boolean({ description: 'workers evaluate by themselves', allowNo: true }),
-    every: secondsFlag({ description: 'from one automatic evaluation to the next' }),
+    automatic: Flags.boolean({ description: 'let a worker evaluate the authors', allowNo: true }),
+    every: secondsFlag({ description: 'time between two automatic evaluations, such as 1h' }),
     'dry-run': dryRunFlag,
   };
   static override examples = [

@@ -28,12 +28,16 @@ interface ApplyResult {
 export default class ClusterApply extends BaseCommand {
   static override summary = 'Apply manifests to Kubernetes';
   static override description =
-    'Shows the plan and asks; then server-side apply, as the field manager `feedctl`: namespace, settings, the migration, and when that has ended well the deployments and what scales and watches them. Fields that somebody else owns are a conflict, and stay theirs unless --force-conflicts. What an earlier apply made and the manifests do not hold any more is named, and deleted with --prune alone, last of all: nothing that others apply too, no Secrets, no volumes.';
+    `Shows the plan, asks for confirmation, and applies it on the server side as field
+manager \`feedctl\`: the migration first, then deployments and autoscalers.
+
+Fields of other managers conflict unless --force-conflicts is given. --prune deletes
+objects that the manifests no longer contain.`;
   static override args = { manifests: manifestsArg };
   static override flags = {
     ...manifestFlags,
     prune: Flags.boolean({
-      description: 'delete what the plan shows as no longer in the manifests; asked for like the rest',
+      description: 'delete objects that the manifests no longer contain, after confirmation',
       default: false,
     }),
     wait: waitFlag,

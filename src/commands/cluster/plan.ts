@@ -5,14 +5,15 @@ import type { Plan } from '../../engine/kubernetes/plan.ts';
 import { planLines } from '../../ui/tables/kubernetes.ts';
 
 export const manifestsArg = Args.string({
-  description: 'overlay that comes with feedctl (dev, prod), a directory with a kustomization, or a file',
+  description: 'overlay of feedctl (dev, prod), directory with a kustomization, or file',
   required: true,
 });
 
 export default class ClusterPlan extends BaseCommand {
   static override summary = 'Show what `cluster apply` would change in Kubernetes';
   static override description =
-    'The API server itself says it: a dry run of a server-side apply of each object, compared with what is there. Changes nothing. Exits 1 where the server would refuse something.';
+    `Asks the API server for a dry run of the server-side apply of each object. Changes
+nothing, and exits 1 if the server would refuse something.`;
   static override args = { manifests: manifestsArg };
   static override flags = manifestFlags;
   static override examples = [

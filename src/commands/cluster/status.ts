@@ -9,14 +9,16 @@ import { statusText } from '../../ui/tables/kubernetes.ts';
 import { openRepaint } from '../../ui/terminal/repaint.ts';
 
 export default class ClusterStatus extends BaseCommand {
-  static override summary = 'Show how the cluster is in Kubernetes: rollouts, pods, autoscalers, warnings';
-  static override description =
-    'Of what bears the label app.kubernetes.io/part-of=feedctl. Exits 1 where a deployment has not rolled out, a pod has a reason not to run, or an autoscaler is at a loss. With --watch --json each look is a line of its own, one that failed has `error`; what fails after the first look is looked at again.';
+  static override summary = 'Show rollouts, pods, autoscalers and warnings of the cluster in Kubernetes';
+  static override description = `Shows objects with the label app.kubernetes.io/part-of=feedctl. Exits 1 if a
+deployment has not rolled out, a pod cannot run, or an autoscaler has a problem.
+
+With --watch --json each view is one line of JSON.`;
   static override flags = {
     ...kubeFlags,
-    watch: Flags.boolean({ description: 'look again and again, until Ctrl-C', default: false }),
+    watch: Flags.boolean({ description: 'repeat the view until Ctrl-C', default: false }),
     interval: Flags.integer({
-      description: 'seconds between looks',
+      description: 'seconds between two views',
       default: 2,
       min: 1,
       dependsOn: ['watch'],

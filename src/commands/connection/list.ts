@@ -5,13 +5,14 @@ import { parseId } from '../../engine/model/ids.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
 export default class ConnectionList extends BaseCommand {
-  static override summary = 'List open WebSockets: whose, where, since when, and what waits for them';
+  static override summary = 'List open WebSockets with user, gateway, age and buffered bytes';
   static override description =
-    'Asks every gateway. Exits 3 where some of them did not answer: what is open there is not known.';
+    `Asks every gateway. Exits 3 if a gateway does not answer; its connections are missing
+in the list.`;
   static override flags = {
-    user: Flags.string({ description: 'those of one user' }),
+    user: Flags.string({ description: 'only connections of this user' }),
     limit: Flags.integer({
-      description: 'sockets of each gateway to list',
+      description: 'maximum sockets of each gateway',
       default: 100,
       min: 0,
       max: 10_000,

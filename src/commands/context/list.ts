@@ -2,8 +2,8 @@ import { BaseCommand } from '../../cli/baseCommand.ts';
 import type { ShownContext } from '../../ui/tables/contexts.ts';
 
 export default class ContextList extends BaseCommand {
-  static override summary = 'List the clusters that have a name';
-  static override description = 'The one in use is marked with *. Passwords are not shown.';
+  static override summary = 'List the contexts';
+  static override description = '* marks the context in use. Passwords are not shown.';
   static override examples = ['<%= config.bin %> context list', '<%= config.bin %> context list --json'];
 
   async run(): Promise<{ contexts: ShownContext[] }> {

@@ -4,7 +4,9 @@ import type { ShownContext } from '../../ui/tables/contexts.ts';
 
 export default class ContextShow extends BaseCommand {
   static override summary = 'Show the settings of a context, without its passwords';
-  static override args = { name: Args.string({ description: 'name of the context; the one in use' }) };
+  static override args = {
+    name: Args.string({ description: 'name of the context; default: the one in use' }),
+  };
   static override examples = ['<%= config.bin %> context show', '<%= config.bin %> context show prod --json'];
 
   async run(): Promise<ShownContext> {

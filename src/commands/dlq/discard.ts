@@ -6,9 +6,10 @@ import type { SettledLetters } from '../../engine/queues/deadLetters.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
 export default class DlqDiscard extends BaseCommand {
-  static override summary = 'Throw dead letters away';
+  static override summary = 'Discard dead letters';
   static override description =
-    'The events they were made of stay in the log for 30 days: `feedctl events redispatch` plans them again. Exits 3 where it ended before all were done.';
+    `Their events stay in the log for 30 days: \`feedctl events redispatch\` plans them again.
+Exits 3 if it ends before all are discarded.`;
   static override args = { id: deadLetterArg };
   static override flags = {
     ...deadLetterFlags,

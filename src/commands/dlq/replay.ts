@@ -6,14 +6,18 @@ import type { SettledLetters } from '../../engine/queues/deadLetters.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
 export default class DlqReplay extends BaseCommand {
-  static override summary = 'Give dead letters back to their queues';
+  static override summary = 'Return dead letters to their queues';
   static override description =
-    'A letter goes with its message being published, so that doing it again finds nothing left; no feed has a post twice whatever comes twice. What fails again is put aside again. Letters of gateways are left: their sockets have read the feed since. Exits 3 where it ended before all were done.';
+    `A dead letter is removed when its message is published, so it is safe to run this
+again. Dead letters of gateways are skipped, because their sockets have read the feed
+since.
+
+Exits 3 if it ends before all are replayed.`;
   static override args = { id: deadLetterArg };
   static override flags = {
     ...deadLetterFlags,
     all: Flags.boolean({ description: 'every dead letter' }),
-    rate: Flags.integer({ description: 'messages a second at most', min: 1 }),
+    rate: Flags.integer({ description: 'maximum messages a second', min: 1 }),
     'dry-run': dryRunFlag,
   };
   static override examples = [

@@ -8,20 +8,26 @@ import type { Redispatched } from '../../engine/queues/redispatch.ts';
 import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
 
 export default class EventsRedispatch extends BaseCommand {
-  static override summary =
-    'Plan events of the log once more: after a purge, or where posts are missing in feeds';
+  static override summary = 'Plan events of the log again, after a purge or if posts are missing in feeds';
   static override description =
-    'In the bulk lane, oldest first. Rows that are there stay as they are, follows and deletions become what is true now, and no socket is told, so that it may be done any number of times. --from and --to are the time of the event, which of an imported post is that of the import; --posted-from and --posted-to are the time that a post has itself, and leave only events of posts. Both may be given: then both hold. It is an operation: after Ctrl-C (exit 3) the same command goes on where it stopped, in the range that it began with, and so does `operation resume`.';
+    `Uses the bulk lane, oldest events first, and pushes nothing; it is safe to repeat.
+
+--from and --to are times of the event, --posted-from and --posted-to times of the post.
+After Ctrl-C (exit 3) the same command, or \`operation resume\`, continues it.`;
   static override flags = {
-    from: timeFlag({ description: 'events of that time and later', exclusive: ['from-id'] }),
-    'from-id': Flags.string({ description: 'this event and later ones' }),
-    to: timeFlag({ description: 'events before that time', exclusive: ['to-id'] }),
-    'to-id': Flags.string({ description: 'events up to this one' }),
-    'posted-from': timeFlag({ description: 'events of posts of that time and later' }),
-    'posted-to': timeFlag({ description: 'events of posts before that time' }),
-    author: Flags.string({ description: 'only those of this author, or of this follower' }),
-    type: Flags.option({ options: EVENT_TYPES, multiple: true, description: 'only those of this type' })(),
-    rate: Flags.integer({ description: 'events a second at most', min: 1 }),
+    from: timeFlag({ description: 'only events of this time and later', exclusive: ['from-id'] }),
+    'from-id': Flags.string({ description: 'only this event and later ones, by id' }),
+    to: timeFlag({ description: 'only events before this time', exclusive: ['to-id'] }),
+    'to-id': Flags.string({ description: 'only events up to this one, by id' }),
+    'posted-from': timeFlag({ description: 'only events of posts of this time and later' }),
+    'posted-to': timeFlag({ description: 'only events of posts before this time' }),
+    author: Flags.string({ description: 'only events of this author or follower' }),
+    type: Flags.option({
+      options: EVENT_TYPES,
+      multiple: true,
+      description: 'only events of this type; may be repeated',
+    })(),
+    rate: Flags.integer({ description: 'maximum events a second', min: 1 }),
     'dry-run': dryRunFlag,
   };
   static override examples = [

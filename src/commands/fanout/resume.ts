@@ -4,9 +4,8 @@ import { laneFlag, lanesOf } from '../../cli/flags/lanes.ts';
 import type { LaneChange } from '../../engine/fanout/laneControl.ts';
 
 export default class FanoutResume extends BaseCommand {
-  static override summary = 'Let a lane that was paused go on';
-  static override description =
-    'Workers hear of it within a second and go on where they were. `feedctl queue list --watch --until empty` shows the backlog go. A rate set by `fanout throttle` stays.';
+  static override summary = 'Resume a paused lane';
+  static override description = `Workers continue within a second. A rate set by \`fanout throttle\` stays.`;
   static override flags = { lane: laneFlag, 'dry-run': dryRunFlag };
   static override examples = [
     '<%= config.bin %> fanout resume --lane bulk',

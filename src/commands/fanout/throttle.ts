@@ -27,10 +27,16 @@ const rateFlag = Flags.custom<number | 'none'>({
 export default class FanoutThrottle extends BaseCommand {
   static override summary = 'Limit how many feed rows a lane writes a second, in the whole cluster';
   static override description =
-    'Noted in the database, and kept until it is lifted with --rate none. The workers that are heard of share it evenly, that of the bulk lane with each `feed rebuild --all` or `--file` that runs: one that has less to do leaves its part unused. A message is written as a whole, 8,192 rows at most. What is behind the limit waits in the queues.';
+    `The limit stays until --rate none. Workers that are alive share it evenly, in the bulk
+lane also with each running \`feed rebuild --all\` or \`--file\`.
+
+A message is written as a whole, up to 8,192 rows.`;
   static override flags = {
     lane: laneFlag,
-    rate: rateFlag({ description: 'rows a second, 1,000 at least, for each lane; or none', required: true }),
+    rate: rateFlag({
+      description: 'rows a second of each lane, at least 1,000; none: no limit',
+      required: true,
+    }),
     reason: reasonFlag,
     'dry-run': dryRunFlag,
   };

@@ -6,14 +6,17 @@ import { laneNotes } from '../../ui/tables/lanes.ts';
 import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
 
 export default class FeedRebuild extends BaseCommand {
-  static override summary = 'Make feeds equal to the follows and posts again';
-  static override description =
-    'Refills a feed with its newest 1,000 posts. Readers never see an emptied feed. --all and --file go from chunk to chunk, rest while live fan-out has work, wait while `fanout pause` holds up the bulk lane, share its rate with the workers where `fanout throttle` slows it down, and are an operation: after Ctrl-C or a crash the same command, or `operation resume`, goes on where it stopped. FILE has the id of a user on each line, `#` comments, gzipped or not; it is checked whole before anything is changed. items are the rows that the feeds hold, added and removed what has changed.';
-  static override args = { user: userArg({ description: 'whose feed' }) };
+  static override summary = 'Rebuild feeds from follows and posts';
+  static override description = `Refills a feed with its newest 1,000 posts; readers never see an empty feed.
+
+--all and --file yield to live fan-out, and obey \`fanout pause\` and \`fanout throttle\` of
+the bulk lane. After Ctrl-C or a crash the same command, or \`operation resume\`,
+continues.`;
+  static override args = { user: userArg({ description: 'id of the user whose feed it is' }) };
   static override flags = {
     all: Flags.boolean({ description: 'every feed' }),
-    file: Flags.string({ description: 'the feeds of the users in this file', helpValue: '<path>' }),
-    rate: Flags.integer({ description: 'feeds a second at most', min: 1 }),
+    file: Flags.string({ description: 'file with one user id a line, for their feeds', helpValue: '<path>' }),
+    rate: Flags.integer({ description: 'maximum feeds a second', min: 1 }),
     'dry-run': dryRunFlag,
   };
   static override examples = [

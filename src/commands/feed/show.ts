@@ -6,10 +6,12 @@ import { oneLine } from '../../ui/terminal/format.ts';
 
 export default class FeedShow extends BaseCommand {
   static override summary = 'Show a home feed, newest first';
-  static override args = { user: userArg({ description: 'whose feed', required: true }) };
+  static override args = {
+    user: userArg({ description: 'id of the user whose feed it is', required: true }),
+  };
   static override flags = {
-    limit: Flags.integer({ description: 'posts on a page', default: 20, min: 1, max: MAX_PAGE }),
-    cursor: Flags.string({ description: 'the `nextCursor` of the page before' }),
+    limit: Flags.integer({ description: 'maximum posts on the page', default: 20, min: 1, max: MAX_PAGE }),
+    cursor: Flags.string({ description: '`nextCursor` of the previous page' }),
   };
   static override examples = [
     '<%= config.bin %> feed show 42',

@@ -6,13 +6,16 @@ import { FEED_LIMIT } from '../../engine/model/feed.ts';
 import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
 
 export default class FeedTrim extends BaseCommand {
-  static override summary = 'Bound materialized feeds to their newest rows';
+  static override summary = 'Cut materialized feeds to their newest rows';
   static override description =
-    'Readers notice nothing: what is older is read from the posts themselves. Workers do this by themselves too. With --all it is an operation: after Ctrl-C (exit 3) the same command goes on.';
-  static override args = { user: userArg({ description: 'whose feed' }) };
+    `Readers see no difference: older posts are read from the posts themselves. Workers
+trim feeds too.
+
+With --all it is an operation: after Ctrl-C (exit 3) the same command continues.`;
+  static override args = { user: userArg({ description: 'id of the user whose feed it is' }) };
   static override flags = {
     all: Flags.boolean({ description: 'every feed' }),
-    keep: Flags.integer({ description: 'rows to keep in each feed', default: FEED_LIMIT, min: 1 }),
+    keep: Flags.integer({ description: 'number of rows to keep in each feed', default: FEED_LIMIT, min: 1 }),
     'dry-run': dryRunFlag,
   };
   static override examples = [

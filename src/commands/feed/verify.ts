@@ -8,14 +8,17 @@ import { formatCount } from '../../ui/terminal/format.ts';
 const MAX_SAMPLED = 10_000;
 
 export default class FeedVerify extends BaseCommand {
-  static override summary = 'Compare feeds with what the follows and posts say';
+  static override summary = 'Compare feeds with follows and posts';
   static override description =
-    'Compares above the floor of each feed, and names the first 20 that differ. missing and strangers: rows, and entries of cached feeds. orphans: rows of posts that are deleted, merged, or never were. duplicates: repeats in a cached feed. stale: texts in Redis of posts that are deleted or edited, with --all of every post. asymmetric: follows that one side alone knows. Exits 1 where something differs and was not repaired. With posts on their way, a feed may differ for a moment.';
-  static override args = { user: userArg({ description: 'whose feed' }) };
+    `Compares each feed above its floor, and lists the first 20 that differ. Exits 1 if a
+difference was not repaired.
+
+While posts are in flight, a feed may differ for a moment.`;
+  static override args = { user: userArg({ description: 'id of the user whose feed it is' }) };
   static override flags = {
     all: Flags.boolean({ description: 'every feed' }),
-    sample: Flags.integer({ description: 'so many feeds at random', min: 1, max: MAX_SAMPLED }),
-    repair: Flags.boolean({ description: 'rebuild the feeds that differ, and mend what else does' }),
+    sample: Flags.integer({ description: 'number of random feeds', min: 1, max: MAX_SAMPLED }),
+    repair: Flags.boolean({ description: 'rebuild the feeds that differ, and fix all other differences' }),
   };
   static override examples = [
     '<%= config.bin %> feed verify 42',

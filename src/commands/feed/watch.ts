@@ -13,11 +13,16 @@ const TRIES = 6;
 export default class FeedWatch extends BaseCommand {
   static override summary = 'Open a WebSocket as a user and print each post as it is pushed';
   static override description =
-    'With --json every post is one line of JSON. It goes on where it was when the gateway is gone and another one is there. Ctrl-C ends it.';
-  static override args = { user: userArg({ description: 'whose feed', required: true }) };
+    `With --json each post is one line of JSON. If the gateway closes the socket, it
+connects again, to the same gateway or another one, and continues there.
+
+Ctrl-C ends it.`;
+  static override args = {
+    user: userArg({ description: 'id of the user whose feed it is', required: true }),
+  };
   static override flags = {
-    'gateway-url': Flags.string({ description: 'gateway to connect to; one that is running by default' }),
-    count: Flags.integer({ char: 'n', description: 'end after so many posts', min: 1 }),
+    'gateway-url': Flags.string({ description: 'URL of the gateway; default: a running one' }),
+    count: Flags.integer({ char: 'n', description: 'number of posts after which it ends', min: 1 }),
   };
   static override examples = [
     '<%= config.bin %> feed watch 42',

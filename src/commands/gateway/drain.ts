@@ -14,12 +14,15 @@ interface DrainResult {
 }
 
 export default class GatewayDrain extends BaseCommand {
-  static override summary = 'Let a gateway close its sockets one after the other and exit';
+  static override summary = 'Close the sockets of a gateway one after the other, and stop it';
   static override description =
-    'As a SIGTERM to its process: no more sockets, those that are open are closed with 1012 and come back elsewhere with their cursors, requests are finished, and the process exits with 0. Waits until the gateway has left the cluster. Whatever supervises the process may start it again.';
+    `Works like SIGTERM: sockets close with 1012 and reconnect elsewhere, requests finish,
+and the process exits with 0. Waits until the gateway has left the cluster.
+
+A supervisor may start the process again.`;
   static override args = { gateway: Args.string({ description: 'id of the gateway', required: true }) };
   static override flags = {
-    timeout: Flags.integer({ description: 'seconds to wait until it has left', default: 30, min: 1 }),
+    timeout: Flags.integer({ description: 'maximum seconds to wait', default: 30, min: 1 }),
     'dry-run': dryRunFlag,
     yes: yesFlag,
   };

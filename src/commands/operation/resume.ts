@@ -4,9 +4,12 @@ import { dryRunFlag, operationArg } from '../../cli/flags/common.ts';
 import { oneLine } from '../../ui/terminal/format.ts';
 
 export default class OperationResume extends BaseCommand {
-  static override summary = 'Go on with an operation that was interrupted, or that failed';
+  static override summary = 'Continue an operation that was interrupted or failed';
   static override description =
-    'Runs its command again with the same arguments, on what was noted; prints and exits as that command does. Refused where a file it reads is gone or has changed. --dry-run is that of its command: what this would do from the beginning.';
+    `Runs its command again with the same arguments, from the saved progress; prints and
+exits like that command. Refused if a file that it reads is missing or has changed.
+
+--dry-run shows what the command would do from the beginning.`;
   static override args = { id: operationArg() };
   static override flags = { 'dry-run': dryRunFlag };
   static override examples = [

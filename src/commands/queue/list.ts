@@ -23,34 +23,36 @@ interface Listed extends QueueView {
 }
 
 export default class QueueList extends BaseCommand {
-  static override summary =
-    'Show the backlog: what waits in each queue, how fast it moves, and when it will be gone';
+  static override summary = 'Show backlog, rates and remaining time of each queue';
   static override description =
-    'Rates are of the interval, of messages: one may hold 2,000 events or 8,192 rows. What left a queue is counted by who consumes it and noted once a second. With limits it exits 1 where a queue is above one, for monitoring; an age that cannot be told, of messages on RabbitMQ that nobody consumes, counts as above. --until empty waits until two looks in a row have found nothing, in the outbox neither, and exits 1 at the timeout, 3 after Ctrl-C. With --watch --json each look is a line of its own. --detail reads the first 200 messages of each queue: on RabbitMQ as `queue peek` does, where nobody consumes them.';
+    `Counts messages; one may hold 2,000 events or 8,192 rows. With --max-ready or --max-age
+it exits 1 if a queue is above the limit.
+
+--until empty exits 0 after two empty views in a row, 1 at the timeout, 3 after Ctrl-C.`;
   static override usage =
     'queue list [--queue <value>...] [--interval <value>] [--detail] [--max-ready <value>] [--max-age <15m>] | [--watch] [--until empty [--timeout <value>]]';
   static override flags = {
-    queue: Flags.string({ description: 'only this queue', multiple: true }),
-    detail: Flags.boolean({ description: 'which authors and posts make up what waits' }),
+    queue: Flags.string({ description: 'only this queue; may be repeated', multiple: true }),
+    detail: Flags.boolean({ description: 'show the authors and posts of the waiting messages' }),
     interval: Flags.integer({
-      description: 'seconds between looks; 0 for one look without rates',
+      description: 'seconds between two views; 0: one view without rates',
       default: 2,
       min: 0,
       max: 3_600,
     }),
-    watch: Flags.boolean({ description: 'look again and again, until Ctrl-C' }),
+    watch: Flags.boolean({ description: 'repeat the view until Ctrl-C' }),
     until: Flags.option({
       options: ['empty'] as const,
-      description: 'wait until nothing waits or is in hand',
+      description: 'wait until no message waits or is in flight',
     })(),
-    timeout: Flags.integer({ description: 'seconds to wait at most', dependsOn: ['until'], min: 1 }),
+    timeout: Flags.integer({ description: 'maximum seconds to wait', dependsOn: ['until'], min: 1 }),
     'max-ready': Flags.integer({
-      description: 'exit 1 where more messages wait in a queue',
+      description: 'maximum waiting messages of a queue; more exit 1',
       min: 0,
       exclusive: ['watch', 'until'],
     }),
     'max-age': secondsFlag({
-      description: 'exit 1 where the oldest message of a queue is older',
+      description: 'maximum age of the oldest message of a queue; older exits 1',
       exclusive: ['watch', 'until'],
     }),
   };

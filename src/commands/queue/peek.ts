@@ -11,12 +11,15 @@ type Peeked = Awaited<ReturnType<typeof peekQueue>>;
 const MAX_LINES = 20;
 
 export default class QueuePeek extends BaseCommand {
-  static override summary = 'Show messages that wait in a queue, without taking any';
+  static override summary = 'Show messages that wait in a queue, without removing any';
   static override description =
-    'The first ones, of a queue in partitions the same number from each; not those that workers have in hand. The queue in the database is only read. RabbitMQ shows a message to nobody but the consumer of its queue: there this command is the consumer for a moment, so it works only while no worker takes messages of that queue (`feedctl fanout pause`), the messages keep their order, and each one shown counts as handed out once more, of 100 times.';
+    `Shows the first messages, the same number of each partition; not those in flight.
+
+On RabbitMQ it works only while no worker consumes the queue (\`feedctl fanout pause\`),
+and each message shown counts as one of its 100 deliveries.`;
   static override args = { queue: queueArg({ description: 'name of the queue', required: true }) };
   static override flags = {
-    limit: Flags.integer({ description: 'messages to show', default: 10, min: 1, max: 1_000 }),
+    limit: Flags.integer({ description: 'maximum messages to show', default: 10, min: 1, max: 1_000 }),
   };
   static override examples = [
     '<%= config.bin %> queue peek events.bulk',

@@ -9,12 +9,15 @@ import { formatCount } from '../../ui/terminal/format.ts';
 type Result = ((PurgePlan & { dryRun: true }) | (Purged & { dryRun: false })) & { mend: string };
 
 export default class QueuePurge extends BaseCommand {
-  static override summary = 'Throw away what waits in a queue';
+  static override summary = 'Remove all messages that wait in a queue';
   static override description =
-    'Only while no worker takes messages of it: `feedctl fanout pause` its lane first, for cleanup both. Posts and follows stay; what is lost is their way into feeds, and the command that this prints brings it back: it dispatches the events behind the messages again, as far as the log goes back, and tells no socket. Of cleanup the removal of rows of unfollows and deletions is lost: no reader is shown such a row, and the same command removes them. Whoever waits for what was in the queue goes on. What a purge is about to throw away is noted in the operations of the cluster first. Exits 3 where Ctrl-C ended it early.';
+    `Pause its lane first (\`feedctl fanout pause\`), for cleanup both lanes. Posts and follows
+stay, and the printed command brings back what the messages were for.
+
+Exits 3 if Ctrl-C ended it early.`;
   static override args = { queue: durableQueueArg({ description: 'name of the queue', required: true }) };
   static override flags = {
-    confirm: Flags.string({ description: 'name of the queue once more, to confirm without being asked' }),
+    confirm: Flags.string({ description: 'name of the queue again, to confirm without being asked' }),
     'dry-run': dryRunFlag,
   };
   static override examples = [

@@ -7,9 +7,12 @@ import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
 export default class SeedGraph extends BaseCommand {
   static override summary = 'Load a follow graph from edge lists';
   static override description =
-    'FILE is a SNAP edge list, gzipped or not: `follower followee [weight]` a line, `#` starts a comment. Every id becomes a user; a self-loop is no follow. All files are loaded, or nothing is.';
+    `Reads SNAP edge lists, gzipped or not: \`follower followee [weight]\` a line, comments
+after \`#\`. Every id becomes a user; self-loops are ignored.
+
+Loads either all files or none.`;
   static override strict = false;
-  static override args = { file: Args.string({ description: 'edge lists', required: true }) };
+  static override args = { file: Args.string({ description: 'paths of edge lists', required: true }) };
   static override flags = {
     'celebrity-threshold': celebrityThresholdFlag,
     'dry-run': dryRunFlag,

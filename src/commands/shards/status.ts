@@ -3,9 +3,10 @@ import type { ShardStatus } from '../../engine/shards/list.ts';
 import { formatBytes } from '../../ui/terminal/format.ts';
 
 export default class ShardsStatus extends BaseCommand {
-  static override summary = 'Show how far a rebalance has come, and what moves got stuck or left behind';
+  static override summary = 'Show the progress of a rebalance, and moves that are stuck or failed';
   static override description =
-    'Names moves that fail or wait for a lock, shards at nodes that are not theirs, and what Citus has yet to drop.';
+    `Lists moves that fail or wait for a lock, shards on the wrong node, and data that Citus
+has yet to drop.`;
   static override examples = ['<%= config.bin %> shards status', '<%= config.bin %> shards status --json'];
 
   async run(): Promise<ShardStatus> {

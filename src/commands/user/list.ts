@@ -6,9 +6,9 @@ import { formatCount, oneLine } from '../../ui/terminal/format.ts';
 export default class UserList extends BaseCommand {
   static override summary = 'List users';
   static override flags = {
-    limit: Flags.integer({ description: 'users to list', default: 50, min: 1, max: 10_000 }),
-    after: Flags.string({ description: 'the `nextCursor` of the page before' }),
-    sort: Flags.option({ options: USER_ORDERS, description: 'order', default: 'id' as const })(),
+    limit: Flags.integer({ description: 'maximum users to list', default: 50, min: 1, max: 10_000 }),
+    after: Flags.string({ description: '`nextCursor` of the previous page' }),
+    sort: Flags.option({ options: USER_ORDERS, description: 'order of the users', default: 'id' as const })(),
   };
   static override examples = [
     '<%= config.bin %> user list',

@@ -6,17 +6,20 @@ import type { ScalePlan, ScaleRequest } from '../../engine/kubernetes/scale.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
 
 export default class WorkerScale extends BaseCommand {
-  static override summary = 'Say how many workers there are in Kubernetes';
+  static override summary = 'Set the number of workers in Kubernetes';
   static override description =
-    'Where a ScaledObject of KEDA owns the deployment, KEDA is paused at that number, until --auto gives it back: a number of its own would be undone at once. --min and --max change the bounds of what scales by itself. `cluster apply` of manifests with other bounds meets a conflict then. Workers that go drain first. To have none is asked before.';
+    `If KEDA owns the deployment, a number pauses KEDA, and --auto resumes it; --min and
+--max change the bounds of the autoscaler. Removed workers drain first.
+
+Scaling to 0 asks for confirmation.`;
   static override args = {
     replicas: Args.integer({ description: 'number of workers', min: 0, max: 10_000 }),
   };
   static override flags = {
     ...kubeFlags,
-    auto: Flags.boolean({ description: 'let KEDA scale again', exclusive: ['min', 'max'] }),
-    min: Flags.integer({ description: 'fewest workers of what scales by itself', min: 0 }),
-    max: Flags.integer({ description: 'most workers of what scales by itself', min: 1 }),
+    auto: Flags.boolean({ description: 'let KEDA scale the workers again', exclusive: ['min', 'max'] }),
+    min: Flags.integer({ description: 'minimum workers of the autoscaler', min: 0 }),
+    max: Flags.integer({ description: 'maximum workers of the autoscaler', min: 1 }),
     'dry-run': dryRunFlag,
     yes: yesFlag,
   };

@@ -38,7 +38,7 @@ function followLauncher() {
   process.channel.unref();
 }
 
-/** Reports to the launcher that Ctrl-C has arrived. The listener must not keep the process from ending by it. */
+/** Reports Ctrl-C to the launcher. Then the process ends by it, unless it has another listener. */
 function answerLauncher() {
   if (process.connected) process.send('SIGINT');
   if (process.listenerCount('SIGINT') > 1) return;

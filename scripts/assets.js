@@ -1,4 +1,4 @@
-// Copies every file of src that the compiler leaves out (the demo's data, the web page) to the same place in dist.
+// Copies every file of src that the compiler leaves out, such as the web page, to the same place in dist.
 import { cpSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 

@@ -3,7 +3,7 @@ import { formatCount } from '../ui/terminal/format.ts';
 import { BaseCommand } from './baseCommand.ts';
 import { dryRunFlag, userArg } from './flags/common.ts';
 
-/** `celebrity mark` and `celebrity unmark`: the same form, in two directions. */
+/** Base of `celebrity mark` and `celebrity unmark`. */
 export abstract class CelebrityChange extends BaseCommand {
   static override args = { user: userArg({ description: 'id of the author', required: true }) };
   static override flags = { 'dry-run': dryRunFlag };
@@ -11,7 +11,7 @@ export abstract class CelebrityChange extends BaseCommand {
   protected abstract readonly direction: 'mark' | 'unmark';
 
   async run(): Promise<CelebrityResult> {
-    // Not of the subclass: the parser sees only what a class has of its own.
+    // The parser reads only the own fields of a class, and these are in the base.
     const { args, flags } = await this.parse(CelebrityChange);
     const { markCelebrity, unmarkCelebrity } = await import('../engine/celebrities/change.ts');
     const change = this.direction === 'mark' ? markCelebrity : unmarkCelebrity;
@@ -31,7 +31,7 @@ export abstract class CelebrityChange extends BaseCommand {
     );
     const followers = formatCount(result.followers);
     const moved = `${formatCount(result.items)} rows ${this.direction === 'mark' ? 'removed from' : 'added to'}`;
-    if (!result.changed) this.log(`Nothing to change: user ${args.user} is as wanted already.`);
+    if (!result.changed) this.log(`Nothing to change: user ${args.user} is ${this.direction}ed already.`);
     else if (dryRun) this.log(`Would change user ${args.user} with ${followers} followers.`);
     else this.log(`Changed: ${moved} ${followers} feeds.`);
     return result;

@@ -28,7 +28,7 @@ and removes the cluster.`;
       view.end();
       this.drawing = false;
     }
-    // In a narrow terminal borders only break the lines.
+    // Borders would break the lines of a narrow terminal.
     const borders = process.stdout.isTTY && process.stdout.columns >= 80;
     this.log(demoSummary(result, { borders }));
     const { verify } = result;
@@ -36,12 +36,12 @@ and removes the cluster.`;
       verify.mismatched + verify.asymmetric + verify.stale + verify.duplicates + verify.readsMismatched;
     const { missing, strangers, duplicates } = verify.sockets;
     if (faults + missing + strangers + duplicates > 0 || result.pushed === 0) {
-      throw new FeedctlError('DEMO_FAILED', 'the demo found a feed or a push that is not as it should be');
+      throw new FeedctlError('DEMO_FAILED', 'verification found a wrong feed or push');
     }
     return result;
   }
 
-  /** A live view for a person; a line a step on stderr otherwise. Ink is only loaded for the first. */
+  /** Opens a live view on a terminal, which loads Ink. Otherwise each step is a line on stderr. */
   async #view(): Promise<{ update(snapshot: DemoSnapshot): void; end(): void }> {
     if (!process.stderr.isTTY || this.jsonEnabled())
       return plainDemo((line) => process.stderr.write(`${line}\n`));

@@ -15,9 +15,9 @@ export default class Doctor extends BaseCommand {
       ['setting', 'value', 'from'],
       report.settings.map((s) => [s.name, s.value, s.source]),
     );
-    const marks = { ok: 'ok', warning: 'WARNING', fault: 'FAULT' };
+    const labels = { ok: 'ok', warning: 'WARNING', fault: 'FAULT' };
     for (const { name, status, detail, fix } of report.checks) {
-      this.log(`${marks[status].padEnd(8)} ${name}: ${detail}${fix ? `\n         Try: ${fix}` : ''}`);
+      this.log(`${labels[status].padEnd(8)} ${name}: ${detail}${fix ? `\n         Try: ${fix}` : ''}`);
     }
     if (!report.ok) process.exitCode = 1;
     return report;

@@ -44,7 +44,7 @@ Exits 1 if the post is late or does not arrive, and names the leg where it is st
     const stuck = result.stuckAt ? `STUCK, not ${result.stuckAt}` : `seen in ${result.totalMs} ms`;
     this.log(`${result.gatewayUrl}: ${stuck}${result.reason ? ` (${result.reason})` : ''}`);
     if (!result.cleanedUp)
-      this.logToStderr('The path is stuck: the probe’s users are left for the next probe to erase.');
+      this.logToStderr('The path is stuck: the next probe erases the users of this one.');
     if (!result.ok) process.exitCode = 1;
     return result;
   }

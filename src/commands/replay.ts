@@ -24,7 +24,7 @@ Running it again adds nothing; after Ctrl-C or a crash it continues where it sto
     const { signal } = this;
     if (flags['dry-run']) {
       const { rows } = await this.withCluster(flags, (cluster) => replayPlan(cluster, args.file, { signal }));
-      this.log(`Would post ${formatCount(rows)} rows, but for those that are there already.`);
+      this.log(`Would post ${formatCount(rows)} rows, without those that are posted already.`);
       return { rows, dryRun: true };
     }
     const result = await this.withProgress('checking', (progress) =>

@@ -9,12 +9,12 @@ import type { TopSnapshot } from '../engine/monitoring/top/snapshot.ts';
 import { settleWithin } from '../engine/util/deadline.ts';
 import { topText } from '../ui/top/printSnapshot.ts';
 
-/** One that is no terminal has no width: as most people's screens. */
+/** Columns of a snapshot for a pipe or a file. */
 const WIDTH = 120;
-const LEAST_WIDTH = 40;
-/** What does not end in that time, as a server says nothing any more, is left behind. */
-const LEAVE_MS = 400;
-/** What a frame leaves behind is taken away soon, and nothing is compiled for a speed that nobody needs. */
+const MIN_WIDTH = 40;
+/** Maximum wait for servers that do not answer when `top` ends. */
+const SHUTDOWN_TIMEOUT_MS = 400;
+/** Keep memory small: garbage of frames is collected early, and code is not optimised. */
 const SMALL = [
   '--semi-space-growth-factor=1',
   '--optimize-for-size',
@@ -50,11 +50,9 @@ Without a terminal, with --once or with --json, it prints one snapshot and exits
     const live = atTerminal && !flags.once;
     if (flags.admin && !live)
       throw new FeedctlError('USAGE', '--admin needs a terminal: its keys are typed', {
-        suggestions: [
-          'Leave --admin away, or use the commands: `feedctl worker drain`, `fanout pause` and so on.',
-        ],
+        suggestions: ['Omit --admin, or use the commands: `feedctl worker drain`, `fanout pause` and so on.'],
       });
-    // It is there for hours, and next to idle: 106 MB with these, and 160 without.
+    // `top` runs for hours and is almost idle: 106 MB with these flags, 160 MB without.
     for (const flag of SMALL) setFlagsFromString(flag);
     const config = await this.loadConfig(flags);
     const { openTop } = await import('../engine/monitoring/top/collect.ts');
@@ -65,13 +63,13 @@ Without a terminal, with --once or with --json, it prints one snapshot and exits
         return undefined;
       }
       const snapshot = collector.snapshot();
-      const width = process.stdout.isTTY ? Math.max(LEAST_WIDTH, process.stdout.columns) : WIDTH;
+      const width = process.stdout.isTTY ? Math.max(MIN_WIDTH, process.stdout.columns) : WIDTH;
       this.log(topText(snapshot, { width, colours: hasColours() && process.stdout.isTTY }));
       return snapshot;
     } finally {
-      await settleWithin(LEAVE_MS, collector.close());
-      // Sessions and actions that hang would keep the process; what is printed has been written by then.
-      setTimeout(() => process.exit(), LEAVE_MS).unref();
+      await settleWithin(SHUTDOWN_TIMEOUT_MS, collector.close());
+      // Sessions that hang would keep the process alive. The output has been written by then.
+      setTimeout(() => process.exit(), SHUTDOWN_TIMEOUT_MS).unref();
     }
   }
 
@@ -80,7 +78,7 @@ Without a terminal, with --once or with --json, it prints one snapshot and exits
     config: Config,
     { intervalSeconds, admin }: { intervalSeconds: number; admin: boolean },
   ): Promise<void> {
-    // React's other build is slower and bigger.
+    // The development build of React is slower and bigger.
     process.env.NODE_ENV ??= 'production';
     const { liveTop } = await import('../ui/top/live.tsx');
     const { signal } = this;
@@ -104,14 +102,14 @@ Without a terminal, with --once or with --json, it prints one snapshot and exits
     collector.onChange = view.changed;
     try {
       const busy = await view.ended;
-      if (busy) this.logToStderr(`Left before it was done: ${busy}.`);
+      if (busy) this.logToStderr(`Ended before it was finished: ${busy}.`);
     } finally {
       this.drawing = false;
       leaving.abort();
     }
   }
 
-  /** With sessions of its own, as the command of that name has. */
+  /** Performs an action with separate sessions, like the command of that name. */
   async #act(
     config: Config,
     action: TopAction,
@@ -122,7 +120,7 @@ Without a terminal, with --once or with --json, it prints one snapshot and exits
   }
 }
 
-/** Workers are scaled where the context or the environment says where they run in Kubernetes, or this runs in a pod. */
+/** Returns a function that scales workers, if a setting names their place in Kubernetes, or this is a pod. */
 async function scalerOf({ kubeContext, namespace }: Config): Promise<ScaleWorkers | undefined> {
   const { DEFAULT_NAMESPACE, namespaceOfPod, openKubernetes } = await import(
     '../engine/kubernetes/client.ts'
@@ -142,7 +140,7 @@ async function scalerOf({ kubeContext, namespace }: Config): Promise<ScaleWorker
   };
 }
 
-/** https://no-color.org: whatever its value, unless it is empty. */
+/** https://no-color.org: any value except the empty one switches colours off. */
 const hasColours = (): boolean => !process.env.NO_COLOR;
 
 function parseInterval(text: string): number {

@@ -38,11 +38,11 @@ test('a command with too much behind it is not unknown', () => {
 
 test('flags come behind the command', () => {
   expect(unknownCommand(['--json', 'status'], IDS, undefined).message).toBe(
-    '`--json` is before the command, which comes first',
+    'the command must come before `--json`',
   );
   expect(said('--json')).toEqual([
     'USAGE',
-    'Put flags behind it: `feedctl COMMAND --flag`.',
+    'Put flags after it: `feedctl COMMAND --flag`.',
     'See `feedctl --help`.',
   ]);
 });

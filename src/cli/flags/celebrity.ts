@@ -2,7 +2,7 @@ import { Flags } from '@oclif/core';
 import { type CelebrityRule, celebrityRule } from '../../engine/model/celebrity.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
 
-/** Who is taken for a celebrity, for the commands that ask. */
+/** Flags of the rule for celebrities. */
 export const celebrityRuleFlags = {
   threshold: Flags.integer({
     description: 'number of followers above which an author is a celebrity',
@@ -15,7 +15,7 @@ export const celebrityRuleFlags = {
   }),
 };
 
-/** What the flags say, and where they say nothing the rule of the cluster. Throws USAGE. */
+/** Returns the rule of the flags, with the rule of the cluster as default. Throws USAGE. */
 export function chosenCelebrityRule(
   {
     threshold,

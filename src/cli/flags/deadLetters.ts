@@ -4,7 +4,7 @@ import { parseId } from '../../engine/model/ids.ts';
 import type { DeadLetterFilter } from '../../engine/store/deadLetters.ts';
 import { timeFlag } from './common.ts';
 
-/** Which dead letters: what all commands of the topic share. */
+/** Filters of all commands for dead letters. */
 export const deadLetterFlags = {
   queue: Flags.option({
     options: ['events', 'events.bulk', 'rows.live', 'rows.bulk', 'cleanup', 'live'] as const,
@@ -32,7 +32,7 @@ export function deadLetterFilter(flags: {
   };
 }
 
-/** For a change: one letter, those that a filter names, or --all said aloud. Throws USAGE. */
+/** Returns the dead letters that a change is for: an id, a filter or --all. Throws USAGE unless it is one of them. */
 export function chosenDeadLetters(
   id: string | undefined,
   flags: Parameters<typeof deadLetterFilter>[0] & { all?: boolean },
@@ -44,8 +44,8 @@ export function chosenDeadLetters(
     throw new FeedctlError(
       'USAGE',
       ways === 0
-        ? 'which ones? Pass an id, a filter, or --all'
-        : 'pass an id, a filter or --all, not several',
+        ? 'no dead letters were chosen: pass an id, a filter or --all'
+        : 'dead letters were chosen in two ways: pass only one of an id, a filter and --all',
     );
   return id === undefined ? filter : { ids: [parseId(id, 'dead letter')] };
 }

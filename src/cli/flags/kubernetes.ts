@@ -1,6 +1,6 @@
 import { Flags } from '@oclif/core';
 
-/** Where in Kubernetes. */
+/** Flags for the place in Kubernetes. */
 export const kubeFlags = {
   namespace: Flags.string({
     description:
@@ -18,7 +18,7 @@ export const waitFlag = Flags.boolean({
   allowNo: true,
 });
 
-/** What `cluster plan` and `cluster apply` take. */
+/** Flags of `cluster plan` and `cluster apply`. */
 export const manifestFlags = {
   ...kubeFlags,
   namespace: Flags.string({

@@ -3,7 +3,7 @@ import type { LaneName } from '../../engine/model/lanes.ts';
 
 const ONE_OR_ALL = ['live', 'bulk', 'all'] as const;
 
-/** Never by default: what every feed waits for is named. */
+/** Has no default: a command that stops all feeds has to name the lane. */
 export const laneFlag = Flags.option({
   options: ONE_OR_ALL,
   required: true,

@@ -1,6 +1,6 @@
 import { Flags } from '@oclif/core';
 
-/** What every role lets one say about logs and figures. Traces have the standard's own variables: docs/telemetry.md. */
+/** Flags of every role for logs and metrics. Traces use the variables of OpenTelemetry: docs/telemetry.md. */
 export const telemetryFlags = {
   'log-level': Flags.string({
     description: 'log level: trace, debug, info, warn, error, fatal or silent',

@@ -28,10 +28,10 @@ asks for confirmation, because for a moment every page comes from the database.`
     await this.withCluster(flags, async (cluster) => {
       if (userId !== undefined) await getUser(cluster.db, userId);
       if (dryRun) return;
-      if (userId === undefined) await this.confirm(`Forget ${what}?`, flags.yes);
+      if (userId === undefined) await this.confirm(`Remove ${what}?`, flags.yes);
       await clearCache(cluster, userId);
     });
-    this.log(`${dryRun ? 'Would forget' : 'Forgot'} ${what}.`);
+    this.log(`${dryRun ? 'Would remove' : 'Removed'} ${what}.`);
     return { userId: userId ?? null, cleared: !dryRun, dryRun };
   }
 }

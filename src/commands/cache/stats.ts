@@ -11,7 +11,7 @@ export default class CacheStats extends BaseCommand {
     const { flags } = await this.parse(CacheStats);
     const { cacheStats } = await import('../../engine/gateway/operator/cacheStats.ts');
     const report = await this.withCluster(flags, ({ db, sharedCache }) => cacheStats(db, sharedCache));
-    const rate = report.hitRate === null ? 'nobody has asked' : `${(100 * report.hitRate).toFixed(1)}% held`;
+    const rate = report.hitRate === null ? 'no reads' : `${(100 * report.hitRate).toFixed(1)}% held`;
     this.log(`${report.kind}: ${report.ready ? '' : 'AWAY, '}${report.detail}; ${rate}`);
     if (report.gateways.length > 0)
       this.log(

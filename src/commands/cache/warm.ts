@@ -49,11 +49,11 @@ Exits 3 if feeds are left after failures or Ctrl-C; run it again for those.`;
     );
     const { warmed, held, failed, reason, left, seconds } = result;
     const loaded = `${formatCount(warmed - held)} feed(s)`;
-    const others = `${formatCount(held)} were there already`;
+    const others = `${formatCount(held)} were cached already`;
     if (result.dryRun) this.log(`Would load ${loaded}; ${others}.`);
     else this.log(`Loaded ${loaded} in ${formatDuration(seconds)}; ${others}.`);
     if (failed > 0) this.logToStderr(`${formatCount(failed)} could not be loaded: ${reason}`);
-    if (left > 0) this.logToStderr(`Stopped: ${formatCount(left)} are left; the same command goes on.`);
+    if (left > 0) this.logToStderr(`Stopped: ${formatCount(left)} are left; the same command continues.`);
     if (failed + left > 0) process.exitCode = 3;
     return result;
   }
@@ -64,7 +64,10 @@ function readersOf(
   { hot, file }: { hot?: number | undefined; file?: string | undefined },
 ): Readers {
   if ([users.length > 0, hot !== undefined, file !== undefined].filter(Boolean).length !== 1)
-    throw new FeedctlError('USAGE', 'whose feeds? Pass users, --hot or --file, and one of them');
+    throw new FeedctlError(
+      'USAGE',
+      'no users, or in more than one way, were chosen: pass one of USER..., --hot and --file',
+    );
   if (file !== undefined) return { file };
   if (hot !== undefined) return { hot };
   return { users: [...new Set(users.map((text) => parseId(text, 'user')))] };

@@ -53,7 +53,7 @@ a day, the cost of reads, and storage. Authors marked or unmarked by hand are sk
         const evaluation = await evaluateCelebrities(cluster.db, rule, flags.days);
         if (!flags.apply) return { ...evaluation, applied: null };
         if (policy.automatic && (rule.threshold !== policy.threshold || rule.releaseAt !== policy.releaseAt))
-          this.logToStderr('The automatic evaluation goes by another threshold: see `celebrity policy`.');
+          this.logToStderr('The automatic evaluation uses another threshold: see `celebrity policy`.');
         const applied = await applyEvaluation(cluster, rule, {
           signal,
           onResume: this.onResume,

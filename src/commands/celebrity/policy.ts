@@ -7,13 +7,13 @@ import { FeedctlError } from '../../engine/model/errors.ts';
 import { formatDuration } from '../../ui/terminal/format.ts';
 
 interface PolicyResult extends CelebrityPolicy {
-  /** End of the last automatic evaluation; null where there was none. */
+  /** End of the last automatic evaluation; null if there was none. */
   readonly evaluatedAt: Date | null;
   readonly changed: boolean;
   readonly dryRun: boolean;
 }
 
-const FEWEST_SECONDS = 10;
+const MIN_INTERVAL_SECONDS = 10;
 
 export default class CelebrityPolicyCommand extends BaseCommand {
   static override summary = 'Show or change the threshold for celebrities, and automatic evaluation';
@@ -45,8 +45,8 @@ With --automatic one of the workers evaluates the authors, at the interval of --
       automatic: automatic ?? policy.automatic,
       everySeconds: every ?? policy.everySeconds,
     });
-    if (every !== undefined && every < FEWEST_SECONDS)
-      throw new FeedctlError('USAGE', `--every is at least ${FEWEST_SECONDS} seconds`);
+    if (every !== undefined && every < MIN_INTERVAL_SECONDS)
+      throw new FeedctlError('USAGE', `--every is at least ${MIN_INTERVAL_SECONDS} seconds`);
     const { changeCelebrityPolicy, lastEvaluation, readCelebrityPolicy } = await import(
       '../../engine/celebrities/policy.ts'
     );
@@ -68,7 +68,7 @@ With --automatic one of the workers evaluates the authors, at the interval of --
       ['unmarked at', `${result.releaseAt} followers and fewer`],
       ['automatic', result.automatic ? `every ${formatDuration(result.everySeconds)}, ${last}` : 'off'],
     ];
-    if (dryRun && result.changed) this.log('It would be:');
+    if (dryRun && result.changed) this.log('The policy would be:');
     this.log(lines.map(([name, value]) => `${name!.padEnd(14)}${value}`).join('\n'));
     return result;
   }

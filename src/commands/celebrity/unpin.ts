@@ -21,8 +21,8 @@ export default class CelebrityUnpin extends BaseCommand {
         ? db.rehearse((session) => pinPushState(session, userId, false))
         : pinPushState(db, userId, false),
     );
-    if (!changed) this.log(`Nothing to change: user ${userId} is left to evaluations already.`);
-    else this.log(`${dryRun ? 'Would leave' : 'Left'} user ${userId} to evaluations.`);
+    if (!changed) this.log(`Nothing to change: user ${userId} is not pinned.`);
+    else this.log(`${dryRun ? 'Would unpin' : 'Unpinned'} user ${userId}.`);
     return { userId, changed, dryRun };
   }
 }

@@ -30,13 +30,13 @@ Exits 3 if it ends before all are discarded.`;
     const result = await this.withCluster(flags, async (cluster) => {
       const plan = await discardDeadLetters(cluster, filter, { signal, dryRun: true });
       if (flags['dry-run'] || plan.matched === 0) return plan;
-      await this.confirm(`Throw away ${formatCount(plan.matched)} dead letter(s)?`, flags.yes);
+      await this.confirm(`Discard ${formatCount(plan.matched)} dead letter(s)?`, flags.yes);
       return discardDeadLetters(cluster, filter, { signal, dryRun: false });
     });
-    if (flags['dry-run']) this.log(`Would throw away ${formatCount(result.matched)} dead letter(s).`);
-    else this.log(`Threw away ${formatCount(result.done)} of ${formatCount(result.matched)} dead letter(s).`);
+    if (flags['dry-run']) this.log(`Would discard ${formatCount(result.matched)} dead letter(s).`);
+    else this.log(`Discarded ${formatCount(result.done)} of ${formatCount(result.matched)} dead letter(s).`);
     if (result.stopped !== undefined) {
-      this.logToStderr(`Ended early: ${result.stopped}`);
+      this.logToStderr(`Stopped early: ${result.stopped}`);
       process.exitCode = 3;
     }
     return { ...result, dryRun: flags['dry-run'] };

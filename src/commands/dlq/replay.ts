@@ -44,10 +44,10 @@ Exits 3 if it ends before all are replayed.`;
     else this.log(`Replayed ${formatCount(result.done)} of ${formatCount(result.matched)} dead letter(s).`);
     if (result.ofGateways > 0)
       this.logToStderr(
-        `${formatCount(result.ofGateways)} of gateways are left: \`feedctl dlq discard --queue live\`.`,
+        `Skipped ${formatCount(result.ofGateways)} of gateways: \`feedctl dlq discard --queue live\`.`,
       );
     if (result.stopped !== undefined) {
-      this.logToStderr(`Ended early: ${result.stopped}`);
+      this.logToStderr(`Stopped early: ${result.stopped}`);
       process.exitCode = 3;
     }
     return result;

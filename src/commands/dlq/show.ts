@@ -18,7 +18,7 @@ export default class DlqShow extends BaseCommand {
     const { showDeadLetter } = await import('../../engine/queues/deadLetters.ts');
     const letter = await this.withCluster(flags, (cluster) => showDeadLetter(cluster, id));
     this.log(`dead letter ${letter.id} of ${letter.queue}, ${letter.bytes} bytes`);
-    this.log(`put aside ${letter.diedAt.toISOString()} after ${letter.attempts} failed attempt(s)`);
+    this.log(`dead since ${letter.diedAt.toISOString()}, after ${letter.attempts} failed attempt(s)`);
     this.log(`reason: ${oneLine(letter.reason, 2_000)}`);
     for (const line of describeContent(letter.content)) this.log(line);
     return letter;

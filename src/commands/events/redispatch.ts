@@ -40,7 +40,7 @@ After Ctrl-C (exit 3) the same command, or \`operation resume\`, continues it.`;
     const { flags, raw } = await this.parse(EventsRedispatch);
     const { from, 'from-id': fromId, 'posted-from': postedFrom, 'posted-to': postedTo } = flags;
     if (!from && !fromId && !postedFrom)
-      throw new FeedctlError('USAGE', 'from when on? Pass --from, --from-id or --posted-from');
+      throw new FeedctlError('USAGE', 'the range has no beginning: pass --from, --from-id or --posted-from');
     const posts = {
       from: postedFrom ? idAt(postedFrom) : 1,
       to: postedTo ? idAt(postedTo) : MAX_ID,
@@ -53,7 +53,7 @@ After Ctrl-C (exit 3) the same command, or \`operation resume\`, continues it.`;
       ...((postedFrom || postedTo) && { posts }),
     };
     if (range.to <= range.from || posts.to <= posts.from)
-      throw new FeedctlError('USAGE', 'it ends before it begins');
+      throw new FeedctlError('USAGE', 'the range ends before it begins');
     const asked = raw
       .filter((token) => token.type === 'flag' && RANGE_FLAGS.has(token.flag))
       .map((token) => `${(token as { flag: string }).flag}=${token.input}`)
@@ -78,14 +78,14 @@ After Ctrl-C (exit 3) the same command, or \`operation resume\`, continues it.`;
         `Dispatched ${formatCount(result.events)} event(s) again in ${formatDuration(result.seconds)}.`,
       );
     if (result.nextId !== null) {
-      this.logToStderr(`Stopped before event ${result.nextId}: the same command goes on there.`);
+      this.logToStderr(`Stopped before event ${result.nextId}: the same command continues there.`);
       process.exitCode = 3;
     }
     return result;
   }
 }
 
-/** Those that say which events. */
+/** Flags that choose events. */
 const RANGE_FLAGS = new Set(['from', 'from-id', 'to', 'to-id', 'posted-from', 'posted-to', 'author', 'type']);
 
 const idAt = (time: Date): number => Math.max(1, firstIdAt(time.getTime()));

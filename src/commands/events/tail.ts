@@ -59,7 +59,7 @@ With --json and --follow each event is one line of JSON.`;
       const what = oneLine(command ?? `${kind} ${key}`, 80);
       const outcome = error ? error.code : result === null ? '' : oneLine(JSON.stringify(result), 80);
       const ended = type === 'operation.ended' ? `  ${state}  ${outcome}` : '';
-      return `${event.occurredAt.toISOString()}  ${operationId}  ${type}  ${what}  by ${who ?? 'nobody known'}${ended}`.trimEnd();
+      return `${event.occurredAt.toISOString()}  ${operationId}  ${type}  ${what}  by ${who ?? 'unknown'}${ended}`.trimEnd();
     }
     const state = event.dispatchedAt ? 'dispatched' : 'waiting';
     const data = oneLine(JSON.stringify(event.data), 80);

@@ -47,7 +47,7 @@ Work that needs fan-out waits too: replay, celebrity mark, \`feed rebuild --all\
     await this.logLanes(result.lanes);
     if (!dryRun && workers.standing < workers.of) {
       this.logToStderr(
-        `${formatCount(workers.of - workers.standing)} of ${formatCount(workers.of)} worker(s) have not said yet that they stand: see \`feedctl worker list\`.`,
+        `${formatCount(workers.of - workers.standing)} of ${formatCount(workers.of)} worker(s) are not drained yet: see \`feedctl worker list\`.`,
       );
       process.exitCode = 3;
     }

@@ -6,8 +6,8 @@ import type { LaneChange } from '../../engine/fanout/laneControl.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
-/** Below it what a worker has in hand would not be answered within half an hour, when RabbitMQ takes it away. */
-const LEAST = 1_000;
+/** RabbitMQ takes unacked messages back after 30 minutes: a lower rate could not finish those in flight. */
+const MIN_ROWS_PER_SECOND = 1_000;
 const MAX_ROWS_PER_SECOND = 1_000_000_000;
 
 const rateFlag = Flags.custom<number | 'none'>({
@@ -15,10 +15,11 @@ const rateFlag = Flags.custom<number | 'none'>({
   parse: async (text) => {
     if (text === 'none') return 'none';
     const rate = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
-    if (!(rate >= LEAST && rate <= MAX_ROWS_PER_SECOND))
+    if (!(rate >= MIN_ROWS_PER_SECOND && rate <= MAX_ROWS_PER_SECOND))
       throw new FeedctlError(
         'USAGE',
-        `${JSON.stringify(text)} is no rate: ${LEAST} to ${MAX_ROWS_PER_SECOND} rows a second, or none; for less than that pause the lane`,
+        `${JSON.stringify(text)} is not a rate of ${MIN_ROWS_PER_SECOND} to ${MAX_ROWS_PER_SECOND} rows a second, or none`,
+        { suggestions: ['To stop a lane, use `feedctl fanout pause`.'] },
       );
     return rate;
   },

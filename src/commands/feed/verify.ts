@@ -4,7 +4,7 @@ import { oneOfUsers, userArg } from '../../cli/flags/common.ts';
 import type { VerifyResult } from '../../engine/feed/verify/verify.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
-/** Each is compared by statements of its own: whoever wants more is served quicker by --all. */
+/** Each sampled feed needs separate statements: for more feeds, --all is faster. */
 const MAX_SAMPLED = 10_000;
 
 export default class FeedVerify extends BaseCommand {

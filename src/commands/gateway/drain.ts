@@ -6,7 +6,7 @@ import { formatCount } from '../../ui/terminal/format.ts';
 interface DrainResult {
   gatewayId: string;
   url: string;
-  /** Open when it began; with --dry-run users online. */
+  /** Sockets that were open when the drain began; with --dry-run the users online. */
   sockets: number;
   seconds: number;
   drained: boolean;

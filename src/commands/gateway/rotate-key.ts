@@ -22,7 +22,7 @@ open WebSockets close, and all users have to log in again.`;
   async run(): Promise<KeyRotation> {
     const { flags } = await this.parse(GatewayRotateKey);
     const { revoke, 'dry-run': dryRun } = flags;
-    if (revoke && !dryRun) await this.confirm('Every user has to log in again. Go on?', flags.yes);
+    if (revoke && !dryRun) await this.confirm('Every user will have to log in again. Continue?', flags.yes);
     const { rotateTokenKey } = await import('../../engine/gateway/tokens.ts');
     const rotation = await this.withCluster(flags, ({ db }) => rotateTokenKey(db, { revoke, dryRun }));
     this.log(dryRun ? 'Would sign with a new key.' : `Tokens are signed with key ${rotation.keyId}.`);

@@ -35,7 +35,7 @@ With --remove the empty node leaves the database, after a wait of 40 s.`;
       const options = { drainNode: args.node, drainOnly: true, dryRun, yes: flags.yes };
       const result = await this.rebalance(cluster, options);
       if (!flags.remove || dryRun) return { ...result, removed: false };
-      await this.withProgress('waiting until nobody reads there', (progress) =>
+      await this.withProgress('waiting until no process uses it', (progress) =>
         removeEmptyNode(cluster.db, args.node, {
           signal,
           onProgress: (done, total) => progress.update({ done, total, unit: 's' }),

@@ -36,7 +36,7 @@ Refused if it would leave something half done.`;
     if (result.dryRun) this.log(`Would cancel operation ${result.id}, which is ${result.was}.`);
     else if (result.state === 'cancelled') this.log(`Cancelled operation ${result.id}.`);
     else {
-      this.log(`Operation ${result.id} was asked to stop, and has not yet.`);
+      this.log(`Operation ${result.id} is stopping, but has not stopped yet.`);
       process.exitCode = 3;
     }
     return result;

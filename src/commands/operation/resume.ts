@@ -23,8 +23,8 @@ exits like that command. Refused if a file that it reads is missing or has chang
     const { resumption } = await import('../../engine/operations/control.ts');
     const { command, args: own, key } = await this.withCluster(flags, ({ db }) => resumption(db, args.id));
     const found = this.config.findCommand(command, { must: true });
-    const going = flags['dry-run'] ? 'Would go' : 'Going';
-    this.logToStderr(`${going} on with \`${oneLine([...command.split(':'), ...own].join(' '), 200)}\``);
+    const resuming = flags['dry-run'] ? 'Would resume' : 'Resuming';
+    this.logToStderr(`${resuming} \`${oneLine([...command.split(':'), ...own].join(' '), 200)}\``);
     await this.config.runCommand(command, [
       ...this.#global(flags),
       ...confirmed(found.flags, own, key),
@@ -33,13 +33,13 @@ exits like that command. Refused if a file that it reads is missing or has chang
     ]);
   }
 
-  /** What names the cluster, and the way of the output, as it was given here. */
+  /** Returns the flags for the cluster and the output that this command got. */
   #global(flags: Record<string, unknown>): string[] {
     const named = Object.keys(BaseCommand.baseFlags).filter((name) => flags[name] !== undefined);
     return [...named.map((name) => `--${name}=${flags[name]}`), ...(this.jsonEnabled() ? ['--json'] : [])];
   }
 
-  /** The other command has printed its value. */
+  /** The resumed command has printed its value. */
   protected override logJson(): void {}
 
   protected override async catch(error: Error & { reported?: boolean }): Promise<void> {
@@ -48,7 +48,10 @@ exits like that command. Refused if a file that it reads is missing or has chang
   }
 }
 
-/** It was confirmed when it began: by yes, or by the name of what it works on, which is noted where it was passed and not typed. */
+/**
+ * Returns the flag that confirms the command, which was confirmed when it began: --yes, or the name of its object.
+ * A name that was passed, and not typed, is among the saved arguments already.
+ */
 function confirmed(
   flags: Readonly<Record<string, Command.Flag.Any>>,
   args: readonly string[],

@@ -7,7 +7,7 @@ import { formatBytes, formatCount } from '../../ui/terminal/format.ts';
 
 type Peeked = Awaited<ReturnType<typeof peekQueue>>;
 
-/** Lines of one message; an event message may hold 2,000 events. */
+/** Lines of one message; a message may hold 2,000 events. */
 const MAX_LINES = 20;
 
 export default class QueuePeek extends BaseCommand {
@@ -32,7 +32,7 @@ and each message shown counts as one of its 100 deliveries.`;
     const result = await this.withCluster(flags, (cluster) => peekQueue(cluster, args.queue, flags.limit));
     for (const [i, { publishedAt, deliveries, bytes, content }] of result.messages.entries()) {
       const since = publishedAt ? `, published ${publishedAt.toISOString()}` : '';
-      const again = deliveries > 0 ? `, handed out ${deliveries} time(s) before` : '';
+      const again = deliveries > 0 ? `, delivered ${deliveries} time(s) before` : '';
       this.log(`message ${i + 1}: ${content.kind}, ${formatBytes(bytes)}${since}${again}`);
       const lines = describeContent(content);
       for (const line of lines.slice(0, MAX_LINES)) this.log(`  ${line}`);

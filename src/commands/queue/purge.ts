@@ -33,12 +33,12 @@ Exits 3 if Ctrl-C ended it early.`;
     return this.withCluster(flags, async (cluster) => {
       const plan = await planPurge(cluster, queue);
       if (flags['dry-run']) {
-        this.log(`Would throw away ${formatCount(plan.messages)} message(s) of ${queue}. The first of them:`);
+        this.log(`Would remove ${formatCount(plan.messages)} message(s) of ${queue}. The first of them:`);
         for (const line of describeComposition(plan.composition)) this.log(line);
-        return { ...plan, mend: this.#mend(plan.redispatch), dryRun: true as const };
+        return { ...plan, mend: this.#fix(plan.redispatch), dryRun: true as const };
       }
       await this.confirmName(
-        `This throws away ${formatCount(plan.messages)} message(s) of ${queue}.`,
+        `This removes ${formatCount(plan.messages)} message(s) of ${queue}.`,
         queue,
         flags.confirm,
         '--confirm',
@@ -49,19 +49,19 @@ Exits 3 if Ctrl-C ended it early.`;
           onProgress: (done) => progress.update({ done, total: plan.messages, unit: 'messages' }),
         }),
       );
-      const mend = this.#mend(result.redispatch);
-      this.log(`Threw away ${formatCount(result.messages)} message(s) of ${queue}.`);
+      const mend = this.#fix(result.redispatch);
+      this.log(`Removed ${formatCount(result.messages)} message(s) of ${queue}.`);
       for (const line of describeComposition(result.composition)) this.log(line);
       if (result.messages > 0) this.log(`To bring back what they were for: ${mend}`);
       if (result.stopped) {
-        this.logToStderr('Ended early: the rest still waits.');
+        this.logToStderr('Stopped early: the other messages still wait.');
         process.exitCode = 3;
       }
       return { ...result, mend, dryRun: false as const };
     });
   }
 
-  #mend(span: PurgePlan['redispatch']): string {
+  #fix(span: PurgePlan['redispatch']): string {
     const { bin } = this.config;
     return span
       ? `${bin} events redispatch --from-id ${span.fromId} --to-id ${span.toId}`

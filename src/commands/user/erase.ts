@@ -33,7 +33,7 @@ After an interruption, run it again; the log of operations keeps the id of the u
       this.withCluster(flags, async (cluster): Promise<UserEraseResult> => {
         const plan = await planErasure(cluster.db, userId);
         if (dryRun) return { ...plan, left: [], dryRun };
-        const question = `User ${userId} is erased for good: ${describe(plan)}.`;
+        const question = `This erases user ${userId} permanently: ${describe(plan)}.`;
         await this.confirmName(question, String(userId), flags.yes);
         const onStep = (step: string, done: number) =>
           progress.update({ done, total: ERASE_STEPS.length + 1, unit: `steps (${step})` });
@@ -45,7 +45,7 @@ After an interruption, run it again; the log of operations keeps the id of the u
     );
     if (dryRun) this.log(`Would erase user ${userId}: ${describe(result)}.`);
     else if (result.left.length === 0)
-      this.log(`Erased user ${userId}: ${describe(result)}. Nothing of them is left.`);
+      this.log(`Erased user ${userId}: ${describe(result)}. No data is left.`);
     for (const { where, count } of result.left)
       this.logToStderr(`Left: ${formatCount(count)} in ${where}; run it again.`);
     if (result.left.length > 0) process.exitCode = 1;

@@ -40,7 +40,7 @@ A supervisor may start the process again.`;
       const what = `the worker on ${host} (process ${pid})`;
       const elsewhere =
         others > 0
-          ? `${formatCount(others)} other worker(s) go on.`
+          ? `${formatCount(others)} other worker(s) continue.`
           : 'No other worker runs: posts wait until one does.';
       const dryRun = flags['dry-run'];
       if (dryRun) {

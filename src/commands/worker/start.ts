@@ -32,7 +32,7 @@ The first signal drains the worker, the second stops it immediately.`;
 
   async run(): Promise<void> {
     const { flags } = await this.parse(WorkerStart);
-    // A batch is garbage after milliseconds. A young generation that grows with the load gains nothing, and takes 60 MB.
+    // Batches become garbage within milliseconds. A young generation that grows would only take 60 MB.
     setFlagsFromString('--semi-space-growth-factor=1');
     const { drainAsked } = await import('../../engine/fleet/workers.ts');
     const { startMetricsRole, startWorkerRole } = await import('../../engine/cluster/roles.ts');

@@ -66,8 +66,8 @@ export interface Manifest {
 }
 
 /**
- * A summary or a description is at most 400 characters long. `read` returns the source of a command, whose first
- * line stands for a text that is defined in another file.
+ * A summary or a description is at most 400 characters long. `read` returns the source of a command, whose
+ * first line stands for a text that is defined in another file.
  */
 export function helpFaults(manifest: Manifest, read: (path: string) => string): Fault[] {
   return Object.entries(manifest.commands).flatMap(([id, { flags, ...command }]) => {

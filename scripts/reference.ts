@@ -28,7 +28,12 @@ export async function reference(): Promise<Map<string, string>> {
   const table = ['| Command | |', '| --- | --- |', ...contents].join('\n');
   pages.set(
     `${FOLDER}README.md`,
-    `# Commands\n\nThe output of \`--help\` for each command. Flags of all commands:\n\n${fence}\n${all}\n${fence}\n\n${table}\n`,
+    [
+      '# Commands',
+      'The output of `--help` for each command. Flags of all commands:',
+      `${fence}\n${all}\n${fence}`,
+      `${table}\n`,
+    ].join('\n\n'),
   );
   return pages;
 }

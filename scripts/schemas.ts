@@ -1,4 +1,4 @@
-// Writes docs/schemas: the output of each command with --json as JSON Schema, from the types that `run` returns.
+// Writes docs/schemas: the output of each command with --json as JSON Schema, from the types of `run`.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -16,8 +16,8 @@ import { aborted, listenForSignals } from './signals.ts';
 const ROLE_STOP_TIMEOUT_MS = 30_000;
 
 /**
- * Base of all commands: configuration, JSON, errors and their exit status, signals, confirmation and tables. A
- * command parses its flags, calls the engine once and prints.
+ * Base of all commands: configuration, JSON, errors and their exit status, signals, confirmation and
+ * tables. A command parses its flags, calls the engine once and prints.
  */
 export abstract class BaseCommand extends Command {
   static override enableJsonFlag = true;
@@ -157,8 +157,8 @@ export abstract class BaseCommand extends Command {
       `not stopped within ${ROLE_STOP_TIMEOUT_MS / 1000} s, stuck at: ${stuckAt}`,
       {
         suggestions: [
-          'No work is lost: messages in flight are delivered again. `feedctl doctor` shows which server does ' +
-            'not answer.',
+          'No work is lost: messages in flight are delivered again.',
+          'Run `feedctl doctor`: it shows which server does not answer.',
         ],
       },
     );
@@ -167,7 +167,7 @@ export abstract class BaseCommand extends Command {
     process.exit(error.exitStatus);
   }
 
-  /** Returns the options that `telemetryFlags` stand for. The service has the name of the command’s topic. */
+  /** Returns the options that `telemetryFlags` stand for. The service is named after the topic. */
   protected telemetryOptions(flags: Record<string, unknown>) {
     return {
       service: (this.id ?? '').split(':')[0]!,
@@ -193,9 +193,9 @@ export abstract class BaseCommand extends Command {
   /** Reports that long work continues an earlier run, and how to start it from the beginning. */
   protected onResume = ({ id, startedAt }: { id: number; startedAt: Date }): void => {
     if (this.jsonEnabled()) return;
-    const operation = `operation ${id} of ${startedAt.toISOString()}`;
     process.stderr.write(
-      `Resuming ${operation}. To start again from the beginning, first run \`feedctl operation cancel ${id}\`.\n`,
+      `Resuming operation ${id} of ${startedAt.toISOString()}. ` +
+        `To start from the beginning, first run \`feedctl operation cancel ${id}\`.\n`,
     );
   };
 

@@ -14,13 +14,13 @@ export abstract class CelebrityChange extends BaseCommand {
     // The parser reads only the own fields of a class, and these are in the base.
     const { args, flags } = await this.parse(CelebrityChange);
     const { markCelebrity, unmarkCelebrity } = await import('../engine/celebrities/change.ts');
-    const change = this.direction === 'mark' ? markCelebrity : unmarkCelebrity;
+    const work = this.direction === 'mark' ? markCelebrity : unmarkCelebrity;
     const dryRun = flags['dry-run'];
     const { signal } = this;
     const result = await this.withProgress('feeds', (progress) =>
       this.withCluster(flags, async (cluster) => {
         if (!dryRun) await this.warnOfPauses(cluster.db);
-        return change(cluster, args.user, {
+        return work(cluster, args.user, {
           signal,
           dryRun,
           pin: true,
@@ -30,10 +30,10 @@ export abstract class CelebrityChange extends BaseCommand {
       }),
     );
     const followers = formatCount(result.followers);
-    const moved = `${formatCount(result.items)} rows ${this.direction === 'mark' ? 'removed from' : 'added to'}`;
+    const change = this.direction === 'mark' ? 'removed from' : 'added to';
     if (!result.changed) this.log(`Nothing to change: user ${args.user} is ${this.direction}ed already.`);
     else if (dryRun) this.log(`Would change user ${args.user} with ${followers} followers.`);
-    else this.log(`Changed: ${moved} ${followers} feeds.`);
+    else this.log(`Changed: ${formatCount(result.items)} rows ${change} ${followers} feeds.`);
     return result;
   }
 }

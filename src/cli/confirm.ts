@@ -12,8 +12,8 @@ export async function askYes(question: string, obstacle: Obstacle): Promise<void
 }
 
 /**
- * For severe changes: asks for the name of what is changed, unless `given`, the value of `flag`, has it. Throws
- * CONFIRMATION_REQUIRED for another name, and if the command cannot ask.
+ * For severe changes: asks for the name of what is changed, unless `given`, the value of `flag`, has it.
+ * Throws CONFIRMATION_REQUIRED for another name, and if the command cannot ask.
  */
 export async function askName(
   question: string,

@@ -15,8 +15,8 @@ export function operator(): string {
 type Flags = Readonly<Record<string, { readonly type: string; readonly char?: string | undefined }>>;
 
 /**
- * Returns a command and its arguments, without confirmation and without the flags for the cluster and the output.
- * `operation resume` adds its own.
+ * Returns a command and its arguments, without a plain confirmation and without the flags for the cluster
+ * and the output: `operation resume` adds its own.
  */
 export function invocationOf(
   command: { readonly id: string; readonly flags: Flags; readonly baseFlags: Flags },

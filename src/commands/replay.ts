@@ -42,8 +42,9 @@ Running it again adds nothing; after Ctrl-C or a crash it continues where it sto
     );
     const { p50, p95, p99 } = result.latencyMs;
     this.log(
-      `${formatCount(result.posts)} posts became ${formatCount(result.deliveries)} deliveries in ${formatDuration(result.seconds)} ` +
-        `(${formatCount(result.deliveriesPerSecond)}/s); ${formatCount(result.merged)} are merged when read.\n` +
+      `${formatCount(result.posts)} posts became ${formatCount(result.deliveries)} deliveries ` +
+        `in ${formatDuration(result.seconds)} (${formatCount(result.deliveriesPerSecond)}/s); ` +
+        `${formatCount(result.merged)} are merged when read.\n` +
         `From post to feed: p50 ${p50} ms, p95 ${p95} ms, p99 ${p99} ms.`,
     );
     return result;

@@ -2,8 +2,9 @@ export const SHELLS = ['bash', 'zsh', 'fish'] as const;
 export type Shell = (typeof SHELLS)[number];
 
 /**
- * Scripts for each shell. They run `feedctl complete` at every Tab, because contexts and nodes change. Bash starts
- * another word after `=` and `:`, so it gets only the part after them. It may be version 3.2, that of macOS.
+ * Scripts for each shell. They run `feedctl complete` at every Tab, because contexts and nodes change.
+ * Bash starts another word after `=` and `:`, so it gets only the part after them. It may be version 3.2,
+ * that of macOS.
  */
 const SNIPPETS: Readonly<Record<Shell, string>> = {
   bash: `_feedctl_complete() {

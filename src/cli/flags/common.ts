@@ -24,7 +24,7 @@ export const dryRunFlag = Flags.boolean({
 });
 export const yesFlag = Flags.boolean({ char: 'y', description: 'confirm without being asked' });
 
-/** Returns the user, or undefined if one of the flags `others` is given. Throws USAGE unless it is exactly one. */
+/** Returns the user, or undefined if a flag of `others` is given. Throws USAGE unless exactly one is. */
 export function oneOfUsers(
   user: number | undefined,
   others: Readonly<Record<string, unknown>>,

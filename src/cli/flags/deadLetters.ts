@@ -32,7 +32,7 @@ export function deadLetterFilter(flags: {
   };
 }
 
-/** Returns the dead letters that a change is for: an id, a filter or --all. Throws USAGE unless it is one of them. */
+/** Returns the dead letters to change. Throws USAGE unless one of an id, a filter and --all is given. */
 export function chosenDeadLetters(
   id: string | undefined,
   flags: Parameters<typeof deadLetterFilter>[0] & { all?: boolean },

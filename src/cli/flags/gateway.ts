@@ -17,7 +17,7 @@ export const gatewayFlags = {
   host: Flags.string({ description: 'address that the gateway listens on', default: '127.0.0.1' }),
   origin: Flags.string({
     description:
-      'origin of web pages that may connect besides those of the gateway, such as https://app.example; may be repeated',
+      'origin of web pages that may connect, such as https://app.example; default: any; may be repeated',
     env: 'FEEDCTL_ORIGIN',
     multiple: true,
     delimiter: ',',

@@ -1,5 +1,5 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../cli/baseCommand.ts';
+import { BenchCommand, machineText } from '../../cli/benchCommand.ts';
 import { rangeFlag } from '../../cli/flags/common.ts';
 import type { BenchCrowdResult } from '../../engine/bench/push/crowd.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
@@ -15,7 +15,7 @@ const stagesFlag = Flags.custom<number[]>({
   },
 });
 
-export default class BenchCrowd extends BaseCommand {
+export default class BenchCrowd extends BenchCommand {
   static override summary = 'Measure people who post and listen at the same time, in stages';
   static override description =
     `Each person has a WebSocket, posts, waits and posts again. Every pushed frame is
@@ -43,58 +43,52 @@ The database is a temporary embedded one, or the empty cluster of --database-url
   async run(): Promise<BenchCrowdResult> {
     const { flags } = await this.parse(BenchCrowd);
     const config = await this.loadConfig(flags);
-    const most = Math.max(...flags.stages);
-    if (most > flags.users)
-      throw new FeedctlError('USAGE', `${most} people cannot be chosen among ${flags.users} users`);
+    const people = Math.max(...flags.stages);
+    if (people > flags.users)
+      throw new FeedctlError(
+        'USAGE',
+        `a stage has ${people} people, but there are only ${flags.users} users`,
+      );
     const { benchCrowd } = await import('../../engine/bench/push/crowd.ts');
-    const { signal } = this;
+    const { signal, onProgress } = this;
     const result = await benchCrowd(config, this.config.version, {
       ...flags,
       thinkMs: flags['think-ms'],
       signal,
-      onProgress: (text) => process.stderr.write(`${text}\n`),
+      onProgress,
     });
     const { machine, stages } = result;
     await this.table(
-      [
-        'people',
-        'posts',
-        'posts/s',
-        'request p50',
-        'p99',
-        'deliveries',
-        'listening',
-        'addressed',
-        'found',
-        'pushes',
-        'expected',
-        'push p50',
-        'p99',
-        'errors',
-      ],
-      stages.map((stage) => [
-        stage.people,
-        stage.posts,
-        String(stage.postsPerSecond),
-        `${stage.requestMs.p50} ms`,
-        `${stage.requestMs.p99} ms`,
-        stage.deliveries,
-        `${(stage.listening * 100).toFixed(1)}%`,
-        stage.addressed,
-        `${(stage.found * 100).toFixed(1)}%`,
-        stage.pushes,
-        stage.expected,
-        `${stage.pushMs.p50} ms`,
-        `${stage.pushMs.p99} ms`,
-        stage.errors,
-      ]),
+      COLUMNS.map(([name]) => name),
+      stages.map((stage) => COLUMNS.map(([, cell]) => cell(stage))),
     );
     for (const { people, firstError } of stages)
       if (firstError) this.logToStderr(`With ${people} people: ${firstError}`);
-    this.log(`
-${formatCount(result.users)} users, ${formatCount(result.follows)} follows.
-${machine.cores} cores, ${machine.cpu}, ${machine.memoryGiB} GiB, Node ${machine.node}, PostgreSQL ${machine.postgres}, bus ${machine.bus}, cache ${machine.cache}.`);
+    this.log(`\n${formatCount(result.users)} users, ${formatCount(result.follows)} follows.`);
+    this.log(`${machineText(machine)}.`);
     if (stages.some((stage) => stage.errors > 0 || stage.pushes !== stage.expected)) process.exitCode = 1;
     return result;
   }
 }
+
+type Stage = BenchCrowdResult['stages'][number];
+
+const ms = (value: number): string => `${value} ms`;
+const percent = (share: number): string => `${(share * 100).toFixed(1)}%`;
+
+const COLUMNS: readonly (readonly [name: string, cell: (stage: Stage) => string | number])[] = [
+  ['people', (stage) => stage.people],
+  ['posts', (stage) => stage.posts],
+  ['posts/s', (stage) => String(stage.postsPerSecond)],
+  ['request p50', (stage) => ms(stage.requestMs.p50)],
+  ['p99', (stage) => ms(stage.requestMs.p99)],
+  ['deliveries', (stage) => stage.deliveries],
+  ['listening', (stage) => percent(stage.listening)],
+  ['addressed', (stage) => stage.addressed],
+  ['found', (stage) => percent(stage.found)],
+  ['pushes', (stage) => stage.pushes],
+  ['expected', (stage) => stage.expected],
+  ['push p50', (stage) => ms(stage.pushMs.p50)],
+  ['p99', (stage) => ms(stage.pushMs.p99)],
+  ['errors', (stage) => stage.errors],
+];

@@ -1,11 +1,11 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../cli/baseCommand.ts';
+import { BenchCommand, machineText, percentilesText } from '../../cli/benchCommand.ts';
 import type { BenchFanoutResult } from '../../engine/bench/fanout.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
 const MIXES = ['uniform', 'higgs', 'one'] as const;
 
-export default class BenchFanout extends BaseCommand {
+export default class BenchFanout extends BenchCommand {
   static override summary = 'Measure the path of a post against COPY of the same rows';
   static override description =
     `Compare the ratio, not the rates: the path and plain COPY alternate in one run on
@@ -14,8 +14,7 @@ one machine, with cached feeds and open sockets.
 The database is a temporary embedded one, or the empty cluster of --database-url.`;
   static override flags = {
     mix: Flags.option({
-      description:
-        'uniform: every author has --followers; higgs: a real week; one: one post to --followers, with small posts',
+      description: 'uniform: every author has --followers; higgs: a real week; one: one post to --followers',
       options: MIXES,
       default: 'uniform' as const,
     })(),
@@ -38,7 +37,7 @@ The database is a temporary embedded one, or the empty cluster of --database-url
   };
   static override examples = [
     '<%= config.bin %> bench fanout --posts 100000 --followers 8 --json',
-    '<%= config.bin %> bench fanout --broker-url amqp://localhost --cache-url redis://localhost --baseline per-follower',
+    '<%= config.bin %> bench fanout --broker-url amqp://localhost --baseline per-follower',
   ];
 
   async run(): Promise<BenchFanoutResult> {
@@ -51,14 +50,14 @@ The database is a temporary embedded one, or the empty cluster of --database-url
       flags.mix === 'higgs'
         ? higgsMix(flags.posts ?? 200_000)
         : uniformMix(flags.posts ?? (one ? 1 : 4_000), flags.followers ?? (one ? 1_000_000 : 400));
-    const { signal } = this;
+    const { signal, onProgress } = this;
     const result = await benchFanout(config, this.config.version, {
       mix,
       runs: flags.runs,
       baseline: flags.baseline,
       smallPosts: one,
       signal,
-      onProgress: (text) => process.stderr.write(`${text}\n`),
+      onProgress,
     });
     await this.table(['what', 'result'], resultRows(result));
     return result;
@@ -67,16 +66,14 @@ The database is a temporary embedded one, or the empty cluster of --database-url
 
 function resultRows(result: BenchFanoutResult): [string, string][] {
   const { latencyMs, baseline, smallPosts, machine } = result;
-  const latency = ({ p50, p95, p99 }: { p50: number; p95: number; p99: number }) =>
-    `p50 ${p50} ms, p95 ${p95} ms, p99 ${p99} ms`;
   const rows: [string, string][] = [
     ['deliveries', `${formatCount(result.deliveries)} of ${formatCount(result.posts)} posts, ${result.mix}`],
     ['the path', `${formatCount(result.deliveriesPerSecond)}/s, ${result.seconds.toFixed(2)} s`],
     ['COPY alone', `${formatCount(result.rawCopyPerSecond)}/s`],
     ['ratio', `${result.ratio} (runs: ${result.runs.map((run) => run.ratio).join(', ')})`],
-    ['dispatch to feed', latency(latencyMs)],
+    ['dispatch to feed', percentilesText(latencyMs)],
   ];
-  if (smallPosts) rows.push([`${smallPosts.posts} small posts meanwhile`, latency(smallPosts)]);
+  if (smallPosts) rows.push([`${smallPosts.posts} small posts meanwhile`, percentilesText(smallPosts)]);
   if (baseline)
     rows.push([
       baseline.name,
@@ -84,10 +81,7 @@ function resultRows(result: BenchFanoutResult): [string, string][] {
     ]);
   rows.push(
     ['cached and pushed', `${formatCount(result.cachedFeeds)} feeds, ${formatCount(result.pushed)} frames`],
-    [
-      'machine',
-      `${machine.cores} cores, ${machine.cpu}, ${machine.memoryGiB} GiB, Node ${machine.node}, PostgreSQL ${machine.postgres}, bus ${machine.bus}, cache ${machine.cache}`,
-    ],
+    ['machine', machineText(machine)],
   );
   return rows;
 }

@@ -1,12 +1,12 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../cli/baseCommand.ts';
+import { BenchCommand, machineText } from '../../cli/benchCommand.ts';
 import type { BenchHttpResult } from '../../engine/bench/http/http.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
 const count = (description: string, value: number, max: number) =>
   Flags.integer({ description, default: value, min: 1, max });
 
-export default class BenchHttp extends BaseCommand {
+export default class BenchHttp extends BenchCommand {
   static override summary = 'Measure a feed over HTTP against a bare route with the same bytes';
   static override description =
     `Compare the ratio, not the rates: a gateway and a bare route of fastify take turns
@@ -28,11 +28,11 @@ The database is a temporary embedded one, or the empty cluster of --database-url
     const { flags } = await this.parse(BenchHttp);
     const config = await this.loadConfig(flags);
     const { benchHttp } = await import('../../engine/bench/http/http.ts');
-    const { signal } = this;
+    const { signal, onProgress } = this;
     const result = await benchHttp(config, this.config.version, {
       ...flags,
       signal,
-      onProgress: (text) => process.stderr.write(`${text}\n`),
+      onProgress,
     });
     const { machine } = result;
     const row = (name: string, rate: BenchHttpResult['feed']): string[] => [
@@ -45,9 +45,8 @@ The database is a temporary embedded one, or the empty cluster of --database-url
       [`${result.connections} connections`, 'requests', 'body', 'p50', 'p95', 'p99'],
       [row('bare route', result.bare), row('GET /post/feed', result.feed)],
     );
-    this.log(`
-Ratio ${result.ratio} (each run: ${result.ratios.join(', ')}).
-${machine.cores} cores, ${machine.cpu}, ${machine.memoryGiB} GiB, Node ${machine.node}, PostgreSQL ${machine.postgres}, cache ${machine.cache}.`);
+    this.log(`\nRatio ${result.ratio} (each run: ${result.ratios.join(', ')}).`);
+    this.log(`${machineText(machine)}.`);
     return result;
   }
 }

@@ -1,12 +1,12 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../cli/baseCommand.ts';
+import { BenchCommand, machineText } from '../../cli/benchCommand.ts';
 import type { BenchReadResult } from '../../engine/bench/read.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
 const count = (description: string, value: number, max = 1_000_000) =>
   Flags.integer({ description, default: value, min: 1, max });
 
-export default class BenchRead extends BaseCommand {
+export default class BenchRead extends BenchCommand {
   static override summary = 'Measure a page of a feed against the join of follows and posts';
   static override description =
     `Compare the ratios, not the times: all ways of reading take turns in one run on one
@@ -31,12 +31,12 @@ The database is a temporary embedded one, or the empty cluster of --database-url
     const { flags } = await this.parse(BenchRead);
     const config = await this.loadConfig(flags);
     const { benchRead } = await import('../../engine/bench/read.ts');
-    const { signal } = this;
+    const { signal, onProgress } = this;
     const result = await benchRead(config, this.config.version, {
       ...flags,
       readsAPost: flags['reads-a-post'],
       signal,
-      onProgress: (text) => process.stderr.write(`${text}\n`),
+      onProgress,
     });
     const { kinds, mix, machine } = result;
     const row = (name: string, one: (typeof kinds)['join']): string[] => [
@@ -56,10 +56,16 @@ The database is a temporary embedded one, or the empty cluster of --database-url
         row('mix', mix),
       ],
     );
-    this.log(`
-Cached against the join: ${result.speedup} times as fast, with celebrities ${result.celebritySpeedup} times.
-Mix: ${formatCount(mix.reads)} pages and ${formatCount(mix.posts)} posts, ${formatCount(mix.hits)} hits, ${formatCount(mix.misses)} misses; ${formatCount(mix.queries)} queries where ${formatCount(mix.queriesUncached)} were needed without a cache (${Math.round(mix.saved * 100)}% saved).
-${machine.cores} cores, ${machine.cpu}, ${machine.memoryGiB} GiB, Node ${machine.node}, PostgreSQL ${machine.postgres}, cache ${machine.cache}.`);
+    this.log(
+      `\nCached against the join: ${result.speedup} times as fast, ` +
+        `with celebrities ${result.celebritySpeedup} times.`,
+    );
+    this.log(
+      `Mix: ${formatCount(mix.reads)} pages and ${formatCount(mix.posts)} posts, ` +
+        `${formatCount(mix.hits)} hits, ${formatCount(mix.misses)} misses; ` +
+        `${formatCount(mix.queries)} queries, ${formatCount(mix.queriesUncached)} without a cache (${Math.round(mix.saved * 100)}% saved).`,
+    );
+    this.log(`${machineText(machine)}.`);
     return result;
   }
 }

@@ -54,15 +54,20 @@ With --json and --follow each event is one line of JSON.`;
 
   #line(event: ListedEvent | OperationEvent): string {
     if (this.jsonEnabled()) return JSON.stringify(event);
-    if ('operationId' in event) {
-      const { operationId, type, state, who, command, kind, key, error, result } = event;
-      const what = oneLine(command ?? `${kind} ${key}`, 80);
-      const outcome = error ? error.code : result === null ? '' : oneLine(JSON.stringify(result), 80);
-      const ended = type === 'operation.ended' ? `  ${state}  ${outcome}` : '';
-      return `${event.occurredAt.toISOString()}  ${operationId}  ${type}  ${what}  by ${who ?? 'unknown'}${ended}`.trimEnd();
-    }
+    const time = event.occurredAt.toISOString();
+    if ('operationId' in event) return [time, ...operationFields(event)].join('  ').trimEnd();
+    const { id, type, aggregateId, subjectId, data } = event;
     const state = event.dispatchedAt ? 'dispatched' : 'waiting';
-    const data = oneLine(JSON.stringify(event.data), 80);
-    return `${event.occurredAt.toISOString()}  ${event.id}  ${event.type}  ${event.aggregateId} -> ${event.subjectId}  ${state}  ${data}`;
+    return [time, id, type, `${aggregateId} -> ${subjectId}`, state, oneLine(JSON.stringify(data), 80)].join(
+      '  ',
+    );
   }
+}
+
+function operationFields(event: OperationEvent): (string | number)[] {
+  const { operationId, type, state, who, command, kind, key, error, result } = event;
+  const what = oneLine(command ?? `${kind} ${key}`, 80);
+  const outcome = error ? error.code : result === null ? '' : oneLine(JSON.stringify(result), 80);
+  const ended = type === 'operation.ended' ? [state, outcome] : [];
+  return [operationId, type, what, `by ${who ?? 'unknown'}`, ...ended];
 }

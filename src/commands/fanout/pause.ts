@@ -46,9 +46,9 @@ Work that needs fan-out waits too: replay, celebrity mark, \`feed rebuild --all\
     else this.log(`${dryRun ? 'Would pause' : 'Paused'} ${changed.join(' and ')}.`);
     await this.logLanes(result.lanes);
     if (!dryRun && workers.standing < workers.of) {
-      this.logToStderr(
-        `${formatCount(workers.of - workers.standing)} of ${formatCount(workers.of)} worker(s) are not drained yet: see \`feedctl worker list\`.`,
-      );
+      const left = formatCount(workers.of - workers.standing);
+      const all = formatCount(workers.of);
+      this.logToStderr(`${left} of ${all} worker(s) are not drained yet: see \`feedctl worker list\`.`);
       process.exitCode = 3;
     }
     return result;

@@ -18,7 +18,8 @@ const rateFlag = Flags.custom<number | 'none'>({
     if (!(rate >= MIN_ROWS_PER_SECOND && rate <= MAX_ROWS_PER_SECOND))
       throw new FeedctlError(
         'USAGE',
-        `${JSON.stringify(text)} is not a rate of ${MIN_ROWS_PER_SECOND} to ${MAX_ROWS_PER_SECOND} rows a second, or none`,
+        `${JSON.stringify(text)} is not a number of rows a second from ${MIN_ROWS_PER_SECOND} to ` +
+          `${MAX_ROWS_PER_SECOND}, or none`,
         { suggestions: ['To stop a lane, use `feedctl fanout pause`.'] },
       );
     return rate;

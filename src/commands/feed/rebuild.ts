@@ -64,8 +64,8 @@ continues.`;
     );
     const { users, items, added, removed, seconds } = result;
     this.log(
-      `${dryRun ? 'Would rebuild' : 'Rebuilt'} ${formatCount(users)} feed(s) with ${formatCount(items)} rows in ${formatDuration(seconds)}: ` +
-        `${formatCount(added)} added, ${formatCount(removed)} removed.`,
+      `${dryRun ? 'Would rebuild' : 'Rebuilt'} ${formatCount(users)} feed(s) ` +
+        `with ${formatCount(items)} rows in ${formatDuration(seconds)}: ${formatCount(added)} added, ${formatCount(removed)} removed.`,
     );
     return result;
   }

@@ -46,7 +46,8 @@ With --all it is an operation: after Ctrl-C (exit 3) the same command continues.
     );
     const what = flags['dry-run'] ? 'Would trim' : 'Trimmed';
     this.log(
-      `${what} ${formatCount(result.users)} feed(s) by ${formatCount(result.items)} rows in ${formatDuration(result.seconds)}.`,
+      `${what} ${formatCount(result.users)} feed(s) by ${formatCount(result.items)} rows ` +
+        `in ${formatDuration(result.seconds)}.`,
     );
     return result;
   }

@@ -49,8 +49,8 @@ exits like that command. Refused if a file that it reads is missing or has chang
 }
 
 /**
- * Returns the flag that confirms the command, which was confirmed when it began: --yes, or the name of its object.
- * A name that was passed, and not typed, is among the saved arguments already.
+ * Returns the flag that confirms the command, as it was confirmed when it began: --yes, or the name of its
+ * object. A name that was passed, and not typed, is among the saved arguments already.
  */
 function confirmed(
   flags: Readonly<Record<string, Command.Flag.Any>>,

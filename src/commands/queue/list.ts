@@ -30,7 +30,8 @@ it exits 1 if a queue is above the limit.
 
 --until empty exits 0 after two empty views in a row, 1 at the timeout, 3 after Ctrl-C.`;
   static override usage =
-    'queue list [--queue <value>...] [--interval <value>] [--detail] [--max-ready <value>] [--max-age <15m>] | [--watch] [--until empty [--timeout <value>]]';
+    'queue list [--queue <value>...] [--interval <value>] [--detail] [--max-ready <value>] ' +
+    '[--max-age <15m>] | [--watch] [--until empty [--timeout <value>]]';
   static override flags = {
     queue: Flags.string({ description: 'only this queue; may be repeated', multiple: true }),
     detail: Flags.boolean({ description: 'show the authors and posts of the waiting messages' }),

@@ -75,8 +75,9 @@ Posts take the usual path, and are spread over 30 days.`;
       seconds: graph.seconds + (posts?.seconds ?? 0),
     };
     this.log(
-      `${flags['dry-run'] ? 'Would make' : 'Made'} ${formatCount(result.users)} users, ${formatCount(result.follows)} follows ` +
-        `and ${formatCount(result.posts)} posts (${formatCount(result.deliveries)} deliveries) in ${formatDuration(result.seconds)}.`,
+      `${flags['dry-run'] ? 'Would make' : 'Made'} ${formatCount(result.users)} users, ` +
+        `${formatCount(result.follows)} follows and ${formatCount(result.posts)} posts ` +
+        `(${formatCount(result.deliveries)} deliveries) in ${formatDuration(result.seconds)}.`,
     );
     return result;
   }

@@ -38,8 +38,8 @@ Loads either all files or none.`;
     );
     const would = flags['dry-run'] ? 'Would add' : 'Added';
     this.log(
-      `${would} ${formatCount(result.users)} users and ${formatCount(result.follows)} follows in ${formatDuration(result.seconds)}; ` +
-        `${formatCount(result.celebrities)} authors are celebrities.`,
+      `${would} ${formatCount(result.users)} users and ${formatCount(result.follows)} follows ` +
+        `in ${formatDuration(result.seconds)}; ${formatCount(result.celebrities)} authors are celebrities.`,
     );
     return result;
   }

@@ -30,7 +30,8 @@ has yet to drop.`;
     } else this.log('No rebalance has been run.');
     for (const move of active)
       this.log(
-        `Moving: shard ${move.shard ?? 'unknown'} from ${move.from} to ${move.to}, ${move.phase.toLowerCase()}, ${formatBytes(move.bytes)} there (process ${move.pid})`,
+        `Moving: shard ${move.shard ?? 'unknown'} from ${move.from} to ${move.to}, ` +
+          `${move.phase.toLowerCase()}, ${formatBytes(move.bytes)} copied (process ${move.pid})`,
       );
     for (const { kind, detail, fix } of troubles)
       this.log(`${kind.toUpperCase().padEnd(8)} ${detail}\n         Try: ${fix}`);

@@ -11,7 +11,7 @@ export abstract class CelebrityChange extends BaseCommand {
   protected abstract readonly direction: 'mark' | 'unmark';
 
   async run(): Promise<CelebrityResult> {
-    // The parser reads only the own fields of a class, and these are in the base.
+    // The parser ignores inherited fields, and the arguments are in this class.
     const { args, flags } = await this.parse(CelebrityChange);
     const { markCelebrity, unmarkCelebrity } = await import('../engine/celebrities/change.ts');
     const work = this.direction === 'mark' ? markCelebrity : unmarkCelebrity;

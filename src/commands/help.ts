@@ -1,8 +1,8 @@
 import { Args, Command, Flags, loadHelpClass } from '@oclif/core';
 
 /**
- * Prints the same as `--help`. oclif's plugin for it costs every start 5 ms, because oclif matches its name
- * against all dependencies and reads its manifest.
+ * Prints the same as `--help`. oclif has a plugin for it, but that costs every start 5 ms: oclif matches its
+ * name against all dependencies, and reads its manifest.
  */
 export default class Help extends Command {
   static override summary = 'Display help for <%= config.bin %>.';

@@ -63,7 +63,8 @@ The database is a temporary embedded one, or the empty cluster of --database-url
     this.log(
       `Mix: ${formatCount(mix.reads)} pages and ${formatCount(mix.posts)} posts, ` +
         `${formatCount(mix.hits)} hits, ${formatCount(mix.misses)} misses; ` +
-        `${formatCount(mix.queries)} queries, ${formatCount(mix.queriesUncached)} without a cache (${Math.round(mix.saved * 100)}% saved).`,
+        `${formatCount(mix.queries)} queries, ` +
+        `${formatCount(mix.queriesUncached)} without a cache (${Math.round(mix.saved * 100)}% saved).`,
     );
     this.log(`${machineText(machine)}.`);
     return result;

@@ -65,7 +65,8 @@ continues.`;
     const { users, items, added, removed, seconds } = result;
     this.log(
       `${dryRun ? 'Would rebuild' : 'Rebuilt'} ${formatCount(users)} feed(s) ` +
-        `with ${formatCount(items)} rows in ${formatDuration(seconds)}: ${formatCount(added)} added, ${formatCount(removed)} removed.`,
+        `with ${formatCount(items)} rows ` +
+        `in ${formatDuration(seconds)}: ${formatCount(added)} added, ${formatCount(removed)} removed.`,
     );
     return result;
   }

@@ -253,8 +253,8 @@ export abstract class BaseCommand extends Command {
   }
 
   #obstacle(): string | undefined {
-    if (this.jsonEnabled()) return '--json was given';
-    return process.stdin.isTTY ? undefined : 'stdin is not a terminal';
+    if (!process.stdin.isTTY) return 'stdin is not a terminal';
+    return this.jsonEnabled() ? '--json was given' : undefined;
   }
 
   /** Whether a live view is on the screen, which text on stderr would damage. */

@@ -9,7 +9,7 @@ import { formatCount } from '../../ui/terminal/format.ts';
 type EvaluateResult = Evaluation & { readonly applied: AppliedEvaluation | null };
 
 export default class CelebrityEvaluate extends BaseCommand {
-  static override summary = 'Show what a celebrity threshold would change, and with --apply change it';
+  static override summary = 'Show what a celebrity threshold would change, and apply it';
   static override description =
     `Lists the authors who would become or stop being celebrities, with the feed rows saved
 a day, the cost of reads, and storage. Authors marked or unmarked by hand are skipped.

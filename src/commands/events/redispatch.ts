@@ -8,7 +8,7 @@ import type { Redispatched } from '../../engine/queues/redispatch.ts';
 import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
 
 export default class EventsRedispatch extends BaseCommand {
-  static override summary = 'Plan events of the log again, after a purge or if posts are missing in feeds';
+  static override summary = 'Plan events of the log again, for instance after a purge';
   static override description =
     `Uses the bulk lane, oldest events first, and pushes nothing; it is safe to repeat.
 

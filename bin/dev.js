@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Runs what is in src: builds it first, which takes about a second.
+// Builds src, which takes about a second, and runs it.
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 

@@ -72,6 +72,10 @@ const OTHERS: Readonly<Record<string, readonly Variable[]>> = {
   ],
   'Files of the user': [
     ['XDG_CONFIG_HOME', 'Directory above `feedctl/contexts.json`, the context file. Default: `~/.config`.'],
+    [
+      'XDG_CACHE_HOME',
+      'Directory above `feedctl`, in which Node keeps compiled code for a faster start. Default: `~/.cache`.',
+    ],
     ['XDG_DATA_HOME', 'Directory above `feedctl`, the default of `dataDir`. Default: `~/.local/share`.'],
     [
       'KUBECONFIG',
@@ -97,6 +101,10 @@ const OTHERS: Readonly<Record<string, readonly Variable[]>> = {
       'FEEDCTL_REEXEC',
       'Marks a process that the launcher or a benchmark started, and that ends together with it. ' +
         'Do not set it.',
+    ],
+    [
+      'OCLIF_DISABLE_ENGINE_WARNING',
+      'feedctl sets it to `1`, because it checks the version of Node by itself.',
     ],
     ['NODE_ENV', '`top` sets it to `production` if it is not set, so that React skips its checks.'],
   ],

@@ -1,5 +1,5 @@
-// Writes oclif.manifest.json: with it `--help` loads no command at all. (The `oclif` package does the same, and
-// brings 60 MB of cloud clients for its other commands.)
+// Writes oclif.manifest.json: with it `--help` loads no command. (The `oclif` package does the same, but it
+// installs 60 MB of cloud clients for its other commands.)
 import { chmodSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Plugin } from '@oclif/core';
@@ -13,5 +13,8 @@ const plugin = new Plugin({
   respectNoCacheDefault: true,
 });
 await plugin.load();
+// The lines of a paragraph are joined: help wraps them at the width of the terminal.
+for (const command of Object.values(plugin.manifest.commands))
+  command.description = command.description?.replaceAll(/(?<!\n)\n(?!\n)/g, ' ');
 writeFileSync(new URL('../oclif.manifest.json', import.meta.url), JSON.stringify(plugin.manifest));
 chmodSync(new URL('../bin/run.js', import.meta.url), 0o755);

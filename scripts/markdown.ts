@@ -2,7 +2,7 @@ const WIDTH = 120;
 
 /**
  * Breaks a paragraph into lines of at most 120 columns. Lines after the first begin with `indent`. A code
- * span or a link stays on one line. A line never begins with the mark of a list, a heading or a quotation.
+ * span or a link stays on one line. A line never begins with the sign of a list, a heading or a quotation.
  */
 export function wrap(text: string, indent = ''): string[] {
   const words: string[] = [];

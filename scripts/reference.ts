@@ -8,7 +8,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const FOLDER = 'docs/cli/';
 const WIDTH = 110;
 
-/** Pages by their path below the root. Needs the built commands. */
+/** Returns pages by their path below the root. Needs the built commands. */
 export async function reference(): Promise<Map<string, string>> {
   const config = await Config.load({ root: ROOT, version: '' });
   const byTopic = Map.groupBy(
@@ -24,17 +24,23 @@ export async function reference(): Promise<Map<string, string>> {
     contents.push(...sorted.map((one) => `| [\`${nameOf(one)}\`](${file}) | ${one.summary ?? ''} |`));
   }
   const all = GLOBAL.exec(helpOf(config.findCommand('status', { must: true }), config))![0].trim();
+  const fence = '```';
   const table = ['| Command | |', '| --- | --- |', ...contents].join('\n');
   pages.set(
     `${FOLDER}README.md`,
-    `# Commands\n\nWhat \`--help\` says of each. All of them take these:\n\n\`\`\`\n${all}\n\`\`\`\n\n${table}\n`,
+    [
+      '# Commands',
+      'The output of `--help` for each command. Flags of all commands:',
+      `${fence}\n${all}\n${fence}`,
+      `${table}\n`,
+    ].join('\n\n'),
   );
   return pages;
 }
 
 const nameOf = ({ id }: Command.Loadable): string => `feedctl ${id.replaceAll(':', ' ')}`;
 
-/** What every command takes is said once. */
+/** Global flags are on the first page only. */
 const GLOBAL = /^GLOBAL FLAGS\n(?: +.*\n)+\n/m;
 
 function section(command: Command.Loadable, config: Config): string {

@@ -1,4 +1,4 @@
-// Writes docs/schemas: what each command prints with --json, as JSON Schema, made of the types that the commands return.
+// Writes docs/schemas: the output of each command with --json as JSON Schema, from the types of `run`.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -20,10 +20,10 @@ const COMPILER = {
   skipLibCheck: true,
 };
 
-/** Schemas by their path below the root, as text. Takes some seconds: it compiles what is in `src`. */
+/** Returns schemas as text by their path below the root. It compiles `src`, which takes some seconds. */
 export function schemas(): Map<string, string> {
   mkdirSync(join(ROOT, 'node_modules/.cache'), { recursive: true });
-  // Where imports of packages are found.
+  // Imports of packages are resolved from below node_modules.
   const directory = mkdtempSync(join(ROOT, 'node_modules/.cache/schemas-'));
   try {
     declare(directory);
@@ -38,7 +38,7 @@ export function schemas(): Map<string, string> {
     );
     return new Map(
       outputs.map(({ command }) => {
-        // Of its own: types of one name may be different ones in two commands.
+        // One generator a command: two commands may have different types of the same name.
         const generator = TJS.buildGenerator(program, {
           required: true,
           strictNullChecks: true,
@@ -57,7 +57,7 @@ export function schemas(): Map<string, string> {
   }
 }
 
-/** Declarations of everything in `src`. */
+/** Writes the declarations of everything in `src`. */
 function declare(directory: string): void {
   const options = ['--declaration', '--emitDeclarationOnly', '--noEmit', 'false', '--outDir', directory];
   const tsc = spawnSync('npx', ['tsc', '-p', 'tsconfig.build.json', ...options], {
@@ -69,7 +69,7 @@ function declare(directory: string): void {
 
 const typeName = (command: string): string => `Output_${command.replace(/\W/g, '_')}`;
 
-/** Puts a type of its own beside a command's declaration: what `run` resolves with. undefined where that is nothing. */
+/** Writes a file with the type that `run` resolves with. Returns undefined for a command without output. */
 function outputOf(declaration: string, command: string): { command: string; file: string } | undefined {
   const text = readFileSync(declaration, 'utf8');
   const { 0: head, index: start } = /^export .*class \w+ extends (\w+)/m.exec(text)!;
@@ -85,7 +85,7 @@ function outputOf(declaration: string, command: string): { command: string; file
   return { command, file };
 }
 
-/** A type of another file is named by the path of that file, and by its name. */
+/** Removes the path of the file from the name of a type. */
 const shortName = (name: string): string => name.replaceAll(/import\([^)]*\)\./g, '');
 
 function withShortNames(schema: TJS.Definition): TJS.Definition {

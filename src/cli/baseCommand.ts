@@ -1,70 +1,73 @@
-import { createInterface } from 'node:readline/promises';
 import { Command, Flags } from '@oclif/core';
 import type { Cluster } from '../engine/cluster/cluster.ts';
 import type { Config, ConfigFlags } from '../engine/config/config.ts';
 import { SETTINGS } from '../engine/config/settings.ts';
 import type { Kubernetes } from '../engine/kubernetes/client.ts';
 import { FeedctlError } from '../engine/model/errors.ts';
+import type { LaneState } from '../engine/model/lanes.ts';
 import type { Invocation } from '../engine/model/operation.ts';
 import { openProgress, type ProgressLine } from '../ui/terminal/progress.ts';
+import type { TableOptions } from '../ui/terminal/table.ts';
+import { askName, askYes } from './confirm.ts';
 import { errorJson, printError, toFeedctlError } from './errors.ts';
 import { invocationOf, operator } from './invocation.ts';
+import { aborted, listenForSignals } from './signals.ts';
 
-/** A shutdown that takes longer says what it is stuck at. */
-const STUCK_AFTER_MS = 15_000;
-const FORCED_EXIT_STATUS = 130;
-/** Twice what a drain may take, and less than the grace period of the manifests. */
-const ROLE_END_MS = 30_000;
+/** Time for a role to stop: twice what a drain may take, and less than the grace period of the manifests. */
+const ROLE_STOP_TIMEOUT_MS = 30_000;
 /** Time between the end of a role and the forced end of its process. Errors are printed in it. */
 const EXIT_GRACE_MS = 500;
 
 /**
- * What every command has in common: configuration, JSON, errors and their exit status, signals. A command parses,
- * calls the engine once and prints.
+ * Base of all commands: configuration, JSON, errors and their exit status, signals, confirmation and
+ * tables. A command parses its flags, calls the engine once and prints.
  */
 export abstract class BaseCommand extends Command {
   static override enableJsonFlag = true;
   static override baseFlags = {
     context: Flags.string({
-      description: 'the cluster to work on',
+      description: 'context of the cluster',
       env: 'FEEDCTL_CONTEXT',
       helpGroup: 'GLOBAL',
     }),
     'context-name': Flags.string({
-      description: 'name of the context once more, to confirm a change of a production cluster',
+      description: 'name of the context again, to confirm a change of a production cluster',
       helpGroup: 'GLOBAL',
     }),
     'data-dir': Flags.string({ description: 'directory of the embedded cluster', helpGroup: 'GLOBAL' }),
     'database-url': Flags.string({
-      description: 'database of the cluster, without a password',
+      description: 'URL of the database, without a password',
       helpGroup: 'GLOBAL',
     }),
     'broker-url': Flags.string({
-      description: 'RabbitMQ brokers of the cluster, without a password',
+      description: 'URLs of the RabbitMQ brokers, without passwords',
       helpGroup: 'GLOBAL',
     }),
     'cache-url': Flags.string({
-      description: 'Redis of the cluster, without a password',
+      description: 'URL of Redis, without a password',
       helpGroup: 'GLOBAL',
     }),
   };
 
-  #stop: AbortController | undefined;
+  #signal: AbortSignal | undefined;
 
-  /** Aborts at the first SIGINT or SIGTERM; the second ends the process at once. */
+  /** Aborts at the first SIGINT or SIGTERM. The second one ends the process immediately. */
   protected get signal(): AbortSignal {
-    this.#stop ??= this.#listenForSignals();
-    return this.#stop.signal;
+    this.#signal ??= listenForSignals(
+      () => this.drawing,
+      () => this.stuckAt(),
+    );
+    return this.#signal;
   }
 
-  /** The same for what prints until it is ended: it aborts, too, when nobody reads any more (`feedctl … | head -1`). */
+  /** Like `signal`, but also aborts when the reader of stdout closes the pipe (`feedctl … | head -1`). */
   protected watchSignal(): AbortSignal {
     const closed = new AbortController();
     process.stdout.once('error', () => closed.abort());
     return AbortSignal.any([this.signal, closed.signal]);
   }
 
-  /** Whether it changes data with these flags. Every command that does can be rehearsed; verifying changes where it repairs. */
+  /** Returns whether the command changes data with these flags: without --dry-run, or with --repair. */
   protected changes(flags: Record<string, unknown>): boolean {
     return flags['dry-run'] === false || flags.repair === true;
   }
@@ -76,7 +79,7 @@ export abstract class BaseCommand extends Command {
     return config;
   }
 
-  /** Asks for the name of the context where it is a production cluster. */
+  /** Asks for the name of the context if it is a production cluster. */
   protected async confirmProduction(config: Config, flags: Record<string, unknown>): Promise<void> {
     if (!config.production) return;
     await this.confirmName(
@@ -87,7 +90,7 @@ export abstract class BaseCommand extends Command {
     );
   }
 
-  /** Opens the Kubernetes API that the flags, the context and the kubeconfig name, for as long as `work` takes. */
+  /** Runs `work` with the Kubernetes API that the flags, the context and the kubeconfig name. */
   protected async withKubernetes<T>(
     flags: Record<string, unknown>,
     work: (kubernetes: Kubernetes, config: Config) => Promise<T>,
@@ -103,7 +106,7 @@ export abstract class BaseCommand extends Command {
     }
   }
 
-  /** Opens the cluster the flags name, for as long as `work` takes. */
+  /** Runs `work` with the cluster that the flags name. */
   protected async withCluster<T>(
     flags: Record<string, unknown>,
     work: (cluster: Cluster) => Promise<T>,
@@ -111,7 +114,7 @@ export abstract class BaseCommand extends Command {
     return this.withOpenCluster(await this.loadConfig(flags), work);
   }
 
-  /** The same for one whose configuration is read already. */
+  /** Runs `work` with the cluster of this configuration. */
   protected async withOpenCluster<T>(config: Config, work: (cluster: Cluster) => Promise<T>): Promise<T> {
     const { openCluster } = await import('../engine/cluster/cluster.ts');
     const cluster = await openCluster(config, { invocation: this.#invocation() });
@@ -122,7 +125,7 @@ export abstract class BaseCommand extends Command {
     }
   }
 
-  /** Runs a role of the cluster until a signal, or until what `start` waits for, then drains it. */
+  /** Runs a role of the cluster until a signal, or until it ends by itself, and then drains it. */
   protected async runRole(
     flags: Record<string, unknown>,
     start: (cluster: Cluster) => Promise<{ ended?: Promise<void> }>,
@@ -131,7 +134,7 @@ export abstract class BaseCommand extends Command {
     const { openCluster } = await import('../engine/cluster/cluster.ts');
     const { openTelemetry } = await import('../engine/telemetry/telemetry.ts');
     const { signal } = this;
-    // What a role does by itself is not this command over again.
+    // Operations of a role do not record this command: `operation resume` would start the role again.
     const invocation = { who: operator() };
     const telemetry = await openTelemetry(this.telemetryOptions(flags));
     try {
@@ -141,10 +144,11 @@ export abstract class BaseCommand extends Command {
         const { ended } = await start(cluster);
         await aborted(signal, ended);
       } finally {
-        const late = setTimeout(() => this.#leave(cluster.resources.current), ROLE_END_MS);
-        await cluster.close().finally(() => clearTimeout(late));
+        const timeout = setTimeout(() => this.#exit(cluster.resources.current), ROLE_STOP_TIMEOUT_MS);
+        await cluster.close().finally(() => clearTimeout(timeout));
       }
     } finally {
+      // Telemetry closes last, because it reports the shutdown too.
       await this.closeTelemetry(telemetry);
     }
   }
@@ -156,23 +160,24 @@ export abstract class BaseCommand extends Command {
     setTimeout(() => process.exit(), EXIT_GRACE_MS).unref();
   }
 
-  /** Ends the process of a role that waits for a server which says nothing, and whose connections would keep it for as long. */
-  #leave(stuckAt: string | undefined): never {
+  /** Ends the process of a role whose shutdown waits for a server that does not answer. */
+  #exit(stuckAt: string | undefined): never {
     const error = new FeedctlError(
       'STOP_TIMEOUT',
-      `not stopped within ${ROLE_END_MS / 1000} s, stuck at: ${stuckAt}`,
+      `not stopped within ${ROLE_STOP_TIMEOUT_MS / 1000} s, stuck at: ${stuckAt}`,
       {
         suggestions: [
-          'Nothing is lost: what it held comes again. `feedctl doctor` says which server does not answer.',
+          'No work is lost: messages in flight are delivered again.',
+          'Run `feedctl doctor`: it shows which server does not answer.',
         ],
       },
     );
-    // That it is ready has been printed: with --json, a second value would leave no JSON.
+    // --json has printed its one value when the role was ready.
     printError(error, { json: false, debug: Boolean(process.env.DEBUG) });
     process.exit(error.exitStatus);
   }
 
-  /** What `telemetryFlags` say, for a process that is called by the topic of its command. */
+  /** Returns the options that `telemetryFlags` stand for. The service is named after the topic. */
   protected telemetryOptions(flags: Record<string, unknown>) {
     return {
       service: (this.id ?? '').split(':')[0]!,
@@ -182,12 +187,12 @@ export abstract class BaseCommand extends Command {
     };
   }
 
-  /** For work that waits until fan-out has done everything: says where it will wait for an operator. */
+  /** Warns of paused lanes, for work that waits until fan-out has finished. */
   protected async warnOfPauses(db: Cluster['db']): Promise<void> {
     const { readLanes } = await import('../engine/store/lanes.ts');
     const { laneNotes } = await import('../ui/tables/lanes.ts');
     for (const note of laneNotes((await readLanes(db)).filter((lane) => lane.paused)))
-      this.logToStderr(`${note}: this waits until it goes on.`);
+      this.logToStderr(`${note}: this command waits until the lane is resumed.`);
   }
 
   #invocation(): Invocation {
@@ -195,77 +200,80 @@ export abstract class BaseCommand extends Command {
     return invocationOf({ id: this.id ?? '', flags, baseFlags }, this.argv);
   }
 
-  /** For long work: says that an earlier run is gone on with, and how to begin anew. */
+  /** Reports that long work continues an earlier run, and how to start it from the beginning. */
   protected onResume = ({ id, startedAt }: { id: number; startedAt: Date }): void => {
-    if (!this.jsonEnabled())
-      process.stderr.write(
-        `Going on with operation ${id} of ${startedAt.toISOString()}; \`feedctl operation cancel ${id}\` would begin anew.\n`,
-      );
+    if (this.jsonEnabled()) return;
+    process.stderr.write(
+      `Resuming operation ${id} of ${startedAt.toISOString()}. ` +
+        `To start from the beginning, first run \`feedctl operation cancel ${id}\`.\n`,
+    );
   };
 
-  /** A line on stderr that shows how far long work has come. */
+  /** Borders are for a terminal: a pipe gets columns only. */
+  protected get tableOptions(): TableOptions {
+    return { borders: Boolean(process.stdout.isTTY) };
+  }
+
+  /** Prints a table, or the text `empty` if there are no rows. Prints nothing with --json. */
+  protected async table(
+    head: string[],
+    rows: (string | number)[][],
+    { empty, ...options }: Partial<TableOptions> & { empty?: string } = {},
+  ): Promise<void> {
+    if (this.jsonEnabled()) return;
+    if (rows.length === 0 && empty !== undefined) return this.log(empty);
+    const { renderTable } = await import('../ui/terminal/table.ts');
+    this.log(renderTable(head, rows, { ...this.tableOptions, ...options }));
+  }
+
+  /** Prints a line for each lane that is paused or throttled: since when, by whom, why, and the fix. */
+  protected async logLanes(lanes: readonly LaneState[]): Promise<void> {
+    const { laneNotes } = await import('../ui/tables/lanes.ts');
+    for (const note of laneNotes(lanes)) this.log(note);
+  }
+
+  /** Opens a line on stderr that shows how far long work has come. */
   protected progress(title: string): ProgressLine {
     return openProgress(title, process.stderr);
   }
 
-  /** Throws CONFIRMATION_REQUIRED where nobody can be asked, or where the answer is no. */
-  protected async confirm(question: string, yes: boolean): Promise<void> {
-    if (yes) return;
-    const answer = await this.#ask(`${question} [y/N] `, question);
-    if (!/^y(es)?$/i.test(answer))
-      throw new FeedctlError('CONFIRMATION_REQUIRED', 'not confirmed: nothing was changed');
+  /** Shows on stderr how far `work` has come, for as long as it takes. */
+  protected async withProgress<T>(title: string, work: (progress: ProgressLine) => Promise<T>): Promise<T> {
+    const progress = this.progress(title);
+    try {
+      return await work(progress);
+    } finally {
+      progress.end();
+    }
   }
 
-  /**
-   * For what is severe: the name of what is changed has to be typed, or passed with the flag. Throws
-   * CONFIRMATION_REQUIRED where it is another, or where nobody can be asked.
-   */
+  /** Asks for a yes unless `yes` is given. Throws CONFIRMATION_REQUIRED. */
+  protected async confirm(question: string, yes: boolean | undefined): Promise<void> {
+    if (!yes) await askYes(question, this.#obstacle());
+  }
+
+  /** For severe changes: the name has to be typed, or passed with the flag. Throws CONFIRMATION_REQUIRED. */
   protected async confirmName(
     question: string,
     name: string,
     given: string | undefined,
     flag = '--yes',
   ): Promise<void> {
-    const pass = { suggestions: [`Pass ${flag} ${name} to confirm without being asked.`] };
-    const typed = given ?? (await this.#ask(`${question} Type ${name} to confirm: `, question, pass));
-    if (typed !== name)
-      throw new FeedctlError(
-        'CONFIRMATION_REQUIRED',
-        `${JSON.stringify(typed)} is not ${name}: nothing was changed`,
-        pass,
-      );
+    await askName(question, name, { given, flag, obstacle: this.#obstacle() });
   }
 
-  async #ask(prompt: string, question: string, options?: { suggestions: string[] }): Promise<string> {
-    if (!process.stdin.isTTY || this.jsonEnabled())
-      throw new FeedctlError('CONFIRMATION_REQUIRED', `${question} Nobody is there to ask.`, options);
-    const terminal = createInterface({ input: process.stdin, output: process.stderr });
-    const answer = await terminal.question(prompt);
-    terminal.close();
-    return answer.trim();
+  #obstacle(): string | undefined {
+    if (!process.stdin.isTTY) return 'stdin is not a terminal';
+    return this.jsonEnabled() ? '--json was given' : undefined;
   }
 
-  #listenForSignals(): AbortController {
-    const controller = new AbortController();
-    const onSignal = () => {
-      if (controller.signal.aborted) process.exit(FORCED_EXIT_STATUS);
-      controller.abort();
-      if (process.stderr.isTTY && !this.drawing) process.stderr.write('\nStopping; once more to force.\n');
-      setTimeout(() => {
-        process.stderr.write(`Still stopping${this.stuckAt() ? `: ${this.stuckAt()}` : ''}.\n`);
-      }, STUCK_AFTER_MS).unref();
-    };
-    process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
-    return controller;
-  }
-
-  /** A live view is on the screen: nothing is written across it. */
+  /** Whether a live view is on the screen, which text on stderr would damage. */
   protected drawing = false;
 
-  /** What a role that stops is waiting for. */
+  /** Returns what a shutdown waits for. */
   protected stuckAt: () => string | undefined = () => undefined;
 
-  /** A value has been printed with --json: a second one would leave no JSON. */
+  /** Whether --json has printed its value. A second value would make the output invalid. */
   #answered = false;
 
   protected override logJson(json: unknown): void {
@@ -287,7 +295,7 @@ export abstract class BaseCommand extends Command {
   }
 }
 
-/** The settings that flags name. */
+/** Returns the settings that flags hold. */
 export function settingsOf(flags: Record<string, unknown>): ConfigFlags {
   const settings = Object.entries<{ flag?: string; variable: string }>(SETTINGS).flatMap(
     ([name, { flag }]) => (flag ? [[name, flag] as const] : []),
@@ -296,19 +304,4 @@ export function settingsOf(flags: Record<string, unknown>): ConfigFlags {
     ([, flag]) => flags[flag] !== undefined,
   );
   return Object.fromEntries(given.map(([name, flag]) => [name, flags[flag]]));
-}
-
-/** Waits for the signal, or for `other` if that comes first, and keeps the process alive as long. */
-export async function aborted<T = never>(signal: AbortSignal, other?: Promise<T>): Promise<T | undefined> {
-  const alive = setInterval(() => {}, 1 << 30);
-  const stop = Promise.withResolvers<undefined>();
-  const onAbort = () => stop.resolve(undefined);
-  signal.addEventListener('abort', onAbort);
-  if (signal.aborted) onAbort();
-  try {
-    return await (other ? Promise.race([stop.promise, other]) : stop.promise);
-  } finally {
-    clearInterval(alive);
-    signal.removeEventListener('abort', onAbort);
-  }
 }

@@ -2,8 +2,8 @@ import { styleText } from 'node:util';
 import { ERRORS, FeedctlError, isFeedctlError, messageOf } from '../engine/model/errors.ts';
 
 /**
- * Gives every failure its code: the engine's have one, the parser's become USAGE, anything else is INTERNAL. `commandId`: whose
- * help a wrong use is told to see.
+ * Gives every failure its code: errors of the engine have one, those of the parser become USAGE, and others
+ * INTERNAL. A wrong use of `commandId` suggests the help of that command.
  */
 export function toFeedctlError(error: unknown, commandId?: string): FeedctlError {
   const mapped = codedError(error);
@@ -18,12 +18,12 @@ function codedError(error: unknown): FeedctlError {
     return new FeedctlError('INTERRUPTED', 'interrupted', { cause: error });
   const text = messageOf(error).replace(/\nSee more help with --help$/, '');
   const oclif = (error as { oclif?: { exit?: number } }).oclif;
-  // The parser puts each fault on a line of its own.
+  // The parser reports one fault a line.
   const line = text.replace(/\s*\n\s*/g, ' ');
   const negative = /Nonexistent flags?: .*?(-\d+)/.exec(line);
   if (negative)
     return new FeedctlError('INVALID_ID', `${JSON.stringify(negative[1])} is not an id`, { cause: error });
-  // Of arguments, unlike flags, the parser's own kinds refuse with a bare error.
+  // The parser throws plain errors for arguments, unlike those for flags.
   if (oclif || /^Expected an integer/.test(line)) return new FeedctlError('USAGE', line, { cause: error });
   return new FeedctlError('INTERNAL', text || 'an unexpected error', { cause: error });
 }
@@ -34,7 +34,7 @@ export function errorJson(error: FeedctlError): {
   return { error: { code: error.code, message: error.message, suggestions: error.suggestions } };
 }
 
-/** JSON goes to stdout, where the result would be; text goes to stderr. */
+/** Prints JSON to stdout, in place of the result, and text to stderr. */
 export function printError(error: FeedctlError, options: { json: boolean; debug: boolean }): void {
   if (options.json) {
     process.stdout.write(`${JSON.stringify(errorJson(error), null, 2)}\n`);
@@ -48,7 +48,7 @@ export function printError(error: FeedctlError, options: { json: boolean; debug:
   if (options.debug) process.stderr.write(`${(error.cause as Error)?.stack ?? error.stack}\n`);
 }
 
-/** Whether oclif found no command for a command line. */
+/** Returns whether oclif found no command for a command line. */
 export const isUnknownCommand = (error: unknown): boolean =>
   !isFeedctlError(error) &&
   (/^command .* not found/i.test(messageOf(error)) ||

@@ -1,7 +1,7 @@
 import { hostname, userInfo } from 'node:os';
 import type { Invocation } from '../engine/model/operation.ts';
 
-/** The user of the operating system; a container may run as a number without a name. */
+/** Returns the user of the operating system. In a container the user id may have no name. */
 export function operator(): string {
   let name: string;
   try {
@@ -15,8 +15,8 @@ export function operator(): string {
 type Flags = Readonly<Record<string, { readonly type: string; readonly char?: string | undefined }>>;
 
 /**
- * A command and its arguments without the flags that name the cluster or the way of the output, and without a plain
- * confirmation: whoever runs it again says those anew.
+ * Returns a command and its arguments, without a plain confirmation and without the flags for the cluster
+ * and the output: `operation resume` adds its own.
  */
 export function invocationOf(
   command: { readonly id: string; readonly flags: Flags; readonly baseFlags: Flags },

@@ -1,11 +1,13 @@
-import { Config, flush, run } from '@oclif/core';
+import { Config } from '@oclif/core/config';
+import { flush } from '@oclif/core/flush';
+import { run } from '@oclif/core/run';
 import type { FeedctlError } from '../engine/model/errors.ts';
 import { isUnknownCommand, printError, toFeedctlError } from './errors.ts';
 
-/** Runs one command line. What a command itself did not report, such as an unknown command, is reported here. */
+/** Runs one command line. Prints errors that no command has printed, such as an unknown command. */
 export async function main(argv: string[], dir: string): Promise<void> {
-  // What a reader that has gone away (`feedctl … | head -1`) was not sent cannot be flushed any more.
-  const readerGone = new Promise((done) => process.stdout.once('error', done));
+  // After the reader has closed the pipe (`feedctl … | head -1`), output cannot be flushed any more.
+  const closed = new Promise((done) => process.stdout.once('error', done));
   try {
     await run(argv, dir);
   } catch (error) {
@@ -18,10 +20,10 @@ export async function main(argv: string[], dir: string): Promise<void> {
       process.exitCode = mapped.exitStatus;
     }
   }
-  await Promise.race([flush(), readerGone]);
+  await Promise.race([flush(), closed]);
 }
 
-/** Loads what no command line needs that is right. */
+/** Loads the modules that explain an unknown command. */
 async function explainUnknown(argv: readonly string[], dir: string, error: unknown): Promise<FeedctlError> {
   const { unknownCommand } = await import('./unknownCommand.ts');
   return unknownCommand(argv, (await Config.load(dir)).commandIDs, error);

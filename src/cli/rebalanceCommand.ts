@@ -10,12 +10,12 @@ export interface RebalanceOutcome extends RebalanceResult {
   readonly dryRun: boolean;
 }
 
-/** `shards rebalance` and `node drain`: the same work, towards another end. */
+/** Base of the commands that move shards: `shards plan`, `shards rebalance` and `node drain`. */
 export abstract class RebalanceCommand extends BaseCommand {
-  /** Plans, asks, and follows the job to its end. */
+  /** Plans, asks for confirmation, and follows the job to its end. */
   protected async rebalance(
     { db }: Cluster,
-    options: { drainNode?: string; drainOnly: boolean; dryRun: boolean; yes: boolean },
+    options: { drainNode?: string; drainOnly: boolean; dryRun: boolean; yes: boolean | undefined },
   ): Promise<RebalanceOutcome> {
     const { planRebalance, rebalance } = await import('../engine/shards/rebalance.ts');
     const { signal } = this;
@@ -25,32 +25,27 @@ export abstract class RebalanceCommand extends BaseCommand {
       this.showPlan(plan);
       return { dryRun, jobId: null, moves: plan.moves, bytes: plan.bytes, seconds: 0, nodes: plan.nodes };
     }
-    // Where it cannot be done, or is being done, the engine says so: there is nothing to ask.
+    // The engine refuses a move that is impossible, and follows a job that is running.
     if (plan.missing.length === 0 && plan.running === null && (plan.moves.length > 0 || options.drainNode)) {
       const what = `Move ${plan.moves.length} shard(s), ${formatBytes(plan.bytes)}`;
       const off = options.drainNode ? `, and give ${options.drainNode} no more` : '';
       await this.confirm(`${what}${off}?`, options.yes);
     }
-    const progress = this.progress('moving shards');
-    const report = jobProgress(progress, (text) => {
-      if (!process.stderr.isTTY) process.stderr.write(`${text}\n`);
-    });
-    const result = await rebalance(db, { ...options, signal, onProgress: report }).finally(() =>
-      progress.end(),
+    const result = await this.withProgress('moving shards', (progress) =>
+      rebalance(db, { ...options, signal, onProgress: jobProgress(progress) }),
     );
-    this.log(
-      result.moves.length === 0
-        ? 'Nothing to move.'
-        : `Moved ${result.moves.length} shard(s), ${formatBytes(result.bytes)}, in ${formatDuration(result.seconds)}.`,
-    );
-    this.log(nodesTable(result.nodes, { borders: Boolean(process.stdout.isTTY) }));
+    const size = formatBytes(result.bytes);
+    const time = formatDuration(result.seconds);
+    if (result.moves.length === 0) this.log('Nothing to move.');
+    else this.log(`Moved ${result.moves.length} shard(s), ${size}, in ${time}.`);
+    this.log(nodesTable(result.nodes, this.tableOptions));
     return { dryRun, ...result };
   }
 
   protected showPlan({ moves, bytes, missing, running }: RebalancePlan): void {
     if (moves.length === 0 && missing.length === 0) this.log('Nothing to move.');
     if (moves.length > 0) {
-      this.log(movesTable(moves, { borders: Boolean(process.stdout.isTTY) }));
+      this.log(movesTable(moves, this.tableOptions));
       this.log(`Would move ${moves.length} shard(s), ${formatBytes(bytes)}.`);
     }
     if (running !== null) this.log(`Job ${running} is running: see \`feedctl shards status\`.`);
@@ -58,14 +53,14 @@ export abstract class RebalanceCommand extends BaseCommand {
   }
 }
 
-/** Bytes on the progress line; each move in a line of its own for a log. */
-function jobProgress(progress: ProgressLine, log: (text: string) => void): (status: JobStatus) => void {
-  const told = new Map<number, string>();
+/** Shows bytes on the progress line. A log also gets a line when a move starts, ends or fails. */
+function jobProgress(progress: ProgressLine): (status: JobStatus) => void {
+  const logged = new Map<number, string>();
   return ({ jobId, moves, bytes, movedBytes }) => {
     for (const { shard, state, from, to } of moves) {
-      if (state === 'waiting' || told.get(shard) === state) continue;
-      told.set(shard, state);
-      log(`job ${jobId}: shard ${shard} from ${from} to ${to}: ${state}`);
+      if (process.stderr.isTTY || state === 'waiting' || logged.get(shard) === state) continue;
+      logged.set(shard, state);
+      process.stderr.write(`job ${jobId}: shard ${shard} from ${from} to ${to}: ${state}\n`);
     }
     const done = moves.filter((move) => move.state === 'done').length;
     const now = moves.find((move) => move.phase !== null);

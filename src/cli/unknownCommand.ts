@@ -1,10 +1,10 @@
 import { distance } from 'fastest-levenshtein';
 import { FeedctlError } from '../engine/model/errors.ts';
 
-/** A name with more typing errors than this, in relation to its length, is another name. */
-const CLOSE = 0.4;
+/** Maximum share of wrong letters in a name that is still taken for a typing error. */
+const MAX_DISTANCE = 0.4;
 
-/** What is wrong with a command line that oclif found no command for, and the command that was probably meant. */
+/** Explains a command line for which oclif found no command, and suggests the command that was meant. */
 export function unknownCommand(
   argv: readonly string[],
   commandIds: readonly string[],
@@ -12,17 +12,19 @@ export function unknownCommand(
 ): FeedctlError {
   const firstFlag = argv.findIndex((arg) => arg.startsWith('-'));
   const words = firstFlag === -1 ? [...argv] : argv.slice(0, firstFlag);
+  // `feedctl help nosuch` is about `nosuch`.
+  if (words.length > 1 && words[0] === 'help') words.shift();
   if (words.length === 0)
     return new FeedctlError(
       'USAGE',
-      firstFlag === -1 ? 'no command was given' : `\`${argv[0]}\` is before the command, which comes first`,
-      { cause, suggestions: ['Put flags behind it: `feedctl COMMAND --flag`.', 'See `feedctl --help`.'] },
+      firstFlag === -1 ? 'no command was given' : `the command must come before \`${argv[0]}\``,
+      { cause, suggestions: ['Put flags after it: `feedctl COMMAND --flag`.', 'See `feedctl --help`.'] },
     );
   const commands = commandIds.map((id) => id.split(':'));
-  // Words behind a command without arguments are taken for a part of its name.
+  // oclif takes words after a command without arguments for a part of its name.
   const command = commands.find((name) => name.every((part, at) => part === words[at]))?.join(' ');
   if (command !== undefined)
-    return new FeedctlError('USAGE', `\`${command}\` takes no argument, and was given \`${words.at(-1)}\``, {
+    return new FeedctlError('USAGE', `\`${command}\` takes no argument, but \`${words.at(-1)}\` was given`, {
       cause,
       suggestions: [`See \`feedctl ${command} --help\`.`],
     });
@@ -42,9 +44,9 @@ function meantBy(words: readonly string[], commands: readonly string[][]): strin
   for (const command of commands) {
     const name = command.join(' ');
     const share = distance(words.slice(0, command.length).join(' '), name) / name.length;
-    if (share <= CLOSE && (!best || share < best.share)) best = { name, share };
+    if (share <= MAX_DISTANCE && (!best || share < best.share)) best = { name, share };
   }
   if (best) return [best.name];
-  // Or the topic was left away.
+  // Perhaps the topic is missing.
   return commands.filter((command) => command.at(-1) === words[0]).map((command) => command.join(' '));
 }

@@ -3,22 +3,22 @@ import { BaseCommand, settingsOf } from '../cli/baseCommand.ts';
 import { completions } from '../cli/completion/complete.ts';
 import { DURABLE_QUEUES } from '../engine/bus/bus.ts';
 
-/** Whoever presses Tab does not wait for a database that is away. */
-const DEADLINE_MS = 1_000;
+/** Maximum wait at Tab for a database that does not answer. */
+const TIMEOUT_MS = 1_000;
 
 export default class Complete extends BaseCommand {
   static override hidden = true;
   static override strict = false;
   static override enableJsonFlag = false;
-  static override summary = 'What the shell asks at Tab: what the last word may become';
-  static override description = 'Made for `feedctl completion`. Says nothing of what goes wrong.';
+  static override summary = 'Print the possible completions of the last word, for a shell';
+  static override description = 'Made for `feedctl completion`. An error prints nothing and exits 0.';
   static override examples = [
     '<%= config.bin %> complete -- feed ver',
     '<%= config.bin %> complete -- context use ""',
   ];
 
   async run(): Promise<void> {
-    // Not parsed: a `--` that is the word itself would be gone.
+    // The parser would drop a `--` that is the last word itself.
     const words = this.argv[0] === '--' ? this.argv.slice(1) : this.argv;
     const commands = this.config.commands.filter(({ pluginName }) => pluginName === this.config.name);
     const found = await completions(commands, words, {
@@ -27,9 +27,9 @@ export default class Complete extends BaseCommand {
         return (await listContexts(process.env)).map(({ name }) => name);
       },
       queues: async () => DURABLE_QUEUES,
-      nodes: () => Promise.race([this.#nodes(words), sleep(DEADLINE_MS, [], { ref: false })]),
+      nodes: () => Promise.race([this.#nodes(words), sleep(TIMEOUT_MS, [], { ref: false })]),
     });
-    // A connection that is still being made is not waited for.
+    // A database connection may still be opening: exit does not wait for it.
     await new Promise((done) => process.stdout.write(found.map((one) => `${one}\n`).join(''), done));
     process.exit(0);
   }
@@ -49,7 +49,7 @@ export default class Complete extends BaseCommand {
   }
 }
 
-/** Flags that name the cluster, among words that are no whole command line yet. */
+/** Returns the flags among the words of an incomplete command line. */
 function settingsIn(words: readonly string[]): Record<string, string> {
   const found: Record<string, string> = {};
   for (const [at, word] of words.entries()) {

@@ -3,11 +3,14 @@ import { BaseCommand } from '../cli/baseCommand.ts';
 import { SHELLS, type Shell, shellSnippet } from '../cli/completion/shells.ts';
 
 export default class Completion extends BaseCommand {
-  static override summary = 'Print what a shell needs to complete commands, flags and names at Tab';
-  static override description =
-    'Names are those of now: contexts, queues, and the nodes of the database where that answers within a second. Bash: `source <(feedctl completion bash)` in ~/.bashrc; zsh the same in ~/.zshrc, behind compinit; fish: `feedctl completion fish | source` in config.fish.';
+  static override summary = 'Print a script that completes commands, flags and names in a shell';
+  static override description = `Bash: add \`source <(feedctl completion bash)\` to ~/.bashrc.
+
+Zsh: add \`source <(feedctl completion zsh)\` to ~/.zshrc, after compinit.
+
+Fish: add \`feedctl completion fish | source\` to config.fish.`;
   static override args = {
-    shell: Args.string({ description: 'the shell', options: [...SHELLS], required: true }),
+    shell: Args.string({ description: 'name of the shell', options: [...SHELLS], required: true }),
   };
   static override examples = [
     '<%= config.bin %> completion bash >> ~/.bashrc',

@@ -5,10 +5,11 @@ import { plainDemo } from '../ui/demo/plain.ts';
 import { demoSummary } from '../ui/demo/summary.ts';
 
 export default class Demo extends BaseCommand {
-  static override summary =
-    'Run a whole cluster through real work, prove every feed, and leave nothing behind';
+  static override summary = 'Run a temporary cluster with real data, and verify every feed and push';
   static override description =
-    'Starts a temporary cluster, loads a slice of a real follow graph, replays real posts while WebSocket clients follow along, compares every feed and every push with the truth, and prints what happened.';
+    `Loads a part of a real follow graph, and replays real posts while WebSocket clients
+listen. Compares every feed and every push with follows and posts, prints the results
+and removes the cluster.`;
   static override examples = ['<%= config.bin %> demo', '<%= config.bin %> demo --json'];
 
   async run(): Promise<DemoResult> {
@@ -27,7 +28,7 @@ export default class Demo extends BaseCommand {
       view.end();
       this.drawing = false;
     }
-    // In a narrow terminal borders only break the lines.
+    // Borders would break the lines of a narrow terminal.
     const borders = process.stdout.isTTY && process.stdout.columns >= 80;
     this.log(demoSummary(result, { borders }));
     const { verify } = result;
@@ -35,12 +36,12 @@ export default class Demo extends BaseCommand {
       verify.mismatched + verify.asymmetric + verify.stale + verify.duplicates + verify.readsMismatched;
     const { missing, strangers, duplicates } = verify.sockets;
     if (faults + missing + strangers + duplicates > 0 || result.pushed === 0) {
-      throw new FeedctlError('DEMO_FAILED', 'the demo found a feed or a push that is not as it should be');
+      throw new FeedctlError('DEMO_FAILED', 'verification found a wrong feed or push');
     }
     return result;
   }
 
-  /** A live view for a person; a line a step on stderr otherwise. Ink is only loaded for the first. */
+  /** Opens a live view on a terminal, which loads Ink. Otherwise each step is a line on stderr. */
   async #view(): Promise<{ update(snapshot: DemoSnapshot): void; end(): void }> {
     if (!process.stderr.isTTY || this.jsonEnabled())
       return plainDemo((line) => process.stderr.write(`${line}\n`));

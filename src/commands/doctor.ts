@@ -1,28 +1,23 @@
 import { BaseCommand } from '../cli/baseCommand.ts';
 import type { DoctorReport } from '../engine/monitoring/doctor.ts';
-import { renderTable } from '../ui/terminal/table.ts';
 
 export default class Doctor extends BaseCommand {
-  static override summary = 'Check everything the cluster needs, and say how to mend what is wrong';
-  static override description = 'Shows every setting with where it comes from. Exits 1 on a fault.';
+  static override summary = 'Check everything the cluster needs, and suggest a fix for each fault';
+  static override description = 'Shows every setting with its source. Exits 1 on a fault.';
   static override examples = ['<%= config.bin %> doctor', '<%= config.bin %> doctor --json'];
 
   async run(): Promise<DoctorReport> {
     const { flags } = await this.parse(Doctor);
     const { diagnose } = await import('../engine/monitoring/doctor.ts');
     const report = await diagnose(await this.loadConfig(flags));
-    const borders = Boolean(process.stdout.isTTY);
     this.log(`context ${report.context}`);
-    this.log(
-      renderTable(
-        ['setting', 'value', 'from'],
-        report.settings.map((s) => [s.name, s.value, s.source]),
-        { borders },
-      ),
+    await this.table(
+      ['setting', 'value', 'from'],
+      report.settings.map((s) => [s.name, s.value, s.source]),
     );
-    const marks = { ok: 'ok', warning: 'WARNING', fault: 'FAULT' };
+    const labels = { ok: 'ok', warning: 'WARNING', fault: 'FAULT' };
     for (const { name, status, detail, fix } of report.checks) {
-      this.log(`${marks[status].padEnd(8)} ${name}: ${detail}${fix ? `\n         Try: ${fix}` : ''}`);
+      this.log(`${labels[status].padEnd(8)} ${name}: ${detail}${fix ? `\n         Try: ${fix}` : ''}`);
     }
     if (!report.ok) process.exitCode = 1;
     return report;

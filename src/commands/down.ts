@@ -8,7 +8,7 @@ export default class Down extends BaseCommand {
     '<%= config.bin %> down --data-dir /tmp/feeds --timeout 10',
   ];
   static override flags = {
-    timeout: Flags.integer({ description: 'seconds to wait for it', default: 60, min: 1 }),
+    timeout: Flags.integer({ description: 'maximum seconds to wait', default: 60, min: 1 }),
   };
 
   async run(): Promise<{ stopped: boolean; dataDir: string }> {

@@ -5,7 +5,8 @@ import { dryRunFlag } from '../cli/flags/common.ts';
 export default class Migrate extends BaseCommand {
   static override summary = 'Bring the database schema and the broker’s queues up to date';
   static override description =
-    '`up` does this for the embedded cluster. Several processes may run it at once.';
+    `\`up\` does this for the embedded cluster. Several processes may run it at the same
+time.`;
   static override examples = [
     '<%= config.bin %> migrate --dry-run',
     'FEEDCTL_DATABASE_URL=postgres://feeds@db.example/feeds <%= config.bin %> migrate',
@@ -13,7 +14,7 @@ export default class Migrate extends BaseCommand {
   static override flags = {
     'dry-run': dryRunFlag,
     partitions: Flags.integer({
-      summary: 'Into how many queues a broker’s work is cut: a power of two, changed while everything runs',
+      description: 'number of partitions at the broker, a power of two; may change while the cluster runs',
       env: 'FEEDCTL_PARTITIONS',
     }),
   };

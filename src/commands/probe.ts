@@ -1,17 +1,23 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../cli/baseCommand.ts';
 import type { ProbeResult } from '../engine/monitoring/probe.ts';
-import { renderTable } from '../ui/terminal/table.ts';
 
 export default class Probe extends BaseCommand {
-  static override summary = 'Send one post through the whole live path and time each leg of it';
+  static override summary = 'Send one post through the whole live path, and time each leg';
   static override description =
-    `Creates a post over HTTP as a user made for it, and waits for it on the WebSocket of another one who follows them. Nobody else sees it, and both users are erased again; their events stay in the log. Exits 1 where the post does not arrive, or is late, and names the leg it is stuck at.`;
+    `Creates a post over HTTP as a temporary user, and waits for it on the WebSocket of a
+temporary follower. Both users are erased afterwards.
+
+Exits 1 if the post is late or does not arrive, and names the leg where it is stuck.`;
   static override flags = {
-    'gateway-url': Flags.string({ description: 'gateway to probe; one that is running by default' }),
-    'max-ms': Flags.integer({ description: 'a post that takes longer is late', default: 1_000, min: 1 }),
+    'gateway-url': Flags.string({ description: 'URL of the gateway to probe; default: a running one' }),
+    'max-ms': Flags.integer({
+      description: 'milliseconds after which the post is late',
+      default: 1_000,
+      min: 1,
+    }),
     timeout: Flags.integer({
-      description: 'seconds until the post is given up',
+      description: 'maximum seconds to wait for the post',
       default: 10,
       min: 1,
       max: 300,
@@ -31,17 +37,14 @@ export default class Probe extends BaseCommand {
       probe(cluster, { maxMs: flags['max-ms'], timeoutMs: flags.timeout * 1_000, signal }),
     );
     const ms = (value: number | null) => (value === null ? '-' : `${value} ms`);
-    this.log(
-      renderTable(
-        ['leg', 'after', 'took'],
-        result.legs.map(({ leg, atMs, tookMs }) => [leg, ms(atMs), ms(tookMs)]),
-        { borders: Boolean(process.stdout.isTTY) },
-      ),
+    await this.table(
+      ['leg', 'after', 'took'],
+      result.legs.map(({ leg, atMs, tookMs }) => [leg, ms(atMs), ms(tookMs)]),
     );
     const stuck = result.stuckAt ? `STUCK, not ${result.stuckAt}` : `seen in ${result.totalMs} ms`;
     this.log(`${result.gatewayUrl}: ${stuck}${result.reason ? ` (${result.reason})` : ''}`);
     if (!result.cleanedUp)
-      this.logToStderr('The path is stuck: the probe’s users are left for the next probe to erase.');
+      this.logToStderr('The path is stuck: the next probe erases the users of this one.');
     if (!result.ok) process.exitCode = 1;
     return result;
   }

@@ -7,8 +7,11 @@ import { formatCount, formatDuration } from '../ui/terminal/format.ts';
 export default class Replay extends BaseCommand {
   static override summary = 'Post the rows of an activity file, each at its own time';
   static override description =
-    'FILE rows are `actor target unix-seconds kind`, gzipped or not. Every row becomes one post by the actor, through the same path as any post. Returns when the last delivery has landed. Running it again changes nothing; after Ctrl-C or a crash it goes on where it stopped.';
-  static override args = { file: Args.string({ description: 'activity file', required: true }) };
+    `Each row \`actor target unix-seconds kind\` becomes one post of the actor. Ends when the
+last post has been delivered.
+
+Running it again adds nothing; after Ctrl-C or a crash it continues where it stopped.`;
+  static override args = { file: Args.string({ description: 'path of the activity file', required: true }) };
   static override flags = { 'dry-run': dryRunFlag };
   static override examples = [
     '<%= config.bin %> replay activity_time.txt.gz',
@@ -21,25 +24,27 @@ export default class Replay extends BaseCommand {
     const { signal } = this;
     if (flags['dry-run']) {
       const { rows } = await this.withCluster(flags, (cluster) => replayPlan(cluster, args.file, { signal }));
-      this.log(`Would post ${formatCount(rows)} rows, but for those that are there already.`);
+      this.log(`Would post ${formatCount(rows)} rows, without those that are posted already.`);
       return { rows, dryRun: true };
     }
-    const progress = this.progress('checking');
-    const result = await this.withCluster(flags, async (cluster) => {
-      await this.warnOfPauses(cluster.db);
-      return replay(cluster, args.file, {
-        signal,
-        onResume: this.onResume,
-        onProgress: ({ phase, rows, total, deliveries }) =>
-          phase === 'delivering'
-            ? progress.update({ title: phase, done: deliveries, unit: 'deliveries' })
-            : progress.update({ title: phase, done: rows, total, unit: 'rows' }),
-      });
-    }).finally(() => progress.end());
+    const result = await this.withProgress('checking', (progress) =>
+      this.withCluster(flags, async (cluster) => {
+        await this.warnOfPauses(cluster.db);
+        return replay(cluster, args.file, {
+          signal,
+          onResume: this.onResume,
+          onProgress: ({ phase, rows, total, deliveries }) =>
+            phase === 'delivering'
+              ? progress.update({ title: phase, done: deliveries, unit: 'deliveries' })
+              : progress.update({ title: phase, done: rows, total, unit: 'rows' }),
+        });
+      }),
+    );
     const { p50, p95, p99 } = result.latencyMs;
     this.log(
-      `${formatCount(result.posts)} posts became ${formatCount(result.deliveries)} deliveries in ${formatDuration(result.seconds)} ` +
-        `(${formatCount(result.deliveriesPerSecond)}/s); ${formatCount(result.merged)} are merged when read.\n` +
+      `${formatCount(result.posts)} posts became ${formatCount(result.deliveries)} deliveries ` +
+        `in ${formatDuration(result.seconds)} (${formatCount(result.deliveriesPerSecond)}/s); ` +
+        `${formatCount(result.merged)} are merged when read.\n` +
         `From post to feed: p50 ${p50} ms, p95 ${p95} ms, p99 ${p99} ms.`,
     );
     return result;

@@ -1,14 +1,11 @@
 import { BaseCommand } from '../cli/baseCommand.ts';
 import type { ClusterStatus } from '../engine/monitoring/status.ts';
-import { laneNotes } from '../ui/tables/lanes.ts';
 import { ratesTable } from '../ui/tables/rates.ts';
 import { formatDuration } from '../ui/terminal/format.ts';
-import { renderTable } from '../ui/terminal/table.ts';
 
 export default class Status extends BaseCommand {
-  static override summary = 'Show what runs and how it is';
-  static override description =
-    'Exits 1 where a component is not ready, or the live lane of fan-out is paused: a post made now would not reach feeds.';
+  static override summary = 'Show the components of the cluster, their state and the queues';
+  static override description = 'Exits 1 if a component is not ready, or if the live lane is paused.';
   static override examples = ['<%= config.bin %> status', '<%= config.bin %> status --json'];
 
   async run(): Promise<ClusterStatus> {
@@ -17,36 +14,30 @@ export default class Status extends BaseCommand {
     const status = await this.withCluster(flags, clusterStatus);
     const borders = Boolean(process.stdout.isTTY);
     this.log(`context ${status.context}: ${status.ready ? 'ready' : 'NOT READY'}`);
-    this.log(
-      renderTable(
-        ['component', 'kind', 'version', 'ready', 'detail'],
-        status.components.map((part) => [
-          part.name,
-          part.kind,
-          part.version,
-          part.ready ? 'yes' : 'NO',
-          part.detail,
-        ]),
-        { borders },
-      ),
+    await this.table(
+      ['component', 'kind', 'version', 'ready', 'detail'],
+      status.components.map((part) => [
+        part.name,
+        part.kind,
+        part.version,
+        part.ready ? 'yes' : 'NO',
+        part.detail,
+      ]),
     );
     if (status.queues.length > 0) {
-      this.log(
-        renderTable(
-          ['queue', 'ready', 'unacked', 'oldest', 'dead letters'],
-          status.queues.map((q) => [
-            q.queue,
-            q.ready,
-            q.unacked,
-            q.oldestAgeMs === null ? 'not known' : formatDuration(q.oldestAgeMs / 1000),
-            q.deadLetters,
-          ]),
-          { borders },
-        ),
+      await this.table(
+        ['queue', 'ready', 'unacked', 'oldest', 'dead letters'],
+        status.queues.map((q) => [
+          q.queue,
+          q.ready,
+          q.unacked,
+          q.oldestAgeMs === null ? 'not known' : formatDuration(q.oldestAgeMs / 1000),
+          q.deadLetters,
+        ]),
       );
     }
     this.log(ratesTable(status, { borders }));
-    for (const note of laneNotes(status.lanes)) this.log(note);
+    await this.logLanes(status.lanes);
     if (!status.ready) process.exitCode = 1;
     return status;
   }

@@ -9,12 +9,12 @@ import type { TopSnapshot } from '../engine/monitoring/top/snapshot.ts';
 import { settleWithin } from '../engine/util/deadline.ts';
 import { topText } from '../ui/top/printSnapshot.ts';
 
-/** One that is no terminal has no width: as most people's screens. */
+/** Columns of a snapshot for a pipe or a file. */
 const WIDTH = 120;
-const LEAST_WIDTH = 40;
-/** What does not end in that time, as a server says nothing any more, is left behind. */
-const LEAVE_MS = 400;
-/** What a frame leaves behind is taken away soon, and nothing is compiled for a speed that nobody needs. */
+const MIN_WIDTH = 40;
+/** Maximum wait for servers that do not answer when `top` ends. */
+const SHUTDOWN_TIMEOUT_MS = 400;
+/** Keep memory small: garbage of frames is collected early, and code is not optimised. */
 const SMALL = [
   '--semi-space-growth-factor=1',
   '--optimize-for-size',
@@ -24,13 +24,16 @@ const SMALL = [
 ];
 
 export default class Top extends BaseCommand {
-  static override summary = 'Watch the cluster: rates, latency, backlog, and what is wrong, on one screen';
+  static override summary = 'Watch rates, latency, backlog and problems of the cluster on one screen';
   static override description =
-    'Posts, deliveries and pushes a second, post-to-feed p50 and p99, online sockets, backlog and when it will be gone; queues, workers, gateways, shards, celebrities and hot users, operations and recent errors in panes. ? shows the keys. It keeps looking while the database or the broker is away, and says how old what it shows is. Read-only unless --admin, which offers to drain, pause, rebuild, mark and scale, and asks before each; of a production cluster the name has to be typed. Without a terminal, with --once or --json it prints one snapshot and exits 0; `status` has an exit status for monitoring. Rates are of the processes that run: what one did goes with it. Each source is asked at most once an interval, and for at most 5% of the time.';
+    `Press ? for the keys. It is read-only unless --admin, which offers to drain, pause,
+rebuild, mark and scale, and asks before each.
+
+Without a terminal, with --once or with --json, it prints one snapshot and exits 0.`;
   static override flags = {
     once: Flags.boolean({ description: 'print one snapshot as text and exit', exclusive: ['admin'] }),
-    interval: Flags.string({ description: 'seconds between two looks, 0.5 to 60', default: '1' }),
-    admin: Flags.boolean({ description: 'offer keys that change the cluster' }),
+    interval: Flags.string({ description: 'seconds between two updates, 0.5 to 60', default: '1' }),
+    admin: Flags.boolean({ description: 'enable keys that change the cluster' }),
   };
   static override examples = [
     '<%= config.bin %> top',
@@ -47,11 +50,9 @@ export default class Top extends BaseCommand {
     const live = atTerminal && !flags.once;
     if (flags.admin && !live)
       throw new FeedctlError('USAGE', '--admin needs a terminal: its keys are typed', {
-        suggestions: [
-          'Leave --admin away, or use the commands: `feedctl worker drain`, `fanout pause` and so on.',
-        ],
+        suggestions: ['Omit --admin, or use the commands: `feedctl worker drain`, `fanout pause` and so on.'],
       });
-    // It is there for hours, and next to idle: 106 MB with these, and 160 without.
+    // `top` runs for hours and is almost idle: 106 MB with these flags, 160 MB without.
     for (const flag of SMALL) setFlagsFromString(flag);
     const config = await this.loadConfig(flags);
     const { openTop } = await import('../engine/monitoring/top/collect.ts');
@@ -62,13 +63,13 @@ export default class Top extends BaseCommand {
         return undefined;
       }
       const snapshot = collector.snapshot();
-      const width = process.stdout.isTTY ? Math.max(LEAST_WIDTH, process.stdout.columns) : WIDTH;
+      const width = process.stdout.isTTY ? Math.max(MIN_WIDTH, process.stdout.columns) : WIDTH;
       this.log(topText(snapshot, { width, colours: hasColours() && process.stdout.isTTY }));
       return snapshot;
     } finally {
-      await settleWithin(LEAVE_MS, collector.close());
-      // Sessions and actions that hang would keep the process; what is printed has been written by then.
-      setTimeout(() => process.exit(), LEAVE_MS).unref();
+      await settleWithin(SHUTDOWN_TIMEOUT_MS, collector.close());
+      // Sessions that hang would keep the process alive. The output has been written by then.
+      setTimeout(() => process.exit(), SHUTDOWN_TIMEOUT_MS).unref();
     }
   }
 
@@ -77,7 +78,7 @@ export default class Top extends BaseCommand {
     config: Config,
     { intervalSeconds, admin }: { intervalSeconds: number; admin: boolean },
   ): Promise<void> {
-    // React's other build is slower and bigger.
+    // The development build of React is slower and bigger.
     process.env.NODE_ENV ??= 'production';
     const { liveTop } = await import('../ui/top/live.tsx');
     const { signal } = this;
@@ -101,14 +102,14 @@ export default class Top extends BaseCommand {
     collector.onChange = view.changed;
     try {
       const busy = await view.ended;
-      if (busy) this.logToStderr(`Left before it was done: ${busy}.`);
+      if (busy) this.logToStderr(`Ended before it was finished: ${busy}.`);
     } finally {
       this.drawing = false;
       leaving.abort();
     }
   }
 
-  /** With sessions of its own, as the command of that name has. */
+  /** Performs an action with separate sessions, like the command of that name. */
   async #act(
     config: Config,
     action: TopAction,
@@ -119,7 +120,7 @@ export default class Top extends BaseCommand {
   }
 }
 
-/** Workers are scaled where the context or the environment says where they run in Kubernetes, or this runs in a pod. */
+/** Returns a function that scales workers, if a setting names their place in Kubernetes, or this is a pod. */
 async function scalerOf({ kubeContext, namespace }: Config): Promise<ScaleWorkers | undefined> {
   const { namespaceOfPod } = await import('../engine/kubernetes/kubeconfig.ts');
   const { DEFAULT_NAMESPACE, openKubernetes } = await import('../engine/kubernetes/client.ts');
@@ -138,7 +139,7 @@ async function scalerOf({ kubeContext, namespace }: Config): Promise<ScaleWorker
   };
 }
 
-/** https://no-color.org: whatever its value, unless it is empty. */
+/** https://no-color.org: any value except the empty one switches colours off. */
 const hasColours = (): boolean => !process.env.NO_COLOR;
 
 function parseInterval(text: string): number {

@@ -1,13 +1,14 @@
-import { aborted, BaseCommand } from '../cli/baseCommand.ts';
+import { BaseCommand } from '../cli/baseCommand.ts';
 import { gatewayFlags, gatewayOptions } from '../cli/flags/gateway.ts';
 import { telemetryFlags } from '../cli/flags/telemetry.ts';
+import { aborted } from '../cli/signals.ts';
 import type { EmbeddedCluster } from '../engine/cluster/roles.ts';
 import { FeedctlError } from '../engine/model/errors.ts';
 
 export default class Up extends BaseCommand {
   static override summary = 'Run a whole cluster in one process: database, queue, worker, gateway';
-  static override description =
-    'Starts an embedded cluster in the data directory and keeps it running until Ctrl-C or `feedctl down`. Data survives.';
+  static override description = `Starts an embedded cluster in the data directory, and runs it until Ctrl-C or
+\`feedctl down\`. Data survives.`;
   static override examples = [
     '<%= config.bin %> up',
     '<%= config.bin %> up --data-dir /tmp/feeds --port 0 --json',
@@ -18,7 +19,7 @@ export default class Up extends BaseCommand {
     const { flags } = await this.parse(Up);
     const config = await this.loadConfig(flags);
     if (!config.embedded) {
-      throw new FeedctlError('USAGE', '`up` runs the embedded cluster, and a database URL is set', {
+      throw new FeedctlError('USAGE', '`up` runs the embedded cluster, but a database URL is set', {
         suggestions: [
           'Run `feedctl worker start` and `feedctl gateway start` on that database.',
           'Or unset FEEDCTL_DATABASE_URL.',
@@ -53,7 +54,13 @@ export default class Up extends BaseCommand {
     const { databaseUrl } = cluster.postgres;
     if (this.jsonEnabled()) this.logJson({ ready: true, gatewayUrl, databaseUrl, dataDir });
     this.log(
-      `The cluster is up.\n  gateway   ${gatewayUrl}\n  database  ${databaseUrl}\n  data      ${dataDir}\nCtrl-C stops it.`,
+      [
+        'The cluster is up.',
+        `  gateway   ${gatewayUrl}`,
+        `  database  ${databaseUrl}`,
+        `  data      ${dataDir}`,
+        'Ctrl-C stops it.',
+      ].join('\n'),
     );
     const ended = await aborted(
       signal,

@@ -75,7 +75,8 @@ test.skipIf(!there('fish'))(
   'fish completes the same, and files where any text is possible',
   async () => {
     const lines = ['feedctl operation re', 'feedctl queue list --wat', 'feedctl replay activity'];
-    const script = `feedctl completion fish | source; ${lines.map((line) => `complete -C '${line}'`).join('; ')}`;
+    const completions = lines.map((line) => `complete -C '${line}'`).join('; ');
+    const script = `feedctl completion fish | source; ${completions}`;
     await writeFile(join(env.HOME!, 'activity.txt'), '');
     const { stdout } = await promisify(execFile)('fish', ['-c', script], { env, cwd: env.HOME! });
     expect(stdout.trim().split('\n')).toEqual(['resume', '--watch', 'activity.txt']);

@@ -98,7 +98,9 @@ test('a reader that goes away early does no harm', async () => {
     expect(created.status).toBe(201);
   }
   const binary = join(import.meta.dirname, '../../bin/run.js');
-  const shell = `"$0" "$1" feed show 2 --limit 100 --data-dir "$2" --json | head -n 1; echo "status \${PIPESTATUS[0]}"`;
+  const shell =
+    '"$0" "$1" feed show 2 --limit 100 --data-dir "$2" --json | head -n 1; ' +
+    `echo "status \${PIPESTATUS[0]}"`;
   const child = spawn('bash', ['-c', shell, process.execPath, binary, cluster.dataDir]);
   let stdout = '';
   let stderr = '';

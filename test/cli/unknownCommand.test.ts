@@ -2,6 +2,8 @@ import { expect, test } from 'vitest';
 import { unknownCommand } from '../../src/cli/unknownCommand.ts';
 
 const IDS = [
+  'help',
+  'queue:list',
   'bench:rebuild',
   'status',
   'feed:verify',
@@ -20,6 +22,7 @@ test.for([
   ['feed verfy 3', 'feedctl feed verify'],
   ['wroker list --json', 'feedctl worker list'],
   ['rebuild 3', 'feedctl feed rebuild'],
+  ['help queu list', 'feedctl queue list'],
 ])('%s is taken for a slip', ([line, meant]) => {
   expect(said(line!)).toContain(`\`${meant}\`, if that was meant.`);
 });
@@ -35,11 +38,11 @@ test('a command with too much behind it is not unknown', () => {
 
 test('flags come behind the command', () => {
   expect(unknownCommand(['--json', 'status'], IDS, undefined).message).toBe(
-    '`--json` is before the command, which comes first',
+    'the command must come before `--json`',
   );
   expect(said('--json')).toEqual([
     'USAGE',
-    'Put flags behind it: `feedctl COMMAND --flag`.',
+    'Put flags after it: `feedctl COMMAND --flag`.',
     'See `feedctl --help`.',
   ]);
 });

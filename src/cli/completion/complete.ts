@@ -1,18 +1,18 @@
 import type { Command } from '@oclif/core';
 
-/** What is not in the manifest: names that exist at the moment. */
+/** Names that are not in the manifest, because they change. */
 export interface CompletionSources {
   contexts(): Promise<readonly string[]>;
   queues(): Promise<readonly string[]>;
-  /** host:port of the nodes of the database; none where that does not answer soon. */
+  /** Addresses of the nodes, host:port; none if the database does not answer within a second. */
   nodes(): Promise<readonly string[]>;
 }
 
 type Known = Pick<Command.Loadable, 'id' | 'hidden' | 'flags' | 'args'>;
 
 /**
- * What the last word may become, which may be empty, behind the words before it; `feedctl` itself is not among them. Nothing
- * where any text is possible: the shell then offers files.
+ * Returns the possible completions of the last word, which may be empty. `words` does not include `feedctl`.
+ * Returns none if any text is possible: the shell then offers files.
  */
 export async function completions(
   commands: readonly Known[],
@@ -25,7 +25,7 @@ export async function completions(
     [...new Set(candidates)].filter((one) => one.startsWith(word)).sort();
   const shown = commands.filter(({ hidden }) => !hidden);
   const command = commandOf(shown, before);
-  if (!command) return starting(namesBehind(shown, before));
+  if (!command) return starting(namesAfter(shown, before));
 
   const { flags, awaiting, place } = readWords(command, before.slice(command.id.split(':').length));
   const valued = awaiting ?? /^--([\w-]+)=/.exec(word)?.[1];
@@ -48,7 +48,7 @@ export async function completions(
   return name === undefined ? [] : starting(await valuesOf(name, arg, command, sources));
 }
 
-/** The command that the words begin with. */
+/** Returns the command that the words begin with. */
 function commandOf(commands: readonly Known[], words: readonly string[]): Known | undefined {
   for (let length = words.length; length > 0; length -= 1) {
     const id = words.slice(0, length).join(':');
@@ -58,15 +58,15 @@ function commandOf(commands: readonly Known[], words: readonly string[]): Known 
   return undefined;
 }
 
-/** Next parts of the names of commands that begin so. */
-function namesBehind(commands: readonly Known[], words: readonly string[]): string[] {
+/** Returns the next part of each command name that begins with these words. */
+function namesAfter(commands: readonly Known[], words: readonly string[]): string[] {
   return commands
     .map(({ id }) => id.split(':'))
     .filter((name) => name.length > words.length && words.every((word, at) => word === name[at]))
     .map((name) => name[words.length]!);
 }
 
-/** Flags that were given, the one that waits for its value, and how many arguments there are. */
+/** Returns the flags that were given, the one that awaits its value, and the number of arguments. */
 function readWords(
   command: Known,
   words: readonly string[],

@@ -2,8 +2,9 @@ export const SHELLS = ['bash', 'zsh', 'fish'] as const;
 export type Shell = (typeof SHELLS)[number];
 
 /**
- * What a shell is given: it asks `feedctl complete` at every Tab, as contexts and nodes come and go. Bash takes `=` and `:` for
- * the beginning of another word, and is told only what comes behind them; it may be the 3.2 of macOS.
+ * Scripts for each shell. They run `feedctl complete` at every Tab, because contexts and nodes change.
+ * Bash starts another word after `=` and `:`, so it gets only the part after them. It may be version 3.2,
+ * that of macOS.
  */
 const SNIPPETS: Readonly<Record<Shell, string>> = {
   bash: `_feedctl_complete() {

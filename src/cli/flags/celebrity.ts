@@ -2,17 +2,20 @@ import { Flags } from '@oclif/core';
 import { type CelebrityRule, celebrityRule } from '../../engine/model/celebrity.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
 
-/** Who is taken for a celebrity, for the commands that ask. */
+/** Flags of the rule for celebrities. */
 export const celebrityRuleFlags = {
-  threshold: Flags.integer({ description: 'authors with more followers are celebrities', min: 0 }),
+  threshold: Flags.integer({
+    description: 'number of followers above which an author is a celebrity',
+    min: 0,
+  }),
   'release-at': Flags.integer({
     description:
-      'celebrities with no more followers are none any more (default: four fifths of the threshold)',
+      'number of followers at which a celebrity stops being one; default: four fifths of the threshold',
     min: 0,
   }),
 };
 
-/** What the flags say, and where they say nothing the rule of the cluster. Throws USAGE. */
+/** Returns the rule of the flags, with the rule of the cluster as default. Throws USAGE. */
 export function chosenCelebrityRule(
   {
     threshold,

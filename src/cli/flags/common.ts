@@ -5,26 +5,26 @@ import { parseId } from '../../engine/model/ids.ts';
 
 const idArg = (what: string) => Args.custom<number>({ parse: async (text) => parseId(text, what) });
 
-/** Arguments and flags that several commands share. */
+/** Arguments and flags of several commands. */
 export const userArg = idArg('user');
 export const postArg = idArg('post');
 export const operationArg = () =>
   idArg('operation')({ description: 'id of the operation', required: true as const });
 
 export const portFlag = Flags.integer({
-  description: 'port of the gateway, 0 for a free one',
+  description: 'port of the gateway; 0: a free one',
   default: 7070,
   min: 0,
   max: 65_535,
 });
-// With a default, or `dryRun` would be missing in the JSON where the flag is not given.
+// The default adds `dryRun` to the JSON even without the flag.
 export const dryRunFlag = Flags.boolean({
-  description: 'show what would be done, and change nothing',
+  description: 'show what would be done, without changing anything',
   default: false,
 });
-export const yesFlag = Flags.boolean({ char: 'y', description: 'do not ask' });
+export const yesFlag = Flags.boolean({ char: 'y', description: 'confirm without being asked' });
 
-/** A user, or undefined where one of the other ways says whom. `others`: flags by name. Throws USAGE unless it is exactly one. */
+/** Returns the user, or undefined if a flag of `others` is given. Throws USAGE unless exactly one is. */
 export function oneOfUsers(
   user: number | undefined,
   others: Readonly<Record<string, unknown>>,
@@ -32,30 +32,33 @@ export function oneOfUsers(
   const given = [user, ...Object.values(others)].filter((value) => value !== undefined && value !== false);
   if (given.length !== 1) {
     const flags = Object.keys(others).map((name) => `--${name}`);
-    throw new FeedctlError('USAGE', `whose feed? Pass a user or ${flags.join(' or ')}, and one of them`);
+    throw new FeedctlError(
+      'USAGE',
+      `no feed, or more than one, was chosen: pass one of USER, ${flags.join(', ')}`,
+    );
   }
   return user;
 }
 
-/** `20-1000`, or `5` for from 5 to 5. */
+/** A range such as `20-1000`; `5` is the range from 5 to 5. */
 export const rangeFlag = Flags.custom<[number, number]>({
   helpValue: '<from-to>',
   parse: async (text) => {
     const match = /^(\d{1,9})(?:-(\d{1,9}))?$/.exec(text);
-    if (!match) throw new FeedctlError('USAGE', `${JSON.stringify(text)} is no range such as 20-1000`);
+    if (!match) throw new FeedctlError('USAGE', `${JSON.stringify(text)} is not a range such as 20-1000`);
     return [Number(match[1]), Number(match[2] ?? match[1])];
   },
 });
 
 export const celebrityThresholdFlag = Flags.integer({
-  description: 'authors with more followers are merged when a feed is read instead of fanned out',
+  description: 'number of followers above which an author’s posts are merged when feeds are read',
   default: DEFAULT_CELEBRITY_THRESHOLD,
   min: 0,
 });
 
 const SECONDS = { s: 1, m: 60, h: 3_600, d: 86_400 };
 
-/** A moment of the past: ISO 8601, or so long ago (`90s`, `15m`, `2h`, `7d`). */
+/** A time in the past: ISO 8601, or an age (`90s`, `15m`, `2h`, `7d`). */
 export const timeFlag = Flags.custom<Date>({
   helpValue: '<time|15m>',
   parse: async (text) => {
@@ -66,18 +69,18 @@ export const timeFlag = Flags.custom<Date>({
     if (Number.isNaN(time.getTime()))
       throw new FeedctlError(
         'USAGE',
-        `${JSON.stringify(text)} is no time such as 2026-07-01T12:00:00Z or 15m`,
+        `${JSON.stringify(text)} is not a time such as 2026-07-01T12:00:00Z or 15m`,
       );
     return time;
   },
 });
 
-/** A span of time in seconds: `90s`, `15m`, `2h`, `1d`. */
+/** A duration in seconds: `90s`, `15m`, `2h`, `1d`. */
 export const secondsFlag = Flags.custom<number>({
   helpValue: '<15m>',
   parse: async (text) => {
     const span = /^(\d{1,6})([smhd])$/.exec(text);
-    if (!span) throw new FeedctlError('USAGE', `${JSON.stringify(text)} is no span of time such as 15m`);
+    if (!span) throw new FeedctlError('USAGE', `${JSON.stringify(text)} is not a duration such as 15m`);
     return Number(span[1]) * SECONDS[span[2] as keyof typeof SECONDS];
   },
 });

@@ -4,18 +4,18 @@ import { parseId } from '../../engine/model/ids.ts';
 import type { DeadLetterFilter } from '../../engine/store/deadLetters.ts';
 import { timeFlag } from './common.ts';
 
-/** Which dead letters: what all commands of the topic share. */
+/** Filters of all commands for dead letters. */
 export const deadLetterFlags = {
   queue: Flags.option({
     options: ['events', 'events.bulk', 'rows.live', 'rows.bulk', 'cleanup', 'live'] as const,
-    description: 'those of one queue; live: of all gateways',
+    description: 'only dead letters of this queue; live: those of all gateways',
   })(),
-  reason: Flags.string({ description: 'those whose reason has this in it' }),
-  since: timeFlag({ description: 'those put aside at that time or later' }),
-  before: timeFlag({ description: 'those put aside before that time' }),
+  reason: Flags.string({ description: 'only dead letters whose reason contains this text' }),
+  since: timeFlag({ description: 'only dead letters of this time or later' }),
+  before: timeFlag({ description: 'only dead letters before this time' }),
 };
 
-export const deadLetterArg = Args.string({ description: 'id of one dead letter' });
+export const deadLetterArg = Args.string({ description: 'id of the dead letter' });
 
 export function deadLetterFilter(flags: {
   queue?: string | undefined;
@@ -32,7 +32,7 @@ export function deadLetterFilter(flags: {
   };
 }
 
-/** For a change: one letter, those that a filter names, or --all said aloud. Throws USAGE. */
+/** Returns the dead letters to change. Throws USAGE unless one of an id, a filter and --all is given. */
 export function chosenDeadLetters(
   id: string | undefined,
   flags: Parameters<typeof deadLetterFilter>[0] & { all?: boolean },
@@ -44,8 +44,8 @@ export function chosenDeadLetters(
     throw new FeedctlError(
       'USAGE',
       ways === 0
-        ? 'which ones? Pass an id, a filter, or --all'
-        : 'pass an id, a filter or --all, not several',
+        ? 'no dead letters were chosen: pass an id, a filter or --all'
+        : 'dead letters were chosen in two ways: pass only one of an id, a filter and --all',
     );
   return id === undefined ? filter : { ids: [parseId(id, 'dead letter')] };
 }

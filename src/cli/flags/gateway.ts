@@ -5,38 +5,38 @@ import { portFlag } from './common.ts';
 
 const perMinute = (description: string, env: string, value: number) =>
   Flags.integer({
-    description: `requests a minute ${description}; 0: no limit`,
+    description: `maximum requests a minute ${description}; 0: no limit`,
     env,
     default: value,
     min: 0,
   });
 
-/** What `gateway start` and `up` let one say about a gateway. */
+/** Flags of `gateway start` and `up` for the gateway. */
 export const gatewayFlags = {
   port: portFlag,
-  host: Flags.string({ description: 'address the gateway listens on', default: '127.0.0.1' }),
+  host: Flags.string({ description: 'address that the gateway listens on', default: '127.0.0.1' }),
   origin: Flags.string({
     description:
-      'let browsers in from pages of this origin and of the gateway itself only, e.g. https://app.example; may be given several times',
+      'origin of web pages that may connect, such as https://app.example; default: any; may be repeated',
     env: 'FEEDCTL_ORIGIN',
     multiple: true,
     delimiter: ',',
   }),
   'sockets-per-user': Flags.integer({
-    description: 'open sockets of one user; 0: any number',
+    description: 'maximum open sockets of a user; 0: no limit',
     env: 'FEEDCTL_SOCKETS_PER_USER',
     default: SOCKETS.perUser,
     min: 0,
   }),
   'sockets-per-ip': Flags.integer({
-    description: 'open sockets of one address; 0: any number',
+    description: 'maximum open sockets of an IP address; 0: no limit',
     env: 'FEEDCTL_SOCKETS_PER_IP',
     default: SOCKETS.perIp,
     min: 0,
   }),
   'user-limit': perMinute('of a user', 'FEEDCTL_USER_LIMIT', REQUEST_LIMITS.user),
   'user-write-limit': perMinute(
-    'of a user that are posts or follows',
+    'of a user for posts and follows',
     'FEEDCTL_USER_WRITE_LIMIT',
     REQUEST_LIMITS.userWrites,
   ),
@@ -47,27 +47,27 @@ export const gatewayFlags = {
     REQUEST_LIMITS.ipUnauthenticated,
   ),
   'limit-burst': Flags.integer({
-    description: 'per cent by which limits may be exceeded once in ten minutes',
+    description: 'percentage by which request limits may be exceeded once in ten minutes',
     env: 'FEEDCTL_LIMIT_BURST',
     default: REQUEST_LIMITS.burstPercent,
     min: 0,
     max: 1_000,
   }),
   'failed-login-limit': Flags.integer({
-    description: 'wrong passwords of one account in ten minutes; 0: no limit',
+    description: 'maximum wrong passwords of an account in ten minutes; 0: no limit',
     env: 'FEEDCTL_FAILED_LOGIN_LIMIT',
     default: REQUEST_LIMITS.failedLogins,
     min: 0,
   }),
   'trusted-proxy': Flags.string({
-    description: 'believe the X-Forwarded-For of this address or network; may be given several times',
+    description: 'address or network of a proxy whose X-Forwarded-For is trusted; may be repeated',
     env: 'FEEDCTL_TRUSTED_PROXY',
     multiple: true,
     delimiter: ',',
   }),
 };
 
-/** The options that these flags stand for. */
+/** Returns the options of the gateway that these flags stand for. */
 export const gatewayOptions = (flags: {
   host: string;
   port: number;

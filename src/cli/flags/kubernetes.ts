@@ -21,14 +21,14 @@ export const waitFlag = Flags.boolean({
 export const manifestFlags = {
   ...kubeFlags,
   namespace: Flags.string({
-    description: 'namespace in Kubernetes (FEEDCTL_NAMESPACE), instead of the one in the manifests',
+    description: 'namespace in Kubernetes (FEEDCTL_NAMESPACE); default: that of the manifests',
   }),
   image: Flags.string({
-    description: 'image of feedctl, instead of the one in the manifests',
+    description: 'image of feedctl; default: that of the manifests',
     helpValue: '<name:tag>',
   }),
   'force-conflicts': Flags.boolean({
-    description: 'take over fields that another manager owns',
+    description: 'overwrite fields that another manager owns',
     default: false,
   }),
 };

@@ -4,9 +4,12 @@ import { FeedctlError } from '../../engine/model/errors.ts';
 import { isDurable } from '../../engine/queues/tally.ts';
 
 const unknown = (text: string, more = '') =>
-  new FeedctlError('USAGE', `there is no queue ${JSON.stringify(text)}: ${DURABLE_QUEUES.join(', ')}${more}`);
+  new FeedctlError(
+    'USAGE',
+    `there is no queue ${JSON.stringify(text)}; the queues are ${DURABLE_QUEUES.join(', ')}${more}`,
+  );
 
-/** One of the queues that are always there, or a gateway's. Throws USAGE. */
+/** Returns a durable queue, or the queue of a gateway. Throws USAGE for another name. */
 export function parseQueue(text: string): QueueName {
   if (isDurable(text)) return text;
   if (/^live\.[\w-]+$/.test(text)) return text as QueueName;
@@ -15,10 +18,13 @@ export function parseQueue(text: string): QueueName {
 
 export const queueArg = Args.custom<QueueName>({ parse: async (text) => parseQueue(text) });
 
-/** Only the queues that are always there. */
+/** Accepts durable queues only. */
 export const durableQueueArg = Args.custom<(typeof DURABLE_QUEUES)[number]>({
   parse: async (text) => {
     if (isDurable(text)) return text;
-    throw unknown(text, text.startsWith('live.') ? '; the queue of a gateway goes with the gateway' : '');
+    throw unknown(
+      text,
+      text.startsWith('live.') ? '; the queue of a gateway is deleted with the gateway' : '',
+    );
   },
 });

@@ -3,8 +3,7 @@ import { Flags } from '@oclif/core';
 /** Flags of every role for logs and metrics. The environment configures traces (docs/guides/telemetry.md). */
 export const telemetryFlags = {
   'log-level': Flags.string({
-    description:
-      'trace, debug, info, warn, error, fatal or silent; `debug` has a line for each step of a post',
+    description: 'log level: trace, debug, info, warn, error, fatal or silent',
     env: 'FEEDCTL_LOG_LEVEL',
   }),
   'statsd-url': Flags.string({

@@ -1,10 +1,9 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../cli/baseCommand.ts';
+import { BenchCommand, machineText } from '../../cli/benchCommand.ts';
 import { rangeFlag } from '../../cli/flags/common.ts';
 import type { BenchCrowdResult } from '../../engine/bench/push/crowd.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 const stagesFlag = Flags.custom<number[]>({
   helpValue: '<n,n,…>',
@@ -16,24 +15,25 @@ const stagesFlag = Flags.custom<number[]>({
   },
 });
 
-export default class BenchCrowd extends BaseCommand {
+export default class BenchCrowd extends BenchCommand {
   static override summary = 'Measure people who post and listen at the same time, in stages';
   static override description =
-    `Each of them has a WebSocket, posts, thinks and posts again. Every frame is compared with what follows and posts say. The gateway is a process of its own, and so are the people. Exits 1 where there were errors.
+    `Each person has a WebSocket, posts, waits and posts again. Every pushed frame is
+checked against follows and posts; exits 1 on errors.
 
-Without --database-url the database is a temporary embedded one; broker and cache are those that are configured. With it, that cluster has to be empty, and is empty again afterwards.`;
+The database is a temporary embedded one, or the empty cluster of --database-url.`;
   static override flags = {
-    users: Flags.integer({ description: 'users there are', default: 100_000, min: 2, max: 1_000_000 }),
-    friends: rangeFlag({ description: 'accounts that each follows', default: [20, 1_000] }),
-    stages: stagesFlag({ description: 'people who post and listen', default: [1, 10, 100, 1_000] }),
-    seconds: Flags.integer({ description: 'of each stage', default: 30, min: 1, max: 3_600 }),
+    users: Flags.integer({ description: 'number of users', default: 100_000, min: 2, max: 1_000_000 }),
+    friends: rangeFlag({ description: 'number of accounts that each user follows', default: [20, 1_000] }),
+    stages: stagesFlag({ description: 'number of people in each stage', default: [1, 10, 100, 1_000] }),
+    seconds: Flags.integer({ description: 'seconds of each stage', default: 30, min: 1, max: 3_600 }),
     'think-ms': Flags.integer({
-      description: 'between two posts of one of them, on average',
+      description: 'average milliseconds between two posts of a person',
       default: 2_000,
       min: 0,
       max: 600_000,
     }),
-    seed: Flags.integer({ description: 'the same seed makes the same users', default: 1, min: 0 }),
+    seed: Flags.integer({ description: 'seed of the random numbers', default: 1, min: 0 }),
   };
   static override examples = [
     '<%= config.bin %> bench crowd',
@@ -43,61 +43,52 @@ Without --database-url the database is a temporary embedded one; broker and cach
   async run(): Promise<BenchCrowdResult> {
     const { flags } = await this.parse(BenchCrowd);
     const config = await this.loadConfig(flags);
-    const most = Math.max(...flags.stages);
-    if (most > flags.users)
-      throw new FeedctlError('USAGE', `${most} people cannot be chosen among ${flags.users} users`);
+    const people = Math.max(...flags.stages);
+    if (people > flags.users)
+      throw new FeedctlError(
+        'USAGE',
+        `a stage has ${people} people, but there are only ${flags.users} users`,
+      );
     const { benchCrowd } = await import('../../engine/bench/push/crowd.ts');
-    const { signal } = this;
+    const { signal, onProgress } = this;
     const result = await benchCrowd(config, this.config.version, {
       ...flags,
       thinkMs: flags['think-ms'],
       signal,
-      onProgress: (text) => process.stderr.write(`${text}\n`),
+      onProgress,
     });
     const { machine, stages } = result;
-    this.log(
-      renderTable(
-        [
-          'people',
-          'posts',
-          'posts/s',
-          'request p50',
-          'p99',
-          'deliveries',
-          'listening',
-          'addressed',
-          'found',
-          'pushes',
-          'expected',
-          'push p50',
-          'p99',
-          'errors',
-        ],
-        stages.map((stage) => [
-          stage.people,
-          stage.posts,
-          String(stage.postsPerSecond),
-          `${stage.requestMs.p50} ms`,
-          `${stage.requestMs.p99} ms`,
-          stage.deliveries,
-          `${(stage.listening * 100).toFixed(1)}%`,
-          stage.addressed,
-          `${(stage.found * 100).toFixed(1)}%`,
-          stage.pushes,
-          stage.expected,
-          `${stage.pushMs.p50} ms`,
-          `${stage.pushMs.p99} ms`,
-          stage.errors,
-        ]),
-        { borders: Boolean(process.stdout.isTTY) },
-      ),
+    await this.table(
+      COLUMNS.map(([name]) => name),
+      stages.map((stage) => COLUMNS.map(([, cell]) => cell(stage))),
     );
     for (const { people, firstError } of stages)
       if (firstError) this.logToStderr(`With ${people} people: ${firstError}`);
-    this.log(`
-${formatCount(result.users)} users, ${formatCount(result.follows)} follows.
-${machine.cores} cores, ${machine.cpu}, ${machine.memoryGiB} GiB, Node ${machine.node}, PostgreSQL ${machine.postgres}, bus ${machine.bus}, cache ${machine.cache}.`);
+    this.log(`\n${formatCount(result.users)} users, ${formatCount(result.follows)} follows.`);
+    this.log(`${machineText(machine)}.`);
     if (stages.some((stage) => stage.errors > 0 || stage.pushes !== stage.expected)) process.exitCode = 1;
     return result;
   }
 }
+
+type Stage = BenchCrowdResult['stages'][number];
+
+const ms = (value: number): string => `${value} ms`;
+const percent = (share: number): string => `${(share * 100).toFixed(1)}%`;
+
+const COLUMNS: readonly (readonly [name: string, cell: (stage: Stage) => string | number])[] = [
+  ['people', (stage) => stage.people],
+  ['posts', (stage) => stage.posts],
+  ['posts/s', (stage) => String(stage.postsPerSecond)],
+  ['request p50', (stage) => ms(stage.requestMs.p50)],
+  ['p99', (stage) => ms(stage.requestMs.p99)],
+  ['deliveries', (stage) => stage.deliveries],
+  ['listening', (stage) => percent(stage.listening)],
+  ['addressed', (stage) => stage.addressed],
+  ['found', (stage) => percent(stage.found)],
+  ['pushes', (stage) => stage.pushes],
+  ['expected', (stage) => stage.expected],
+  ['push p50', (stage) => ms(stage.pushMs.p50)],
+  ['p99', (stage) => ms(stage.pushMs.p99)],
+  ['errors', (stage) => stage.errors],
+];

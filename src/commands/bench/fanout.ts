@@ -1,44 +1,43 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../cli/baseCommand.ts';
+import { BenchCommand, machineText, percentilesText } from '../../cli/benchCommand.ts';
 import type { BenchFanoutResult } from '../../engine/bench/fanout.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 const MIXES = ['uniform', 'higgs', 'one'] as const;
 
-export default class BenchFanout extends BaseCommand {
+export default class BenchFanout extends BenchCommand {
   static override summary = 'Measure the path of a post against COPY of the same rows';
   static override description =
-    `Read the ratio, not the figures: path and limit alternate within one run on one machine. Feeds are cached and sockets open meanwhile.
+    `Compare the ratio, not the rates: the path and plain COPY alternate in one run on
+one machine, with cached feeds and open sockets.
 
-Without --database-url the database is a temporary embedded one; broker and cache are those that are configured. With it, that cluster has to be empty, and is empty again afterwards.`;
+The database is a temporary embedded one, or the empty cluster of --database-url.`;
   static override flags = {
     mix: Flags.option({
-      description:
-        'uniform: every author has --followers; higgs: as in a real week; one: one post to --followers, and small posts meanwhile',
+      description: 'uniform: every author has --followers; higgs: a real week; one: one post to --followers',
       options: MIXES,
       default: 'uniform' as const,
     })(),
     posts: Flags.integer({
-      description: 'posts in a run [default: 4000; higgs: 200000]',
+      description: 'number of posts in a run [default: 4000; higgs: 200000]',
       min: 1,
       max: 1_000_000,
     }),
     followers: Flags.integer({
-      description: 'followers of each author [default: 400; one: 1000000]',
+      description: 'number of followers of each author [default: 400; one: 1000000]',
       min: 1,
       max: 5_000_000,
     }),
-    runs: Flags.integer({ description: 'runs of each', default: 3, min: 1, max: 100 }),
+    runs: Flags.integer({ description: 'number of runs of each kind', default: 3, min: 1, max: 100 }),
     baseline: Flags.option({
-      description: 'another way to compare with: one-insert a row, or per-follower messages (needs a broker)',
+      description: 'second comparison: one insert a row, or one message a follower (needs a broker)',
       options: ['one-insert', 'per-follower', 'none'] as const,
       default: 'one-insert' as const,
     })(),
   };
   static override examples = [
     '<%= config.bin %> bench fanout --posts 100000 --followers 8 --json',
-    '<%= config.bin %> bench fanout --broker-url amqp://localhost --cache-url redis://localhost --baseline per-follower',
+    '<%= config.bin %> bench fanout --broker-url amqp://localhost --baseline per-follower',
   ];
 
   async run(): Promise<BenchFanoutResult> {
@@ -51,32 +50,30 @@ Without --database-url the database is a temporary embedded one; broker and cach
       flags.mix === 'higgs'
         ? higgsMix(flags.posts ?? 200_000)
         : uniformMix(flags.posts ?? (one ? 1 : 4_000), flags.followers ?? (one ? 1_000_000 : 400));
-    const { signal } = this;
+    const { signal, onProgress } = this;
     const result = await benchFanout(config, this.config.version, {
       mix,
       runs: flags.runs,
       baseline: flags.baseline,
       smallPosts: one,
       signal,
-      onProgress: (text) => process.stderr.write(`${text}\n`),
+      onProgress,
     });
-    this.log(renderTable(['what', 'result'], resultRows(result), { borders: Boolean(process.stdout.isTTY) }));
+    await this.table(['what', 'result'], resultRows(result));
     return result;
   }
 }
 
 function resultRows(result: BenchFanoutResult): [string, string][] {
   const { latencyMs, baseline, smallPosts, machine } = result;
-  const latency = ({ p50, p95, p99 }: { p50: number; p95: number; p99: number }) =>
-    `p50 ${p50} ms, p95 ${p95} ms, p99 ${p99} ms`;
   const rows: [string, string][] = [
     ['deliveries', `${formatCount(result.deliveries)} of ${formatCount(result.posts)} posts, ${result.mix}`],
     ['the path', `${formatCount(result.deliveriesPerSecond)}/s, ${result.seconds.toFixed(2)} s`],
     ['COPY alone', `${formatCount(result.rawCopyPerSecond)}/s`],
     ['ratio', `${result.ratio} (runs: ${result.runs.map((run) => run.ratio).join(', ')})`],
-    ['dispatch to feed', latency(latencyMs)],
+    ['dispatch to feed', percentilesText(latencyMs)],
   ];
-  if (smallPosts) rows.push([`${smallPosts.posts} small posts meanwhile`, latency(smallPosts)]);
+  if (smallPosts) rows.push([`${smallPosts.posts} small posts meanwhile`, percentilesText(smallPosts)]);
   if (baseline)
     rows.push([
       baseline.name,
@@ -84,10 +81,7 @@ function resultRows(result: BenchFanoutResult): [string, string][] {
     ]);
   rows.push(
     ['cached and pushed', `${formatCount(result.cachedFeeds)} feeds, ${formatCount(result.pushed)} frames`],
-    [
-      'machine',
-      `${machine.cores} cores, ${machine.cpu}, ${machine.memoryGiB} GiB, Node ${machine.node}, PostgreSQL ${machine.postgres}, bus ${machine.bus}, cache ${machine.cache}`,
-    ],
+    ['machine', machineText(machine)],
   );
   return rows;
 }

@@ -1,23 +1,23 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../cli/baseCommand.ts';
+import { BenchCommand, machineText } from '../../cli/benchCommand.ts';
 import type { BenchHttpResult } from '../../engine/bench/http/http.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 const count = (description: string, value: number, max: number) =>
   Flags.integer({ description, default: value, min: 1, max });
 
-export default class BenchHttp extends BaseCommand {
+export default class BenchHttp extends BenchCommand {
   static override summary = 'Measure a feed over HTTP against a bare route with the same bytes';
   static override description =
-    `Read the ratio, not the figures: a gateway and a bare route of fastify take turns within one run on one machine, each in a process of its own, and the clients in a third. Limits on requests are off.
+    `Compare the ratio, not the rates: a gateway and a bare route of fastify take turns
+in one run on one machine. Limits on requests are off.
 
-Without --database-url the database is a temporary embedded one; the cache is the one that is configured. With it, that cluster has to be empty, and is empty again afterwards.`;
+The database is a temporary embedded one, or the empty cluster of --database-url.`;
   static override flags = {
-    readers: count('users who read in turn', 500, 100_000),
-    connections: count('connections', 64, 1_000),
-    runs: count('runs of each kind', 5, 100),
-    seconds: count('of each run', 5, 3_600),
+    readers: count('number of users who read in turn', 500, 100_000),
+    connections: count('number of connections', 64, 1_000),
+    runs: count('number of runs of each kind', 5, 100),
+    seconds: count('seconds of each run', 5, 3_600),
   };
   static override examples = [
     '<%= config.bin %> bench http --cache-url redis://localhost',
@@ -28,11 +28,11 @@ Without --database-url the database is a temporary embedded one; the cache is th
     const { flags } = await this.parse(BenchHttp);
     const config = await this.loadConfig(flags);
     const { benchHttp } = await import('../../engine/bench/http/http.ts');
-    const { signal } = this;
+    const { signal, onProgress } = this;
     const result = await benchHttp(config, this.config.version, {
       ...flags,
       signal,
-      onProgress: (text) => process.stderr.write(`${text}\n`),
+      onProgress,
     });
     const { machine } = result;
     const row = (name: string, rate: BenchHttpResult['feed']): string[] => [
@@ -41,16 +41,12 @@ Without --database-url the database is a temporary embedded one; the cache is th
       `${formatCount(rate.bytesPerResponse)} B`,
       ...[rate.ms.p50, rate.ms.p95, rate.ms.p99].map((ms) => `${ms} ms`),
     ];
-    this.log(
-      renderTable(
-        [`${result.connections} connections`, 'requests', 'body', 'p50', 'p95', 'p99'],
-        [row('bare route', result.bare), row('GET /post/feed', result.feed)],
-        { borders: Boolean(process.stdout.isTTY) },
-      ),
+    await this.table(
+      [`${result.connections} connections`, 'requests', 'body', 'p50', 'p95', 'p99'],
+      [row('bare route', result.bare), row('GET /post/feed', result.feed)],
     );
-    this.log(`
-Ratio ${result.ratio} (each run: ${result.ratios.join(', ')}).
-${machine.cores} cores, ${machine.cpu}, ${machine.memoryGiB} GiB, Node ${machine.node}, PostgreSQL ${machine.postgres}, cache ${machine.cache}.`);
+    this.log(`\nRatio ${result.ratio} (each run: ${result.ratios.join(', ')}).`);
+    this.log(`${machineText(machine)}.`);
     return result;
   }
 }

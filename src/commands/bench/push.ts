@@ -1,29 +1,29 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../cli/baseCommand.ts';
+import { BenchCommand, machineText, percentilesText } from '../../cli/benchCommand.ts';
 import type { BenchPushResult } from '../../engine/bench/push/push.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 const count = (description: string, value: number, max: number) =>
   Flags.integer({ description, default: value, min: 1, max });
 
-export default class BenchPush extends BaseCommand {
+export default class BenchPush extends BenchCommand {
   static override summary = 'Measure pushing to open sockets against a bare WebSocket server';
   static override description =
-    `Read the ratios, not the figures: a gateway and a server of nothing but \`ws\` take turns within one run on one machine, each in a process of its own with as many sockets open, and the clients in further ones.
+    `Compare the ratios, not the rates: a gateway and a bare server of \`ws\` with as many
+open sockets take turns in one run on one machine.
 
-Without --database-url the database is a temporary embedded one; broker and cache are those that are configured. With it, that cluster has to be empty, and is empty again afterwards.`;
+The database is a temporary embedded one, or the empty cluster of --database-url.`;
   static override flags = {
-    // All come from one address, which has fewer ports than this for one server.
+    // All sockets have one address, whose ports limit their number.
     sockets: Flags.integer({
-      description: 'open sockets at each server',
+      description: 'number of open sockets at each server',
       default: 10_000,
       min: 100,
       max: 25_000,
     }),
-    runs: count('posts to all sockets, of each kind', 3, 100),
-    rate: count('deliveries a second while latency is measured', 1_000, 100_000),
-    seconds: count('for how long', 20, 3_600),
+    runs: count('number of posts to all sockets, of each kind', 3, 100),
+    rate: count('deliveries a second while the latency is measured', 1_000, 100_000),
+    seconds: count('seconds of the latency measurement', 20, 3_600),
   };
   static override examples = [
     '<%= config.bin %> bench push',
@@ -34,11 +34,11 @@ Without --database-url the database is a temporary embedded one; broker and cach
     const { flags } = await this.parse(BenchPush);
     const config = await this.loadConfig(flags);
     const { benchPush } = await import('../../engine/bench/push/push.ts');
-    const { signal } = this;
+    const { signal, onProgress } = this;
     const result = await benchPush(config, this.config.version, {
       ...flags,
       signal,
-      onProgress: (text) => process.stderr.write(`${text}\n`),
+      onProgress,
     });
     const { memory, broadcast, latency, machine } = result;
     const row = (name: string, one: BenchPushResult['broadcast']['bare'], ratio?: number): string[] => [
@@ -48,21 +48,27 @@ Without --database-url the database is a temporary embedded one; broker and cach
       `${one.allMs} ms`,
       `${one.cpuMicrosPerFrame} µs`,
     ];
-    this.log(
-      renderTable(
-        [`one post to ${formatCount(result.sockets)} sockets`, 'frames', 'ratio', 'all after', 'CPU a frame'],
-        [
-          row('bare ws', broadcast.bare),
-          row('a celebrity’s', broadcast.celebrity, broadcast.celebrity.ratio),
-          row('fanned out', broadcast.fannedOut, broadcast.fannedOut.ratio),
-        ],
-        { borders: Boolean(process.stdout.isTTY) },
-      ),
+    await this.table(
+      [`one post to ${formatCount(result.sockets)} sockets`, 'frames', 'ratio', 'all after', 'CPU a frame'],
+      [
+        row('bare ws', broadcast.bare),
+        row('a celebrity’s', broadcast.celebrity, broadcast.celebrity.ratio),
+        row('fanned out', broadcast.fannedOut, broadcast.fannedOut.ratio),
+      ],
     );
-    this.log(`
-Memory a socket: ${formatCount(memory.gatewayBytesPerSocket)} bytes, of a bare server ${formatCount(memory.bareBytesPerSocket)}; ratio ${memory.ratio}.
-Request to socket at ${formatCount(latency.deliveriesPerSecond)} deliveries/s: p50 ${latency.ms.p50} ms, p95 ${latency.ms.p95} ms, p99 ${latency.ms.p99} ms, at most ${latency.ms.max} ms; ${formatCount(latency.deliveries)} frames of ${formatCount(latency.posts)} posts, ${formatCount(latency.missing)} missing, ${formatCount(latency.errors)} errors.
-${machine.cores} cores, ${machine.cpu}, ${machine.memoryGiB} GiB, Node ${machine.node}, PostgreSQL ${machine.postgres}, bus ${machine.bus}, cache ${machine.cache}.`);
+    this.log(
+      `\nMemory a socket: ${formatCount(memory.gatewayBytesPerSocket)} bytes; ` +
+        `bare server: ${formatCount(memory.bareBytesPerSocket)}; ratio ${memory.ratio}.`,
+    );
+    this.log(
+      `Request to socket at ${formatCount(latency.deliveriesPerSecond)} deliveries/s: ` +
+        `${percentilesText(latency.ms)}, maximum ${latency.ms.max} ms.`,
+    );
+    this.log(
+      `${formatCount(latency.deliveries)} frames of ${formatCount(latency.posts)} posts, ` +
+        `${formatCount(latency.missing)} missing, ${formatCount(latency.errors)} errors.`,
+    );
+    this.log(`${machineText(machine)}.`);
     if (latency.missing > 0 || latency.errors > 0) process.exitCode = 1;
     return result;
   }

@@ -1,26 +1,26 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../cli/baseCommand.ts';
+import { BenchCommand, machineText } from '../../cli/benchCommand.ts';
 import type { BenchReadResult } from '../../engine/bench/read.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 const count = (description: string, value: number, max = 1_000_000) =>
   Flags.integer({ description, default: value, min: 1, max });
 
-export default class BenchRead extends BaseCommand {
+export default class BenchRead extends BenchCommand {
   static override summary = 'Measure a page of a feed against the join of follows and posts';
   static override description =
-    `Read the ratios, not the figures: all ways of reading take turns within one run on one machine.
+    `Compare the ratios, not the times: all ways of reading take turns in one run on one
+machine.
 
-Without --database-url the database is a temporary embedded one; the cache is the one that is configured, or that in memory. With it, that cluster has to be empty, and is empty again afterwards.`;
+The database is a temporary embedded one, or the empty cluster of --database-url.`;
   static override flags = {
-    readers: count('readers without celebrities, and as many with', 1_000, 100_000),
-    authors: count('authors', 4_000, 100_000),
-    followees: count('authors that each reader follows', 400, 10_000),
-    posts: count('posts of each author', 20, 1_000),
-    reads: count('pages of each kind', 1_000),
-    mix: count('pages of the mix, readers by Zipf’s law', 40_000, 10_000_000),
-    'reads-a-post': count('pages of the mix for each post that is made meanwhile', 100),
+    readers: count('number of readers without celebrities, and of readers with them', 1_000, 100_000),
+    authors: count('number of authors', 4_000, 100_000),
+    followees: count('number of authors that each reader follows', 400, 10_000),
+    posts: count('number of posts of each author', 20, 1_000),
+    reads: count('number of pages of each kind', 1_000),
+    mix: count('number of pages of the mix, with readers by Zipf’s law', 40_000, 10_000_000),
+    'reads-a-post': count('number of pages of the mix for each new post', 100),
   };
   static override examples = [
     '<%= config.bin %> bench read --cache-url redis://localhost',
@@ -31,12 +31,12 @@ Without --database-url the database is a temporary embedded one; the cache is th
     const { flags } = await this.parse(BenchRead);
     const config = await this.loadConfig(flags);
     const { benchRead } = await import('../../engine/bench/read.ts');
-    const { signal } = this;
+    const { signal, onProgress } = this;
     const result = await benchRead(config, this.config.version, {
       ...flags,
       readsAPost: flags['reads-a-post'],
       signal,
-      onProgress: (text) => process.stderr.write(`${text}\n`),
+      onProgress,
     });
     const { kinds, mix, machine } = result;
     const row = (name: string, one: (typeof kinds)['join']): string[] => [
@@ -44,25 +44,29 @@ Without --database-url the database is a temporary embedded one; the cache is th
       ...[one.p50, one.p95, one.p99].map((ms) => `${ms} ms`),
       String(one.queriesPerRead),
     ];
-    this.log(
-      renderTable(
-        [`page of ${result.page}`, 'p50', 'p95', 'p99', 'queries'],
-        [
-          row('join of follows and posts', kinds.join),
-          row('from the table', kinds.uncached),
-          row('cached', kinds.cached),
-          row('celebrities, from the table', kinds.celebrityUncached),
-          row('celebrities, cached', kinds.celebrityCached),
-          row('first read of a feed', kinds.cold),
-          row('mix', mix),
-        ],
-        { borders: Boolean(process.stdout.isTTY) },
-      ),
+    await this.table(
+      [`page of ${result.page}`, 'p50', 'p95', 'p99', 'queries'],
+      [
+        row('join of follows and posts', kinds.join),
+        row('from the table', kinds.uncached),
+        row('cached', kinds.cached),
+        row('celebrities, from the table', kinds.celebrityUncached),
+        row('celebrities, cached', kinds.celebrityCached),
+        row('first read of a feed', kinds.cold),
+        row('mix', mix),
+      ],
     );
-    this.log(`
-Cached against the join: ${result.speedup} times as fast, with celebrities ${result.celebritySpeedup} times.
-Mix: ${formatCount(mix.reads)} pages and ${formatCount(mix.posts)} posts, ${formatCount(mix.hits)} hits, ${formatCount(mix.misses)} misses; ${formatCount(mix.queries)} queries where ${formatCount(mix.queriesUncached)} were needed without a cache (${Math.round(mix.saved * 100)}% saved).
-${machine.cores} cores, ${machine.cpu}, ${machine.memoryGiB} GiB, Node ${machine.node}, PostgreSQL ${machine.postgres}, cache ${machine.cache}.`);
+    this.log(
+      `\nCached against the join: ${result.speedup} times as fast, ` +
+        `with celebrities ${result.celebritySpeedup} times.`,
+    );
+    this.log(
+      `Mix: ${formatCount(mix.reads)} pages and ${formatCount(mix.posts)} posts, ` +
+        `${formatCount(mix.hits)} hits, ${formatCount(mix.misses)} misses; ` +
+        `${formatCount(mix.queries)} queries, ` +
+        `${formatCount(mix.queriesUncached)} without a cache (${Math.round(mix.saved * 100)}% saved).`,
+    );
+    this.log(`${machineText(machine)}.`);
     return result;
   }
 }

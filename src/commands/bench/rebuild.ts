@@ -1,24 +1,31 @@
 import { Flags } from '@oclif/core';
-import { BaseCommand } from '../../cli/baseCommand.ts';
+import { BenchCommand, machineText } from '../../cli/benchCommand.ts';
 import type { BenchRebuildResult } from '../../engine/bench/rebuild.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
-export default class BenchRebuild extends BaseCommand {
+export default class BenchRebuild extends BenchCommand {
   static override summary = 'Measure `feed rebuild --all` against one plain insert of the same rows';
   static override description =
-    `Read the ratios, not the figures. In each run: one \`insert ... select\` of all feed rows into an equal empty table; the rebuild of all feeds after they have lost their rows; that of sound feeds; and the latency of live posts, alone and during a rebuild.
+    `Compare the ratios, not the rates. Each run measures one \`insert ... select\` of all
+feed rows, the rebuild of emptied and of sound feeds, and the latency of live posts
+alone and during a rebuild.
 
-Without --database-url the database is a temporary embedded one. With it, that cluster has to be empty, and is empty again afterwards.`;
+The database is a temporary embedded one, or the empty cluster of --database-url.`;
   static override flags = {
     graph: Flags.string({
-      description: 'SNAP edge list',
+      description: 'path of a SNAP edge list; may be repeated',
       multiple: true,
       required: true,
       helpValue: '<path>',
     }),
-    activity: Flags.string({ description: 'activity file', required: true, helpValue: '<path>' }),
-    runs: Flags.integer({ description: 'runs', default: 3, min: 1, max: 100 }),
-    seconds: Flags.integer({ description: 'seconds of live posts alone', default: 10, min: 1, max: 3_600 }),
+    activity: Flags.string({ description: 'path of the activity file', required: true, helpValue: '<path>' }),
+    runs: Flags.integer({ description: 'number of runs', default: 3, min: 1, max: 100 }),
+    seconds: Flags.integer({
+      description: 'seconds of live posts without a rebuild',
+      default: 10,
+      min: 1,
+      max: 3_600,
+    }),
     rate: Flags.integer({ description: 'live posts a second', default: 50, min: 1, max: 10_000 }),
   };
   static override examples = [
@@ -30,19 +37,29 @@ Without --database-url the database is a temporary embedded one. With it, that c
     const { flags } = await this.parse(BenchRebuild);
     const config = await this.loadConfig(flags);
     const { benchRebuild } = await import('../../engine/bench/rebuild.ts');
-    const { signal } = this;
+    const { signal, onProgress } = this;
     const result = await benchRebuild(config, this.config.version, {
       ...flags,
       signal,
-      onProgress: (text) => process.stderr.write(`${text}\n`),
+      onProgress,
     });
     const { live, machine, verify } = result;
-    this.log(`${formatCount(result.users)} feeds, ${formatCount(result.items)} rows.
-Rebuilt ${formatCount(result.rebuildRowsPerSecond)} rows/s, one insert ... select ${formatCount(result.plainRowsPerSecond)} rows/s: ratio ${result.ratio} (${result.runs.map((run) => run.ratio).join(', ')}).
-Sound feeds: ${formatCount(result.soundFeedsPerSecond)} a second.
-Live posts, from post to feed: p50 ${live.alone.p50} ms, p99 ${live.alone.p99} ms; during a rebuild of ${live.during.seconds} s p50 ${live.during.p50} ms, p99 ${live.during.p99} ms: ratio ${live.p99Ratio} (${result.runs.map((run) => run.live.p99Ratio).join(', ')}).
-Verified ${formatCount(verify.checked)} feeds: ${verify.mismatched} differ.
-${machine.cores} cores, ${machine.cpu}, ${machine.memoryGiB} GiB, Node ${machine.node}, PostgreSQL ${machine.postgres}, bus ${machine.bus}, cache ${machine.cache}.`);
+    const ratios = result.runs.map((run) => run.ratio).join(', ');
+    const p99Ratios = result.runs.map((run) => run.live.p99Ratio).join(', ');
+    this.log(`${formatCount(result.users)} feeds, ${formatCount(result.items)} rows.`);
+    this.log(
+      `Rebuilt ${formatCount(result.rebuildRowsPerSecond)} rows/s, ` +
+        `one insert ... select ${formatCount(result.plainRowsPerSecond)} rows/s: ` +
+        `ratio ${result.ratio} (${ratios}).`,
+    );
+    this.log(`Sound feeds: ${formatCount(result.soundFeedsPerSecond)} a second.`);
+    this.log(
+      `Live posts, from post to feed: p50 ${live.alone.p50} ms, p99 ${live.alone.p99} ms; ` +
+        `during a rebuild of ${live.during.seconds} s p50 ${live.during.p50} ms, ` +
+        `p99 ${live.during.p99} ms: ratio ${live.p99Ratio} (${p99Ratios}).`,
+    );
+    this.log(`Verified ${formatCount(verify.checked)} feeds: ${verify.mismatched} differ.`);
+    this.log(`${machineText(machine)}.`);
     return result;
   }
 }

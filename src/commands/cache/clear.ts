@@ -3,10 +3,11 @@ import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag, oneOfUsers, userArg, yesFlag } from '../../cli/flags/common.ts';
 
 export default class CacheClear extends BaseCommand {
-  static override summary = 'Have feeds read from the database again, everywhere';
+  static override summary = 'Remove feeds from the cache, in all processes';
   static override description =
-    'Feeds themselves are left as they are; readers wait for the database once. --all asks: for a moment every page comes from the database.';
-  static override args = { user: userArg({ description: 'whose feed' }) };
+    `Feeds themselves do not change: the next read of each goes to the database. --all
+asks for confirmation, because for a moment every page comes from the database.`;
+  static override args = { user: userArg({ description: 'id of the user' }) };
   static override flags = {
     all: Flags.boolean({ description: 'every feed' }),
     'dry-run': dryRunFlag,
@@ -27,10 +28,10 @@ export default class CacheClear extends BaseCommand {
     await this.withCluster(flags, async (cluster) => {
       if (userId !== undefined) await getUser(cluster.db, userId);
       if (dryRun) return;
-      if (userId === undefined) await this.confirm(`Forget ${what}?`, flags.yes ?? false);
+      if (userId === undefined) await this.confirm(`Remove ${what}?`, flags.yes);
       await clearCache(cluster, userId);
     });
-    this.log(`${dryRun ? 'Would forget' : 'Forgot'} ${what}.`);
+    this.log(`${dryRun ? 'Would remove' : 'Removed'} ${what}.`);
     return { userId: userId ?? null, cleared: !dryRun, dryRun };
   }
 }

@@ -3,16 +3,15 @@ import type { CacheReport } from '../../engine/gateway/operator/cacheStats.ts';
 import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class CacheStats extends BaseCommand {
-  static override summary = 'Show how the cache of feeds is, and what gateways found in it';
-  static override description =
-    'Counts are those of each gateway since it started. Exits 3 where some gateways did not answer.';
+  static override summary = 'Show the state of the feed cache, with hits and misses of each gateway';
+  static override description = `Counts begin when a gateway starts. Exits 3 if a gateway does not answer.`;
   static override examples = ['<%= config.bin %> cache stats', '<%= config.bin %> cache stats --json'];
 
   async run(): Promise<CacheReport> {
     const { flags } = await this.parse(CacheStats);
     const { cacheStats } = await import('../../engine/gateway/operator/cacheStats.ts');
     const report = await this.withCluster(flags, ({ db, sharedCache }) => cacheStats(db, sharedCache));
-    const rate = report.hitRate === null ? 'nobody has asked' : `${(100 * report.hitRate).toFixed(1)}% held`;
+    const rate = report.hitRate === null ? 'no reads' : `${(100 * report.hitRate).toFixed(1)}% held`;
     this.log(`${report.kind}: ${report.ready ? '' : 'AWAY, '}${report.detail}; ${rate}`);
     if (report.gateways.length > 0)
       this.log(

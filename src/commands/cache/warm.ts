@@ -7,20 +7,23 @@ import { parseId } from '../../engine/model/ids.ts';
 import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
 
 export default class CacheWarm extends BaseCommand {
-  static override summary = 'Load feeds into Redis before their readers ask, after a flush for instance';
+  static override summary = 'Load feeds into Redis before they are read, for instance after a flush';
   static override description =
-    'Feeds of the users that are named, of those who read most as the gateways remember, or of those in a file: an id a line, `#` comments, gzipped or not. A feed that is held stays as it is. Exits 3 where some could not be loaded or Ctrl-C came: again loads the rest. A cache in memory is warmed by each gateway itself: exit 1.';
+    `Loads feeds of the named users, of the most active readers (--hot), or of a file with
+one user id a line. Feeds that are in the cache already do not change.
+
+Exits 3 if feeds are left after failures or Ctrl-C; run it again for those.`;
   static override strict = false;
   static override usage = 'cache warm [USER...] [--hot <value> | --file <path>]';
   static override flags = {
     hot: Flags.integer({
-      description: 'so many of those who read most',
+      description: 'number of the most active readers',
       min: 1,
       max: 10_000,
       exclusive: ['file'],
     }),
-    file: Flags.string({ description: 'the users in this file', helpValue: '<path>' }),
-    rate: Flags.integer({ description: 'feeds a second at most', default: 200, min: 1 }),
+    file: Flags.string({ description: 'file with one user id a line', helpValue: '<path>' }),
+    rate: Flags.integer({ description: 'maximum feeds a second', default: 200, min: 1 }),
     'dry-run': dryRunFlag,
   };
   static override examples = [
@@ -33,23 +36,24 @@ export default class CacheWarm extends BaseCommand {
     const { argv, flags } = await this.parse(CacheWarm);
     const readers = readersOf(argv as string[], flags);
     const { warmCache } = await import('../../engine/gateway/operator/warmCache.ts');
-    const progress = this.progress('warming');
     const { signal } = this;
-    const result = await this.withCluster(flags, (cluster) =>
-      warmCache(cluster, readers, {
-        signal,
-        rate: flags.rate,
-        dryRun: flags['dry-run'],
-        onProgress: (done, total) => progress.update({ done, total, unit: 'feeds' }),
-      }),
-    ).finally(() => progress.end());
+    const result = await this.withProgress('warming', (progress) =>
+      this.withCluster(flags, (cluster) =>
+        warmCache(cluster, readers, {
+          signal,
+          rate: flags.rate,
+          dryRun: flags['dry-run'],
+          onProgress: (done, total) => progress.update({ done, total, unit: 'feeds' }),
+        }),
+      ),
+    );
     const { warmed, held, failed, reason, left, seconds } = result;
     const loaded = `${formatCount(warmed - held)} feed(s)`;
-    const others = `${formatCount(held)} were there already`;
+    const others = `${formatCount(held)} were cached already`;
     if (result.dryRun) this.log(`Would load ${loaded}; ${others}.`);
     else this.log(`Loaded ${loaded} in ${formatDuration(seconds)}; ${others}.`);
     if (failed > 0) this.logToStderr(`${formatCount(failed)} could not be loaded: ${reason}`);
-    if (left > 0) this.logToStderr(`Stopped: ${formatCount(left)} are left; the same command goes on.`);
+    if (left > 0) this.logToStderr(`Stopped: ${formatCount(left)} are left; the same command continues.`);
     if (failed + left > 0) process.exitCode = 3;
     return result;
   }
@@ -60,7 +64,10 @@ function readersOf(
   { hot, file }: { hot?: number | undefined; file?: string | undefined },
 ): Readers {
   if ([users.length > 0, hot !== undefined, file !== undefined].filter(Boolean).length !== 1)
-    throw new FeedctlError('USAGE', 'whose feeds? Pass users, --hot or --file, and one of them');
+    throw new FeedctlError(
+      'USAGE',
+      'no users, or in more than one way, were chosen: pass one of USER..., --hot and --file',
+    );
   if (file !== undefined) return { file };
   if (hot !== undefined) return { hot };
   return { users: [...new Set(users.map((text) => parseId(text, 'user')))] };

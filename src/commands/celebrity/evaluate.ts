@@ -9,16 +9,27 @@ import { formatCount } from '../../ui/terminal/format.ts';
 type EvaluateResult = Evaluation & { readonly applied: AppliedEvaluation | null };
 
 export default class CelebrityEvaluate extends BaseCommand {
-  static override summary =
-    'Show what a threshold would change and what that is worth, and with --apply change it';
+  static override summary = 'Show what a celebrity threshold would change, and apply it';
   static override description =
-    'Who would become a celebrity and who would be none any more: feed rows saved a day by the posts of the last days, what reads cost more, storage. Without flags the threshold is that of `celebrity policy`. Authors who were marked or unmarked by hand stay as they are (`celebrity unpin`). --apply changes one author after the other; run it again after an interruption, it goes on.';
+    `Lists the authors who would become or stop being celebrities, with the feed rows saved
+a day, the cost of reads, and storage. Authors marked or unmarked by hand are skipped.
+
+--apply changes one author after the other; after an interruption, run it again.`;
   static override flags = {
     ...celebrityRuleFlags,
-    days: Flags.integer({ description: 'count the posts of so many days', default: 7, min: 1, max: 30 }),
-    limit: Flags.integer({ description: 'authors in the table; --json has all', default: 20, min: 0 }),
-    apply: Flags.boolean({ description: 'mark and unmark them', exclusive: ['dry-run'] }),
-    'dry-run': Flags.boolean({ description: 'change nothing, as without --apply' }),
+    days: Flags.integer({
+      description: 'number of past days whose posts are counted',
+      default: 7,
+      min: 1,
+      max: 30,
+    }),
+    limit: Flags.integer({
+      description: 'maximum authors in the table; --json has all',
+      default: 20,
+      min: 0,
+    }),
+    apply: Flags.boolean({ description: 'mark and unmark the authors', exclusive: ['dry-run'] }),
+    'dry-run': Flags.boolean({ description: 'change nothing, the same as without --apply' }),
   };
   static override examples = [
     '<%= config.bin %> celebrity evaluate --threshold 1000',
@@ -34,22 +45,23 @@ export default class CelebrityEvaluate extends BaseCommand {
     const { evaluateCelebrities } = await import('../../engine/celebrities/evaluate.ts');
     const { applyEvaluation } = await import('../../engine/celebrities/apply.ts');
     const { readCelebrityPolicy } = await import('../../engine/celebrities/policy.ts');
-    const progress = this.progress('authors');
     const { signal } = this;
-    const result = await this.withCluster(flags, async (cluster): Promise<EvaluateResult> => {
-      const policy = await readCelebrityPolicy(cluster.db);
-      const rule = chosenCelebrityRule(flags, policy);
-      const evaluation = await evaluateCelebrities(cluster.db, rule, flags.days);
-      if (!flags.apply) return { ...evaluation, applied: null };
-      if (policy.automatic && (rule.threshold !== policy.threshold || rule.releaseAt !== policy.releaseAt))
-        this.logToStderr('The automatic evaluation goes by another threshold: see `celebrity policy`.');
-      const applied = await applyEvaluation(cluster, rule, {
-        signal,
-        onResume: this.onResume,
-        onProgress: (done, total) => progress.update({ done, total, unit: 'authors' }),
-      });
-      return { ...evaluation, applied };
-    }).finally(() => progress.end());
+    const result = await this.withProgress('authors', (progress) =>
+      this.withCluster(flags, async (cluster): Promise<EvaluateResult> => {
+        const policy = await readCelebrityPolicy(cluster.db);
+        const rule = chosenCelebrityRule(flags, policy);
+        const evaluation = await evaluateCelebrities(cluster.db, rule, flags.days);
+        if (!flags.apply) return { ...evaluation, applied: null };
+        if (policy.automatic && (rule.threshold !== policy.threshold || rule.releaseAt !== policy.releaseAt))
+          this.logToStderr('The automatic evaluation uses another threshold: see `celebrity policy`.');
+        const applied = await applyEvaluation(cluster, rule, {
+          signal,
+          onResume: this.onResume,
+          onProgress: (done, total) => progress.update({ done, total, unit: 'authors' }),
+        });
+        return { ...evaluation, applied };
+      }),
+    );
     this.log(renderEvaluation(result, { limit: flags.limit, borders: Boolean(process.stdout.isTTY) }));
     const { applied } = result;
     if (applied) {

@@ -7,23 +7,25 @@ import { FeedctlError } from '../../engine/model/errors.ts';
 import { formatDuration } from '../../ui/terminal/format.ts';
 
 interface PolicyResult extends CelebrityPolicy {
-  /** End of the last automatic evaluation; null where there was none. */
+  /** End of the last automatic evaluation; null if there was none. */
   readonly evaluatedAt: Date | null;
   readonly changed: boolean;
   readonly dryRun: boolean;
 }
 
-const FEWEST_SECONDS = 10;
+const MIN_INTERVAL_SECONDS = 10;
 
 export default class CelebrityPolicyCommand extends BaseCommand {
-  static override summary =
-    'Show or change who is taken for a celebrity, and whether workers see to it themselves';
+  static override summary = 'Show or change the threshold for celebrities, and automatic evaluation';
   static override description =
-    'Without flags it only shows. An author with more followers than the threshold is marked, one who has no more than --release-at is unmarked, and nothing happens in between. With --automatic one of the workers evaluates every so often.';
+    `Without flags it only shows the policy. Authors with more followers than --threshold
+are marked; those with at most --release-at are unmarked.
+
+With --automatic one of the workers evaluates the authors, at the interval of --every.`;
   static override flags = {
     ...celebrityRuleFlags,
-    automatic: Flags.boolean({ description: 'workers evaluate by themselves', allowNo: true }),
-    every: secondsFlag({ description: 'from one automatic evaluation to the next' }),
+    automatic: Flags.boolean({ description: 'let a worker evaluate the authors', allowNo: true }),
+    every: secondsFlag({ description: 'time between two automatic evaluations, such as 1h' }),
     'dry-run': dryRunFlag,
   };
   static override examples = [
@@ -43,8 +45,8 @@ export default class CelebrityPolicyCommand extends BaseCommand {
       automatic: automatic ?? policy.automatic,
       everySeconds: every ?? policy.everySeconds,
     });
-    if (every !== undefined && every < FEWEST_SECONDS)
-      throw new FeedctlError('USAGE', `--every is at least ${FEWEST_SECONDS} seconds`);
+    if (every !== undefined && every < MIN_INTERVAL_SECONDS)
+      throw new FeedctlError('USAGE', `--every is at least ${MIN_INTERVAL_SECONDS} seconds`);
     const { changeCelebrityPolicy, lastEvaluation, readCelebrityPolicy } = await import(
       '../../engine/celebrities/policy.ts'
     );
@@ -66,7 +68,7 @@ export default class CelebrityPolicyCommand extends BaseCommand {
       ['unmarked at', `${result.releaseAt} followers and fewer`],
       ['automatic', result.automatic ? `every ${formatDuration(result.everySeconds)}, ${last}` : 'off'],
     ];
-    if (dryRun && result.changed) this.log('It would be:');
+    if (dryRun && result.changed) this.log('The policy would be:');
     this.log(lines.map(([name, value]) => `${name!.padEnd(14)}${value}`).join('\n'));
     return result;
   }

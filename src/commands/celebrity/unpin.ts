@@ -3,8 +3,8 @@ import { dryRunFlag, userArg } from '../../cli/flags/common.ts';
 import { pinPushState } from '../../engine/store/celebrities.ts';
 
 export default class CelebrityUnpin extends BaseCommand {
-  static override summary = 'Leave an author who was marked or unmarked by hand to evaluations again';
-  static override description = 'Changes nothing until the next `celebrity evaluate --apply`.';
+  static override summary = 'Let evaluations change an author who was marked or unmarked by hand';
+  static override description = 'Changes nothing until the next evaluation.';
   static override args = { user: userArg({ description: 'id of the author', required: true }) };
   static override flags = { 'dry-run': dryRunFlag };
   static override examples = [
@@ -21,8 +21,8 @@ export default class CelebrityUnpin extends BaseCommand {
         ? db.rehearse((session) => pinPushState(session, userId, false))
         : pinPushState(db, userId, false),
     );
-    if (!changed) this.log(`Nothing to change: user ${userId} is left to evaluations already.`);
-    else this.log(`${dryRun ? 'Would leave' : 'Left'} user ${userId} to evaluations.`);
+    if (!changed) this.log(`Nothing to change: user ${userId} is not pinned.`);
+    else this.log(`${dryRun ? 'Would unpin' : 'Unpinned'} user ${userId}.`);
     return { userId, changed, dryRun };
   }
 }

@@ -3,16 +3,16 @@ import { BaseCommand } from '../../cli/baseCommand.ts';
 import type { ConnectionList as Listed } from '../../engine/gateway/operator/connections.ts';
 import { parseId } from '../../engine/model/ids.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class ConnectionList extends BaseCommand {
-  static override summary = 'List open WebSockets: whose, where, since when, and what waits for them';
+  static override summary = 'List open WebSockets with user, gateway, age and buffered bytes';
   static override description =
-    'Asks every gateway. Exits 3 where some of them did not answer: what is open there is not known.';
+    `Asks every gateway. Exits 3 if a gateway does not answer; its connections are missing
+in the list.`;
   static override flags = {
-    user: Flags.string({ description: 'those of one user' }),
+    user: Flags.string({ description: 'only connections of this user' }),
     limit: Flags.integer({
-      description: 'sockets of each gateway to list',
+      description: 'maximum sockets of each gateway',
       default: 100,
       min: 0,
       max: 10_000,
@@ -37,13 +37,9 @@ export default class ConnectionList extends BaseCommand {
       one.bufferedBytes,
       one.delivered,
     ]);
-    this.log(
-      rows.length === 0
-        ? 'No connections.'
-        : renderTable(['user', 'gateway', 'address', 'since', 'buffered bytes', 'delivered'], rows, {
-            borders: Boolean(process.stdout.isTTY),
-          }),
-    );
+    await this.table(['user', 'gateway', 'address', 'since', 'buffered bytes', 'delivered'], rows, {
+      empty: 'No connections.',
+    });
     this.logToStderr(`${formatCount(rows.length)} of ${formatCount(result.total)} connections.`);
     for (const { reason } of result.unreachable) this.logToStderr(`Not known: ${reason}`);
     if (result.unreachable.length > 0) process.exitCode = 3;

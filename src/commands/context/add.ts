@@ -19,20 +19,26 @@ const sourceFlags = (of: string, url: string) => ({
 });
 
 export default class ContextAdd extends BaseCommand {
-  static override summary = 'Give a cluster a name';
+  static override summary = 'Add a context: a name for a cluster and its settings';
   static override description =
-    'A URL with a password is not stored: it is asked of a variable, a file or a command whenever it is used. Changes of a production cluster ask for the name of its context; --yes is not enough there.';
+    `A URL with a password is not stored: a variable, a file or a command supplies it.
+
+With --production, each change asks for the name of the context; --yes does not skip
+that.`;
   static override args = { name: Args.string({ description: 'name of the context', required: true }) };
   static override flags = {
     ...sourceFlags('database-url', 'database’s URL'),
     ...sourceFlags('broker-url', 'brokers’ URLs'),
     ...sourceFlags('cache-url', 'cache’s URL'),
-    'gateway-url': Flags.string({ description: 'gateway that clients of this cluster use' }),
+    'gateway-url': Flags.string({ description: 'URL of the gateway for clients of this cluster' }),
     ...kubeFlags,
-    store: Flags.option({ options: ['citus', 'postgres'] as const, description: 'what the database is' })(),
-    production: Flags.boolean({ description: 'ask for the name before every change', default: false }),
-    use: Flags.boolean({ description: 'work on it from now on', default: false }),
-    replace: Flags.boolean({ description: 'where there is one of that name', default: false }),
+    store: Flags.option({ options: ['citus', 'postgres'] as const, description: 'kind of the database' })(),
+    production: Flags.boolean({
+      description: 'ask for the name of the context before every change',
+      default: false,
+    }),
+    use: Flags.boolean({ description: 'use the context from now on', default: false }),
+    replace: Flags.boolean({ description: 'replace an existing context of that name', default: false }),
     'dry-run': dryRunFlag,
   };
   static override examples = [

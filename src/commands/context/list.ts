@@ -1,10 +1,9 @@
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import type { ShownContext } from '../../ui/tables/contexts.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class ContextList extends BaseCommand {
-  static override summary = 'List the clusters that have a name';
-  static override description = 'The one in use is marked with *. Passwords are not shown.';
+  static override summary = 'List the contexts';
+  static override description = '* marks the context in use. Passwords are not shown.';
   static override examples = ['<%= config.bin %> context list', '<%= config.bin %> context list --json'];
 
   async run(): Promise<{ contexts: ShownContext[] }> {
@@ -12,20 +11,17 @@ export default class ContextList extends BaseCommand {
     const { listContexts } = await import('../../engine/config/contexts.ts');
     const { settingText, shownContext } = await import('../../ui/tables/contexts.ts');
     const contexts = (await listContexts(process.env)).map(shownContext);
-    this.log(
-      renderTable(
-        ['', 'context', 'production', 'database'],
-        contexts.map(({ name, current, production, settings }) => {
-          const database = settings.databaseUrl ?? settings.databaseUrlFrom;
-          return [
-            current ? '*' : '',
-            name,
-            production ? 'yes' : 'no',
-            database === undefined ? '(embedded)' : settingText(database),
-          ];
-        }),
-        { borders: Boolean(process.stdout.isTTY) },
-      ),
+    await this.table(
+      ['', 'context', 'production', 'database'],
+      contexts.map(({ name, current, production, settings }) => {
+        const database = settings.databaseUrl ?? settings.databaseUrlFrom;
+        return [
+          current ? '*' : '',
+          name,
+          production ? 'yes' : 'no',
+          database === undefined ? '(embedded)' : settingText(database),
+        ];
+      }),
     );
     return { contexts };
   }

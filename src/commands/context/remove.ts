@@ -3,7 +3,7 @@ import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
 
 export default class ContextRemove extends BaseCommand {
-  static override summary = 'Forget a context; the cluster itself is left as it is';
+  static override summary = 'Remove a context; its cluster does not change';
   static override args = { name: Args.string({ description: 'name of the context', required: true }) };
   static override flags = { 'dry-run': dryRunFlag, yes: yesFlag };
   static override examples = [
@@ -27,7 +27,7 @@ export default class ContextRemove extends BaseCommand {
           flags['context-name'],
           '--context-name',
         );
-      await this.confirm(`Remove the context ${name}?`, flags.yes ?? false);
+      await this.confirm(`Remove the context ${name}?`, flags.yes);
       await removeContext(process.env, name);
     }
     this.log(`${dryRun ? 'Would remove' : 'Removed'} ${name}.`);

@@ -1,11 +1,12 @@
 import { Args } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import type { ShownContext } from '../../ui/tables/contexts.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class ContextShow extends BaseCommand {
   static override summary = 'Show the settings of a context, without its passwords';
-  static override args = { name: Args.string({ description: 'name of the context; the one in use' }) };
+  static override args = {
+    name: Args.string({ description: 'name of the context; default: the one in use' }),
+  };
   static override examples = ['<%= config.bin %> context show', '<%= config.bin %> context show prod --json'];
 
   async run(): Promise<ShownContext> {
@@ -17,11 +18,7 @@ export default class ContextShow extends BaseCommand {
     const shown = shownContext({ name, context, current });
     const rows = Object.entries(shown.settings).map(([key, value]) => [key, settingText(value)]);
     this.log(`context ${name}${current ? ', in use' : ''}`);
-    this.log(
-      rows.length === 0
-        ? 'No settings: the embedded cluster.'
-        : renderTable(['setting', 'value'], rows, { borders: Boolean(process.stdout.isTTY) }),
-    );
+    await this.table(['setting', 'value'], rows, { empty: 'No settings: the embedded cluster.' });
     return shown;
   }
 }

@@ -3,8 +3,8 @@ import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag } from '../../cli/flags/common.ts';
 
 export default class ContextUse extends BaseCommand {
-  static override summary = 'Work on this cluster from now on';
-  static override description = '--context and FEEDCTL_CONTEXT name another one for a single command.';
+  static override summary = 'Use a context from now on';
+  static override description = '--context and FEEDCTL_CONTEXT override it for a single command.';
   static override args = { name: Args.string({ description: 'name of the context', required: true }) };
   static override flags = { 'dry-run': dryRunFlag };
   static override examples = [

@@ -6,9 +6,10 @@ import type { SettledLetters } from '../../engine/queues/deadLetters.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
 export default class DlqDiscard extends BaseCommand {
-  static override summary = 'Throw dead letters away';
+  static override summary = 'Discard dead letters';
   static override description =
-    'The events they were made of stay in the log for 30 days: `feedctl events redispatch` plans them again. Exits 3 where it ended before all were done.';
+    `Their events stay in the log for 30 days: \`feedctl events redispatch\` plans them again.
+Exits 3 if it ends before all are discarded.`;
   static override args = { id: deadLetterArg };
   static override flags = {
     ...deadLetterFlags,
@@ -29,13 +30,13 @@ export default class DlqDiscard extends BaseCommand {
     const result = await this.withCluster(flags, async (cluster) => {
       const plan = await discardDeadLetters(cluster, filter, { signal, dryRun: true });
       if (flags['dry-run'] || plan.matched === 0) return plan;
-      await this.confirm(`Throw away ${formatCount(plan.matched)} dead letter(s)?`, flags.yes ?? false);
+      await this.confirm(`Discard ${formatCount(plan.matched)} dead letter(s)?`, flags.yes);
       return discardDeadLetters(cluster, filter, { signal, dryRun: false });
     });
-    if (flags['dry-run']) this.log(`Would throw away ${formatCount(result.matched)} dead letter(s).`);
-    else this.log(`Threw away ${formatCount(result.done)} of ${formatCount(result.matched)} dead letter(s).`);
+    if (flags['dry-run']) this.log(`Would discard ${formatCount(result.matched)} dead letter(s).`);
+    else this.log(`Discarded ${formatCount(result.done)} of ${formatCount(result.matched)} dead letter(s).`);
     if (result.stopped !== undefined) {
-      this.logToStderr(`Ended early: ${result.stopped}`);
+      this.logToStderr(`Stopped early: ${result.stopped}`);
       process.exitCode = 3;
     }
     return { ...result, dryRun: flags['dry-run'] };

@@ -3,17 +3,17 @@ import { BaseCommand } from '../../cli/baseCommand.ts';
 import { deadLetterFilter, deadLetterFlags } from '../../cli/flags/deadLetters.ts';
 import type { DeadLetter } from '../../engine/store/deadLetters.ts';
 import { formatCount, oneLine } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 const REASON_WIDTH = 80;
 
 export default class DlqList extends BaseCommand {
-  static override summary = 'List dead letters: messages that were put aside, and why';
+  static override summary = 'List dead letters, with the reason of each';
   static override description =
-    'Oldest first. Those that RabbitMQ still has are moved into the database by this, where they can be looked at.';
+    `Oldest first. Moves the dead letters of RabbitMQ into the database, where they can be
+inspected.`;
   static override flags = {
     ...deadLetterFlags,
-    limit: Flags.integer({ description: 'letters to list', default: 50, min: 1, max: 10_000 }),
+    limit: Flags.integer({ description: 'maximum dead letters to list', default: 50, min: 1, max: 10_000 }),
   };
   static override examples = [
     '<%= config.bin %> dlq list --queue events --since 2h',
@@ -34,13 +34,9 @@ export default class DlqList extends BaseCommand {
       letter.bytes,
       oneLine(letter.reason, REASON_WIDTH),
     ]);
-    this.log(
-      rows.length === 0
-        ? 'No dead letters.'
-        : renderTable(['id', 'queue', 'died', 'attempts', 'bytes', 'reason'], rows, {
-            borders: Boolean(process.stdout.isTTY),
-          }),
-    );
+    await this.table(['id', 'queue', 'died', 'attempts', 'bytes', 'reason'], rows, {
+      empty: 'No dead letters.',
+    });
     this.logToStderr(`${formatCount(rows.length)} of ${formatCount(result.total)} dead letters.`);
     return result;
   }

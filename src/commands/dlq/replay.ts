@@ -6,14 +6,18 @@ import type { SettledLetters } from '../../engine/queues/deadLetters.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
 export default class DlqReplay extends BaseCommand {
-  static override summary = 'Give dead letters back to their queues';
+  static override summary = 'Return dead letters to their queues';
   static override description =
-    'A letter goes with its message being published, so that doing it again finds nothing left; no feed has a post twice whatever comes twice. What fails again is put aside again. Letters of gateways are left: their sockets have read the feed since. Exits 3 where it ended before all were done.';
+    `A dead letter is removed when its message is published, so it is safe to run this
+again. Dead letters of gateways are skipped, because their sockets have read the feed
+since.
+
+Exits 3 if it ends before all are replayed.`;
   static override args = { id: deadLetterArg };
   static override flags = {
     ...deadLetterFlags,
     all: Flags.boolean({ description: 'every dead letter' }),
-    rate: Flags.integer({ description: 'messages a second at most', min: 1 }),
+    rate: Flags.integer({ description: 'maximum messages a second', min: 1 }),
     'dry-run': dryRunFlag,
   };
   static override examples = [
@@ -25,24 +29,25 @@ export default class DlqReplay extends BaseCommand {
     const { args, flags } = await this.parse(DlqReplay);
     const filter = chosenDeadLetters(args.id, flags);
     const { replayDeadLetters } = await import('../../engine/queues/deadLetters.ts');
-    const progress = this.progress('replaying');
     const { signal } = this;
-    const result = await this.withCluster(flags, (cluster) =>
-      replayDeadLetters(cluster, filter, {
-        signal,
-        dryRun: flags['dry-run'],
-        ...(flags.rate !== undefined && { rate: flags.rate }),
-        onProgress: (done, total) => progress.update({ done, total, unit: 'messages' }),
-      }),
-    ).finally(() => progress.end());
+    const result = await this.withProgress('replaying', (progress) =>
+      this.withCluster(flags, (cluster) =>
+        replayDeadLetters(cluster, filter, {
+          signal,
+          dryRun: flags['dry-run'],
+          ...(flags.rate !== undefined && { rate: flags.rate }),
+          onProgress: (done, total) => progress.update({ done, total, unit: 'messages' }),
+        }),
+      ),
+    );
     if (result.dryRun) this.log(`Would replay ${formatCount(result.matched)} dead letter(s).`);
     else this.log(`Replayed ${formatCount(result.done)} of ${formatCount(result.matched)} dead letter(s).`);
     if (result.ofGateways > 0)
       this.logToStderr(
-        `${formatCount(result.ofGateways)} of gateways are left: \`feedctl dlq discard --queue live\`.`,
+        `Skipped ${formatCount(result.ofGateways)} of gateways: \`feedctl dlq discard --queue live\`.`,
       );
     if (result.stopped !== undefined) {
-      this.logToStderr(`Ended early: ${result.stopped}`);
+      this.logToStderr(`Stopped early: ${result.stopped}`);
       process.exitCode = 3;
     }
     return result;

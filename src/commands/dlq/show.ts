@@ -8,8 +8,8 @@ import { oneLine } from '../../ui/terminal/format.ts';
 type Shown = Awaited<ReturnType<typeof showDeadLetter>>;
 
 export default class DlqShow extends BaseCommand {
-  static override summary = 'Show one dead letter: why it was put aside, and what it is about';
-  static override args = { id: Args.string({ description: 'id of one dead letter', required: true }) };
+  static override summary = 'Show one dead letter with its reason and content';
+  static override args = { id: Args.string({ description: 'id of the dead letter', required: true }) };
   static override examples = ['<%= config.bin %> dlq show 81203', '<%= config.bin %> dlq show 81203 --json'];
 
   async run(): Promise<Shown> {
@@ -18,7 +18,7 @@ export default class DlqShow extends BaseCommand {
     const { showDeadLetter } = await import('../../engine/queues/deadLetters.ts');
     const letter = await this.withCluster(flags, (cluster) => showDeadLetter(cluster, id));
     this.log(`dead letter ${letter.id} of ${letter.queue}, ${letter.bytes} bytes`);
-    this.log(`put aside ${letter.diedAt.toISOString()} after ${letter.attempts} failed attempt(s)`);
+    this.log(`dead since ${letter.diedAt.toISOString()}, after ${letter.attempts} failed attempt(s)`);
     this.log(`reason: ${oneLine(letter.reason, 2_000)}`);
     for (const line of describeContent(letter.content)) this.log(line);
     return letter;

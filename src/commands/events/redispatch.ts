@@ -8,20 +8,26 @@ import type { Redispatched } from '../../engine/queues/redispatch.ts';
 import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
 
 export default class EventsRedispatch extends BaseCommand {
-  static override summary =
-    'Plan events of the log once more: after a purge, or where posts are missing in feeds';
+  static override summary = 'Plan events of the log again, for instance after a purge';
   static override description =
-    'In the bulk lane, oldest first. Rows that are there stay as they are, follows and deletions become what is true now, and no socket is told, so that it may be done any number of times. --from and --to are the time of the event, which of an imported post is that of the import; --posted-from and --posted-to are the time that a post has itself, and leave only events of posts. Both may be given: then both hold. It is an operation: after Ctrl-C (exit 3) the same command goes on where it stopped, in the range that it began with, and so does `operation resume`.';
+    `Uses the bulk lane, oldest events first, and pushes nothing; it is safe to repeat.
+
+--from and --to are times of the event, --posted-from and --posted-to times of the post.
+After Ctrl-C (exit 3) the same command, or \`operation resume\`, continues it.`;
   static override flags = {
-    from: timeFlag({ description: 'events of that time and later', exclusive: ['from-id'] }),
-    'from-id': Flags.string({ description: 'this event and later ones' }),
-    to: timeFlag({ description: 'events before that time', exclusive: ['to-id'] }),
-    'to-id': Flags.string({ description: 'events up to this one' }),
-    'posted-from': timeFlag({ description: 'events of posts of that time and later' }),
-    'posted-to': timeFlag({ description: 'events of posts before that time' }),
-    author: Flags.string({ description: 'only those of this author, or of this follower' }),
-    type: Flags.option({ options: EVENT_TYPES, multiple: true, description: 'only those of this type' })(),
-    rate: Flags.integer({ description: 'events a second at most', min: 1 }),
+    from: timeFlag({ description: 'only events of this time and later', exclusive: ['from-id'] }),
+    'from-id': Flags.string({ description: 'only this event and later ones, by id' }),
+    to: timeFlag({ description: 'only events before this time', exclusive: ['to-id'] }),
+    'to-id': Flags.string({ description: 'only events up to this one, by id' }),
+    'posted-from': timeFlag({ description: 'only events of posts of this time and later' }),
+    'posted-to': timeFlag({ description: 'only events of posts before this time' }),
+    author: Flags.string({ description: 'only events of this author or follower' }),
+    type: Flags.option({
+      options: EVENT_TYPES,
+      multiple: true,
+      description: 'only events of this type; may be repeated',
+    })(),
+    rate: Flags.integer({ description: 'maximum events a second', min: 1 }),
     'dry-run': dryRunFlag,
   };
   static override examples = [
@@ -34,7 +40,7 @@ export default class EventsRedispatch extends BaseCommand {
     const { flags, raw } = await this.parse(EventsRedispatch);
     const { from, 'from-id': fromId, 'posted-from': postedFrom, 'posted-to': postedTo } = flags;
     if (!from && !fromId && !postedFrom)
-      throw new FeedctlError('USAGE', 'from when on? Pass --from, --from-id or --posted-from');
+      throw new FeedctlError('USAGE', 'the range has no beginning: pass --from, --from-id or --posted-from');
     const posts = {
       from: postedFrom ? idAt(postedFrom) : 1,
       to: postedTo ? idAt(postedTo) : MAX_ID,
@@ -47,23 +53,24 @@ export default class EventsRedispatch extends BaseCommand {
       ...((postedFrom || postedTo) && { posts }),
     };
     if (range.to <= range.from || posts.to <= posts.from)
-      throw new FeedctlError('USAGE', 'it ends before it begins');
+      throw new FeedctlError('USAGE', 'the range ends before it begins');
     const asked = raw
       .filter((token) => token.type === 'flag' && RANGE_FLAGS.has(token.flag))
       .map((token) => `${(token as { flag: string }).flag}=${token.input}`)
       .sort();
     const { redispatch } = await import('../../engine/queues/redispatch.ts');
-    const progress = this.progress('dispatching');
     const { signal, onResume } = this;
-    const result = await this.withCluster(flags, (cluster) =>
-      redispatch(cluster, asked.join(' '), range, {
-        signal,
-        onResume,
-        dryRun: flags['dry-run'],
-        ...(flags.rate !== undefined && { rate: flags.rate }),
-        onProgress: (done, total) => progress.update({ done, total, unit: 'events' }),
-      }),
-    ).finally(() => progress.end());
+    const result = await this.withProgress('dispatching', (progress) =>
+      this.withCluster(flags, (cluster) =>
+        redispatch(cluster, asked.join(' '), range, {
+          signal,
+          onResume,
+          dryRun: flags['dry-run'],
+          ...(flags.rate !== undefined && { rate: flags.rate }),
+          onProgress: (done, total) => progress.update({ done, total, unit: 'events' }),
+        }),
+      ),
+    );
     const counts = Object.entries(result.matched).map(([type, count]) => `${formatCount(count)} ${type}`);
     if (result.dryRun) this.log(`Would dispatch again: ${counts.join(', ') || 'nothing'}.`);
     else
@@ -71,14 +78,14 @@ export default class EventsRedispatch extends BaseCommand {
         `Dispatched ${formatCount(result.events)} event(s) again in ${formatDuration(result.seconds)}.`,
       );
     if (result.nextId !== null) {
-      this.logToStderr(`Stopped before event ${result.nextId}: the same command goes on there.`);
+      this.logToStderr(`Stopped before event ${result.nextId}: the same command continues there.`);
       process.exitCode = 3;
     }
     return result;
   }
 }
 
-/** Those that say which events. */
+/** Flags that choose events. */
 const RANGE_FLAGS = new Set(['from', 'from-id', 'to', 'to-id', 'posted-from', 'posted-to', 'author', 'type']);
 
 const idAt = (time: Date): number => Math.max(1, firstIdAt(time.getTime()));

@@ -6,20 +6,21 @@ import type { ListedEvent, OperationEvent } from '../../engine/monitoring/events
 import { oneLine } from '../../ui/terminal/format.ts';
 
 export default class EventsTail extends BaseCommand {
-  static override summary = 'Show the last events, and with --follow those that come';
+  static override summary = 'Show the last events, and with --follow new ones';
   static override description =
-    'Long work is among them: who began, went on with or ended which operation; not with --user or --type. With --json and --follow every event is one line of JSON.';
+    `Includes operations that began, resumed or ended, unless --user or --type is given.
+With --json and --follow each event is one line of JSON.`;
   static override flags = {
     limit: Flags.integer({
       char: 'n',
-      description: 'events to begin with',
+      description: 'number of past events to show first',
       default: 20,
       min: 0,
       max: 10_000,
     }),
-    follow: Flags.boolean({ char: 'f', description: 'go on until Ctrl-C' }),
-    user: Flags.string({ description: 'only those of this user' }),
-    type: Flags.option({ options: EVENT_TYPES, description: 'only those of this type' })(),
+    follow: Flags.boolean({ char: 'f', description: 'show new events until Ctrl-C' }),
+    user: Flags.string({ description: 'only events of this user' }),
+    type: Flags.option({ options: EVENT_TYPES, description: 'only events of this type' })(),
   };
   static override examples = [
     '<%= config.bin %> events tail -n 50',
@@ -53,15 +54,20 @@ export default class EventsTail extends BaseCommand {
 
   #line(event: ListedEvent | OperationEvent): string {
     if (this.jsonEnabled()) return JSON.stringify(event);
-    if ('operationId' in event) {
-      const { operationId, type, state, who, command, kind, key, error, result } = event;
-      const what = oneLine(command ?? `${kind} ${key}`, 80);
-      const outcome = error ? error.code : result === null ? '' : oneLine(JSON.stringify(result), 80);
-      const ended = type === 'operation.ended' ? `  ${state}  ${outcome}` : '';
-      return `${event.occurredAt.toISOString()}  ${operationId}  ${type}  ${what}  by ${who ?? 'nobody known'}${ended}`.trimEnd();
-    }
+    const time = event.occurredAt.toISOString();
+    if ('operationId' in event) return [time, ...operationFields(event)].join('  ').trimEnd();
+    const { id, type, aggregateId, subjectId, data } = event;
     const state = event.dispatchedAt ? 'dispatched' : 'waiting';
-    const data = oneLine(JSON.stringify(event.data), 80);
-    return `${event.occurredAt.toISOString()}  ${event.id}  ${event.type}  ${event.aggregateId} -> ${event.subjectId}  ${state}  ${data}`;
+    return [time, id, type, `${aggregateId} -> ${subjectId}`, state, oneLine(JSON.stringify(data), 80)].join(
+      '  ',
+    );
   }
+}
+
+function operationFields(event: OperationEvent): (string | number)[] {
+  const { operationId, type, state, who, command, kind, key, error, result } = event;
+  const what = oneLine(command ?? `${kind} ${key}`, 80);
+  const outcome = error ? error.code : result === null ? '' : oneLine(JSON.stringify(result), 80);
+  const ended = type === 'operation.ended' ? [state, outcome] : [];
+  return [operationId, type, what, `by ${who ?? 'unknown'}`, ...ended];
 }

@@ -2,12 +2,10 @@ import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag } from '../../cli/flags/common.ts';
 import { laneFlag, lanesOf } from '../../cli/flags/lanes.ts';
 import type { LaneChange } from '../../engine/fanout/laneControl.ts';
-import { laneNotes } from '../../ui/tables/lanes.ts';
 
 export default class FanoutResume extends BaseCommand {
-  static override summary = 'Let a lane that was paused go on';
-  static override description =
-    'Workers hear of it within a second and go on where they were. `feedctl queue list --watch --until empty` shows the backlog go. A rate set by `fanout throttle` stays.';
+  static override summary = 'Resume a paused lane';
+  static override description = `Workers continue within a second. A rate set by \`fanout throttle\` stays.`;
   static override flags = { lane: laneFlag, 'dry-run': dryRunFlag };
   static override examples = [
     '<%= config.bin %> fanout resume --lane bulk',
@@ -23,7 +21,7 @@ export default class FanoutResume extends BaseCommand {
     );
     if (result.changed.length === 0) this.log('Not paused.');
     else this.log(`${dryRun ? 'Would resume' : 'Resumed'} ${result.changed.join(' and ')}.`);
-    for (const note of laneNotes(result.lanes)) this.log(note);
+    await this.logLanes(result.lanes);
     return result;
   }
 }

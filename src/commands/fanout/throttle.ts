@@ -4,11 +4,10 @@ import { dryRunFlag } from '../../cli/flags/common.ts';
 import { laneFlag, lanesOf, reasonFlag } from '../../cli/flags/lanes.ts';
 import type { LaneChange } from '../../engine/fanout/laneControl.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
-import { laneNotes } from '../../ui/tables/lanes.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
-/** Below it what a worker has in hand would not be answered within half an hour, when RabbitMQ takes it away. */
-const LEAST = 1_000;
+/** RabbitMQ takes unacked messages back after 30 minutes: a lower rate could not finish those in flight. */
+const MIN_ROWS_PER_SECOND = 1_000;
 const MAX_ROWS_PER_SECOND = 1_000_000_000;
 
 const rateFlag = Flags.custom<number | 'none'>({
@@ -16,10 +15,12 @@ const rateFlag = Flags.custom<number | 'none'>({
   parse: async (text) => {
     if (text === 'none') return 'none';
     const rate = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
-    if (!(rate >= LEAST && rate <= MAX_ROWS_PER_SECOND))
+    if (!(rate >= MIN_ROWS_PER_SECOND && rate <= MAX_ROWS_PER_SECOND))
       throw new FeedctlError(
         'USAGE',
-        `${JSON.stringify(text)} is no rate: ${LEAST} to ${MAX_ROWS_PER_SECOND} rows a second, or none; for less than that pause the lane`,
+        `${JSON.stringify(text)} is not a number of rows a second from ${MIN_ROWS_PER_SECOND} to ` +
+          `${MAX_ROWS_PER_SECOND}, or none`,
+        { suggestions: ['To stop a lane, use `feedctl fanout pause`.'] },
       );
     return rate;
   },
@@ -28,10 +29,16 @@ const rateFlag = Flags.custom<number | 'none'>({
 export default class FanoutThrottle extends BaseCommand {
   static override summary = 'Limit how many feed rows a lane writes a second, in the whole cluster';
   static override description =
-    'Noted in the database, and kept until it is lifted with --rate none. The workers that are heard of share it evenly, that of the bulk lane with each `feed rebuild --all` or `--file` that runs: one that has less to do leaves its part unused. A message is written as a whole, 8,192 rows at most. What is behind the limit waits in the queues.';
+    `The limit stays until --rate none. Workers that are alive share it evenly, in the bulk
+lane also with each running \`feed rebuild --all\` or \`--file\`.
+
+A message is written as a whole, up to 8,192 rows.`;
   static override flags = {
     lane: laneFlag,
-    rate: rateFlag({ description: 'rows a second, 1,000 at least, for each lane; or none', required: true }),
+    rate: rateFlag({
+      description: 'rows a second of each lane, at least 1,000; none: no limit',
+      required: true,
+    }),
     reason: reasonFlag,
     'dry-run': dryRunFlag,
   };
@@ -51,7 +58,7 @@ export default class FanoutThrottle extends BaseCommand {
     const to = rate === null ? 'no limit' : `${formatCount(rate)} rows/s`;
     if (result.changed.length === 0) this.log(`Nothing to change: ${to} already.`);
     else this.log(`${dryRun ? 'Would set' : 'Set'} ${result.changed.join(' and ')} to ${to}.`);
-    for (const note of laneNotes(result.lanes)) this.log(note);
+    await this.logLanes(result.lanes);
     return result;
   }
 }

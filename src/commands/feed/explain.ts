@@ -2,14 +2,14 @@ import { BaseCommand } from '../../cli/baseCommand.ts';
 import { postArg, userArg } from '../../cli/flags/common.ts';
 import type { Explanation } from '../../engine/feed/explain/explain.ts';
 import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class FeedExplain extends BaseCommand {
-  static override summary = 'Say why a post is in a home feed, or is not';
+  static override summary = 'Show why a post is or is not in a home feed';
   static override description =
-    'Shows the way of the post towards that feed, with the times that are recorded. Exits 1 where the post is missing or was put aside.';
+    `Lists the steps of the post towards that feed with their recorded times. Exits 1 if
+the post is missing or became a dead letter.`;
   static override args = {
-    user: userArg({ description: 'whose feed', required: true }),
+    user: userArg({ description: 'id of the user whose feed it is', required: true }),
     post: postArg({ description: 'id of the post', required: true }),
   };
   static override examples = [
@@ -31,12 +31,9 @@ export default class FeedExplain extends BaseCommand {
       this.log(`behind at most ${formatCount(behind)} message(s) or event(s), there in: ${eta}`);
     }
     if (result.mend) this.log(`Try: ${result.mend}`);
-    this.log(
-      renderTable(
-        ['step', 'state', 'at', 'note'],
-        result.steps.map(({ step, state, at, detail }) => [step, state, at?.toISOString() ?? '', detail]),
-        { borders: Boolean(process.stdout.isTTY) },
-      ),
+    await this.table(
+      ['step', 'state', 'at', 'note'],
+      result.steps.map(({ step, state, at, detail }) => [step, state, at?.toISOString() ?? '', detail]),
     );
     if (!result.ok) process.exitCode = 1;
     return result;

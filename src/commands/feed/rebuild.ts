@@ -6,14 +6,17 @@ import { laneNotes } from '../../ui/tables/lanes.ts';
 import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
 
 export default class FeedRebuild extends BaseCommand {
-  static override summary = 'Make feeds equal to the follows and posts again';
-  static override description =
-    'Refills a feed with its newest 1,000 posts. Readers never see an emptied feed. --all and --file go from chunk to chunk, rest while live fan-out has work, wait while `fanout pause` holds up the bulk lane, share its rate with the workers where `fanout throttle` slows it down, and are an operation: after Ctrl-C or a crash the same command, or `operation resume`, goes on where it stopped. FILE has the id of a user on each line, `#` comments, gzipped or not; it is checked whole before anything is changed. items are the rows that the feeds hold, added and removed what has changed.';
-  static override args = { user: userArg({ description: 'whose feed' }) };
+  static override summary = 'Rebuild feeds from follows and posts';
+  static override description = `Refills a feed with its newest 1,000 posts; readers never see an empty feed.
+
+--all and --file yield to live fan-out, and obey \`fanout pause\` and \`fanout throttle\` of
+the bulk lane. After Ctrl-C or a crash the same command, or \`operation resume\`,
+continues.`;
+  static override args = { user: userArg({ description: 'id of the user whose feed it is' }) };
   static override flags = {
     all: Flags.boolean({ description: 'every feed' }),
-    file: Flags.string({ description: 'the feeds of the users in this file', helpValue: '<path>' }),
-    rate: Flags.integer({ description: 'feeds a second at most', min: 1 }),
+    file: Flags.string({ description: 'file with one user id a line, for their feeds', helpValue: '<path>' }),
+    rate: Flags.integer({ description: 'maximum feeds a second', min: 1 }),
     'dry-run': dryRunFlag,
   };
   static override examples = [
@@ -28,40 +31,42 @@ export default class FeedRebuild extends BaseCommand {
     const { rebuild } = await import('../../engine/feed/rebuild/rebuild.ts');
     const { rebuildMany } = await import('../../engine/feed/rebuild/operation.ts');
     const dryRun = flags['dry-run'];
-    const progress = this.progress(dryRun ? 'comparing' : 'rebuilding');
     let waits = false;
     const { signal, onResume } = this;
-    const result = await this.withCluster(flags, (cluster) =>
-      user === undefined
-        ? rebuildMany(cluster, {
-            signal,
-            onResume,
-            dryRun,
-            rate: flags.rate,
-            file: flags.file,
-            onProgress: ({ users, added, removed }, total, before, waitsFor) => {
-              if (waitsFor && !waits) {
-                progress.end();
-                for (const note of laneNotes([waitsFor])) this.logToStderr(`${note}: this waits.`);
-              }
-              waits = waitsFor !== undefined;
-              progress.update({
-                done: users,
-                total,
-                before,
-                unit: 'feeds',
-                note: waits
-                  ? 'waits for the bulk lane'
-                  : `${formatCount(added)} rows added, ${formatCount(removed)} removed`,
-              });
-            },
-          })
-        : rebuild(cluster.db, user, { signal, changes: cluster.changes, dryRun }),
-    ).finally(() => progress.end());
+    const result = await this.withProgress(dryRun ? 'comparing' : 'rebuilding', (progress) =>
+      this.withCluster(flags, (cluster) =>
+        user === undefined
+          ? rebuildMany(cluster, {
+              signal,
+              onResume,
+              dryRun,
+              rate: flags.rate,
+              file: flags.file,
+              onProgress: ({ users, added, removed }, total, before, waitsFor) => {
+                if (waitsFor && !waits) {
+                  progress.end();
+                  for (const note of laneNotes([waitsFor])) this.logToStderr(`${note}: this waits.`);
+                }
+                waits = waitsFor !== undefined;
+                progress.update({
+                  done: users,
+                  total,
+                  before,
+                  unit: 'feeds',
+                  note: waits
+                    ? 'waits for the bulk lane'
+                    : `${formatCount(added)} rows added, ${formatCount(removed)} removed`,
+                });
+              },
+            })
+          : rebuild(cluster.db, user, { signal, changes: cluster.changes, dryRun }),
+      ),
+    );
     const { users, items, added, removed, seconds } = result;
     this.log(
-      `${dryRun ? 'Would rebuild' : 'Rebuilt'} ${formatCount(users)} feed(s) with ${formatCount(items)} rows in ${formatDuration(seconds)}: ` +
-        `${formatCount(added)} added, ${formatCount(removed)} removed.`,
+      `${dryRun ? 'Would rebuild' : 'Rebuilt'} ${formatCount(users)} feed(s) ` +
+        `with ${formatCount(items)} rows ` +
+        `in ${formatDuration(seconds)}: ${formatCount(added)} added, ${formatCount(removed)} removed.`,
     );
     return result;
   }

@@ -3,14 +3,15 @@ import { BaseCommand } from '../../cli/baseCommand.ts';
 import { userArg } from '../../cli/flags/common.ts';
 import { type FeedPage, MAX_PAGE, readFeed } from '../../engine/feed/read/read.ts';
 import { oneLine } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class FeedShow extends BaseCommand {
   static override summary = 'Show a home feed, newest first';
-  static override args = { user: userArg({ description: 'whose feed', required: true }) };
+  static override args = {
+    user: userArg({ description: 'id of the user whose feed it is', required: true }),
+  };
   static override flags = {
-    limit: Flags.integer({ description: 'posts on a page', default: 20, min: 1, max: MAX_PAGE }),
-    cursor: Flags.string({ description: 'the `nextCursor` of the page before' }),
+    limit: Flags.integer({ description: 'maximum posts on the page', default: 20, min: 1, max: MAX_PAGE }),
+    cursor: Flags.string({ description: '`nextCursor` of the previous page' }),
   };
   static override examples = [
     '<%= config.bin %> feed show 42',
@@ -30,11 +31,7 @@ export default class FeedShow extends BaseCommand {
         item.source,
         oneLine(item.body, 80),
       ]);
-      this.log(
-        renderTable(['created', 'post', 'author', 'source', 'text'], rows, {
-          borders: Boolean(process.stdout.isTTY),
-        }),
-      );
+      await this.table(['created', 'post', 'author', 'source', 'text'], rows);
     }
     if (page.nextCursor) this.logToStderr(`More: --cursor ${page.nextCursor}`);
     return page;

@@ -6,13 +6,16 @@ import { FEED_LIMIT } from '../../engine/model/feed.ts';
 import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
 
 export default class FeedTrim extends BaseCommand {
-  static override summary = 'Bound materialized feeds to their newest rows';
+  static override summary = 'Cut materialized feeds to their newest rows';
   static override description =
-    'Readers notice nothing: what is older is read from the posts themselves. Workers do this by themselves too. With --all it is an operation: after Ctrl-C (exit 3) the same command goes on.';
-  static override args = { user: userArg({ description: 'whose feed' }) };
+    `Readers see no difference: older posts are read from the posts themselves. Workers
+trim feeds too.
+
+With --all it is an operation: after Ctrl-C (exit 3) the same command continues.`;
+  static override args = { user: userArg({ description: 'id of the user whose feed it is' }) };
   static override flags = {
     all: Flags.boolean({ description: 'every feed' }),
-    keep: Flags.integer({ description: 'rows to keep in each feed', default: FEED_LIMIT, min: 1 }),
+    keep: Flags.integer({ description: 'number of rows to keep in each feed', default: FEED_LIMIT, min: 1 }),
     'dry-run': dryRunFlag,
   };
   static override examples = [
@@ -27,19 +30,24 @@ export default class FeedTrim extends BaseCommand {
       import('../../engine/feed/trim/trim.ts'),
       import('../../engine/feed/trim/operation.ts'),
     ]);
-    const progress = this.progress('trimming');
     const { signal, onResume } = this;
     const how = { keep: flags.keep, dryRun: flags['dry-run'], signal };
-    const onProgress = (done: number, items: number) =>
-      progress.update({ done, unit: 'feeds', note: `${formatCount(items)} rows` });
-    const result = await this.withCluster(flags, (cluster) =>
-      user === undefined
-        ? trimAll(cluster, { ...how, onProgress, onResume })
-        : trim(cluster.db, user, { ...how, changes: cluster.changes }),
-    ).finally(() => progress.end());
+    const result = await this.withProgress('trimming', (progress) =>
+      this.withCluster(flags, (cluster) =>
+        user === undefined
+          ? trimAll(cluster, {
+              ...how,
+              onResume,
+              onProgress: (done, items) =>
+                progress.update({ done, unit: 'feeds', note: `${formatCount(items)} rows` }),
+            })
+          : trim(cluster.db, user, { ...how, changes: cluster.changes }),
+      ),
+    );
     const what = flags['dry-run'] ? 'Would trim' : 'Trimmed';
     this.log(
-      `${what} ${formatCount(result.users)} feed(s) by ${formatCount(result.items)} rows in ${formatDuration(result.seconds)}.`,
+      `${what} ${formatCount(result.users)} feed(s) by ${formatCount(result.items)} rows ` +
+        `in ${formatDuration(result.seconds)}.`,
     );
     return result;
   }

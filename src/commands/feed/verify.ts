@@ -3,20 +3,22 @@ import { BaseCommand } from '../../cli/baseCommand.ts';
 import { oneOfUsers, userArg } from '../../cli/flags/common.ts';
 import type { VerifyResult } from '../../engine/feed/verify/verify.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
-/** Each is compared by statements of its own: whoever wants more is served quicker by --all. */
+/** Each sampled feed needs separate statements: for more feeds, --all is faster. */
 const MAX_SAMPLED = 10_000;
 
 export default class FeedVerify extends BaseCommand {
-  static override summary = 'Compare feeds with what the follows and posts say';
+  static override summary = 'Compare feeds with follows and posts';
   static override description =
-    'Compares above the floor of each feed, and names the first 20 that differ. missing and strangers: rows, and entries of cached feeds. orphans: rows of posts that are deleted, merged, or never were. duplicates: repeats in a cached feed. stale: texts in Redis of posts that are deleted or edited, with --all of every post. asymmetric: follows that one side alone knows. Exits 1 where something differs and was not repaired. With posts on their way, a feed may differ for a moment.';
-  static override args = { user: userArg({ description: 'whose feed' }) };
+    `Compares each feed above its floor, and lists the first 20 that differ. Exits 1 if a
+difference was not repaired.
+
+While posts are in flight, a feed may differ for a moment.`;
+  static override args = { user: userArg({ description: 'id of the user whose feed it is' }) };
   static override flags = {
     all: Flags.boolean({ description: 'every feed' }),
-    sample: Flags.integer({ description: 'so many feeds at random', min: 1, max: MAX_SAMPLED }),
-    repair: Flags.boolean({ description: 'rebuild the feeds that differ, and mend what else does' }),
+    sample: Flags.integer({ description: 'number of random feeds', min: 1, max: MAX_SAMPLED }),
+    repair: Flags.boolean({ description: 'rebuild the feeds that differ, and fix all other differences' }),
   };
   static override examples = [
     '<%= config.bin %> feed verify 42',
@@ -28,19 +30,20 @@ export default class FeedVerify extends BaseCommand {
     const { args, flags } = await this.parse(FeedVerify);
     const user = oneOfUsers(args.user, { all: flags.all, sample: flags.sample });
     const { sampleUsers, verify } = await import('../../engine/feed/verify/verify.ts');
-    const progress = this.progress('verifying');
     const { signal } = this;
-    const result = await this.withCluster(flags, async (cluster) => {
-      const users = flags.sample === undefined ? user : await sampleUsers(cluster.db, flags.sample);
-      return verify(cluster.db, users, {
-        signal,
-        changes: cluster.changes,
-        ...(cluster.sharedCache && { cache: cluster.sharedCache }),
-        repair: flags.repair,
-        onProgress: (done, total, bad) =>
-          progress.update({ done, total, unit: 'feeds', note: `${formatCount(bad)} differ` }),
-      });
-    }).finally(() => progress.end());
+    const result = await this.withProgress('verifying', (progress) =>
+      this.withCluster(flags, async (cluster) => {
+        const users = flags.sample === undefined ? user : await sampleUsers(cluster.db, flags.sample);
+        return verify(cluster.db, users, {
+          signal,
+          changes: cluster.changes,
+          ...(cluster.sharedCache && { cache: cluster.sharedCache }),
+          repair: flags.repair,
+          onProgress: (done, total, bad) =>
+            progress.update({ done, total, unit: 'feeds', note: `${formatCount(bad)} differ` }),
+        });
+      }),
+    );
     const names = [
       'checked',
       'mismatched',
@@ -52,11 +55,7 @@ export default class FeedVerify extends BaseCommand {
       'asymmetric',
       'repaired',
     ] as const;
-    this.log(
-      renderTable([...names], [names.map((name) => result[name])], {
-        borders: Boolean(process.stdout.isTTY),
-      }),
-    );
+    await this.table([...names], [names.map((name) => result[name])]);
     if (result.mismatched > 0) {
       const more = result.mismatched > result.users.length ? ', …' : '';
       this.log(`Feeds that ${flags.repair ? 'differed' : 'differ'}: ${result.users.join(', ')}${more}`);

@@ -1,23 +1,29 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Flags } from '@oclif/core';
-import { aborted, BaseCommand } from '../../cli/baseCommand.ts';
+import { BaseCommand } from '../../cli/baseCommand.ts';
 import { userArg } from '../../cli/flags/common.ts';
+import { aborted } from '../../cli/signals.ts';
 import type { PushedPost } from '../../engine/live/client.ts';
 import { isFeedctlError } from '../../engine/model/errors.ts';
 import { backoffMs } from '../../engine/util/backoff.ts';
 import { oneLine } from '../../ui/terminal/format.ts';
 
-/** Another gateway is found, or the same is back. */
-const TRIES = 6;
+/** Enough for another gateway to take over, or for the same one to restart. */
+const MAX_TRIES = 6;
 
 export default class FeedWatch extends BaseCommand {
   static override summary = 'Open a WebSocket as a user and print each post as it is pushed';
   static override description =
-    'With --json every post is one line of JSON. It goes on where it was when the gateway is gone and another one is there. Ctrl-C ends it.';
-  static override args = { user: userArg({ description: 'whose feed', required: true }) };
+    `With --json each post is one line of JSON. If the gateway closes the socket, it
+connects again, to the same gateway or another one, and continues there.
+
+Ctrl-C ends it.`;
+  static override args = {
+    user: userArg({ description: 'id of the user whose feed it is', required: true }),
+  };
   static override flags = {
-    'gateway-url': Flags.string({ description: 'gateway to connect to; one that is running by default' }),
-    count: Flags.integer({ char: 'n', description: 'end after so many posts', min: 1 }),
+    'gateway-url': Flags.string({ description: 'URL of the gateway; default: a running one' }),
+    count: Flags.integer({ char: 'n', description: 'number of posts after which it ends', min: 1 }),
   };
   static override examples = [
     '<%= config.bin %> feed watch 42',
@@ -46,7 +52,7 @@ export default class FeedWatch extends BaseCommand {
         if (seen === flags.count) enough.abort();
       };
       const socket = await followFeed(gatewayUrl, token, onPost, after);
-      // Not logToStderr, which is silent with --json: a script has to know from when on posts come.
+      // Printed even with --json, unlike logToStderr: a script has to know that the socket is open.
       process.stderr.write(`Watching the feed of user ${args.user} at ${gatewayUrl}.\n`);
       if (!socket.recovered) process.stderr.write('Posts were missed: read the feed.\n');
       return socket;
@@ -56,22 +62,22 @@ export default class FeedWatch extends BaseCommand {
       socket.close();
       if (lost === undefined) return;
       process.stderr.write(`The gateway closed the socket (${lost}).\n`);
-      const next = await connectAgain(() => connect(socket.cursor), end);
+      const next = await reconnect(() => connect(socket.cursor), end);
       if (!next) return;
       socket = next;
     }
   }
 }
 
-/** With growing pauses; undefined where that was aborted. */
-async function connectAgain<T>(connect: () => Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+/** Tries with growing pauses. Returns undefined if the signal aborts. */
+async function reconnect<T>(connect: () => Promise<T>, signal: AbortSignal): Promise<T | undefined> {
   for (let failures = 1; ; failures += 1) {
     await sleep(backoffMs(failures), undefined, { signal }).catch(() => {});
     if (signal.aborted) return undefined;
     try {
       return await connect();
     } catch (error) {
-      if (failures === TRIES || !isFeedctlError(error, 'GATEWAY_UNREACHABLE')) throw error;
+      if (failures === MAX_TRIES || !isFeedctlError(error, 'GATEWAY_UNREACHABLE')) throw error;
     }
   }
 }

@@ -6,7 +6,7 @@ import { formatCount } from '../../ui/terminal/format.ts';
 interface DrainResult {
   gatewayId: string;
   url: string;
-  /** Open when it began; with --dry-run users online. */
+  /** Sockets that were open when the drain began; with --dry-run the users online. */
   sockets: number;
   seconds: number;
   drained: boolean;
@@ -14,12 +14,15 @@ interface DrainResult {
 }
 
 export default class GatewayDrain extends BaseCommand {
-  static override summary = 'Let a gateway close its sockets one after the other and exit';
+  static override summary = 'Close the sockets of a gateway one after the other, and stop it';
   static override description =
-    'As a SIGTERM to its process: no more sockets, those that are open are closed with 1012 and come back elsewhere with their cursors, requests are finished, and the process exits with 0. Waits until the gateway has left the cluster. Whatever supervises the process may start it again.';
+    `Works like SIGTERM: sockets close with 1012 and reconnect elsewhere, requests finish,
+and the process exits with 0. Waits until the gateway has left the cluster.
+
+A supervisor may start the process again.`;
   static override args = { gateway: Args.string({ description: 'id of the gateway', required: true }) };
   static override flags = {
-    timeout: Flags.integer({ description: 'seconds to wait until it has left', default: 30, min: 1 }),
+    timeout: Flags.integer({ description: 'maximum seconds to wait', default: 30, min: 1 }),
     'dry-run': dryRunFlag,
     yes: yesFlag,
   };
@@ -43,7 +46,7 @@ export default class GatewayDrain extends BaseCommand {
         this.log(`Would drain ${what}. ${elsewhere}`);
         return { gatewayId, url, sockets: online, seconds: 0, drained: false, dryRun };
       }
-      await this.confirm(`${elsewhere} Drain ${what}?`, flags.yes ?? false);
+      await this.confirm(`${elsewhere} Drain ${what}?`, flags.yes);
       const options = { timeoutMs: flags.timeout * 1_000, signal };
       const { sockets, seconds } = await drainGateway(db, gateway, options);
       this.log(`Drained ${url}: ${formatCount(sockets)} socket(s) closed in ${seconds} s.`);

@@ -3,7 +3,7 @@ import type { GatewayState } from '../../engine/fleet/gateways.ts';
 import { gatewaysTable } from '../../ui/tables/gateways.ts';
 
 export default class GatewayList extends BaseCommand {
-  static override summary = 'List the gateways, and whether each takes requests';
+  static override summary = 'List the gateways, and whether each is ready';
   static override examples = ['<%= config.bin %> gateway list', '<%= config.bin %> gateway list --json'];
 
   async run(): Promise<{ gateways: GatewayState[] }> {

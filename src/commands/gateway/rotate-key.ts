@@ -5,10 +5,12 @@ import type { KeyRotation } from '../../engine/gateway/tokens.ts';
 
 export default class GatewayRotateKey extends BaseCommand {
   static override summary = 'Sign tokens with a new key from now on';
-  static override description =
-    'Tokens that are in use stay valid until they expire. With --revoke they end at every gateway within 5 seconds and everyone has to log in again: for a key that has leaked. Open WebSockets are closed, and come back with the new tokens.';
+  static override description = `Existing tokens stay valid until they expire.
+
+With --revoke, for a key that has leaked, they end at every gateway within 5 seconds:
+open WebSockets close, and all users have to log in again.`;
   static override flags = {
-    revoke: Flags.boolean({ description: 'accept no token that was signed before', default: false }),
+    revoke: Flags.boolean({ description: 'reject all tokens signed with earlier keys', default: false }),
     'dry-run': dryRunFlag,
     yes: yesFlag,
   };
@@ -20,7 +22,7 @@ export default class GatewayRotateKey extends BaseCommand {
   async run(): Promise<KeyRotation> {
     const { flags } = await this.parse(GatewayRotateKey);
     const { revoke, 'dry-run': dryRun } = flags;
-    if (revoke && !dryRun) await this.confirm('Every user has to log in again. Go on?', flags.yes ?? false);
+    if (revoke && !dryRun) await this.confirm('Every user will have to log in again. Continue?', flags.yes);
     const { rotateTokenKey } = await import('../../engine/gateway/tokens.ts');
     const rotation = await this.withCluster(flags, ({ db }) => rotateTokenKey(db, { revoke, dryRun }));
     this.log(dryRun ? 'Would sign with a new key.' : `Tokens are signed with key ${rotation.keyId}.`);

@@ -6,7 +6,7 @@ export default class GatewayStart extends BaseCommand {
   static override summary = 'Run a gateway: the HTTP API and the WebSocket feeds';
   static override examples = [
     '<%= config.bin %> gateway start --port 8080',
-    'FEEDCTL_DATABASE_URL=postgres://feeds@db.example/feeds <%= config.bin %> gateway start --host 0.0.0.0 --json',
+    'FEEDCTL_DATABASE_URL=postgres://feeds@db/feeds <%= config.bin %> gateway start --host 0.0.0.0 --json',
   ];
   static override flags = { ...gatewayFlags, ...telemetryFlags };
 

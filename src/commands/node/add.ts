@@ -4,11 +4,12 @@ import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
 import type { AddResult } from '../../engine/shards/nodes.ts';
 
 export default class NodeAdd extends BaseCommand {
-  static override summary = 'Make a server a node of the database';
+  static override summary = 'Add a server to the nodes of the database';
   static override description =
-    'The server has the Citus extension in a database of the same name. It gets shards from the next `shards rebalance`. A node that was drained takes shards again.';
+    `The server needs the Citus extension in a database of the same name. It gets shards at
+the next \`shards rebalance\`. A node that was drained accepts shards again.`;
   static override args = {
-    node: Args.string({ description: 'host:port, as every node reaches it', required: true }),
+    node: Args.string({ description: 'address of the server for all nodes, host:port', required: true }),
   };
   static override flags = { 'dry-run': dryRunFlag, yes: yesFlag };
   static override examples = [
@@ -27,7 +28,7 @@ export default class NodeAdd extends BaseCommand {
       if (plan.was === 'present') this.log(`Nothing to change: ${plan.node} is a node that takes shards.`);
       else if (dryRun) this.log(`Would ${what}.`);
       else {
-        await this.confirm(`${what[0]!.toUpperCase()}${what.slice(1)}?`, flags.yes ?? false);
+        await this.confirm(`${what[0]!.toUpperCase()}${what.slice(1)}?`, flags.yes);
         await addNode(db, args.node, { dryRun: false });
         this.log(`Done: ${what}. \`feedctl shards rebalance\` gives it shards.`);
       }

@@ -3,13 +3,18 @@ import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
 import { RebalanceCommand, type RebalanceOutcome } from '../../cli/rebalanceCommand.ts';
 
 export default class NodeDrain extends RebalanceCommand {
-  static override summary = 'Take all shards off a node, while everything runs';
+  static override summary = 'Move all shards off a node, while the cluster runs';
   static override description =
-    'The node takes no shards from then on, whatever becomes of this command; `node add` lets it again. A job of Citus’s does the moving, as for `shards rebalance`: Ctrl-C ends only the view of it. With --remove the empty node leaves the database, after 40 s in which the processes of the cluster learn that nothing is there.';
-  static override args = { node: Args.string({ description: 'host:port', required: true }) };
+    `A Citus job moves the shards and continues without this command: Ctrl-C ends only the
+view. The node accepts no shards until \`node add\`.
+
+With --remove the empty node leaves the database, after a wait of 40 s.`;
+  static override args = {
+    node: Args.string({ description: 'address of the node, host:port', required: true }),
+  };
   static override flags = {
     remove: Flags.boolean({
-      description: 'take the node out of the database when it is empty',
+      description: 'remove the empty node from the database',
       default: false,
     }),
     'dry-run': dryRunFlag,
@@ -27,14 +32,15 @@ export default class NodeDrain extends RebalanceCommand {
     const { signal } = this;
     return this.withCluster(flags, async (cluster) => {
       if (flags.remove) await checkRemovable(cluster.db, args.node);
-      const options = { drainNode: args.node, drainOnly: true, dryRun, yes: flags.yes ?? false };
+      const options = { drainNode: args.node, drainOnly: true, dryRun, yes: flags.yes };
       const result = await this.rebalance(cluster, options);
       if (!flags.remove || dryRun) return { ...result, removed: false };
-      const progress = this.progress('waiting until nobody reads there');
-      await removeEmptyNode(cluster.db, args.node, {
-        signal,
-        onProgress: (done, total) => progress.update({ done, total, unit: 's' }),
-      }).finally(() => progress.end());
+      await this.withProgress('waiting until no process uses it', (progress) =>
+        removeEmptyNode(cluster.db, args.node, {
+          signal,
+          onProgress: (done, total) => progress.update({ done, total, unit: 's' }),
+        }),
+      );
       this.log(`Removed ${args.node}.`);
       return { ...result, removed: true };
     });

@@ -10,7 +10,7 @@ export default class NodeList extends BaseCommand {
     const { flags } = await this.parse(NodeList);
     const { listNodes } = await import('../../engine/shards/nodes.ts');
     const nodes = await this.withCluster(flags, ({ db }) => listNodes(db));
-    this.log(nodesTable(nodes, { borders: Boolean(process.stdout.isTTY) }));
+    this.log(nodesTable(nodes, this.tableOptions));
     return { nodes };
   }
 }

@@ -5,12 +5,15 @@ import { operator } from '../../cli/invocation.ts';
 import type { CancelResult } from '../../engine/operations/control.ts';
 
 export default class OperationCancel extends BaseCommand {
-  static override summary = 'End an operation, wherever it runs; what it has done stays';
+  static override summary = 'Cancel an operation; what it has done stays';
   static override description =
-    'One that runs stops at its next safe point; one that was interrupted or failed is not gone on with: the same command begins anew. Refused where something would stay half done. Exits 3 where it has not stopped within --timeout: it still will.';
+    `A running operation stops at its next safe point; exits 3 if that takes longer than
+--timeout. An interrupted or failed one cannot be resumed any more.
+
+Refused if it would leave something half done.`;
   static override args = { id: operationArg() };
   static override flags = {
-    timeout: Flags.integer({ description: 'seconds to wait for it to stop', default: 30, min: 0 }),
+    timeout: Flags.integer({ description: 'maximum seconds to wait until it stops', default: 30, min: 0 }),
     'dry-run': dryRunFlag,
   };
   static override examples = [
@@ -33,7 +36,7 @@ export default class OperationCancel extends BaseCommand {
     if (result.dryRun) this.log(`Would cancel operation ${result.id}, which is ${result.was}.`);
     else if (result.state === 'cancelled') this.log(`Cancelled operation ${result.id}.`);
     else {
-      this.log(`Operation ${result.id} was asked to stop, and has not yet.`);
+      this.log(`Operation ${result.id} is stopping, but has not stopped yet.`);
       process.exitCode = 3;
     }
     return result;

@@ -5,17 +5,23 @@ import type { OperationRow } from '../../engine/operations/table.ts';
 import { operationsTable } from '../../ui/tables/operations.ts';
 
 export default class OperationList extends BaseCommand {
-  static override summary = 'List long work: who ran what, how far it is, and what came of it';
-  static override description =
-    'The newest first. What is interrupted was left by a process that ended; `operation resume` goes on with it.';
+  static override summary = 'List operations with operator, progress and result';
+  static override description = `Newest first. An interrupted operation was left by a process that ended;
+\`operation resume\` continues it.`;
   static override flags = {
     state: Flags.option({
       options: OPERATION_STATES,
       multiple: true,
-      description: 'only those in this state',
+      description: 'only operations in this state; may be repeated',
     })(),
-    kind: Flags.string({ description: 'only those of this kind, such as rebuild or replay' }),
-    limit: Flags.integer({ char: 'n', description: 'how many', default: 20, min: 1, max: 10_000 }),
+    kind: Flags.string({ description: 'only operations of this kind, such as rebuild or replay' }),
+    limit: Flags.integer({
+      char: 'n',
+      description: 'maximum operations to list',
+      default: 20,
+      min: 1,
+      max: 10_000,
+    }),
   };
   static override examples = [
     '<%= config.bin %> operation list --state running --state interrupted',
@@ -28,7 +34,7 @@ export default class OperationList extends BaseCommand {
     const { state: states, kind, limit } = flags;
     const operations = await this.withCluster(flags, ({ db }) => listOperations(db, { states, kind, limit }));
     if (operations.length === 0) this.log('No operations.');
-    else this.log(operationsTable(operations, { borders: Boolean(process.stdout.isTTY) }));
+    else this.log(operationsTable(operations, this.tableOptions));
     return { operations };
   }
 }

@@ -4,9 +4,12 @@ import { dryRunFlag, operationArg } from '../../cli/flags/common.ts';
 import { oneLine } from '../../ui/terminal/format.ts';
 
 export default class OperationResume extends BaseCommand {
-  static override summary = 'Go on with an operation that was interrupted, or that failed';
+  static override summary = 'Continue an operation that was interrupted or failed';
   static override description =
-    'Runs its command again with the same arguments, on what was noted; prints and exits as that command does. Refused where a file it reads is gone or has changed. --dry-run is that of its command: what this would do from the beginning.';
+    `Runs its command again with the same arguments, from the saved progress; prints and
+exits like that command. Refused if a file that it reads is missing or has changed.
+
+--dry-run shows what the command would do from the beginning.`;
   static override args = { id: operationArg() };
   static override flags = { 'dry-run': dryRunFlag };
   static override examples = [
@@ -20,8 +23,8 @@ export default class OperationResume extends BaseCommand {
     const { resumption } = await import('../../engine/operations/control.ts');
     const { command, args: own, key } = await this.withCluster(flags, ({ db }) => resumption(db, args.id));
     const found = this.config.findCommand(command, { must: true });
-    const going = flags['dry-run'] ? 'Would go' : 'Going';
-    this.logToStderr(`${going} on with \`${oneLine([...command.split(':'), ...own].join(' '), 200)}\``);
+    const resuming = flags['dry-run'] ? 'Would resume' : 'Resuming';
+    this.logToStderr(`${resuming} \`${oneLine([...command.split(':'), ...own].join(' '), 200)}\``);
     await this.config.runCommand(command, [
       ...this.#global(flags),
       ...confirmed(found.flags, own, key),
@@ -30,13 +33,13 @@ export default class OperationResume extends BaseCommand {
     ]);
   }
 
-  /** What names the cluster, and the way of the output, as it was given here. */
+  /** Returns the flags for the cluster and the output that this command got. */
   #global(flags: Record<string, unknown>): string[] {
     const named = Object.keys(BaseCommand.baseFlags).filter((name) => flags[name] !== undefined);
     return [...named.map((name) => `--${name}=${flags[name]}`), ...(this.jsonEnabled() ? ['--json'] : [])];
   }
 
-  /** The other command has printed its value. */
+  /** The resumed command has printed its value. */
   protected override logJson(): void {}
 
   protected override async catch(error: Error & { reported?: boolean }): Promise<void> {
@@ -45,7 +48,10 @@ export default class OperationResume extends BaseCommand {
   }
 }
 
-/** It was confirmed when it began: by yes, or by the name of what it works on, which is noted where it was passed and not typed. */
+/**
+ * Returns the flag that confirms the command, as it was confirmed when it began: --yes, or the name of its
+ * object. A name that was passed, and not typed, is among the saved arguments already.
+ */
 function confirmed(
   flags: Readonly<Record<string, Command.Flag.Any>>,
   args: readonly string[],

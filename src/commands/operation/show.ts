@@ -4,7 +4,7 @@ import type { OperationRow } from '../../engine/operations/table.ts';
 import { operationDetails } from '../../ui/tables/operations.ts';
 
 export default class OperationShow extends BaseCommand {
-  static override summary = 'Show one operation: its command, by whom, progress, result or error';
+  static override summary = 'Show one operation: command, operator, progress, result or error';
   static override args = { id: operationArg() };
   static override examples = [
     '<%= config.bin %> operation show 12',

@@ -4,10 +4,10 @@ import { dryRunFlag, userArg } from '../../cli/flags/common.ts';
 import type { Post } from '../../engine/model/post.ts';
 
 export default class PostCreate extends BaseCommand {
-  static override summary = 'Post as a user';
+  static override summary = 'Create a post as a user';
   static override args = {
     author: userArg({ description: 'id of the author', required: true }),
-    text: Args.string({ description: 'the text, at most 5,000 characters', required: true }),
+    text: Args.string({ description: 'text of the post, up to 5,000 characters', required: true }),
   };
   static override flags = { 'dry-run': dryRunFlag };
   static override examples = [

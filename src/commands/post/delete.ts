@@ -2,7 +2,7 @@ import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag, postArg, yesFlag } from '../../cli/flags/common.ts';
 
 export default class PostDelete extends BaseCommand {
-  static override summary = 'Delete a post: nobody sees it from then on';
+  static override summary = 'Delete a post from all feeds';
   static override args = { post: postArg({ description: 'id of the post', required: true }) };
   static override flags = { 'dry-run': dryRunFlag, yes: yesFlag };
   static override examples = [

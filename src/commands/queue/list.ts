@@ -2,53 +2,58 @@ import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { secondsFlag } from '../../cli/flags/common.ts';
 import { parseQueue } from '../../cli/flags/queues.ts';
+import { messagesLeft, watchUntil } from '../../cli/queueWatch.ts';
 import type { Cluster } from '../../engine/cluster/cluster.ts';
 import type { Above, QueueDetail, QueueView } from '../../engine/queues/list.ts';
 import { laneNotes } from '../../ui/tables/lanes.ts';
 import { aboveLine, detailLines, queuesTable } from '../../ui/tables/queues.ts';
 import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
+import type { ProgressLine } from '../../ui/terminal/progress.ts';
 import { openRepaint } from '../../ui/terminal/repaint.ts';
 import type { TableOptions } from '../../ui/terminal/table.ts';
 
-/** Messages of each queue that --detail looks into. */
-const LOOKED_INTO = 200;
+/** Messages of each queue that --detail reads. */
+const DETAIL_MESSAGES = 200;
 
 interface Listed extends QueueView {
   readonly details?: readonly QueueDetail[];
   readonly above?: readonly Above[];
-  /** Of --until: how long it took. */
+  /** Time that --until took. */
   readonly seconds?: number;
 }
 
 export default class QueueList extends BaseCommand {
-  static override summary =
-    'Show the backlog: what waits in each queue, how fast it moves, and when it will be gone';
+  static override summary = 'Show backlog, rates and remaining time of each queue';
   static override description =
-    'Rates are of the interval, of messages: one may hold 2,000 events or 8,192 rows. What left a queue is counted by who consumes it and noted once a second. With limits it exits 1 where a queue is above one, for monitoring; an age that cannot be told, of messages on RabbitMQ that nobody consumes, counts as above. --until empty waits until two looks in a row have found nothing, in the outbox neither, and exits 1 at the timeout, 3 after Ctrl-C. With --watch --json each look is a line of its own. --detail reads the first 200 messages of each queue: on RabbitMQ as `queue peek` does, where nobody consumes them.';
+    `Counts messages; one may hold 2,000 events or 8,192 rows. With --max-ready or --max-age
+it exits 1 if a queue is above the limit.
+
+--until empty exits 0 after two empty views in a row, 1 at the timeout, 3 after Ctrl-C.`;
   static override usage =
-    'queue list [--queue <value>...] [--interval <value>] [--detail] [--max-ready <value>] [--max-age <15m>] | [--watch] [--until empty [--timeout <value>]]';
+    'queue list [--queue <value>...] [--interval <value>] [--detail] [--max-ready <value>] ' +
+    '[--max-age <15m>] | [--watch] [--until empty [--timeout <value>]]';
   static override flags = {
-    queue: Flags.string({ description: 'only this queue', multiple: true }),
-    detail: Flags.boolean({ description: 'which authors and posts make up what waits' }),
+    queue: Flags.string({ description: 'only this queue; may be repeated', multiple: true }),
+    detail: Flags.boolean({ description: 'show the authors and posts of the waiting messages' }),
     interval: Flags.integer({
-      description: 'seconds between looks; 0 for one look without rates',
+      description: 'seconds between two views; 0: one view without rates',
       default: 2,
       min: 0,
       max: 3_600,
     }),
-    watch: Flags.boolean({ description: 'look again and again, until Ctrl-C' }),
+    watch: Flags.boolean({ description: 'repeat the view until Ctrl-C' }),
     until: Flags.option({
       options: ['empty'] as const,
-      description: 'wait until nothing waits or is in hand',
+      description: 'wait until no message waits or is in flight',
     })(),
-    timeout: Flags.integer({ description: 'seconds to wait at most', dependsOn: ['until'], min: 1 }),
+    timeout: Flags.integer({ description: 'maximum seconds to wait', dependsOn: ['until'], min: 1 }),
     'max-ready': Flags.integer({
-      description: 'exit 1 where more messages wait in a queue',
+      description: 'maximum waiting messages of a queue; more exit 1',
       min: 0,
       exclusive: ['watch', 'until'],
     }),
     'max-age': secondsFlag({
-      description: 'exit 1 where the oldest message of a queue is older',
+      description: 'maximum age of the oldest message of a queue; older exits 1',
       exclusive: ['watch', 'until'],
     }),
   };
@@ -61,81 +66,86 @@ export default class QueueList extends BaseCommand {
   async run(): Promise<Listed | undefined> {
     const { flags } = await this.parse(QueueList);
     const only = flags.queue?.map(parseQueue);
-    const { aboveLimits, listQueues, queueDetails } = await import('../../engine/queues/list.ts');
+    const { listQueues, watchQueues } = await import('../../engine/queues/list.ts');
     return this.withCluster(flags, async (cluster) => {
-      if (flags.watch || flags.until) return this.#wait(cluster, { ...flags, only });
+      if (flags.watch || flags.until) {
+        const intervalMs = Math.max(1, flags.interval) * 1_000;
+        const views = watchQueues(cluster, { intervalMs, signal: this.watchSignal(), only });
+        return this.#follow(views, flags);
+      }
       const { signal } = this;
       const view = await listQueues(cluster, { intervalMs: flags.interval * 1_000, signal, only });
-      const details = flags.detail ? await queueDetails(cluster, view.queues, LOOKED_INTO) : undefined;
-      const limits = {
-        maxReady: flags['max-ready'],
-        maxAgeMs: flags['max-age'] === undefined ? undefined : flags['max-age'] * 1_000,
-      };
-      const limited = limits.maxReady !== undefined || limits.maxAgeMs !== undefined;
-      const above = limited ? aboveLimits(view.queues, limits) : undefined;
-      this.log(textOf(view, { borders: Boolean(process.stdout.isTTY) }));
-      for (const line of detailLines(details ?? [])) this.log(line);
-      for (const one of above ?? []) this.logToStderr(aboveLine(one));
-      if (above && above.length > 0) process.exitCode = 1;
-      return { ...view, ...(details && { details }), ...(above && { above }) };
+      return this.#show(cluster, view, flags);
     });
   }
 
-  /** Looks until the queues are empty, the time is up, or a signal comes. */
-  async #wait(
+  async #show(
     cluster: Cluster,
+    view: QueueView,
     flags: {
-      only: readonly string[] | undefined;
-      interval: number;
-      watch: boolean | undefined;
-      until: 'empty' | undefined;
-      timeout: number | undefined;
+      detail: boolean | undefined;
+      'max-ready': number | undefined;
+      'max-age': number | undefined;
     },
+  ): Promise<Listed> {
+    const { aboveLimits, queueDetails } = await import('../../engine/queues/list.ts');
+    const details = flags.detail ? await queueDetails(cluster, view.queues, DETAIL_MESSAGES) : undefined;
+    const { 'max-ready': maxReady, 'max-age': maxAge } = flags;
+    const limited = maxReady !== undefined || maxAge !== undefined;
+    const limits = { maxReady, maxAgeMs: maxAge === undefined ? undefined : maxAge * 1_000 };
+    const above = limited ? aboveLimits(view.queues, limits) : undefined;
+    this.log(textOf(view, this.tableOptions));
+    for (const line of detailLines(details ?? [])) this.log(line);
+    for (const one of above ?? []) this.logToStderr(aboveLine(one));
+    if (above && above.length > 0) process.exitCode = 1;
+    return { ...view, ...(details && { details }), ...(above && { above }) };
+  }
+
+  /** Repeats the view until the queues are empty, the timeout is over, or a signal arrives. */
+  async #follow(
+    views: AsyncIterable<QueueView>,
+    flags: { watch: boolean | undefined; until: 'empty' | undefined; timeout: number | undefined },
   ): Promise<Listed | undefined> {
-    const { FIRST_LOOK: NOTHING_SEEN, watchQueues } = await import('../../engine/queues/list.ts');
-    const signal = this.watchSignal();
-    const intervalMs = Math.max(1, flags.interval) * 1_000;
-    const repaint = openRepaint(process.stdout);
-    const progress = this.progress('emptying');
-    const startedAt = performance.now();
-    const seconds = () => Math.round((performance.now() - startedAt) / 100) / 10;
-    let view = NOTHING_SEEN;
-    let most = 0;
-    let outcome: 'empty' | 'late' | 'stopped' = 'stopped';
-    let noted = '';
-    for await (view of watchQueues(cluster, { intervalMs, signal, only: flags.only })) {
-      const left = view.queues.reduce((sum, row) => sum + row.ready + row.unacked, 0);
-      most = Math.max(most, left);
-      if (flags.watch && this.jsonEnabled()) process.stdout.write(`${JSON.stringify(view)}\n`);
-      // A line for each field would not fit on the screen.
-      else if (flags.watch) repaint(textOf(view, { borders: Boolean(process.stdout.isTTY), rowsOnly: true }));
-      else {
-        progress.update({ done: most - left, total: most, unit: 'messages' });
-        const notes = laneNotes(view.lanes).join('\n');
-        if (notes !== noted) this.logToStderr(notes);
-        noted = notes;
-      }
-      if (flags.until && view.empty) outcome = 'empty';
-      else if (flags.timeout !== undefined && seconds() >= flags.timeout) outcome = 'late';
-      else continue;
-      break;
-    }
-    progress.end();
+    const limits = { untilEmpty: flags.until !== undefined, timeoutSeconds: flags.timeout };
+    const end = flags.watch
+      ? await watchUntil(views, limits, this.#painter())
+      : await this.withProgress('emptying', (progress) =>
+          watchUntil(views, limits, this.#reporter(progress)),
+        );
     if (!flags.until) return undefined;
-    const left = view.queues.reduce((sum, row) => sum + row.ready + row.unacked, 0);
-    if (outcome !== 'empty') {
-      this.logToStderr(
-        `${outcome === 'late' ? 'The time is up' : 'Stopped'}: ${formatCount(left)} message(s) left.`,
-      );
-      process.exitCode = outcome === 'late' ? 1 : 3;
+    const { view, reason, seconds } = end;
+    if (reason !== 'empty') {
+      const cause = reason === 'timeout' ? 'Timeout' : 'Stopped';
+      this.logToStderr(`${cause}: ${formatCount(messagesLeft(view))} message(s) left.`);
+      process.exitCode = reason === 'timeout' ? 1 : 3;
     }
     if (flags.watch) return undefined;
-    this.log(
-      outcome === 'empty'
-        ? `Empty after ${formatDuration(seconds())}.`
-        : textOf(view, { borders: Boolean(process.stdout.isTTY) }),
-    );
-    return { ...view, seconds: seconds() };
+    if (reason === 'empty') this.log(`Empty after ${formatDuration(seconds)}.`);
+    else this.log(textOf(view, this.tableOptions));
+    return { ...view, seconds };
+  }
+
+  /** Draws each view over the one before. A line for each field would not fit on the screen. */
+  #painter(): (view: QueueView) => void {
+    const repaint = openRepaint(process.stdout);
+    return (view) => {
+      if (this.jsonEnabled()) process.stdout.write(`${JSON.stringify(view)}\n`);
+      else repaint(textOf(view, { ...this.tableOptions, rowsOnly: true }));
+    };
+  }
+
+  /** Reports how much is left, and each change of a lane. */
+  #reporter(progress: ProgressLine): (view: QueueView) => void {
+    let total = 0;
+    let logged = '';
+    return (view) => {
+      const left = messagesLeft(view);
+      total = Math.max(total, left);
+      progress.update({ done: total - left, total, unit: 'messages' });
+      const notes = laneNotes(view.lanes).join('\n');
+      if (notes !== logged) this.logToStderr(notes);
+      logged = notes;
+    };
   }
 }
 

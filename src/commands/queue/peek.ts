@@ -7,16 +7,19 @@ import { formatBytes, formatCount } from '../../ui/terminal/format.ts';
 
 type Peeked = Awaited<ReturnType<typeof peekQueue>>;
 
-/** Lines of one message; an event message may hold 2,000 events. */
+/** Lines of one message; a message may hold 2,000 events. */
 const MAX_LINES = 20;
 
 export default class QueuePeek extends BaseCommand {
-  static override summary = 'Show messages that wait in a queue, without taking any';
+  static override summary = 'Show messages that wait in a queue, without removing any';
   static override description =
-    'The first ones, of a queue in partitions the same number from each; not those that workers have in hand. The queue in the database is only read. RabbitMQ shows a message to nobody but the consumer of its queue: there this command is the consumer for a moment, so it works only while no worker takes messages of that queue (`feedctl fanout pause`), the messages keep their order, and each one shown counts as handed out once more, of 100 times.';
+    `Shows the first messages, the same number of each partition; not those in flight.
+
+On RabbitMQ it works only while no worker consumes the queue (\`feedctl fanout pause\`),
+and each message shown counts as one of its 100 deliveries.`;
   static override args = { queue: queueArg({ description: 'name of the queue', required: true }) };
   static override flags = {
-    limit: Flags.integer({ description: 'messages to show', default: 10, min: 1, max: 1_000 }),
+    limit: Flags.integer({ description: 'maximum messages to show', default: 10, min: 1, max: 1_000 }),
   };
   static override examples = [
     '<%= config.bin %> queue peek events.bulk',
@@ -29,7 +32,7 @@ export default class QueuePeek extends BaseCommand {
     const result = await this.withCluster(flags, (cluster) => peekQueue(cluster, args.queue, flags.limit));
     for (const [i, { publishedAt, deliveries, bytes, content }] of result.messages.entries()) {
       const since = publishedAt ? `, published ${publishedAt.toISOString()}` : '';
-      const again = deliveries > 0 ? `, handed out ${deliveries} time(s) before` : '';
+      const again = deliveries > 0 ? `, delivered ${deliveries} time(s) before` : '';
       this.log(`message ${i + 1}: ${content.kind}, ${formatBytes(bytes)}${since}${again}`);
       const lines = describeContent(content);
       for (const line of lines.slice(0, MAX_LINES)) this.log(`  ${line}`);

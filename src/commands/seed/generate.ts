@@ -14,18 +14,22 @@ interface Result {
 }
 
 export default class SeedGenerate extends BaseCommand {
-  static override summary = 'Make a follow graph and posts: the same seed makes the same data';
+  static override summary = 'Generate a follow graph and posts; the same seed makes the same data';
   static override description =
-    'Heavy-tailed, as real networks are: most users follow few, and few are followed by very many. Posts go the way of any post and are spread over 30 days.';
+    `The graph is heavy-tailed: most users follow few, and few are followed by very many.
+Posts take the usual path, and are spread over 30 days.`;
   static override flags = {
     users: Flags.integer({
-      description: 'users, with ids from 1 on',
+      description: 'number of users; their ids begin at 1',
       default: 100_000,
       min: 2,
       max: 100_000_000,
     }),
-    follows: rangeFlag({ description: 'accounts a user follows, from-to', default: async () => [20, 1000] }),
-    posts: rangeFlag({ description: 'posts a user makes, from-to', default: async () => [20, 30] }),
+    follows: rangeFlag({
+      description: 'number of accounts that a user follows, from-to',
+      default: async () => [20, 1000],
+    }),
+    posts: rangeFlag({ description: 'number of posts of a user, from-to', default: async () => [20, 30] }),
     seed: Flags.integer({ description: 'seed of the random numbers', default: 42, min: 0, max: 2 ** 32 - 1 }),
     'celebrity-threshold': celebrityThresholdFlag,
     'dry-run': dryRunFlag,
@@ -40,26 +44,27 @@ export default class SeedGenerate extends BaseCommand {
     const options = { users: flags.users, follows: flags.follows, posts: flags.posts, seed: flags.seed };
     const { checkGenerateOptions, generate } = await import('../../engine/imports/generate.ts');
     checkGenerateOptions(options);
-    const progress = this.progress('making follows');
     const { signal } = this;
-    const { graph, posts } = await this.withCluster(flags, (cluster) =>
-      generate(
-        cluster,
-        options,
-        {
-          celebrityThreshold: flags['celebrity-threshold'],
-          dryRun: flags['dry-run'],
-          signal,
-          onProgress: (done, title) => progress.update({ title, done, unit: 'pairs' }),
-        },
-        {
-          signal,
-          onResume: this.onResume,
-          onProgress: ({ phase, rows, total }) =>
-            progress.update({ title: phase, done: rows, total, unit: 'posts' }),
-        },
+    const { graph, posts } = await this.withProgress('making follows', (progress) =>
+      this.withCluster(flags, (cluster) =>
+        generate(
+          cluster,
+          options,
+          {
+            celebrityThreshold: flags['celebrity-threshold'],
+            dryRun: flags['dry-run'],
+            signal,
+            onProgress: (done, title) => progress.update({ title, done, unit: 'pairs' }),
+          },
+          {
+            signal,
+            onResume: this.onResume,
+            onProgress: ({ phase, rows, total }) =>
+              progress.update({ title: phase, done: rows, total, unit: 'posts' }),
+          },
+        ),
       ),
-    ).finally(() => progress.end());
+    );
     const result = {
       users: graph.users,
       follows: graph.follows,
@@ -70,8 +75,9 @@ export default class SeedGenerate extends BaseCommand {
       seconds: graph.seconds + (posts?.seconds ?? 0),
     };
     this.log(
-      `${flags['dry-run'] ? 'Would make' : 'Made'} ${formatCount(result.users)} users, ${formatCount(result.follows)} follows ` +
-        `and ${formatCount(result.posts)} posts (${formatCount(result.deliveries)} deliveries) in ${formatDuration(result.seconds)}.`,
+      `${flags['dry-run'] ? 'Would make' : 'Made'} ${formatCount(result.users)} users, ` +
+        `${formatCount(result.follows)} follows and ${formatCount(result.posts)} posts ` +
+        `(${formatCount(result.deliveries)} deliveries) in ${formatDuration(result.seconds)}.`,
     );
     return result;
   }

@@ -7,9 +7,12 @@ import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
 export default class SeedGraph extends BaseCommand {
   static override summary = 'Load a follow graph from edge lists';
   static override description =
-    'FILE is a SNAP edge list, gzipped or not: `follower followee [weight]` a line, `#` starts a comment. Every id becomes a user; a self-loop is no follow. All files are loaded, or nothing is.';
+    `Reads SNAP edge lists, gzipped or not: \`follower followee [weight]\` a line, comments
+after \`#\`. Every id becomes a user; self-loops are ignored.
+
+Loads either all files or none.`;
   static override strict = false;
-  static override args = { file: Args.string({ description: 'edge lists', required: true }) };
+  static override args = { file: Args.string({ description: 'paths of edge lists', required: true }) };
   static override flags = {
     'celebrity-threshold': celebrityThresholdFlag,
     'dry-run': dryRunFlag,
@@ -22,20 +25,21 @@ export default class SeedGraph extends BaseCommand {
   async run(): Promise<SeedResult> {
     const { argv, flags } = await this.parse(SeedGraph);
     const { seedGraph } = await import('../../engine/imports/followGraph.ts');
-    const progress = this.progress('reading');
     const { signal } = this;
-    const result = await this.withCluster(flags, (cluster) =>
-      seedGraph(cluster, argv as string[], {
-        celebrityThreshold: flags['celebrity-threshold'],
-        dryRun: flags['dry-run'],
-        signal,
-        onProgress: (done, title) => progress.update({ title, done, unit: 'pairs' }),
-      }),
-    ).finally(() => progress.end());
+    const result = await this.withProgress('reading', (progress) =>
+      this.withCluster(flags, (cluster) =>
+        seedGraph(cluster, argv as string[], {
+          celebrityThreshold: flags['celebrity-threshold'],
+          dryRun: flags['dry-run'],
+          signal,
+          onProgress: (done, title) => progress.update({ title, done, unit: 'pairs' }),
+        }),
+      ),
+    );
     const would = flags['dry-run'] ? 'Would add' : 'Added';
     this.log(
-      `${would} ${formatCount(result.users)} users and ${formatCount(result.follows)} follows in ${formatDuration(result.seconds)}; ` +
-        `${formatCount(result.celebrities)} authors are celebrities.`,
+      `${would} ${formatCount(result.users)} users and ${formatCount(result.follows)} follows ` +
+        `in ${formatDuration(result.seconds)}; ${formatCount(result.celebrities)} authors are celebrities.`,
     );
     return result;
   }

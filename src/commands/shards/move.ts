@@ -5,12 +5,11 @@ import type { MoveResult } from '../../engine/shards/move.ts';
 import { formatBytes, formatDuration } from '../../ui/terminal/format.ts';
 
 export default class ShardsMove extends BaseCommand {
-  static override summary = 'Move one shard to a node, while everything runs';
-  static override description =
-    'The shard’s rows of every table move together. Unlike a rebalance it ends with this command: Ctrl-C undoes it.';
+  static override summary = 'Move one shard to a node, while the cluster runs';
+  static override description = 'The shard’s rows of all tables move together. Ctrl-C undoes the move.';
   static override args = {
-    shard: Args.integer({ description: 'id of the shard, of whichever table', required: true, min: 1 }),
-    node: Args.string({ description: 'where to, host:port', required: true }),
+    shard: Args.integer({ description: 'id of the shard, of any of its tables', required: true, min: 1 }),
+    node: Args.string({ description: 'address of the target node, host:port', required: true }),
   };
   static override flags = { 'dry-run': dryRunFlag, yes: yesFlag };
   static override examples = [
@@ -34,13 +33,14 @@ export default class ShardsMove extends BaseCommand {
         this.log(`Would move ${what}.`);
         return { ...move, moved: false, seconds: 0, dryRun };
       }
-      await this.confirm(`Move ${what}?`, flags.yes ?? false);
-      const progress = this.progress('moving');
-      const result = await moveShard(db, args.shard, args.node, {
-        signal,
-        onProgress: (done, total, phase) =>
-          progress.update({ done, total, unit: 'bytes', note: phase.toLowerCase() }),
-      }).finally(() => progress.end());
+      await this.confirm(`Move ${what}?`, flags.yes);
+      const result = await this.withProgress('moving', (progress) =>
+        moveShard(db, args.shard, args.node, {
+          signal,
+          onProgress: (done, total, phase) =>
+            progress.update({ done, total, unit: 'bytes', note: phase.toLowerCase() }),
+        }),
+      );
       this.log(`Moved ${what}, in ${formatDuration(result.seconds)}.`);
       return { ...result, dryRun };
     });

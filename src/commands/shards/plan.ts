@@ -3,10 +3,10 @@ import { RebalanceCommand } from '../../cli/rebalanceCommand.ts';
 import type { RebalancePlan } from '../../engine/shards/rebalance.ts';
 
 export default class ShardsPlan extends RebalanceCommand {
-  static override summary = 'Show which shards a rebalance would move, and what keeps it from being done';
-  static override description = 'Citus’s own dry run. Changes nothing.';
+  static override summary = 'Show which shards a rebalance would move, and what prevents it';
+  static override description = 'Uses the dry run of Citus, and changes nothing.';
   static override flags = {
-    'drain-node': Flags.string({ description: 'as if this node, host:port, were to have no shards' }),
+    'drain-node': Flags.string({ description: 'address of a node, host:port, that shall have no shards' }),
   };
   static override examples = [
     '<%= config.bin %> shards plan',

@@ -4,12 +4,15 @@ import { RebalanceCommand, type RebalanceOutcome } from '../../cli/rebalanceComm
 import type { StopResult } from '../../engine/shards/rebalance.ts';
 
 export default class ShardsRebalance extends RebalanceCommand {
-  static override summary = 'Move shards until the nodes are even, while everything runs';
+  static override summary = 'Move shards until the nodes are even, while the cluster runs';
   static override description =
-    'A job of Citus’s does it, and goes on without this command: Ctrl-C ends only the view of it (exit 3), and the same command again follows the job. --stop ends the job: what was moved stays, the move under way is undone, and the next rebalance plans anew.';
+    `A Citus job moves the shards and continues without this command: Ctrl-C ends only the
+view (exit 3), and the same command follows the job again.
+
+--stop ends the job: completed moves stay, and the current one is undone.`;
   static override flags = {
-    'drain-node': Flags.string({ description: 'empty this node, host:port, and even out the others' }),
-    stop: Flags.boolean({ description: 'end the job that is running', exclusive: ['drain-node'] }),
+    'drain-node': Flags.string({ description: 'address of a node, host:port, to move all shards off' }),
+    stop: Flags.boolean({ description: 'stop the running job', exclusive: ['drain-node'] }),
     'dry-run': dryRunFlag,
     yes: yesFlag,
   };
@@ -22,7 +25,7 @@ export default class ShardsRebalance extends RebalanceCommand {
   async run(): Promise<RebalanceOutcome | (StopResult & { dryRun: boolean })> {
     const { flags } = await this.parse(ShardsRebalance);
     const dryRun = flags['dry-run'];
-    const yes = flags.yes ?? false;
+    const { yes } = flags;
     const drainNode = flags['drain-node'];
     return this.withCluster(flags, async (cluster) => {
       if (!flags.stop)

@@ -1,12 +1,12 @@
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import type { ShardStatus } from '../../engine/shards/list.ts';
 import { formatBytes } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class ShardsStatus extends BaseCommand {
-  static override summary = 'Show how far a rebalance has come, and what moves got stuck or left behind';
+  static override summary = 'Show the progress of a rebalance, and moves that are stuck or failed';
   static override description =
-    'Names moves that fail or wait for a lock, shards at nodes that are not theirs, and what Citus has yet to drop.';
+    `Lists moves that fail or wait for a lock, shards on the wrong node, and data that Citus
+has yet to drop.`;
   static override examples = ['<%= config.bin %> shards status', '<%= config.bin %> shards status --json'];
 
   async run(): Promise<ShardStatus> {
@@ -14,7 +14,6 @@ export default class ShardsStatus extends BaseCommand {
     const { shardStatus } = await import('../../engine/shards/list.ts');
     const status = await this.withCluster(flags, ({ db }) => shardStatus(db));
     const { job, active, troubles } = status;
-    const borders = Boolean(process.stdout.isTTY);
     if (job) {
       const when = job.finishedAt ? `, ended ${job.finishedAt}` : '';
       this.log(
@@ -27,11 +26,12 @@ export default class ShardsStatus extends BaseCommand {
         move.to,
         move.phase ? `${move.state}: ${move.phase.toLowerCase()}` : move.state,
       ]);
-      if (rows.length > 0) this.log(renderTable(['shard', 'size', 'from', 'to', 'state'], rows, { borders }));
+      if (rows.length > 0) await this.table(['shard', 'size', 'from', 'to', 'state'], rows);
     } else this.log('No rebalance has been run.');
     for (const move of active)
       this.log(
-        `Moving: shard ${move.shard ?? 'unknown'} from ${move.from} to ${move.to}, ${move.phase.toLowerCase()}, ${formatBytes(move.bytes)} there (process ${move.pid})`,
+        `Moving: shard ${move.shard ?? 'unknown'} from ${move.from} to ${move.to}, ` +
+          `${move.phase.toLowerCase()}, ${formatBytes(move.bytes)} copied (process ${move.pid})`,
       );
     for (const { kind, detail, fix } of troubles)
       this.log(`${kind.toUpperCase().padEnd(8)} ${detail}\n         Try: ${fix}`);

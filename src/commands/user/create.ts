@@ -11,7 +11,7 @@ export default class UserCreate extends BaseCommand {
     secondName: Args.string({ description: 'second name' }),
   };
   static override flags = {
-    id: Flags.string({ description: 'id of the user; a new one by default' }),
+    id: Flags.string({ description: 'id of the user; default: a new one' }),
     'dry-run': dryRunFlag,
   };
   static override examples = [

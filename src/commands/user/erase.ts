@@ -7,13 +7,16 @@ import { formatCount } from '../../ui/terminal/format.ts';
 type UserEraseResult = EraseResult & { readonly dryRun: boolean };
 
 export default class UserErase extends BaseCommand {
-  static override summary = 'Erase a user from everything there is: for good';
+  static override summary = 'Erase a user and all data about them, permanently';
   static override description =
-    'Posts, follows both ways, feed rows of theirs and about them, events, caches, sockets, tickets, dead letters; the counts of those they followed are mended. At the end every table and the cache are looked through, and it exits 1 where anything is left. The log of operations keeps the id, and that it was erased. It waits for rows that are on their way, so workers have to run; run it again after an interruption, it goes on.';
+    `Waits for rows in flight, so workers have to run. A final scan of all tables and the
+cache exits 1 if anything is left.
+
+After an interruption, run it again; the log of operations keeps the id of the user.`;
   static override args = { user: userArg({ description: 'id of the user', required: true }) };
   static override flags = {
     'dry-run': dryRunFlag,
-    yes: Flags.string({ char: 'y', description: 'the id once more, to confirm without being asked' }),
+    yes: Flags.string({ char: 'y', description: 'id of the user again, to confirm without being asked' }),
   };
   static override examples = [
     '<%= config.bin %> user erase 42 --dry-run',
@@ -25,23 +28,24 @@ export default class UserErase extends BaseCommand {
     const { user: userId } = args;
     const dryRun = flags['dry-run'];
     const { ERASE_STEPS, eraseUser, planErasure } = await import('../../engine/erasure/eraseUser.ts');
-    const progress = this.progress('erasing');
     const { signal } = this;
-    const result = await this.withCluster(flags, async (cluster): Promise<UserEraseResult> => {
-      const plan = await planErasure(cluster.db, userId);
-      if (dryRun) return { ...plan, left: [], dryRun };
-      const question = `User ${userId} is erased for good: ${describe(plan)}.`;
-      await this.confirmName(question, String(userId), flags.yes);
-      const onStep = (step: string, done: number) =>
-        progress.update({ done, total: ERASE_STEPS.length + 1, unit: `steps (${step})` });
-      return {
-        ...(await eraseUser(cluster, userId, { signal, onStep, onResume: this.onResume })),
-        dryRun,
-      };
-    }).finally(() => progress.end());
+    const result = await this.withProgress('erasing', (progress) =>
+      this.withCluster(flags, async (cluster): Promise<UserEraseResult> => {
+        const plan = await planErasure(cluster.db, userId);
+        if (dryRun) return { ...plan, left: [], dryRun };
+        const question = `This erases user ${userId} permanently: ${describe(plan)}.`;
+        await this.confirmName(question, String(userId), flags.yes);
+        const onStep = (step: string, done: number) =>
+          progress.update({ done, total: ERASE_STEPS.length + 1, unit: `steps (${step})` });
+        return {
+          ...(await eraseUser(cluster, userId, { signal, onStep, onResume: this.onResume })),
+          dryRun,
+        };
+      }),
+    );
     if (dryRun) this.log(`Would erase user ${userId}: ${describe(result)}.`);
     else if (result.left.length === 0)
-      this.log(`Erased user ${userId}: ${describe(result)}. Nothing of them is left.`);
+      this.log(`Erased user ${userId}: ${describe(result)}. No data is left.`);
     for (const { where, count } of result.left)
       this.logToStderr(`Left: ${formatCount(count)} in ${where}; run it again.`);
     if (result.left.length > 0) process.exitCode = 1;

@@ -2,14 +2,13 @@ import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { listUsers, USER_ORDERS, type User } from '../../engine/store/users.ts';
 import { formatCount, oneLine } from '../../ui/terminal/format.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class UserList extends BaseCommand {
   static override summary = 'List users';
   static override flags = {
-    limit: Flags.integer({ description: 'users to list', default: 50, min: 1, max: 10_000 }),
-    after: Flags.string({ description: 'the `nextCursor` of the page before' }),
-    sort: Flags.option({ options: USER_ORDERS, description: 'order', default: 'id' as const })(),
+    limit: Flags.integer({ description: 'maximum users to list', default: 50, min: 1, max: 10_000 }),
+    after: Flags.string({ description: '`nextCursor` of the previous page' }),
+    sort: Flags.option({ options: USER_ORDERS, description: 'order of the users', default: 'id' as const })(),
   };
   static override examples = [
     '<%= config.bin %> user list',
@@ -30,12 +29,7 @@ export default class UserList extends BaseCommand {
       user.followerCount,
       user.pushState,
     ]);
-    const borders = Boolean(process.stdout.isTTY);
-    this.log(
-      rows.length === 0
-        ? 'No users.'
-        : renderTable(['user', 'name', 'followers', 'push state'], rows, { borders }),
-    );
+    await this.table(['user', 'name', 'followers', 'push state'], rows, { empty: 'No users.' });
     this.logToStderr(`${formatCount(result.users.length)} of ${formatCount(result.total)} users.`);
     if (result.nextCursor) this.logToStderr(`More: --after ${result.nextCursor}`);
     return result;

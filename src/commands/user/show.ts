@@ -6,7 +6,8 @@ import { formatCount, oneLine } from '../../ui/terminal/format.ts';
 export default class UserShow extends BaseCommand {
   static override summary = 'Show a user: followers, push state, feed, cache and open connections';
   static override description =
-    'Asks every gateway for connections; what is open at one that does not answer is not known.';
+    `Asks every gateway for connections. Those of a gateway that does not answer are
+missing.`;
   static override args = { user: userArg({ description: 'id of the user', required: true }) };
   static override examples = ['<%= config.bin %> user show 42', '<%= config.bin %> user show 42 --json'];
 

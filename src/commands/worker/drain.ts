@@ -13,12 +13,15 @@ interface DrainResult {
 }
 
 export default class WorkerDrain extends BaseCommand {
-  static override summary = 'Let a worker finish what it holds and exit';
+  static override summary = 'Let a worker finish its messages in flight, and stop it';
   static override description =
-    'As a SIGTERM to its process, asked over the database: no more messages, those in hand are finished, the others go on with the rest, and the process exits with 0. Waits until the worker has left. Whatever supervises the process may start it again.';
+    `Works like SIGTERM: the worker takes no more messages, finishes those in flight and
+exits with 0, and other workers take over. Waits until the worker has left.
+
+A supervisor may start the process again.`;
   static override args = { worker: Args.string({ description: 'id of the worker', required: true }) };
   static override flags = {
-    timeout: Flags.integer({ description: 'seconds to wait until it has left', default: 30, min: 1 }),
+    timeout: Flags.integer({ description: 'maximum seconds to wait', default: 30, min: 1 }),
     'dry-run': dryRunFlag,
     yes: yesFlag,
   };
@@ -37,14 +40,14 @@ export default class WorkerDrain extends BaseCommand {
       const what = `the worker on ${host} (process ${pid})`;
       const elsewhere =
         others > 0
-          ? `${formatCount(others)} other worker(s) go on.`
+          ? `${formatCount(others)} other worker(s) continue.`
           : 'No other worker runs: posts wait until one does.';
       const dryRun = flags['dry-run'];
       if (dryRun) {
         this.log(`Would drain ${what}. ${elsewhere}`);
         return { workerId, host, pid, seconds: 0, drained: false, dryRun };
       }
-      await this.confirm(`${elsewhere} Drain ${what}?`, flags.yes ?? false);
+      await this.confirm(`${elsewhere} Drain ${what}?`, flags.yes);
       const { seconds } = await drainWorker(db, workerId, { timeoutMs: flags.timeout * 1_000, signal });
       this.log(`Drained ${what} in ${seconds} s.`);
       return { workerId, host, pid, seconds, drained: true, dryRun };

@@ -6,7 +6,10 @@ import { telemetryFlags } from '../../cli/flags/telemetry.ts';
 export default class WorkerStart extends BaseCommand {
   static override summary = 'Run a fan-out worker';
   static override description =
-    'Plans, writes and pushes posts until it is stopped. Any number of workers share the queues. The first signal drains, the second forces.';
+    `Plans, writes and pushes posts until it is stopped. Any number of workers share the
+queues.
+
+The first signal drains the worker, the second stops it immediately.`;
   static override examples = [
     '<%= config.bin %> worker start',
     'FEEDCTL_DATABASE_URL=postgres://feeds@db.example/feeds <%= config.bin %> worker start --json',
@@ -14,13 +17,13 @@ export default class WorkerStart extends BaseCommand {
 
   static override flags = {
     'metrics-port': Flags.integer({
-      description: 'serve /metrics, /healthz and /readyz on this port, 0 for a free one',
+      description: 'port to serve /metrics, /healthz and /readyz on; 0: a free one',
       env: 'FEEDCTL_METRICS_PORT',
       min: 0,
       max: 65_535,
     }),
     'metrics-host': Flags.string({
-      description: 'address to serve them on',
+      description: 'host to serve metrics on',
       env: 'FEEDCTL_METRICS_HOST',
       default: '127.0.0.1',
     }),
@@ -29,7 +32,7 @@ export default class WorkerStart extends BaseCommand {
 
   async run(): Promise<void> {
     const { flags } = await this.parse(WorkerStart);
-    // A batch is garbage after milliseconds. A young generation that grows with the load gains nothing, and takes 60 MB.
+    // Batches become garbage within milliseconds. A young generation that grows would only take 60 MB.
     setFlagsFromString('--semi-space-growth-factor=1');
     const { drainAsked } = await import('../../engine/fleet/workers.ts');
     const { startMetricsRole, startWorkerRole } = await import('../../engine/cluster/roles.ts');

@@ -166,23 +166,22 @@ const hasIds = (value: unknown, names: readonly string[]): boolean =>
     return Number.isSafeInteger(id) && (id as number) > 0;
   });
 
-const isLeftover = (value: unknown): value is PendingCleanup => {
+const isPendingCleanup = (value: unknown): value is PendingCleanup => {
   const leftover = value as Record<string, unknown> | null | undefined;
   return (
     hasIds(leftover?.pair, ['followerId', 'followeeId']) || hasIds(leftover?.post, ['authorId', 'postId'])
   );
 };
 
-/** Throws BUS_MESSAGE_INVALID. What a mark holds besides its queues is the bus's own business. */
+/** Throws BUS_MESSAGE_INVALID. The message calls its barrier `mark`; only the bus knows the rest of a barrier. */
 export function decodePendingCleanups(body: Buffer): Cleanup {
-  const cleanup = decodeCleanup(body) as {
+  const { what, mark, step } = (decodeCleanup(body) ?? {}) as {
     what?: unknown;
     mark?: { queues?: unknown };
     step?: unknown;
-  } | null;
-  const { what, mark, step } = cleanup ?? {};
-  const known = Array.isArray(what) && what.length > 0 && what.every(isLeftover);
-  if (!known || !Array.isArray(mark?.queues) || !STAGES.some((_, known) => known === step))
+  };
+  const isKnown = Array.isArray(what) && what.length > 0 && what.every(isPendingCleanup);
+  if (!isKnown || !Array.isArray(mark?.queues) || !STAGES.some((_, known) => known === step))
     throw new FeedctlError('BUS_MESSAGE_INVALID', 'the message is no cleanup');
-  return cleanup as unknown as Cleanup;
+  return { what, barrier: mark as unknown as Barrier, step: step as number };
 }

@@ -218,7 +218,7 @@ test('what is sealed as a cleanup and is none is refused', () => {
   for (const what of [{ pair: { followerId: 1, followeeId: 2 } }, { post: { authorId: 1, postId: 2 } }])
     expect(decodePendingCleanups(encodeCleanup({ what: [what], mark, step: 2 }))).toEqual({
       what: [what],
-      mark,
+      barrier: mark,
       step: 2,
     });
   const refused = (value: unknown) => {

@@ -1,8 +1,9 @@
 import type { Database, Queryable } from '../database/database.ts';
-import { ERASED_CHANNEL } from './erasures.ts';
 
-/** Who is online, and at which gateway. */
+/** Notifications about online users and gateways. */
 const CHANNEL = 'feedctl_presence';
+/** Notifications about erased users, for gateways and workers. The payload is the user. */
+export const ERASED_CHANNEL = 'feedctl_erased';
 
 /** Bounds a notification: 8,000 bytes, and an id has 16 digits. */
 const USERS_A_NOTIFICATION = 400;
@@ -66,6 +67,11 @@ export async function gatewayHeartbeat(db: Queryable, id: string): Promise<numbe
     [id],
   );
   return rows[0]?.online;
+}
+
+/** Informs every gateway and every worker that a user was erased. */
+export async function announceErased(db: Queryable, userId: number): Promise<void> {
+  await db.query('select pg_notify($1, $2)', [ERASED_CHANNEL, String(userId)]);
 }
 
 /** The workers' side: everyone who is online, in memory, kept up to date by notifications. */

@@ -1,4 +1,5 @@
 import type { Queryable } from '../database/database.ts';
+import { Coalesced } from '../util/coalesce.ts';
 import { announce } from './presence.ts';
 
 /**
@@ -13,9 +14,8 @@ export class PresenceAnnouncer {
   readonly #announced = new Set<number>();
   /** What was asked for and not answered: it may have been done. */
   readonly #uncertain = new Set<number>();
+  readonly #flushes = new Coalesced(() => this.#flush());
   #changed = new Set<number>();
-  #last: Promise<void> = Promise.resolve();
-  #next: Promise<void> | undefined;
   #closed = false;
 
   constructor(db: Queryable, gatewayId: string, wanted: (userId: number) => boolean) {
@@ -26,26 +26,19 @@ export class PresenceAnnouncer {
 
   /** Users who are announced; undefined while that changes. */
   get size(): number | undefined {
-    return this.#next || this.#changed.size > 0 ? undefined : this.#announced.size;
+    return this.#flushes.waiting || this.#changed.size > 0 ? undefined : this.#announced.size;
   }
 
   /** Resolves when it is committed that these users are online, or not, as it then is. */
   update(userIds: Iterable<number>): Promise<void> {
     for (const userId of userIds) this.#changed.add(userId);
-    this.#next ??= this.#last
-      .catch(() => {})
-      .then(() => {
-        this.#next = undefined;
-        this.#last = this.#flush();
-        return this.#last;
-      });
-    return this.#next;
+    return this.#flushes.run();
   }
 
   /** Announces nothing more; resolves when nothing is under way. */
   async close(): Promise<void> {
     this.#closed = true;
-    await Promise.allSettled([this.#last, this.#next]);
+    await this.#flushes.idle();
   }
 
   /** What failed before is tried again. */

@@ -1,5 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { LiveRecord } from '../model/messages.ts';
+import { poll } from '../util/poll.ts';
 import type { Cursor } from './cursor.ts';
 import { DeliveredIds } from './deliveredIds.ts';
 
@@ -57,9 +57,6 @@ export class Session extends DeliveredIds {
 
 const POLL_MS = 10;
 
-/** Waits until no more than so many bytes wait for the client. Returns false where they still do. */
-export async function drained(socket: LiveSocket, bytes: number, budgetMs: number): Promise<boolean> {
-  for (const until = performance.now() + budgetMs; socket.bufferedBytes > bytes; await sleep(POLL_MS))
-    if (performance.now() > until) return false;
-  return true;
-}
+/** Waits until at most `bytes` are buffered for the client. Returns false if more are buffered after `timeoutMs`. */
+export const drained = (socket: LiveSocket, bytes: number, timeoutMs: number): Promise<boolean> =>
+  poll(() => socket.bufferedBytes <= bytes, { everyMs: POLL_MS, timeoutMs });

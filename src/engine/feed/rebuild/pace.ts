@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { bulkhead } from 'cockatiel';
 import type { Bus } from '../../bus/bus.ts';
 import { FEED_LIMIT } from '../../model/feed.ts';
 import type { LaneState } from '../../model/lanes.ts';
-import { Slots } from '../../util/semaphore.ts';
 import { Throttle } from '../../util/throttle.ts';
 
 /** Of the feeds that one transaction takes. */
@@ -59,7 +59,7 @@ const SHARE = 0.25;
  */
 export class LiveFirst {
   readonly #bus: Pick<Bus, 'holds' | 'throughput'> | undefined;
-  readonly #alone = new Slots(1);
+  readonly #alone = bulkhead(1, Number.POSITIVE_INFINITY);
   #lookedAt = Number.NEGATIVE_INFINITY;
   #busyAt = Number.NEGATIVE_INFINITY;
   #left: ReadonlyMap<string, number> | undefined;
@@ -76,7 +76,7 @@ export class LiveFirst {
   /** The work and, where live fan-out has work, the rest after it. `ms`: how long the work took. */
   async run<T>(work: () => Promise<T>, signal: AbortSignal): Promise<{ result: T; ms: number }> {
     await this.#look();
-    return this.busy ? this.#alone.run(() => this.#timed(work, signal)) : this.#timed(work, signal);
+    return this.busy ? this.#alone.execute(() => this.#timed(work, signal)) : this.#timed(work, signal);
   }
 
   async #timed<T>(work: () => Promise<T>, signal: AbortSignal): Promise<{ result: T; ms: number }> {

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { FeedCache } from '../../cache/cache.ts';
 import type { Database } from '../../database/database.ts';
 import { readFeed } from '../../feed/read/read.ts';
@@ -8,6 +7,7 @@ import { listGateways } from '../../store/processes.ts';
 import { missingUsers } from '../../store/users.ts';
 import { paceCalls } from '../../util/pace.ts';
 import { runConcurrently } from '../../util/parallel.ts';
+import { poll } from '../../util/poll.ts';
 import type { ReadersAnswer } from '../routes/admin.ts';
 import { signOperatorToken } from '../tokens.ts';
 import { askGateway } from './connections.ts';
@@ -16,7 +16,8 @@ import { askGateway } from './connections.ts';
 const CONCURRENCY = 4;
 /** What a reader sees first. */
 const PAGE = 20;
-const AWAY_LOOK_MS = 50;
+const READY_POLL_MS = 50;
+const READY_TIMEOUT_MS = 2_000;
 
 export interface WarmResult {
   /** Feeds that are in the cache now. */
@@ -104,9 +105,9 @@ export async function warmCache(
   };
 }
 
-/** Opening the cache waits for nothing: a Redis that is there has answered within a moment. */
+/** Opening the cache does not wait for Redis to answer. A Redis that runs answers well within the timeout. */
 async function requireReady(cache: FeedCache): Promise<void> {
-  for (let looks = 0; looks < 40 && !cache.health().ready; looks += 1) await sleep(AWAY_LOOK_MS);
+  await poll(() => cache.health().ready, { everyMs: READY_POLL_MS, timeoutMs: READY_TIMEOUT_MS });
   const { ready, detail } = cache.health();
   if (!ready) throw new FeedctlError('CACHE_UNREACHABLE', `the cache cannot be used: ${detail}`);
 }

@@ -3,17 +3,17 @@ import type { CacheReport } from '../../engine/gateway/operator/cacheStats.ts';
 import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class CacheStats extends BaseCommand {
-  static override summary = 'Show how the cache of feeds is, and what gateways found in it';
+  static override summary = 'Show the state of the feed cache and the hits and misses of gateways';
   static override description =
-    'Counts are those of each gateway since it started. Exits 3 where some gateways did not answer.';
+    'Counts are since the start of each gateway, as it last reported them: about a second ago. Exits 3 if a gateway has not reported for 15 seconds.';
   static override examples = ['<%= config.bin %> cache stats', '<%= config.bin %> cache stats --json'];
 
   async run(): Promise<CacheReport> {
     const { flags } = await this.parse(CacheStats);
     const { cacheStats } = await import('../../engine/gateway/operator/cacheStats.ts');
     const report = await this.withCluster(flags, ({ db, sharedCache }) => cacheStats(db, sharedCache));
-    const rate = report.hitRate === null ? 'nobody has asked' : `${(100 * report.hitRate).toFixed(1)}% held`;
-    this.log(`${report.kind}: ${report.ready ? '' : 'AWAY, '}${report.detail}; ${rate}`);
+    const rate = report.hitRate === null ? 'no reads yet' : `${(100 * report.hitRate).toFixed(1)}% hits`;
+    this.log(`${report.kind}: ${report.ready ? '' : 'UNAVAILABLE, '}${report.detail}; ${rate}`);
     if (report.gateways.length > 0)
       this.log(
         renderTable(
@@ -22,7 +22,7 @@ export default class CacheStats extends BaseCommand {
           { borders: Boolean(process.stdout.isTTY) },
         ),
       );
-    for (const { reason } of report.unreachable) this.logToStderr(`Not known: ${reason}`);
+    for (const { reason } of report.unreachable) this.logToStderr(`Unknown: ${reason}`);
     if (report.unreachable.length > 0) process.exitCode = 3;
     return report;
   }

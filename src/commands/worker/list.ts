@@ -12,7 +12,9 @@ import { renderTable } from '../../ui/terminal/table.ts';
 export default class WorkerList extends BaseCommand {
   static override summary = 'List the workers: what each reads and writes, and how far behind it is';
   static override description =
-    'As of their last heartbeats, five seconds apart. Ready is what `/readyz` of the worker says: it is heard of, and can use its broker. Lag is from the commit of a post to that of its rows, of the slowest message of the live lane since the heartbeat before. With RabbitMQ a partition is read by one worker; the queue in the database is shared by all. Paused: lanes that an operator has paused, and of which the worker holds nothing any more. Where the context, a flag or the environment says where in Kubernetes the cluster runs, or this runs in a pod with a service account there, the pods of workers are listed too, those that have not come up as well.';
+    `A worker is ready when it is alive and can use its broker. Lag is that of the slowest live message of the last five to ten seconds, from the commit of its post to that of its rows.
+
+Pods of workers are listed too where a Kubernetes cluster is known from flags, environment or context.`;
   static override flags = kubeFlags;
   static override examples = ['<%= config.bin %> worker list', '<%= config.bin %> worker list --json'];
 

@@ -31,7 +31,7 @@ export default class WorkerStart extends BaseCommand {
     const { flags } = await this.parse(WorkerStart);
     // A batch is garbage after milliseconds. A young generation that grows with the load gains nothing, and takes 60 MB.
     setFlagsFromString('--semi-space-growth-factor=1');
-    const { drainAsked } = await import('../../engine/fleet/workers.ts');
+    const { drainAsked } = await import('../../engine/fleet/drain.ts');
     const { startMetricsRole, startWorkerRole } = await import('../../engine/cluster/roles.ts');
     await this.runRole(flags, async (cluster) => {
       const port = flags['metrics-port'];

@@ -20,7 +20,7 @@ import { type Metrics, openMetrics } from '../telemetry/metrics.ts';
 import type { MetricsServer } from '../telemetry/metricsServer.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import { type Cluster, openCluster } from './cluster.ts';
-import { type RunningRoles, startReporting } from './reportStats.ts';
+import { type StatsReporter, startReporting } from './reportStats.ts';
 
 /** What each part of a role has for stopping, one after the other. `manifests` give a pod longer. */
 export const DRAIN_MS = 10_000;
@@ -43,7 +43,7 @@ export async function startGatewayRole(
   cluster: Cluster,
   resources: Resources,
   options: GatewayOptions,
-  roles: RunningRoles = startReporting(cluster, resources),
+  reporter: StatsReporter = startReporting(cluster, resources),
 ): Promise<{ gateway: Gateway; cache: FeedCache }> {
   const cache = cluster.sharedCache ?? (await openMemoryCache(cluster.db));
   resources.add('cache', () => cache.close());
@@ -56,8 +56,7 @@ export async function startGatewayRole(
     { ...cluster, db: requests, cache },
     { ...options, limitsUrl: cluster.config.cacheUrl },
   );
-  roles.gateway = gateway;
-  roles.cache = cache;
+  reporter.add({ gateway, cache });
   resources.add('gateway', () => gateway.stop(DRAIN_MS));
   return { gateway, cache };
 }
@@ -82,11 +81,11 @@ export async function startWorkerRole(
   resources: Resources,
   version: string,
   options: { onBatch?: ((messages: CheckedMessage[]) => void) | undefined; drainable?: boolean } = {},
-  roles: RunningRoles = startReporting(cluster, resources),
+  reporter: StatsReporter = startReporting(cluster, resources),
 ): Promise<Worker> {
   await ensureEventPartitions(cluster.db);
   const worker = await startWorker({ ...cluster, version, ...options });
-  roles.worker = worker;
+  reporter.add({ worker });
   resources.add('worker', () => worker.stop(DRAIN_MS));
   resources.add('evaluation of celebrities', scheduleEvaluations(cluster));
   return worker;
@@ -145,9 +144,10 @@ export async function startEmbeddedCluster(
     const cluster = await openCluster(config, { databaseUrl: postgres.databaseUrl, log, metrics, tracing });
     resources.add('connections', () => cluster.close());
     // Released the other way round: the gateway takes no more posts, then the worker finishes those that came.
-    const roles = startReporting(cluster, resources);
-    const worker = await startWorkerRole(cluster, resources, version, { onBatch: options.onBatch }, roles);
-    const { gateway, cache } = await startGatewayRole(cluster, resources, options, roles);
+    const reporter = startReporting(cluster, resources);
+    const { onBatch } = options;
+    const worker = await startWorkerRole(cluster, resources, version, { onBatch }, reporter);
+    const { gateway, cache } = await startGatewayRole(cluster, resources, options, reporter);
     await lock.publish({ databaseUrl: postgres.databaseUrl, gatewayUrl: gateway.url });
     return {
       cluster,

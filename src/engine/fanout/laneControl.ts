@@ -1,8 +1,8 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../database/database.ts';
-import { workerStates } from '../fleet/workers.ts';
+import { registeredWorkers } from '../fleet/workers.ts';
 import type { LaneName, LaneState } from '../model/lanes.ts';
 import { pauseLanes, readLanes, resumeLanes, throttleLanes } from '../store/lanes.ts';
+import { poll } from '../util/poll.ts';
 
 const POLL_MS = 200;
 
@@ -44,12 +44,17 @@ export async function pauseFanout(
   const changed = await change(db, dryRun, (session) =>
     pauseLanes(session, lanes, { by: operator(db), reason }),
   );
-  for (const until = Date.now() + timeoutMs; ; ) {
-    const workers = await workersOf(db, lanes);
-    if (dryRun || workers.standing === workers.of || Date.now() >= until || signal.aborted)
-      return { ...changed, workers };
-    await sleep(POLL_MS, undefined, { signal }).catch(() => {});
-  }
+  let workers = { standing: 0, of: 0 };
+  const allDrained = async () => {
+    workers = await workersOf(db, lanes);
+    return workers.standing === workers.of;
+  };
+  const waitMs = dryRun ? 0 : timeoutMs;
+  // An abort ends the wait, not the pause: the result shows how far the workers are.
+  await poll(allDrained, { everyMs: POLL_MS, timeoutMs: waitMs, signal }).catch((error) => {
+    if (!signal.aborted) throw error;
+  });
+  return { ...changed, workers };
 }
 
 export function resumeFanout(
@@ -77,7 +82,7 @@ export async function workersOf(
   db: Database,
   lanes: readonly LaneName[],
 ): Promise<{ standing: number; of: number }> {
-  const workers = (await workerStates(db)).filter((worker) => worker.there);
+  const workers = (await registeredWorkers(db)).filter((worker) => worker.there);
   const standing = workers.filter((worker) => lanes.every((lane) => worker.paused.includes(lane)));
   return { standing: standing.length, of: workers.length };
 }

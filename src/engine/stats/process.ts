@@ -58,13 +58,28 @@ export interface StatsReport {
   readonly live?: boolean | undefined;
   /** Of a gateway: the cache as it sees it, and what it read since it started. */
   readonly cache?: CacheCounters | undefined;
+  /** Of a worker. Missing in reports of older releases. */
+  readonly worker?: WorkerCounters | undefined;
 }
 
+/** Counts since the gateway started. */
 export interface CacheCounters {
   readonly kind: string;
   readonly ready: boolean;
   readonly hits: number;
   readonly misses: number;
+  /** Missing in reports of older releases, as `failures` is. */
+  readonly refills?: number;
+  readonly failures?: number;
+}
+
+export interface WorkerCounters {
+  /** Since the worker started. */
+  readonly rowsWritten: number;
+  /** Over the last whole step of five seconds; null before the first step has ended. */
+  readonly rowsPerSecond: number | null;
+  /** Slowest live delivery of the last five to ten seconds; null without a delivery. */
+  readonly lagMs: number | null;
 }
 
 /** What one process has done lately. In memory: a few microseconds a batch, and 1.5 MB. */
@@ -75,6 +90,7 @@ export class ProcessStats {
   readonly #errors: { level: 'warn' | 'error'; code: string | null; text: string; at: number[] }[] = [];
   readonly #authors: MinuteHitters;
   readonly #readers: MinuteHitters;
+  readonly #slowest: RecentMaximum;
   /** Counts changes of the errors. */
   errorsVersion = 0;
 
@@ -85,6 +101,7 @@ export class ProcessStats {
     this.#latency = new Windows(LATENCY_BUCKETS, now, steady);
     this.#authors = new MinuteHitters(now);
     this.#readers = new MinuteHitters(now);
+    this.#slowest = new RecentMaximum(steady);
   }
 
   count(rate: RateName, by: number): void {
@@ -93,7 +110,9 @@ export class ProcessStats {
 
   /** `rows` of the live lane, written for the first time, took so long from the commit of the post to theirs. */
   recordLatency(ms: number, rows: number): void {
-    if (rows > 0) this.#latency.add(bucketOf(ms), rows);
+    if (rows <= 0) return;
+    this.#latency.add(bucketOf(ms), rows);
+    this.#slowest.add(ms);
   }
 
   recordPlanned(authorId: number, rows: number): void {
@@ -148,6 +167,18 @@ export class ProcessStats {
     });
   }
 
+  /** Counters of the worker in this process. `rowsWritten`: since it started. */
+  workerCounters(rowsWritten: number): WorkerCounters {
+    const { second, since } = this.#counts;
+    const seconds = Math.min(STEP_SECONDS, second - (second % STEP_SECONDS) - since);
+    const [rows = 0] = this.#counts.series(RATES.indexOf('deliveries'), STEP_SECONDS, 1);
+    return {
+      rowsWritten,
+      rowsPerSecond: seconds > 0 ? rows / seconds : null,
+      lagMs: this.#slowest.value,
+    };
+  }
+
   report(): StatsReport {
     const at = this.#counts.second;
     const counts = (window: WindowName) => this.#counts.sliding(window);
@@ -189,6 +220,37 @@ export class ProcessStats {
       authors: this.#authors.last(),
       readers: this.#readers.last(),
     };
+  }
+}
+
+/** Maximum of the values of the current step of five seconds and of the step before it. */
+class RecentMaximum {
+  readonly #steady: () => number;
+  #step = 0;
+  #previous: number | null = null;
+  #current: number | null = null;
+
+  constructor(steady: () => number) {
+    this.#steady = steady;
+  }
+
+  add(value: number): void {
+    this.#advance();
+    this.#current = Math.max(this.#current ?? 0, value);
+  }
+
+  get value(): number | null {
+    this.#advance();
+    if (this.#previous === null) return this.#current;
+    return Math.max(this.#previous, this.#current ?? 0);
+  }
+
+  #advance(): void {
+    const step = Math.floor(this.#steady() / 1_000 / STEP_SECONDS);
+    if (step === this.#step) return;
+    this.#previous = step === this.#step + 1 ? this.#current : null;
+    this.#current = null;
+    this.#step = step;
   }
 }
 

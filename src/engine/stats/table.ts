@@ -1,6 +1,6 @@
 import type { Queryable } from '../database/database.ts';
 import { HEARTBEAT_TIMEOUT_MS } from '../store/processes.ts';
-import type { ReportedError, StatsReport } from './process.ts';
+import type { CacheCounters, ReportedError, StatsReport, WorkerCounters } from './process.ts';
 
 /** What is true of a process now; `cpu` is a share of one core since the time before. */
 export interface ProcessState {
@@ -71,4 +71,55 @@ export async function readStats(db: Queryable): Promise<StatsRow[]> {
     [HEARTBEAT_TIMEOUT_MS],
   );
   return rows;
+}
+
+/** Work of a worker, as its process last reported it. */
+export interface WorkerStats {
+  /** Since it started. */
+  readonly rowsWritten: number;
+  /** Over five seconds. */
+  readonly rowsPerSecond: number | null;
+  /** From the commit of a post to that of its rows, of the slowest batch lately; null without a batch. */
+  readonly lagMs: number | null;
+  readonly memoryBytes: number | null;
+}
+
+const UNKNOWN_COUNTERS: WorkerCounters = { rowsWritten: 0, rowsPerSecond: null, lagMs: null };
+
+/** A worker without a report of the last 15 s. */
+export const UNKNOWN_WORKER: WorkerStats = { ...UNKNOWN_COUNTERS, memoryBytes: null };
+
+export const workerStatsOf = (
+  memoryBytes: number,
+  { rowsWritten, rowsPerSecond, lagMs } = UNKNOWN_COUNTERS,
+): WorkerStats => ({ rowsWritten, rowsPerSecond, lagMs, memoryBytes });
+
+/** Returns the statistics of each worker by its id. Only the counters leave the database: reports are large. */
+export async function readWorkerStats(db: Queryable): Promise<Map<string, WorkerStats>> {
+  const { rows } = await db.query<{
+    worker: string;
+    memoryBytes: number;
+    counters: WorkerCounters | null;
+  }>(
+    `select worker, memory_bytes as "memoryBytes", figures -> 'worker' as counters from process_figures
+     where worker is not null and seen_at > clock_timestamp() - $1 * interval '1 ms'`,
+    [HEARTBEAT_TIMEOUT_MS],
+  );
+  return new Map(
+    rows.map(({ worker, memoryBytes, counters }) => [
+      worker,
+      workerStatsOf(memoryBytes, counters ?? undefined),
+    ]),
+  );
+}
+
+/** Returns the cache counters of each gateway by its id. */
+export async function readCacheCounters(db: Queryable): Promise<Map<string, CacheCounters>> {
+  const { rows } = await db.query<{ gateway: string; counters: CacheCounters }>(
+    `select gateway, figures -> 'cache' as counters from process_figures
+     where gateway is not null and figures -> 'cache' is not null
+       and seen_at > clock_timestamp() - $1 * interval '1 ms'`,
+    [HEARTBEAT_TIMEOUT_MS],
+  );
+  return new Map(rows.map(({ gateway, counters }) => [gateway, counters]));
 }

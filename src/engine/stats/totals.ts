@@ -1,3 +1,4 @@
+import { tenths } from '../util/numbers.ts';
 import { LATENCY_BUCKETS, quantile } from './latency.ts';
 import {
   RATES,
@@ -65,7 +66,6 @@ export interface ClusterTotals {
   readonly errors: readonly ClusterError[];
 }
 
-const tenths = (value: number): number => Math.round(value * 10) / 10;
 const byWindow = <T>(of: (window: WindowName, index: number) => T): { [window in WindowName]: T } =>
   Object.fromEntries(WINDOW_NAMES.map((window, index) => [window, of(window, index)])) as {
     [window in WindowName]: T;

@@ -1,15 +1,11 @@
 import type { Queryable } from '../database/database.ts';
 import { announceLanes } from './lanes.ts';
 
-/** What a worker says of itself every five seconds, and when it can or cannot use its broker any more. */
+/**
+ * State that a worker reports every five seconds, and immediately when its broker becomes ready or unavailable. Its
+ * counts are in its statistics.
+ */
 export interface WorkerHeartbeat {
-  /** Since it started. */
-  readonly rowsWritten: number;
-  /** Since the heartbeat before. */
-  readonly rowsPerSecond: number | null;
-  /** From the commit of a post to that of its rows, of the slowest batch since then; null where there was none. */
-  readonly lagMs: number | null;
-  readonly memoryBytes: number | null;
   /** Partitions that it alone reads; null where workers share all queues. */
   readonly reads: readonly string[] | null;
   /** Lanes that are paused and of which it holds nothing any more. */
@@ -49,18 +45,13 @@ export async function workerHeartbeat(
   beat: WorkerHeartbeat,
 ): Promise<void> {
   const { id, host, pid, version, startedAt, drainable } = identity;
-  const { rowsWritten, rowsPerSecond, lagMs, memoryBytes, reads, paused, live } = beat;
+  const { reads, paused, live } = beat;
   await db.query(
-    `insert into workers (id, host, pid, version, started_at, drainable, rows_written, rows_per_second, lag_ms,
-                          memory_bytes, reads, paused, live)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-     on conflict (id) do update set heartbeat_at = now(), rows_written = excluded.rows_written,
-       rows_per_second = excluded.rows_per_second, lag_ms = excluded.lag_ms,
-       memory_bytes = excluded.memory_bytes, reads = excluded.reads, paused = excluded.paused, live = excluded.live`,
-    [
-      ...[id, host, pid, version, startedAt, drainable, rowsWritten, rowsPerSecond, lagMs, memoryBytes],
-      ...[reads, paused, live],
-    ],
+    `insert into workers (id, host, pid, version, started_at, drainable, reads, paused, live)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+     on conflict (id) do update set heartbeat_at = now(), reads = excluded.reads, paused = excluded.paused,
+       live = excluded.live`,
+    [id, host, pid, version, startedAt, drainable, reads, paused, live],
   );
 }
 
@@ -105,8 +96,7 @@ const HEARTBEAT_AGE =
 export async function listWorkers(db: Queryable): Promise<WorkerRow[]> {
   const { rows } = await db.query<{ worker: WorkerRow }>(
     `select row_to_json(w) as worker from (
-       select id, host, pid, version, started_at as "startedAt", drainable, rows_written as "rowsWritten",
-              rows_per_second as "rowsPerSecond", lag_ms as "lagMs", memory_bytes as "memoryBytes", reads, paused, live, ${HEARTBEAT_AGE}
+       select id, host, pid, version, started_at as "startedAt", drainable, reads, paused, live, ${HEARTBEAT_AGE}
        from workers order by started_at) w`,
   );
   return rows.map(({ worker }) => Object.assign(worker, { startedAt: new Date(worker.startedAt) }));

@@ -5,7 +5,7 @@ import { openBus, resolveDatabaseUrl } from '../../cluster/cluster.ts';
 import type { Config } from '../../config/config.ts';
 import { Database } from '../../database/database.ts';
 import { checkSchema } from '../../database/migrate.ts';
-import { workerStates } from '../../fleet/workers.ts';
+import { registeredWorkers } from '../../fleet/workers.ts';
 import { FeedctlError, isFeedctlError } from '../../model/errors.ts';
 import { listOperations } from '../../operations/table.ts';
 import { type QueueView, watchQueues } from '../../queues/list.ts';
@@ -151,7 +151,7 @@ export async function openTop(config: Config, options: { complete: boolean }): P
   const roles = on(
     'roles',
     async ({ db }) => {
-      const [workers, gateways] = await Promise.all([workerStates(db), listGateways(db)]);
+      const [workers, gateways] = await Promise.all([registeredWorkers(db), listGateways(db)]);
       return { workers, gateways };
     },
     ROLES_SHARE,

@@ -1,13 +1,13 @@
 import { heldIn } from '../../bus/depths.ts';
 import { type GatewayState, isAlive } from '../../fleet/gateways.ts';
-import type { WorkerState } from '../../fleet/workers.ts';
+import type { RegisteredWorker, WorkerState } from '../../fleet/workers.ts';
 import type { LaneState } from '../../model/lanes.ts';
 import type { OperationRow } from '../../operations/table.ts';
 import type { QueueRow } from '../../queues/list.ts';
 import type { NodeShards, ShardList } from '../../shards/list.ts';
 import type { ActiveMove } from '../../shards/sql.ts';
 import { RATES, type RateName } from '../../stats/process.ts';
-import type { StatsRow } from '../../stats/table.ts';
+import { type StatsRow, UNKNOWN_WORKER, workerStatsOf } from '../../stats/table.ts';
 import { aggregate, type ClusterTotals } from '../../stats/totals.ts';
 import { WINDOW_NAMES, WINDOWS, type WindowName } from '../../stats/windows.ts';
 import type { Celebrity } from '../../store/celebrities.ts';
@@ -90,7 +90,7 @@ export interface Known {
   readonly queues?: readonly QueueRow[] | undefined;
   readonly lanes?: readonly LaneState[] | undefined;
   readonly outbox?: boolean | undefined;
-  readonly workers?: readonly WorkerState[] | undefined;
+  readonly workers?: readonly RegisteredWorker[] | undefined;
   readonly gateways?: readonly GatewayRow[] | undefined;
   readonly shards?: ShardList | undefined;
   readonly moves?: readonly ActiveMove[] | undefined;
@@ -121,7 +121,8 @@ export function snapshotOf(taken: Taken): TopSnapshot {
   const workers =
     known.workers?.map((row) => {
       const told = byRole.get(row.id);
-      return told ? { ...row, work: workOf(told) } : quietWorker(row);
+      if (!told) return quietWorker(row);
+      return { ...row, ...workerStatsOf(told.memoryBytes, told.figures.worker), work: workOf(told) };
     }) ?? null;
   const gateways =
     known.gateways?.map((row) => {
@@ -154,8 +155,8 @@ export function snapshotOf(taken: Taken): TopSnapshot {
 }
 
 /** The row itself: 10,000 new ones a second would cost more than all the rest. */
-const quietWorker = (row: WorkerState & { readonly work?: null }): TopWorker =>
-  row.work === null ? (row as TopWorker) : Object.assign(row, { work: null });
+const quietWorker = (row: RegisteredWorker & { readonly work?: null }): TopWorker =>
+  row.work === null ? (row as TopWorker) : Object.assign(row, UNKNOWN_WORKER, { work: null });
 
 function workOf(row: StatsRow | undefined): Work | null {
   if (!row) return null;

@@ -3,16 +3,17 @@ import type { CacheReport } from '../../engine/gateway/operator/cacheStats.ts';
 import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class CacheStats extends BaseCommand {
-  static override summary = 'Show the state of the feed cache and the hits and misses of gateways';
+  static override summary = 'Show the state of the feed cache, with hits and misses of each gateway';
   static override description =
-    'Counts are since the start of each gateway, as it last reported them: about a second ago. Exits 3 if a gateway has not reported for 15 seconds.';
+    `Counts begin when a gateway starts, and are those of its last report, about a second
+ago. Exits 3 if a gateway has not reported for 15 s.`;
   static override examples = ['<%= config.bin %> cache stats', '<%= config.bin %> cache stats --json'];
 
   async run(): Promise<CacheReport> {
     const { flags } = await this.parse(CacheStats);
     const { cacheStats } = await import('../../engine/gateway/operator/cacheStats.ts');
     const report = await this.withCluster(flags, ({ db, sharedCache }) => cacheStats(db, sharedCache));
-    const rate = report.hitRate === null ? 'no reads yet' : `${(100 * report.hitRate).toFixed(1)}% hits`;
+    const rate = report.hitRate === null ? 'no reads' : `${(100 * report.hitRate).toFixed(1)}% held`;
     this.log(`${report.kind}: ${report.ready ? '' : 'UNAVAILABLE, '}${report.detail}; ${rate}`);
     if (report.gateways.length > 0)
       this.log(

@@ -10,11 +10,13 @@ import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
 import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class WorkerList extends BaseCommand {
-  static override summary = 'List the workers: what each reads and writes, and how far behind it is';
+  static override summary = 'List the workers with readiness, partitions, rate and lag';
   static override description =
-    `A worker is ready when it is alive and can use its broker. Lag is that of the slowest live message of the last five to ten seconds, from the commit of its post to that of its rows.
+    `Shows the last heartbeats and reports. lag is that of the slowest live message of the last
+5 to 10 s, from the commit of its post to that of its rows; paused lists the lanes that the
+worker has drained.
 
-Pods of workers are listed too where a Kubernetes cluster is known from flags, environment or context.`;
+Lists pods too if a flag, the context or the environment names a cluster in Kubernetes.`;
   static override flags = kubeFlags;
   static override examples = ['<%= config.bin %> worker list', '<%= config.bin %> worker list --json'];
 

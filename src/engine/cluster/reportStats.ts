@@ -15,7 +15,10 @@ const REPORT_TIMEOUT_MS = 10_000;
 /** Shutdown waits at most this long to delete the row. A row that stays is ignored after 15 s. */
 const SHUTDOWN_TIMEOUT_MS = 2_000;
 
-/** The roles of a process, as far as they have started. A gateway that rejoins the cluster gets another id. */
+/**
+ * The roles of a process, as far as they have started. A gateway that rejoins the cluster gets
+ * another id.
+ */
 export interface RunningRoles {
   worker?: { readonly id: string; readonly rowsWritten: number };
   gateway?: Pick<Gateway, 'id' | 'sockets' | 'pushed' | 'live'>;

@@ -20,8 +20,8 @@ export interface Lanes {
   /** Adds a listener for any change of the lanes. */
   onChange(listener: () => void): void;
   /**
-   * Consumes unless all of these lanes are paused. A pause takes no more messages, finishes those in flight and requeues
-   * the rest, where other commands find them.
+   * Consumes unless all of these lanes are paused. A pause takes no more messages, finishes those
+   * in flight and requeues the rest, where other commands find them.
    */
   consume(lanes: readonly LaneName[], open: () => Promise<Consumer>): Promise<Consumer>;
 }
@@ -35,8 +35,8 @@ export interface OpenLanes extends Lanes {
 }
 
 /**
- * Opens a worker's view of the lanes. `onDrained` is called whenever the result of `drained` may have changed. While the
- * database is unavailable, lanes stay as they are.
+ * Opens a worker's view of the lanes. `onDrained` is called whenever the result of `drained` may
+ * have changed. While the database is unavailable, lanes stay as they are.
  */
 export async function openLanes(db: Database, log: Log, onDrained: () => void): Promise<OpenLanes> {
   const lanes = new WorkerLanes(db, log, onDrained);

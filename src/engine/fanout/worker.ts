@@ -50,7 +50,10 @@ interface WorkerContext {
   readonly onBatch?: ((messages: CheckedMessage[]) => void) | undefined;
 }
 
-/** Starts a fan-out worker: planner, writer, cleaner and sweeper. Any number of workers share the queues. */
+/**
+ * Starts a fan-out worker: planner, writer, cleaner and sweeper. Any number of workers share the
+ * queues.
+ */
 export async function startWorker(context: WorkerContext): Promise<Worker> {
   const worker = new FanoutWorker(context);
   await worker.start();
@@ -174,7 +177,9 @@ class FanoutWorker implements Worker {
     if (swept > 0) log.info({ events: swept }, 'undispatched events published');
   }
 
-  /** Latency is recorded for the live lane only: the bulk lane waits while the live lane has work. */
+  /**
+   * Latency is recorded for the live lane only: the bulk lane waits while the live lane has work.
+   */
   #countWritten(rows: number, first: readonly FirstDelivery[]): void {
     const { stats } = this.#context;
     this.#rowsWritten += rows;
@@ -183,7 +188,10 @@ class FanoutWorker implements Worker {
   }
 }
 
-/** Runs `work` every `ms`, never twice at a time. A failure is logged, and the next turn tries again. */
+/**
+ * Runs `work` every `ms`, never twice at a time. A failure is logged, and the next turn tries
+ * again.
+ */
 function every(ms: number, name: string, log: Log, work: () => Promise<void>): { stop(): Promise<void> } {
   let running: Promise<void> = Promise.resolve();
   let busy = false;

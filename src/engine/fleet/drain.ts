@@ -50,8 +50,8 @@ export async function planWorkerDrain(db: Queryable, id: string): Promise<Worker
 }
 
 /**
- * Ends one worker as a SIGTERM does: it takes no more messages, finishes those in flight, requeues the rest, and its
- * process exits with 0. Resolves when the worker has left. Throws STOP_TIMEOUT.
+ * Ends one worker as a SIGTERM does: it takes no more messages, finishes those in flight, requeues
+ * the rest, and its process exits with 0. Resolves when the worker has left. Throws STOP_TIMEOUT.
  */
 export async function drainWorker(
   db: Queryable,

@@ -5,7 +5,10 @@ import type { LaneName } from '../model/lanes.ts';
 import { unregisterWorker, type WorkerIdentity, workerHeartbeat } from '../store/processes.ts';
 import { Coalesced } from '../util/coalesce.ts';
 
-/** Keeps the row of one worker: it is alive, which queues it reads, which lanes it has paused, broker readiness. */
+/**
+ * Keeps the row of one worker: it is alive, which queues it reads, which lanes it has paused,
+ * broker readiness.
+ */
 export class WorkerHeartbeats {
   readonly #db: Database;
   readonly #bus: Bus;

@@ -10,7 +10,9 @@ export type RegisteredWorker = WorkerRow & { readonly there: boolean; readonly r
 
 export type WorkerState = RegisteredWorker & WorkerStats;
 
-/** Returns every worker that has registered and not left, the oldest first, by its heartbeats alone. */
+/**
+ * Returns every worker that has registered and not left, the oldest first, by its heartbeats alone.
+ */
 export async function registeredWorkers(db: Queryable): Promise<RegisteredWorker[]> {
   return (await listWorkers(db)).map((row) => {
     const there = isAlive(row) && !hasExited(row);

@@ -4,7 +4,10 @@ import type { ProcessStats } from '../stats/process.ts';
 import type { Hub } from './hub.ts';
 import { ERASED_CHANNEL } from './presence.ts';
 
-/** Listens at a gateway: closes the sockets of an erased user, and drops cached pages made of their posts. */
+/**
+ * Listens at a gateway: closes the sockets of an erased user, and drops cached pages made of their
+ * posts.
+ */
 export const listenForErasures = (
   db: Database,
   hub: Hub,

@@ -9,12 +9,12 @@ import { HEARTBEAT_TIMEOUT_MS, listGateways } from '../../store/processes.ts';
 export interface CacheCounts {
   readonly gatewayId: string;
   readonly url: string;
-  /** Feeds that were held when a reader asked, and that were not. */
+  /** Reads of feeds that were cached, and that were not. */
   readonly hits: number;
   readonly misses: number;
   /** Feeds read from the database for the cache. */
   readonly refills: number;
-  /** Changes that the cache could not be told of. */
+  /** Changes that could not be sent to the cache. */
   readonly failures: number;
 }
 
@@ -22,9 +22,10 @@ export interface CacheReport {
   readonly kind: string;
   readonly ready: boolean;
   readonly detail: string;
-  /** Of hits and misses of all gateways; null where nobody has asked. */
+  /** Share of hits in the reads at all gateways; null without reads. */
   readonly hitRate: number | null;
   readonly gateways: readonly CacheCounts[];
+  /** Gateways without a report of the last 15 s. */
   readonly unreachable: readonly { gatewayId: string; url: string; reason: string }[];
 }
 
@@ -57,8 +58,8 @@ export async function cacheStats(db: Database, sharedCache: FeedCache | undefine
 }
 
 /**
- * Has feeds read from the database again, everywhere; `userId` undefined: all of them. Readers notice nothing but the time
- * that takes.
+ * Invalidates a cached feed at all gateways; `userId` undefined: all feeds. The next read of each
+ * feed takes as long as the database needs.
  */
 export async function clearCache(
   context: { db: Database; changes: FeedChanges },

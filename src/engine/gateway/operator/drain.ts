@@ -11,7 +11,7 @@ const POLL_MS = 100;
 
 export interface DrainPlan {
   readonly gateway: GatewayState;
-  /** Other gateways that take requests now: where its clients go. */
+  /** Other gateways that are ready: its clients reconnect to them. */
   readonly others: number;
 }
 
@@ -24,9 +24,9 @@ export async function planDrain(db: Queryable, id: string): Promise<DrainPlan> {
 }
 
 /**
- * Lets one gateway end as a SIGTERM does: it takes no more sockets, closes those that are open one after the other (1012),
- * finishes requests, leaves the cluster, and its process exits with 0. Resolves when it has left. Throws
- * GATEWAY_UNREACHABLE or STOP_TIMEOUT.
+ * Ends one gateway as a SIGTERM does: it takes no more sockets, closes open ones one after the
+ * other (1012), finishes requests, leaves the cluster, and its process exits with 0. Resolves when
+ * the gateway has left. Throws GATEWAY_UNREACHABLE or STOP_TIMEOUT.
  */
 export async function drainGateway(
   db: Queryable,

@@ -106,7 +106,7 @@ const INTRODUCTIONS: Readonly<Record<string, string>> = {
   'Traces by OpenTelemetry':
     'Workers, gateways and `up` read these variables. Those that begin with `OTEL_` belong to the ' +
     'OpenTelemetry standard. If a variable has a second name, the second one takes precedence. ' +
-    '[Logs, metrics and traces](../telemetry.md) describes the traces.',
+    '[Logs, metrics and traces](../guides/telemetry.md) describes the traces.',
 };
 
 const HEAD = `# Configuration

@@ -2,6 +2,7 @@ import { createInterface } from 'node:readline/promises';
 import { Command, Flags } from '@oclif/core';
 import type { Cluster } from '../engine/cluster/cluster.ts';
 import type { Config, ConfigFlags } from '../engine/config/config.ts';
+import { SETTINGS } from '../engine/config/settings.ts';
 import type { Kubernetes } from '../engine/kubernetes/client.ts';
 import { FeedctlError } from '../engine/model/errors.ts';
 import type { Invocation } from '../engine/model/operation.ts';
@@ -14,6 +15,8 @@ const STUCK_AFTER_MS = 15_000;
 const FORCED_EXIT_STATUS = 130;
 /** Twice what a drain may take, and less than the grace period of the manifests. */
 const ROLE_END_MS = 30_000;
+/** Time between the end of a role and the forced end of its process. Errors are printed in it. */
+const EXIT_GRACE_MS = 500;
 
 /**
  * What every command has in common: configuration, JSON, errors and their exit status, signals. A command parses,
@@ -142,9 +145,15 @@ export abstract class BaseCommand extends Command {
         await cluster.close().finally(() => clearTimeout(late));
       }
     } finally {
-      // Last of all, as it tells of the end too.
-      await telemetry.close();
+      await this.closeTelemetry(telemetry);
     }
+  }
+
+  /** Sends the last telemetry, then ends the process even if a server leaves a request open. */
+  protected async closeTelemetry(telemetry: { close(): Promise<void> }): Promise<void> {
+    await telemetry.close();
+    // Without such a request the process ends by itself before: the timer does not keep it alive.
+    setTimeout(() => process.exit(), EXIT_GRACE_MS).unref();
   }
 
   /** Ends the process of a role that waits for a server which says nothing, and whose connections would keep it for as long. */
@@ -280,17 +289,12 @@ export abstract class BaseCommand extends Command {
 
 /** The settings that flags name. */
 export function settingsOf(flags: Record<string, unknown>): ConfigFlags {
-  const names = {
-    context: 'context',
-    dataDir: 'data-dir',
-    databaseUrl: 'database-url',
-    brokerUrl: 'broker-url',
-    cacheUrl: 'cache-url',
-    gatewayUrl: 'gateway-url',
-    kubeContext: 'kube-context',
-    namespace: 'namespace',
-  };
-  const given = Object.entries(names).filter(([, flag]) => flags[flag] !== undefined);
+  const settings = Object.entries<{ flag?: string; variable: string }>(SETTINGS).flatMap(
+    ([name, { flag }]) => (flag ? [[name, flag] as const] : []),
+  );
+  const given = [['context', 'context'] as const, ...settings].filter(
+    ([, flag]) => flags[flag] !== undefined,
+  );
   return Object.fromEntries(given.map(([name, flag]) => [name, flags[flag]]));
 }
 

@@ -121,9 +121,8 @@ export default class Top extends BaseCommand {
 
 /** Workers are scaled where the context or the environment says where they run in Kubernetes, or this runs in a pod. */
 async function scalerOf({ kubeContext, namespace }: Config): Promise<ScaleWorkers | undefined> {
-  const { DEFAULT_NAMESPACE, namespaceOfPod, openKubernetes } = await import(
-    '../engine/kubernetes/client.ts'
-  );
+  const { namespaceOfPod } = await import('../engine/kubernetes/kubeconfig.ts');
+  const { DEFAULT_NAMESPACE, openKubernetes } = await import('../engine/kubernetes/client.ts');
   if (!(kubeContext ?? namespace ?? (await namespaceOfPod()))) return undefined;
   return async (replicas, signal) => {
     const { planScale, scale } = await import('../engine/kubernetes/scale.ts');

@@ -42,7 +42,7 @@ export default class Up extends BaseCommand {
       });
       await this.#runUntilEnd(cluster, config.dataDir);
     } finally {
-      await telemetry.close();
+      await this.closeTelemetry(telemetry);
     }
   }
 

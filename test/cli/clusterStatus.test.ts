@@ -22,10 +22,10 @@ beforeAll(async () => {
 });
 afterAll(() => fake.close());
 
-const away = refusal(503, 'ServiceUnavailable', 'leader lost');
+const unavailable = refusal(503, 'ServiceUnavailable', 'leader lost');
 
 test('a look that fails is told of, and followed by another', async () => {
-  fake.answer(DEPLOYMENTS, list(deployment), away, list(deployment));
+  fake.answer(DEPLOYMENTS, list(deployment), unavailable, list(deployment));
   const json = start([...WATCH, '--json'], { env });
   await waitUntil(async () => json.stdout().split('\n').length > 3);
   json.child.kill('SIGINT');
@@ -40,15 +40,15 @@ test('a look that fails is told of, and followed by another', async () => {
     { error: { code: 'KUBE_UNREACHABLE', message: expect.stringContaining('leader lost') } },
     { namespace: 'feeds' },
   ]);
-  fake.answer(DEPLOYMENTS, list(deployment), away);
+  fake.answer(DEPLOYMENTS, list(deployment), unavailable);
   const text = start(WATCH, { env });
-  await text.printed(/feedctl-worker[\s\S]*As it was\. Now: .*leader lost \(KUBE_UNREACHABLE\)/);
+  await text.printed(/feedctl-worker[\s\S]*The last known state\. Now: .*leader lost \(KUBE_UNREACHABLE\)/);
   text.child.kill('SIGINT');
   expect((await text.ended).status).toBe(0);
 });
 
 test('what fails from the beginning ends it', async () => {
-  fake.answer(DEPLOYMENTS, away);
+  fake.answer(DEPLOYMENTS, unavailable);
   expect(await feedctl(WATCH, { env })).toMatchObject({
     status: 1,
     stderr: expect.stringContaining('leader lost'),

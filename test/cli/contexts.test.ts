@@ -58,7 +58,7 @@ test('a context is added, used, shown and removed; the file is whole and its own
   expect(await refused(...add)).toMatchObject({ code: 'CONTEXT_EXISTS', status: 1 });
   expect(await json([...add, '--replace', '--use'], at)).toMatchObject({ current: true });
 
-  // Commands go to it from now on, and to another where that is said.
+  // Commands use it from now on, unless a flag names another one.
   expect(await json(['user', 'create', '--id', '7'], at)).toMatchObject({ id: 7 });
   expect(await json(['user', 'show', '7', '--context', 'staging'], at)).toMatchObject({ id: 7 });
   const local = await refused('user', 'show', '7', '--context', 'local', '--data-dir', directory);
@@ -92,10 +92,10 @@ test('a secret comes from a file or a command, and is never shown', async () => 
     expect(failed).toMatchObject({ code: 'CONFIG_INVALID', status: 2 });
     expect(failed.message).toMatch(/ended with 3|holds nothing/);
   }
-  // A command is not run for a value that something else gives.
+  // The command of a secret does not run for an overridden value.
   const other = { env: { ...at.env, FEEDCTL_DATABASE_URL: databaseUrl } };
   expect(await json(['user', 'show', '7', '--context', 'by'], other)).toMatchObject({ id: 7 });
-  // By hand anything may be in the file.
+  // A file that was edited by hand may hold passwords.
   const clear = { contexts: { clear: { databaseUrl: 'postgres://feeds:hunter2@db.example/feeds' } } };
   await writeFile(path(), JSON.stringify(clear));
   for (const args of [
@@ -146,7 +146,7 @@ test('a production cluster wants its name before any change, and --yes is not en
     expect(no.suggestions).toEqual(['Pass --context-name prod to confirm without being asked.']);
   }
   expect(await counts(databaseUrl)).toEqual(before);
-  // Looking, and planning, is free.
+  // Reads and plans need no confirmation.
   await json(['user', 'show', '7'], at);
   await json(['feed', 'verify', '--all'], at);
   await json(['feed', 'rebuild', '--all', '--dry-run'], at);

@@ -9,7 +9,7 @@ test('migrate, worker and gateway on a database of somebody else, each a process
   expect(planned).toMatchObject({ applied: [], dryRun: true });
   expect(planned.pending.length).toBeGreaterThan(0);
   expect(await sql(url, `select 1 from pg_tables where schemaname = 'public'`)).toEqual([]);
-  // Two at once: one applies, both succeed.
+  // Two concurrent calls: one applies the migrations, both succeed.
   const both = await Promise.all([1, 2].map(() => json<{ applied: string[] }>(['migrate'], at)));
   expect(both.map(({ applied }) => applied.length).sort()).toEqual([0, planned.pending.length]);
   expect(await json(['migrate'], at)).toEqual({ applied: [], pending: [], dryRun: false });
@@ -58,7 +58,7 @@ test('migrate, worker and gateway on a database of somebody else, each a process
   expect(metrics).toMatch(/^feedctl_events_planned_total\{type="post.created"\} 2$/m);
   expect(metrics).toMatch(/^feedctl_dependency_circuit_state\{dependency="database"\} 0$/m);
 
-  // A worker that is killed in the middle of its work: the next one finishes it.
+  // A worker is killed in the middle of its work, and the next one finishes that work.
   const backlog = 200;
   const posts = Array.from({ length: backlog }, (_, i) =>
     fetch(`${gatewayUrl}/post/create`, {

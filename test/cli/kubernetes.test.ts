@@ -1,9 +1,9 @@
 import { spawnSync } from 'node:child_process';
-import { cp, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { parse } from 'yaml';
+import { OVERLAYS, renderedFile } from '../../scripts/manifests.ts';
 import type { Kubernetes } from '../../src/engine/kubernetes/client.ts';
 import type { KubeObject } from '../../src/engine/kubernetes/object.ts';
 import type { Plan } from '../../src/engine/kubernetes/plan.ts';
@@ -19,14 +19,15 @@ import {
 import { everyComponent } from '../support/manifests.ts';
 
 const assets = kubernetesAssets();
-const MANIFESTS = fileURLToPath(new URL('../../manifests/', import.meta.url));
-const OVERLAYS = await readdir(join(MANIFESTS, 'overlays'));
-/** A process may have mounts of its own. */
+/** The test process may create mount namespaces. */
 const mayMount = process.getuid?.() === 0 && spawnSync('unshare', ['--mount', 'true']).status === 0;
 const WORKER = '/apis/apps/v1/namespaces/feedctl/deployments/feedctl-worker';
 const SCALED = '/apis/keda.sh/v1alpha1/namespaces/feedctl/scaledobjects/feedctl-worker';
 
-/** With a real API server: its etcd, its validation, its field managers. What a controller would do the tests do. */
+/**
+ * Runs against a real API server and etcd, without controllers: the tests write what a controller
+ * would.
+ */
 describe.skipIf(!assets)('in Kubernetes', () => {
   let server: KubernetesServer;
   let kubernetes: Kubernetes;
@@ -49,7 +50,7 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     await server?.stop();
   });
 
-  /** A definition is served a moment after it is there. */
+  /** A kind is served a moment after its definition is applied. */
   async function served(api: Kubernetes): Promise<boolean> {
     const groups = ['/apis/keda.sh/v1alpha1', '/apis/monitoring.coreos.com/v1'];
     return (await Promise.all(groups.map((path) => api.find(path)))).every(Boolean);
@@ -64,7 +65,7 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     await kubernetes.apply(`/api/v1/namespaces/${name}`, object, { force: false, dryRun: false });
   }
 
-  /** What the controllers would note when all pods of the newest template are there. */
+  /** Writes the status that controllers write when all pods have the newest template. */
   async function rolledOut(path: string): Promise<void> {
     const { metadata, spec } = await kubernetes.get(path);
     const { replicas } = spec as { replicas: number };
@@ -79,7 +80,7 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     });
   }
 
-  /** What the controller would note when a Job's pod has ended well. */
+  /** Writes the status that the controller writes when a Job's pod has succeeded. */
   async function completed(path: string): Promise<void> {
     const at = new Date().toISOString();
     const conditions = ['SuccessCriteriaMet', 'Complete'].map((type) => ({
@@ -97,7 +98,7 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     async (overlay) => {
       const name = `checked-${overlay.replaceAll(' ', '-')}`;
       await namespace(name);
-      const path = OVERLAYS.includes(overlay) ? overlay : await everyComponent(join(directory, 'every'));
+      const path = OVERLAYS.includes(overlay) ? overlay : await everyComponent(directory);
       const plan = await json<Plan>(['cluster', 'plan', path, '--namespace', name], { env });
       const open = plan.objects.filter(({ kind, action }) => action !== 'added' && kind !== 'Namespace');
       expect(open).toEqual([]);
@@ -135,12 +136,12 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     const args = ['cluster', 'plan', 'prod', '--image', 'registry.example/feedctl:0.2.0'];
     const { stdout, status } = await feedctl(args, { env });
     expect(status).toBe(0);
-    expect(stdout).toMatch(/^! Job\/feedctl-migrate: deleted and made anew$/m);
+    expect(stdout).toMatch(/^! Job\/feedctl-migrate: deleted and created again$/m);
     expect(stdout).toMatch(
       /^~ Deployment\/feedctl-worker\n {4}spec\.template\.spec\.containers\[name=worker\]\.image: "registry\.example\/feedctl:0\.1\.0" -> "registry\.example\/feedctl:0\.2\.0"$/m,
     );
     const before = await kubernetes.get('/apis/batch/v1/namespaces/feedctl/jobs/feedctl-migrate');
-    // Nobody completes it: without --wait it is not waited for.
+    // The Job never completes, and --no-wait does not wait for it.
     await json(['cluster', 'apply', ...args.slice(2), '--yes', '--no-wait'], { env });
     const after = await kubernetes.get('/apis/batch/v1/namespaces/feedctl/jobs/feedctl-migrate');
     expect(after.metadata.uid).not.toBe(before.metadata.uid);
@@ -228,7 +229,7 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     const text = await feedctl(['cluster', 'status'], { env });
     expect(text.stdout).toContain('CrashLoopBackOff: OOMKilled: out of memory');
     expect(text.stdout).toContain('NOT HEALTHY');
-    // Beside what the database knows of workers: this one has not come as far.
+    // The pod is listed although its worker never reached the database.
     const list = await json<{ workers: unknown[]; pods: { name: string }[] }>(['worker', 'list'], {
       env: { ...env, FEEDCTL_NAMESPACE: 'feedctl', FEEDCTL_DATABASE_URL: inject('serverUrl') },
     });
@@ -247,7 +248,7 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     await json(['worker', 'scale', '9'], { env });
     expect((await scaled()).metadata.annotations).toEqual({ [annotation]: '9' });
     expect((await kubernetes.get(WORKER)).spec).toMatchObject({ replicas });
-    // An apply does not end the pause.
+    // An apply keeps the pause.
     await json(['cluster', 'apply', 'prod', '--yes', '--no-wait'], { env });
     expect((await scaled()).metadata.annotations).toEqual({ [annotation]: '9' });
     await json(['worker', 'scale', '--auto'], { env });
@@ -285,7 +286,7 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     expect(await restart.ended).toMatchObject({ status: 0 });
     const { spec } = await kubernetes.get(WORKER);
     expect(JSON.stringify(spec)).toContain('kubectl.kubernetes.io/restartedAt');
-    // Neither the number nor the restart is undone by the next apply.
+    // The next apply reverts neither the number nor the restart.
     const plan = await json<Plan>(['cluster', 'plan', 'prod'], { env });
     expect(
       plan.objects.find(({ kind, name }) => kind === 'Deployment' && name === 'feedctl-worker')!.action,
@@ -295,10 +296,9 @@ describe.skipIf(!assets)('in Kubernetes', () => {
   test('what the manifests hold no more is named, and deleted when that is asked for and confirmed', {
     timeout: 120_000,
   }, async () => {
-    const smaller = join(directory, 'smaller');
-    await mkdir(smaller);
-    await cp(MANIFESTS, join(smaller, 'manifests'), { recursive: true });
-    // Something of feedctl's that the next manifests leave away, a Secret, and things of others.
+    const smaller = join(directory, 'smaller.yaml');
+    const base = await readFile(renderedFile('dev'), 'utf8');
+    // An object of feedctl that the next manifests omit, a Secret, and an object without the label.
     const labels = { 'app.kubernetes.io/part-of': 'feedctl' };
     const config = (name: string, more: object) => ({
       apiVersion: 'v1',
@@ -307,27 +307,19 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     });
     const secret = { apiVersion: 'v1', kind: 'Secret', metadata: { name: 'of-ours', labels } };
     const extra = [config('extra', { labels }), config('unlabelled', {}), secret];
-    await writeFile(join(smaller, 'extra.yaml'), extra.map((one) => JSON.stringify(one)).join('\n---\n'));
-    const kustomization = (resources: string[]) =>
-      writeFile(
-        join(smaller, 'kustomization.yaml'),
-        JSON.stringify({
-          apiVersion: 'kustomize.config.k8s.io/v1beta1',
-          kind: 'Kustomization',
-          namespace: 'pruned',
-          resources,
-        }),
-      );
+    const more = extra.map((one) => JSON.stringify(one)).join('\n---\n');
+    await writeFile(join(directory, 'extra.yaml'), more);
+    const inPruned = [smaller, '--namespace', 'pruned'];
     await namespace('pruned');
-    await kustomization(['manifests/base', 'extra.yaml']);
-    await json(['cluster', 'apply', smaller, '--yes', '--no-wait'], { env });
+    await writeFile(smaller, `${base}---\n${more}`);
+    await json(['cluster', 'apply', ...inPruned, '--yes', '--no-wait'], { env });
     const configs = '/api/v1/namespaces/pruned/configmaps';
-    // As an operator would, whose change does not make it another's.
+    // A change by an operator does not make another manager apply the object.
     await kubernetes.patch(`${configs}/extra`, 'merge', { metadata: { annotations: { seen: 'yes' } } });
-    await kustomization(['manifests/base']);
-    const plan = await json<Plan>(['cluster', 'plan', smaller], { env });
+    await writeFile(smaller, base);
+    const plan = await json<Plan>(['cluster', 'plan', ...inPruned], { env });
     expect(plan.leftovers).toMatchObject([{ kind: 'ConfigMap', name: 'extra' }]);
-    const args = ['cluster', 'apply', smaller, '--prune'];
+    const args = ['cluster', 'apply', ...inPruned, '--prune'];
     expect(await failing([...args, '--yes', '--no-wait'])).toMatchObject({ status: 2, code: 'USAGE' });
     const asked = await feedctl(args, { env });
     expect(asked).toMatchObject({ status: 2, stderr: expect.stringContaining('CONFIRMATION_REQUIRED') });
@@ -336,7 +328,7 @@ describe.skipIf(!assets)('in Kubernetes', () => {
       await failing([
         'cluster',
         'apply',
-        join(smaller, 'extra.yaml'),
+        join(directory, 'extra.yaml'),
         '--namespace',
         'pruned',
         '--prune',
@@ -354,7 +346,7 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     const names = (await kubernetes.list(configs)).map(({ metadata }) => metadata.name);
     expect(names).toContain('unlabelled');
     expect(await kubernetes.exists('/api/v1/namespaces/pruned/secrets/of-ours')).toBe(true);
-    expect((await json<Plan>(['cluster', 'plan', smaller], { env })).leftovers).toEqual([]);
+    expect((await json<Plan>(['cluster', 'plan', ...inPruned], { env })).leftovers).toEqual([]);
   });
 
   test('a definition and an object of its kind come in one manifest', async () => {
@@ -406,7 +398,7 @@ describe.skipIf(!assets)('in Kubernetes', () => {
       message: expect.stringContaining('backoff limit'),
     });
     expect(await kubernetes.list('/apis/apps/v1/namespaces/failing/deployments')).toEqual([]);
-    // When its reason is mended, the same command runs it once more.
+    // After the cause is fixed, the same command runs the Job again.
     const plan = await json<Plan>(['cluster', 'plan', 'dev', '--namespace', 'failing'], { env });
     expect(plan.objects.find(({ kind }) => kind === 'Job')!.action).toBe('replaced');
   });
@@ -441,9 +433,9 @@ describe.skipIf(!assets)('in Kubernetes', () => {
     expect(await failing(['cluster', 'status', '--namespace', 'default'])).toMatchObject({
       code: 'KUBE_NOT_FOUND',
     });
-    const away = { KUBECONFIG: join(directory, 'away') };
-    await writeFile(away.KUBECONFIG, KUBECONFIG_OF_NOBODY);
-    expect(await failing(['cluster', 'status'], away)).toMatchObject({ status: 1, code: 'KUBE_UNREACHABLE' });
+    const down = { KUBECONFIG: join(directory, 'down') };
+    await writeFile(down.KUBECONFIG, UNREACHABLE_KUBECONFIG);
+    expect(await failing(['cluster', 'status'], down)).toMatchObject({ status: 1, code: 'KUBE_UNREACHABLE' });
   });
 
   test('a field that the server does not know and a kind that it does not serve are refused, with their place', async () => {
@@ -465,8 +457,8 @@ describe.skipIf(!assets)('in Kubernetes', () => {
   test('the operator’s role is enough for status, scale and restart, and not for an apply', async () => {
     const account = await kubernetes.get('/api/v1/namespaces/feedctl/serviceaccounts/feedctl-operator');
     const token = server.tokenOf(account);
-    // The pod of the docs: the policy of the namespace lets it in.
-    const page = await readFile(new URL('../../docs/kubernetes.md', import.meta.url), 'utf8');
+    // The namespace's pod security policy accepts the pod of the documentation.
+    const page = await readFile(new URL('../../docs/guides/kubernetes.md', import.meta.url), 'utf8');
     const pod = parse(/^# operator\.yaml;[\s\S]*?(?=^```)/m.exec(page)![0]) as KubeObject;
     const path = '/api/v1/namespaces/feedctl/pods/feedctl-operator';
     await kubernetes.apply(path, pod, { force: false, dryRun: true });
@@ -511,7 +503,7 @@ describe.skipIf(!assets)('in Kubernetes', () => {
   );
 });
 
-/** The files of a service account where pods have them, for one process. */
+/** Mounts the files of a service account where pods have them, for one process. */
 const IN_A_POD = `set -e
 mount --make-rprivate /
 mount -t tmpfs tmpfs /run
@@ -520,7 +512,7 @@ cp "$1"/* /var/run/secrets/kubernetes.io/serviceaccount
 shift
 exec "$@"`;
 
-/** What the namespace's policy asks of every container. */
+/** Security settings that the namespace's policy requires. */
 const RESTRICTED = {
   securityContext: {
     allowPrivilegeEscalation: false,
@@ -530,11 +522,11 @@ const RESTRICTED = {
   },
 };
 
-/** Port 1 is nobody's. */
-const KUBECONFIG_OF_NOBODY = `apiVersion: v1
+/** No server listens on port 1. */
+const UNREACHABLE_KUBECONFIG = `apiVersion: v1
 kind: Config
-current-context: away
-clusters: [{ name: away, cluster: { server: 'https://127.0.0.1:1' } }]
+current-context: down
+clusters: [{ name: down, cluster: { server: 'https://127.0.0.1:1' } }]
 users: [{ name: me, user: { token: t } }]
-contexts: [{ name: away, context: { cluster: away, user: me } }]
+contexts: [{ name: down, context: { cluster: down, user: me } }]
 `;

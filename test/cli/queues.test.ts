@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { Bus } from '../../src/engine/bus/bus.ts';
-import { openLocalBus } from '../../src/engine/bus/local/bus.ts';
+import { LocalBus } from '../../src/engine/bus/local/bus.ts';
 import { RabbitBus } from '../../src/engine/bus/rabbitmq/bus.ts';
 import { notifiedChanges } from '../../src/engine/cache/invalidation.ts';
 import { Database } from '../../src/engine/database/database.ts';
@@ -56,7 +56,7 @@ const openBus = ({ env }: At): Bus =>
 /** Uses the cluster's bus in this process. */
 async function withBus(at: At, work: (bus: Bus, db: Database) => Promise<void>): Promise<void> {
   const db = new Database(at.env.FEEDCTL_DATABASE_URL);
-  const bus = at.env.FEEDCTL_BROKER_URL ? openBus(at) : await openLocalBus(at.env.FEEDCTL_DATABASE_URL);
+  const bus = at.env.FEEDCTL_BROKER_URL ? openBus(at) : new LocalBus(at.env.FEEDCTL_DATABASE_URL);
   try {
     await work(bus, db);
   } finally {

@@ -17,7 +17,7 @@ import {
   waitUntil,
 } from '../support/cli.ts';
 
-/** Feeds that are rebuilt in bulk, while they are read. */
+/** Rebuilds many feeds while they are read. */
 let cluster: UpCluster;
 let db: Database;
 const USERS = 3_000;
@@ -38,7 +38,7 @@ const rows = async (): Promise<string> => {
   return (await sql<{ digest: string }>(cluster.databaseUrl, digest))[0]!.digest;
 };
 const rebuild = (...args: string[]) => json<Rebuilt>(['feed', 'rebuild', ...args, ...cluster.at]);
-/** Asked at once and not by a command: a busy machine may take longer to start one than the rebuild takes. */
+/** Reads the database directly. A busy machine may start a command slower than the rebuild ends. */
 const operation = async (): Promise<OperationRow> =>
   (await listOperations(db, { kind: 'rebuild', limit: 1 }))[0]!;
 interface Rebuilt {
@@ -49,7 +49,7 @@ interface Rebuilt {
   seconds: number;
 }
 
-/** Takes every third row away and adds rows of strangers. Returns how many. */
+/** Removes every third row and adds rows of unfollowed authors. Returns both counts. */
 async function damage(): Promise<{ added: number; removed: number }> {
   const count = async (text: string) => (await sql(cluster.databaseUrl, text)).length;
   const added = await count('delete from feed_items where post_id % 3 = 0 returning 1');

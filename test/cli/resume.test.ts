@@ -11,8 +11,9 @@ const ERASED = 7;
 const FOLLOWERS = 30;
 
 /**
- * What each is killed at: no worker runs, so the events of a post stay where they are, and whoever waits for fan-out
- * waits. The others of `operation resume` are with what they resume: replay, rebuild, purge and rebalance.
+ * Step at which each operation is killed. No worker runs, so events stay in their queues, and
+ * operations that wait for fan-out keep waiting. The tests of replay, rebuild, purge and rebalance
+ * resume those operations.
  */
 const WORK = [
   { command: ['celebrity', 'mark', `${AUTHOR}`], kind: 'celebrity', at: 'pull' },
@@ -35,7 +36,7 @@ test('what was killed between two of its steps goes on by its number, whoever ty
     if (kind === 'celebrity evaluation') await cluster.json('celebrity', 'unpin', `${AUTHOR}`);
     await cluster.json('post', 'create', `${AUTHOR}`, 'held up');
     const victim = start([...command, '--json'], cluster.at);
-    // Its own steps, or those of the author whom it changes.
+    // Steps of the operation itself, or of the author that it changes.
     const noted = at ? `progress->'steps' ? '${at}'` : `kind = 'celebrity' and progress->'steps' ? 'pull'`;
     const running = `select 1 from operations where state = 'running' and ${noted}`;
     await waitUntil(async () => (await db.query(running)).rowCount === 1);
@@ -45,7 +46,7 @@ test('what was killed between two of its steps goes on by its number, whoever ty
     const { id, command: typed } = await last(kind);
     expect(typed).toBe(command.join(' '));
     if (kind === 'user erase')
-      // As if its name had been typed when it asked.
+      // Answers the confirmation with the name.
       await db.query(`update operations set args = array['${ERASED}'] where id = ${id}`);
 
     const worker = await cluster.worker();

@@ -65,7 +65,7 @@ const counts = ({ nodes }: Nodes) =>
     .map((node) => node.shards)
     .sort();
 
-/** A graph on Citus with a worker, and a database of the same name on one more server. */
+/** Loads a graph on Citus with a worker, and creates a database of the same name on one more server. */
 async function fixture(settings: Record<string, string> = {}) {
   const cluster = await testCluster(undefined, citusDatabase(server!));
   const database = new URL(cluster.url).pathname.slice(1);
@@ -74,7 +74,7 @@ async function fixture(settings: Record<string, string> = {}) {
   return { cluster, third: third.name, at: { env: { FEEDCTL_DATABASE_URL: cluster.url } } };
 }
 
-/** Replays one file after the other until it is told to stop, each of 1,000 posts, from a second on. */
+/** Replays files of 1,000 posts each, one after the other, until it is stopped. */
 async function replays(
   cluster: TestCluster,
   since: number,
@@ -106,7 +106,7 @@ async function replays(
 }
 
 describe.skipIf(!there)('on Citus', () => {
-  /** Until the process has said so on stderr, or has ended. */
+  /** Waits for this text on stderr, or for the end of the process. */
   const told = async (args: string[], pattern: RegExp, at: SpawnOptions) => {
     const process = start(args, at);
     let ended = false;
@@ -116,7 +116,7 @@ describe.skipIf(!there)('on Citus', () => {
     await waitUntil(() => ended || pattern.test(process.stderr()));
     return process;
   };
-  /** A process that was killed leaves its lock in a moment. */
+  /** The lock of a killed process is released a moment later. */
   const again = async (args: string[], at: SpawnOptions): Promise<Outcome> => {
     for (;;) {
       const outcome = await feedctl([...args, '--json'], at);
@@ -157,7 +157,7 @@ describe.skipIf(!there)('on Citus', () => {
     const activity = await replays(cluster, 1_400_000_000);
     await waitUntil(() => activity.posted() > 0);
     const before = activity.posted();
-    // Ctrl-C, then kill -9: Citus goes on, and the same command finds it.
+    // Ctrl-C, then kill -9: Citus continues, and the same command follows the job.
     const interrupted = await told(['shards', 'rebalance', '--yes'], /job \d+: shard \d+ .*: moving\n/, at);
     interrupted.child.kill('SIGINT');
     const left = await interrupted.ended;
@@ -222,7 +222,7 @@ describe.skipIf(!there)('on Citus', () => {
       to: third,
     });
 
-    // A write that has not ended holds up the move of its shard.
+    // A write that has not ended blocks the move of its shard.
     const outcome = await cluster.db.transaction(async (session) => {
       const { rows } = await session.query<{ id: number }>(
         `select id from users where get_shard_id_for_distribution_column('users', id) = $1 limit 1`,
@@ -233,7 +233,7 @@ describe.skipIf(!there)('on Citus', () => {
       await waitUntil(
         async () => (await json<ShardStatus>(['shards', 'status'], at)).active[0]?.shard === first!.shard,
       );
-      // What another database of these servers does is its own affair.
+      // Moves of another database on these servers do not matter.
       const other = await citusDatabase(server!);
       expect(await readActiveMoves(other.db)).toEqual([]);
       undone.child.kill('SIGINT');
@@ -243,7 +243,7 @@ describe.skipIf(!there)('on Citus', () => {
     expect(outcome.stderr).toContain(`it is at ${first!.node}`);
     const at1 = async () => (await json<ShardList>(['shards', 'list'], at)).shards[0]!.node;
     expect(await at1()).toBe(first!.node);
-    // The coordinator may show the session whose move was undone for a moment longer.
+    // The coordinator may still show the session whose move was undone.
     await waitUntil(async () => (await json<ShardStatus>(['shards', 'status'], at)).active.length === 0);
     expect(await json([...move, '--yes'], at)).toMatchObject({ moved: true });
     expect(await at1()).toBe(third);
@@ -254,7 +254,8 @@ describe.skipIf(!there)('on Citus', () => {
     thirdUrl.port = third.split(':')[1]!;
     await sql(
       thirdUrl.href,
-      'set citus.enable_manual_changes_to_shards = on; create table users_999999 (id bigint); create table mine_1 (id bigint)',
+      `set citus.enable_manual_changes_to_shards = on;
+       create table users_999999 (id bigint); create table mine_1 (id bigint)`,
     );
     await sql(
       cluster.url,

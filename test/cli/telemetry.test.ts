@@ -25,7 +25,7 @@ const WAY = [
 ];
 const DASHBOARD = new URL('../../manifests/components/monitoring/dashboard.json', import.meta.url);
 
-/** Lines of a role's log with this message that name the post. */
+/** Returns the lines of a role's log with this message that name the post. */
 const logged = (role: Running, message: string, postId: number) =>
   role
     .stderr()
@@ -33,7 +33,8 @@ const logged = (role: Running, message: string, postId: number) =>
     .filter((line) => line.includes(`"msg":"${message}"`) && line.includes(String(postId)));
 
 test.skipIf(!prometheus || on.missing)(
-  'processes over a broker: one trace, figures of what was done, a line of the log for each step, and an end without a collector',
+  'processes over a broker: one trace, figures of what was done, a line of the log for each step, ' +
+    'and an end without a collector',
   async () => {
     const directory = await temporaryDirectory();
     const [cluster, collector, statsd] = [
@@ -41,15 +42,19 @@ test.skipIf(!prometheus || on.missing)(
       await startCollector(),
       await startStatsdServer(),
     ];
-    Object.assign(cluster.at.env, collector.env, { FEEDCTL_TRUST_TRACEPARENT: 'true' });
+    Object.assign(cluster.at.env, collector.env, {
+      FEEDCTL_TRUST_TRACEPARENT: 'true',
+      // A process that waited for a silent collector would run longer than this test.
+      OTEL_EXPORTER_OTLP_TIMEOUT: '600000',
+    });
     const graph = join(directory, 'graph');
     const followers = Array.from({ length: FOLLOWERS }, (_, i) => READER + i);
     await writeFile(graph, followers.map((follower) => `${follower} ${AUTHOR}\n`).join(''));
     await cluster.json('seed', 'graph', graph);
 
-    const telling = ['--log-level', 'debug', '--statsd-url', statsd.url];
-    const worker = await testRole(['worker', 'start', '--metrics-port', '0', ...telling], cluster.at);
-    const gateway = await testRole(['gateway', 'start', '--port', '0', ...telling], cluster.at);
+    const reporting = ['--log-level', 'debug', '--statsd-url', statsd.url];
+    const worker = await testRole(['worker', 'start', '--metrics-port', '0', ...reporting], cluster.at);
+    const gateway = await testRole(['gateway', 'start', '--port', '0', ...reporting], cluster.at);
     const { metricsUrl } = JSON.parse(worker.stdout()) as { metricsUrl: string };
     const { gatewayUrl } = JSON.parse(gateway.stdout()) as { gatewayUrl: string };
     const watching = await startPrometheus(directory, {
@@ -78,14 +83,14 @@ test.skipIf(!prometheus || on.missing)(
     for (let i = 1; i < POSTS; i += 1) await makePost();
     await expect.poll(() => client.posts).toHaveLength(POSTS);
 
-    // One trace, whose spans are of both processes; the rows are in two partitions, and may be in two batches.
+    // One trace has spans of both processes. Its rows are in two partitions, and may be in two batches.
     await expect.poll(() => [...new Set(wayOf(collector.traceOf(TRACE)))]).toEqual(WAY);
     const services = collector.traceOf(TRACE).map(({ name, service }) => `${name}: ${service}`);
     expect(services).toContain('send events: feedctl-gateway');
     expect(services).toContain('write rows: feedctl-worker');
     expect(services).toContain('push post: feedctl-gateway');
 
-    const figure = async (expression: string) =>
+    const query = async (expression: string) =>
       (await promQuery(watching.url, expression)).map((one) => one.value);
     for (const [expression, value] of [
       ['sum(up)', 2],
@@ -99,12 +104,12 @@ test.skipIf(!prometheus || on.missing)(
       ['sum(feedctl_queue_messages)', 0],
       ['count(feedctl_queue_oldest_seconds)', 6],
     ] as const)
-      await expect.poll(() => figure(expression), { message: expression }).toEqual([value]);
+      await expect.poll(() => query(expression), { message: expression }).toEqual([value]);
     const { panels } = JSON.parse(readFileSync(DASHBOARD, 'utf8')) as {
       panels: { targets?: { expr: string }[] }[];
     };
     for (const { expr } of panels.flatMap(({ targets = [] }) => targets))
-      await figure(
+      await query(
         expr
           .replaceAll('$__rate_interval', '1m')
           .replaceAll('$job', 'worker|gateway')
@@ -118,11 +123,11 @@ test.skipIf(!prometheus || on.missing)(
     await expect.poll(() => logged(worker, 'rows written', post).length).toBeGreaterThan(0);
     await expect.poll(() => logged(gateway, 'posts pushed', post).length).toBeGreaterThan(0);
 
-    // A post whose event waited at the broker while its worker was killed goes on in the next one's hands.
+    // A post whose event waited at the broker while its worker was killed is processed by the next one.
     worker.child.kill('SIGKILL');
     await worker.ended;
     await makePost(KILLED);
-    const next = await testRole(['worker', 'start', ...telling], cluster.at);
+    const next = await testRole(['worker', 'start', ...reporting], cluster.at);
     await expect.poll(() => client.posts).toHaveLength(POSTS + 1);
     await expect.poll(() => [...new Set(wayOf(collector.traceOf(KILLED)))]).toEqual(WAY);
 
@@ -131,7 +136,7 @@ test.skipIf(!prometheus || on.missing)(
       role.child.kill('SIGTERM');
       expect(await role.ended).toMatchObject({ status: 0 });
     }
-    // What was not sent yet is sent at the end; those of the process that was killed may never have been.
+    // The remaining counts are sent at the end. Those of the killed process may be lost.
     const pushed = () =>
       statsd
         .lines('feedctl_gateway_pushed_total:')

@@ -75,6 +75,7 @@ async function eraseKilled(
 ): Promise<EraseResult> {
   const erase = ['user', 'erase', String(userId), '--yes', String(userId), '--json'];
   let waited = false;
+  let runs = 0;
   for (let finished = 0; finished < ERASE_STEPS.length; finished += 1) {
     const killed = start(erase, cluster.at);
     let ended = false;
@@ -82,10 +83,12 @@ async function eraseKilled(
       ended = true;
     });
     await waitUntil(async () => {
-      const [row] = await cluster.sql<{ steps: string[] | null }>(
-        `select progress->'steps' as steps from operations where kind = 'user erase' and key = '${userId}'
-         and state = 'running' order by id desc limit 1`,
+      const [row] = await cluster.sql<{ steps: string[] | null; runs: string }>(
+        `select progress->'steps' as steps, runs from operations
+         where kind = 'user erase' and key = '${userId}' and state = 'running' order by id desc limit 1`,
       );
+      // A process that has not begun its run does not handle signals yet.
+      if (Number(row?.runs ?? 0) <= runs) return ended;
       const steps = row?.steps ?? [];
       if (!waited && steps.includes('sockets')) {
         waited = true;
@@ -97,6 +100,10 @@ async function eraseKilled(
       }
       return ended || steps.length > finished;
     });
+    const [saved] = await cluster.sql<{ runs: string | null }>(
+      `select max(runs) as runs from operations where kind = 'user erase' and key = '${userId}'`,
+    );
+    runs = Number(saved?.runs ?? 0);
     killed.child.kill('SIGKILL');
     const { status, stdout } = await killed.ended;
     // The last steps are quick.

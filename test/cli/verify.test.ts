@@ -11,16 +11,16 @@ import { file } from '../support/files.ts';
 import { FOUNDATIONS, spawnedCluster } from '../support/spawnedCluster.ts';
 
 const AUTHORS = 40;
-/** Nobody follows them. */
+/** Author without followers. */
 const STRANGER = 42;
-/** Twenty-four follow them, and their ten posts are going to be deleted. */
+/** Author with 24 followers and ten posts, which are deleted later. */
 const DELETED = 41;
 const READERS = Array.from({ length: 800 }, (_, i) => i + 101);
-/** Some whose feeds are without a fault, and some with each kind. */
+/** Users without faults, and users with each kind of fault. */
 const SAMPLE = READERS.filter((reader) => reader % 25 === 1);
 const foundation = FOUNDATIONS[1];
 
-/** One `actor target seconds kind` for each post. */
+/** Returns one `actor target seconds kind` per post. */
 function activity(): string {
   const posters = [
     ...Array.from({ length: 5 * AUTHORS }, (_, i) => 1 + (i % AUTHORS)),
@@ -63,7 +63,7 @@ test.skipIf(foundation.missing)(
     expect(await verify()).toMatchObject({ status: 0, ...NOTHING_WRONG });
 
     const planted = async (statement: string) => (await db.query(statement)).rowCount;
-    // Of a feed the newest row, a row that is nobody's business, the newest entry once more; and posts deleted unheard.
+    // A missing row, a row of an unfollowed author, a duplicate entry, and deletions without a notification.
     const missing = await planted(
       `delete from feed_items i where user_id between 101 and 350
          and post_id = (select max(post_id) from feed_items where user_id = i.user_id)`,

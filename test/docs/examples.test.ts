@@ -5,9 +5,12 @@ import { expect, test } from 'vitest';
 const config = await Config.load({ root: fileURLToPath(new URL('../..', import.meta.url)), version: '' });
 const commands = config.commands.filter(({ pluginName }) => pluginName === config.name);
 
-/** Words of a line as a shell takes them, up to a pipe or a redirection; or of feedctl in `$(…)`. */
+/**
+ * Returns the words of feedctl's part of a line: up to a pipe or a redirection, after a pipe, or in
+ * `$(…)`.
+ */
 function words(line: string): string[] {
-  const own = /\$\((feedctl .*?)\)/.exec(line)?.[1] ?? line;
+  const own = /\$\((feedctl .*?)\)|^(?!feedctl).*\| (feedctl .*)$/.exec(line)?.slice(1).find(Boolean) ?? line;
   const all = [...own.matchAll(/'([^']*)'|"([^"]*)"|(\S+)/g)].map(
     ([, single, double, bare]) => single ?? double ?? bare!,
   );

@@ -12,7 +12,7 @@ const installed = await findServer('prometheus');
 const ALERTS = new URL('alerts.yaml', import.meta.url);
 const read = (path: string) => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8');
 
-/** What Prometheus itself reads: the operator's resource without what is around it. */
+/** The rules as Prometheus reads them: the content of the operator's resource. */
 const rules = read('manifests/components/monitoring/prometheusrule.yaml')
   .replace(/^[\s\S]*?^spec:\n/m, '')
   .replaceAll(/^ {2}/gm, '');
@@ -25,7 +25,7 @@ interface Panel {
 const dashboard = JSON.parse(read('manifests/components/monitoring/dashboard.json')) as { panels: Panel[] };
 const expressions = dashboard.panels.flatMap(({ targets = [] }) => targets.map(({ expr }) => expr));
 
-/** A directory with the rules as `rules.yaml`, until the test ends. */
+/** Creates a directory with `rules.yaml` that exists until the test ends. */
 async function withRules(text: string): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'feedctl-rules-'));
   onTestFinished(() => rm(directory, { recursive: true, force: true }));
@@ -35,7 +35,7 @@ async function withRules(text: string): Promise<string> {
 
 const promtool = (...args: string[]) => execFileSync(PROMTOOL, args, { encoding: 'utf8' });
 
-/** Every name of a metric that an expression has: none is left out by its prefix. */
+/** Returns the metrics of an expression, of feedctl and of Node.js. */
 const metricsOf = (expression: string): string[] =>
   expression.match(/\b(?:feedctl|process|nodejs)_\w+/g) ?? [];
 
@@ -63,10 +63,10 @@ test.skipIf(!installed)(
 );
 
 test('each alert has a runbook, which names only commands that there are', () => {
-  const page = read('docs/runbooks.md');
+  const page = read('docs/guides/runbooks.md');
   expect([...page.matchAll(/^## (\w+)$/gm)].map(([, name]) => name)).toEqual(alerts);
   const runbooks = [...rules.matchAll(/^ *runbook: (.*)$/gm)].map(([, runbook]) => runbook);
-  expect(runbooks).toEqual(alerts.map((name) => `docs/runbooks.md#${name.toLowerCase()}`));
+  expect(runbooks).toEqual(alerts.map((name) => `docs/guides/runbooks.md#${name.toLowerCase()}`));
   const commands = read('docs/cli/README.md');
   for (const [, command] of page.matchAll(/`feedctl ([a-z]+(?: [a-z]+)?)/g))
     expect(commands).toMatch(

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { FeedCache } from '../../src/engine/cache/cache.ts';
-import { asymmetricPairs, compareFeeds } from '../../src/engine/feed/verify/postgres.ts';
+import { verifyVariant } from '../../src/engine/feed/verify/variants.ts';
 import type { Engine } from './engine.ts';
 import type { Lane } from './lane.ts';
 import type { Model } from './model.ts';
@@ -38,8 +38,9 @@ export async function compareFeedsWithModel(
     }
   }
   const [after, last] = [Math.min(...users) - 1, Math.max(...users)];
-  const asymmetric = await asymmetricPairs(db, after, last);
-  const faults = await compareFeeds(db, after, last, asymmetric);
+  const variant = verifyVariant(await db.sharding());
+  const asymmetric = await variant.asymmetricPairs(db, after, last);
+  const faults = await variant.compareFeeds(db, after, last, asymmetric);
   if (faults.length > 0) throw new Error(`verify finds ${JSON.stringify(faults)}`);
   if (asymmetric.length > 0) throw new Error(`verify finds ${asymmetric.length} asymmetric pairs`);
   const { rows } = await db.query<{ id: number; count: number }>(

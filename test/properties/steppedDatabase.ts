@@ -1,11 +1,6 @@
 import type pg from 'pg';
-import {
-  Database,
-  databaseError,
-  isDuplicate,
-  type Listener,
-  type Session,
-} from '../../src/engine/database/database.ts';
+import { Database, type Listener, type Session } from '../../src/engine/database/database.ts';
+import { databaseError, isDuplicate } from '../../src/engine/database/errors.ts';
 import { type Actor, Crash } from './scheduler.ts';
 
 /** What a session of a dead process leaves: nothing. */

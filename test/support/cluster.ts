@@ -3,7 +3,7 @@ import pg from 'pg';
 import { inject, onTestFinished } from 'vitest';
 import type { Bus } from '../../src/engine/bus/bus.ts';
 import { fanOutDrained } from '../../src/engine/bus/drained.ts';
-import { openLocalBus } from '../../src/engine/bus/local/bus.ts';
+import { LocalBus } from '../../src/engine/bus/local/bus.ts';
 import type { FeedChanges } from '../../src/engine/cache/changes.ts';
 import { notifiedChanges } from '../../src/engine/cache/invalidation.ts';
 import { Database } from '../../src/engine/database/database.ts';
@@ -76,7 +76,7 @@ export async function testCluster(
   database = freshDatabase(),
 ): Promise<TestCluster> {
   const { url, db } = await database;
-  const bus = await openLocalBus(url);
+  const bus = new LocalBus(url);
   onTestFinished(() => bus.close());
   const ids = openIdSource(db);
   onTestFinished(() => ids.release());

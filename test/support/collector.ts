@@ -3,14 +3,14 @@ import type { AddressInfo } from 'node:net';
 import { gunzipSync } from 'node:zlib';
 import { onTestFinished } from 'vitest';
 
-/** A span as it came over OTLP. */
+/** A span that arrived over OTLP. */
 export interface CollectedSpan {
   readonly service: string;
   readonly name: string;
   readonly traceId: string;
   readonly spanId: string;
   readonly parentSpanId: string | undefined;
-  /** Ids of the traces of the spans that it links to. */
+  /** Trace ids of the linked spans. */
   readonly links: readonly string[];
   readonly attributes: Readonly<Record<string, unknown>>;
   readonly failed: boolean;
@@ -41,22 +41,25 @@ interface OtlpTraces {
 const asObject = (attributes: readonly Attribute[]): Record<string, unknown> =>
   Object.fromEntries(attributes.map(({ key, value }) => [key, Object.values(value)[0]]));
 
-/** A collector of OTLP over HTTP, until the test ends. */
+/** Starts a collector of OTLP over HTTP, which ends with the test. */
 export async function startCollector() {
   const requests: { headers: IncomingHttpHeaders; url: string; body: Buffer }[] = [];
   const spans: CollectedSpan[] = [];
-  /** `hang`: it takes requests and answers none. */
+  /** `hang` accepts requests and answers none until `release()`. */
   const mode: { answer: number | 'hang' } = { answer: 200 };
+  const hanging: (() => void)[] = [];
   const server = createServer(async (request, response) => {
     const chunks: Buffer[] = [];
     for await (const chunk of request) chunks.push(chunk as Buffer);
     const sent = Buffer.concat(chunks);
     const body = request.headers['content-encoding'] === 'gzip' ? gunzipSync(sent) : sent;
     requests.push({ headers: request.headers, url: request.url!, body });
-    if (mode.answer === 'hang') return;
-    if (mode.answer === 200 && request.headers['content-type'] === 'application/json')
+    if (mode.answer === 'hang') await new Promise<void>((answer) => hanging.push(answer));
+    const status = mode.answer === 'hang' ? 200 : mode.answer;
+    if (status === 200 && request.headers['content-type'] === 'application/json')
       spans.push(...spansOf(JSON.parse(body.toString()) as OtlpTraces));
-    response.writeHead(mode.answer, { 'content-type': 'application/json' }).end('{}');
+    const type = request.headers['content-type']!;
+    response.writeHead(status, { 'content-type': type }).end(type === 'application/json' ? '{}' : '');
   });
   await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
   onTestFinished(() => {
@@ -69,7 +72,12 @@ export async function startCollector() {
     requests,
     spans,
     mode,
-    /** What makes a role send its traces here at once. */
+    /** Answers the requests that hang, and all later ones, with 200. */
+    release() {
+      mode.answer = 200;
+      for (const answer of hanging.splice(0)) answer();
+    },
+    /** Variables that make a role send its traces here immediately. */
     env: {
       OTEL_EXPORTER_OTLP_ENDPOINT: url,
       OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json',
@@ -96,7 +104,7 @@ function spansOf({ resourceSpans }: OtlpTraces): CollectedSpan[] {
   );
 }
 
-/** Each span's name under that of its parent, of one trace; one whose parent is not among them comes first. */
+/** Returns `parent > name` for each span of a trace, sorted. The parent is empty if it is not among them. */
 export function wayOf(spans: readonly CollectedSpan[]): string[] {
   const nameOf = new Map(spans.map((span) => [span.spanId, span.name]));
   return spans.map(({ name, parentSpanId }) => `${nameOf.get(parentSpanId ?? '') ?? ''} > ${name}`).sort();

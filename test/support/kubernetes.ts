@@ -11,7 +11,10 @@ import { freePorts, supervise } from './servers.ts';
 const ISSUER = 'https://kubernetes.test';
 const START_MS = 120_000;
 
-/** Where kube-apiserver and etcd are, or undefined; stderr says so then. Not asked for by FEEDCTL_TEST_REQUIRE. */
+/**
+ * Returns the directory of kube-apiserver and etcd. Without them it returns undefined and writes
+ * why to stderr.
+ */
 export function kubernetesAssets(): string | undefined {
   const assets = process.env.KUBEBUILDER_ASSETS;
   const missing = assets
@@ -23,19 +26,21 @@ export function kubernetesAssets(): string | undefined {
   return undefined;
 }
 
-/** Who comes to the API server. */
-export type Somebody = 'admin' | 'nobody' | 'expired';
+/** Users of the API server: `nobody` has no permission. */
+export type User = 'admin' | 'nobody' | 'expired';
 
 export interface KubernetesServer {
   readonly url: string;
-  /** The path of a kubeconfig. A token instead of a name: of somebody that a test has made. */
-  kubeconfig(as: Somebody | { token: string }, namespace?: string): Promise<string>;
-  /** The token that a pod of this service account would have. */
+  /** Writes a kubeconfig of a user, or of a token, and returns its path. */
+  kubeconfig(as: User | { token: string }, namespace?: string): Promise<string>;
+  /** Returns a token as a pod of this service account has it. */
   tokenOf(account: KubeObject): string;
   stop(): Promise<void>;
 }
 
-/** etcd and an API server, without controllers, nodes or pods: nobody acts on what is applied. */
+/**
+ * Starts etcd and an API server, without controllers and nodes: applied objects stay as they are.
+ */
 export async function startKubernetes(assets: string, directory: string): Promise<KubernetesServer> {
   const [etcdPort, peerPort, port] = await freePorts(3);
   const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
@@ -69,14 +74,14 @@ export async function startKubernetes(assets: string, directory: string): Promis
     `--service-account-signing-key-file=${key}`,
     '--service-cluster-ip-range=10.0.0.0/24',
     '--authorization-mode=RBAC',
-    // Somebody else makes the tokens of pods, of which there are none.
+    // The plugin needs a controller that creates tokens for pods.
     '--disable-admission-plugins=ServiceAccount',
     `--token-auth-file=${tokens}`,
   ]);
   const url = `https://127.0.0.1:${port}`;
   const authority = join(directory, 'apiserver.crt');
   const now = Math.floor(Date.now() / 1_000);
-  const known: Record<Somebody, string> = {
+  const known: Record<User, string> = {
     admin: 'admin-token',
     nobody: 'nobody-token',
     expired: signed(pem, {
@@ -132,16 +137,16 @@ export async function startKubernetes(assets: string, directory: string): Promis
 }
 
 async function ready(server: KubernetesServer, exited: Promise<void>): Promise<void> {
-  let gone = false;
+  let ended = false;
   void exited.then(() => {
-    gone = true;
+    ended = true;
   });
   const config = await server.kubeconfig('admin');
   for (const until = Date.now() + START_MS; ; await sleep(200)) {
-    if (gone || Date.now() > until) throw new Error('the API server has not started');
+    if (ended || Date.now() > until) throw new Error('the API server has not started');
     try {
       const kubernetes = await kubernetesOf(config);
-      // Roles of its own, too: without them nobody but an administrator may do anything.
+      // The server creates its default roles and namespaces after it begins to answer.
       const there = await kubernetes.exists('/api/v1/namespaces/default');
       await kubernetes.close();
       if (there) return;
@@ -149,7 +154,7 @@ async function ready(server: KubernetesServer, exited: Promise<void>): Promise<v
   }
 }
 
-/** The API with a kubeconfig. */
+/** Opens the API with a kubeconfig. */
 export async function kubernetesOf(kubeconfig: string): ReturnType<typeof openKubernetes> {
   const before = process.env.KUBECONFIG;
   process.env.KUBECONFIG = kubeconfig;
@@ -161,14 +166,17 @@ export async function kubernetesOf(kubeconfig: string): ReturnType<typeof openKu
   }
 }
 
-/** A JSON Web Token, signed as the API server signs those of service accounts. */
+/** Returns a JSON Web Token, signed like those of service accounts. */
 function signed(key: string, claims: object): string {
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
   const content = `${part({ alg: 'RS256' })}.${part(claims)}`;
   return `${content}.${createSign('RSA-SHA256').update(content).sign(key).toString('base64url')}`;
 }
 
-/** The kinds of others that the overlays use: those of FEEDCTL_TEST_CRDS, a directory, or small ones of our own. */
+/**
+ * Returns the definitions of custom kinds: those in the directory FEEDCTL_TEST_CRDS, else small
+ * ones.
+ */
 export async function customResources(): Promise<KubeObject[]> {
   const directory = process.env.FEEDCTL_TEST_CRDS;
   if (!directory)
@@ -187,7 +195,7 @@ const SMALL_CRDS = [
   ['monitoring.coreos.com', 'v1', 'PrometheusRule', 'prometheusrules'],
 ] as const;
 
-/** Whatever its spec holds is kept; a ScaledObject has to name what it scales. */
+/** Returns a definition that keeps unknown fields. A ScaledObject has to name its target. */
 function smallCrd(group: string, version: string, kind: string, plural: string): KubeObject {
   const open = { type: 'object', 'x-kubernetes-preserve-unknown-fields': true };
   const spec =

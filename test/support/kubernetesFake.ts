@@ -29,24 +29,25 @@ export interface Seen {
 export interface KubernetesFake {
   readonly url: string;
   readonly seen: readonly Seen[];
-  /** Connections that are open. */
+  /** Returns the number of open connections. */
   connections(): Promise<number>;
-  /** What the next requests to this path are answered; the last answer stays. */
+  /** Sets the responses of the next requests to this path; the last one repeats. */
   answer(path: string, ...answers: Answer[]): void;
-  /** `user`: instead of a token. */
+  /** `user` replaces the token. */
   kubeconfig(directory: string, user?: object): Promise<string>;
   close(): Promise<void>;
 }
 
-/** The Status that the API server answers a refusal with. */
+/** Returns the Status of a refusal. */
 export const refusal = (code: number, reason: string, message: string, details: object = {}): Answer => ({
   status: code,
   body: { kind: 'Status', apiVersion: 'v1', status: 'Failure', code, reason, message, details },
 });
 
 /**
- * An API server's manners without its content: what feedctl sends has to be as a real one wants it (content types, field
- * manager, dry run, force), and what it answers is up to the test. For answers that a real one gives only in trouble.
+ * Starts a server that checks requests as an API server does (content types, field manager, dry
+ * run, force) and answers what a test sets. It serves responses that a real server sends only in
+ * trouble.
  */
 export async function startKubernetesFake(): Promise<KubernetesFake> {
   const seen: Seen[] = [];
@@ -117,13 +118,13 @@ async function read(request: IncomingMessage): Promise<Seen> {
   };
 }
 
-/** A list of bare metadata has no list where it is empty. */
+/** An empty list of bare metadata has null items. */
 const bareWhereEmpty = ({ accept }: Seen, body: unknown): unknown =>
   accept?.includes('PartialObjectMetadataList') && (body as { items?: object[] }).items?.length === 0
     ? { ...(body as object), items: null }
     : body;
 
-/** What a real server would refuse before it looks at the object. */
+/** Returns the fault for which a real server refuses a request before it reads the object. */
 function faultOf({ method, query, type, body }: Seen): string | undefined {
   if (query.dryRun !== undefined && query.dryRun !== 'All') return `dryRun is ${query.dryRun}`;
   if (method === 'DELETE' && body !== undefined) {

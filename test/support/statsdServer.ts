@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { onTestFinished } from 'vitest';
 
-/** A StatsD server that keeps what it gets, until the test ends. */
+/** Starts a StatsD server that keeps its datagrams until the test ends. */
 export async function startStatsdServer() {
   const socket = createSocket('udp4');
   const datagrams: string[] = [];

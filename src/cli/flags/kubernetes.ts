@@ -1,23 +1,23 @@
 import { Flags } from '@oclif/core';
 
-/** Where in Kubernetes. */
+/** Flags that select a cluster and a namespace of Kubernetes. */
 export const kubeFlags = {
   namespace: Flags.string({
-    description: 'namespace in Kubernetes (FEEDCTL_NAMESPACE); that of the kubeconfig’s context, or feedctl',
+    description: 'namespace in Kubernetes (FEEDCTL_NAMESPACE); default: that of the kubeconfig, or feedctl',
   }),
   'kube-context': Flags.string({
-    description: 'context of the kubeconfig (FEEDCTL_KUBE_CONTEXT); its current one',
+    description: 'context of the kubeconfig (FEEDCTL_KUBE_CONTEXT); default: its current one',
   }),
 };
 
-export const timeoutFlag = Flags.integer({ description: 'seconds to wait at most', default: 300, min: 1 });
+export const timeoutFlag = Flags.integer({ description: 'maximum wait in seconds', default: 300, min: 1 });
 export const waitFlag = Flags.boolean({
-  description: 'wait until it has rolled out',
+  description: 'wait for the end of the rollout',
   default: true,
   allowNo: true,
 });
 
-/** What `cluster plan` and `cluster apply` take. */
+/** Flags of `cluster plan` and `cluster apply`. */
 export const manifestFlags = {
   ...kubeFlags,
   namespace: Flags.string({

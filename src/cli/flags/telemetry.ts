@@ -1,6 +1,6 @@
 import { Flags } from '@oclif/core';
 
-/** What every role lets one say about logs and figures. Traces have the standard's own variables: docs/telemetry.md. */
+/** Flags of every role for logs and metrics. The environment configures traces (docs/guides/telemetry.md). */
 export const telemetryFlags = {
   'log-level': Flags.string({
     description:
@@ -8,7 +8,8 @@ export const telemetryFlags = {
     env: 'FEEDCTL_LOG_LEVEL',
   }),
   'statsd-url': Flags.string({
-    description: 'send the figures of /metrics there every ten seconds, e.g. statsd://localhost:8125',
+    description:
+      'send the metrics of /metrics to this server every ten seconds, e.g. statsd://localhost:8125',
     env: 'FEEDCTL_STATSD_URL',
   }),
 };

@@ -13,13 +13,13 @@ interface ApplyResult {
   server: string;
   namespace: string;
   objects: readonly PlannedObject[];
-  /** Secrets that pods wait for. */
+  /** Secrets that pods need and that are missing. */
   missingSecrets: readonly string[];
-  /** Deployments, as they were when it ended; none where nothing was waited for. */
+  /** Deployments at the end of the rollout; none with --no-wait. */
   rollouts: readonly Rollout[];
-  /** Objects of earlier manifests, as they were before. */
+  /** Objects of earlier manifests that these do not hold, before the apply. */
   leftovers: readonly PruneCandidate[];
-  /** Those of them that were deleted. */
+  /** Leftovers that were deleted. */
   pruned: readonly PruneCandidate[];
   seconds: number;
   dryRun: boolean;
@@ -28,12 +28,15 @@ interface ApplyResult {
 export default class ClusterApply extends BaseCommand {
   static override summary = 'Apply manifests to Kubernetes';
   static override description =
-    'Shows the plan and asks; then server-side apply, as the field manager `feedctl`: namespace, settings, the migration, and when that has ended well the deployments and what scales and watches them. Fields that somebody else owns are a conflict, and stay theirs unless --force-conflicts. What an earlier apply made and the manifests do not hold any more is named, and deleted with --prune alone, last of all: nothing that others apply too, no Secrets, no volumes.';
+    'Shows the plan, asks, and applies server-side as the field manager `feedctl`. The migration ends ' +
+    'before the deployments roll out.\n\n' +
+    'A field that another manager owns is a conflict. Objects that are no longer in the manifests are ' +
+    'deleted with --prune only.';
   static override args = { manifests: manifestsArg };
   static override flags = {
     ...manifestFlags,
     prune: Flags.boolean({
-      description: 'delete what the plan shows as no longer in the manifests; asked for like the rest',
+      description: 'after the rollout, delete objects that are no longer in the manifests',
       default: false,
     }),
     wait: waitFlag,
@@ -45,9 +48,10 @@ export default class ClusterApply extends BaseCommand {
     '<%= config.bin %> cluster apply dev --image feedctl:dev',
     '<%= config.bin %> cluster apply prod --image registry.example/feedctl:0.1.0 --yes --timeout 900 --json',
     '<%= config.bin %> cluster apply prod --prune',
+    'kustomize build ./my-overlay | <%= config.bin %> cluster apply - --yes',
   ];
 
-  /** Of a production cluster the name is asked for when the plan has been shown. */
+  /** False: `run` asks for the name of a production cluster after it has shown the plan. */
   protected override changes(): boolean {
     return false;
   }
@@ -55,24 +59,24 @@ export default class ClusterApply extends BaseCommand {
   async run(): Promise<ApplyResult> {
     const { args, flags } = await this.parse(ClusterApply);
     const { applyPlan, readPlan } = await import('../../engine/kubernetes/apply.ts');
-    const { checkComplete: areWhole } = await import('../../engine/kubernetes/prune.ts');
+    const { checkComplete } = await import('../../engine/kubernetes/prune.ts');
     const { refusalOf } = await import('../../engine/kubernetes/plan.ts');
     const startedAt = performance.now();
     return this.withKubernetes(flags, async (kubernetes, config) => {
       const { 'dry-run': dryRun, 'force-conflicts': forceConflicts, image, wait, prune } = flags;
-      // Pods that still go would miss what their revision needs.
+      // Pods of the old revision still need what would be deleted.
       if (prune && !wait)
-        throw new FeedctlError('USAGE', '--prune waits for the rollout: leave --no-wait away');
+        throw new FeedctlError('USAGE', '--prune deletes after the rollout: it cannot run with --no-wait');
       const { namespace } = config;
       const { plan, manifests } = await readPlan(kubernetes, args.manifests, {
         namespace,
         image,
         forceConflicts,
       });
-      if (prune && !areWhole(manifests))
+      if (prune && !checkComplete(manifests))
         throw new FeedctlError(
           'USAGE',
-          `${args.manifests} is a part of feedctl: --prune would take the rest for left over`,
+          'the manifests have no deployment of feedctl: --prune would delete everything else',
         );
       for (const line of planLines(plan, { prune })) this.logToStderr(line);
       const refusal = refusalOf(plan);
@@ -90,7 +94,7 @@ export default class ClusterApply extends BaseCommand {
       const deleting =
         prune && plan.leftovers.length > 0 ? `, and delete ${plan.leftovers.length} object(s) there` : '';
       await this.confirm(`Apply this to ${plan.namespace} at ${plan.server}${deleting}?`, asked);
-      let said = '';
+      let printed = '';
       const applied = await applyPlan(kubernetes, manifests, plan, {
         forceConflicts,
         wait,
@@ -99,8 +103,8 @@ export default class ClusterApply extends BaseCommand {
         onStep: (step) => this.logToStderr(step),
         onProgress: (rollouts) => {
           const text = rollouts.map(rolloutLine).join('; ');
-          if (text !== said) this.logToStderr(text);
-          said = text;
+          if (text !== printed) this.logToStderr(text);
+          printed = text;
         },
       });
       this.log(`Applied to ${plan.namespace}.`);

@@ -5,19 +5,22 @@ import type { Plan } from '../../engine/kubernetes/plan.ts';
 import { planLines } from '../../ui/tables/kubernetes.ts';
 
 export const manifestsArg = Args.string({
-  description: 'overlay that comes with feedctl (dev, prod), a directory with a kustomization, or a file',
+  description: 'overlay of feedctl (dev, prod), a YAML file of rendered manifests, or - for stdin',
   required: true,
+  ignoreStdin: true,
 });
 
 export default class ClusterPlan extends BaseCommand {
   static override summary = 'Show what `cluster apply` would change in Kubernetes';
   static override description =
-    'The API server itself says it: a dry run of a server-side apply of each object, compared with what is there. Changes nothing. Exits 1 where the server would refuse something.';
+    'The API server does a dry run of a server-side apply of each object, and the result is compared ' +
+    'with the live object. Nothing is changed.\n\n' +
+    'Exits 1 if the server would refuse an object.';
   static override args = { manifests: manifestsArg };
   static override flags = manifestFlags;
   static override examples = [
     '<%= config.bin %> cluster plan prod --image registry.example/feedctl:0.1.0',
-    '<%= config.bin %> cluster plan ./my-overlay --kube-context staging --json',
+    'kustomize build ./my-overlay | <%= config.bin %> cluster plan - --kube-context staging --json',
   ];
 
   async run(): Promise<Plan> {

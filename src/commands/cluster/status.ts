@@ -9,14 +9,17 @@ import { statusText } from '../../ui/tables/kubernetes.ts';
 import { openRepaint } from '../../ui/terminal/repaint.ts';
 
 export default class ClusterStatus extends BaseCommand {
-  static override summary = 'Show how the cluster is in Kubernetes: rollouts, pods, autoscalers, warnings';
+  static override summary =
+    'Show the state of the cluster in Kubernetes: rollouts, pods, autoscalers, warnings';
   static override description =
-    'Of what bears the label app.kubernetes.io/part-of=feedctl. Exits 1 where a deployment has not rolled out, a pod has a reason not to run, or an autoscaler is at a loss. With --watch --json each look is a line of its own, one that failed has `error`; what fails after the first look is looked at again.';
+    'Shows the objects with the label app.kubernetes.io/part-of=feedctl. Exits 1 if a deployment has ' +
+    'not rolled out, or if a Job, a pod or an autoscaler has a problem.\n\n' +
+    '--watch --json prints one line per poll; a failed poll has `error` and is retried.';
   static override flags = {
     ...kubeFlags,
-    watch: Flags.boolean({ description: 'look again and again, until Ctrl-C', default: false }),
+    watch: Flags.boolean({ description: 'poll until Ctrl-C', default: false }),
     interval: Flags.integer({
-      description: 'seconds between looks',
+      description: 'seconds between polls',
       default: 2,
       min: 1,
       dependsOn: ['watch'],
@@ -54,9 +57,9 @@ export default class ClusterStatus extends BaseCommand {
           print(last, status);
         } catch (error) {
           if (signal.aborted) break;
-          // What was wrong from the beginning will be; what comes later may pass.
+          // A failure of the first poll is permanent, a later one may be transient.
           if (last === undefined || !isFeedctlError(error)) throw error;
-          print(`${last}\nAs it was. Now: ${error.message} (${error.code})`, errorJson(error));
+          print(`${last}\nThe last known state. Now: ${error.message} (${error.code})`, errorJson(error));
         }
         await sleep(flags.interval * 1_000, undefined, { signal }).catch(() => {});
       }

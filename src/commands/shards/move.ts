@@ -1,7 +1,7 @@
 import { Args } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
-import type { MoveResult } from '../../engine/shards/rebalance.ts';
+import type { MoveResult } from '../../engine/shards/move.ts';
 import { formatBytes, formatDuration } from '../../ui/terminal/format.ts';
 
 export default class ShardsMove extends BaseCommand {
@@ -20,7 +20,7 @@ export default class ShardsMove extends BaseCommand {
 
   async run(): Promise<MoveResult & { dryRun: boolean }> {
     const { args, flags } = await this.parse(ShardsMove);
-    const { moveShard, planMove } = await import('../../engine/shards/rebalance.ts');
+    const { moveShard, planMove } = await import('../../engine/shards/move.ts');
     const dryRun = flags['dry-run'];
     const { signal } = this;
     return this.withCluster(flags, async ({ db }) => {

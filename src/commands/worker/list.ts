@@ -29,7 +29,7 @@ Lists pods too if a flag, the context or the environment names a cluster in Kube
       lanes: await readLanes(db),
       where: config.namespace ?? config.kubeContext,
     }));
-    const { namespaceOfPod } = await import('../../engine/kubernetes/client.ts');
+    const { namespaceOfPod } = await import('../../engine/kubernetes/kubeconfig.ts');
     const pods = (where ?? (await namespaceOfPod())) ? await this.#pods(flags) : undefined;
     const rows = workers.map((worker) => [
       worker.id,

@@ -12,9 +12,10 @@ interface RestartResult {
 }
 
 export default class WorkerRestart extends BaseCommand {
-  static override summary = 'Replace the workers in Kubernetes by new ones, a few at a time';
+  static override summary = 'Restart the workers in Kubernetes, a few at a time';
   static override description =
-    'As `kubectl rollout restart` does it: each drains before it goes. Waits until all are new.';
+    'Restarts as `kubectl rollout restart` does: each worker drains before it stops. Waits until all ' +
+    'pods are new.';
   static override flags = {
     ...kubeFlags,
     wait: waitFlag,

@@ -6,17 +6,20 @@ import type { ScalePlan, ScaleRequest } from '../../engine/kubernetes/scale.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
 
 export default class WorkerScale extends BaseCommand {
-  static override summary = 'Say how many workers there are in Kubernetes';
+  static override summary = 'Set the number of workers in Kubernetes';
   static override description =
-    'Where a ScaledObject of KEDA owns the deployment, KEDA is paused at that number, until --auto gives it back: a number of its own would be undone at once. --min and --max change the bounds of what scales by itself. `cluster apply` of manifests with other bounds meets a conflict then. Workers that go drain first. To have none is asked before.';
+    'If KEDA scales the workers, it is paused at the number until --auto, because it would revert the ' +
+    'change. Removed workers drain first, and scaling to 0 asks.\n\n' +
+    '--min and --max change the bounds of the autoscaler; `cluster apply` with other bounds is then a ' +
+    'conflict.';
   static override args = {
     replicas: Args.integer({ description: 'number of workers', min: 0, max: 10_000 }),
   };
   static override flags = {
     ...kubeFlags,
-    auto: Flags.boolean({ description: 'let KEDA scale again', exclusive: ['min', 'max'] }),
-    min: Flags.integer({ description: 'fewest workers of what scales by itself', min: 0 }),
-    max: Flags.integer({ description: 'most workers of what scales by itself', min: 1 }),
+    auto: Flags.boolean({ description: 'resume KEDA', exclusive: ['min', 'max'] }),
+    min: Flags.integer({ description: 'minimum number of workers of the autoscaler', min: 0 }),
+    max: Flags.integer({ description: 'maximum number of workers of the autoscaler', min: 1 }),
     'dry-run': dryRunFlag,
     yes: yesFlag,
   };
@@ -35,7 +38,7 @@ export default class WorkerScale extends BaseCommand {
       const dryRun = flags['dry-run'];
       const change = await planScale(kubernetes, kubernetes.namespace ?? DEFAULT_NAMESPACE, request);
       if (request.to === 'replicas' && request.replicas === 0 && !dryRun)
-        await this.confirm('Without workers nothing is fanned out. Scale to 0?', flags.yes ?? false);
+        await this.confirm('Without workers no post reaches a feed. Scale to 0?', flags.yes ?? false);
       await scale(kubernetes, change, { dryRun });
       this.log(`${dryRun ? 'Would do: ' : ''}${change.plan.change}.`);
       return { ...change.plan, dryRun };
@@ -49,7 +52,7 @@ function requestOf(
 ): ScaleRequest {
   const bounds = min !== undefined || max !== undefined;
   if ([replicas !== undefined, auto === true, bounds].filter(Boolean).length !== 1)
-    throw new FeedctlError('USAGE', 'pass a number of workers, --auto, or --min and --max, and one of them');
+    throw new FeedctlError('USAGE', 'pass either a number of workers, or --auto, or --min and --max');
   if (replicas !== undefined) return { to: 'replicas', replicas };
   return bounds ? { to: 'bounds', min, max } : { to: 'auto' };
 }

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fanOutDrained, until } from '../bus/drained.ts';
+import { fanOutDrained } from '../bus/drained.ts';
 import type { Config } from '../config/config.ts';
 import type { CheckedMessage } from '../fanout/copyBuffer.ts';
 import { dispatch } from '../fanout/dispatcher.ts';
@@ -10,6 +10,7 @@ import { followFeed } from '../live/client.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { EventRef } from '../model/event.ts';
 import { forgetRun, type LatencyMs, runDeliveries, runLatency } from '../store/runs.ts';
+import { poll } from '../util/poll.ts';
 import { BASELINES, type BaselineName, oneInsertEach, perFollowerMessages } from './baselines.ts';
 import { type BenchCluster, openBenchCluster } from './benchCluster.ts';
 import { type Measured, measure, rawCopy, round, rowsOfBatches, rowsPerSecond } from './limit.ts';
@@ -120,7 +121,7 @@ export async function benchFanout(
         settling.catch(() => {}); // Thrown where it is waited for.
         // Rows that are missing when all is settled will not come: the check below says so.
         const counted = async () => settled || (await runDeliveries(db, id)) >= mix.deliveries;
-        await until(counted, signal, POLL_MS);
+        await poll(counted, { firstMs: 10, everyMs: POLL_MS, signal });
         return runDeliveries(db, id);
       });
       await settling;

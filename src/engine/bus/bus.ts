@@ -1,29 +1,30 @@
 import type { Queryable } from '../database/database.ts';
+import type { Check } from '../model/check.ts';
 
 /**
- * The Bus port: a durable at-least-once queue. Ports are what the pipelines know; drivers live in folders beside
- * this file and all pass the same contract suite.
+ * Port of the bus: durable queues with at-least-once delivery. Pipelines know only this file.
+ * `local/` implements it in PostgreSQL, `rabbitmq/` over RabbitMQ; both pass one contract suite.
  */
 
 /**
- *     events       what happened, from the dispatcher to the planner
- *     events.bulk  the same, of imports, and of posts with very many recipients: `events` never waits for it
- *     rows.live    planned feed rows on their way to the writer
- *     rows.bulk    the same, of events.bulk
- *     cleanup      rows to remove once everything planned earlier has been written
+ *     events       events from the dispatcher to the planner
+ *     events.bulk  events of imports and of posts with very many recipients: `events` never waits for them
+ *     rows.live    planned feed rows of `events`, to the writer
+ *     rows.bulk    planned feed rows of `events.bulk`, to the writer
+ *     cleanup      rows to remove once every older plan is written
  *     live.<id>    posts for the sockets of one gateway
  */
 export type QueueName = 'events' | 'events.bulk' | 'rows.live' | 'rows.bulk' | 'cleanup' | `live.${string}`;
 
-/** Those that outlive everyone who uses them. */
+/** Queues that exist independently of their consumers. */
 export const DURABLE_QUEUES = ['events', 'events.bulk', 'rows.live', 'rows.bulk', 'cleanup'] as const;
 
-/** Queues whose messages can be waited for. */
+/** Queues in which a barrier can be placed. */
 export type BarrierQueue = Exclude<QueueName, 'cleanup' | `live.${string}`>;
 
 /**
- * The way of a post in steps: a message of one step is acked only when what it leads to is in the next step's
- * queues. So whoever waits for one step after the other has waited for everything.
+ * Stages of the pipeline in their order. A message is acked only when its results are in the queues of
+ * the next stage. So all work is done once a barrier has passed each stage, one after the other.
  */
 export const STAGES: readonly (readonly BarrierQueue[])[] = [
   ['events'],
@@ -31,133 +32,133 @@ export const STAGES: readonly (readonly BarrierQueue[])[] = [
   ['rows.live', 'rows.bulk'],
 ];
 
+/** A message to publish. */
 export interface Outgoing {
   readonly queue: QueueName;
   readonly body: Buffer;
-  /** Of `rows.*` the partition, of `events` whose they are: what has the same key keeps its order. */
+  /** Partition of `rows.*`, author of `events`. Messages of the same key keep their order. */
   readonly key?: number;
-  /** Not before this many milliseconds from now. */
+  /** Minimum milliseconds until it is delivered. Default: 0. */
   readonly delayMs?: number;
-  /** Beside the body: `encodeTraces`. Not kept with a dead letter. */
+  /** Trace contexts (`encodeTraces`), sent outside of the body. Dead letters do not keep them. */
   readonly traces?: string;
 }
 
-/** One message in a consumer's hands, until it is settled by exactly one of the three calls. */
+/** One message in flight. The consumer calls exactly one of `ack`, `retry` and `deadLetter`, once. */
 export interface Delivery {
   readonly queue: string;
   readonly body: Buffer;
-  /** What was published beside the body. */
+  /** `traces` of the published message. */
   readonly traces?: string | undefined;
-  /** Failed attempts before this one. A consumer that died is no attempt of the message's. */
+  /** Failed attempts so far. The death of a consumer does not count. */
   readonly attempts: number;
+  /** Removes the message. */
   ack(): void;
-  /** Gives it back for another try. `counts: false`: it was not the message's fault, so no attempt is used up. */
+  /** Requeues the message. `counts: false`: the message is not at fault, and no attempt is counted. */
   retry(delayMs: number, options?: { counts?: boolean }): void;
+  /** Moves the message to the dead letters. */
   deadLetter(reason: string): void;
 }
 
 export interface ConsumeOptions {
   /** Earlier queues are served first. */
   readonly queues: readonly QueueName[];
-  /** Messages in this consumer's hands at a time. */
+  /** Maximum messages in flight. */
   readonly prefetch: number;
   /**
-   * Of a gateway's queue: told whether it is consumed, at the start and whenever that changes. When it is again, what
-   * was published meanwhile may be lost.
+   * Called for a gateway's queue, at the start and whenever its consumption begins or stops. Messages
+   * published while it was not consumed may be lost.
    */
   readonly onConsumed?: (consumed: boolean) => void;
 }
 
 export interface Consumer {
-  /** Takes no more, waits until what it holds is settled or the deadline has passed, and gives the rest back. */
+  /** Takes no more messages, waits for those in flight until the deadline, and requeues the rest. */
   stop(deadlineMs: number): Promise<void>;
 }
 
 export interface QueueDepth {
   readonly queue: string;
-  /** Waiting to be taken. */
+  /** Messages that wait. */
   readonly ready: number;
-  /** In the hands of consumers. */
+  /** Messages in flight. */
   readonly unacked: number;
-  /** Of the oldest message; null where there are some and the bus cannot tell: a broker's queue that nobody consumes. */
+  /** Age of the oldest message. null: not known, as no consumer has seen the broker's messages. */
   readonly oldestAgeMs: number | null;
   readonly deadLetters: number;
 }
 
-/** A message that nobody has in hand. */
+/** A message that waits in a queue. */
 export interface WaitingMessage {
   readonly body: Buffer;
   readonly publishedAt: Date | null;
-  /** How often it was handed out before, and not answered. */
+  /** Earlier deliveries that were not settled. */
   readonly deliveries: number;
 }
 
-/** How many messages have left a queue for good through one consumer since it began, as of then. */
+/** Number of messages that one consumer has acked or dead-lettered in a queue since it began. */
 export interface Throughput {
   readonly member: string;
   readonly queue: string;
   readonly count: number;
+  /** Time of the count, in unix milliseconds. */
   readonly atMs: number;
 }
 
-/** A point in the life of some queues: everything published to them before it. */
+/** A position in queues: it has passed when every message before it is acked or dead-lettered. */
 export interface Barrier {
   readonly queues: readonly BarrierQueue[];
   readonly position: number;
 }
 
-/** The server behind the bus, where it has one of its own. */
+/** State of the server behind the bus. */
 export interface BusHealth {
   readonly version: string;
   readonly ready: boolean;
   readonly detail: string;
 }
 
-/** One line of `doctor`. */
-export interface BusCheck {
-  readonly name: string;
-  readonly status: 'ok' | 'warning' | 'fault';
-  readonly detail: string;
-  readonly fix?: string;
-}
-
 export interface Bus {
   readonly kind: string;
-  /** Neither throws for what it finds. */
+  /** Missing without a server of its own. Never throws for the state it finds. */
   health?(): Promise<BusHealth>;
-  check?(): Promise<BusCheck[]>;
-  /** Resolves when all of them are durable; on any error none may be counted on. Throws QUEUE_FULL at the bound. */
+  /** Checks for `doctor`. Never throws for the state it finds. */
+  check?(): Promise<Check[]>;
+  /**
+   * Resolves when all messages are durable. After an error, any of them may have been published.
+   * Throws QUEUE_FULL if a queue is at its limit.
+   */
   publish(messages: readonly Outgoing[]): Promise<void>;
   /**
-   * Only where the bus lives in the store's own database: the messages are published when that transaction
-   * commits, or not at all. Throws QUEUE_FULL too.
+   * Publishes the messages when the transaction commits. Only for a bus in the store's own database.
+   * Throws QUEUE_FULL.
    */
   publishIn?(session: Queryable, messages: readonly Outgoing[]): Promise<void>;
   consume(options: ConsumeOptions, onDeliveries: (deliveries: Delivery[]) => void): Promise<Consumer>;
-  /** Into how many partitions rows are sorted before they are published. A power of two; it may change. */
+  /** Number of partitions of the rows queues: a power of two, which may change. */
   partitions(): Promise<number>;
-  /** Partitions that this process alone reads now. Only where they are dealt out. */
+  /** Partitions that are assigned to this process. Missing where processes share all queues. */
   reads?(): string[];
   placeBarrier(queues: readonly BarrierQueue[]): Promise<Barrier>;
-  /** Whether everything before the mark has been acked or dead-lettered. */
   hasPassed(barrier: Barrier): Promise<boolean>;
   /**
-   * Whether these queues hold anything: one cheap look at the database, for who asks many times a second. On a broker it
-   * is what consumers hold, a second old at most: what nobody consumes is not seen.
+   * Returns whether the queues have messages. One cheap query, for callers that ask many times a
+   * second. With a broker it sees only messages of running consumers, as of a second ago.
    */
   holds(queues: readonly BarrierQueue[]): Promise<boolean>;
-  /** Queues with messages, dead ones included. */
+  /** Depths of the queues that have messages or dead letters. */
   depths(): Promise<QueueDepth[]>;
-  /** What has left the queues: two looks tell a rate. A second old at most. */
+  /** Throughput so far, a second old at most. Two samples give a rate. */
   throughput(): Promise<Throughput[]>;
   /**
-   * The first messages that wait in a queue, where there are partitions some of each. They stay where they are; on a
-   * broker each counts as handed out once more. Throws QUEUE_CONSUMED where the bus cannot show them beside a consumer.
+   * Returns the first messages that wait in a queue, some of each partition. They stay in place; a
+   * broker counts one delivery more for each. Throws QUEUE_CONSUMED if the broker shows them to their
+   * consumer only.
    */
   peek(queue: QueueName, limit: number): Promise<WaitingMessage[]>;
-  /** Moves dead letters that are still at a broker into `bus.dead_letters`, where they can be looked at. */
+  /** Moves dead letters from the broker to `bus.dead_letters`, where operators can list them. */
   collectDeadLetters?(): Promise<void>;
-  /** Drops what waits in a queue, and the queue of a gateway that is gone. */
+  /** Deletes the messages that wait in a queue, and the queue itself if it is a gateway's. */
   dropQueue(queue: QueueName): Promise<void>;
   close(): Promise<void>;
 }

@@ -1,6 +1,6 @@
 import type { QueueDepth } from './bus.ts';
 
-/** Of one queue: a queue without messages is not among the depths. */
+/** Returns the depth of a queue. A queue without messages is missing in `depths`. */
 export const depthOf = (depths: readonly QueueDepth[], queue: string): QueueDepth =>
   depths.find((one) => one.queue === queue) ?? {
     queue,
@@ -10,5 +10,5 @@ export const depthOf = (depths: readonly QueueDepth[], queue: string): QueueDept
     deadLetters: 0,
   };
 
-/** Messages that wait or are in the hands of consumers. */
-export const heldIn = ({ ready, unacked }: QueueDepth): number => ready + unacked;
+/** Messages that wait or are in flight. */
+export const messagesIn = ({ ready, unacked }: QueueDepth): number => ready + unacked;

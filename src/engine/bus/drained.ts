@@ -1,38 +1,34 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../database/database.ts';
 import { firstIdAt } from '../model/ids.ts';
 import { anyUndispatched } from '../store/events.ts';
+import { poll } from '../util/poll.ts';
 import { type Bus, STAGES } from './bus.ts';
 
-const FIRST_LOOK_MS = 10;
-const MAX_LOOK_MS = 200;
-/** Ids may run ahead of the clock a little. */
+const FIRST_POLL_MS = 10;
+const POLL_MS = 200;
+/** Ids may run ahead of the clock by 50 ms, and clocks differ a little. */
 const AHEAD_MS = 1_000;
 
-/** Polls with growing pauses, `maxWaitMs` at most. Throws when the signal aborts. */
-export async function until(
-  done: () => Promise<boolean>,
+/** Resolves when everything before the barrier has left its queues. Throws when the signal aborts. */
+export async function barrierPassed(
+  bus: Bus,
+  queues: Parameters<Bus['placeBarrier']>[0],
   signal?: AbortSignal,
-  maxWaitMs = MAX_LOOK_MS,
 ): Promise<void> {
-  for (let waitMs = FIRST_LOOK_MS; !(await done()); waitMs = Math.min(maxWaitMs, waitMs * 1.5)) {
-    await sleep(waitMs, undefined, signal ? { signal } : {});
-  }
+  const barrier = await bus.placeBarrier(queues);
+  await poll(() => bus.hasPassed(barrier), { firstMs: FIRST_POLL_MS, everyMs: POLL_MS, signal });
 }
 
 /**
- * Resolves when every post committed before the call is in every feed it belongs to: its event has left the
- * outbox, then it has gone through every step of the bus.
+ * Resolves when every post committed before the call is in every feed it belongs to: its event has
+ * left the outbox, then every stage of the bus. Throws when the signal aborts.
  */
 export async function fanOutDrained(
-  context: { db: Database; bus: Bus },
+  { db, bus }: { db: Database; bus: Bus },
   signal?: AbortSignal,
 ): Promise<void> {
-  const { db, bus } = context;
   const lastId = firstIdAt(Date.now() + AHEAD_MS);
-  await until(async () => !(await anyUndispatched(db, lastId)), signal);
-  for (const queues of STAGES) {
-    const barrier = await bus.placeBarrier(queues);
-    await until(() => bus.hasPassed(barrier), signal);
-  }
+  const dispatched = async () => !(await anyUndispatched(db, lastId));
+  await poll(dispatched, { firstMs: FIRST_POLL_MS, everyMs: POLL_MS, signal });
+  for (const queues of STAGES) await barrierPassed(bus, queues, signal);
 }

@@ -6,14 +6,15 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import { backoffMs } from '../util/backoff.ts';
 import type { Delivery } from './bus.ts';
 
-/** Tries of the system's own work before a message is put aside. */
+/** Attempts after which a message is dead-lettered. */
 const MAX_ATTEMPTS = 10;
-/** A server that is away uses up no attempt to count by: it is left alone for up to 0.8 s. */
-const TRANSIENT_RUNG = 4;
+/** Minimum backoff step of a transient failure, up to 0.8 s: its attempts are not counted. */
+const TRANSIENT_STEP = 4;
 
 /**
- * What becomes of a message whose work failed: again, later, where that may help; put aside as a dead letter where
- * it cannot, or after ten tries. A server that is away is no fault of the message and uses up no try.
+ * Settles a message whose work failed. Permanent failures are dead-lettered, others are retried with
+ * backoff and dead-lettered after ten attempts. A transient failure, such as a server that is down,
+ * is not the message's fault: its attempts are not counted.
  */
 export function failDelivery(
   delivery: Delivery,
@@ -22,7 +23,7 @@ export function failDelivery(
 ): void {
   const reason = messageOf(error);
   const failure = classify(error);
-  // One queue a gateway: they are one to whoever watches.
+  // Metrics have one label for the queues of all gateways.
   const queue = delivery.queue.replace(/^live\..*/, 'live');
   if (failure === 'permanent' || (failure === 'unknown' && delivery.attempts + 1 >= MAX_ATTEMPTS)) {
     metrics?.count('feedctl_bus_dead_letters_total', 1, { queue });
@@ -31,14 +32,19 @@ export function failDelivery(
     return;
   }
   metrics?.count('feedctl_bus_retries_total', 1, { queue });
-  const said = { queue: delivery.queue, ...idsOfMessage(delivery.body), attempts: delivery.attempts, reason };
-  log.warn(said, 'message will be tried again');
+  const fields = {
+    queue: delivery.queue,
+    ...idsOfMessage(delivery.body),
+    attempts: delivery.attempts,
+    reason,
+  };
+  log.warn(fields, 'message will be retried');
   const transient = failure === 'transient';
-  const rung = Math.max(delivery.attempts + 1, transient ? TRANSIENT_RUNG : 0);
-  delivery.retry(backoffMs(rung), { counts: !transient });
+  const step = Math.max(delivery.attempts + 1, transient ? TRANSIENT_STEP : 0);
+  delivery.retry(backoffMs(step), { counts: !transient });
 }
 
-/** Messages that failed together, in two parts of which one is free of the fault where a single message has it. */
+/** Halves messages that failed together, so that one faulty message does not fail the others. */
 export const halves = <T>(parts: readonly T[]): [T[], T[]] => {
   const middle = parts.length >> 1;
   return [parts.slice(0, middle), parts.slice(middle)];

@@ -2,8 +2,8 @@ import type { Guard } from '../resilience/guard.ts';
 import type { Bus } from './bus.ts';
 
 /**
- * The same bus, whose publishing goes through a guard. A user's post waits for its event to be published: a broker
- * that is away or blocked holds up a few of them, and the sweeper publishes what all the others leave.
+ * Returns a bus that publishes through a guard. A user's request waits until its event is published:
+ * a broker that is down or blocked delays a few requests only. The sweeper publishes the other events.
  */
 export function guardedBus(bus: Bus, guard: Guard): Bus {
   const publishIn = bus.publishIn?.bind(bus);

@@ -1,8 +1,8 @@
 import type { Delivery } from './bus.ts';
 
 /**
- * What to pass to `consume`, to have messages handled one batch after the other: while `work`, which never rejects, has one
- * in hand, whatever comes becomes the next.
+ * Returns a callback for `consume` that handles one batch at a time. Messages that arrive while
+ * `work` runs become the next batch. `work` never rejects.
  */
 export function serialBatches(
   work: (batch: readonly Delivery[]) => Promise<void>,

@@ -1,20 +1,22 @@
 import type { CelebrityRule } from '../model/celebrity.ts';
 import { isFeedctlError, messageOf } from '../model/errors.ts';
-import { type Operation, runOperation, saveProgress, type Work } from '../operations/run.ts';
+import type { OperationCounts } from '../model/operation.ts';
+import { runOperation, type Work } from '../operations/run.ts';
+import { OperationSteps } from '../operations/steps.ts';
 import { type CelebrityContext, type CelebrityDirection, markCelebrity, unmarkCelebrity } from './change.ts';
 import { plannedChanges } from './evaluate.ts';
 
 export interface AppliedEvaluation extends CelebrityRule {
   readonly marked: number;
   readonly unmarked: number;
-  /** Authors who could not be changed: the next evaluation tries again. */
+  /** Authors who could not be changed. The next evaluation tries again. */
   readonly failed: number;
-  /** Of the first of them. */
+  /** First failures, MAX_FAILURES at most. */
   readonly failures: readonly { readonly userId: number; readonly reason: string }[];
 }
 
 interface Progress extends AppliedEvaluation {
-  /** Who is being changed: finished first by whoever goes on. */
+  /** Author who is being changed: a later run finishes them first. */
   readonly current: { readonly userId: number; readonly action: CelebrityDirection } | null;
 }
 
@@ -27,83 +29,61 @@ interface ApplyOptions {
 const MAX_FAILURES = 20;
 
 /**
- * Marks and unmarks those whom the rule concerns, one after the other, as one operation: whoever goes on after a crash
- * finishes the author who was being changed and looks anew at who is left. Throws OPERATION_RUNNING, and what the signal
- * was aborted with.
+ * Marks and unmarks the authors whom the rule concerns, one after the other, as one operation. A run
+ * after a crash finishes the author who was being changed, then plans the rest again. Throws
+ * OPERATION_RUNNING and the abort reason of the signal.
  */
 export function applyEvaluation(
   context: CelebrityContext,
   rule: CelebrityRule,
   options: ApplyOptions = {},
 ): Promise<AppliedEvaluation> {
+  const { db } = context;
   const { signal, onResume } = options;
   const work = { kind: 'celebrity evaluation', key: 'all', signal, onResume };
-  return runOperation<Progress, AppliedEvaluation>(context.db, work, async (run) => {
-    const changing = new Changing(context, run, rule, options);
-    await changing.finishCurrent();
-    const { changes } = await plannedChanges(context.db, rule);
+  return runOperation<Progress, AppliedEvaluation>(db, work, async (run) => {
+    const steps = new OperationSteps(db, run, progressOf(rule, run.progress));
+    const { current } = steps.progress;
+    if (current) await changeAuthor(context, steps, current, signal);
+    const { changes } = await plannedChanges(db, rule);
+    const total = changes.length;
     for (const [done, { userId, action }] of changes.entries()) {
-      // Told to end, it ends between two authors: none is left half way.
+      // Only here: no author is left in state both.
       run.signal.throwIfAborted();
-      await changing.change(userId, action, { done, total: changes.length });
-      options.onProgress?.(done + 1, changes.length);
+      await changeAuthor(context, steps, { userId, action }, signal, { done, total, unit: 'authors' });
+      options.onProgress?.(done + 1, total);
     }
-    const { current: _, ...applied } = changing.progress;
+    const { current: _, ...applied } = steps.progress;
     return applied;
   });
 }
 
-class Changing {
-  readonly #context: CelebrityContext;
-  readonly #operationId: number;
-  readonly #options: ApplyOptions;
-  progress: Progress;
+/** Returns the progress to begin with. After another rule the counts begin at 0. */
+function progressOf(rule: CelebrityRule, earlier: Progress | undefined): Progress {
+  if (earlier?.threshold === rule.threshold && earlier.releaseAt === rule.releaseAt) return earlier;
+  const current = earlier?.current ?? null;
+  return { ...rule, marked: 0, unmarked: 0, failed: 0, failures: [], current };
+}
 
-  constructor(
-    context: CelebrityContext,
-    run: Operation<Progress>,
-    rule: CelebrityRule,
-    options: ApplyOptions,
-  ) {
-    this.#context = context;
-    this.#operationId = run.id;
-    this.#options = options;
-    const before = run.progress;
-    const nothing = { marked: 0, unmarked: 0, failed: 0, failures: [], current: before?.current ?? null };
-    const goesOn = before?.threshold === rule.threshold && before.releaseAt === rule.releaseAt;
-    this.progress = goesOn ? before : { ...rule, ...nothing };
-  }
-
-  async finishCurrent(): Promise<void> {
-    const { current } = this.progress;
-    if (current) await this.change(current.userId, current.action);
-  }
-
-  async change(
-    userId: number,
-    action: CelebrityDirection,
-    counts?: { done: number; total: number },
-  ): Promise<void> {
-    await this.#note({ current: { userId, action } }, counts);
-    const { signal } = this.#options;
-    try {
-      const change = action === 'mark' ? markCelebrity : unmarkCelebrity;
-      await change(this.#context, userId, { signal });
-      const count = action === 'mark' ? 'marked' : 'unmarked';
-      await this.#note({ [count]: this.progress[count] + 1, current: null });
-    } catch (error) {
-      // Somebody else is changing this author, or they are gone; everything else concerns all of them.
-      if (!isFeedctlError(error, 'OPERATION_RUNNING') && !isFeedctlError(error, 'USER_NOT_FOUND'))
-        throw error;
-      const { failed, failures } = this.progress;
-      const listed = [...failures, { userId, reason: messageOf(error) }].slice(0, MAX_FAILURES);
-      await this.#note({ failed: failed + 1, failures: listed, current: null });
-    }
-  }
-
-  async #note(progress: Partial<Progress>, counts?: { done: number; total: number }): Promise<void> {
-    this.progress = { ...this.progress, ...progress };
-    const { db } = this.#context;
-    await saveProgress(db, this.#operationId, this.progress, counts && { ...counts, unit: 'authors' });
+async function changeAuthor(
+  context: CelebrityContext,
+  steps: OperationSteps<Progress>,
+  current: NonNullable<Progress['current']>,
+  signal: AbortSignal | undefined,
+  counts?: OperationCounts,
+): Promise<void> {
+  const { userId, action } = current;
+  await steps.save({ current }, counts);
+  try {
+    const change = action === 'mark' ? markCelebrity : unmarkCelebrity;
+    await change(context, userId, { signal });
+    const count = action === 'mark' ? 'marked' : 'unmarked';
+    await steps.save({ [count]: steps.progress[count] + 1, current: null });
+  } catch (error) {
+    // Another process changes this author, or the user was erased. Other errors concern all authors.
+    if (!isFeedctlError(error, 'OPERATION_RUNNING') && !isFeedctlError(error, 'USER_NOT_FOUND')) throw error;
+    const { failed, failures } = steps.progress;
+    const listed = [...failures, { userId, reason: messageOf(error) }].slice(0, MAX_FAILURES);
+    await steps.save({ failed: failed + 1, failures: listed, current: null });
   }
 }

@@ -4,7 +4,8 @@ import { fanOutDrained } from '../bus/drained.ts';
 import type { FeedChanges } from '../cache/changes.ts';
 import type { Database, Session } from '../database/database.ts';
 import { retriedTransaction } from '../database/retriedTransaction.ts';
-import { type Operation, runOperation, saveProgress, type Work } from '../operations/run.ts';
+import { runOperation, type Work } from '../operations/run.ts';
+import { OperationSteps } from '../operations/steps.ts';
 import {
   backfillFollowers,
   followersAfter,
@@ -18,11 +19,16 @@ import { countPosted } from '../store/events.ts';
 import { getUser, type User } from '../store/users.ts';
 import { runConcurrently } from '../util/parallel.ts';
 
-const FOLLOWERS_A_TRANSACTION = 1_000;
-const SHARDS_AT_A_TIME = 4;
-/** By then every cache has heard of the rows that a backfill has added. */
+/** Followers whose feeds one transaction changes. */
+const FOLLOWERS_PER_TRANSACTION = 1_000;
+/** Shards that are changed at a time. */
+const CONCURRENCY = 4;
+/** Time by which every cache knows the rows that a backfill has added. */
 const READERS_SEE_MS = 500;
-/** An author who posts twice a second for half a minute does not keep it from ending. */
+/**
+ * Maximum rounds of `endMerging`, some 0.5 s each: an author who posts twice a second delays the
+ * change by half a minute at most.
+ */
 const MAX_ROUNDS = 50;
 
 export interface CelebrityResult {
@@ -42,16 +48,16 @@ export interface CelebrityContext {
 interface Options {
   readonly signal?: AbortSignal | undefined;
   readonly dryRun?: boolean;
-  /** By hand: evaluations leave the author as they are from then on. */
+  /** Change by hand: from then on evaluations skip the author. */
   readonly pin?: boolean;
   readonly onProgress?: (followers: number, total: number) => void;
-  /** This run goes on with what an earlier one had noted. */
+  /** Called when this run resumes an earlier one. */
   readonly onResume?: Work['onResume'];
-  /** How long readers may go on with what they have read. */
+  /** Maximum time that readers may use rows which they have read. Default: 500 ms. */
   readonly readersSeeMs?: number;
 }
 
-/** In the order in which they are taken. */
+/** Steps of each direction, in their order. */
 const STEPS = {
   mark: ['both', 'readers', 'pull', 'drained', 'compacted'],
   unmark: ['both', 'drained', 'filled', 'push'],
@@ -59,64 +65,65 @@ const STEPS = {
 export type CelebrityDirection = keyof typeof STEPS;
 type Step = (typeof STEPS)[CelebrityDirection][number];
 
-/** As it is noted: what is finished is not done again by whoever goes on. */
 interface Progress {
   readonly direction: CelebrityDirection;
-  /** Those that are finished. */
+  /** Finished steps. */
   readonly steps: readonly Step[];
-  /** Feeds of followers up to this id are done. */
+  /** Feeds of followers up to this id are changed. */
   readonly after: number;
   readonly followers: number;
   readonly items: number;
 }
 
+type Steps = OperationSteps<Progress>;
+
 /**
- * From push over both to pull: the author's posts are no longer fanned out but merged when a feed is read. At no
- * moment does a reader miss a post or see one twice: `both` merges before rows end, rows are removed when nothing
- * more can write any. Every step may be repeated, so a run that was cut off is finished by the next.
- * Throws USER_NOT_FOUND or OPERATION_RUNNING.
+ * Changes an author from push over both to pull: posts are merged when a feed is read instead of
+ * fanned out. Readers never miss a post or see one twice: `both` merges before fan-out ends, and rows
+ * are removed when no plan can write more. Every step may be repeated, so the next run finishes an
+ * interrupted one. Throws USER_NOT_FOUND or OPERATION_RUNNING.
  */
 export const markCelebrity = (
   context: CelebrityContext,
   userId: number,
   options: Options = {},
 ): Promise<CelebrityResult> =>
-  change(context, userId, options, 'mark', async (author, saga) => {
-    await saga.step('both', () => author.pushState === 'push' && setPushState(context.db, userId, 'both'));
-    await saga.step(
+  change(context, userId, options, 'mark', async (author, steps) => {
+    await steps.step('both', () => author.pushState === 'push' && setPushState(context.db, userId, 'both'));
+    await steps.step(
       'readers',
-      () => author.pushState !== 'pull' && forgetFeedsOfFollowers(context, userId, saga.signal),
+      () => author.pushState !== 'pull' && forgetFeedsOfFollowers(context, userId, steps.signal),
     );
-    await saga.step('pull', () => setPushState(context.db, userId, 'pull'));
-    await saga.step('drained', () => fanOutDrained(context, saga.signal));
-    await saga.step('compacted', () => overFollowers(context, author, options, saga, removeAuthorItems));
+    await steps.step('pull', () => setPushState(context.db, userId, 'pull'));
+    await steps.step('drained', () => fanOutDrained(context, steps.signal));
+    await steps.step('compacted', () => changeFeeds(context, author, options, steps, removeAuthorItems));
   });
 
 /**
- * From pull over both to push: rows are filled in while posts are still merged, and only then merging ends. Throws as
- * `markCelebrity`.
+ * Changes an author from pull over both to push: rows are backfilled while posts are still merged,
+ * then merging ends. Throws as `markCelebrity`.
  */
 export const unmarkCelebrity = (
   context: CelebrityContext,
   userId: number,
   options: Options = {},
 ): Promise<CelebrityResult> =>
-  change(context, userId, options, 'unmark', async (author, saga) => {
-    await saga.step('both', () => setPushState(context.db, userId, 'both'));
-    // Posts planned while the author was pulled got no rows: once they have drained, the backfill finds them all.
-    await saga.step('drained', () => fanOutDrained(context, saga.signal));
-    await saga.step('filled', () =>
-      overFollowers(context, author, options, saga, async (session, authorId, ids) => {
+  change(context, userId, options, 'unmark', async (author, steps) => {
+    await steps.step('both', () => setPushState(context.db, userId, 'both'));
+    // Posts planned in state pull got no rows. Once they have drained, the backfill finds all of them.
+    await steps.step('drained', () => fanOutDrained(context, steps.signal));
+    await steps.step('filled', () =>
+      changeFeeds(context, author, options, steps, async (session, authorId, ids) => {
         await lockPushStates(session);
         return backfillFollowers(session, authorId, ids);
       }),
     );
-    await saga.step('push', () => endMerging(context, userId, saga.signal, options.readersSeeMs));
+    await steps.step('push', () => endMerging(context, userId, steps.signal, options.readersSeeMs));
   });
 
 /**
- * A post that was merged and is not yet in the feeds would be gone for as long as its fan-out takes. So merging ends
- * only where the author has not posted since before everything was drained, and every cache has heard of it.
+ * Ends merging, if the author has not posted since the last drain began and every cache knows the new
+ * rows. Otherwise a merged post whose rows are not written yet would vanish until its fan-out is done.
  */
 async function endMerging(
   context: CelebrityContext,
@@ -141,7 +148,7 @@ async function change(
   userId: number,
   { dryRun, pin, signal, onResume }: Options,
   direction: CelebrityDirection,
-  work: (author: User, saga: Saga) => Promise<void>,
+  work: (author: User, steps: Steps) => Promise<void>,
 ): Promise<CelebrityResult> {
   const wanted = direction === 'mark' ? 'pull' : 'push';
   const { pushState, followerCount } = await getUser(db, userId);
@@ -151,67 +158,43 @@ async function change(
     db,
     { kind: 'celebrity', key: String(userId), signal, onResume },
     async (run) => {
-      // As it is now: another run may have ended in between.
+      // Read again: another run may have ended in between.
       const author = await getUser(db, userId);
       if (pin) await pinPushState(db, userId, true);
       if (direction === 'unmark' && author.pushState === 'push') return { ...untouched, changed: false };
       await run.blockCancel(
-        `author ${userId} is between push and pull: \`feedctl celebrity mark ${userId}\` or \`unmark\` ends that`,
+        `author ${userId} is between push and pull: ` +
+          `\`feedctl celebrity mark ${userId}\` or \`unmark\` ends that`,
       );
-      const saga = new Saga(db, run, direction, author.followerCount);
-      await work(author, saga);
-      const { followers, items } = saga.progress;
-      return { userId, followers, items, changed: saga.resumed || author.pushState !== wanted };
+      // A run in the other direction is not resumed: this one begins with its first step.
+      const earlier = run.progress?.direction === direction ? run.progress : undefined;
+      const begun = earlier ?? { direction, steps: [], after: 0, followers: 0, items: 0 };
+      const steps: Steps = new OperationSteps<Progress>(db, run, begun, (progress) => ({
+        done: progress.followers,
+        total: author.followerCount,
+        unit: 'feeds',
+      }));
+      await work(author, steps);
+      const { followers, items } = steps.progress;
+      return { userId, followers, items, changed: earlier !== undefined || author.pushState !== wanted };
     },
   );
 }
 
-/** One change of state: notes each step that is finished, and passes over those that an earlier run has. */
-class Saga {
-  readonly #db: Database;
-  readonly #operationId: number;
-  /** It goes on with what an earlier run began. One in the other direction is compensated: from the first step. */
-  readonly resumed: boolean;
-  readonly signal: AbortSignal;
-  readonly #total: number;
-  progress: Progress;
-
-  constructor(db: Database, run: Operation<Progress>, direction: CelebrityDirection, followers: number) {
-    this.#db = db;
-    this.signal = run.signal;
-    this.#total = followers;
-    this.#operationId = run.id;
-    this.resumed = run.progress?.direction === direction;
-    this.progress = this.resumed ? run.progress! : { direction, steps: [], after: 0, followers: 0, items: 0 };
-  }
-
-  async step(step: Step, work: () => unknown): Promise<void> {
-    if (this.progress.steps.includes(step)) return;
-    await work();
-    await this.note({ steps: [...this.progress.steps, step] });
-  }
-
-  async note(progress: Partial<Progress>): Promise<void> {
-    this.progress = { ...this.progress, ...progress };
-    const counts = { done: this.progress.followers, total: this.#total, unit: 'feeds' };
-    await saveProgress(this.#db, this.#operationId, this.progress, counts);
-  }
-}
-
-/** A shared cache keeps a feed with its celebrities: from then on none is without this one. */
+/** Drops the feeds of all followers from the shared cache, which stores a feed with its celebrities. */
 async function forgetFeedsOfFollowers(
   { db, changes }: CelebrityContext,
   authorId: number,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  for await (const ids of followerChunks(db, authorId, signal)) await changes.forget(ids);
+  for await (const ids of followerBatches(db, authorId, signal)) await changes.forget(ids);
 }
 
-async function* followerChunks(
+async function* followerBatches(
   db: Database,
   authorId: number,
   signal: AbortSignal | undefined,
-  { from = 0, size = FOLLOWERS_A_TRANSACTION } = {},
+  { from = 0, size = FOLLOWERS_PER_TRANSACTION } = {},
 ): AsyncGenerator<number[]> {
   for (let after = from; ; ) {
     signal?.throwIfAborted();
@@ -222,23 +205,21 @@ async function* followerChunks(
   }
 }
 
-/** Some thousand feeds at a time, noted when they are done. */
-async function overFollowers(
+/** Changes the feeds of all followers, some thousand at a time, and saves the progress after each batch. */
+async function changeFeeds(
   { db, changes }: CelebrityContext,
   author: { id: number; followerCount: number },
   options: Options,
-  saga: Saga,
+  steps: Steps,
   change: (session: Session, authorId: number, userIds: readonly number[]) => Promise<number>,
 ): Promise<void> {
   const sharding = await db.sharding();
-  const size = FOLLOWERS_A_TRANSACTION * Math.max(1, sharding.shards.length);
-  for await (const ids of followerChunks(db, author.id, saga.signal, {
-    from: saga.progress.after,
-    size,
-  })) {
+  const size = FOLLOWERS_PER_TRANSACTION * Math.max(1, sharding.shards.length);
+  const from = steps.progress.after;
+  for await (const ids of followerBatches(db, author.id, steps.signal, { from, size })) {
     const counts = await runConcurrently(
       sharding.group(ids, (id) => id),
-      SHARDS_AT_A_TIME,
+      CONCURRENCY,
       (group) =>
         retriedTransaction(db, async (session) => {
           const rows = await change(session, author.id, group);
@@ -247,12 +228,12 @@ async function overFollowers(
         }),
     );
     await changes.forget(ids);
-    const { followers, items } = saga.progress;
-    await saga.note({
+    const { followers, items } = steps.progress;
+    await steps.save({
       after: ids.at(-1)!,
       followers: followers + ids.length,
       items: counts.reduce((sum, count) => sum + count, items),
     });
-    options.onProgress?.(saga.progress.followers, author.followerCount);
+    options.onProgress?.(steps.progress.followers, author.followerCount);
   }
 }

@@ -5,12 +5,12 @@ import { firstIdAt } from '../model/ids.ts';
 import { onEveryNode } from '../shards/nodesSql.ts';
 
 const DAY_MS = 86_400_000;
-/** Rows of feeds that are looked at to tell how many an author has in them. */
+/** Feed rows that are sampled to estimate how many an author has. */
 const SAMPLED_ROWS = 2_000_000;
-/** With its index; where the server cannot tell, as of an empty table. */
+/** Bytes of a feed row with its index, for tables that are too small to measure. */
 const USUAL_ROW_BYTES = 90;
 
-/** An author whom a threshold may concern. */
+/** An author whom a rule may change. */
 export interface CelebrityCandidate {
   readonly userId: number;
   readonly state: PushState;
@@ -18,7 +18,7 @@ export interface CelebrityCandidate {
   readonly followers: number;
 }
 
-/** Everyone above the threshold and everyone who is a celebrity, most followers first: one look at `users`. */
+/** Returns authors above the threshold and all celebrities, most followers first. One scan of `users`. */
 export async function celebrityCandidates(db: Queryable, threshold: number): Promise<CelebrityCandidate[]> {
   const { rows } = await db.query<CelebrityCandidate>(
     `select id as "userId", push_state as state, push_pinned as pinned, follower_count as followers from users
@@ -29,8 +29,8 @@ export async function celebrityCandidates(db: Queryable, threshold: number): Pro
 }
 
 /**
- * Posts a day of each author, by the events of the last days: of a cluster that is younger, since it was made, but at
- * least a day. Imported posts count for when they were imported.
+ * Returns the posts per day of each author over the last days. A younger cluster counts since its first
+ * migration, at least one day. Imported posts count at the time of their import.
  */
 export async function postsADay(
   db: Queryable,
@@ -49,55 +49,58 @@ export async function postsADay(
   return new Map(rows.map(({ id, posts }) => [id, (posts * DAY_MS) / spanMs]));
 }
 
-/** Posts of each author that a feed could hold: the newest, as many as a feed has. */
+/** Returns how many posts of each author a feed could have: FEED_LIMIT at most. */
 export async function postsForFeeds(
   db: Queryable,
   authorIds: readonly number[],
 ): Promise<Map<number, number>> {
   const { rows } = await db.query<{ id: number; posts: number }>(
     `select a.id, (select count(*)::integer from (
-       select 1 from posts where author_id = a.id and deleted_at is null order by id desc limit $2) newest) as posts
+       select 1 from posts where author_id = a.id and deleted_at is null
+       order by id desc limit $2) newest) as posts
      from users a where a.id = any($1)`,
     [authorIds, FEED_LIMIT],
   );
   return new Map(rows.map(({ id, posts }) => [id, posts]));
 }
 
-/** Of `feed_items`, by the statistics of the servers. */
+/** Size of `feed_items` by the servers' statistics. */
 export interface FeedTable {
   readonly rows: number;
   readonly bytesARow: number;
 }
 
-/** In: nothing; runs at each node. Out: bytes and rows of the parts there. */
-const PARTS = `
-  select coalesce(json_agg(json_build_array(pg_total_relation_size(c.oid), pg_stat_get_live_tuples(c.oid))), '[]')
+/** Runs at each node. Out: bytes and rows of the shards there. */
+const SHARDS = `
+  select coalesce(json_agg(json_build_array(
+           pg_total_relation_size(c.oid), pg_stat_get_live_tuples(c.oid))), '[]')
   from pg_dist_placement p join pg_dist_shard s using (shardid)
   join pg_class c on c.oid = to_regclass(shard_name(s.logicalrelid, s.shardid))
   where p.groupid = (select groupid from pg_dist_local_group) and s.logicalrelid = 'feed_items'::regclass`;
 
 const WHOLE = `
-  select pg_total_relation_size('feed_items') as bytes, pg_stat_get_live_tuples('feed_items'::regclass) as rows`;
+  select pg_total_relation_size('feed_items') as bytes,
+         pg_stat_get_live_tuples('feed_items'::regclass) as rows`;
 
 export async function feedTable(db: Database): Promise<FeedTable> {
   let parts: [bytes: number, rows: number][];
   if ((await db.sharding()).distributed) {
-    parts = [...(await onEveryNode<typeof parts>(db, PARTS)).values()].flat();
+    parts = [...(await onEveryNode<typeof parts>(db, SHARDS)).values()].flat();
   } else {
     const { rows } = await db.query<{ bytes: number; rows: number }>(WHOLE);
     parts = rows.map((row) => [row.bytes, row.rows]);
   }
   const bytes = parts.reduce((sum, part) => sum + part[0], 0);
   const rows = parts.reduce((sum, part) => sum + part[1], 0);
-  // Of a few rows most of the bytes are empty pages.
+  // The bytes of a small table are mostly empty pages.
   return rows > 10_000
     ? { rows, bytesARow: bytes / rows }
     : { rows: bytes / USUAL_ROW_BYTES, bytesARow: USUAL_ROW_BYTES };
 }
 
 /**
- * Rows of each author in all feeds, counted in a sample of pages where the table is big. One pass over the sample,
- * as no index leads from an author to the rows.
+ * Returns the feed rows of each author, from a sample of pages if the table is big. One pass over the
+ * sample: no index leads from an author to the rows.
  */
 export async function storedRows(
   db: Queryable,
@@ -115,19 +118,21 @@ export async function storedRows(
 }
 
 export interface MergedAuthors {
-  /** Feeds that are concerned. */
+  /** Feeds that follow any of the authors. */
   readonly feeds: number;
-  /** Of these authors, in such a feed. */
+  /** Mean number of these authors in such a feed. */
   readonly mean: number;
+  /** Maximum number. */
   readonly most: number;
 }
 
-/** How many feeds follow any of the authors, and how many of them. On Citus by the shard of the follower. */
+/** Returns how many feeds follow the authors, and how many of them. Citus counts at the follower's shard. */
 export async function mergedAuthors(db: Database, authorIds: readonly number[]): Promise<MergedAuthors> {
   if (authorIds.length === 0) return { feeds: 0, mean: 0, most: 0 };
   const table = (await db.sharding()).distributed ? 'follows' : 'followers';
   const { rows } = await db.query<MergedAuthors>(
-    `select count(*)::integer as feeds, coalesce(avg(n), 0)::float8 as mean, coalesce(max(n), 0)::integer as most
+    `select count(*)::integer as feeds, coalesce(avg(n), 0)::float8 as mean,
+            coalesce(max(n), 0)::integer as most
      from (select follower_id, count(*) as n from ${table} where followee_id = any($1) group by 1) merged`,
     [authorIds],
   );

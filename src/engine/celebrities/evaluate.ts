@@ -13,45 +13,46 @@ import {
   storedRows,
 } from './costs.ts';
 
-/** What would change for one author. Rows and bytes are saved by a mark, and cost by an unmark. */
+/** Change of one author. A mark saves the rows and bytes, an unmark costs them. */
 export interface AuthorChange extends CelebrityCandidate {
   readonly action: CelebrityDirection;
   readonly postsADay: number;
-  /** Feed rows that fan-out writes for this author in a day. */
+  /** Feed rows that fan-out writes for this author per day. */
   readonly rowsADay: number;
-  /** A mark: rows that are in feeds now. An unmark: rows that would be, at most. */
+  /** A mark: rows that are in feeds now. An unmark: maximum rows that would be. */
   readonly rows: number;
   readonly bytes: number;
 }
 
 export interface Evaluation extends CelebrityRule {
-  /** Posts of so many days were counted. */
+  /** Days whose posts were counted. */
   readonly days: number;
   readonly users: number;
   readonly celebrities: { readonly now: number; readonly after: number };
   /** Most followers first. */
   readonly changes: readonly AuthorChange[];
-  /** Marked or unmarked by hand: they would change, and do not. */
+  /** Authors who were marked or unmarked by hand, and so do not change. */
   readonly pinned: readonly (CelebrityCandidate & { readonly wouldBe: CelebrityDirection })[];
   readonly total: {
     readonly marks: number;
     readonly unmarks: number;
-    /** Saved; negative where they would be more. */
+    /** Saved rows. Negative: additional rows. */
     readonly rowsADay: number;
     readonly rows: number;
     readonly bytes: number;
   };
-  /** What reads cost: authors whose posts are looked up and merged, besides the feed itself. */
+  /** Cost of reads: authors whose posts are looked up and merged, in addition to the feed itself. */
   readonly reads: {
-    /** Of all feeds, each read once. */
+    /** Mean lookups if each feed is read once. */
     readonly lookupsARead: { readonly now: number; readonly after: number };
-    /** Feeds that would merge more authors, and fewer. */
+    /** Feeds that would merge more authors. */
     readonly more: MergedAuthors;
+    /** Feeds that would merge fewer authors. */
     readonly fewer: MergedAuthors;
   };
 }
 
-/** Who the rule concerns now. */
+/** Returns the authors whom the rule changes now. */
 export async function plannedChanges(
   db: Database,
   rule: CelebrityRule,
@@ -74,7 +75,7 @@ export async function plannedChanges(
   };
 }
 
-/** What a rule would change and what that is worth. Reads only: a few statements, none of them for a single author. */
+/** Returns what a rule would change, and its savings and costs. A few statements, none per author. */
 export async function evaluateCelebrities(
   db: Database,
   rule: CelebrityRule,
@@ -84,7 +85,7 @@ export async function evaluateCelebrities(
   const idsOf = (action: CelebrityDirection) =>
     changes.flatMap((author) => (author.action === action ? [author.userId] : []));
   const [marks, unmarks] = [idsOf('mark'), idsOf('unmark')];
-  // Who is half way is merged already.
+  // Authors in state `both` are merged already.
   const newcomers = changes.flatMap(({ userId, action, state }) =>
     action === 'mark' && state === 'push' ? [userId] : [],
   );

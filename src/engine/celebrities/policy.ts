@@ -1,10 +1,10 @@
 import type { Database, Queryable } from '../database/database.ts';
 import { type CelebrityRule, celebrityRule, DEFAULT_CELEBRITY_THRESHOLD } from '../model/celebrity.ts';
 
-/** What evaluations go by where nothing else is said, and whether workers make them by themselves. */
+/** Default rule of evaluations, and whether workers evaluate automatically. */
 export interface CelebrityPolicy extends CelebrityRule {
   readonly automatic: boolean;
-  /** From the end of one automatic evaluation to the next. */
+  /** Seconds from the end of an automatic evaluation to the next one. */
   readonly everySeconds: number;
 }
 
@@ -27,7 +27,7 @@ export async function readCelebrityPolicy(db: Queryable): Promise<CelebrityPolic
   return { ...DEFAULT_POLICY, ...rows[0]?.value };
 }
 
-/** `change`: from what it is to what it is to be, in one transaction. Returns what it is then. */
+/** Changes the policy in one transaction. Returns the new policy. */
 export async function changeCelebrityPolicy(
   db: Database,
   change: (policy: CelebrityPolicy) => CelebrityPolicy,
@@ -40,7 +40,7 @@ export async function changeCelebrityPolicy(
   });
 }
 
-/** The end of the last automatic evaluation; null where there was none. */
+/** Returns the end of the last automatic evaluation. null: none. */
 export async function lastEvaluation(db: Queryable): Promise<Date | null> {
   const { rows } = await db.query<{ at: Date }>(
     `select (value #>> '{}')::timestamptz as at from settings where name = $1`,
@@ -49,7 +49,7 @@ export async function lastEvaluation(db: Queryable): Promise<Date | null> {
   return rows[0]?.at ?? null;
 }
 
-/** By the database's clock, as everything that workers agree on. */
+/** Compares by the database's clock, which all workers share. */
 export async function evaluationIsDue(db: Queryable, everySeconds: number): Promise<boolean> {
   const { rowCount } = await db.query(
     `select 1 from settings where name = $1 and (value #>> '{}')::timestamptz > now() - $2 * interval '1 s'`,

@@ -8,19 +8,20 @@ import { evaluationIsDue, readCelebrityPolicy, saveEvaluation } from './policy.t
 const POLL_MS = 5_000;
 
 /**
- * Evaluates celebrities by the cluster's policy, where that is switched on. All workers look, and the operation's lock
- * lets one of them work; that one killed, the next look of another goes on. Returns how to stop it.
+ * Evaluates celebrities by the cluster's policy, if it is automatic. Every worker checks; the
+ * operation's lock lets one of them work. If that worker is killed, another one resumes at its next
+ * check. Returns a function that stops it.
  */
 export function scheduleEvaluations(
   context: CelebrityContext & { readonly log: Log },
-  lookEveryMs: number = POLL_MS,
+  everyMs: number = POLL_MS,
 ): () => Promise<void> {
   const { log } = context;
   const stop = new AbortController();
   const { signal } = stop;
-  const looking = (async () => {
+  const checking = (async () => {
     while (!signal.aborted) {
-      await sleep(lookEveryMs, undefined, { signal }).catch(() => {});
+      await sleep(everyMs, undefined, { signal }).catch(() => {});
       if (signal.aborted) return;
       try {
         await evaluateWhenDue(context, signal);
@@ -32,21 +33,20 @@ export function scheduleEvaluations(
   })();
   return async () => {
     stop.abort();
-    await looking;
+    await checking;
   };
 }
 
-/** Returns whether it was due. Throws as `applyEvaluation`. */
+/** Evaluates if the policy is automatic and an evaluation is due. Throws as `applyEvaluation`. */
 async function evaluateWhenDue(
   context: CelebrityContext & { readonly log: Log },
   signal: AbortSignal,
-): Promise<boolean> {
+): Promise<void> {
   const { db, log } = context;
   const { automatic, everySeconds, threshold, releaseAt } = await readCelebrityPolicy(db);
-  if (!automatic || !(await evaluationIsDue(db, everySeconds))) return false;
+  if (!automatic || !(await evaluationIsDue(db, everySeconds))) return;
   const { marked, unmarked, failed } = await applyEvaluation(context, { threshold, releaseAt }, { signal });
-  // At its end: an evaluation that was cut off is due still.
+  // At the end: an interrupted evaluation stays due.
   await saveEvaluation(db);
   if (marked + unmarked + failed > 0) log.info({ marked, unmarked, failed }, 'celebrities evaluated');
-  return true;
 }

@@ -1,5 +1,5 @@
 import type { Bus } from '../bus/bus.ts';
-import { openLocalBus } from '../bus/local/bus.ts';
+import { LocalBus } from '../bus/local/bus.ts';
 import type { FeedCache } from '../cache/cache.ts';
 import { notifiedChanges } from '../cache/invalidation.ts';
 import { readClusterState } from '../config/clusterState.ts';
@@ -63,7 +63,7 @@ export async function openBus(
   log: Log,
   sessions?: SessionLimits,
 ): Promise<Bus> {
-  if (!config.brokerUrl) return openLocalBus(databaseUrl, { sessions });
+  if (!config.brokerUrl) return new LocalBus(databaseUrl, { sessions });
   const { RabbitBus } = await import('../bus/rabbitmq/bus.ts');
   return new RabbitBus(config.brokerUrl, databaseUrl, {
     log,

@@ -3,26 +3,28 @@ import { join } from 'node:path';
 
 const NAME = /^cluster\.lock\.(\d+)$/;
 
-/** The right to a data directory, held by the highest of the files `cluster.lock.N`. */
+/** Ownership of a data directory. The highest of the files `cluster.lock.N` decides. */
 export interface Claim {
-  /** Lets the next one have it. */
+  /** Releases the directory for the next process. */
   release(): Promise<void>;
 }
 
 /**
- * Claims `directory` with the text that says whose claim it is. `isHeld` tells of such a text whether its owner still
- * lives. Returns the owner's text where another one holds it.
+ * Claims `directory`. `text` identifies the owner, and `isAlive` decides from such a text whether
+ * its owner still runs. Returns the text of the current owner if there is one.
  *
- * One winner, however many try at once: a claim gets its number and its text in one step (a link to a file that is
- * whole), nobody takes away a claim before a higher one is there, and a number that was taken away comes too late for
- * whoever takes it again, as a higher one is seen next to it. To remove a stale file and then to create one's own, as
- * one would do it otherwise, lets two win: the second removes what the first has just created.
+ * Exactly one of several concurrent processes wins, for three reasons. A claim gets its number and
+ * its text in one step, a link to a complete file. A claim is removed only after a higher one
+ * exists. A process that reuses a removed number sees the higher one next to it and retries.
+ *
+ * The simpler way, which removes a stale file and then creates a new one, lets two processes win:
+ * the second removes the file that the first has just created.
  */
 export async function claim(
   directory: string,
   text: string,
-  isHeld: (text: string) => boolean,
-): Promise<Claim | { heldBy: string }> {
+  isAlive: (text: string) => boolean,
+): Promise<Claim | { owner: string }> {
   const path = (number: number) => join(directory, `cluster.lock.${number}`);
   const numbers = async () =>
     (await readdir(directory)).flatMap((name) => Number(NAME.exec(name)?.[1] ?? [])).sort((a, b) => a - b);
@@ -31,8 +33,8 @@ export async function claim(
   try {
     for (;;) {
       const last = (await numbers()).at(-1) ?? 0;
-      const owner = last > 0 ? await readFile(path(last), 'utf8').catch(() => '') : '';
-      if (isHeld(owner)) return { heldBy: owner };
+      const current = last > 0 ? await readFile(path(last), 'utf8').catch(() => '') : '';
+      if (isAlive(current)) return { owner: current };
       const mine = last + 1;
       try {
         await link(draft, path(mine));
@@ -48,7 +50,7 @@ export async function claim(
       for (const lower of claims) if (lower < mine) await rm(path(lower), { force: true });
       return {
         async release() {
-          // Emptied, not removed: numbers only grow.
+          // The file is emptied, not removed, because numbers must only grow.
           const empty = `${draft}-released`;
           await writeFile(empty, '', { mode: 0o644 });
           await rename(empty, path(mine));

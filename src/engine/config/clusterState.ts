@@ -1,35 +1,56 @@
 import { readFileSync } from 'node:fs';
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { z } from 'zod';
 import { FeedctlError, messageOf } from '../model/errors.ts';
+import { isJsonObject, parseJson } from '../util/json.ts';
+import { poll } from '../util/poll.ts';
+import { isRunning } from '../util/process.ts';
 import { claim } from './claim.ts';
 
-const stateSchema = z.object({
+/**
+ * Content of `cluster.json` in the data directory of `feedctl up`. Other commands find the cluster
+ * by it.
+ */
+export interface ClusterState {
   /** The process of `feedctl up`. */
-  pid: z.number().int().positive(),
-  /** When that process started, as the kernel counts: tells it from a later one with the same pid. */
-  processStart: z.string(),
-  version: z.string(),
-  startedAt: z.string(),
-  databaseUrl: z.string().optional(),
-  gatewayUrl: z.string().optional(),
-});
+  readonly pid: number;
+  /**
+   * Start time of that process as the kernel counts it. Distinguishes it from a later process with
+   * the same pid.
+   */
+  readonly processStart: string;
+  readonly version: string;
+  readonly startedAt: string;
+  readonly databaseUrl?: string | undefined;
+  readonly gatewayUrl?: string | undefined;
+}
 
-/** What `feedctl up` leaves in its data directory so that other commands find it: `cluster.json`. */
-export type ClusterState = z.infer<typeof stateSchema>;
+const REQUIRED_TEXTS = ['processStart', 'version', 'startedAt'];
+const OPTIONAL_TEXTS = ['databaseUrl', 'gatewayUrl'];
+
+/** A file that was cut short, or that another program wrote, is no state. */
+const isClusterState = (value: unknown): value is ClusterState =>
+  isJsonObject(value) &&
+  Number.isSafeInteger(value.pid) &&
+  Number(value.pid) > 0 &&
+  REQUIRED_TEXTS.every((name) => typeof value[name] === 'string') &&
+  OPTIONAL_TEXTS.every((name) => value[name] === undefined || typeof value[name] === 'string');
+
+const STOP_POLL_MS = 20;
 
 const statePath = (dataDir: string) => join(dataDir, 'cluster.json');
 
 interface ProcessStat {
-  /** `Z` for a process that has ended and that its parent has not asked about yet. */
+  /** `Z` for a process that has ended and whose parent has not read its exit status. */
   readonly state: string;
-  /** When it started, in ticks since the machine did. */
+  /** Start time in ticks since the machine booted. */
   readonly start: string;
 }
 
-/** Fields 3 and 22 of /proc/PID/stat; undefined where there is no /proc, and a pid has to do. */
+/**
+ * Returns fields 3 and 22 of /proc/PID/stat. Returns undefined without /proc: then the pid has to
+ * suffice.
+ */
 function processStat(pid: number): ProcessStat | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
@@ -41,16 +62,15 @@ function processStat(pid: number): ProcessStat | undefined {
 }
 
 function isAlive(state: Pick<ClusterState, 'pid' | 'processStart'>): boolean {
-  try {
-    process.kill(state.pid, 0);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EPERM') return false;
-  }
+  if (!isRunning(state.pid)) return false;
   const stat = processStat(state.pid);
   return stat === undefined || (stat.state !== 'Z' && stat.start === state.processStart);
 }
 
-/** The state of the cluster that runs in this directory, or undefined: one that was killed is not running. */
+/**
+ * Returns the state of the cluster that runs in this directory. Returns undefined if its process
+ * was killed.
+ */
 export async function readClusterState(dataDir: string): Promise<ClusterState | undefined> {
   let text: string;
   try {
@@ -61,29 +81,22 @@ export async function readClusterState(dataDir: string): Promise<ClusterState | 
   return liveState(text);
 }
 
-/** What a file says, if whoever wrote it is still there. */
+/** Returns the state in a file if its process still runs. */
 function liveState(text: string): ClusterState | undefined {
-  const parsed = stateSchema.safeParse(safeJson(text));
-  return parsed.success && isAlive(parsed.data) ? parsed.data : undefined;
-}
-
-function safeJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
+  const state = parseJson(text);
+  return isClusterState(state) && isAlive(state) ? state : undefined;
 }
 
 export interface ClusterLock {
-  /** Tells other commands where things are; replaces the file in one step. */
+  /** Publishes the URLs for other commands. Replaces the file in one step. */
   publish(urls: { databaseUrl: string; gatewayUrl?: string }): Promise<void>;
   release(): Promise<void>;
 }
 
 /**
- * Makes this process the one that runs the cluster of `dataDir`. Throws CLUSTER_ALREADY_RUNNING. What a process that
- * is gone has left is taken over; PostgreSQL's own lock on its directory has the last word.
+ * Locks `dataDir`, so that one process at a time runs its cluster. Takes over from a process that
+ * was killed. PostgreSQL's own lock on its directory is the final protection. Throws
+ * CLUSTER_ALREADY_RUNNING.
  */
 export async function lockCluster(dataDir: string, version: string): Promise<ClusterLock> {
   const path = statePath(dataDir);
@@ -94,8 +107,8 @@ export async function lockCluster(dataDir: string, version: string): Promise<Clu
     startedAt: new Date().toISOString(),
   };
   const taken = await claim(dataDir, JSON.stringify(state), (text) => liveState(text) !== undefined);
-  if ('heldBy' in taken) {
-    const owner = liveState(taken.heldBy);
+  if ('owner' in taken) {
+    const owner = liveState(taken.owner);
     throw new FeedctlError(
       'CLUSTER_ALREADY_RUNNING',
       `a cluster runs in ${dataDir} already (process ${owner?.pid}, since ${owner?.startedAt})`,
@@ -116,7 +129,10 @@ export async function lockCluster(dataDir: string, version: string): Promise<Clu
   };
 }
 
-/** Asks the cluster of `dataDir` to stop and waits for it. False where none runs. Throws STOP_TIMEOUT. */
+/**
+ * Stops the cluster of `dataDir` and waits for its end. Returns false if none runs. Throws
+ * STOP_TIMEOUT.
+ */
 export async function stopCluster(dataDir: string, timeoutMs: number): Promise<boolean> {
   const state = await readClusterState(dataDir);
   if (!state) return false;
@@ -127,9 +143,7 @@ export async function stopCluster(dataDir: string, timeoutMs: number): Promise<b
       cause: error,
     });
   }
-  for (const until = Date.now() + timeoutMs; isAlive(state); await sleep(20)) {
-    if (Date.now() > until)
-      throw new FeedctlError('STOP_TIMEOUT', `process ${state.pid} has not stopped yet`);
-  }
+  const stopped = await poll(() => !isAlive(state), { everyMs: STOP_POLL_MS, timeoutMs });
+  if (!stopped) throw new FeedctlError('STOP_TIMEOUT', `process ${state.pid} has not stopped yet`);
   return true;
 }

@@ -1,50 +1,32 @@
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { z } from 'zod';
 import { FeedctlError } from '../model/errors.ts';
 import { readContext } from './contexts.ts';
 import { readSecret, type Secret } from './secrets.ts';
-import { SETTINGS, type SettingName } from './settings.ts';
+import { parseBoolean, SETTINGS, type SettingName, settingProblem } from './settings.ts';
 
 export type { SettingName };
 
-const url = (protocols: string[]) =>
-  z.string().refine((text) => protocols.some((protocol) => text.startsWith(`${protocol}://`)), {
-    error: `must start with ${protocols.map((protocol) => `${protocol}://`).join(' or ')}`,
-  });
+interface Settings {
+  readonly dataDir: string;
+  readonly databaseUrl?: string | undefined;
+  readonly store?: 'citus' | 'postgres' | undefined;
+  readonly brokerUrl?: string | undefined;
+  readonly brokerManagementUrl?: string | undefined;
+  readonly cacheUrl?: string | undefined;
+  readonly gatewayUrl?: string | undefined;
+  readonly kubeContext?: string | undefined;
+  readonly namespace?: string | undefined;
+  readonly production: boolean;
+}
 
-/** Checks the value of each setting. `SETTINGS` says what each one means. */
-const settings = z.object({
-  dataDir: z.string().min(1, { error: 'must not be empty' }),
-  databaseUrl: url(['postgres', 'postgresql']).optional(),
-  store: z.enum(['citus', 'postgres'], { error: 'must be citus or postgres' }).optional(),
-  brokerUrl: z
-    .string()
-    .refine((text) => text.split(',').every((one) => /^amqps?:\/\/./.test(one.trim())), {
-      error: 'must be amqp:// or amqps:// URLs, separated by commas',
-    })
-    .optional(),
-  brokerManagementUrl: url(['http', 'https']).optional(),
-  cacheUrl: url(['redis', 'rediss']).optional(),
-  gatewayUrl: url(['http', 'https']).optional(),
-  kubeContext: z.string().min(1, { error: 'must not be empty' }).optional(),
-  namespace: z
-    .string()
-    .regex(/^[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?$/, {
-      error: 'must be a namespace of Kubernetes: small letters, digits, dashes',
-    })
-    .optional(),
-  production: z.union([z.stringbool(), z.boolean()], { error: 'must be true or false' }),
-} satisfies Record<SettingName, z.ZodType>);
-
-type Settings = z.infer<typeof settings>;
 export type Source = 'flag' | 'environment' | 'context' | 'default';
 
 export interface Config extends Settings {
   readonly context: string;
-  /** No database URL is set: the database is the embedded one of `dataDir`. */
+  /** The database is the embedded one of `dataDir`, because no database URL is set. */
   readonly embedded: boolean;
-  /** Where each value came from. */
+  /** Source of each value. */
   readonly sources: Readonly<Record<SettingName, Source>>;
 }
 
@@ -59,21 +41,24 @@ export interface ConfigFlags {
   namespace?: string;
 }
 
-/** root's home is closed to the user PostgreSQL has to run as there, so its default is a system directory. */
+/**
+ * PostgreSQL does not run as root, and the user that it runs as then cannot enter root's home. So
+ * root's default is a system directory.
+ */
 function defaultDataDir(env: NodeJS.ProcessEnv): string {
   if (process.getuid?.() === 0) return '/var/lib/feedctl';
   return join(env.XDG_DATA_HOME || join(homedir(), '.local', 'share'), 'feedctl');
 }
 
-/** Throws CONFIG_INVALID for a value that no command would take. */
+/** Throws CONFIG_INVALID for a value that commands would refuse. */
 export function checkSettings(values: Partial<Record<SettingName, unknown>>): void {
-  const parsed = settings.partial().safeParse(values);
-  if (parsed.success) return;
-  const issue = parsed.error.issues[0]!;
-  throw new FeedctlError('CONFIG_INVALID', `${String(issue.path[0])} ${issue.message}`);
+  const problem = settingProblem(values);
+  if (problem) throw new FeedctlError('CONFIG_INVALID', `${problem.name} ${problem.why}`);
 }
 
-/** Refuses passwords in flags, which every user of the machine can see. Throws SECRET_IN_FLAG. */
+/**
+ * Refuses passwords in flags, because every user of the machine sees them. Throws SECRET_IN_FLAG.
+ */
 export function refuseSecrets(flags: ConfigFlags): void {
   const values = flags as Record<string, string | undefined>;
   for (const [name, { flag, secret }] of Object.entries<{ flag?: string; secret: boolean }>(SETTINGS)) {
@@ -84,43 +69,47 @@ export function refuseSecrets(flags: ConfigFlags): void {
 }
 
 /**
- * One validated configuration out of flags, environment, context file and defaults, in this order.
+ * Merges flags, environment, context file and defaults, in this order, and checks the result.
  * Throws CONFIG_INVALID, CONTEXT_NOT_FOUND or SECRET_IN_FLAG.
  */
 export async function loadConfig(flags: ConfigFlags, env: NodeJS.ProcessEnv = process.env): Promise<Config> {
   refuseSecrets(flags);
   const { name, context } = await readContext(env, flags.context);
-  const held: Record<string, unknown> = context;
+  const stored: Record<string, unknown> = { ...context };
 
-  const values: Record<string, unknown> = {};
+  const values: Partial<Record<SettingName, unknown>> = {};
   const sources = {} as Record<SettingName, Source>;
-  for (const key of Object.keys(settings.shape) as SettingName[]) {
+  for (const key of Object.keys(SETTINGS) as SettingName[]) {
     const candidates: [Source, unknown][] = [
       ['flag', (flags as Record<string, unknown>)[key]],
       ['environment', env[SETTINGS[key].variable] || undefined],
-      ['context', held[key] ?? held[`${key}From`]],
+      ['context', stored[key] ?? stored[`${key}From`]],
       ['default', { dataDir: defaultDataDir(env), production: false }[key as string]],
     ];
     const [source, value] = candidates.find(([, candidate]) => candidate !== undefined) ?? [
       'default',
       undefined,
     ];
-    // Only of a value that counts: a command is not run for one that a flag names.
-    const secret = source === 'context' && held[key] === undefined;
+    // A flag or a variable overrides the context, so the command of a secret does not run for
+    // nothing.
+    const secret = source === 'context' && stored[key] === undefined;
     values[key] = secret ? await readSecret(key, value as Secret, env) : value;
     sources[key] = source;
   }
-  const parsed = settings.safeParse(values);
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0]!;
-    const key = issue.path[0] as SettingName;
-    throw new FeedctlError('CONFIG_INVALID', `${key} (from ${sources[key]}) ${issue.message}`);
-  }
+  const problem = settingProblem(values);
+  if (problem)
+    throw new FeedctlError(
+      'CONFIG_INVALID',
+      `${problem.name} (from ${sources[problem.name]}) ${problem.why}`,
+    );
+  // `settingProblem` has checked the type of every value.
+  const settings = values as unknown as Settings;
   return {
-    ...parsed.data,
-    dataDir: resolve(parsed.data.dataDir),
+    ...settings,
+    dataDir: resolve(settings.dataDir),
+    production: parseBoolean(String(settings.production)) ?? false,
     context: name,
-    embedded: parsed.data.databaseUrl === undefined,
+    embedded: settings.databaseUrl === undefined,
     sources,
   };
 }

@@ -2,39 +2,20 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { z } from 'zod';
 import { FeedctlError, messageOf } from '../model/errors.ts';
-import { secretSchema } from './secrets.ts';
+import { isJsonObject } from '../util/json.ts';
+import { secretProblem } from './secrets.ts';
+import { type Context, contextProblem, isSourceKey } from './settings.ts';
 
-const text = z.string().min(1);
+export type { Context } from './settings.ts';
 
-/** What a context may hold; the values themselves are checked with those from elsewhere, in config.ts. */
-const contextSchema = z.strictObject({
-  dataDir: text.optional(),
-  databaseUrl: text.optional(),
-  databaseUrlFrom: secretSchema.optional(),
-  store: text.optional(),
-  brokerUrl: text.optional(),
-  brokerUrlFrom: secretSchema.optional(),
-  brokerManagementUrl: text.optional(),
-  brokerManagementUrlFrom: secretSchema.optional(),
-  cacheUrl: text.optional(),
-  cacheUrlFrom: secretSchema.optional(),
-  gatewayUrl: text.optional(),
-  kubeContext: text.optional(),
-  namespace: text.optional(),
-  production: z.union([z.boolean(), text]).optional(),
-});
-export type Context = z.infer<typeof contextSchema>;
+interface ContextFile {
+  /** Name of the context in use, unless a flag or the environment names one. */
+  readonly current?: string;
+  readonly contexts: Readonly<Record<string, unknown>>;
+}
 
-const fileSchema = z.object({
-  /** Used where neither a flag nor the environment names one. */
-  current: z.string().optional(),
-  contexts: z.record(z.string(), z.unknown()).default({}),
-});
-type ContextFile = z.infer<typeof fileSchema>;
-
-/** The embedded cluster, which needs no entry. */
+/** Name of the embedded cluster, which needs no entry. */
 const BUILT_IN = 'local';
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 
@@ -53,7 +34,7 @@ async function readFileOfContexts(env: Environment): Promise<ContextFile> {
     throw new FeedctlError('CONFIG_INVALID', `cannot read ${path}: ${messageOf(error)}`, { cause: error });
   }
   try {
-    return fileSchema.parse(JSON.parse(content));
+    return contextFile(JSON.parse(content));
   } catch (error) {
     throw new FeedctlError('CONFIG_INVALID', `${path} is not a context file: ${messageOf(error)}`, {
       cause: error,
@@ -61,7 +42,16 @@ async function readFileOfContexts(env: Environment): Promise<ContextFile> {
   }
 }
 
-/** Replaces the file in one step, readable by its owner alone: it may name secrets. */
+/** Throws for a value that is no context file. Drops unknown keys. */
+function contextFile(value: unknown): ContextFile {
+  if (!isJsonObject(value)) throw new TypeError('it must hold a JSON object');
+  const { current, contexts = {} } = value;
+  if (current !== undefined && typeof current !== 'string') throw new TypeError('current must be text');
+  if (!isJsonObject(contexts)) throw new TypeError('contexts must be a JSON object');
+  return { ...(current !== undefined && { current }), contexts };
+}
+
+/** Replaces the file in one step. Only its owner can read it, because it may name secrets. */
 async function writeFileOfContexts(env: Environment, file: ContextFile): Promise<void> {
   const path = contextFilePath(env);
   const next = `${path}.${randomBytes(6).toString('hex')}`;
@@ -88,37 +78,40 @@ function contextOf(file: ContextFile, name: string, env: Environment): Context {
 }
 
 function checkContext(value: unknown, where: string): Context {
-  const parsed = contextSchema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0]!;
-  const at = issue.path.length > 0 ? `${issue.path.join('.')}: ` : '';
-  throw new FeedctlError('CONFIG_INVALID', `${where}: ${at}${issue.message}`);
+  if (!isJsonObject(value)) throw new FeedctlError('CONFIG_INVALID', `${where}: must be a JSON object`);
+  for (const [key, setting] of Object.entries(value)) {
+    if (setting === undefined) continue;
+    const problem = isSourceKey(key) ? secretProblem(setting) : contextProblem(key, setting);
+    if (problem) throw new FeedctlError('CONFIG_INVALID', `${where}: ${key}: ${problem}`);
+  }
+  return value;
 }
 
 const nameInUse = (file: ContextFile, env: Environment): string =>
   env.FEEDCTL_CONTEXT || (file.current ?? BUILT_IN);
 
 /**
- * The settings of one context; without a name those of the one in use. The built-in `local` needs no file and has no
- * settings: it is the embedded cluster. Throws CONTEXT_NOT_FOUND, or CONFIG_INVALID for a file that cannot be read.
+ * Returns the settings of one context, by default of the current one. The built-in `local` needs no
+ * file and has no settings: it is the embedded cluster. Throws CONTEXT_NOT_FOUND, or CONFIG_INVALID
+ * for a file that cannot be read.
  */
 export async function readContext(
   env: Environment,
   name?: string,
 ): Promise<{ name: string; context: Context }> {
   const file = await readFileOfContexts(env);
-  const wanted = name ?? nameInUse(file, env);
-  return { name: wanted, context: contextOf(file, wanted, env) };
+  const selected = name ?? nameInUse(file, env);
+  return { name: selected, context: contextOf(file, selected, env) };
 }
 
 export interface ListedContext {
   readonly name: string;
-  /** The one that commands work on. */
+  /** Commands work on this context by default. */
   readonly current: boolean;
   readonly context: Context;
 }
 
-/** Every context, the built-in one too. Throws CONFIG_INVALID. */
+/** Returns every context, including the built-in one. Throws CONFIG_INVALID. */
 export async function listContexts(env: Environment): Promise<ListedContext[]> {
   const file = await readFileOfContexts(env);
   const inUse = nameInUse(file, env);
@@ -130,7 +123,7 @@ export async function listContexts(env: Environment): Promise<ListedContext[]> {
   }));
 }
 
-/** Throws USAGE for a name that is none, CONTEXT_EXISTS or CONFIG_INVALID. */
+/** Throws USAGE for an invalid name, CONTEXT_EXISTS or CONFIG_INVALID. */
 export async function addContext(
   env: Environment,
   name: string,
@@ -166,8 +159,8 @@ export async function selectContext(
 }
 
 /**
- * Where it was in use, `local` is from then on. Throws CONTEXT_NOT_FOUND, for the built-in one where the file says nothing
- * of it too, or CONFIG_INVALID.
+ * Removes a context. If it was the current one, `local` becomes current. Throws CONTEXT_NOT_FOUND,
+ * also for a built-in context without an entry, or CONFIG_INVALID.
  */
 export async function removeContext(
   env: Environment,

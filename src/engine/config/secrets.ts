@@ -1,22 +1,28 @@
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
-import { z } from 'zod';
 import { FeedctlError, messageOf } from '../model/errors.ts';
+import { isJsonObject } from '../util/json.ts';
 
-/** A command that has said nothing by then asks somebody who is not there. */
-const COMMAND_MS = 10_000;
+/** A command that has printed nothing by then waits for input that never arrives. */
+const COMMAND_TIMEOUT_MS = 10_000;
 
-const named = z.string().min(1);
+/** Source of a value that a context does not hold itself. */
+export type Secret = { readonly env: string } | { readonly file: string } | { readonly command: string };
 
-/** Where a value comes from that a context does not hold itself. */
-export const secretSchema = z.union(
-  [z.strictObject({ env: named }), z.strictObject({ file: named }), z.strictObject({ command: named })],
-  { error: 'must be one of {env}, {file} and {command}' },
-);
-export type Secret = z.infer<typeof secretSchema>;
+/** Returns why a value from a context file names no source, or undefined if it does. */
+export function secretProblem(value: unknown): string | undefined {
+  const entries = isJsonObject(value) ? Object.entries(value) : [];
+  const [name, source] = entries[0] ?? [];
+  if (entries.length !== 1 || (name !== 'env' && name !== 'file' && name !== 'command'))
+    return 'must be one of {env}, {file} and {command}';
+  return typeof source === 'string' && source !== '' ? undefined : `${name} must be text that is not empty`;
+}
 
-/** `key`: whose value it is. A command runs in a shell; its first line counts. Throws CONFIG_INVALID. */
+/**
+ * Reads the first line of a source. `key`: name of the setting. A command runs in a shell. Throws
+ * CONFIG_INVALID.
+ */
 export async function readSecret(key: string, secret: Secret, env: NodeJS.ProcessEnv): Promise<string> {
   const value = (await read(key, secret, env)).split('\n', 1)[0]!.trim();
   if (value) return value;
@@ -31,16 +37,14 @@ async function read(key: string, secret: Secret, env: NodeJS.ProcessEnv): Promis
     if ('file' in secret) return await readFile(secret.file, 'utf8');
     const { stdout } = await promisify(execFile)('/bin/sh', ['-c', secret.command], {
       env,
-      timeout: COMMAND_MS,
+      timeout: COMMAND_TIMEOUT_MS,
     });
     return stdout;
   } catch (error) {
-    // Of a command only its end: what it printed may be the secret.
+    // The error shows only how a command ended. Its output may be the secret.
     const { code, killed } = error as { code?: number | string; killed?: boolean };
-    const why =
-      'command' in secret
-        ? `\`${secret.command}\` ${killed ? `took longer than ${COMMAND_MS / 1000} s` : `ended with ${code}`}`
-        : messageOf(error);
+    const end = killed ? `took longer than ${COMMAND_TIMEOUT_MS / 1_000} s` : `ended with ${code}`;
+    const why = 'command' in secret ? `\`${secret.command}\` ${end}` : messageOf(error);
     throw new FeedctlError('CONFIG_INVALID', `${key}: ${why}`);
   }
 }

@@ -1,13 +1,14 @@
 import { FeedctlError } from '../model/errors.ts';
-import type { Database, Queryable } from './database.ts';
+import type { Database } from './database.ts';
 import { citusVersion } from './sharding.ts';
+import type { Queryable } from './types.ts';
 
-/** `citus`: the database has to have the extension. `postgres`: the extension is not used. */
+/** `citus`: the database must have the extension. `postgres`: the extension is not used. */
 export type StoreSetting = 'citus' | 'postgres' | undefined;
 
 /**
- * Every distributed table with the column that says where a row is. All are colocated, so what one author's post
- * or one follower's follow writes is in one shard. What is not listed stays on the coordinator.
+ * Distributed tables with their distribution columns. All are colocated, so the rows that one post
+ * or one follow writes are in one shard. Other tables stay on the coordinator.
  */
 const DISTRIBUTED = {
   users: 'id',
@@ -18,12 +19,15 @@ const DISTRIBUTED = {
   events: 'aggregate_id',
   idempotency_keys: 'author_id',
 } as const;
-/** A copy on every node: feeds join it locally. */
+/** Every node has a copy, so that feeds join it locally. */
 const REFERENCE = 'celebrities';
 
 const LOCK = `hashtext('feedctl distribution')`;
 
-/** How tables are distributed, if at all, in the order asked for. In: tables, the columns they should go by. */
+/**
+ * Returns the distribution of each table, in the given order. In: tables, their distribution
+ * columns.
+ */
 const STATE = `
   select t.name, p.partmethod::text as method, p.colocationid as colocation,
          column_to_column_name(p.logicalrelid, p.partkey) as column, t.key
@@ -46,7 +50,10 @@ async function tableStates(db: Queryable): Promise<TableState[]> {
   return rows;
 }
 
-/** Tables to be distributed yet. Throws CITUS_MISSING, or DISTRIBUTION_WRONG where one is distributed otherwise. */
+/**
+ * Returns tables that are not distributed yet. Throws CITUS_MISSING, or DISTRIBUTION_WRONG for a
+ * different distribution.
+ */
 export async function pendingTables(db: Queryable, store: StoreSetting): Promise<string[]> {
   if (store === 'postgres') return [];
   if ((await citusVersion(db)) === undefined) {
@@ -68,7 +75,8 @@ export async function pendingTables(db: Queryable, store: StoreSetting): Promise
     if (!right) {
       throw new FeedctlError(
         'DISTRIBUTION_WRONG',
-        `the table ${name} is distributed ${column ? `by ${column}` : 'otherwise'}, or not colocated with the others`,
+        `the table ${name} is distributed ${column ? `by ${column}` : 'otherwise'}, ` +
+          'or not colocated with the others',
       );
     }
   }
@@ -76,12 +84,12 @@ export async function pendingTables(db: Queryable, store: StoreSetting): Promise
 }
 
 const citusMissing = () =>
-  new FeedctlError('CITUS_MISSING', 'the store is set to be Citus, and the database lacks the extension');
+  new FeedctlError('CITUS_MISSING', 'the store is set to citus, and the database lacks the extension');
 
 /**
- * Distributes the tables of a migrated database over the nodes of Citus, `citus.shard_count` shards, one copy of
- * each. Rows that are there move along. A table at a time: cut off, it goes on where it was. Returns the tables.
- * Throws as `pendingTables`.
+ * Distributes the tables of a migrated database over the nodes of Citus, with `citus.shard_count`
+ * shards and one copy of each. Existing rows move too. Tables are distributed one at a time, so a
+ * later call resumes an interrupted one. Returns the tables. Throws as `pendingTables`.
  */
 export async function distribute(db: Database, store: StoreSetting): Promise<string[]> {
   if ((await pendingTables(db, store)).length === 0) return [];

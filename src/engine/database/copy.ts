@@ -1,24 +1,30 @@
 import type { Readable, Writable } from 'node:stream';
-import type { Session } from './database.ts';
+import type { Session } from './types.ts';
 
 /**
- * PostgreSQL's binary COPY format (https://www.postgresql.org/docs/current/sql-copy.html): an 11-byte signature,
- * two 32-bit zeros, then rows of a 16-bit field count and length-prefixed values, then a count of -1.
+ * PostgreSQL's binary COPY format (https://www.postgresql.org/docs/current/sql-copy.html): an
+ * 11-byte signature, two 32-bit zeros, then rows of a 16-bit field count and length-prefixed
+ * values, then a count of -1.
  */
 const SIGNATURE = Buffer.from('PGCOPY\n\xff\r\n\0', 'latin1');
 const HEADER = Buffer.concat([SIGNATURE, Buffer.alloc(8)]);
 const TRAILER = Buffer.from([0xff, 0xff]);
 const POSTGRES_EPOCH_MS = Date.UTC(2000, 0, 1);
 
-/** Message codes of the wire protocol (https://www.postgresql.org/docs/current/protocol-message-formats.html). */
+/**
+ * Message codes of the wire protocol
+ * (https://www.postgresql.org/docs/current/protocol-message-formats.html).
+ */
 const COPY_DATA = 0x64; // d
 const COPY_DONE = 0x63; // c
 const COPY_OUT_RESPONSE = 0x48; // H
-/** What the server may say between rows: A notification, N notice, S parameter. */
+/** Messages that the server may send between rows: A notification, N notice, S parameter. */
 const ASIDES = new Set([0x41, 0x4e, 0x53]);
 const FRAME_BYTES = 5;
 
-/** Sends whole binary rows to `copy … from stdin (format binary)`. Rejects with the server's error. */
+/**
+ * Sends whole binary rows to `copy … from stdin (format binary)`. Rejects with the server's error.
+ */
 export function copyIn(session: Session, statement: string, rows: readonly Buffer[]): Promise<void> {
   return new Promise((resolve, reject) => {
     session.query(new CopyInQuery(statement, rows, (error) => (error ? reject(error) : resolve())) as never);
@@ -26,8 +32,9 @@ export function copyIn(session: Session, statement: string, rows: readonly Buffe
 }
 
 /**
- * A submittable, as `pg` calls it, that writes all its rows at once: a batch is bounded and in memory already. The
- * server may refuse it half-way, as at a duplicate; it then passes over what is still coming.
+ * Query object of `pg` that writes all its rows in one go, because a batch is bounded and in
+ * memory. The server may refuse it half-way, for instance at a duplicate. It then skips the
+ * remaining rows.
  */
 class CopyInQuery {
   readonly #statement: string;
@@ -114,7 +121,7 @@ export class CopyRows {
     return this.#utf8(value, '');
   }
 
-  /** jsonb: a version byte, 1, ahead of the text. */
+  /** jsonb: a version byte, 1, before the text. */
   jsonb(value: unknown): this {
     return this.#utf8(JSON.stringify(value), '\u0001');
   }
@@ -142,10 +149,12 @@ export class CopyRows {
 }
 
 /**
- * Runs `copy … to stdout (format binary)` and hands over each row where it lies in the socket's buffer, without
- * making an object of it: the server sends a row a message, and decoding those one by one costs more than writing
- * the rows. `onRow` gets the buffer and where the row begins (its field count). It may return a promise: the
- * socket is not read until that has settled, and its rejection ends the copy.
+ * Runs `copy … to stdout (format binary)` and passes each row at its place in the socket's buffer,
+ * without an object per row. The server sends one message per row, and decoding each of them would
+ * cost more than writing the rows.
+ *
+ * `onRow` gets the buffer and the start of the row (its field count). It may return a promise: the
+ * socket is paused until that settles, and its rejection ends the copy.
  */
 export function copyOut(
   session: Session,
@@ -172,7 +181,10 @@ type Connection = {
   query(text: string): void;
 };
 
-/** What `pg` calls a submittable: it takes the socket's data over while rows come, and gives it back after. */
+/**
+ * Query object of `pg` that reads the socket itself while rows arrive. Afterwards the driver reads
+ * it again.
+ */
 class CopyOutQuery {
   declare settle: (error?: unknown) => void;
   readonly #statement: string;
@@ -233,7 +245,8 @@ class CopyOutQuery {
         const end = at + 1 + length;
         const aside = ASIDES.has(code);
         if (code !== COPY_DATA && code !== COPY_OUT_RESPONSE && !aside) {
-          // The end of the rows or an error: the driver knows what to do with it and with what follows.
+          // The rows have ended, or an error follows. The driver handles this message and the
+          // following ones.
           handBack(bytes.subarray(at));
           return;
         }
@@ -241,7 +254,8 @@ class CopyOutQuery {
         if (aside) driver(bytes.subarray(at, end));
         if (code === COPY_DATA) {
           let row = at + FRAME_BYTES;
-          // The header travels in one message with the first row, or, where there is none, with the trailer.
+          // The header is in the same message as the first row, or as the trailer if there are no
+          // rows.
           if (bytes[row] === SIGNATURE[0] && bytes.subarray(row, row + SIGNATURE.length).equals(SIGNATURE))
             row += HEADER.length;
           if (end - row > TRAILER.length && !this.#failed) {
@@ -269,7 +283,7 @@ class CopyOutQuery {
     }
   }
 
-  /** The rows that still come are read and dropped: the session stays usable. */
+  /** Remaining rows are read and dropped, so that the session stays usable. */
   #fail(error: unknown): void {
     this.#failed = true;
     this.#onFailure(error);

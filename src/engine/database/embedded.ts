@@ -14,31 +14,35 @@ import {
   stat,
 } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { FeedctlError, messageOf } from '../model/errors.ts';
+import { settleWithin } from '../util/deadline.ts';
+import { poll } from '../util/poll.ts';
 import { temporaryDirectory } from '../util/temporaryDirectory.ts';
 
-/** PostgreSQL as a child process, reached through a socket in a directory that nobody else may enter. */
+/** PostgreSQL as a child process. Its socket is in a directory that no other user may enter. */
 export interface EmbeddedPostgres {
   readonly databaseUrl: string;
   readonly version: string;
-  /** Fast shutdown: data is safe, sessions are ended. */
+  /** Shuts down fast: closes sessions, keeps all data. */
   stop(): Promise<void>;
-  /** Settles when the server is gone, wanted or not. */
+  /** Resolves when the server has ended, for any reason. */
   readonly exited: Promise<void>;
 }
 
 const DATABASE = 'feedctl';
 const USER = 'feedctl';
 const READY_TIMEOUT_MS = 120_000;
+const READY_POLL_MS = 15;
 const STOP_TIMEOUT_MS = 60_000;
+const ORPHAN_POLL_MS = 20;
 /** sockaddr_un holds 108 bytes with the trailing NUL (104 on macOS). */
 const MAX_SOCKET_PATH = 103;
 
 /**
- * Sized for a laptop. `wal_level=minimal`: nothing replicates from here. The JIT compiler costs more than it
- * saves on short statements. Shared memory stays under the 1 GiB that a whole cluster may take.
+ * Settings for a laptop. `wal_level=minimal`: this server has no replicas. The JIT compiler costs
+ * more than it saves on short statements. Shared memory stays below 1 GiB, the limit of a whole
+ * cluster.
  */
 const SETTINGS: Record<string, string> = {
   listen_addresses: '',
@@ -61,9 +65,10 @@ const SETTINGS: Record<string, string> = {
 };
 
 /**
- * Ends PostgreSQL with whoever started it, even by kill -9: the shell holds the other end of file descriptor 3,
- * which closes when that process dies. In a session of its own, so that Ctrl-C at a terminal does not reach it.
- * Asked again and again: what a shell starts in the background ignores SIGINT until the server has set its handlers.
+ * Ends PostgreSQL together with the process that started it, even after kill -9. The shell reads
+ * file descriptor 3, which closes when that process ends. It runs in a separate session, so that
+ * Ctrl-C at a terminal does not reach it. The signal is repeated: a background child of a shell
+ * ignores SIGINT until the server has set its handlers.
  */
 const SUPERVISOR = `"$@" 3<&- & pid=$!
 { read -r _ <&3; while kill -INT "$pid"; do sleep 0.1; done; } 2>/dev/null &
@@ -73,7 +78,10 @@ kill "$reader" 2>/dev/null`;
 
 type Owner = { uid: number; gid: number } | undefined;
 
-/** The server refuses to run as root; `nobody` is there on every machine, so nothing has to be created. */
+/**
+ * Returns the user that PostgreSQL runs as. It refuses to run as root. Every machine has the user
+ * `nobody`.
+ */
 async function databaseOwner(pgdata: string): Promise<Owner> {
   if (process.getuid?.() !== 0) return undefined;
   const existing = await stat(pgdata).catch(() => undefined);
@@ -102,15 +110,16 @@ async function nativeDirectory(): Promise<string> {
       `there are no PostgreSQL binaries for this machine (${name})`,
       {
         cause: error,
-        suggestions: [
-          'Install optional dependencies too, or use a server of your own: FEEDCTL_DATABASE_URL.',
-        ],
+        suggestions: ['Install optional dependencies too, or use your own server: FEEDCTL_DATABASE_URL.'],
       },
     );
   }
 }
 
-/** As root the server runs as another user, who may not be able to enter the folder the package is in. */
+/**
+ * Returns a directory of binaries that `owner` can run. That user may be unable to enter the
+ * package's directory. Then the binaries are copied to the data directory.
+ */
 async function reachableBinaries(dataDir: string, owner: Owner): Promise<string> {
   const native = await nativeDirectory();
   const runs = (directory: string) =>
@@ -130,7 +139,10 @@ async function reachableBinaries(dataDir: string, owner: Owner): Promise<string>
   return copy;
 }
 
-/** Not mkdir's own `recursive`: where the kernel answers ENOENT below a folder that exists (/proc), that never ends. */
+/**
+ * Replaces mkdir's `recursive`, which never ends if the kernel reports ENOENT below an existing
+ * folder (/proc).
+ */
 async function makeDirectories(path: string, mode: number, made: string[]): Promise<void> {
   try {
     await mkdir(path, { mode });
@@ -144,7 +156,7 @@ async function makeDirectories(path: string, mode: number, made: string[]): Prom
   }
 }
 
-/** Makes `dataDir`, and makes sure that the user the server runs as can enter it. */
+/** Creates `dataDir` and verifies that the server's user can enter it. */
 export async function prepareDataDir(dataDir: string): Promise<void> {
   const made: string[] = [];
   try {
@@ -170,7 +182,7 @@ async function usableDataDir(dataDir: string, made: string[]): Promise<void> {
   if (owner && spawnSync('/bin/sh', ['-c', 'cd "$1"', 'sh', dataDir], { ...owner, cwd: '/' }).status !== 0) {
     throw new FeedctlError(
       'DATA_DIR_UNUSABLE',
-      `user ${owner.uid}, whom PostgreSQL runs as here, cannot enter ${dataDir}`,
+      `PostgreSQL runs here as user ${owner.uid}, who cannot enter ${dataDir}`,
       {
         suggestions: ['Pick a directory outside /root with --data-dir, or run feedctl as an ordinary user.'],
       },
@@ -179,7 +191,8 @@ async function usableDataDir(dataDir: string, made: string[]): Promise<void> {
 }
 
 async function initialise(native: string, pgdata: string, owner: Owner, sync: boolean): Promise<void> {
-  // After kill -9 the last start's initdb may still be writing: its directory cannot always be removed, nor used.
+  // After kill -9 an earlier initdb may still write to its directory, which then cannot be removed
+  // or used.
   const parent = dirname(pgdata);
   for (const name of await readdir(parent)) {
     if (name.startsWith(`${basename(pgdata)}.new`))
@@ -212,48 +225,53 @@ async function initialise(native: string, pgdata: string, owner: Owner, sync: bo
     await rm(fresh, { recursive: true, force: true });
     throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', `initdb failed: ${stderr.trim() || status}`);
   }
-  // Only a complete directory gets its name: a kill in between leaves nothing that looks like a database.
+  // Only a complete directory gets the final name, so that a killed initdb leaves no half database.
   await rename(fresh, pgdata);
 }
 
-/** Waits for, and in the end stops, a server that outlived a killed `up`. */
-async function endOrphan(pgdata: string): Promise<void> {
-  const pidFile = join(pgdata, 'postmaster.pid');
-  const orphan = (): number | undefined => {
-    try {
-      const pid = Number(readFileSync(pidFile, 'utf8').split('\n')[0]);
-      if (process.platform === 'linux' && !readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(pgdata))
-        return undefined;
-      process.kill(pid, 0);
-      return pid;
-    } catch {
+/**
+ * Returns the pid of a server that still runs on this directory after its `feedctl up` was killed.
+ */
+function orphanOf(pgdata: string): number | undefined {
+  try {
+    const pid = Number(readFileSync(join(pgdata, 'postmaster.pid'), 'utf8').split('\n')[0]);
+    // Another process may have the same pid by now.
+    if (process.platform === 'linux' && !readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(pgdata))
       return undefined;
-    }
-  };
-  const steps: [NodeJS.Signals | undefined, number][] = [
+    // Throws for a server of another user too, which this process could not stop.
+    process.kill(pid, 0);
+    return pid;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Waits 3 s for such a server, then stops it. */
+async function endOrphan(pgdata: string): Promise<void> {
+  const attempts: [NodeJS.Signals | undefined, timeoutMs: number][] = [
     [undefined, 3_000],
     ['SIGINT', 20_000],
     ['SIGQUIT', 20_000],
   ];
-  for (const [signal, patienceMs] of steps) {
-    const pid = orphan();
+  for (const [signal, timeoutMs] of attempts) {
+    const pid = orphanOf(pgdata);
     if (pid === undefined) return;
     if (signal) process.kill(pid, signal);
-    for (const until = Date.now() + patienceMs; Date.now() < until && orphan() !== undefined; )
-      await sleep(20);
+    await poll(() => orphanOf(pgdata) === undefined, { everyMs: ORPHAN_POLL_MS, timeoutMs });
   }
-  if (orphan() !== undefined) {
+  const pid = orphanOf(pgdata);
+  if (pid !== undefined)
     throw new FeedctlError(
       'EMBEDDED_POSTGRES_FAILED',
-      `an older PostgreSQL (process ${orphan()}) still holds ${pgdata}`,
+      `an older PostgreSQL (process ${pid}) still uses ${pgdata}`,
     );
-  }
 }
 
 /**
- * Where the server's socket is, and how to remove what has been made for it outside of `dataDir`. There, in a
- * place that everybody writes to, the name is new each time: a name that can be guessed is a link by then, to
- * something that root would give away.
+ * Returns the directory of the server's socket, and the removal of a directory outside of
+ * `dataDir`. That one is in a place that every user can write to, so its name is random. With a
+ * predictable name another user could create a link there, and root would change the owner of its
+ * target.
  */
 async function socketDirectory(
   dataDir: string,
@@ -283,10 +301,13 @@ async function socketDirectory(
   return { directory, remove };
 }
 
-/** A setting that is a list of directories: a comma in one of them ends it but for the quotes. */
+/** Quotes a directory in a list of directories, because it may contain a comma. */
 const quoted = (directory: string): string => `"${directory.replaceAll('"', '""')}"`;
 
-/** Connects once; true when the server takes sessions. Creates the database on its first start. */
+/**
+ * Connects once. Returns whether the server takes sessions. Creates the database on the first
+ * start.
+ */
 async function tryConnect(host: string): Promise<boolean> {
   const client = new pg.Client({ host, user: USER, database: 'postgres' });
   client.on('error', () => {});
@@ -306,9 +327,52 @@ async function tryConnect(host: string): Promise<boolean> {
   }
 }
 
+/** The running server behind its supervisor. Settles `exited` when both have ended. */
+class ServerProcess {
+  readonly exited: Promise<void>;
+  hasExited = false;
+  readonly #child: ChildProcess;
+  /** Closing it makes the supervisor stop the server. */
+  readonly #leash: NodeJS.WritableStream & { destroy(): void; unref?(): void };
+  readonly #onStopped: () => Promise<void>;
+  #stopping: Promise<void> | undefined;
+
+  constructor(child: ChildProcess, onStopped: () => Promise<void>) {
+    this.#child = child;
+    this.#onStopped = onStopped;
+    this.exited = new Promise((resolve) => {
+      const end = () => {
+        this.hasExited = true;
+        resolve();
+      };
+      child.once('exit', end).once('error', end);
+    });
+    this.#leash = child.stdio[3] as NodeJS.WritableStream & { destroy(): void; unref?(): void };
+    this.#leash.on('error', () => {});
+    this.#leash.unref?.();
+    child.unref();
+  }
+
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
+    this.#leash.destroy();
+    // The child is unreferenced. The timer of this call keeps the process alive until the server
+    // has ended.
+    await settleWithin(STOP_TIMEOUT_MS, this.exited);
+    if (!this.hasExited) process.kill(-this.#child.pid!, 'SIGQUIT');
+    await this.exited;
+    await this.#onStopped();
+  }
+}
+
 /**
- * Starts PostgreSQL in `dataDir`, creating it at first. `temporary`: the directory will not outlive the process, so
- * its creation is not synced to disk; commits are, as everywhere.
+ * Starts PostgreSQL in `dataDir`, and creates the database there on the first start. `temporary`:
+ * the directory will not outlive the process, so its creation is not synced to disk. Commits are
+ * synced as everywhere.
  */
 export async function startEmbeddedPostgres(
   dataDir: string,
@@ -320,65 +384,45 @@ export async function startEmbeddedPostgres(
   if (!existsSync(join(pgdata, 'PG_VERSION'))) await initialise(native, pgdata, owner, !options.temporary);
   else await endOrphan(pgdata);
   const { directory: socket, remove: removeSocket } = await socketDirectory(dataDir, owner);
-
   const flags = { ...SETTINGS, unix_socket_directories: quoted(socket) };
   const args = Object.entries(flags).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
   const log = openSync(join(dataDir, 'postgres.log'), 'a');
-  const child: ChildProcess = spawn(
+  const child = spawn(
     '/bin/sh',
     ['-c', SUPERVISOR, 'sh', join(native, 'bin', 'postgres'), '-D', pgdata, ...args],
     { ...owner, cwd: '/', detached: true, stdio: ['ignore', log, log, 'pipe'] },
   );
-  let gone = false;
-  const exited = new Promise<void>((done) => {
-    const end = () => {
-      gone = true;
-      done();
-    };
-    child.once('exit', end).once('error', end);
-  });
-  const leash = child.stdio[3] as NodeJS.WritableStream & { destroy(): void; unref?(): void };
-  leash.on('error', () => {});
-  leash.unref?.();
-  child.unref();
-
-  let stopping: Promise<void> | undefined;
-  const stop = (): Promise<void> => {
-    stopping ??= (async () => {
-      leash.destroy();
-      const timeout = new AbortController();
-      const late = sleep(STOP_TIMEOUT_MS, 'late', { signal: timeout.signal }).catch(() => 'late');
-      // The child is not referenced: a timer keeps this process alive until the server is gone.
-      if ((await Promise.race([exited, late])) === 'late') process.kill(-child.pid!, 'SIGQUIT');
-      timeout.abort();
-      await exited;
-      await removeSocket();
-    })();
-    return stopping;
-  };
-
+  const server = new ServerProcess(child, removeSocket);
   try {
-    for (const until = Date.now() + READY_TIMEOUT_MS; ; await sleep(15)) {
-      if (await tryConnect(socket)) break;
-      options.signal?.throwIfAborted();
-      if (gone)
-        throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', `PostgreSQL did not start: ${lastLine(dataDir)}`);
-      if (Date.now() > until)
-        throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', 'PostgreSQL did not get ready in time');
-    }
+    await untilReady(server, { dataDir, socket, signal: options.signal });
   } catch (error) {
-    await stop();
+    await server.stop();
     throw error;
   }
-  const version = (await readFile(join(pgdata, 'PG_VERSION'), 'utf8')).trim();
   return {
     databaseUrl: `postgres://${USER}@/${DATABASE}?host=${encodeURIComponent(socket)}`,
-    version,
-    stop,
-    exited,
+    version: (await readFile(join(pgdata, 'PG_VERSION'), 'utf8')).trim(),
+    stop: () => server.stop(),
+    exited: server.exited,
   };
 }
 
+async function untilReady(
+  server: ServerProcess,
+  { dataDir, socket, signal }: { dataDir: string; socket: string; signal: AbortSignal | undefined },
+): Promise<void> {
+  const check = async () => {
+    if (await tryConnect(socket)) return true;
+    signal?.throwIfAborted();
+    if (server.hasExited)
+      throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', `PostgreSQL did not start: ${lastLine(dataDir)}`);
+    return false;
+  };
+  if (!(await poll(check, { everyMs: READY_POLL_MS, timeoutMs: READY_TIMEOUT_MS })))
+    throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', 'PostgreSQL did not get ready in time');
+}
+
+/** Returns the last error in the server's log, or its last line. */
 function lastLine(dataDir: string): string {
   const lines = readFileSync(join(dataDir, 'postgres.log'), 'utf8').trim().split('\n');
   return lines.findLast((line) => /FATAL|PANIC|ERROR/.test(line)) ?? lines.at(-1) ?? '';

@@ -1,6 +1,9 @@
-import type { Queryable } from './database.ts';
+import type { Queryable } from './types.ts';
 
-/** In: name of the setting, who, lease in seconds. A row comes back for whoever leads now. */
+/**
+ * Acquires or renews a lease. Returns a row for the leader. In: name of the setting, id of the
+ * process, lease in seconds.
+ */
 const LEAD = `
   insert into settings (name, value) values ($1, jsonb_build_object('id', $2::text, 'at', clock_timestamp()))
   on conflict (name) do update set value = excluded.value
@@ -9,8 +12,9 @@ const LEAD = `
   returning 1`;
 
 /**
- * Whether this one of many is to do what one is enough for: it asks again well within the lease and then goes on, or
- * another takes over when the lease is over. For what may be done twice now and then.
+ * Returns whether this process is the leader for a task that one process should do. The leader
+ * calls again well within the lease. Otherwise another process takes over at the end of the lease.
+ * Two leaders may overlap for a moment, so the task must tolerate that.
  */
 export async function acquireLeadership(
   db: Queryable,
@@ -21,7 +25,7 @@ export async function acquireLeadership(
   return rowCount === 1;
 }
 
-/** Another may take over at once. */
+/** Lets another process take over immediately. */
 export async function releaseLeadership(db: Queryable, name: string, id: string): Promise<void> {
   await db.query(`delete from settings where name = $1 and value ->> 'id' = $2`, [name, id]);
 }

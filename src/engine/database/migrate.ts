@@ -2,12 +2,13 @@ import { readdir } from 'node:fs/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { FeedctlError, messageOf } from '../model/errors.ts';
 import { distribute, pendingTables, type StoreSetting } from './citus.ts';
-import { type Database, databaseError } from './database.ts';
+import type { Database } from './database.ts';
+import { databaseError } from './errors.ts';
 
 const DIRECTORY = new URL('./migrations/', import.meta.url);
 const TABLE = 'schema_migrations';
 
-/** How the distribution of a table is listed, beside migrations. */
+/** Name of a table's distribution in the list of migrations. */
 const distributing = (table: string): string => `distribute ${table}`;
 
 const migrationName = (file: string): string => file.replace(/\.[jt]s$/, '');
@@ -33,8 +34,8 @@ export interface SchemaState {
 }
 
 /**
- * What `migrate` would do: migrations, and on Citus tables to be distributed. Throws SCHEMA_NEWER where the database
- * knows migrations that this program does not, CITUS_MISSING or DISTRIBUTION_WRONG.
+ * Returns what `migrate` would do: migrations, and on Citus tables to distribute. Throws
+ * SCHEMA_NEWER for migrations that this program does not know, CITUS_MISSING or DISTRIBUTION_WRONG.
  */
 export async function schemaState(db: Database, store?: StoreSetting): Promise<SchemaState> {
   const known = await knownMigrations();
@@ -43,7 +44,8 @@ export async function schemaState(db: Database, store?: StoreSetting): Promise<S
   if (foreign.length > 0) {
     throw new FeedctlError(
       'SCHEMA_NEWER',
-      `the database schema is newer than this program: it has ${foreign.join(', ')}, this program ends at ${known.at(-1)}`,
+      `the database schema is newer than this program: it has ${foreign.join(', ')}, ` +
+        `this program ends at ${known.at(-1)}`,
     );
   }
   const tables = await pendingTables(db, store);
@@ -53,7 +55,7 @@ export async function schemaState(db: Database, store?: StoreSetting): Promise<S
   };
 }
 
-/** Throws SCHEMA_MISSING or SCHEMA_NEWER unless the database is exactly as this program expects it. */
+/** Throws SCHEMA_MISSING or SCHEMA_NEWER unless the schema is exactly that of this program. */
 export async function checkSchema(db: Database, store?: StoreSetting): Promise<void> {
   const { pending } = await schemaState(db, store);
   if (pending.length > 0) {
@@ -65,8 +67,8 @@ export async function checkSchema(db: Database, store?: StoreSetting): Promise<v
 }
 
 /**
- * Brings the schema up to date in one transaction, and then, on Citus, distributes it; several processes may call it
- * at once. Returns what was done.
+ * Updates the schema in one transaction, and then distributes it on Citus. Several processes may
+ * call it concurrently. Returns the migrations and tables.
  */
 export async function migrate(db: Database, store?: StoreSetting): Promise<string[]> {
   if ((await schemaState(db, store)).pending.length === 0) return [];
@@ -86,7 +88,8 @@ async function runMigrations(db: Database): Promise<string[]> {
         advisoryLockMode: 'wait',
         singleTransaction: true,
         logger: { info: () => {}, warn: () => {}, error: () => {} },
-        // The default loader compiles each file again and caches that in the temporary directory.
+        // The default loader would compile each file again and cache the result in the temporary
+        // directory.
         migrationLoaderStrategies: [
           {
             extensions: ['.js', '.ts'],

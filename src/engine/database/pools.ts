@@ -4,7 +4,9 @@ import { DATABASE_REQUESTS, DATABASE_WORK, REQUEST_RETRIES } from '../resilience
 import type { Metrics } from '../telemetry/metrics.ts';
 import { Database } from './database.ts';
 
-/** Sessions for a role's own work: what fails there is given back to its queue, or done at the next turn. */
+/**
+ * Opens sessions for a role's own work. Failed work is requeued, or repeated at the next interval.
+ */
 export function openWorkPool(url: string, metrics?: Metrics, invocation?: Invocation): Database {
   const { sessions, waiting, idleTransactionMs, deadlineMs } = DATABASE_WORK;
   const guard = openGuard({ dependency: 'database', metrics, probe: () => db.ping() });
@@ -21,7 +23,10 @@ export function openWorkPool(url: string, metrics?: Metrics, invocation?: Invoca
   return db;
 }
 
-/** Sessions for people's requests: short ones, tried again, and apart from the work so that neither starves the other. */
+/**
+ * Opens sessions for users' requests: short ones with retries. They are apart from the work, so
+ * that neither starves the other.
+ */
 export function openRequestPool(url: string, metrics?: Metrics): Database {
   const { sessions, waiting, connectMs, statementMs, lockMs, deadlineMs, slowMs } = DATABASE_REQUESTS;
   const guard = openGuard({

@@ -1,15 +1,17 @@
-import { Database, type Session } from './database.ts';
+import { Database } from './database.ts';
 import type { StoreNode } from './sharding.ts';
+import type { Session } from './types.ts';
 
-const SESSIONS_A_NODE = 4;
+const SESSIONS_PER_NODE = 4;
 const CONNECT_MS = 2_000;
-/** A node that could not be reached is asked for nothing for so long. */
+/** Time without attempts after a node could not be reached. */
 const AVOID_MS = 300_000;
 
 /**
- * Sessions for reading much of one shard: on Citus at the node that has it, so that the rows do not pass through the
- * coordinator, which nearly halves the rate. They are asked for by their logical table, so that a shard that has moved
- * since is found all the same. Where a node cannot be reached from here, the coordinator answers.
+ * Sessions for reading many rows of one shard. On Citus they connect to the node that has the
+ * shard, because passing the rows through the coordinator nearly halves the rate. Statements name
+ * the logical table, so that a shard that has moved is still found. If a node cannot be reached,
+ * the coordinator answers.
  */
 export class ShardReaders {
   readonly #db: Database;
@@ -20,7 +22,7 @@ export class ShardReaders {
     this.#db = db;
   }
 
-  /** A session for a statement about the shard of an id. */
+  /** Runs `work` on a session for a statement about the shard of an id. */
   async withSession<T>(id: number, work: (session: Session) => Promise<T>): Promise<T> {
     const sharding = await this.#db.sharding();
     const node = sharding.shards[sharding.shardOfId(id)]?.node;
@@ -50,7 +52,7 @@ export class ShardReaders {
     const url = new URL(this.#db.url);
     url.hostname = node.host;
     url.port = String(node.port);
-    const pool = new Database(url.href, { maxSessions: SESSIONS_A_NODE, connectMs: CONNECT_MS });
+    const pool = new Database(url.href, { maxSessions: SESSIONS_PER_NODE, connectMs: CONNECT_MS });
     this.#pools.set(address, pool);
     return pool;
   }

@@ -1,23 +1,24 @@
 import { hashInt8 } from '../util/hash.ts';
-import type { Queryable } from './database.ts';
+import type { Queryable } from './types.ts';
 
+/** A database server that holds shards. */
 export interface StoreNode {
   readonly host: string;
   readonly port: number;
-  /** It knows where everything is, as the coordinator does. */
+  /** The node has the metadata of Citus, so it runs any query, as the coordinator does. */
   readonly takesQueries: boolean;
 }
 
-/** Where the rows of one shard are: of every distributed table, as all are colocated. */
+/** One shard of every distributed table: all of them are colocated. */
 export interface Shard {
-  /** Its first hash, a signed 32-bit number; it ends where the next begins. */
+  /** Smallest hash, a signed 32-bit number. The shard ends where the next one begins. */
   readonly low: number;
   readonly node: StoreNode;
 }
 
-/** Where rows are. Plain PostgreSQL is one shard that holds everything. */
+/** Placement of rows. Plain PostgreSQL is one shard that holds everything. */
 export class Sharding {
-  /** Of the Citus extension; undefined on plain PostgreSQL. */
+  /** Version of the Citus extension. Undefined on plain PostgreSQL. */
   readonly citusVersion: string | undefined;
   readonly shards: readonly Shard[];
   readonly #lows: Int32Array;
@@ -32,7 +33,12 @@ export class Sharding {
     return this.shards.length > 0;
   }
 
-  /** The shard, counted from 0, of an id given by its high and low 32 bits. */
+  /** Returns the variant for this kind of database. */
+  pick<Postgres, Citus>(variants: { readonly postgres: Postgres; readonly citus: Citus }): Postgres | Citus {
+    return this.distributed ? variants.citus : variants.postgres;
+  }
+
+  /** Returns the shard, counted from 0, of an id given by its high and low 32 bits. */
   shardOf(high: number, low: number): number {
     if (this.#lows.length < 2) return 0;
     const hash = hashInt8(high, low) | 0;
@@ -51,8 +57,8 @@ export class Sharding {
   }
 
   /**
-   * Splits items so that a statement about one group concerns one shard. Stale knowledge makes a statement slower,
-   * never wrong: they all name the logical tables.
+   * Splits items so that a statement about one group concerns one shard. A stale placement makes a
+   * statement slower, never wrong: all statements name the logical tables.
    */
   group<T>(items: readonly T[], idOf: (item: T) => number): T[][] {
     if (this.#lows.length < 2) return items.length > 0 ? [[...items]] : [];
@@ -67,9 +73,14 @@ export class Sharding {
   }
 }
 
+/** Chooses its statements by the placement of the rows. */
+export interface Store extends Queryable {
+  sharding(): Promise<Sharding>;
+}
+
 const PLAIN = new Sharding();
 
-/** In: nothing. The shards of one table stand for those of all: they are colocated. */
+/** Returns the shards of one table. Those of the other tables are at the same places. */
 const SHARDS = `
   select s.shardminvalue::integer as low, n.nodename as host, n.nodeport as port,
          n.hasmetadata and n.metadatasynced as "takesQueries"
@@ -78,7 +89,10 @@ const SHARDS = `
   join pg_dist_node n on n.groupid = p.groupid and n.noderole = 'primary'
   where s.logicalrelid = to_regclass('feed_items') order by 1`;
 
-/** Version of the extension in this database, as "13.2"; undefined where there is none. */
+/**
+ * Returns the version of the extension in this database, as "13.2". Returns undefined without the
+ * extension.
+ */
 export async function citusVersion(db: Queryable): Promise<string | undefined> {
   const { rows } = await db.query<{ version: string }>(
     `select split_part(extversion, '-', 1) as version from pg_extension where extname = 'citus'`,

@@ -7,12 +7,14 @@ import { announceErased } from '../live/presence.ts';
 import { isFeedctlError } from '../model/errors.ts';
 import { firstIdAt } from '../model/ids.ts';
 import { encodeLive, RETRACTED } from '../model/messages.ts';
-import { lastOperation, runOperation, saveProgress, type Work } from '../operations/run.ts';
+import { lastOperation, runOperation, type Work } from '../operations/run.ts';
+import { OperationSteps } from '../operations/steps.ts';
 import { deleteStatsOfUser } from '../stats/table.ts';
 import { fillsEnded } from '../store/celebrities.ts';
 import { listGateways } from '../store/processes.ts';
 import { getUser } from '../store/users.ts';
 import { runConcurrently } from '../util/parallel.ts';
+import { poll } from '../util/poll.ts';
 import { eraseFromDeadLetters, residueInMessages } from './messages.ts';
 import { findResidue, type Residue } from './residue.ts';
 import {
@@ -32,7 +34,7 @@ import {
 
 type EraseContext = Pick<Cluster, 'db' | 'bus' | 'changes' | 'sharedCache'>;
 
-/** In the order in which they are taken; each may be repeated. */
+/** Steps in their order. Each may be repeated. */
 export const ERASE_STEPS = [
   'user',
   'posts',
@@ -51,9 +53,9 @@ export interface ErasePlan extends UserRows {
   readonly userId: number;
 }
 
-/** What there was when it began: the run that it goes on from has removed some of it. */
+/** Row counts from the start of the first run: a resumed run has already removed some of them. */
 export interface EraseResult extends ErasePlan {
-  /** What the scan at the end found; nothing where everything is gone. */
+  /** Findings of the final scan. Empty: nothing of the user is left. */
   readonly left: readonly Residue[];
 }
 
@@ -63,18 +65,22 @@ interface Progress {
 }
 
 const KIND = 'user erase';
-/** Longer than this no gateway is silent, unless it is gone. */
-const SILENT_SECONDS = 30;
-const ASK_INTERVAL_MS = 1_000;
-const TELL_LANES = 8;
-/** Sockets are told to take back what they may show still. */
-const WITHDRAW_MS = 24 * 3_600_000;
-/** What is in a queue names the user until it is handled. */
-const SCANS = 40;
+/** A gateway without a heartbeat for this long is dead. */
+const HEARTBEAT_TIMEOUT_SECONDS = 30;
+/** Interval at which gateways are asked again to close the user's sockets. */
+const ANNOUNCE_INTERVAL_MS = 1_000;
+const POLL_MS = 50;
+/** Posts that are invalidated in caches at the same time. */
+const CONCURRENCY = 8;
+/** Age up to which posts may still be on the screens of followers. */
+const RETRACT_MS = 24 * 3_600_000;
+/** Maximum scans, 10 s: a message that names the user is found until it is handled. */
+const MAX_SCANS = 40;
 const SCAN_RETRY_MS = 250;
 
 /**
- * What would go. A user whose erasure was begun is one still, whatever is left of them. Throws USER_NOT_FOUND.
+ * Counts what an erasure would remove. Accepts a user whose erasure has begun, even if the user's row
+ * is deleted. Throws USER_NOT_FOUND.
  */
 export async function planErasure(db: EraseContext['db'], userId: number): Promise<ErasePlan> {
   try {
@@ -86,154 +92,180 @@ export async function planErasure(db: EraseContext['db'], userId: number): Promi
   return { userId, ...(await countUserRows(db, userId)) };
 }
 
+interface EraseOptions {
+  readonly signal?: AbortSignal;
+  readonly onStep?: (step: EraseStep | 'scan', done: number) => void;
+  readonly onResume?: Work['onResume'];
+}
+
 /**
- * Erases a user from everything there is: tables, feeds, caches, sockets, queues and dead letters, then looks for what is
- * left. Texts are gone, and no feed shows a post, as soon as the first two steps are done; rows that are on their way
- * are waited for, so that nothing comes after. Cut off anywhere, it is gone on with by the next run.
- * Throws USER_NOT_FOUND, OPERATION_RUNNING and what the signal was aborted with.
+ * Erases a user from tables, feeds, caches, sockets, queues and dead letters, then scans for what is
+ * left. Texts are deleted and feeds stop showing posts after the first two steps. Rows in flight are
+ * waited for before their tables are emptied. The next run resumes an interrupted one.
+ * Throws USER_NOT_FOUND, OPERATION_RUNNING and the abort reason of the signal.
  */
 export async function eraseUser(
   context: EraseContext,
   userId: number,
-  options: {
-    signal?: AbortSignal;
-    onStep?: (step: EraseStep | 'scan', done: number) => void;
-    onResume?: Work['onResume'];
-  } = {},
+  options: EraseOptions = {},
 ): Promise<EraseResult> {
-  const { db, bus, changes } = context;
-  const { onStep, onResume } = options;
+  const { db } = context;
+  const { signal, onStep, onResume } = options;
   const plan = await planErasure(db, userId);
-  const whole = { kind: KIND, key: String(userId), signal: options.signal, onResume };
-  return runOperation<Progress, EraseResult>(db, whole, async (run) => {
-    const { signal } = run;
-    await run.blockCancel(`user ${userId} is erased in part: \`feedctl user erase ${userId}\` goes on`);
-    let progress: Progress = run.progress ?? { plan, steps: [] };
-    const note = async (news: Partial<Progress>) => {
-      progress = { ...progress, ...news };
-      const counts = { done: progress.steps.length, total: ERASE_STEPS.length, unit: 'steps' };
-      await saveProgress(db, run.id, progress, counts);
-    };
-    const step = async (name: EraseStep, work: () => Promise<void>) => {
-      if (progress.steps.includes(name)) return;
-      signal.throwIfAborted();
-      onStep?.(name, ERASE_STEPS.indexOf(name));
-      await work();
-      await note({ steps: [...progress.steps, name] });
-    };
-    await note({});
-    const invalidate = (ids: readonly number[]) => markStale(context, ids);
-
-    await step('user', async () => {
-      await removeUser(db, userId);
-      // A feed that is held would be read on, its owner there or not.
-      await invalidate([userId]);
-    });
-    await step('posts', () => erasePosts(context, userId, signal));
-    await step('sockets', () => closeSockets(context, userId, signal));
-    // Posts that were on their way have been written by then, and follows of before have been handled.
-    await step('drained', () => fanOutDrained({ db, bus }, signal));
-    await step('followers', async () => {
-      await fillsEnded(db);
-      for (;;) {
-        const ids = await removeFollowersOf(db, userId, (session, group) => changes.changing(session, group));
-        if (ids.length === 0) return;
-        await changes.forget(ids);
-        await forgetFollowers(db, userId, ids);
-        signal.throwIfAborted();
-      }
-    });
-    await step('follows', async () => {
-      for (;;) {
-        if ((await removeFollowsOf(db, userId)) === 0) return;
-        signal.throwIfAborted();
-      }
-    });
-    await step('own rows', async () => {
-      await removeOwnRows(db, userId);
-      await forgetOperations(db, userId, KIND);
-      await invalidate([userId]);
-    });
-    await step('messages', async () => {
-      await eraseFromDeadLetters(db, bus, userId);
-    });
-    await step('strays', async () => {
-      await removeStrays(db, userId, invalidate);
-    });
-    await step('cache', async () => {
-      await changes.erased(userId);
-      // Who was busy with them when they were announced may have noted that since.
-      await announceErased(db, userId);
-      await deleteStatsOfUser(db, userId);
-    });
+  const work = { kind: KIND, key: String(userId), signal, onResume };
+  return runOperation<Progress, EraseResult>(db, work, async (run) => {
+    await run.blockCancel(`user ${userId} is erased in part: \`feedctl user erase ${userId}\` continues`);
+    const progress: Progress = run.progress ?? { plan, steps: [] };
+    const steps = new OperationSteps<Progress>(db, run, progress, ({ steps }) => ({
+      done: steps.length,
+      total: ERASE_STEPS.length,
+      unit: 'steps',
+    }));
+    await steps.save({});
+    const erasure = new Erasure(context, userId, run.signal);
+    for (const [done, step] of ERASE_STEPS.entries())
+      await steps.step(step, () => {
+        onStep?.(step, done);
+        return erasure.run(step);
+      });
     onStep?.('scan', ERASE_STEPS.length);
-    const left = await scan(context, userId, signal);
-    return { ...progress.plan, left };
+    return { ...steps.progress.plan, left: await erasure.scan() };
   });
 }
 
-/** Blanked, told to the caches, then removed: whoever is cut off in between leaves the ids of what has to be told. */
-async function erasePosts(context: EraseContext, userId: number, signal: AbortSignal): Promise<void> {
-  const { db, changes } = context;
-  for (let ids = await blankPosts(db, userId); ids.length > 0; ids = await blankPosts(db, userId)) {
-    await runConcurrently(ids, TELL_LANES, (postId) => changes.deleted({ postId, authorId: userId }));
-    await withdraw(context, userId, ids);
-    await removePosts(db, userId, ids);
-    signal.throwIfAborted();
+/** Erases one user, step by step. */
+class Erasure {
+  readonly #context: EraseContext;
+  readonly #userId: number;
+  readonly #signal: AbortSignal;
+
+  constructor(context: EraseContext, userId: number, signal: AbortSignal) {
+    this.#context = context;
+    this.#userId = userId;
+    this.#signal = signal;
   }
-}
 
-/** Whoever is online takes back the posts of the last day; the gateways ask nobody which ones they were. */
-async function withdraw({ db, bus }: EraseContext, authorId: number, ids: readonly number[]): Promise<void> {
-  const since = firstIdAt(Date.now() - WITHDRAW_MS);
-  const recent = ids.filter((id) => id > since);
-  if (recent.length === 0) return;
-  const records = recent.map((postId) => ({ userId: RETRACTED, authorId, postId }));
-  const body = encodeLive({ importId: 0, committedAt: Date.now() }, records);
-  const gateways = (await listGateways(db)).filter(
-    ({ heartbeatAgeMs, online }) => online > 0 && heartbeatAgeMs < SILENT_SECONDS * 1_000,
-  );
-  await bus.publish(gateways.map(({ id }) => ({ queue: liveQueue(id), body })));
-}
+  async run(step: EraseStep): Promise<unknown> {
+    const { db, bus } = this.#context;
+    switch (step) {
+      case 'user':
+        await removeUser(db, this.#userId);
+        // A cached feed would be served although its owner is deleted.
+        return this.#invalidate([this.#userId]);
+      case 'posts':
+        return this.#erasePosts();
+      case 'sockets':
+        return this.#closeSockets();
+      case 'drained':
+        // From here on no older plan writes rows, and no older follow is applied.
+        return fanOutDrained({ db, bus }, this.#signal);
+      case 'followers':
+        return this.#removeFollowers();
+      case 'follows':
+        while ((await removeFollowsOf(db, this.#userId)) > 0) this.#signal.throwIfAborted();
+        return;
+      case 'own rows':
+        await removeOwnRows(db, this.#userId);
+        await forgetOperations(db, this.#userId, KIND);
+        return this.#invalidate([this.#userId]);
+      case 'messages':
+        return eraseFromDeadLetters(db, bus, this.#userId);
+      case 'strays':
+        return removeStrays(db, this.#userId, (ids) => this.#invalidate(ids));
+      case 'cache':
+        await this.#context.changes.erased(this.#userId);
+        // Gateways may have cached the user again since the first announcement.
+        await announceErased(db, this.#userId);
+        return deleteStatsOfUser(db, this.#userId);
+    }
+  }
 
-/** Asked again until no gateway holds one: a notification may be lost. */
-async function closeSockets({ db }: EraseContext, userId: number, signal: AbortSignal): Promise<void> {
-  for (;;) {
-    await announceErased(db, userId);
-    for (let waited = 0; waited < ASK_INTERVAL_MS; waited += ASK_INTERVAL_MS / 20) {
-      if ((await openPresence(db, userId, SILENT_SECONDS)) === 0) return;
-      await sleep(ASK_INTERVAL_MS / 20, undefined, { signal });
+  /**
+   * Returns what is left of the user. Rows that appear meanwhile, as those of a post that was being
+   * made, are removed and scanned for again.
+   */
+  async scan(): Promise<Residue[]> {
+    const { db, changes } = this.#context;
+    for (let scans = 1; ; scans += 1) {
+      const left = await residueOf(this.#context, this.#userId);
+      if (left.length === 0 || scans === MAX_SCANS) return left;
+      this.#signal.throwIfAborted();
+      await sleep(SCAN_RETRY_MS, undefined, { signal: this.#signal });
+      if (left.every(({ where }) => where.startsWith('bus.'))) continue;
+      await this.#erasePosts();
+      await removeOwnRows(db, this.#userId);
+      await removeStrays(db, this.#userId, (ids) => this.#invalidate(ids));
+      await changes.erased(this.#userId);
+    }
+  }
+
+  #invalidate(userIds: readonly number[]): Promise<void> {
+    return markStale(this.#context, userIds);
+  }
+
+  /**
+   * Blanks posts, invalidates caches, retracts the posts from sockets, then deletes the rows. A run that
+   * is interrupted in between leaves the ids that the next run needs to repeat this.
+   */
+  async #erasePosts(): Promise<void> {
+    const { db, changes } = this.#context;
+    const authorId = this.#userId;
+    for (let ids = await blankPosts(db, authorId); ids.length > 0; ids = await blankPosts(db, authorId)) {
+      await runConcurrently(ids, CONCURRENCY, (postId) => changes.deleted({ postId, authorId }));
+      await this.#retract(ids);
+      await removePosts(db, authorId, ids);
+      this.#signal.throwIfAborted();
+    }
+  }
+
+  /** Retracts the posts of the last day from the screens of followers who are online. */
+  async #retract(ids: readonly number[]): Promise<void> {
+    const { db, bus } = this.#context;
+    const since = firstIdAt(Date.now() - RETRACT_MS);
+    const recent = ids.filter((id) => id > since);
+    if (recent.length === 0) return;
+    const records = recent.map((postId) => ({ userId: RETRACTED, authorId: this.#userId, postId }));
+    const body = encodeLive({ importId: 0, committedAt: Date.now() }, records);
+    const gateways = (await listGateways(db)).filter(
+      ({ heartbeatAgeMs, online }) => online > 0 && heartbeatAgeMs < HEARTBEAT_TIMEOUT_SECONDS * 1_000,
+    );
+    await bus.publish(gateways.map(({ id }) => ({ queue: liveQueue(id), body })));
+  }
+
+  /** Announces the erasure until no gateway has a socket of the user: a notification may be lost. */
+  async #closeSockets(): Promise<void> {
+    const { db } = this.#context;
+    const allClosed = async () => (await openPresence(db, this.#userId, HEARTBEAT_TIMEOUT_SECONDS)) === 0;
+    const pace = { everyMs: POLL_MS, timeoutMs: ANNOUNCE_INTERVAL_MS, signal: this.#signal };
+    do await announceErased(db, this.#userId);
+    while (!(await poll(allClosed, pace)));
+  }
+
+  async #removeFollowers(): Promise<void> {
+    const { db, changes } = this.#context;
+    await fillsEnded(db);
+    for (;;) {
+      const ids = await removeFollowersOf(db, this.#userId, (session, group) =>
+        changes.changing(session, group),
+      );
+      if (ids.length === 0) return;
+      await changes.forget(ids);
+      await forgetFollowers(db, this.#userId, ids);
+      this.#signal.throwIfAborted();
     }
   }
 }
 
-/** Everything that is left. What comes while it looks, a cleanup that was under way, is removed, and looked for again. */
-async function scan(context: EraseContext, userId: number, signal: AbortSignal): Promise<Residue[]> {
-  const { db, changes } = context;
-  for (let scans = 1; ; scans += 1) {
-    const left = await residueOf(context, userId);
-    if (left.length === 0 || scans === SCANS) return left;
-    signal.throwIfAborted();
-    await sleep(SCAN_RETRY_MS, undefined, { signal });
-    if (left.every(({ where }) => where.startsWith('bus.'))) continue;
-    // One that was being made when its author went.
-    await erasePosts(context, userId, signal);
-    await removeOwnRows(db, userId);
-    await removeStrays(db, userId, (ids) => markStale(context, ids));
-    await changes.erased(userId);
-  }
-}
-
-/** Where anything of a user is: each table of the database, messages, the shared cache. */
+/** Finds what is left of a user in each table of the database, in messages and in the shared cache. */
 export async function residueOf(
   { db, sharedCache }: Pick<EraseContext, 'db' | 'sharedCache'>,
   userId: number,
   texts: readonly string[] = [],
 ): Promise<Residue[]> {
-  const held = (await sharedCache?.traces?.(userId)) ?? 0;
+  const cached = (await sharedCache?.traces?.(userId)) ?? 0;
   return [
     ...(await findResidue(db, userId, texts)),
     ...(await residueInMessages(db, userId)),
-    ...(held > 0 ? [{ where: 'cache', count: held }] : []),
+    ...(cached > 0 ? [{ where: 'cache', count: cached }] : []),
   ];
 }

@@ -3,12 +3,12 @@ import { retriedTransaction } from '../database/retriedTransaction.ts';
 import { fillsEnded, followersAfter } from '../store/celebrities.ts';
 import { runConcurrently } from '../util/parallel.ts';
 
-/** Rows of one transaction. */
+/** Maximum rows of one transaction. */
 const ROWS = 1_000;
-/** Shards that are written at a time. */
+/** Shards that are written at the same time. */
 const CONCURRENCY = 4;
 
-/** What there is of a user, each counted in the one shard that holds it. */
+/** Row counts of a user, each from the one shard that stores the rows. */
 export interface UserRows {
   readonly posts: number;
   readonly followers: number;
@@ -19,8 +19,8 @@ export interface UserRows {
 }
 
 export async function countUserRows(db: Queryable, userId: number): Promise<UserRows> {
-  const count = async (what: string) =>
-    (await db.query<{ n: number }>(`select count(*)::integer as n from ${what} = $1`, [userId])).rows[0]!.n;
+  const count = async (rows: string) =>
+    (await db.query<{ n: number }>(`select count(*)::integer as n from ${rows} = $1`, [userId])).rows[0]!.n;
   return {
     posts: await count('posts where author_id'),
     followers: await count('followers where followee_id'),
@@ -31,7 +31,7 @@ export async function countUserRows(db: Queryable, userId: number): Promise<User
   };
 }
 
-/** From then on nobody is this user: they cannot post, follow or log in, and nobody can follow them. */
+/** Deletes the user's row: from then on they cannot post, follow, log in or be followed. */
 export async function removeUser(db: Database, userId: number): Promise<void> {
   await fillsEnded(db);
   await db.transaction(async (session) => {
@@ -40,7 +40,7 @@ export async function removeUser(db: Database, userId: number): Promise<void> {
   });
 }
 
-/** Takes the texts out of some of the user's posts, deleted ones too. Returns their ids; none where there are no more posts. */
+/** Blanks some of the user's posts, deleted ones included. Returns their ids. None: no post is left. */
 export async function blankPosts(db: Queryable, authorId: number): Promise<number[]> {
   const found = await db.query<{ id: number }>(
     'select id from posts where author_id = $1 order by id desc limit $2',
@@ -61,19 +61,20 @@ export async function removePosts(db: Queryable, authorId: number, ids: readonly
   await db.query('delete from posts where author_id = $1 and id = any($2)', [authorId, ids]);
 }
 
-/** Sockets that are open, or may be: at gateways that are alive. What is left of others is removed. */
-export async function openPresence(db: Queryable, userId: number, silentSeconds: number): Promise<number> {
+/** Returns the user's sockets at gateways that are alive. Deletes those of dead gateways. */
+export async function openPresence(db: Queryable, userId: number, timeoutSeconds: number): Promise<number> {
   await db.query(
     `delete from presence where user_id = $1 and gateway_id not in (
        select id from gateways where heartbeat_at > now() - $2 * interval '1 s')`,
-    [userId, silentSeconds],
+    [userId, timeoutSeconds],
   );
   return (await db.query('select 1 from presence where user_id = $1', [userId])).rowCount ?? 0;
 }
 
 /**
- * Takes the user out of the feeds and the follows of some of their followers, whose ids it returns: the author's rows and
- * the pairs in one transaction a shard, and what leads to them last. `changing`: is told inside of each transaction.
+ * Removes the user from the feeds and follows of some followers, in one transaction a shard, and returns
+ * the followers' ids. `forgetFollowers` deletes the rows that lead to them afterwards. `changing` is
+ * called inside of each transaction.
  */
 export async function removeFollowersOf(
   db: Database,
@@ -112,13 +113,14 @@ export async function forgetFollowers(
   ]);
 }
 
-/** In: followees of one shard, follower. Atomic: the rows and the counts. */
+/** In: followees of one shard, follower. Atomic: rows and counts change together. */
 const UNCOUNT = `
-  with removed as (delete from followers where followee_id = any($1) and follower_id = $2 returning followee_id)
+  with removed as (
+    delete from followers where followee_id = any($1) and follower_id = $2 returning followee_id)
   update users set follower_count = follower_count - 1
   where id = any($1) and id in (select followee_id from removed where followee_id = any($1))`;
 
-/** They have a follower less, and one less is counted. */
+/** Removes a follower from followees and from their counts. */
 export async function uncountFollower(
   db: Database,
   followerId: number,
@@ -132,7 +134,7 @@ export async function uncountFollower(
   );
 }
 
-/** Ends some of the user's follows. Returns how many. */
+/** Deletes some of the user's follows. Returns how many. */
 export async function removeFollowsOf(db: Database, userId: number): Promise<number> {
   const { rows } = await db.query<{ id: number }>(
     'select followee_id as id from follows where follower_id = $1 order by followee_id limit $2',
@@ -140,19 +142,19 @@ export async function removeFollowsOf(db: Database, userId: number): Promise<num
   );
   const followees = rows.map(({ id }) => id);
   await uncountFollower(db, userId, followees);
-  // Last: they lead to the counts.
+  // Last, because these rows lead to the counts.
   await db.query('delete from follows where follower_id = $1 and followee_id = any($2)', [userId, followees]);
   return followees.length;
 }
 
-/** By the key that leads to the rows, so many at a time. */
+/** Tables with rows of the user: owner column, and key to delete batches by. */
 const OWN_ROWS = [
   ['feed_items', 'user_id', 'post_id'],
   ['idempotency_keys', 'author_id', 'key'],
   ['events', 'aggregate_id', 'id'],
 ] as const;
 
-/** What is in the user's own shard, and in no shard. */
+/** Deletes the rows in the user's own shard, and in tables that are not sharded. */
 export async function removeOwnRows(db: Queryable, userId: number): Promise<void> {
   for (const [table, owner, key] of OWN_ROWS) {
     const some = `select ${key} from ${table} where ${owner} = $1 order by ${key} limit ${ROWS}`;
@@ -169,14 +171,14 @@ export async function removeOwnRows(db: Queryable, userId: number): Promise<void
   await db.query('delete from presence where user_id = $1', [userId]);
 }
 
-/** The log of long work keeps that this user was erased, and nothing else of theirs. */
+/** Deletes the user's operations except the erasure itself. */
 export async function forgetOperations(db: Queryable, userId: number, kind: string): Promise<void> {
   await db.query('delete from operations where key = $1 and kind <> $2', [String(userId), kind]);
 }
 
 /**
- * Rows of others that name the user, which no index leads to: each table is read through. What follows and feeds hold
- * was removed by way of `followers`; this is what a crash, a fault or somebody in between has left.
+ * Rows of other users that name the user. No index leads to them: each table is scanned. The step
+ * `followers` has removed them from follows and feeds; these are left from crashes or concurrent writes.
  */
 const STRAYS = [
   { table: 'feed_items', owner: 'user_id', names: 'author_id' },
@@ -185,7 +187,7 @@ const STRAYS = [
   { table: 'events', owner: 'aggregate_id', names: 'subject_id', where: `and type like 'follow.%'` },
 ] as const;
 
-/** Returns how many owners had such rows. */
+/** Deletes such rows. Returns how many owners had some. */
 export async function removeStrays(
   db: Database,
   userId: number,

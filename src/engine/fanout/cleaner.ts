@@ -2,12 +2,11 @@ import { type Barrier, type Bus, type Consumer, type Delivery, STAGES } from '..
 import { failDelivery, halves } from '../bus/failDelivery.ts';
 import { serialBatches } from '../bus/serialBatches.ts';
 import type { Database } from '../database/database.ts';
-import { FeedctlError } from '../model/errors.ts';
-import { decodeCleanup, encodeCleanup } from '../model/messages.ts';
+import { decodeCleanup, encodeCleanup, invalidMessage, type PendingCleanup } from '../model/messages.ts';
 import { isTransient } from '../resilience/classify.ts';
 import { fillsEnded } from '../store/celebrities.ts';
 import { removePairItems, removePostItems } from '../store/feeds.ts';
-import { type Pair, withPairLock } from '../store/follows.ts';
+import { withPairLock } from '../store/follows.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { runConcurrently } from '../util/parallel.ts';
@@ -21,11 +20,6 @@ export interface CleanerContext {
   readonly log: Log;
   readonly metrics?: Metrics | undefined;
 }
-
-/**
- * Rows that older plans may still write: of a pair that no longer follows, or of a deleted post.
- */
-export type PendingCleanup = { pair: Pair } | { post: { authorId: number; postId: number } };
 
 interface Cleanup {
   readonly what: readonly PendingCleanup[];
@@ -164,31 +158,9 @@ async function removePending(db: Database, pending: PendingCleanup): Promise<voi
   await db.withSession((session) => withPairLock(session, pair, () => removePairItems(session, pair)));
 }
 
-const hasIds = (value: unknown, names: readonly string[]): boolean =>
-  typeof value === 'object' &&
-  value !== null &&
-  names.every((name) => {
-    const id = (value as Record<string, unknown>)[name];
-    return Number.isSafeInteger(id) && (id as number) > 0;
-  });
-
-const isPendingCleanup = (value: unknown): value is PendingCleanup => {
-  const pending = value as Record<string, unknown> | null | undefined;
-  return hasIds(pending?.pair, ['followerId', 'followeeId']) || hasIds(pending?.post, ['authorId', 'postId']);
-};
-
-/**
- * Throws BUS_MESSAGE_INVALID. The message calls its barrier `mark`; only the bus knows the rest of
- * a barrier.
- */
+/** Throws BUS_MESSAGE_INVALID, also for a stage that this version does not have. */
 export function decodePendingCleanups(body: Buffer): Cleanup {
-  const { what, mark, step } = (decodeCleanup(body) ?? {}) as {
-    what?: unknown;
-    mark?: { queues?: unknown };
-    step?: unknown;
-  };
-  const isKnown = Array.isArray(what) && what.length > 0 && what.every(isPendingCleanup);
-  if (!isKnown || !Array.isArray(mark?.queues) || !STAGES.some((_, known) => known === step))
-    throw new FeedctlError('BUS_MESSAGE_INVALID', 'the message is not a cleanup');
-  return { what, barrier: mark as unknown as Barrier, step: step as number };
+  const { what, mark, step } = decodeCleanup(body);
+  if (!STAGES[step]) throw invalidMessage(`is a cleanup of unknown stage ${step}`);
+  return { what, barrier: mark as Barrier, step };
 }

@@ -3,10 +3,10 @@ import type { Database } from '../database/database.ts';
 import { syncFollower } from '../feed/syncFollower.ts';
 import type { Notifier } from '../live/notifier.ts';
 import { FEED_LIMIT, type FeedEntry } from '../model/feed.ts';
+import type { PendingCleanup } from '../model/messages.ts';
 import { removePostItems } from '../store/feeds.ts';
 import { type Pair, postsSinceFollow } from '../store/follows.ts';
 import { findPost } from '../store/posts.ts';
-import type { PendingCleanup } from './cleaner.ts';
 
 export interface FollowContext {
   readonly db: Database;

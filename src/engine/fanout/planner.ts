@@ -11,7 +11,13 @@ import type { PushState } from '../model/celebrity.ts';
 import type { EventRef, EventType } from '../model/event.ts';
 import type { LaneName } from '../model/lanes.ts';
 import { idsOfEvents } from '../model/messageIds.ts';
-import { decodeEvents, encodeEvents, type MessageHeader, readId } from '../model/messages.ts';
+import {
+  decodeEvents,
+  encodeEvents,
+  type MessageHeader,
+  type PendingCleanup,
+  readId,
+} from '../model/messages.ts';
 import { type AuthorPosts, MAX_POSTS, postsIn } from '../model/rowsMessage.ts';
 import { isTransient } from '../resilience/classify.ts';
 import type { ProcessStats } from '../stats/process.ts';
@@ -26,7 +32,7 @@ import {
   tracesAmong,
 } from '../telemetry/tracing.ts';
 import { runConcurrently } from '../util/parallel.ts';
-import { type PendingCleanup, scheduleCleanup } from './cleaner.ts';
+import { scheduleCleanup } from './cleaner.ts';
 import type { FollowHandlers } from './followHandlers.ts';
 import type { Lanes } from './lanes.ts';
 import { type PlannedMessage, RowMessages } from './rowMessages.ts';

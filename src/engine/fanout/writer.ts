@@ -3,12 +3,13 @@ import type { Bus, Consumer, Delivery, QueueName } from '../bus/bus.ts';
 import { failDelivery, halves } from '../bus/failDelivery.ts';
 import type { FeedChanges } from '../cache/changes.ts';
 import { copyIn } from '../database/copy.ts';
-import { type Database, isDuplicate, type Session } from '../database/database.ts';
+import type { Database, Session } from '../database/database.ts';
+import { isDuplicate } from '../database/errors.ts';
 import type { Notifier } from '../live/notifier.ts';
 import type { LaneName } from '../model/lanes.ts';
 import { idsOfPosts, type NamedIds } from '../model/messageIds.ts';
 import { type MessageHeader, ROW_BYTES, rowAuthor, rowPost, rowUser } from '../model/messages.ts';
-import { postsOfRows, readRows } from '../model/rowsMessage.ts';
+import { decodeRows, readRows } from '../model/rowsMessage.ts';
 import { isTransient } from '../resilience/classify.ts';
 import { DATABASE_WORK } from '../resilience/limits.ts';
 import { insertFeedRows } from '../store/feeds.ts';
@@ -215,7 +216,7 @@ class WaitingMessages {
   take(): Part[] {
     // Another batch may have begun while this one waited for more messages.
     if (!this.isDue) return [];
-    const maxRows = this.pace.most(this.rowsABatch);
+    const maxRows = this.pace.maxBatch(this.rowsABatch);
     let rows = 0;
     let count = 0;
     for (const part of this.#parts) {
@@ -355,7 +356,7 @@ async function writeBatch(context: WriterContext, parts: Part[], rows: Buffer[])
 function idsOfParts(parts: readonly Part[]): NamedIds {
   return idsOfPosts(
     parts.flatMap(({ body }) =>
-      postsOfRows(body).flatMap(({ postIds }) => postIds.map((postId) => ({ postId }))),
+      decodeRows(body).rows.flatMap(({ postIds }) => postIds.map((postId) => ({ postId }))),
     ),
   );
 }

@@ -4,9 +4,9 @@ import { backfillPair, removePairItems } from '../store/feeds.ts';
 import { copyPairState, type Pair, withPairLock } from '../store/follows.ts';
 
 /**
- * Makes `followers` and the feed true to what a pair is in `follows` now. `followers` commits first, and only then
- * the feed is filled: a post is planned with the new follower, or it was there before and is in the backfill.
- * Returns whether the pair follows.
+ * Updates `followers` and the feed to the pair's current state in `follows`. `followers` commits
+ * before the feed is filled. So every post is either planned with the new follower or part of the
+ * backfill. Returns whether the pair follows.
  */
 export async function syncFollower(
   { db, changes }: { db: Database; changes: FeedChanges },

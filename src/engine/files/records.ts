@@ -9,9 +9,10 @@ import { parseId } from '../model/ids.ts';
 const MAX_LINE = 10_000;
 
 /**
- * The records of a text file, gzipped or not, a chunk of it at a time. `#` comments and blank lines are passed
- * over. `parse` gets a line's fields and throws a string where they are no record: that becomes BAD_LINE with the
- * number of the line. Throws FILE_NOT_FOUND, FILE_UNREADABLE or FILE_TRUNCATED too. `digest` is fed the text.
+ * Reads the records of a text file, gzipped or not, in chunks. Skips blank lines and `#` comments.
+ * `parse` gets the fields of a line and throws a string if they are no record, which becomes
+ * BAD_LINE with the line number. Throws FILE_NOT_FOUND, FILE_UNREADABLE or FILE_TRUNCATED too.
+ * `digest` is updated with the text.
  */
 export async function* readRecords<T>(
   path: string,
@@ -49,9 +50,9 @@ export async function* readRecords<T>(
   yield records;
 }
 
-/** Gzip is told by its first bytes, not by the name alone. */
+/** Detects gzip by its first bytes, and by the file's name. */
 async function openText(path: string): Promise<Readable> {
-  // A file is read twice, and opening a pipe that nobody writes to would never end.
+  // A file is read twice. Opening a pipe without a writer would never end.
   if (!(await stat(path)).isFile()) throw new FeedctlError('FILE_UNREADABLE', `${path} is no regular file`);
   const file = await open(path, 'r');
   const magic = Buffer.alloc(2);
@@ -67,7 +68,7 @@ async function openText(path: string): Promise<Readable> {
   if (!path.endsWith('.gz') && !(magic[0] === 0x1f && magic[1] === 0x8b)) return raw;
   const text = createGunzip();
   raw.on('error', (error) => text.destroy(error));
-  // A reader that stops early destroys the text alone; the file would stay open.
+  // A reader that stops early destroys only the decompressed stream. The file would stay open.
   text.on('close', () => raw.destroy());
   return raw.pipe(text);
 }
@@ -94,7 +95,7 @@ function fileError(error: unknown, path: string, lines: number): unknown {
   return error;
 }
 
-/** For `parse`: an id, or the reason why it is none, thrown as a string. */
+/** Parses an id for `parse`. Throws the reason as a string. */
 export function idField(text: string, what: string): number {
   try {
     return parseId(text, what);

@@ -1,17 +1,18 @@
 import { createHash } from 'node:crypto';
 import { resolve } from 'node:path';
-import type { Store } from '../database/database.ts';
+import type { Store } from '../database/sharding.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { OperationInput } from '../model/operation.ts';
 import { missingUsers } from '../store/users.ts';
 import { idField, readRecords } from './records.ts';
 
-/** Users asked for at a time. */
+/** Users per query. */
 const CHUNK = 50_000;
 
 /**
- * The users that a file names, an id a line, `#` comments, gzipped or not: each once, in the order of the file. All of it is read
- * and looked up before anything is done. Throws BAD_LINE, USER_NOT_FOUND with the line, and what reading a file throws.
+ * Reads a file of user ids, one per line, with `#` comments, gzipped or not. Returns each user
+ * once, in the order of the file. Checks the whole file before it returns. Throws BAD_LINE,
+ * USER_NOT_FOUND with the line, and errors of reading a file.
  */
 export async function readUserFile(
   db: Store,
@@ -31,7 +32,8 @@ export async function readUserFile(
     if (first !== undefined)
       throw new FeedctlError(
         'USER_NOT_FOUND',
-        `${path}, line ${lines.get(first)}: there is no user ${first}${others.length > 0 ? `, and ${others.length} more are missing` : ''}`,
+        `${path}, line ${lines.get(first)}: there is no user ${first}` +
+          (others.length > 0 ? `, and ${others.length} more are missing` : ''),
       );
   }
   return { ids, input: { argument: path, path: resolve(path), digest: digest.digest('hex') } };

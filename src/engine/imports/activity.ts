@@ -8,7 +8,7 @@ import { missingUsers } from '../store/users.ts';
 import { type ImportOptions, type ImportResult, importAll, type NewPost, type PostSource } from './posts.ts';
 import { checkImport } from './sql.ts';
 
-const POSTS_A_BATCH = 4_000;
+const POSTS_PER_BATCH = 4_000;
 
 interface Row {
   readonly actor: number;
@@ -22,7 +22,7 @@ function parseRow(fields: string[]): Row {
     throw `expected \`actor target unix-seconds kind\`, found ${fields.length} field(s)`;
   const second = Number(fields[2]);
   if (!/^\d+$/.test(fields[2]!) || second < IMPORT_SECONDS.min || second > IMPORT_SECONDS.max) {
-    throw `${JSON.stringify(fields[2])} is no time in unix seconds from 2010 on`;
+    throw `${JSON.stringify(fields[2])} is no time in unix seconds since 2010`;
   }
   return {
     actor: idField(fields[0]!, 'user'),
@@ -32,7 +32,7 @@ function parseRow(fields: string[]): Row {
   };
 }
 
-/** Gives each row its rank among the rows of its second, in file order: half of its id. */
+/** Counts the rows of each second, in file order. The rank is half of a post's id. */
 class Ranks {
   readonly #counts = new Map<number, number>();
 
@@ -44,7 +44,7 @@ class Ranks {
   }
 }
 
-/** What a replay of this file would post. Throws as `replay` does. */
+/** Returns what a replay of this file would post. Throws as `replay` does. */
 export async function replayPlan(
   context: SocialContext,
   path: string,
@@ -56,7 +56,7 @@ export async function replayPlan(
   return { rows };
 }
 
-/** Reads the whole file before anything is written: a bad line at its end must not leave half of it behind. */
+/** Reads the whole file before any write, so that a bad line near its end leaves no half import. */
 async function checkFile(context: SocialContext, path: string, options: ImportOptions): Promise<PostSource> {
   const digest = createHash('sha256');
   const actors = new Map<number, number>();
@@ -94,8 +94,8 @@ async function checkFile(context: SocialContext, path: string, options: ImportOp
 }
 
 /**
- * Posts every row of an activity file (`actor target unix-seconds kind`) at its own time.
- * Throws BAD_LINE, USER_NOT_FOUND, and what importing throws.
+ * Posts every row of an activity file (`actor target unix-seconds kind`) at its own time. Throws
+ * BAD_LINE, USER_NOT_FOUND, and errors of the import.
  */
 export async function replay(
   context: SocialContext,
@@ -107,7 +107,7 @@ export async function replay(
   return importAll(context, source, { ...options, inputs });
 }
 
-/** The posts of the file in batches of 4,000, without its first `skip` rows. */
+/** Yields the posts of the file in batches of 4,000, without its first `skip` rows. */
 async function* postBatches(path: string, skip: number): AsyncGenerator<NewPost[]> {
   const ranks = new Ranks();
   const parse = (fields: string[]): NewPost => {
@@ -121,7 +121,7 @@ async function* postBatches(path: string, skip: number): AsyncGenerator<NewPost[
     const skipped = Math.min(toSkip, chunk.length);
     toSkip -= skipped;
     pending = pending.concat(chunk.slice(skipped));
-    while (pending.length >= POSTS_A_BATCH) yield pending.splice(0, POSTS_A_BATCH);
+    while (pending.length >= POSTS_PER_BATCH) yield pending.splice(0, POSTS_PER_BATCH);
   }
   if (pending.length > 0) yield pending;
 }

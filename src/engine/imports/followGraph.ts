@@ -1,5 +1,5 @@
 import { CopyRows, copyIn } from '../database/copy.ts';
-import type { Session } from '../database/database.ts';
+import type { Session } from '../database/types.ts';
 import { idField, readRecords } from '../files/records.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { dispatchCommitted, type SocialContext } from '../social/context.ts';
@@ -12,7 +12,7 @@ export interface SeedResult extends SeedCounts {
 export interface SeedOptions {
   /** Authors with more followers than this are pulled from the start. */
   readonly celebrityThreshold: number;
-  /** Do it all and roll it back. */
+  /** Runs everything and rolls it back. */
   readonly dryRun?: boolean;
   readonly onProgress?: (pairs: number, phase: 'reading' | 'writing') => void;
   readonly signal?: AbortSignal;
@@ -21,8 +21,9 @@ export interface SeedOptions {
 export type Pair = [follower: number, followee: number];
 
 /**
- * Loads SNAP edge lists (`follower followee [weight]`). Every id becomes a user, a self-loop is no follow. All in
- * one transaction: a bad line anywhere, and nothing is changed. Throws what reading the files throws, or BAD_LINE.
+ * Loads SNAP edge lists (`follower followee [weight]`). Every id becomes a user. Self-loops are
+ * ignored. One transaction holds everything, so a bad line changes nothing. Throws BAD_LINE and
+ * errors of reading the files.
  */
 export async function seedGraph(
   context: SocialContext,
@@ -35,7 +36,7 @@ export async function seedGraph(
   return seedPairs(context, pairs(), options);
 }
 
-/** The same for pairs from anywhere. Throws INTERRUPTED, with nothing changed. */
+/** Loads pairs from any source. Throws INTERRUPTED, with nothing changed. */
 export async function seedPairs(
   context: SocialContext,
   chunks: AsyncIterable<Pair[]>,

@@ -5,15 +5,18 @@ import { type Pair, type SeedOptions, type SeedResult, seedPairs } from './follo
 import { type ImportOptions, type ImportResult, importAll, type NewPost, type PostSource } from './posts.ts';
 import { checkImport } from './sql.ts';
 
-/** How steeply popularity falls with rank: the weight of rank r is r to the power of minus this. */
+/** Exponent of popularity: the weight of rank r is r to the power of minus this. */
 const POPULARITY_EXPONENT = 0.75;
-/** How steeply the number of users falls with how many they follow, as a Pareto density. */
+/** Exponent of the number of follows per user, as a Pareto density. */
 const FOLLOWS_EXPONENT = 2.2;
-/** Posts are spread over the 30 days before this instant: the same seed has to give the same ids. */
+/**
+ * End of the 30 days that hold the posts. It is fixed, because the same seed must give the same
+ * ids.
+ */
 const LAST_SECOND = Date.UTC(2025, 0, 1) / 1000;
 const DAYS = 30;
-const USERS_A_CHUNK = 500;
-const POSTS_A_BATCH = 4_000;
+const USERS_PER_CHUNK = 500;
+const POSTS_PER_BATCH = 4_000;
 const WORDS =
   'feeds flow where people meet and every morning brings some news worth sharing with all who follow'.split(
     ' ',
@@ -21,9 +24,9 @@ const WORDS =
 
 export interface GenerateOptions {
   readonly users: number;
-  /** How many accounts a user follows, from and to. */
+  /** Minimum and maximum number of follows per user. */
   readonly follows: readonly [number, number];
-  /** How many posts a user makes, from and to. */
+  /** Minimum and maximum number of posts per user. */
   readonly posts: readonly [number, number];
   readonly seed: number;
 }
@@ -52,14 +55,14 @@ export function checkGenerateOptions(options: GenerateOptions): void {
 
 const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));
 
-/** Spreads popularity ranks over the ids 1 to n, so that the well-known are not the first. */
+/** Spreads popularity ranks over the ids 1 to n, so that popular users are not the first ones. */
 function shuffledIds(users: number): (rank: number) => number {
   let step = Math.floor(users * 0.618) | 1;
   while (gcd(step, users) !== 1) step += 2;
   return (rank) => 1 + ((rank * step + (users >> 1)) % users);
 }
 
-/** Who follows whom: most follow few, some follow many, and few are followed by very many. */
+/** Yields follows: most users follow few, some follow many, and few are followed by very many. */
 async function* pairs({ users, follows: [least, most], seed }: GenerateOptions): AsyncGenerator<Pair[]> {
   const random = randomSource(seed);
   const idOfRank = shuffledIds(users);
@@ -77,11 +80,11 @@ async function* pairs({ users, follows: [least, most], seed }: GenerateOptions):
     const count = least === 0 && most === 0 ? 0 : Math.max(least, wanted);
     const followees = new Set<number>([user]);
     chunk.push([user, user]);
-    // Popular accounts come up again and again; after enough misses the next ids in line have to do.
+    // Popular accounts are picked repeatedly. After enough misses the next ids are used.
     for (let tries = 0; followees.size <= count && tries < count * 20; tries += 1) followees.add(pick());
     for (let next = user; followees.size <= count; next += 1) followees.add(1 + (next % users));
     for (const followee of followees) if (followee !== user) chunk.push([user, followee]);
-    if (user % USERS_A_CHUNK === 0) {
+    if (user % USERS_PER_CHUNK === 0) {
       yield chunk;
       chunk = [];
     }
@@ -89,7 +92,7 @@ async function* pairs({ users, follows: [least, most], seed }: GenerateOptions):
   yield chunk;
 }
 
-/** Each user's posts at random seconds of the 30 days, in order of time. */
+/** Returns each user's posts at random seconds of the 30 days, ordered by time. */
 function postSource(options: GenerateOptions): PostSource {
   const {
     users,
@@ -130,7 +133,7 @@ function postSource(options: GenerateOptions): PostSource {
         body,
         createdAtMs: second * 1000,
       });
-      if (batch.length === POSTS_A_BATCH) {
+      if (batch.length === POSTS_PER_BATCH) {
         yield batch;
         batch = [];
       }
@@ -142,8 +145,8 @@ function postSource(options: GenerateOptions): PostSource {
 }
 
 /**
- * Makes a graph and its posts: the same seed gives the same users, follows, posts and ids. Users 1 to n are created
- * where they are not there yet. Throws USAGE, and what seeding and importing throw.
+ * Generates a graph and its posts. The same seed gives the same users, follows, posts and ids.
+ * Creates missing users of 1 to n. Throws USAGE, and errors of seeding and importing.
  */
 export async function generate(
   context: SocialContext,
@@ -154,7 +157,7 @@ export async function generate(
   checkGenerateOptions(options);
   const source = postSource(options);
   const { key: digest, firstSecond, lastSecond } = source;
-  // Before the follows: they are not worth having without their posts.
+  // The check precedes the follows, because they are useless without their posts.
   if (source.rows > 0) await checkImport(context.db, { digest, firstSecond, lastSecond });
   const graph = await seedPairs(context, pairs(options), seedOptions);
   const posts = seedOptions.dryRun ? undefined : await importAll(context, source, importOptions);

@@ -1,15 +1,15 @@
 import { CopyRows, copyIn } from '../database/copy.ts';
-import type { Session } from '../database/database.ts';
+import type { Session } from '../database/types.ts';
 import type { EventRef } from '../model/event.ts';
 
 export interface SeedCounts {
-  /** Users and follows that are new. */
+  /** New users and follows. */
   readonly users: number;
   readonly follows: number;
-  /** Users and follows that the files name, new or not. */
+  /** Users and follows in the files, new or not. */
   readonly usersInFiles: number;
   readonly followsInFiles: number;
-  /** Authors who are pulled from now on. */
+  /** Authors that are pulled from now on. */
   readonly celebrities: number;
 }
 
@@ -19,7 +19,9 @@ export async function prepareSeed(session: Session): Promise<void> {
   );
 }
 
-/** In: nothing; the pairs are in seed_pairs. Sorted, so that the indexes grow at their end. */
+/**
+ * Inserts the followers of the pairs in seed_pairs. Sorted, so that the indexes grow at their end.
+ */
 const INSERT_USERS = `
   with ids as (select follower_id as id from seed_pairs union select followee_id from seed_pairs),
   added as (insert into users (id) select id from ids order by id on conflict do nothing returning 1)
@@ -32,7 +34,9 @@ const INSERT_FOLLOWS = `
   kept as (insert into seed_added select * from added)
   select (select count(*)::integer from pairs) as named, (select count(*)::integer from added) as added`;
 
-/** Counts the rows that are new: a pair whose unfollow is still on its way has its row yet, and is counted. */
+/**
+ * Counts the new rows. A pair whose unfollow is not handled yet still has its row, and is counted.
+ */
 const INSERT_FOLLOWERS = `
   with added as (insert into followers (followee_id, follower_id)
                  select followee_id, follower_id from seed_added order by 1, 2 on conflict do nothing
@@ -41,21 +45,25 @@ const INSERT_FOLLOWERS = `
   from (select followee_id, count(*)::integer as added from added group by followee_id) a
   where u.id = a.followee_id`;
 
-/** In: threshold. Only authors without a post: the others have rows in feeds, and change by way of \`both\`. */
+/**
+ * Marks authors above a threshold. In: threshold. Only authors without a post, because others have
+ * rows in feeds and change by way of \`both\`.
+ */
 const MARK_CELEBRITIES = `
   with marked as (
     update users u set push_state = 'pull'
-    where u.follower_count > $1 and u.push_state = 'push' and not u.push_pinned and u.id in (select followee_id from seed_added)
+    where u.follower_count > $1 and u.push_state = 'push' and not u.push_pinned
+      and u.id in (select followee_id from seed_added)
       and not exists (select from posts p where p.author_id = u.id)
     returning id)
   insert into celebrities (user_id, state) select id, 'pull' from marked`;
 
 /**
- * Turns seed_pairs into users, follows and followers, inside the caller's transaction. New followers of authors
- * who have posted get a follow event, whose handler backfills their feeds.
+ * Converts seed_pairs to users, follows and followers, inside the caller's transaction. New
+ * followers of authors with posts get a follow event, whose handler backfills their feeds.
  *
- * \`posts\` is locked against writing from the moment \`followers\` is written until the commit: a post made in
- * between would be planned without the new followers, and no event would backfill it.
+ * \`posts\` is locked against writes from the insert into \`followers\` until the commit. Otherwise
+ * a post in between would be planned without the new followers, and no event would backfill it.
  */
 export async function loadSeed(
   session: Session,
@@ -72,7 +80,8 @@ export async function loadSeed(
   const marked = await session.query(MARK_CELEBRITIES, [options.celebrityThreshold]);
   const backfills = await session.query<{ follower_id: number; followee_id: number }>(
     `select follower_id, followee_id from seed_added
-     where followee_id in (select author_id from posts where author_id in (select followee_id from seed_added))`,
+     where followee_id in (
+       select author_id from posts where author_id in (select followee_id from seed_added))`,
   );
   const ids = await options.mintIds(backfills.rows.length);
   const events = backfills.rows.map(

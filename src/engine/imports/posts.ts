@@ -8,27 +8,32 @@ import { type Operation, runOperation, saveProgress, type Work } from '../operat
 import type { SocialContext } from '../social/context.ts';
 import { type ImportedPost, importPosts } from '../store/posts.ts';
 import { forgetRun, type LatencyMs, runDeliveries, runLatency } from '../store/runs.ts';
+import { poll } from '../util/poll.ts';
 import { claimImport } from './sql.ts';
 
-/** Batches being committed at a time, one for each of a small machine's cores. */
-const PARALLEL = 2;
-/** Event messages not yet planned: past this the replay waits, or latency would be that of its own backlog. */
+/** Batches that are committed concurrently: one for each core of a small machine. */
+const BATCH_CONCURRENCY = 2;
+/**
+ * Maximum number of event messages that are not planned yet. Beyond it the import waits. Otherwise
+ * its latency would measure its own backlog.
+ */
 const MAX_BACKLOG = 16;
+const BACKLOG_POLL_MS = 20;
 const QUEUE_FULL_WAIT_MS = 200;
 const QUEUE = 'events.bulk';
 const REPORT_INTERVAL_MS = 250;
-const EVENTS_AT_A_TIME = 1_000;
+const EVENTS_PER_MESSAGE = 1_000;
 
 export interface ImportResult {
-  /** Posts that are new. */
+  /** New posts. */
   readonly posts: number;
-  /** Rows written for the first time, for posts of this run. */
+  /** New feed rows for posts of this import. */
   readonly deliveries: number;
-  /** New posts of celebrities: merged when a feed is read. */
+  /** New posts of celebrities, which are merged when a feed is read. */
   readonly merged: number;
   readonly seconds: number;
   readonly deliveriesPerSecond: number;
-  /** From the commit of a post to the commit of its row. */
+  /** Time from the commit of a post to the commit of its row. */
   readonly latencyMs: LatencyMs;
 }
 
@@ -46,22 +51,23 @@ export interface ImportOptions extends Pick<Work, 'inputs' | 'onResume'> {
 
 export type NewPost = Omit<ImportedPost, 'eventId'>;
 
-/** Posts with times of their own, the same ones in the same order however often they are asked for. */
+/** Posts with given times. Every call returns the same posts in the same order. */
 export interface PostSource {
-  /** Names the posts: the digest of a file, the parameters of a generator. */
+  /** Identifies the posts: the digest of a file, or the parameters of a generator. */
   readonly key: string;
   readonly kind: string;
   readonly rows: number;
-  /** Unix seconds of the oldest and the newest. */
+  /** Unix seconds of the oldest and the newest post. */
   readonly firstSecond: number;
   readonly lastSecond: number;
-  /** The posts in batches, each a transaction, without the first `skip`. */
+  /** Yields batches, one per transaction, without the first `skip` posts. */
   batches(skip: number): AsyncIterable<NewPost[]>;
 }
 
 /**
- * Posts them all through the same path as any post, and returns when the last delivery has landed. Idempotent: what
- * is there already is left alone. Throws IMPORT_OVERLAP, OPERATION_RUNNING, OPERATION_CANCELLED or INTERRUPTED.
+ * Imports posts through the same path as any post, and returns after the last delivery. Idempotent:
+ * existing posts stay as they are. Throws IMPORT_OVERLAP, OPERATION_RUNNING, OPERATION_CANCELLED or
+ * INTERRUPTED.
  */
 export async function importAll(
   context: SocialContext,
@@ -69,154 +75,178 @@ export async function importAll(
   options: ImportOptions = {},
 ): Promise<ImportResult> {
   const { db } = context;
-  const total = source.rows;
-  if (total > 0) {
-    const { key: digest, firstSecond, lastSecond } = source;
-    await claimImport(db, { digest, firstSecond, lastSecond });
-  }
-  const { kind, key } = source;
-  const { inputs, onResume } = options;
-  const work = { kind, key, inputs, onResume, signal: options.signal };
+  const { kind, key, firstSecond, lastSecond } = source;
+  if (source.rows > 0) await claimImport(db, { digest: key, firstSecond, lastSecond });
+  const { inputs, onResume, signal } = options;
+  const work = { kind, key, inputs, onResume, signal };
   return runOperation<{ rows: number }, ImportResult>(db, work, async (operation) => {
-    const { signal } = operation;
-    const startedAt = performance.now();
-    const run = await context.ids.next();
+    const importId = await context.ids.next();
     try {
-      const { posts, merged } = await postAll(context, source, { ...options, run, operation, signal });
-      const report = setInterval(() => {
-        void runDeliveries(db, run)
-          .then((deliveries) => options.onProgress?.({ phase: 'delivering', rows: total, total, deliveries }))
-          .catch(() => {});
-      }, REPORT_INTERVAL_MS);
-      try {
-        await fanOutDrained(context, signal);
-      } finally {
-        clearInterval(report);
-      }
-      const seconds = (performance.now() - startedAt) / 1000;
-      const deliveries = await runDeliveries(db, run);
-      const latencyMs = await runLatency(db, run);
-      return {
-        posts,
-        deliveries,
-        merged,
-        seconds,
-        deliveriesPerSecond: Math.round(deliveries / seconds),
-        latencyMs,
-      };
+      return await importAs(context, source, { operation, importId, onProgress: options.onProgress });
     } catch (error) {
-      if (!options.signal?.aborted) throw error;
-      const why = 'interrupted; every post so far is delivered all the same';
-      throw new FeedctlError('INTERRUPTED', why, { cause: error });
+      if (!signal?.aborted) throw error;
+      throw new FeedctlError('INTERRUPTED', 'interrupted; every post so far is delivered all the same', {
+        cause: error,
+      });
     } finally {
-      await forgetRun(db, run).catch(() => {});
+      await forgetRun(db, importId).catch(() => {});
     }
   });
 }
 
-async function postAll(
-  context: SocialContext,
-  source: PostSource,
-  options: ImportOptions & { run: number; operation: Operation<{ rows: number }> },
-): Promise<{ posts: number; merged: number }> {
-  const { run, operation, signal } = options;
-  const celebrities = await pulledAuthors(context);
-  const inFlight = new Set<Promise<void>>();
-  let failure: unknown;
-  let posts = 0;
-  let merged = 0;
+interface ImportRun {
+  readonly operation: Operation<{ rows: number }>;
+  readonly importId: number;
+  readonly onProgress: ImportOptions['onProgress'];
+}
 
-  const post = async (batch: NewPost[], before: Promise<void>, rows: number) => {
-    const eventIds = await context.ids.take(batch.length);
-    const rowsWithEvents = batch.map((row, i) => ({ ...row, eventId: eventIds[i]! }));
-    // With shards the commit is no single one: a post could be there without its message.
-    const { distributed } = await context.db.sharding();
-    const publish = distributed ? undefined : dispatchWithin(context.bus, run, QUEUE);
-    const outgoing = new Outgoing(context, run, signal);
-    const events = await whenRoom(
-      () =>
-        importPosts(
-          context.db,
-          rowsWithEvents,
-          publish ? { publish } : { committed: (done) => outgoing.add(done) },
-        ),
-      signal,
-    );
-    await outgoing.flush();
-    posts += events.length;
-    for (const event of events) if (celebrities.has(event.aggregateId)) merged += 1;
-    // Noted in order: what counts as done has no gap that a resumed run would pass over.
-    await before;
-    if (failure) return;
-    await saveProgress(context.db, operation.id, { rows }, { done: rows, total: source.rows, unit: 'rows' });
-    options.onProgress?.({ phase: 'posting', rows, total: source.rows, deliveries: 0 });
-  };
-
-  let rows = operation.progress?.rows ?? 0;
-  let last: Promise<void> = Promise.resolve();
+async function importAs(context: SocialContext, source: PostSource, run: ImportRun): Promise<ImportResult> {
+  const { db } = context;
+  const { importId, operation, onProgress } = run;
+  const total = source.rows;
+  const startedAt = performance.now();
+  const { posts, merged } = await new PostImport(context, source, run).run();
+  const report = setInterval(() => {
+    void runDeliveries(db, importId)
+      .then((deliveries) => onProgress?.({ phase: 'delivering', rows: total, total, deliveries }))
+      .catch(() => {});
+  }, REPORT_INTERVAL_MS);
   try {
-    for await (const batch of source.batches(rows)) {
-      rows += batch.length;
-      const work: Promise<void> = post(batch, last, rows)
-        .catch((error) => {
-          failure ??= error;
-        })
-        .finally(() => inFlight.delete(work));
-      inFlight.add(work);
-      last = work;
-      while (inFlight.size >= PARALLEL) await Promise.race(inFlight);
-      if (failure) break;
-      await roomForMore(context, signal);
-      signal?.throwIfAborted();
-    }
+    await fanOutDrained(context, operation.signal);
   } finally {
-    // Interrupted too: what is being committed is noted, and nothing of it goes on after the operation has ended.
-    await Promise.all(inFlight);
+    clearInterval(report);
   }
-  if (failure) throw failure;
-  return { posts, merged };
+  const seconds = (performance.now() - startedAt) / 1_000;
+  const deliveries = await runDeliveries(db, importId);
+  const deliveriesPerSecond = Math.round(deliveries / seconds);
+  const latencyMs = await runLatency(db, importId);
+  return { posts, deliveries, merged, seconds, deliveriesPerSecond, latencyMs };
+}
+
+/** Commits the posts of a source, batch by batch. */
+class PostImport {
+  readonly #context: SocialContext;
+  readonly #source: PostSource;
+  readonly #run: ImportRun;
+  readonly #inFlight = new Set<Promise<void>>();
+  #celebrities: ReadonlySet<number> = new Set();
+  #failure: unknown;
+  #posts = 0;
+  #merged = 0;
+
+  constructor(context: SocialContext, source: PostSource, run: ImportRun) {
+    this.#context = context;
+    this.#source = source;
+    this.#run = run;
+  }
+
+  async run(): Promise<{ posts: number; merged: number }> {
+    const { progress, signal } = this.#run.operation;
+    this.#celebrities = await pulledAuthors(this.#context);
+    let rows = progress?.rows ?? 0;
+    let last: Promise<void> = Promise.resolve();
+    try {
+      for await (const batch of this.#source.batches(rows)) {
+        rows += batch.length;
+        last = this.#start(batch, last, rows);
+        while (this.#inFlight.size >= BATCH_CONCURRENCY) await Promise.race(this.#inFlight);
+        if (this.#failure) break;
+        await backlogDrained(this.#context, signal);
+        signal.throwIfAborted();
+      }
+    } finally {
+      // Also after an abort: batches in flight save their progress before the operation ends.
+      await Promise.all(this.#inFlight);
+    }
+    if (this.#failure) throw this.#failure;
+    return { posts: this.#posts, merged: this.#merged };
+  }
+
+  #start(batch: readonly NewPost[], before: Promise<void>, rows: number): Promise<void> {
+    const work: Promise<void> = this.#import(batch, before, rows)
+      .catch((error) => {
+        this.#failure ??= error;
+      })
+      .finally(() => this.#inFlight.delete(work));
+    this.#inFlight.add(work);
+    return work;
+  }
+
+  /** `before`: the previous batch. `rows`: posts of the source up to the end of this batch. */
+  async #import(batch: readonly NewPost[], before: Promise<void>, rows: number): Promise<void> {
+    const { db } = this.#context;
+    const { operation, onProgress } = this.#run;
+    const total = this.#source.rows;
+    const events = await this.#commit(batch);
+    this.#posts += events.length;
+    for (const event of events) if (this.#celebrities.has(event.aggregateId)) this.#merged += 1;
+    // Progress is saved in order, so that a resumed run skips no gap.
+    await before;
+    if (this.#failure) return;
+    await saveProgress(db, operation.id, { rows }, { done: rows, total, unit: 'rows' });
+    onProgress?.({ phase: 'posting', rows, total, deliveries: 0 });
+  }
+
+  async #commit(batch: readonly NewPost[]): Promise<EventRef[]> {
+    const { db, bus, ids } = this.#context;
+    const { importId, operation } = this.#run;
+    const eventIds = await ids.take(batch.length);
+    const posts = batch.map((post, i) => ({ ...post, eventId: eventIds[i]! }));
+    const publisher = new EventPublisher(this.#context, importId, operation.signal);
+    // A batch over several shards has several commits. A message inside of one could precede posts
+    // of another.
+    const sharding = await db.sharding();
+    const publish = sharding.pick({ postgres: dispatchWithin(bus, importId, QUEUE), citus: undefined });
+    const options = publish
+      ? { publish }
+      : { committed: (events: readonly EventRef[]) => publisher.add(events) };
+    const events = await retryWhileFull(() => importPosts(db, posts, options), operation.signal);
+    await publisher.flush();
+    return events;
+  }
 }
 
 /**
- * Committed events on their way to the bus, some hundreds at a time: shard by shard they would be small messages, and
- * after two seconds the sweeper would send them, for no run.
+ * Publishes committed events in messages of about a thousand. One message per shard would be small.
+ * Without this class the sweeper would publish the events after two seconds, without the import's
+ * id.
  */
-class Outgoing {
+class EventPublisher {
   readonly #context: SocialContext;
-  readonly #run: number;
-  readonly #signal: AbortSignal | undefined;
+  readonly #importId: number;
+  readonly #signal: AbortSignal;
   #events: EventRef[] = [];
   #committedAt = 0;
 
-  constructor(context: SocialContext, run: number, signal: AbortSignal | undefined) {
+  constructor(context: SocialContext, importId: number, signal: AbortSignal) {
     this.#context = context;
-    this.#run = run;
+    this.#importId = importId;
     this.#signal = signal;
   }
 
   async add(events: readonly EventRef[]): Promise<void> {
     if (this.#events.length === 0) this.#committedAt = Date.now();
     this.#events.push(...events);
-    if (this.#events.length >= EVENTS_AT_A_TIME) await this.flush();
+    if (this.#events.length >= EVENTS_PER_MESSAGE) await this.flush();
   }
 
   async flush(): Promise<void> {
     const { db, bus } = this.#context;
     const events = this.#events;
-    const header = { importId: this.#run, committedAt: this.#committedAt };
+    const header = { importId: this.#importId, committedAt: this.#committedAt };
     this.#events = [];
-    await whenRoom(() => dispatch({ db, bus }, events, header, QUEUE), this.#signal);
+    await retryWhileFull(() => dispatch({ db, bus }, events, header, QUEUE), this.#signal);
   }
 }
 
-/** A full queue refuses: the import waits, and tries then. */
-async function whenRoom<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+/** Retries until the queue accepts messages. */
+async function retryWhileFull<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
   for (;;) {
     try {
       return await work();
     } catch (error) {
       if (!isFeedctlError(error, 'QUEUE_FULL')) throw error;
-      await sleep(QUEUE_FULL_WAIT_MS, undefined, signal ? { signal } : {});
+      await sleep(QUEUE_FULL_WAIT_MS, undefined, { signal });
     }
   }
 }
@@ -228,9 +258,7 @@ async function pulledAuthors(context: SocialContext): Promise<Set<number>> {
   return new Set(rows.map((row) => row.id));
 }
 
-async function roomForMore(context: SocialContext, signal?: AbortSignal): Promise<void> {
-  for (;;) {
-    if (depthOf(await context.bus.depths(), QUEUE).ready <= MAX_BACKLOG) return;
-    await sleep(20, undefined, signal ? { signal } : {});
-  }
+async function backlogDrained({ bus }: SocialContext, signal: AbortSignal): Promise<void> {
+  const isDrained = async () => depthOf(await bus.depths(), QUEUE).ready <= MAX_BACKLOG;
+  await poll(isDrained, { everyMs: BACKLOG_POLL_MS, signal });
 }

@@ -1,4 +1,5 @@
-import type { Database, Queryable } from '../database/database.ts';
+import type { Database } from '../database/database.ts';
+import type { Queryable } from '../database/types.ts';
 import { FeedctlError } from '../model/errors.ts';
 
 interface ImportedFile {
@@ -7,7 +8,7 @@ interface ImportedFile {
   readonly lastSecond: number;
 }
 
-/** Throws IMPORT_OVERLAP where claiming these seconds would. */
+/** Throws IMPORT_OVERLAP if `claimImport` would. */
 export async function checkImport(db: Queryable, file: ImportedFile): Promise<void> {
   const { rows } = await db.query<{ imported_at: Date }>(
     'select imported_at from imports where digest <> $1 and first_second <= $3 and last_second >= $2 limit 1',
@@ -16,14 +17,16 @@ export async function checkImport(db: Queryable, file: ImportedFile): Promise<vo
   if (rows[0]) {
     throw new FeedctlError(
       'IMPORT_OVERLAP',
-      `another file with posts of the same time was replayed at ${rows[0].imported_at.toISOString()}: their ids would collide`,
+      'another file with posts of the same time was replayed ' +
+        `at ${rows[0].imported_at.toISOString()}: their ids would collide`,
     );
   }
 }
 
 /**
- * Claims a span of seconds for a file. Imported ids are made of the second and the place in the file, so two
- * different files must not share seconds. Throws IMPORT_OVERLAP; the same file again is welcome.
+ * Claims a span of seconds for a file. Imported ids consist of the second and the place in the
+ * file, so two different files must not share seconds. Claiming the same file again is allowed.
+ * Throws IMPORT_OVERLAP.
  */
 export async function claimImport(db: Database, file: ImportedFile): Promise<void> {
   await db.transaction(async (session) => {

@@ -1,13 +1,13 @@
 import type { Kubernetes } from './client.ts';
 import { readManifests } from './manifests.ts';
-import type { Manifest } from './object.ts';
-import { areDefined, ordered, type Plan, type PlannedObject, planApply, refusalOf } from './plan.ts';
+import { type KubeObject, type Manifest, nameOf } from './object.ts';
+import { ordered, type Plan, type PlannedObject, planApply, refusalOf, withOwnDefinition } from './plan.ts';
 import { type PruneCandidate, prune } from './prune.ts';
-import { type Rollout, waitForJob, waitForRollouts, waitUntilGone, waitUntilServed } from './rollout.ts';
+import { type Rollout, waitForJob, waitForRollouts, waitUntilDeleted, waitUntilServed } from './rollout.ts';
 
 /**
- * Reads manifests, in the namespace that is asked for, or their own, or that of the kubeconfig, and plans their apply. Throws
- * what reading and planning throw.
+ * Reads manifests and plans their apply. The namespace is that of the options, else that of the
+ * manifests, else that of the kubeconfig. Throws what `readManifests` and `planApply` throw.
  */
 export async function readPlan(
   kubernetes: Kubernetes,
@@ -23,31 +23,32 @@ export async function readPlan(
 
 export interface ApplyOptions {
   readonly forceConflicts: boolean;
-  /** False: nothing is waited for, the migration neither. */
+  /** False: neither the migration nor the rollout is waited for. */
   readonly wait: boolean;
-  /** The plan's leftovers are deleted when everything else has been done. */
+  /** Deletes the plan's leftovers after the rollout. */
   readonly prune: boolean;
   readonly timeoutMs: number;
-  /** What is being done. */
+  /** Called with a progress line for each step. */
   readonly onStep?: ((step: string) => void) | undefined;
   readonly onProgress?: ((rollouts: readonly Rollout[]) => void) | undefined;
 }
 
 export interface Applied {
   readonly objects: readonly PlannedObject[];
-  /** Deployments that were waited for. */
+  /** Deployments, after their rollout; none without `wait`. */
   readonly rollouts: readonly Rollout[];
-  /** What was deleted, as the manifests do not hold it any more. */
+  /** Deleted leftovers of earlier manifests. */
   readonly pruned: readonly PruneCandidate[];
 }
 
-/** Kinds without which others cannot even be checked. */
-const OTHERS_NEED = ['Namespace', 'CustomResourceDefinition'];
+/** Kinds that must exist before the server can dry-run objects in them or of them. */
+const PREREQUISITES = ['Namespace', 'CustomResourceDefinition'];
 
 /**
- * Applies what `plan` says: namespaces and definitions first, then what others need, then Jobs, which are waited for before deployments
- * roll. What could not be checked before its namespace was there is checked then, before any of it is applied. Applying
- * again goes on where it stopped. Throws KUBE_ROLLOUT_FAILED, and what planning throws.
+ * Applies a plan in this order: namespaces and definitions, accounts and settings, Jobs,
+ * deployments, autoscalers. Deployments wait for the Jobs. Unchecked objects are checked once their
+ * namespace or kind exists, before any of them is applied. After an interruption the next apply
+ * continues. Throws KUBE_ROLLOUT_FAILED, and what `planApply` throws.
  */
 export async function applyPlan(
   kubernetes: Kubernetes,
@@ -55,49 +56,60 @@ export async function applyPlan(
   plan: Plan,
   options: ApplyOptions,
 ): Promise<Applied> {
-  const { forceConflicts: force, wait, timeoutMs, onStep } = options;
   const { namespace } = plan;
-  const until = performance.now() + timeoutMs;
-  const left = () => Math.max(0, until - performance.now());
-  const inOrder = ordered(manifests);
-  const pathOf = ({ object }: Manifest) => kubernetes.pathOf(object, object.metadata.namespace ?? namespace);
-  let objects = plan.objects;
-  const first = inOrder.filter(({ object }) => OTHERS_NEED.includes(object.kind));
-  const rest = inOrder.filter((one) => !first.includes(one));
-  for (const one of first) await kubernetes.apply(await pathOf(one), one.object, { force, dryRun: false });
-  if (objects.some(({ action }) => action === 'unchecked')) {
-    onStep?.('what others need is there; checking what comes into it');
-    for (const { object } of areDefined(inOrder)) await waitUntilServed(kubernetes, object, left());
-    const checked = await planApply(kubernetes, rest, { namespace, forceConflicts: force });
-    const refusal = refusalOf(checked);
-    if (refusal) throw refusal;
-    objects = [...objects.filter(({ kind }) => OTHERS_NEED.includes(kind)), ...checked.objects];
-  }
-  const replaced = (one: Manifest) =>
-    objects.some(
-      ({ kind, name, action }) =>
-        kind === one.object.kind && name === one.object.metadata.name && action === 'replaced',
-    );
+  const until = performance.now() + options.timeoutMs;
+  const leftMs = () => Math.max(0, until - performance.now());
+  const objects = await applyPrerequisites(kubernetes, manifests, plan, { ...options, leftMs });
   const deployments: string[] = [];
-  for (const one of rest) {
-    const { object } = one;
-    const path = await pathOf(one);
-    onStep?.(`${object.kind}/${object.metadata.name}`);
-    if (replaced(one)) {
+  for (const { object } of ordered(manifests).filter((one) => !isPrerequisite(one))) {
+    const path = await kubernetes.pathOf(object, object.metadata.namespace ?? namespace);
+    options.onStep?.(nameOf(object));
+    if (objects.some((one) => one.action === 'replaced' && isPlanOf(one, object))) {
       await kubernetes.delete(path);
-      await waitUntilGone(kubernetes, path, left());
+      await waitUntilDeleted(kubernetes, path, leftMs());
     }
-    await kubernetes.apply(path, object, { force, dryRun: false });
+    await kubernetes.apply(path, object, { force: options.forceConflicts, dryRun: false });
     if (object.kind === 'Deployment') deployments.push(path);
-    if (object.kind === 'Job' && wait) {
-      onStep?.(`waiting for Job/${object.metadata.name}`);
-      await waitForJob(kubernetes, path, left());
+    if (object.kind === 'Job' && options.wait) {
+      options.onStep?.(`waiting for ${nameOf(object)}`);
+      await waitForJob(kubernetes, path, leftMs());
     }
   }
-  const rollouts = wait
-    ? await waitForRollouts(kubernetes, deployments, { timeoutMs: left(), onProgress: options.onProgress })
+  const { onProgress } = options;
+  const rollouts = options.wait
+    ? await waitForRollouts(kubernetes, deployments, { timeoutMs: leftMs(), onProgress })
     : [];
   const pruned = options.prune ? plan.leftovers : [];
-  await prune(kubernetes, pruned, namespace, onStep);
+  await prune(kubernetes, pruned, namespace, options.onStep);
   return { objects, rollouts, pruned };
+}
+
+const isPrerequisite = ({ object }: Manifest): boolean => PREREQUISITES.includes(object.kind);
+
+const isPlanOf = ({ kind, name }: PlannedObject, object: KubeObject): boolean =>
+  kind === object.kind && name === object.metadata.name;
+
+/**
+ * Applies namespaces and definitions, and checks the objects that the plan could not check without
+ * them. Returns the plan's objects with the results of these checks. Throws the refusal of an
+ * object, and what `planApply` throws.
+ */
+async function applyPrerequisites(
+  kubernetes: Kubernetes,
+  manifests: readonly Manifest[],
+  { namespace, objects }: Plan,
+  { forceConflicts, onStep, leftMs }: ApplyOptions & { leftMs: () => number },
+): Promise<readonly PlannedObject[]> {
+  for (const { object } of ordered(manifests).filter(isPrerequisite)) {
+    const path = await kubernetes.pathOf(object, object.metadata.namespace ?? namespace);
+    await kubernetes.apply(path, object, { force: forceConflicts, dryRun: false });
+  }
+  if (!objects.some(({ action }) => action === 'unchecked')) return objects;
+  onStep?.('namespaces and definitions exist; checking the other objects');
+  for (const { object } of withOwnDefinition(manifests)) await waitUntilServed(kubernetes, object, leftMs());
+  const rest = manifests.filter((one) => !isPrerequisite(one));
+  const checked = await planApply(kubernetes, rest, { namespace, forceConflicts });
+  const refusal = refusalOf(checked);
+  if (refusal) throw refusal;
+  return [...objects.filter(({ kind }) => PREREQUISITES.includes(kind)), ...checked.objects];
 }

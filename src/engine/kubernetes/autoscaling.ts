@@ -5,23 +5,23 @@ import type { Condition } from './rollout.ts';
 
 export const PAUSED_REPLICAS = 'autoscaling.keda.sh/paused-replicas';
 const PAUSED = 'autoscaling.keda.sh/paused';
-/** Every way in which KEDA can be told to stand still, or half still. */
+/** Annotations that pause KEDA, or one direction of its scaling. */
 export const PAUSES: readonly string[] = [
   PAUSED_REPLICAS,
   PAUSED,
   `${PAUSED}-scale-in`,
   `${PAUSED}-scale-out`,
 ];
-/** What KEDA takes for no. */
-const NOT_TRUE = /^(?:0|f|F|false|False|FALSE)$/;
+/** Values that KEDA parses as false. */
+const FALSE = /^(?:0|f|F|false|False|FALSE)$/;
 
 interface Autoscaler extends KubeObject {
   readonly spec: {
     scaleTargetRef: { kind?: string; name: string };
-    /** Of an HPA. */
+    /** Fields of an HPA. */
     minReplicas?: number;
     maxReplicas?: number;
-    /** Of a ScaledObject. */
+    /** Fields of a ScaledObject. */
     minReplicaCount?: number;
     maxReplicaCount?: number;
   };
@@ -36,19 +36,19 @@ interface Autoscaler extends KubeObject {
 export interface AutoscalerState {
   readonly kind: 'ScaledObject' | 'HorizontalPodAutoscaler';
   readonly name: string;
-  /** The HPA: itself, or the one that KEDA has made of it. */
+  /** Name of the HPA: this one, or the one that KEDA created. */
   readonly hpa: string;
-  /** The deployment that it scales. */
+  /** Name of the scaled deployment. */
   readonly target: string;
   readonly min: number;
   readonly max: number;
-  /** Of an HPA: pods now, and as it wants them. */
+  /** Pods now, and pods that the HPA wants; null without an HPA. */
   readonly current: number | null;
   readonly desired: number | null;
-  /** The number of pods at which it stands while it is paused. */
+  /** Number of pods during the pause; null if the pause names none. */
   readonly pausedAt: number | null;
   readonly paused: boolean;
-  /** Conditions that are not as they should be. */
+  /** Messages of failing conditions. */
   readonly problems: readonly string[];
 }
 
@@ -57,22 +57,22 @@ export const scaledObjectsPath = (namespace: string): string =>
 export const hpasPath = (namespace: string): string =>
   `/apis/autoscaling/v2/namespaces/${namespace}/horizontalpodautoscalers`;
 
-/** Everything that scales deployments there. An HPA that a ScaledObject has made is part of that one. */
+/** Returns the ScaledObjects of a namespace, and the HPAs that KEDA has not created. */
 export async function listAutoscalers(kubernetes: Kubernetes, namespace: string): Promise<AutoscalerState[]> {
   const scaled = await listScaledObjects(kubernetes, namespace);
-  const made = new Set(scaled.map(hpaNameOf));
+  const ofKeda = new Set(scaled.map(hpaNameOf));
   const hpas = await kubernetes.list<Autoscaler>(hpasPath(namespace));
-  const of = (name: string) => hpas.find(({ metadata }) => metadata.name === name)?.status;
+  const statusOf = (name: string) => hpas.find(({ metadata }) => metadata.name === name)?.status;
   return [
-    ...scaled.map((one) => scaledObjectState(one, of(hpaNameOf(one)))),
-    ...hpas.filter(({ metadata }) => !made.has(metadata.name)).map(hpaState),
+    ...scaled.map((one) => scaledObjectState(one, statusOf(hpaNameOf(one)))),
+    ...hpas.filter(({ metadata }) => !ofKeda.has(metadata.name)).map(hpaState),
   ];
 }
 
 const hpaNameOf = ({ metadata, status }: Autoscaler): string =>
   status?.hpaName ?? `keda-hpa-${metadata.name}`;
 
-/** None where KEDA is not installed. */
+/** Returns none if KEDA is not installed. */
 async function listScaledObjects(kubernetes: Kubernetes, namespace: string): Promise<Autoscaler[]> {
   try {
     return await kubernetes.list<Autoscaler>(scaledObjectsPath(namespace));
@@ -102,7 +102,7 @@ function scaledObjectState(one: Autoscaler, hpa: Autoscaler['status']): Autoscal
     current: hpa?.currentReplicas ?? null,
     desired: hpa?.desiredReplicas ?? null,
     pausedAt: at === undefined ? null : Number(at),
-    paused: at !== undefined || !NOT_TRUE.test(metadata.annotations?.[PAUSED] ?? 'false'),
+    paused: at !== undefined || !FALSE.test(metadata.annotations?.[PAUSED] ?? 'false'),
     problems,
   };
 }

@@ -1,26 +1,33 @@
 import { isDeepStrictEqual } from 'node:util';
 import { isRecord, type Json, type JsonObject, type KubeObject } from './object.ts';
 
-/** One field that an apply would change. */
+/** A field that an apply would change. */
 export interface FieldChange {
   /** spec.template.spec.containers[name=worker].image */
   readonly path: string;
-  /** As JSON; null where it is not there. */
+  /** JSON of the value; null if the field does not exist. */
   readonly from: string | null;
   readonly to: string | null;
 }
 
-/** What the server keeps for itself. */
-const KEPT = ['managedFields', 'resourceVersion', 'generation', 'uid', 'creationTimestamp', 'selfLink'];
-/** Counted by a controller, changed by the server with every change of a template. */
-const COUNTED = ['metadata.annotations.deployment.kubernetes.io/revision'];
+/** Metadata that the server maintains. */
+const SERVER_METADATA = [
+  'managedFields',
+  'resourceVersion',
+  'generation',
+  'uid',
+  'creationTimestamp',
+  'selfLink',
+];
+/** Fields that a controller changes after every change of a template. */
+const CONTROLLER_FIELDS = ['metadata.annotations.deployment.kubernetes.io/revision'];
 
-/** Field by field what changes from `before` to `after`. Values of Secrets are masked. */
+/** Returns the fields that differ between `before` and `after`. Values of Secrets are masked. */
 export function fieldChanges(before: KubeObject, after: KubeObject): FieldChange[] {
   const changes: FieldChange[] = [];
   compare(bare(before), bare(after), '', changes);
   return changes
-    .filter(({ path }) => !COUNTED.includes(path))
+    .filter(({ path }) => !CONTROLLER_FIELDS.includes(path))
     .map((change) =>
       after.kind === 'Secret' && /^(?:data|stringData)\b/.test(change.path) ? masked(change) : change,
     );
@@ -28,8 +35,8 @@ export function fieldChanges(before: KubeObject, after: KubeObject): FieldChange
 
 function bare(object: KubeObject): JsonObject {
   const { status, metadata, ...rest } = object;
-  const kept = Object.entries(metadata).filter(([field]) => !KEPT.includes(field));
-  return { ...rest, metadata: Object.fromEntries(kept) } as JsonObject;
+  const own = Object.entries(metadata).filter(([field]) => !SERVER_METADATA.includes(field));
+  return { ...rest, metadata: Object.fromEntries(own) } as JsonObject;
 }
 
 const masked = ({ path, from, to }: FieldChange): FieldChange => ({
@@ -56,7 +63,7 @@ function compare(from: Json | undefined, to: Json | undefined, path: string, cha
   changes.push({ path, from: shown(from), to: shown(to) });
 }
 
-/** What names the elements of a list, so that one more is no change of all. */
+/** Returns the field that identifies elements of a list, so that an added element is one change. */
 function keyOf(from: readonly Json[], to: readonly Json[]): string | undefined {
   const all = [...from, ...to];
   if (all.length === 0 || !all.every(isRecord)) return undefined;

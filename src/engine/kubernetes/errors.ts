@@ -1,7 +1,7 @@
 import { FeedctlError, messageOf } from '../model/errors.ts';
 import { isTlsError } from '../util/tls.ts';
 
-/** What the API answers instead of an object. */
+/** The API's response to a failed request. */
 interface Status {
   readonly kind?: string;
   readonly reason?: string;
@@ -13,19 +13,19 @@ interface Status {
   };
 }
 
-/** A field that somebody else owns. */
+/** A field that another manager owns. */
 export interface FieldConflict {
-  /** .spec.replicas */
+  /** Path of the field: .spec.replicas */
   readonly field: string;
-  /** Who owns it: `kubectl-edit`, or `kube-controller-manager (scale)` through a subresource. */
+  /** Its owner: `kubectl-edit`, or `kube-controller-manager (scale)` through a subresource. */
   readonly manager: string;
 }
 
-/** A refusal of the API: its error also has what the API said in detail. */
+/** A refusal by the API, with the details of its response. */
 export class KubeError extends FeedctlError {
   readonly status: number;
   readonly conflicts: readonly FieldConflict[];
-  /** Fields that cannot be changed any more. */
+  /** Paths of fields that cannot be changed in place. */
   readonly immutable: readonly string[];
 
   constructor(error: FeedctlError, status: number, details: Status['details']) {
@@ -48,18 +48,17 @@ function managerOf(message: string): string {
   return subresource === undefined ? manager : `${manager} (${subresource})`;
 }
 
-/** The error for an answer that is none. `path`: what was asked for. */
+/** Returns the error for a response with status 300 or above. `at` names the request. */
 export function apiError(status: number, text: string, at: { server: string; path: string }): KubeError {
-  const said = statusOf(text);
-  const message = said.message || `${at.server} answers ${status} to ${at.path}`;
-  return new KubeError(errorOf(status, said, message, at), status, said.details);
+  const response = statusOf(text);
+  const message = response.message || `${at.server} answers ${status} to ${at.path}`;
+  return new KubeError(errorOf(status, response, message, at), status, response.details);
 }
 
-function errorOf(status: number, said: Status, message: string, at: { server: string }): FeedctlError {
-  const { details } = said;
+function errorOf(status: number, { details }: Status, message: string, at: { server: string }): FeedctlError {
   if (status === 401)
     return new FeedctlError('KUBE_UNAUTHORIZED', `${at.server} does not accept the credentials: ${message}`);
-  // A namespace that is being deleted takes nothing new.
+  // A namespace that is being deleted accepts no new objects.
   if (status === 403 && details?.causes?.some(({ reason }) => reason === 'NamespaceTerminating'))
     return new FeedctlError('KUBE_NAMESPACE_MISSING', message);
   if (status === 403) return new FeedctlError('KUBE_FORBIDDEN', message);
@@ -67,7 +66,7 @@ function errorOf(status: number, said: Status, message: string, at: { server: st
     return new FeedctlError('KUBE_NAMESPACE_MISSING', `there is no namespace ${details.name}`);
   if (status === 404) return new FeedctlError('KUBE_NOT_FOUND', message);
   if (status === 409) return new FeedctlError('KUBE_CONFLICT', message);
-  // A field that no schema has is, to a server-side apply, a failure of the server.
+  // Server-side apply answers 500 if a field is in no schema.
   if (status === 500 && /typed patch object|field not declared in schema/.test(message))
     return new FeedctlError('KUBE_REFUSED', message);
   if (status === 429 || status >= 500)
@@ -77,19 +76,20 @@ function errorOf(status: number, said: Status, message: string, at: { server: st
 
 function statusOf(text: string): Status {
   try {
-    const said = JSON.parse(text) as Status;
-    return said?.kind === 'Status' ? said : {};
+    const response = JSON.parse(text) as Status;
+    return response?.kind === 'Status' ? response : {};
   } catch {
     return {};
   }
 }
 
-/** The error for a request without an answer. */
-export function unreachable(server: string, error: unknown, late: boolean): FeedctlError {
-  const why = late ? 'no answer came in time' : messageOf(error);
+/** Returns the error for a request without a response. */
+export function unreachable(server: string, error: unknown, timedOut: boolean): FeedctlError {
+  const why = timedOut ? 'the request timed out' : messageOf(error);
   const suggestions = isTlsError(error)
     ? [
-        'Name the authority of its certificate in the kubeconfig (certificate-authority), and the name the certificate is for.',
+        'Name the authority of its certificate in the kubeconfig (certificate-authority), and use the host ' +
+          'name of the certificate.',
       ]
     : [];
   return new FeedctlError('KUBE_UNREACHABLE', `${server} cannot be reached: ${why}`, {

@@ -1,10 +1,9 @@
-/** Anything that JSON can hold. */
 export type Json = string | number | boolean | null | Json[] | JsonObject;
 export interface JsonObject {
   [field: string]: Json;
 }
 
-/** One object of Kubernetes, as a manifest or the API has it. */
+/** An object of Kubernetes, of a manifest or of the API. */
 export interface KubeObject {
   apiVersion: string;
   kind: string;
@@ -25,7 +24,7 @@ interface KubeMetadata {
   [field: string]: unknown;
 }
 
-/** An object, and where it was written. */
+/** An object and its place in a text. */
 export interface Manifest {
   readonly object: KubeObject;
   /** file:line */
@@ -35,9 +34,9 @@ export interface Manifest {
 export const isRecord = (value: unknown): value is JsonObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** Deployment/feedctl-worker */
+/** Returns kind and name: Deployment/feedctl-worker */
 export const nameOf = ({ kind, metadata }: KubeObject): string => `${kind}/${metadata.name}`;
 
-/** The group of an apiVersion; '' for the core. */
+/** Returns the group of an apiVersion; '' for the core group. */
 export const groupOf = (apiVersion: string): string =>
   apiVersion.includes('/') ? apiVersion.slice(0, apiVersion.indexOf('/')) : '';

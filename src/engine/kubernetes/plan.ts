@@ -1,4 +1,5 @@
 import { type ErrorCode, FeedctlError, isFeedctlError } from '../model/errors.ts';
+import { runConcurrently } from '../util/parallel.ts';
 import type { Kubernetes } from './client.ts';
 import { type FieldChange, fieldChanges } from './diff.ts';
 import { type FieldConflict, KubeError } from './errors.ts';
@@ -9,13 +10,14 @@ import { conditionOf, type Job } from './rollout.ts';
 /**
  * What an apply does with one object:
  *
- *     added      it is made
- *     changed    fields of it are
+ *     added      creates it
+ *     changed    changes fields of it
  *     unchanged  nothing
- *     replaced   it is deleted and made anew: a Job whose template differs, which cannot be changed, or that has failed
- *     unchecked  it is made in a namespace that is not there yet, or of a kind that the manifests bring along: the server can
- *                say no more before
- *     refused    the server does not take it: nothing of the plan is applied
+ *     replaced   deletes it and creates it again: a Job that has failed or whose immutable template
+ *                differs
+ *     unchecked  creates it; the server cannot dry-run it before its namespace exists, or before its
+ *                definition in the manifests is applied
+ *     refused    the server refuses it, so nothing of the plan is applied
  */
 export type Action = 'added' | 'changed' | 'unchanged' | 'replaced' | 'unchecked' | 'refused';
 
@@ -23,13 +25,13 @@ export interface PlannedObject {
   readonly apiVersion: string;
   readonly kind: string;
   readonly name: string;
-  /** Null for what is in no namespace. */
+  /** Null for an object in no namespace. */
   readonly namespace: string | null;
-  /** file:line */
+  /** Place in the manifests: file:line */
   readonly source: string;
   readonly action: Action;
   readonly fields: readonly FieldChange[];
-  /** Why it is refused. */
+  /** Reason of a refusal; null otherwise. */
   readonly problem: { code: string; message: string; conflicts: readonly FieldConflict[] } | null;
 }
 
@@ -37,9 +39,9 @@ export interface Plan {
   readonly server: string;
   readonly namespace: string;
   readonly objects: readonly PlannedObject[];
-  /** Secrets that pods need and that are not there: they would wait for them. */
+  /** Secrets that do not exist. Pods cannot start without them. */
   readonly missingSecrets: readonly string[];
-  /** Objects of earlier manifests. They stay, unless they are asked to be deleted. */
+  /** Objects of earlier manifests. They stay unless the apply prunes. */
   readonly leftovers: readonly PruneCandidate[];
 }
 
@@ -49,7 +51,10 @@ export interface PlanOptions {
 }
 
 const CONCURRENCY = 4;
-/** Kinds by when they have to be there; those that others serve come last. */
+/**
+ * Kinds in the order of an apply. Kinds that are not listed are last, because they may be custom
+ * ones.
+ */
 const ORDER = [
   ['CustomResourceDefinition', 'Namespace', 'PriorityClass'],
   ['ServiceAccount', 'Role', 'ClusterRole'],
@@ -60,7 +65,7 @@ const ORDER = [
   ['HorizontalPodAutoscaler', 'TriggerAuthentication'],
 ];
 
-/** In the order in which they are applied. */
+/** Returns the manifests in the order in which they are applied. */
 export function ordered(manifests: readonly Manifest[]): Manifest[] {
   const rank = ({ object }: Manifest) => {
     const at = ORDER.findIndex((kinds) => kinds.includes(object.kind));
@@ -70,9 +75,10 @@ export function ordered(manifests: readonly Manifest[]): Manifest[] {
 }
 
 /**
- * What applying would do, as the server says it (a dry run of each object): changes nothing. Refusals of single objects are
- * part of it. Throws KUBE_UNREACHABLE, KUBE_UNAUTHORIZED, KUBE_FORBIDDEN where nothing may be looked at, or KUBE_NAMESPACE_MISSING where the manifests do
- * not hold the namespace either.
+ * Returns what an apply would do, by a dry run of each object. Changes nothing. Refusals of single
+ * objects are part of the plan. Throws KUBE_UNREACHABLE, KUBE_UNAUTHORIZED, KUBE_FORBIDDEN if every
+ * object is forbidden, and KUBE_NAMESPACE_MISSING if a namespace is neither in the cluster nor in
+ * the manifests.
  */
 export async function planApply(
   kubernetes: Kubernetes,
@@ -80,17 +86,10 @@ export async function planApply(
   { namespace, forceConflicts }: PlanOptions,
 ): Promise<Plan> {
   const missing = await missingNamespaces(kubernetes, manifests, namespace);
-  const objects: PlannedObject[] = [];
-  const inOrder = ordered(manifests);
   const defined = definedKinds(manifests);
-  for (let at = 0; at < inOrder.length; at += CONCURRENCY) {
-    const some = inOrder.slice(at, at + CONCURRENCY);
-    objects.push(
-      ...(await Promise.all(
-        some.map((one) => planObject(kubernetes, one, { namespace, forceConflicts, missing, defined })),
-      )),
-    );
-  }
+  const objects = await runConcurrently(ordered(manifests), CONCURRENCY, (manifest) =>
+    planObject(kubernetes, manifest, { namespace, forceConflicts, missing, defined }),
+  );
   const { problem } = objects[0] ?? {};
   if (problem && objects.every((one) => one.problem?.code === 'KUBE_FORBIDDEN'))
     throw new FeedctlError('KUBE_FORBIDDEN', problem.message);
@@ -99,26 +98,28 @@ export async function planApply(
   return { server: kubernetes.server, namespace, objects, missingSecrets, leftovers };
 }
 
-/** Those of the manifests that the cluster does not have. */
+/** Returns the namespaces of the manifests that the cluster does not have. */
 async function missingNamespaces(
   kubernetes: Kubernetes,
   manifests: readonly Manifest[],
   namespace: string,
 ): Promise<ReadonlySet<string>> {
-  const made = new Set(
+  const created = new Set(
     manifests.filter(({ object }) => object.kind === 'Namespace').map(({ object }) => object.metadata.name),
   );
   const used = new Set(manifests.map(({ object }) => object.metadata.namespace ?? namespace));
   const missing = new Set<string>();
-  for (const name of new Set([...made, ...used])) {
+  for (const name of new Set([...created, ...used])) {
     if (await namespaceExists(kubernetes, name)) continue;
-    if (!made.has(name)) throw new FeedctlError('KUBE_NAMESPACE_MISSING', `there is no namespace ${name}`);
+    if (!created.has(name)) throw new FeedctlError('KUBE_NAMESPACE_MISSING', `there is no namespace ${name}`);
     missing.add(name);
   }
   return missing;
 }
 
-/** Who may not look at namespaces works in one that is there: what it refuses is heard of later. */
+/**
+ * Returns true if namespaces may not be read: a later request fails if the namespace is missing.
+ */
 export async function namespaceExists(kubernetes: Kubernetes, name: string): Promise<boolean> {
   try {
     return await kubernetes.exists(`/api/v1/namespaces/${name}`);
@@ -131,15 +132,15 @@ export async function namespaceExists(kubernetes: Kubernetes, name: string): Pro
 async function planObject(
   kubernetes: Kubernetes,
   { object, source }: Manifest,
-  options: PlanOptions & { missing: ReadonlySet<string>; defined: ReadonlyMap<string, 'inside' | 'outside'> },
+  options: PlanOptions & { missing: ReadonlySet<string>; defined: ReadonlyMap<string, Scope> },
 ): Promise<PlannedObject> {
   const { apiVersion, kind, metadata } = object;
-  const inside = metadata.namespace ?? options.namespace;
+  const target = metadata.namespace ?? options.namespace;
   const planned = { apiVersion, kind, name: metadata.name, source, fields: [], problem: null };
-  let namespace: string | null = inside;
+  let namespace: string | null = target;
   try {
-    const path = await kubernetes.pathOf(object, inside);
-    if (!path.includes(`/namespaces/${inside}/`) || kind === 'Namespace') namespace = null;
+    const path = await kubernetes.pathOf(object, target);
+    if (!path.includes(`/namespaces/${target}/`) || kind === 'Namespace') namespace = null;
     if (namespace !== null && options.missing.has(namespace))
       return { ...planned, namespace, action: 'unchecked' };
     const live = await kubernetes.find(path);
@@ -154,14 +155,14 @@ async function planObject(
       throw error;
     }
     if (!live) return { ...planned, namespace, action: 'added' };
-    if (hasFailed(live)) return { ...planned, namespace, action: 'replaced' };
+    if (isFailedJob(live)) return { ...planned, namespace, action: 'replaced' };
     const fields = fieldChanges(live, wanted);
     return { ...planned, namespace, action: fields.length > 0 ? 'changed' : 'unchanged', fields };
   } catch (error) {
-    if (!isFeedctlError(error) || !OF_ONE_OBJECT.includes(error.code)) throw error;
-    const where = options.defined.get(kindOf(object));
-    if (where && error.code === 'KUBE_KIND_UNKNOWN')
-      return { ...planned, namespace: where === 'inside' ? inside : null, action: 'unchecked' };
+    if (!isFeedctlError(error) || !OBJECT_ERRORS.includes(error.code)) throw error;
+    const scope = options.defined.get(kindOf(object));
+    if (scope && error.code === 'KUBE_KIND_UNKNOWN')
+      return { ...planned, namespace: scope === 'Namespaced' ? target : null, action: 'unchecked' };
     const conflicts = error instanceof KubeError ? error.conflicts : [];
     return {
       ...planned,
@@ -174,35 +175,45 @@ async function planObject(
 
 const kindOf = ({ apiVersion, kind }: KubeObject): string => `${apiVersion} ${kind}`;
 
+type Scope = 'Namespaced' | 'Cluster';
+
 interface Definition {
   readonly group: string;
-  readonly scope: string;
+  readonly scope: Scope;
   readonly names: { readonly kind: string };
   readonly versions: readonly { readonly name: string; readonly served: boolean }[];
 }
 
-/** The kinds that manifests bring along, and whether their objects are in a namespace. */
-export function definedKinds(manifests: readonly Manifest[]): Map<string, 'inside' | 'outside'> {
+/** Returns the kinds that the manifests define, with the scope of each. */
+function definedKinds(manifests: readonly Manifest[]): Map<string, Scope> {
   const definitions = manifests.filter(({ object }) => object.kind === 'CustomResourceDefinition');
   return new Map(
     definitions.flatMap(({ object }) => {
-      const { group, scope, names, versions } = object.spec as Definition;
-      const where = scope === 'Namespaced' ? ('inside' as const) : ('outside' as const);
+      // A definition without these fields is refused by the server.
+      const {
+        group,
+        scope = 'Namespaced',
+        names,
+        versions = [],
+      } = (object.spec ?? {}) as Partial<Definition>;
       return versions
         .filter(({ served }) => served)
-        .map(({ name }) => [`${group}/${name} ${names.kind}`, where] as const);
+        .map(({ name }) => [`${group}/${name} ${names?.kind}`, scope] as const);
     }),
   );
 }
 
-/** What the manifests themselves define: their kind is served only when that has been applied. */
-export const areDefined = (manifests: readonly Manifest[]): Manifest[] => {
+/**
+ * Returns the manifests whose kind other manifests define: the server serves it only after these
+ * are applied.
+ */
+export const withOwnDefinition = (manifests: readonly Manifest[]): Manifest[] => {
   const defined = definedKinds(manifests);
   return manifests.filter(({ object }) => defined.has(kindOf(object)));
 };
 
-/** What is wrong with one object, and says nothing of the others. */
-const OF_ONE_OBJECT: readonly ErrorCode[] = [
+/** Errors that concern one object: the others can still be planned. */
+const OBJECT_ERRORS: readonly ErrorCode[] = [
   'KUBE_CONFLICT',
   'KUBE_FORBIDDEN',
   'KUBE_KIND_UNKNOWN',
@@ -214,11 +225,14 @@ const OF_ONE_OBJECT: readonly ErrorCode[] = [
 const isImmutableJob = ({ kind }: KubeObject, error: unknown): error is KubeError =>
   kind === 'Job' && error instanceof KubeError && error.status === 422 && error.immutable.length > 0;
 
-/** A Job that has failed is not tried again by itself, whatever was mended since. */
-const hasFailed = (object: KubeObject): boolean =>
+/** Kubernetes does not retry a failed Job, even after its cause is fixed. */
+const isFailedJob = (object: KubeObject): boolean =>
   object.kind === 'Job' && conditionOf(object as Job, 'Failed') !== undefined;
 
-/** The error for a plan that cannot be applied, or undefined. All refusals are named, the first one gives the code. */
+/**
+ * Returns the error of a plan with refusals, or undefined. It names all of them and has the code of
+ * the first.
+ */
 export function refusalOf({ objects }: Plan): FeedctlError | undefined {
   const refused = objects.filter(({ problem }) => problem !== null);
   const code = refused[0]?.problem?.code as ErrorCode | undefined;
@@ -244,24 +258,27 @@ const reason = ({ message, conflicts }: NonNullable<PlannedObject['problem']>): 
     ? message
     : conflicts.map(({ field, manager }) => `${field} is owned by ${manager}`).join(', ');
 
-/** Secrets that containers cannot start without, in no manifest and not in the cluster. */
+/**
+ * Returns the Secrets that containers need and that are neither in the manifests nor in the
+ * cluster.
+ */
 async function missingSecretsOf(
   kubernetes: Kubernetes,
   manifests: readonly Manifest[],
   namespace: string,
 ): Promise<string[]> {
-  const held = new Set(manifests.map(({ object }) => nameOf(object)));
+  const included = new Set(manifests.map(({ object }) => nameOf(object)));
   const needed = new Map<string, string>();
   for (const { object } of manifests)
     for (const name of secretsIn(object.spec as Json))
       needed.set(name, object.metadata.namespace ?? namespace);
   const missing: string[] = [];
-  for (const [name, inside] of needed) {
-    if (held.has(`Secret/${name}`)) continue;
+  for (const [name, inNamespace] of needed) {
+    if (included.has(`Secret/${name}`)) continue;
     try {
-      if (!(await kubernetes.exists(`/api/v1/namespaces/${inside}/secrets/${name}`))) missing.push(name);
+      if (!(await kubernetes.exists(`/api/v1/namespaces/${inNamespace}/secrets/${name}`))) missing.push(name);
     } catch (error) {
-      // Not everybody who may apply may look at secrets.
+      // Permission to apply does not include permission to read Secrets.
       if (!isFeedctlError(error, 'KUBE_FORBIDDEN')) throw error;
     }
   }
@@ -279,7 +296,7 @@ function secretsIn(value: Json | undefined): string[] {
           ? isRecord(one) && one.secretName
           : undefined;
     if (typeof name === 'string') return isRecord(one) && one.optional === true ? [] : [name];
-    // KEDA's triggers.
+    // Triggers of KEDA.
     if (field === 'secretTargetRef' && Array.isArray(one))
       return one.flatMap((ref) => (isRecord(ref) && typeof ref.name === 'string' ? [ref.name] : []));
     return secretsIn(one);

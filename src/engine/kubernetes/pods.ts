@@ -2,7 +2,7 @@ import type { Kubernetes } from './client.ts';
 import type { KubeObject } from './object.ts';
 import type { Condition } from './rollout.ts';
 
-/** What all objects of feedctl bear. */
+/** Label of all objects of feedctl. */
 export const PART_OF = { label: 'app.kubernetes.io/part-of', value: 'feedctl' } as const;
 export const OF_FEEDCTL = `${PART_OF.label}=${PART_OF.value}`;
 const OF_WORKERS = `${OF_FEEDCTL},app.kubernetes.io/component=worker`;
@@ -34,13 +34,16 @@ export interface PodState {
   /** worker, gateway or migrate */
   readonly component: string;
   readonly node: string | null;
-  /** What makes such pods, and others in their place: ReplicaSet/feedctl-worker-5f6d; null where nothing does. */
+  /** The controller that replaces the pod: ReplicaSet/feedctl-worker-5f6d; null without one. */
   readonly owner: string | null;
-  /** Pending, Running, Succeeded, Failed or Unknown; Terminating where it is being deleted. */
+  /** Pending, Running, Succeeded, Failed, Unknown, or Terminating during its deletion. */
   readonly phase: string;
   readonly ready: boolean;
   readonly restarts: number;
-  /** CrashLoopBackOff, ImagePullBackOff, OOMKilled (how it ended last), Unschedulable, ...; null where nothing is wrong. */
+  /**
+   * CrashLoopBackOff, ImagePullBackOff, OOMKilled (of the previous run), Unschedulable, ...; null
+   * without a problem.
+   */
   readonly reason: string | null;
   readonly message: string | null;
 }
@@ -54,7 +57,6 @@ export async function listPods(
   return pods.map(podState).sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-/** Pods of workers. */
 export const listWorkerPods = (kubernetes: Kubernetes, namespace: string): Promise<PodState[]> =>
   listPods(kubernetes, namespace, OF_WORKERS);
 
@@ -84,22 +86,26 @@ type Container = NonNullable<NonNullable<Pod['status']>['containerStatuses']>[nu
 
 function containerProblem({ ready, state, lastState }: Container): Problem | undefined {
   const last = lastState?.terminated;
-  const ended = (of: NonNullable<ContainerState['terminated']>): Problem => ({
-    reason: of.reason === 'Error' ? `exit status ${of.exitCode}` : (of.reason ?? 'ended'),
-    message: of.message,
+  const exitProblem = ({
+    reason,
+    exitCode,
+    message,
+  }: NonNullable<ContainerState['terminated']>): Problem => ({
+    reason: reason === 'Error' ? `exit status ${exitCode}` : (reason ?? 'ended'),
+    message,
   });
   if (state?.waiting?.reason && !['ContainerCreating', 'PodInitializing'].includes(state.waiting.reason)) {
     const { reason, message } = state.waiting;
-    // Why it crashes says more than how long the next start is put off.
+    // The reason of the crash is more useful than the time until the next start.
     if (reason === 'CrashLoopBackOff' && last) {
-      const why = ended(last);
+      const why = exitProblem(last);
       return { reason: `${reason}: ${why.reason}`, message: why.message ?? message };
     }
     return { reason, message };
   }
-  if (state?.terminated && state.terminated.exitCode !== 0) return ended(state.terminated);
-  // It runs again; that it ran out of memory is worth knowing all the same.
-  if (last && (last.reason === 'OOMKilled' || (!ready && last.exitCode !== 0))) return ended(last);
+  if (state?.terminated && state.terminated.exitCode !== 0) return exitProblem(state.terminated);
+  // A restarted container that ran out of memory will probably do so again.
+  if (last && (last.reason === 'OOMKilled' || (!ready && last.exitCode !== 0))) return exitProblem(last);
   return undefined;
 }
 

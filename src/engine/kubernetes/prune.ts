@@ -3,18 +3,19 @@ import { FIELD_MANAGER, type Kubernetes } from './client.ts';
 import { isRecord, type Json, type KubeObject, type Manifest, nameOf } from './object.ts';
 import { OF_FEEDCTL, PART_OF } from './pods.ts';
 
-/** An object that an earlier apply made, and that the manifests do not hold any more. */
+/** An object that an earlier apply created and that the manifests no longer contain. */
 export interface PruneCandidate {
   readonly apiVersion: string;
   readonly kind: string;
   readonly name: string;
-  /** Of the very object that was looked at: another one of its name is not deleted. */
+  /** Another object of the same name has another uid, and is not deleted. */
   readonly uid: string;
 }
 
 /**
- * What may be deleted, in the order in which it is: what scales and watches before what it is about. Never what holds data or
- * secrets (PersistentVolumeClaims, Secrets), what others may need (Namespaces, definitions), or what is in no namespace.
+ * Kinds that may be deleted, in the order of the deletion: autoscalers and monitors before their
+ * targets. Objects with data or secrets (PersistentVolumeClaims, Secrets), Namespaces, definitions
+ * and cluster-wide objects are never deleted.
  */
 const KINDS = [
   ['keda.sh/v1alpha1', 'ScaledObject'],
@@ -34,10 +35,13 @@ const KINDS = [
   ['v1', 'ConfigMap'],
 ] as const;
 
-/** Without what an object holds, which nobody needs here. */
-const METADATA = 'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1';
+/** Asks for objects without their content. */
+const METADATA_ONLY = 'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1';
 
-/** Whether these are feedctl as a whole: of a part, such as one file, everything else would look left over. */
+/**
+ * Returns whether the manifests are a whole installation. With a part, everything else would be a
+ * prune candidate.
+ */
 export const checkComplete = (manifests: readonly Manifest[]): boolean =>
   manifests.some(
     ({ object: { kind, metadata } }) =>
@@ -45,9 +49,9 @@ export const checkComplete = (manifests: readonly Manifest[]): boolean =>
   );
 
 /**
- * What bears feedctl's label in the namespace, was applied by feedctl and by nobody else, belongs to no other object, and is
- * not in the manifests; none where those are a part only. ConfigMaps of a revision that a deployment can still go back to are kept, and kinds that may not
- * be listed are left out.
+ * Returns the objects of a namespace that have feedctl's label, were applied by feedctl only, have
+ * no owner, and are not in the manifests. Returns none if the manifests are a part. ConfigMaps of
+ * revisions that a deployment can roll back to are kept. Kinds that may not be listed are skipped.
  */
 export async function findPruneCandidates(
   kubernetes: Kubernetes,
@@ -55,15 +59,15 @@ export async function findPruneCandidates(
   namespace: string,
 ): Promise<PruneCandidate[]> {
   if (!checkComplete(manifests)) return [];
-  const held = new Set(manifests.map(({ object }) => nameOf(object)));
+  const included = new Set(manifests.map(({ object }) => nameOf(object)));
   const found: PruneCandidate[] = [];
   for (const [apiVersion, kind] of KINDS) {
     const objects = await objectsOf(kubernetes, { apiVersion, kind }, namespace);
     for (const { metadata } of objects) {
       const { name, uid } = metadata;
-      if (held.has(`${kind}/${name}`) || metadata.deletionTimestamp || metadata.ownerReferences?.length)
+      if (included.has(`${kind}/${name}`) || metadata.deletionTimestamp || metadata.ownerReferences?.length)
         continue;
-      if (uid && isOurs({ metadata })) found.push({ apiVersion, kind, name, uid });
+      if (uid && isAppliedByFeedctlOnly(metadata)) found.push({ apiVersion, kind, name, uid });
     }
   }
   if (!found.some(({ kind }) => kind === 'ConfigMap')) return found;
@@ -81,22 +85,26 @@ async function objectsOf(
     return await kubernetes.list(
       path.replace(/\/$/, ''),
       { labelSelector: OF_FEEDCTL },
-      { accept: METADATA },
+      { accept: METADATA_ONLY },
     );
   } catch (error) {
-    const passed = ['KUBE_KIND_UNKNOWN', 'KUBE_FORBIDDEN', 'KUBE_NOT_FOUND'] as const;
-    if (passed.some((code) => isFeedctlError(error, code))) return [];
+    const skipped = ['KUBE_KIND_UNKNOWN', 'KUBE_FORBIDDEN', 'KUBE_NOT_FOUND'] as const;
+    if (skipped.some((code) => isFeedctlError(error, code))) return [];
     throw error;
   }
 }
 
-/** Somebody else who applies it, such as a GitOps controller, has it in manifests of their own. */
-function isOurs({ metadata }: Pick<KubeObject, 'metadata'>): boolean {
-  const appliers = (metadata.managedFields ?? []).filter(({ operation }) => operation === 'Apply');
+/**
+ * An object that another manager applies too, such as a GitOps controller, is in other manifests.
+ */
+function isAppliedByFeedctlOnly({ managedFields = [] }: KubeObject['metadata']): boolean {
+  const appliers = managedFields.filter(({ operation }) => operation === 'Apply');
   return appliers.length > 0 && appliers.every(({ manager }) => manager === FIELD_MANAGER);
 }
 
-/** What a pod of an older revision would not start without; undefined where it may not be asked. */
+/**
+ * Returns the ConfigMaps that pods of any revision need; undefined if revisions may not be listed.
+ */
 async function configMapsOfRevisions(
   kubernetes: Kubernetes,
   namespace: string,
@@ -123,7 +131,7 @@ function configMapsIn(value: Json | undefined): string[] {
   );
 }
 
-/** Deletes them, each unless it was made anew since it was looked at. */
+/** Deletes the candidates, except those that were created again since they were found. */
 export async function prune(
   kubernetes: Kubernetes,
   leftovers: readonly PruneCandidate[],
@@ -136,7 +144,7 @@ export async function prune(
     try {
       await kubernetes.delete(path, { uid });
     } catch (error) {
-      // Somebody was faster.
+      // Another client has deleted it.
       if (!isFeedctlError(error, 'KUBE_NOT_FOUND')) throw error;
     }
   }

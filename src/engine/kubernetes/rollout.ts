@@ -1,9 +1,9 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
+import { poll } from '../util/poll.ts';
 import type { Kubernetes } from './client.ts';
 import type { KubeObject } from './object.ts';
 
-/** Watches stop without a word, so what is waited for is looked at again and again. */
+/** Waits poll, because watches can end silently. */
 const POLL_MS = 500;
 
 export interface Condition {
@@ -29,63 +29,66 @@ export interface Job extends KubeObject {
   readonly status?: { conditions?: Condition[]; failed?: number };
 }
 
-/** The condition of a Job that has come true, or undefined. */
+/** Returns the condition of a Job if it is true. */
 export const conditionOf = ({ status }: Job, type: 'Complete' | 'Failed'): Condition | undefined =>
   status?.conditions?.find((one) => one.type === type && one.status === 'True');
 
 export interface Rollout {
   readonly name: string;
-  /** Pods that there should be. */
+  /** Pods of the deployment's specification. */
   readonly desired: number;
-  /** Of the newest template. */
+  /** Pods of the newest template. */
   readonly updated: number;
   readonly ready: number;
   readonly available: number;
-  /** Every pod is of the newest template and available, and no other is left. */
+  /** Every pod has the newest template and is available, and no old pod is left. */
   readonly done: boolean;
-  /** Why it does not go on. */
+  /** Reason that stops the rollout; null otherwise. */
   readonly stuck: string | null;
 }
 
 export function rolloutOf({ metadata, spec, status = {} }: Deployment): Rollout {
   const desired = spec.replicas ?? 1;
   const { updatedReplicas = 0, readyReplicas = 0, availableReplicas = 0, replicas = 0 } = status;
-  const seen = (status.observedGeneration ?? 0) >= (metadata.generation ?? 0);
+  const observed = (status.observedGeneration ?? 0) >= (metadata.generation ?? 0);
   const condition = (type: string) => status.conditions?.find((one) => one.type === type);
   const progressing = condition('Progressing');
   const failing = condition('ReplicaFailure');
-  // Until the newest template has been seen, conditions are about the one before.
-  const stuck = !seen
+  // Conditions are about the previous template until the controller has observed the newest one.
+  const stuck = !observed
     ? null
     : failing?.status === 'True'
-      ? (failing.message ?? 'pods cannot be made')
+      ? (failing.message ?? 'pods cannot be created')
       : progressing?.reason === 'ProgressDeadlineExceeded'
-        ? (progressing.message ?? 'it takes too long')
+        ? (progressing.message ?? 'the progress deadline is exceeded')
         : null;
-  const all = updatedReplicas >= desired && availableReplicas >= desired && replicas <= desired;
+  const replaced = updatedReplicas >= desired && availableReplicas >= desired && replicas <= desired;
   return {
     name: metadata.name,
     desired,
     updated: updatedReplicas,
     ready: readyReplicas,
     available: availableReplicas,
-    done: seen && all,
+    done: observed && replaced,
     stuck,
   };
 }
 
-export interface Waiting {
+interface WaitOptions {
   readonly timeoutMs: number;
   readonly onProgress?: ((rollouts: readonly Rollout[]) => void) | undefined;
 }
 
-/** Until each deployment (by path) has rolled out. Throws KUBE_ROLLOUT_FAILED when the time is up, or one cannot go on. */
+/**
+ * Waits until each deployment (by path) has rolled out. Throws KUBE_ROLLOUT_FAILED on timeout, or
+ * if one is stuck.
+ */
 export async function waitForRollouts(
   kubernetes: Kubernetes,
   paths: readonly string[],
-  { timeoutMs, onProgress }: Waiting,
+  { timeoutMs, onProgress }: WaitOptions,
 ): Promise<Rollout[]> {
-  return poll(kubernetes, timeoutMs, async (late) => {
+  return waitFor(kubernetes, timeoutMs, async (late) => {
     const rollouts: Rollout[] = [];
     for (const path of paths) rollouts.push(rolloutOf(await kubernetes.get<Deployment>(path)));
     onProgress?.(rollouts);
@@ -105,40 +108,52 @@ export async function waitForRollouts(
   });
 }
 
-/** Until a Job has ended well. Throws KUBE_ROLLOUT_FAILED with what its last pod said. */
+/**
+ * Waits until a Job is complete. Throws KUBE_ROLLOUT_FAILED with the last output of its newest pod.
+ */
 export async function waitForJob(kubernetes: Kubernetes, path: string, timeoutMs: number): Promise<void> {
-  await poll(kubernetes, timeoutMs, async (late) => {
+  await waitFor(kubernetes, timeoutMs, async (late) => {
     const job = await kubernetes.get<Job>(path);
     if (conditionOf(job, 'Complete')) return true;
     const failed = conditionOf(job, 'Failed');
     if (!failed && !late) return undefined;
-    const said = await lastWords(kubernetes, job).catch(() => '');
+    const output = await lastOutput(kubernetes, job).catch(() => '');
     const why = failed
       ? `has failed: ${failed.message ?? failed.reason}`
       : `has not ended after ${Math.round(timeoutMs / 1_000)} s`;
-    throw new FeedctlError('KUBE_ROLLOUT_FAILED', `Job/${job.metadata.name} ${why}${said && `; ${said}`}`);
-  });
-}
-
-/** Until an object is gone. */
-export async function waitUntilGone(kubernetes: Kubernetes, path: string, timeoutMs: number): Promise<void> {
-  await poll(kubernetes, timeoutMs, async (late) => {
-    if (!(await kubernetes.exists(path))) return true;
-    if (!late) return undefined;
     throw new FeedctlError(
       'KUBE_ROLLOUT_FAILED',
-      `${path} was deleted, and is still there after ${timeoutMs / 1_000} s`,
+      `Job/${job.metadata.name} ${why}${output && `; ${output}`}`,
     );
   });
 }
 
-/** Until the server serves the kind of an object whose definition has been applied. */
+/**
+ * Waits until an object is deleted. Throws KUBE_ROLLOUT_FAILED on timeout: a finalizer may block
+ * the deletion.
+ */
+export async function waitUntilDeleted(
+  kubernetes: Kubernetes,
+  path: string,
+  timeoutMs: number,
+): Promise<void> {
+  await waitFor(kubernetes, timeoutMs, async (late) => {
+    if (!(await kubernetes.exists(path))) return true;
+    if (!late) return undefined;
+    throw new FeedctlError(
+      'KUBE_ROLLOUT_FAILED',
+      `${path} still exists ${timeoutMs / 1_000} s after its deletion`,
+    );
+  });
+}
+
+/** Waits until the server serves the kind of an object. Throws KUBE_KIND_UNKNOWN on timeout. */
 export async function waitUntilServed(
   kubernetes: Kubernetes,
   object: KubeObject,
   timeoutMs: number,
 ): Promise<void> {
-  await poll(kubernetes, timeoutMs, async (late) => {
+  await waitFor(kubernetes, timeoutMs, async (late) => {
     try {
       await kubernetes.pathOf(object, 'default');
       return true;
@@ -149,23 +164,26 @@ export async function waitUntilServed(
   });
 }
 
-/** Looks until `look` returns something. A server that does not answer for a moment is asked again until the time is up. */
-async function poll<T>(
+/**
+ * Polls `check` until it returns something. A failure to reach the server is retried. After the
+ * timeout `check` is called once more, with `late`: it has to throw then.
+ */
+async function waitFor<T>(
   { signal }: Kubernetes,
   timeoutMs: number,
-  look: (late: boolean) => Promise<T | undefined>,
+  check: (late: boolean) => Promise<T | undefined>,
 ): Promise<T> {
   const until = performance.now() + timeoutMs;
-  for (;;) {
+  const attempt = async () => {
     const late = performance.now() > until;
     try {
-      const found = await look(late);
-      if (found !== undefined) return found;
+      return await check(late);
     } catch (error) {
       if (late || !isFeedctlError(error, 'KUBE_UNREACHABLE')) throw error;
+      return undefined;
     }
-    await sleep(POLL_MS, undefined, { signal });
-  }
+  };
+  return (await poll(attempt, { everyMs: POLL_MS, ...(signal && { signal }) })) as T;
 }
 
 interface JobPod extends KubeObject {
@@ -176,8 +194,8 @@ interface JobPod extends KubeObject {
   };
 }
 
-/** The end of what the newest pod of a Job printed, or what it waits for. */
-async function lastWords(kubernetes: Kubernetes, job: Job): Promise<string> {
+/** Returns the end of the output of a Job's newest pod, or the reason that it waits. */
+async function lastOutput(kubernetes: Kubernetes, job: Job): Promise<string> {
   const { namespace, name } = job.metadata;
   const pods = await kubernetes.list<JobPod>(`/api/v1/namespaces/${namespace}/pods`, {
     labelSelector: `batch.kubernetes.io/job-name=${name}`,

@@ -10,7 +10,7 @@ import {
 import type { Kubernetes } from './client.ts';
 import { OF_FEEDCTL } from './pods.ts';
 import { type Deployment, type Rollout, rolloutOf, waitForRollouts } from './rollout.ts';
-import { nothingThere } from './status.ts';
+import { notFound } from './status.ts';
 
 const RESTARTED_AT = 'kubectl.kubernetes.io/restartedAt';
 
@@ -20,12 +20,15 @@ interface Workers {
   readonly autoscaler: AutoscalerState | undefined;
 }
 
-/** The one deployment of workers, and what scales it. Throws KUBE_NOT_FOUND, KUBE_NAMESPACE_MISSING or KUBE_REFUSED. */
+/**
+ * Returns the deployment of workers and its autoscaler. Throws KUBE_NOT_FOUND,
+ * KUBE_NAMESPACE_MISSING or KUBE_REFUSED.
+ */
 async function findWorkers(kubernetes: Kubernetes, namespace: string): Promise<Workers> {
   const folder = `/apis/apps/v1/namespaces/${namespace}/deployments`;
   const labelSelector = `${OF_FEEDCTL},app.kubernetes.io/component=worker`;
   const [deployment, ...others] = await kubernetes.list<Deployment>(folder, { labelSelector });
-  if (!deployment) throw await nothingThere(kubernetes, namespace, 'deployment of workers');
+  if (!deployment) throw await notFound(kubernetes, namespace, 'deployment of workers');
   if (others.length > 0) {
     const names = [deployment, ...others].map(({ metadata }) => metadata.name).join(', ');
     throw new FeedctlError(
@@ -42,7 +45,7 @@ async function findWorkers(kubernetes: Kubernetes, namespace: string): Promise<W
   };
 }
 
-/** What is asked for: a number of pods, other bounds of whatever scales by itself, or that it may scale again. */
+/** A number of pods, other bounds of the autoscaler, or the end of its pause. */
 export type ScaleRequest =
   | { readonly to: 'replicas'; readonly replicas: number }
   | { readonly to: 'bounds'; readonly min: number | undefined; readonly max: number | undefined }
@@ -51,92 +54,133 @@ export type ScaleRequest =
 export interface ScalePlan {
   readonly deployment: string;
   readonly namespace: string;
-  /** Pods that there should be now. */
+  /** Pods of the deployment's specification, before the change. */
   readonly current: number;
   readonly autoscaler: AutoscalerState | null;
-  /** How it is done: the deployment's own number, KEDA's pause, or the bounds of what scales. */
+  /**
+   * The changed setting: replicas of the deployment, pause of KEDA, bounds of the autoscaler, end
+   * of the pause.
+   */
   readonly by: 'replicas' | 'pause' | 'bounds' | 'resume';
-  /** In words. */
+  /** Sentence for the operator. */
   readonly change: string;
 }
 
-interface Change {
-  readonly plan: ScalePlan;
+/** A patch of one object. */
+interface Patch {
   readonly path: string;
   readonly body: object;
-  readonly deployment: string;
+}
+
+interface ScaleChange extends Patch {
+  readonly plan: ScalePlan;
+}
+
+/** A patch with its description. */
+interface Step extends Patch {
+  readonly by: ScalePlan['by'];
+  readonly change: string;
 }
 
 /**
- * How a request is met without a fight: where a ScaledObject owns the deployment, KEDA is asked to stand still at that number; where
- * an HPA does, only its bounds can be changed. Throws KUBE_AUTOSCALED, USAGE, or what finding the workers throws.
+ * Plans a request without a conflict of controllers. If a ScaledObject owns the deployment, KEDA is
+ * paused at the number. If an HPA owns it, only the bounds can be changed. Throws KUBE_AUTOSCALED,
+ * USAGE, or what `findWorkers` throws.
  */
 export async function planScale(
   kubernetes: Kubernetes,
   namespace: string,
   request: ScaleRequest,
-): Promise<Change> {
-  const { deployment, path, autoscaler } = await findWorkers(kubernetes, namespace);
+): Promise<ScaleChange> {
+  const workers = await findWorkers(kubernetes, namespace);
+  const { metadata, spec } = workers.deployment;
+  const { by, change, path, body } = stepOf(workers, namespace, request);
+  const plan = { deployment: metadata.name, namespace, current: spec.replicas ?? 1, by, change };
+  return { plan: { ...plan, autoscaler: workers.autoscaler ?? null }, path, body };
+}
+
+function stepOf(workers: Workers, namespace: string, request: ScaleRequest): Step {
+  switch (request.to) {
+    case 'auto':
+      return resume(workers, namespace);
+    case 'bounds':
+      return setBounds(workers, namespace, request);
+    case 'replicas':
+      return setReplicas(workers, namespace, request.replicas);
+  }
+}
+
+const scaledObjectPath = (namespace: string, { name }: AutoscalerState): string =>
+  `${scaledObjectsPath(namespace)}/${name}`;
+
+const annotate = (annotations: Record<string, string | null>): object => ({ metadata: { annotations } });
+
+function resume({ deployment, autoscaler }: Workers, namespace: string): Step {
   const { name } = deployment.metadata;
-  const current = deployment.spec.replicas ?? 1;
-  const change = (by: ScalePlan['by'], what: string, at: string, body: object): Change => ({
-    plan: { deployment: name, namespace, current, autoscaler: autoscaler ?? null, by, change: what },
-    path: at,
-    body,
-    deployment: path,
-  });
-  const keda =
-    autoscaler?.kind === 'ScaledObject' ? `${scaledObjectsPath(namespace)}/${autoscaler.name}` : undefined;
-  const annotated = (annotations: Record<string, string | null>) => ({ metadata: { annotations } });
-  if (request.to === 'auto') {
-    if (!keda || !autoscaler)
-      throw new FeedctlError('USAGE', `no ScaledObject owns ${name}: there is nothing to give back to`);
-    return change(
-      'resume',
-      `KEDA scales ${name} again, ${autoscaler.min} to ${autoscaler.max}`,
-      keda,
-      annotated(Object.fromEntries(PAUSES.map((pause) => [pause, null]))),
-    );
-  }
-  if (request.to === 'bounds') {
-    if (!autoscaler)
-      throw new FeedctlError('USAGE', `nothing scales ${name} by itself: say how many pods it should have`);
-    const { min = autoscaler.min, max = autoscaler.max } = request;
-    if (min > max) throw new FeedctlError('USAGE', `the least (${min}) is more than the most (${max})`);
-    const [least, most] = keda
-      ? (['minReplicaCount', 'maxReplicaCount'] as const)
-      : (['minReplicas', 'maxReplicas'] as const);
-    const at = keda ?? `${hpasPath(namespace)}/${autoscaler.name}`;
-    const what = `${autoscaler.kind}/${autoscaler.name} scales ${name} from ${min} to ${max}`;
-    // A bound that was not asked for stays whose it is: what is written is owned, and an apply would meet a conflict.
-    const spec = {
-      ...(request.min !== undefined && { [least]: min }),
-      ...(request.max !== undefined && { [most]: max }),
+  if (autoscaler?.kind !== 'ScaledObject')
+    throw new FeedctlError('USAGE', `no ScaledObject owns ${name}: --auto has nothing to resume`);
+  return {
+    by: 'resume',
+    change: `KEDA scales ${name} again, ${autoscaler.min} to ${autoscaler.max}`,
+    path: scaledObjectPath(namespace, autoscaler),
+    body: annotate(Object.fromEntries(PAUSES.map((pause) => [pause, null]))),
+  };
+}
+
+function setBounds(
+  { deployment, autoscaler }: Workers,
+  namespace: string,
+  request: ScaleRequest & { to: 'bounds' },
+): Step {
+  const { name } = deployment.metadata;
+  if (!autoscaler)
+    throw new FeedctlError('USAGE', `no autoscaler owns ${name}: pass a number of pods instead of bounds`);
+  const { min = autoscaler.min, max = autoscaler.max } = request;
+  if (min > max) throw new FeedctlError('USAGE', `the minimum (${min}) is more than the maximum (${max})`);
+  const ofKeda = autoscaler.kind === 'ScaledObject';
+  const [minField, maxField] = ofKeda
+    ? (['minReplicaCount', 'maxReplicaCount'] as const)
+    : (['minReplicas', 'maxReplicas'] as const);
+  return {
+    by: 'bounds',
+    change: `${autoscaler.kind}/${autoscaler.name} scales ${name} from ${min} to ${max}`,
+    path: ofKeda ? scaledObjectPath(namespace, autoscaler) : `${hpasPath(namespace)}/${autoscaler.name}`,
+    // A patch owns the fields that it sets: the other bound would be a conflict for the next apply.
+    body: {
+      spec: {
+        ...(request.min !== undefined && { [minField]: min }),
+        ...(request.max !== undefined && { [maxField]: max }),
+      },
+    },
+  };
+}
+
+function setReplicas({ deployment, path, autoscaler }: Workers, namespace: string, replicas: number): Step {
+  const { name } = deployment.metadata;
+  if (!autoscaler)
+    return {
+      by: 'replicas',
+      change: `${name} gets ${replicas} pod(s), from ${deployment.spec.replicas ?? 1}`,
+      path: `${path}/scale`,
+      body: { spec: { replicas } },
     };
-    return change('bounds', what, at, { spec });
-  }
-  const { replicas } = request;
-  if (keda)
-    return change(
-      'pause',
-      `KEDA holds ${name} at ${replicas}, until --auto`,
-      keda,
-      annotated({ [PAUSED_REPLICAS]: String(replicas) }),
-    );
-  if (autoscaler)
+  if (autoscaler.kind !== 'ScaledObject')
     throw new FeedctlError(
       'KUBE_AUTOSCALED',
       `${autoscaler.kind}/${autoscaler.name} scales ${name}, ${autoscaler.min} to ${autoscaler.max}`,
     );
-  return change('replicas', `${name} gets ${replicas} pod(s), from ${current}`, `${path}/scale`, {
-    spec: { replicas },
-  });
+  return {
+    by: 'pause',
+    change: `KEDA holds ${name} at ${replicas}, until --auto`,
+    path: scaledObjectPath(namespace, autoscaler),
+    body: annotate({ [PAUSED_REPLICAS]: String(replicas) }),
+  };
 }
 
-/** Makes the change; with `dryRun` the server only looks at it. */
+/** Makes the change; with `dryRun` the server only validates it. */
 export async function scale(
   kubernetes: Kubernetes,
-  { path, body }: Change,
+  { path, body }: Patch,
   options: { dryRun: boolean },
 ): Promise<void> {
   await kubernetes.patch(path, 'merge', body, options);
@@ -155,8 +199,7 @@ export async function planRestart(kubernetes: Kubernetes, namespace: string): Pr
 }
 
 /**
- * New pods for old ones, a few at a time, as `kubectl rollout restart` does it; resolves when all are there. Throws
- * KUBE_ROLLOUT_FAILED.
+ * Replaces the pods a few at a time, as `kubectl rollout restart` does. Throws KUBE_ROLLOUT_FAILED.
  */
 export async function restart(
   kubernetes: Kubernetes,

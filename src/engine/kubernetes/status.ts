@@ -6,11 +6,11 @@ import { namespaceExists } from './plan.ts';
 import { listPods, OF_FEEDCTL, type PodState } from './pods.ts';
 import { conditionOf, type Deployment, type Job, type Rollout, rolloutOf } from './rollout.ts';
 
-const EVENTS_OF_MS = 3_600_000;
+const MAX_EVENT_AGE_MS = 3_600_000;
 const MAX_EVENTS = 20;
 
 export interface WarningEvent {
-  /** Pod/feedctl-worker-5f6d */
+  /** Kind and name: Pod/feedctl-worker-5f6d */
   readonly object: string;
   readonly reason: string;
   readonly message: string;
@@ -21,16 +21,16 @@ export interface WarningEvent {
 export interface JobState {
   readonly name: string;
   readonly state: 'running' | 'complete' | 'failed';
-  /** Pods of it that have failed; it makes others until its limit. */
+  /** Failed pods of the Job. It creates others until its limit. */
   readonly failures: number;
-  /** Why it has failed. */
+  /** Reason of the failure; null otherwise. */
   readonly reason: string | null;
 }
 
 export interface KubeStatus {
   readonly server: string;
   readonly namespace: string;
-  /** Every deployment has rolled out, no Job has failed, no pod has a reason not to run, and no autoscaler is at a loss. */
+  /** Every deployment has rolled out, no Job has failed, and no pod or autoscaler has a problem. */
   readonly healthy: boolean;
   readonly deployments: readonly Rollout[];
   readonly jobs: readonly JobState[];
@@ -40,11 +40,14 @@ export interface KubeStatus {
   readonly events: readonly WarningEvent[];
 }
 
-/** How feedctl's objects in a namespace are. Throws KUBE_NAMESPACE_MISSING, KUBE_NOT_FOUND or another KUBE_ code. */
+/**
+ * Returns the state of feedctl's objects. Throws KUBE_NAMESPACE_MISSING, KUBE_NOT_FOUND or another
+ * KUBE_ code.
+ */
 export async function kubeStatus(kubernetes: Kubernetes, namespace: string): Promise<KubeStatus> {
   const path = `/apis/apps/v1/namespaces/${namespace}/deployments`;
   const found = await kubernetes.list<Deployment>(path, { labelSelector: OF_FEEDCTL });
-  if (found.length === 0) throw await nothingThere(kubernetes, namespace);
+  if (found.length === 0) throw await notFound(kubernetes, namespace);
   const pods = await listPods(kubernetes, namespace);
   const autoscalers = await listAutoscalers(kubernetes, namespace);
   const names = new Set(found.map(({ metadata }) => metadata.name));
@@ -59,7 +62,7 @@ export async function kubeStatus(kubernetes: Kubernetes, namespace: string): Pro
   const healthy =
     deployments.every(({ done }) => done) &&
     jobs.every(({ state }) => state !== 'failed') &&
-    pods.every((pod) => isFine(pod, jobs)) &&
+    pods.every((pod) => isHealthy(pod, jobs)) &&
     scalers.every(({ problems }) => problems.length === 0);
   return {
     server: kubernetes.server,
@@ -86,18 +89,18 @@ function jobState(job: Job): JobState {
 }
 
 /**
- * A pod that has failed, such as one that was evicted, stays in the list long after another has come in its place: whether
- * that one runs is what the deployment says, and of the pods of a Job the Job.
+ * Returns whether a pod has no problem that matters. A failed pod, such as an evicted one, stays
+ * listed long after its replacement runs, so its deployment or Job decides.
  */
-function isFine({ phase, ready, reason, owner }: PodState, jobs: readonly JobState[]): boolean {
+function isHealthy({ phase, ready, reason, owner }: PodState, jobs: readonly JobState[]): boolean {
   if (reason === null || ready || phase === 'Terminating' || phase === 'Succeeded') return true;
   if (phase !== 'Failed' || owner === null) return false;
   const [kind, name] = owner.split('/');
   return kind !== 'Job' || jobs.some((job) => job.name === name && job.state === 'complete');
 }
 
-/** The error where nothing of feedctl is found: a list of a namespace that is not there is just empty. */
-export async function nothingThere(
+/** Returns the error for an empty list, which may be that of a namespace that does not exist. */
+export async function notFound(
   kubernetes: Kubernetes,
   namespace: string,
   what = 'deployment of feedctl',
@@ -127,7 +130,7 @@ async function warnings(
   try {
     events = await kubernetes.list<KubeEvent>(path, { fieldSelector: 'type=Warning' });
   } catch (error) {
-    // Who may not read events sees the rest.
+    // The rest of the status is useful without permission to read events.
     if (isFeedctlError(error, 'KUBE_FORBIDDEN')) return [];
     throw error;
   }
@@ -147,7 +150,7 @@ async function warnings(
         event.metadata.creationTimestamp ??
         new Date(0).toISOString(),
     }))
-    .filter(({ lastSeen }) => Date.parse(lastSeen) > Date.now() - EVENTS_OF_MS)
+    .filter(({ lastSeen }) => Date.parse(lastSeen) > Date.now() - MAX_EVENT_AGE_MS)
     .sort((a, b) => Date.parse(b.lastSeen) - Date.parse(a.lastSeen))
     .slice(0, MAX_EVENTS);
 }

@@ -1,20 +1,20 @@
 /**
- * How an author's posts reach feeds. `push`: a row in every follower's feed. `pull`: merged when a feed is
- * read. `both`: on the way from one to the other; rows may exist, and reads merge and deduplicate.
+ * Way of an author's posts to feeds. `push`: fan-out writes a row to every follower's feed. `pull`:
+ * reads merge them. `both`, while an author changes: rows may exist, reads merge and deduplicate.
  */
 export type PushState = 'push' | 'both' | 'pull';
 
-/** An author with more followers than this is not fanned out by default. */
+/** Default maximum of followers of an author whose posts are fanned out. */
 export const DEFAULT_CELEBRITY_THRESHOLD = 500;
 
-/** Followers have to fall by a fifth before an author is fanned out again: who is near the threshold stays as they are. */
+/** Authors are unmarked at this share of the threshold, so that authors near it do not change often. */
 const RELEASE_SHARE = 0.8;
 
-/** Who an evaluation takes for a celebrity. */
+/** Rule by which an evaluation marks and unmarks authors. */
 export interface CelebrityRule {
-  /** Authors with more followers become one. */
+  /** Authors with more followers become celebrities. */
   readonly threshold: number;
-  /** Those who have no more than this are none any more. */
+  /** Celebrities with this many followers or fewer are unmarked. */
   readonly releaseAt: number;
 }
 
@@ -23,7 +23,7 @@ export const celebrityRule = (
   releaseAt: number = Math.floor(threshold * RELEASE_SHARE),
 ): CelebrityRule => ({ threshold, releaseAt });
 
-/** What becomes of an author; undefined: they stay as they are. */
+/** Returns the change of an author. undefined: none. */
 export function celebrityChange(
   author: { readonly state: PushState; readonly followers: number },
   { threshold, releaseAt }: CelebrityRule,

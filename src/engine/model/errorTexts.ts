@@ -341,7 +341,7 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
   KUBE_FORBIDDEN: {
     what: 'The Kubernetes cluster knows the user, but does not allow the request.',
     why: 'A role or a binding is missing. The message names verb, resource and namespace.',
-    more: '`docs/kubernetes.md` has a role for status, scale and restart.',
+    more: '`docs/guides/kubernetes.md` has a role for status, scale and restart.',
   },
   KUBE_KIND_UNKNOWN: {
     what: 'The manifests contain objects of a kind that the cluster does not serve. Nothing was applied.',
@@ -391,16 +391,12 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
       'it stopped.',
   },
   MANIFEST_INVALID: {
-    what:
-      'A manifest or a kustomization cannot be read. The message names file, line and reason. Nothing ' +
-      'was changed.',
+    what: 'A manifest cannot be read. The message names file, line and reason. Nothing was changed.',
     why:
-      'The file is not YAML, or a patch matches nothing. A Kustomize field that feedctl does not support ' +
-      'is refused, not ignored. A value such as `yes` or `0644` is refused too, because programs read it ' +
-      'differently.',
-    more:
-      'If you need a feature that only Kustomize has, run `kustomize build ... > all.yaml`, then ' +
-      '`feedctl cluster apply all.yaml`.',
+      'The text is not YAML, is empty, or holds something that is not an object of Kubernetes. A value such ' +
+      'as `yes` or `0644` is refused too, because programs read it differently. A directory and a ' +
+      'kustomization are refused, because feedctl does not render them.',
+    more: 'Render your own overlay with Kustomize: `kustomize build DIRECTORY | feedctl cluster apply -`.',
   },
   NODE_IN_USE: {
     what: 'A node cannot leave the database: it has shards, or it is the coordinator. It was not changed.',

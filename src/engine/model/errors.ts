@@ -213,7 +213,7 @@ export const ERRORS = {
   },
   NOT_DISTRIBUTED: {
     exit: 1,
-    fix: 'One server needs no action. For several, see README “Citus”, then run `feedctl migrate`.',
+    fix: 'One server needs no action. For several, see docs/guides/citus.md, then run `feedctl migrate`.',
   },
   NOT_LIVE: {
     exit: 1,

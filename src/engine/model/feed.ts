@@ -1,4 +1,4 @@
-/** Rows a materialized feed is refilled to; what is older is merged from the posts themselves. */
+/** Rows of a rebuilt feed. Reads merge older posts from the posts table. */
 export const FEED_LIMIT = 1_000;
 
 /** A post in a feed, without its text. */
@@ -7,5 +7,5 @@ export interface FeedEntry {
   readonly authorId: number;
 }
 
-/** How an item came into a page: a row of the feed, merged from its author's posts, or written by the reader. */
+/** Source of an item in a page: feed row, merged post of a celebrity, or the reader's own post. */
 export type FeedSource = 'pushed' | 'pulled' | 'own';

@@ -2,34 +2,34 @@
 export const LANES = ['live', 'bulk'] as const;
 export type LaneName = (typeof LANES)[number];
 
-interface LaneNote {
+interface LaneChange {
   readonly since: Date;
-  /** Who, on which machine. */
+  /** `user@host`. */
   readonly by: string;
   readonly reason: string | null;
 }
 
-/** How an operator has left a lane of fan-out. */
+/** Pause and throttle of a lane, as operators set them. */
 export interface LaneState {
   readonly lane: LaneName;
-  readonly paused: LaneNote | null;
-  /** Rows a second of the whole cluster. */
-  readonly throttled: (LaneNote & { readonly rowsPerSecond: number }) | null;
+  readonly paused: LaneChange | null;
+  /** `rowsPerSecond`: limit of the whole cluster. */
+  readonly throttled: (LaneChange & { readonly rowsPerSecond: number }) | null;
 }
 
-const laneNoteText = ({ since, by, reason }: LaneNote): string =>
+const changeText = ({ since, by, reason }: LaneChange): string =>
   `since ${since.toISOString()} by ${by}${reason === null ? '' : `: ${reason}`}`;
 
 export interface LaneTrouble {
   readonly lane: LaneName;
   readonly kind: 'PAUSED' | 'THROTTLED';
-  /** Since when, by whom and why. */
+  /** Time, user and reason of the change. */
   readonly detail: string;
-  /** The command that ends it. */
+  /** Command that undoes the change. */
   readonly fix: string;
 }
 
-/** What was done to lanes that are not left to themselves. */
+/** Returns the lanes that are paused or throttled. */
 export function laneTroubles(lanes: readonly LaneState[]): LaneTrouble[] {
   const troubles: LaneTrouble[] = [];
   for (const { lane, paused, throttled } of lanes) {
@@ -37,14 +37,14 @@ export function laneTroubles(lanes: readonly LaneState[]): LaneTrouble[] {
       troubles.push({
         lane,
         kind: 'PAUSED',
-        detail: laneNoteText(paused),
+        detail: changeText(paused),
         fix: `feedctl fanout resume --lane ${lane}`,
       });
     if (throttled)
       troubles.push({
         lane,
         kind: 'THROTTLED',
-        detail: `to ${throttled.rowsPerSecond} rows/s ${laneNoteText(throttled)}`,
+        detail: `to ${throttled.rowsPerSecond} rows/s ${changeText(throttled)}`,
         fix: `feedctl fanout throttle --lane ${lane} --rate none`,
       });
   }

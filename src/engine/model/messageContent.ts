@@ -1,30 +1,24 @@
+import { type Cleanup, decodeMessage, type Events, type Live, type Rows } from './decodeMessage.ts';
 import { messageOf } from './errors.ts';
-import { decodeCleanup, decodeEvents, decodeLive, KIND } from './messages.ts';
-import { postsOfRows } from './rowsMessage.ts';
 
-/** What a message of the bus is about. */
+/** Content of a message as operators see it. */
 export type MessageContent =
-  | { readonly kind: 'events'; readonly events: ReturnType<typeof decodeEvents>['events'] }
-  | { readonly kind: 'rows'; readonly rows: ReturnType<typeof postsOfRows> }
-  | { readonly kind: 'live'; readonly posts: ReturnType<typeof decodeLive>['live'] }
-  | { readonly kind: 'cleanup'; readonly cleanup: unknown }
+  | Omit<Events, 'header'>
+  | Omit<Rows, 'header'>
+  | Omit<Live, 'header'>
+  | Cleanup
   | { readonly kind: 'unreadable'; readonly reason: string; readonly hex: string };
 
+/** First bytes of an unreadable message that are shown. */
 const HEX_BYTES = 64;
 
-/** Never throws: a message that cannot be read may be why somebody looks at it. */
+/** Never throws: an operator may look at a message because it cannot be read. */
 export function messageContent(body: Buffer): MessageContent {
   try {
-    switch (body[0]) {
-      case KIND.EVENTS:
-        return { kind: 'events', events: decodeEvents(body).events };
-      case KIND.ROWS:
-        return { kind: 'rows', rows: postsOfRows(body) };
-      case KIND.LIVE:
-        return { kind: 'live', posts: decodeLive(body).live };
-      default:
-        return { kind: 'cleanup', cleanup: decodeCleanup(body) };
-    }
+    const message = decodeMessage(body);
+    if (message.kind === 'cleanup') return message;
+    const { header: _, ...content } = message;
+    return content;
   } catch (error) {
     return { kind: 'unreadable', reason: messageOf(error), hex: body.toString('hex', 0, HEX_BYTES) };
   }

@@ -1,16 +1,16 @@
+import { decodeMessage } from './decodeMessage.ts';
 import type { EventRef } from './event.ts';
-import { decodeEvents, decodeLive, KIND } from './messages.ts';
-import { postsOfRows } from './rowsMessage.ts';
 
-/** Ids that a line of a log names: the first of them, as a message may hold thousands. */
+/** Maximum ids in a log line: a message may hold thousands. */
 const MAX_IDS = 20;
 
-/** What a line of a log says that a message or a step is about. */
+/** Ids that a log line names. */
 export interface NamedIds {
   readonly eventIds?: readonly number[];
   readonly postIds?: readonly number[];
 }
 
+/** Returns the first different ids. */
 const first = (ids: Iterable<number>): number[] => {
   const named = new Set<number>();
   for (const id of ids) {
@@ -33,14 +33,21 @@ export function idsOfEvents(events: readonly EventRef[]): NamedIds {
 export const idsOfPosts = (all: readonly { readonly postId: number }[]): NamedIds =>
   posts(all.map(({ postId }) => postId));
 
-/** What a message is about; nothing of one that cannot be read, which is why it failed. */
+/** Returns the ids in a message. A message that cannot be read has none. */
 export function idsOfMessage(body: Buffer): NamedIds {
   try {
-    if (body[0] === KIND.EVENTS) return idsOfEvents(decodeEvents(body).events);
-    if (body[0] === KIND.ROWS) return posts(postsOfRows(body).flatMap(({ postIds }) => postIds));
-    if (body[0] === KIND.LIVE) return idsOfPosts(decodeLive(body).live);
+    const message = decodeMessage(body);
+    switch (message.kind) {
+      case 'events':
+        return idsOfEvents(message.events);
+      case 'rows':
+        return posts(message.rows.flatMap(({ postIds }) => postIds));
+      case 'live':
+        return idsOfPosts(message.posts);
+      case 'cleanup':
+        return {};
+    }
   } catch {
-    // As it says above.
+    return {};
   }
-  return {};
 }

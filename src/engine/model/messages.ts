@@ -4,69 +4,90 @@ import { EVENT_TYPES, type EventRef } from './event.ts';
 import { MAX_ID } from './ids.ts';
 
 /**
- * The binary messages of the bus. Each starts with a kind and a version byte; all numbers are big-endian.
+ * Binary messages of the bus. All numbers are big-endian.
  *
- *     header (26 bytes)  u8 kind, u8 version, u32 CRC-32 of all that follows it, f64 run, f64 committed at (unix ms),
- *                        u32 records (and 2^31: for feeds only; and 2^30: of the bulk lane)
+ *     header   26 bytes             u8 kind, u8 version, u32 CRC-32 of everything after it,
+ *                                   f64 import id, f64 commit time (unix ms),
+ *                                   u32 number of records and flags: 2^31 feeds only, 2^30 bulk lane
  *     EVENTS   records of 25 bytes  u8 type, i64 event, i64 aggregate, i64 subject
- *     ROWS     blocks of posts and users, see rowsMessage.ts; the records are the rows they stand for
- *     LIVE     records of 24 bytes  i64 recipient (0: every follower who is online; 2^53-1: the same, of a deletion), i64 author,
- *                                   i64 post
- *     CLEANUP  records of one byte  UTF-8 of a JSON value
+ *     ROWS     blocks               posts and users, see rowsMessage.ts; each feed row is a record
+ *     LIVE     records of 24 bytes  i64 recipient, i64 author, i64 post
+ *     CLEANUP  records of one byte  UTF-8 of a JSON object, see CleanupMessage
  *
- * The checksum costs 62 us for 311 KB; without it one flipped bit puts a post into a stranger's feed.
+ * `decodeMessage.ts` reads a message of any kind. The checksum costs 62 us for 311 KB. Without it
+ * one flipped bit would put a post into a stranger's feed.
  */
 export const KIND = { EVENTS: 1, ROWS: 2, LIVE: 3, CLEANUP: 4 } as const;
 type Kind = (typeof KIND)[keyof typeof KIND];
 
-/** 1 had no checksum, 2 had rows as COPY takes them. */
+/** Version 1 had no checksum. Version 2 carried rows in COPY format. */
 const VERSION = 3;
-/** Within what the checksum covers. */
+/** First byte that the checksum covers: everything after kind, version and the checksum itself. */
+const CHECKED_FROM = 6;
+/** Flags in the number of records, so that the checksum covers them. */
 const FEEDS_ONLY = 2 ** 31;
 const BULK = 2 ** 30;
-const CHECKED_FROM = 6;
 export const HEADER_BYTES = 26;
 const EVENT_BYTES = 25;
-/** A feed row as COPY takes it: i16 field count, then three times i32 length and i64 value: user, post, author. */
-export const ROW_BYTES = 38;
 const LIVE_BYTES = 24;
-/** Of records that all have the same size. */
+/** Record sizes of the kinds whose records all have the same size. */
 const RECORD_BYTES: Partial<Record<Kind, number>> = { 1: EVENT_BYTES, 3: LIVE_BYTES, 4: 1 };
 
+/** Feed row in COPY format: i16 field count; user, post and author as i32 length and i64 value each. */
+export const ROW_BYTES = 38;
+/** Offset of the user's id in a row. */
+export const ROW_USER = 6;
+
 export interface MessageHeader {
-  /** The bulk run (a replay, a benchmark) these records are counted for; 0 for none. */
+  /** Import (a replay, a benchmark) that the records are counted for. 0: none. */
   readonly importId: number;
-  /** When the oldest post in the message was committed, in unix milliseconds: latency is counted from here. */
+  /** Commit time of the oldest post in the message, in unix milliseconds. Latency counts from here. */
   readonly committedAt: number;
-  /** No socket is told: old posts that are dispatched again. */
+  /** Old posts that are dispatched again: feeds get them, sockets do not. */
   readonly feedsOnly?: true;
-  /** To a gateway: it came through the bulk lane, and may have waited there for long. */
+  /** Message to a gateway that passed through the bulk lane, and may have waited there for long. */
   readonly bulk?: true;
 }
 
-/** Recipients that are no user. The gateway finds the followers among its own sockets. */
+/** Recipient of a post for every follower who is online. Gateways look among their own sockets. */
 export const EVERY_FOLLOWER = 0;
-/** The post has been deleted: every follower who is online is told. */
+/** Recipient of a deleted post: every follower who is online removes it. */
 export const RETRACTED = MAX_ID;
 
-/** One post on its way to one user's sockets. */
+/** One post on its way to the sockets of one user. */
 export interface LiveRecord {
+  /** User, EVERY_FOLLOWER or RETRACTED. */
   readonly userId: number;
   readonly authorId: number;
   readonly postId: number;
 }
 
+/** Rows to remove: those of a pair that no longer follows, or those of a deleted post. */
+export type PendingCleanup =
+  | { readonly pair: { readonly followerId: number; readonly followeeId: number } }
+  | { readonly post: { readonly authorId: number; readonly postId: number } };
+
+/** JSON object of a cleanup. */
+export interface CleanupMessage {
+  /** At least one. */
+  readonly what: readonly PendingCleanup[];
+  /** Barrier to wait for. Its other fields belong to the bus that placed it. */
+  readonly mark: { readonly queues: readonly string[] };
+  /** Index of the pipeline stage that the barrier is in. */
+  readonly step: number;
+}
+
 export const readId = (bytes: Buffer, at: number): number =>
   bytes.readUInt32BE(at) * 2 ** 32 + bytes.readUInt32BE(at + 4);
 
-/** Ids, eight bytes each and nothing else. */
+/** Reads ids of eight bytes each. */
 export function readIds(bytes: Buffer): number[] {
   const ids: number[] = [];
   for (let at = 0; at < bytes.length; at += 8) ids.push(readId(bytes, at));
   return ids;
 }
 
-/** What `readIds` reads. */
+/** Writes ids for `readIds`. */
 export function packIds(ids: readonly number[]): Buffer {
   const bytes = Buffer.allocUnsafe(8 * ids.length);
   for (const [i, id] of ids.entries()) writeId(bytes, 8 * i, id);
@@ -78,13 +99,11 @@ export function writeId(bytes: Buffer, at: number, id: number): void {
   bytes.writeUInt32BE(id % 2 ** 32, at + 4);
 }
 
-/** Where the user stands in a row. */
-export const ROW_USER = 6;
 export const rowUser = (rows: Buffer, at: number): number => readId(rows, at + ROW_USER);
 export const rowPost = (rows: Buffer, at: number): number => readId(rows, at + 18);
 export const rowAuthor = (rows: Buffer, at: number): number => readId(rows, at + 30);
 
-/** Fills in the header of a message whose records are in place. */
+/** Writes the header of a message whose records are in place. */
 export function seal(bytes: Buffer, kind: Kind, header: MessageHeader, records: number): Buffer {
   bytes.writeUInt8(kind, 0);
   bytes.writeUInt8(VERSION, 1);
@@ -97,7 +116,7 @@ export function seal(bytes: Buffer, kind: Kind, header: MessageHeader, records: 
 
 export const invalidMessage = (why: string) => new FeedctlError('BUS_MESSAGE_INVALID', `the message ${why}`);
 
-/** Reads and checks a header. Throws BUS_MESSAGE_INVALID for anything but a whole message of that kind. */
+/** Reads a header and checks the whole message. Throws BUS_MESSAGE_INVALID. */
 export function readHeader(bytes: Buffer, kind: Kind): MessageHeader & { records: number } {
   if (bytes.length < HEADER_BYTES)
     throw invalidMessage(`has ${bytes.length} bytes, a header alone has ${HEADER_BYTES}`);
@@ -113,13 +132,13 @@ export function readHeader(bytes: Buffer, kind: Kind): MessageHeader & { records
   if (bytes.length !== expected)
     throw invalidMessage(`has ${bytes.length} bytes, ${records} records need ${expected}`);
   if (bytes.readUInt32BE(2) !== crc32(bytes.subarray(CHECKED_FROM)))
-    throw invalidMessage('is damaged: its checksum is another');
-  const run = bytes.readDoubleBE(6);
+    throw invalidMessage('is damaged: its checksum does not match');
+  const importId = bytes.readDoubleBE(6);
   const committedAt = bytes.readDoubleBE(14);
-  // A batch notes both in the database: one number out of range would fail every message it is written with.
-  if (!Number.isSafeInteger(run) || run < 0) throw invalidMessage('has no number of a run');
-  if (!Number.isFinite(committedAt)) throw invalidMessage('has no time');
-  return { importId: run, committedAt, records, ...(feedsOnly && { feedsOnly }), ...(bulk && { bulk }) };
+  // Both numbers go to the database: one out of range would fail every message of the same batch.
+  if (!Number.isSafeInteger(importId) || importId < 0) throw invalidMessage('has an invalid import id');
+  if (!Number.isFinite(committedAt)) throw invalidMessage('has an invalid commit time');
+  return { importId, committedAt, records, ...(feedsOnly && { feedsOnly }), ...(bulk && { bulk }) };
 }
 
 export function encodeEvents(header: MessageHeader, events: readonly EventRef[]): Buffer {
@@ -172,18 +191,44 @@ export function decodeLive(bytes: Buffer): MessageHeader & { live: LiveRecord[] 
   return { ...header, live };
 }
 
-export function encodeCleanup(cleanup: unknown): Buffer {
+export function encodeCleanup(cleanup: CleanupMessage): Buffer {
   const text = Buffer.from(JSON.stringify(cleanup));
   const bytes = Buffer.concat([Buffer.alloc(HEADER_BYTES), text]);
   return seal(bytes, KIND.CLEANUP, { importId: 0, committedAt: 0 }, text.length);
 }
 
-/** The JSON value of a cleanup; what is in it is checked by whoever cleans up. */
-export function decodeCleanup(bytes: Buffer): unknown {
+/** Throws BUS_MESSAGE_INVALID. */
+export function decodeCleanup(bytes: Buffer): CleanupMessage {
   readHeader(bytes, KIND.CLEANUP);
+  let value: unknown;
   try {
-    return JSON.parse(bytes.toString('utf8', HEADER_BYTES));
+    value = JSON.parse(bytes.toString('utf8', HEADER_BYTES));
   } catch {
     throw invalidMessage('is no JSON');
   }
+  if (!isCleanup(value)) throw invalidMessage('is no cleanup');
+  return value;
+}
+
+type Fields = { readonly [name: string]: unknown } | null | undefined;
+
+const hasIds = (value: unknown, names: readonly string[]): boolean =>
+  typeof value === 'object' && names.every((name) => isId((value as Fields)?.[name]));
+
+const isId = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) > 0;
+
+const isPendingCleanup = (value: unknown): boolean =>
+  hasIds((value as Fields)?.pair, ['followerId', 'followeeId']) ||
+  hasIds((value as Fields)?.post, ['authorId', 'postId']);
+
+function isCleanup(value: unknown): value is CleanupMessage {
+  const { what, mark, step } = (value ?? {}) as { [name: string]: unknown };
+  return (
+    Array.isArray(what) &&
+    what.length > 0 &&
+    what.every(isPendingCleanup) &&
+    Array.isArray((mark as Fields)?.queues) &&
+    Number.isSafeInteger(step) &&
+    (step as number) >= 0
+  );
 }

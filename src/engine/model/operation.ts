@@ -1,28 +1,28 @@
-/** `interrupted`: nobody works on it any more, and it is not done; the same work goes on where it stopped. */
+/** `interrupted`: no process works on it, and it is not done. The next run resumes it. */
 export const OPERATION_STATES = ['running', 'interrupted', 'done', 'failed', 'cancelled'] as const;
 export type OperationState = (typeof OPERATION_STATES)[number];
 
-/** Who runs what: noted with each operation. */
+/** User and command that run this process. Saved with each operation. */
 export interface Invocation {
   /** `user@host`. */
   readonly who: string;
-  /** Command and arguments, which run the same work again; none of what a role does by itself. Never a secret. */
+  /** Command that runs the same work again, without secrets. Missing for work that a role starts. */
   readonly command?: { readonly id: string; readonly args: readonly string[] };
 }
 
-/** A file that an operation reads: what it goes on with has to be the same. */
+/** A file that an operation reads. A resumed run has to read the same text. */
 export interface OperationInput {
-  /** As it was given. */
+  /** Argument of the command line. */
   readonly argument: string;
   readonly path: string;
   /** SHA-256 of the text, unzipped. */
   readonly digest: string;
 }
 
-/** How far it has come, in numbers for people. */
+/** Progress in numbers, for operators. */
 export interface OperationCounts {
   readonly done: number;
-  /** Left away where it is not known. */
+  /** Missing: not known. */
   readonly total?: number;
   /** `bytes`, `feeds`, `rows`. */
   readonly unit: string;

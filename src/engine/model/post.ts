@@ -10,12 +10,12 @@ export interface Post {
   readonly version: number;
 }
 
-/** A post as the store has it. */
+/** A post with its deletion mark. */
 export interface StoredPost extends Post {
   readonly deleted: boolean;
 }
 
-/** Throws POST_EMPTY, POST_TOO_LONG or TEXT_INVALID. A character is a Unicode code point. */
+/** Characters are Unicode code points. Throws POST_EMPTY, POST_TOO_LONG or TEXT_INVALID. */
 export function checkPostText(text: string): void {
   if (text.trim() === '') throw new FeedctlError('POST_EMPTY', 'the post has no text');
   checkText(text, 'post');
@@ -28,7 +28,7 @@ export function checkPostText(text: string): void {
   }
 }
 
-/** Throws TEXT_INVALID for what the database could not give back as it was. */
+/** Checks that the database can store a text unchanged. Throws TEXT_INVALID. */
 export function checkText(text: string, what: string): void {
   if (text.includes('\0')) throw new FeedctlError('TEXT_INVALID', `the ${what} contains a NUL character`);
   if (!text.isWellFormed()) throw new FeedctlError('TEXT_INVALID', `the ${what} is not well-formed Unicode`);

@@ -13,28 +13,34 @@ import {
 } from './messages.ts';
 
 /**
- * A message of feed rows: the bus's header, whose records are the rows, then blocks. A block stands for a row of each
+ * Message of feed rows: the header of messages.ts, then blocks. A block stands for one row of each
  * of its posts for each of its users:
  *
  *     u16 posts, u32 users, i64 author, i64 for each post, i64 for each user
  *
- * 8 bytes a row and less, where the row itself has 38: what is not sent is neither copied nor checked nor synced to
- * the broker's disk. The writer fills the rows in as COPY takes them.
+ * A row takes at most 8 bytes instead of the 38 that COPY needs. Fewer bytes are copied, checked and
+ * synced to the broker's disk. The writer expands the blocks to rows in COPY format.
  */
 const BLOCK_BYTES = 14;
 const USERS_AT = 2;
-/** More than any planner puts into one: a message that says so is none of ours, and no memory is taken for it. */
+/** Limit that planners stay below: a message above it is refused before memory is allocated for it. */
 const MAX_ROWS = 131_072;
+/** Maximum posts of a block. */
 export const MAX_POSTS = 65_535;
 
 /** Posts of one author that go to the same users. */
 export interface AuthorPosts {
   readonly authorId: number;
-  /** At most 65,535. */
+  /** At most MAX_POSTS. */
   readonly postIds: readonly number[];
 }
 
-/** Gathers rows until the message is big enough. */
+/** Posts of one author and how many users get them. */
+export interface PostsForUsers extends AuthorPosts {
+  readonly users: number;
+}
+
+/** Builds a message row by row. */
 export class RowsMessage {
   #bytes = Buffer.allocUnsafe(1_024);
   #length = HEADER_BYTES;
@@ -43,7 +49,10 @@ export class RowsMessage {
   #users = 0;
   rows = 0;
 
-  /** The user is given by the high and the low 32 bits of the id. Users of the same posts share a block where they come together. */
+  /**
+   * Adds the posts for one user, given by the high and the low 32 bits of the id. Consecutive users
+   * of the same `posts` object share a block.
+   */
   add(high: number, low: number, posts: AuthorPosts): void {
     if (posts !== this.#posts) this.#begin(posts);
     this.#room(8);
@@ -88,7 +97,7 @@ export class RowsMessage {
 }
 
 interface Block {
-  /** Where it begins. */
+  /** Offset in the message. */
   readonly at: number;
   readonly posts: number;
   readonly users: number;
@@ -106,7 +115,7 @@ function* blocksOf(bytes: Buffer): Generator<Block> {
   }
 }
 
-/** Checks a message. `records` are its rows. Throws BUS_MESSAGE_INVALID. */
+/** Checks a message. `records` is its number of rows. Throws BUS_MESSAGE_INVALID. */
 export function readRows(bytes: Buffer): MessageHeader & { records: number } {
   const header = readHeader(bytes, KIND.ROWS);
   let count = 0;
@@ -117,31 +126,32 @@ export function readRows(bytes: Buffer): MessageHeader & { records: number } {
   return header;
 }
 
-/** The posts of a message, and how many users get those of one block. Throws BUS_MESSAGE_INVALID. */
-export function postsOfRows(bytes: Buffer): (AuthorPosts & { readonly users: number })[] {
-  readRows(bytes);
-  return [...blocksOf(bytes)].map(({ at, posts, users }) => ({
+/** Returns the posts of each block. Throws BUS_MESSAGE_INVALID. */
+export function decodeRows(bytes: Buffer): MessageHeader & { rows: PostsForUsers[] } {
+  const { records: _, ...header } = readRows(bytes);
+  const rows = [...blocksOf(bytes)].map(({ at, posts, users }) => ({
     authorId: readId(bytes, at + 6),
     postIds: readIds(bytes.subarray(at + BLOCK_BYTES, at + BLOCK_BYTES + 8 * posts)),
     users,
   }));
+  return { ...header, rows };
 }
 
-/** The ids of the posts in a message of this program's own; one may come several times. */
+/** Yields the post ids of a message that this process built. An id may appear several times. */
 export function* postsIn(bytes: Buffer): Generator<number> {
   for (const { at, posts } of blocksOf(bytes))
     for (let post = 0; post < posts; post += 1) yield readId(bytes, at + BLOCK_BYTES + 8 * post);
 }
 
-/** Where the rows of a user go: PostgreSQL's binary COPY format, 38 bytes each. */
+/** Receives rows in PostgreSQL's binary COPY format, 38 bytes each. */
 export interface RowSink {
-  /** What `place` tells a place in. */
+  /** Buffer that `place` returns offsets of. */
   rows: Buffer;
-  /** Where the rows of this user begin, so many bytes. The user is given by the high and the low 32 bits of the id. */
+  /** Reserves `length` bytes for rows of a user, given by the two halves of the id. Returns the offset. */
   place(high: number, low: number, length: number): number;
 }
 
-/** Fills in the rows of a message that `readRows` has checked. */
+/** Writes the rows of a message that `readRows` has checked. */
 export function expandRows(bytes: Buffer, sink: RowSink): void {
   for (const { at, posts, users } of blocksOf(bytes)) {
     const templates = rowsWithoutUser(bytes, at, posts);
@@ -160,7 +170,7 @@ export function expandRows(bytes: Buffer, sink: RowSink): void {
   }
 }
 
-/** Calls back for each user of each block, with the number of rows that they get. */
+/** Calls back for each user of each block, with the number of rows that the user gets. */
 export function eachUser(bytes: Buffer, onUser: (high: number, low: number, rows: number) => void): void {
   for (const { at, posts, users } of blocksOf(bytes)) {
     const usersAt = at + BLOCK_BYTES + 8 * posts;
@@ -169,20 +179,20 @@ export function eachUser(bytes: Buffer, onUser: (high: number, low: number, rows
   }
 }
 
-/** Whether a message has this row. Throws BUS_MESSAGE_INVALID. */
+/** Returns whether a message has this row. Throws BUS_MESSAGE_INVALID. */
 export function hasRow(bytes: Buffer, userId: number, postId: number): boolean {
   readRows(bytes);
   for (const { at, posts, users } of blocksOf(bytes)) {
     const from = at + BLOCK_BYTES;
     const usersAt = from + 8 * posts;
-    const holds = (id: number, start: number, end: number) =>
+    const includes = (id: number, start: number, end: number) =>
       readIds(bytes.subarray(start, end)).includes(id);
-    if (holds(postId, from, usersAt) && holds(userId, usersAt, usersAt + 8 * users)) return true;
+    if (includes(postId, from, usersAt) && includes(userId, usersAt, usersAt + 8 * users)) return true;
   }
   return false;
 }
 
-/** One row of each post of a block, with room for the user. */
+/** Returns one row of each post of a block, without the user's id. */
 function rowsWithoutUser(bytes: Buffer, at: number, posts: number): Buffer {
   const rows = Buffer.alloc(posts * ROW_BYTES);
   for (let post = 0; post < posts; post += 1) {
@@ -195,7 +205,10 @@ function rowsWithoutUser(bytes: Buffer, at: number, posts: number): Buffer {
   return rows;
 }
 
-/** The same message without an author and without a reader; undefined where no row is left. Throws BUS_MESSAGE_INVALID. */
+/**
+ * Returns the message without the rows whose author or reader is the user. undefined: no row is left.
+ * Throws BUS_MESSAGE_INVALID.
+ */
 export function rowsWithout(bytes: Buffer, userId: number): Buffer | undefined {
   const header = readRows(bytes);
   const left = new RowsMessage();
@@ -207,8 +220,6 @@ export function rowsWithout(bytes: Buffer, userId: number): Buffer | undefined {
     for (const id of readIds(bytes.subarray(usersAt, usersAt + 8 * users)))
       if (id !== userId) left.add(Math.floor(id / 2 ** 32), id % 2 ** 32, block);
   }
-  const { importId: run, committedAt, feedsOnly } = header;
-  return left.rows > 0
-    ? left.seal({ importId: run, committedAt, ...(feedsOnly && { feedsOnly }) })
-    : undefined;
+  const { importId, committedAt, feedsOnly } = header;
+  return left.rows > 0 ? left.seal({ importId, committedAt, ...(feedsOnly && { feedsOnly }) }) : undefined;
 }

@@ -5,8 +5,10 @@ import type { FeedCache } from '../cache/cache.ts';
 import { openBus, openSharedCache, resolveDatabaseUrl } from '../cluster/cluster.ts';
 import { readClusterState } from '../config/clusterState.ts';
 import type { Config, SettingName, Source } from '../config/config.ts';
-import { Database, withoutPassword } from '../database/database.ts';
+import { Database } from '../database/database.ts';
 import { checkSchema } from '../database/migrate.ts';
+import { withoutPassword } from '../database/url.ts';
+import type { Check } from '../model/check.ts';
 import { ERRORS, isFeedctlError, messageOf } from '../model/errors.ts';
 import { laneTroubles } from '../model/lanes.ts';
 import { Resources } from '../resilience/resources.ts';
@@ -14,14 +16,6 @@ import { shardTroubles } from '../shards/list.ts';
 import { citusNodes } from '../shards/nodesSql.ts';
 import { silentLog } from '../telemetry/log.ts';
 import { type ClusterParts, clusterStatus } from './status.ts';
-
-export interface Check {
-  readonly name: string;
-  /** A fault stops posts or endangers them; a warning may become one. */
-  readonly status: 'ok' | 'warning' | 'fault';
-  readonly detail: string;
-  readonly fix?: string;
-}
 
 export interface DoctorReport {
   readonly context: string;

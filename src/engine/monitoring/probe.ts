@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Barrier } from '../bus/bus.ts';
-import { until } from '../bus/drained.ts';
+import { barrierPassed } from '../bus/drained.ts';
 import { markStale } from '../cache/changes.ts';
 import { type Cluster, resolveGatewayUrl } from '../cluster/cluster.ts';
 import { askGateway } from '../gateway/operator/connections.ts';
@@ -10,6 +10,7 @@ import { type FeedFollower, followFeed } from '../live/client.ts';
 import { FeedctlError, messageOf } from '../model/errors.ts';
 import { deletePost } from '../social/posts.ts';
 import { newestPostsAbove } from '../store/posts.ts';
+import { poll } from '../util/poll.ts';
 import {
   erasePair,
   insertProbePair,
@@ -211,11 +212,8 @@ async function cleanUp(cluster: Cluster, pair: ProbePair): Promise<boolean> {
     for (const postId of await newestPostsAbove(db, pair.authorId, 0, 10))
       await deletePost(cluster, postId, { authorId: pair.authorId });
     const end = AbortSignal.timeout(CLEANUP_MS);
-    await until(() => probeDispatched(db, pair.authorId), end);
-    for (const queue of ['events', 'rows.live'] as const) {
-      const barrier = await bus.placeBarrier([queue]);
-      await until(() => bus.hasPassed(barrier), end);
-    }
+    await poll(() => probeDispatched(db, pair.authorId), { firstMs: 10, everyMs: 200, signal: end });
+    for (const queue of ['events', 'rows.live'] as const) await barrierPassed(bus, [queue], end);
     const pairs = [pair, ...(await leftoverPairs(db, LEFTOVER_MS))];
     for (const one of pairs) await erasePair(db, one);
     const users = pairs.flatMap(({ authorId, readerId }) => [authorId, readerId]);

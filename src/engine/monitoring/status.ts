@@ -1,6 +1,6 @@
 import type { QueueDepth } from '../bus/bus.ts';
 import type { Cluster } from '../cluster/cluster.ts';
-import { withoutPassword } from '../database/database.ts';
+import { withoutPassword } from '../database/url.ts';
 import { type GatewayState, gatewayStates } from '../fleet/gateways.ts';
 import { type WorkerState, workerStates } from '../fleet/workers.ts';
 import type { LaneState } from '../model/lanes.ts';

@@ -1,46 +1,53 @@
 import { createHash } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../database/database.ts';
 import { readRecords } from '../files/records.ts';
 import { FeedctlError, messageOf } from '../model/errors.ts';
 import type { OperationInput } from '../model/operation.ts';
+import { poll } from '../util/poll.ts';
 import { cancelInterrupted, getCommand, getOperation, type OperationRow, requestCancel } from './table.ts';
 
 const POLL_MS = 200;
 
 export interface CancelResult {
   readonly id: number;
-  /** `running`: it has been asked to stop, and had not by the time limit. */
+  /** `running`: the operation was asked to stop and has not stopped in time. */
   readonly state: OperationRow['state'];
-  /** Its state before. */
+  /** State before the cancellation. */
   readonly was: OperationRow['state'];
   readonly dryRun: boolean;
 }
 
 /**
- * Ends an operation: one that runs, wherever that is, stops at its next safe point; one that was interrupted or failed is not gone
- * on with. What was done stays. Throws OPERATION_NOT_FOUND or OPERATION_NOT_CANCELLABLE.
+ * Ends an operation. A running one stops at its next safe point, in whichever process it runs. An
+ * interrupted or failed one can no longer be resumed. Finished work stays.
+ * Throws OPERATION_NOT_FOUND or OPERATION_NOT_CANCELLABLE.
  */
 export async function cancelOperation(
   db: Database,
   id: number,
   options: { by: string; dryRun: boolean; waitMs: number; signal: AbortSignal },
 ): Promise<CancelResult> {
-  const { by, dryRun, signal } = options;
-  const until = performance.now() + options.waitMs;
-  let was: OperationRow['state'] | undefined;
-  for (;;) {
+  const { by, dryRun, waitMs, signal } = options;
+  const first = await getOperation(db, id);
+  const was = first.state;
+  const cancelled: CancelResult = { id, state: 'cancelled', was, dryRun };
+  refuseEnded(first, was);
+  if (dryRun) return cancelled;
+  const isCancelled = async (): Promise<boolean> => {
     const operation = await getOperation(db, id);
-    const { state } = operation;
-    was ??= state;
-    if (state === 'cancelled' && was !== 'cancelled') return { id, state, was, dryRun };
+    if (operation.state === 'cancelled') return true;
     refuseEnded(operation, was);
-    if (dryRun) return { id, state: 'cancelled', was, dryRun };
-    if (state !== 'running') await cancelInterrupted(db, id, by);
-    else if (operation.cancelRequestedAt === null) await requestCancel(db, id, by);
-    else if (signal.aborted || performance.now() > until) return { id, state, was, dryRun };
-    else await sleep(POLL_MS, undefined, { signal }).catch(() => {});
-  }
+    // False if another process has resumed the operation meanwhile.
+    if (operation.state !== 'running') return (await cancelInterrupted(db, id, by)) || isCancelled();
+    // False if the operation has ended or may no longer be cancelled.
+    const asked = operation.cancelRequestedAt !== null || (await requestCancel(db, id, by));
+    return asked ? false : isCancelled();
+  };
+  const ended = await poll(isCancelled, { everyMs: POLL_MS, timeoutMs: waitMs, signal }).catch((error) => {
+    if (!signal.aborted) throw error;
+    return false;
+  });
+  return ended ? cancelled : { id, state: 'running', was, dryRun };
 }
 
 function refuseEnded(
@@ -56,13 +63,14 @@ function refuseEnded(
     );
   if (halfDone !== null && cancelRequestedAt === null)
     refuse(`operation ${id} must not end now: ${halfDone}`, [
-      state === 'running' ? 'Wait until it is done.' : `Go on with it: \`feedctl operation resume ${id}\`.`,
+      state === 'running' ? 'Wait until it is done.' : `Resume it: \`feedctl operation resume ${id}\`.`,
     ]);
 }
 
 /**
- * The command line that goes on with an operation, its files looked at; `key`: the name of what it works on. Throws OPERATION_NOT_FOUND, OPERATION_NOT_RESUMABLE,
- * OPERATION_RUNNING or OPERATION_INPUT_CHANGED.
+ * Returns the command line that resumes an operation, and the key of its work. Checks that the input
+ * files have not changed. Throws OPERATION_NOT_FOUND, OPERATION_NOT_RESUMABLE, OPERATION_RUNNING or
+ * OPERATION_INPUT_CHANGED.
  */
 export async function resumption(
   db: Database,
@@ -73,16 +81,16 @@ export async function resumption(
   const refuse = (why: string, suggestions?: string[]) =>
     new FeedctlError('OPERATION_NOT_RESUMABLE', `operation ${id} ${why}`, suggestions && { suggestions });
   if (state === 'running')
-    throw new FeedctlError('OPERATION_RUNNING', `operation ${id} is running, by ${who ?? 'somebody'}`);
+    throw new FeedctlError('OPERATION_RUNNING', `operation ${id} is running, by ${who ?? 'an unknown user'}`);
   if (state === 'done' || state === 'cancelled') throw refuse(state === 'done' ? 'is done' : 'was cancelled');
   if (later !== undefined)
-    throw refuse(`is not the last of this work: operation ${later} came after it`, [
+    throw refuse(`is not the last of this work: operation ${later} is newer`, [
       `See \`feedctl operation show ${later}\`.`,
     ]);
   if (!command)
-    throw refuse('was begun by no command', [
-      // What is half done names the commands that end it.
-      `A worker goes on with it by itself${operation.halfDone ? `; or: ${operation.halfDone}.` : '.'}`,
+    throw refuse('was not started by a command', [
+      // `halfDone` names the commands that finish it.
+      `A worker resumes it automatically${operation.halfDone ? `; or: ${operation.halfDone}.` : '.'}`,
     ]);
   for (const input of command.inputs) await checkInput(id, input);
   const args = command.args.map((arg) => withPath(arg, command.inputs));
@@ -91,7 +99,7 @@ export async function resumption(
 
 async function checkInput(id: number, { path, digest }: OperationInput): Promise<void> {
   const changed = (why: string, cause?: unknown) =>
-    new FeedctlError('OPERATION_INPUT_CHANGED', `operation ${id} cannot go on: ${why}`, { cause });
+    new FeedctlError('OPERATION_INPUT_CHANGED', `operation ${id} cannot be resumed: ${why}`, { cause });
   const hash = createHash('sha256');
   try {
     for await (const _ of readRecords(path, () => undefined, hash));
@@ -101,7 +109,7 @@ async function checkInput(id: number, { path, digest }: OperationInput): Promise
   if (hash.digest('hex') !== digest) throw changed(`${path} is not the file that it began with`);
 }
 
-/** A file is found from any directory. */
+/** Replaces a relative file name by its path: the command may run in another directory. */
 function withPath(arg: string, inputs: readonly OperationInput[]): string {
   const input = inputs.find(({ argument }) => arg === argument || arg.endsWith(`=${argument}`));
   return input ? arg.slice(0, arg.length - input.argument.length) + input.path : arg;

@@ -2,60 +2,60 @@ import type { Database, Queryable, Session } from '../database/database.ts';
 import { FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
 import type { OperationCounts, OperationInput } from '../model/operation.ts';
 
-/** A piece of long work: what it is, how far it has come, and what came of it. */
+/** One run of long work. */
 export interface Operation<Progress> {
   readonly id: number;
-  /** Of an earlier run that did not end. */
+  /** Progress of an earlier run that this one resumes. */
   readonly progress: Progress | undefined;
-  /** When that run, or this one, began. */
+  /** Start of the first run. */
   readonly startedAt: Date;
   /**
-   * Aborts where the work is to end at its next safe point: the caller's signal, `operation cancel` from anywhere, or the
-   * lock is lost.
+   * Aborts when the work has to end at its next safe point: the caller's signal aborts,
+   * `operation cancel` was called in any process, or the lock is lost.
    */
   readonly signal: AbortSignal;
   /**
-   * Says what would stay half done if the work ended now, and how that is mended: from then on it cannot be cancelled.
-   * null: it may end. Throws OPERATION_CANCELLED where that was asked for before.
+   * Refuses cancellation from now on. `halfDone` says what would stay half done, and how to
+   * fix it. null: permits cancellation again. Throws OPERATION_CANCELLED if it was cancelled before.
    */
-  blockCancel(what: string | null): Promise<void>;
+  blockCancel(halfDone: string | null): Promise<void>;
 }
 
 export interface Work {
   readonly kind: string;
   /** Two runs of a kind and key are the same work. */
   readonly key: string;
-  /** Ctrl-C: what is noted is gone on with by the next run. */
+  /** Interrupts the run (Ctrl-C): the next run resumes from the saved progress. */
   readonly signal?: AbortSignal | undefined;
-  /** Files that are read. */
+  /** Files that the work reads. */
   readonly inputs?: readonly OperationInput[];
-  /** This run goes on with what an earlier one had noted. */
+  /** Called when this run resumes an earlier one. */
   readonly onResume?: ((operation: Operation<object>) => void) | undefined;
 }
 
 export const OPERATIONS_CHANNEL = 'feedctl_operations';
-/** What its advisory lock is called. In SQL: the number that the lock has. */
+/** SQL: name of an operation's advisory lock. The lock's number is the hash of the name. */
 export const LOCK_NAME = `'feedctl ' || kind || ' ' || key`;
-/** In SQL: the advisory locks that are held. One of one bigint is listed as two halves. */
+/** SQL: numbers of the advisory locks that sessions hold. PostgreSQL lists a bigint as two halves. */
 export const HELD_LOCKS = `(
     select (classid::bigint << 32) | objid::bigint as lock from pg_locks
     where locktype = 'advisory' and objsubid = 1 and granted
       and database = (select oid from pg_database where datname = current_database()))`;
-/** Should the notification of a cancellation be lost; and a lock whose session is gone is noticed. */
+/** Interval that finds a cancellation whose notification was lost, and a lock whose session has ended. */
 const POLL_MS = 5_000;
 
 /**
- * Runs work that is resumable and that excludes itself: one run of a kind and key at a time, in the whole cluster.
- * The lock is a session's, so it is gone with a process that is killed; what that one had noted is resumed, and so is
- * what failed. What ends with exit status 3 (interrupted) stays to be gone on with; another failure is noted as such.
- * Throws OPERATION_RUNNING, OPERATION_CANCELLED and what the work throws.
+ * Runs resumable work, one run of a kind and key at a time in the whole cluster. A session's advisory
+ * lock excludes other runs and ends with the process. The next run resumes one that was killed,
+ * interrupted (exit status 3) or failed. Any other failure is saved with the operation.
+ * Throws OPERATION_RUNNING, OPERATION_CANCELLED and the errors of `run`.
  */
 export async function runOperation<Progress extends object, Result>(
   db: Database,
   work: Work,
   run: (operation: Operation<Progress>) => Promise<Result>,
 ): Promise<Result> {
-  const held = async (session: Session) => {
+  const runLocked = async (session: Session) => {
     const lock = `feedctl ${work.kind} ${work.key}`;
     const { rows } = await session.query<{ mine: boolean }>(
       'select pg_try_advisory_lock(hashtextextended($1, 0)) as mine',
@@ -64,40 +64,41 @@ export async function runOperation<Progress extends object, Result>(
     if (!rows[0]!.mine)
       throw new FeedctlError('OPERATION_RUNNING', `another ${work.kind} of the same work is running`);
     try {
-      return await runHeld(db, session, work, run);
+      return await runOn(db, session, work, run);
     } finally {
       await session.query('select pg_advisory_unlock(hashtextextended($1, 0))', [lock]).catch(() => {});
     }
   };
-  // The session does nothing but hold the lock, for as long as the work takes.
-  return db.withSession(held, { deadlineMs: 0 });
+  // The session holds the lock for as long as the work takes, and does nothing else.
+  return db.withSession(runLocked, { deadlineMs: 0 });
 }
 
-async function runHeld<Progress extends object, Result>(
+async function runOn<Progress extends object, Result>(
   db: Database,
   session: Session,
   work: Work,
   run: (operation: Operation<Progress>) => Promise<Result>,
 ): Promise<Result> {
-  const noted = await begin<Progress>(db, session, work);
-  const watch = await watchOperation(session, noted.id, work.signal);
+  const saved = await begin<Progress>(db, session, work);
+  const watch = await watchOperation(session, saved.id, work.signal);
   const operation: Operation<Progress> = {
-    ...noted,
+    ...saved,
     signal: watch.signal,
-    blockCancel: (what) => saveBlockCancel(session, noted.id, what),
+    blockCancel: (halfDone) => saveBlockCancel(session, saved.id, halfDone),
   };
   try {
-    if (noted.runs > 1) work.onResume?.(operation as Operation<object>);
+    if (saved.runs > 1) work.onResume?.(operation as Operation<object>);
     const result = await run(operation);
     await session.query(
-      `update operations set state = 'done', result = $2, half_done = null, finished_at = now() where id = $1`,
-      [noted.id, JSON.stringify(result)],
+      `update operations set state = 'done', result = $2, half_done = null, finished_at = now()
+       where id = $1`,
+      [saved.id, JSON.stringify(result)],
     );
     return result;
   } catch (error) {
-    // What the work throws when it is told to end is no more than that.
-    const ended = work.signal?.aborted ? error : (watch.why() ?? error);
-    await saveFailure(session, noted.id, ended, work.signal).catch(() => {});
+    // An abort error of the work means less than the reason of the abort.
+    const ended = work.signal?.aborted ? error : (watch.reason() ?? error);
+    await saveFailure(session, saved.id, ended, work.signal).catch(() => {});
     throw ended;
   } finally {
     await watch.end();
@@ -111,16 +112,18 @@ interface SavedOperation<Progress> {
   readonly runs: number;
 }
 
-/** In: operation, who, command, args, inputs. What was asked of an earlier run does not concern this one. */
-const TAKE_UP = `
-  update operations set state = 'running', resumed_at = now(), runs = runs + 1, done_before = coalesce(done, 0),
-    noted_at = null, cancel_requested_at = null, cancelled_by = null, error = null, finished_at = null,
-    who = $2, command = coalesce($3, command), args = case when $3::text is null then args else $4 end, inputs = $5
+/** In: operation, who, command, args, inputs. Clears a cancellation of an earlier run. */
+const RESUME = `
+  update operations set state = 'running', resumed_at = now(), runs = runs + 1,
+    done_before = coalesce(done, 0), noted_at = null, cancel_requested_at = null, cancelled_by = null,
+    error = null, finished_at = null, who = $2, command = coalesce($3, command),
+    args = case when $3::text is null then args else $4 end, inputs = $5
   where id = $1 and state in ('running', 'failed')
   returning id, nullif(progress, '{}') as progress, started_at as "startedAt", runs`;
 
 const INSERT = `
-  insert into operations (kind, key, state, who, command, args, inputs) values ($1, $2, 'running', $3, $4, $5, $6)
+  insert into operations (kind, key, state, who, command, args, inputs)
+  values ($1, $2, 'running', $3, $4, $5, $6)
   returning id, null as progress, started_at as "startedAt", runs`;
 
 async function begin<Progress>(
@@ -135,40 +138,39 @@ async function begin<Progress>(
     [work.kind, work.key],
   );
   type Row = SavedOperation<Progress> & { progress: Progress | null };
-  const taken = last.rows[0] && (await session.query<Row>(TAKE_UP, [last.rows[0].id, ...by])).rows[0];
+  const taken = last.rows[0] && (await session.query<Row>(RESUME, [last.rows[0].id, ...by])).rows[0];
   const row = taken ?? (await session.query<Row>(INSERT, [work.kind, work.key, ...by])).rows[0]!;
   return { ...row, progress: row.progress ?? undefined };
 }
 
-/** Listens on the session that holds the lock. */
+/** Watches for a cancellation, on the session that holds the lock. */
 async function watchOperation(
   session: Session,
   id: number,
   stop: AbortSignal | undefined,
-): Promise<{ signal: AbortSignal; why(): FeedctlError | undefined; end(): Promise<void> }> {
+): Promise<{ signal: AbortSignal; reason(): FeedctlError | undefined; end(): Promise<void> }> {
   const ended = new AbortController();
-  const end = (why: FeedctlError) => ended.abort(why);
   const onLost = () =>
-    end(new FeedctlError('DATABASE_UNREACHABLE', 'the session that held the operation is gone'));
-  const look = async () => {
+    ended.abort(new FeedctlError('DATABASE_UNREACHABLE', 'the session that holds the operation was lost'));
+  const check = async () => {
     const { rows } = await session.query<{ by: string | null }>(
       'select cancelled_by as by from operations where id = $1 and cancel_requested_at is not null',
       [id],
     );
-    if (rows[0]) end(cancellation(id, rows[0].by));
+    if (rows[0]) ended.abort(cancellation(id, rows[0].by));
   };
   const onNotify = ({ payload }: { payload?: string | undefined }) => {
-    if (payload === String(id)) void look().catch(onLost);
+    if (payload === String(id)) void check().catch(onLost);
   };
   session.on('notification', onNotify);
   session.on('error', onLost);
   await session.query(`listen ${OPERATIONS_CHANNEL}`);
-  const looking = setInterval(() => void look().catch(onLost), POLL_MS);
+  const checking = setInterval(() => void check().catch(onLost), POLL_MS);
   return {
     signal: stop ? AbortSignal.any([stop, ended.signal]) : ended.signal,
-    why: () => ended.signal.reason,
+    reason: () => ended.signal.reason,
     end: async () => {
-      clearInterval(looking);
+      clearInterval(checking);
       session.off('notification', onNotify);
       session.off('error', onLost);
       await session.query(`unlisten ${OPERATIONS_CHANNEL}`).catch(() => {});
@@ -177,19 +179,19 @@ async function watchOperation(
 }
 
 const cancellation = (id: number, by: string | null): FeedctlError =>
-  new FeedctlError('OPERATION_CANCELLED', `operation ${id} was cancelled by ${by ?? 'somebody'}`);
+  new FeedctlError('OPERATION_CANCELLED', `operation ${id} was cancelled by ${by ?? 'an unknown user'}`);
 
-/** Cancelling looks at the same row: whichever statement comes first wins. */
-async function saveBlockCancel(session: Queryable, id: number, what: string | null): Promise<void> {
+/** `requestCancel` updates the same row: the statement that runs first wins. */
+async function saveBlockCancel(session: Queryable, id: number, halfDone: string | null): Promise<void> {
   const { rows } = await session.query<{ by: string | null; cancelled: boolean }>(
     `update operations set half_done = case when cancel_requested_at is null then $2 end where id = $1
      returning cancelled_by as by, cancel_requested_at is not null as cancelled`,
-    [id, what],
+    [id, halfDone],
   );
-  if (what !== null && rows[0]?.cancelled) throw cancellation(id, rows[0].by);
+  if (halfDone !== null && rows[0]?.cancelled) throw cancellation(id, rows[0].by);
 }
 
-/** What was interrupted, by a signal or in a way that the next run goes on from, stays as it is. */
+/** Saves why an operation ended. An interrupted one stays as it is, for the next run. */
 async function saveFailure(
   session: Queryable,
   id: number,
@@ -205,7 +207,7 @@ async function saveFailure(
   );
 }
 
-/** `progress` is what a run that comes after goes on from, `counts` what people are shown. */
+/** Saves `progress`, which a later run resumes from, and `counts`, which operators see. */
 export async function saveProgress(
   db: Queryable,
   operationId: number,
@@ -226,8 +228,8 @@ export async function saveProgress(
 }
 
 /**
- * The same for one lane of work that goes on in several, whose progress is `{lanes: […], seconds}`: what the others note at
- * the same time stays. `done`: by this lane since it last noted.
+ * Saves the progress of one of several concurrent parts, whose progress is `{lanes: […], seconds}`.
+ * Other parts may save theirs at the same time. `done`: units that this part did since its last save.
  */
 export async function saveLane(
   db: Queryable,
@@ -236,21 +238,22 @@ export async function saveLane(
 ): Promise<void> {
   await db.query(
     `update operations set noted_at = now(), done = coalesce(done, 0) + $4,
-       progress = jsonb_set(progress, array['lanes', $2::text], $3) || jsonb_build_object('seconds', $5::float8)
+       progress = jsonb_set(progress, array['lanes', $2::text], $3)
+         || jsonb_build_object('seconds', $5::float8)
      where id = $1`,
     [operationId, index, JSON.stringify(lane), done, seconds],
   );
 }
 
-/** What was half done has been ended otherwise: operations that said so may be cancelled. */
-export async function checkCancelled(db: Queryable, halfDone: string): Promise<void> {
+/** Permits cancellation of operations whose half-done work another operation has finished. */
+export async function permitCancel(db: Queryable, halfDone: string): Promise<void> {
   await db.query('update operations set half_done = null where half_done = $1', [halfDone]);
 }
 
-/** Rebuilds of many feeds: they write feed rows beside the workers. */
+/** Kind of the rebuilds of many feeds, which write feed rows besides the workers. */
 export const REBUILD = 'rebuild';
 
-/** How many operations of a kind somebody works on now. */
+/** Returns how many operations of a kind are running. */
 export async function countRunning(db: Queryable, kind: string): Promise<number> {
   const { rows } = await db.query<{ count: number }>(
     `select count(*) as count from operations
@@ -261,7 +264,7 @@ export async function countRunning(db: Queryable, kind: string): Promise<number>
   return rows[0]!.count;
 }
 
-/** The newest operation of that work, in whatever state. */
+/** Returns the newest operation of a kind and key, in any state. */
 export async function lastOperation(db: Queryable, kind: string, key: string): Promise<number | undefined> {
   const { rows } = await db.query<{ id: number }>(
     'select id from operations where kind = $1 and key = $2 order by id desc limit 1',

@@ -1,6 +1,7 @@
 import type { Queryable } from '../database/database.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { OperationInput, OperationState } from '../model/operation.ts';
+import { tenths } from '../util/numbers.ts';
 import { HELD_LOCKS, LOCK_NAME, OPERATIONS_CHANNEL, REBUILD } from './run.ts';
 
 /** An operation as operators see it. */
@@ -9,25 +10,25 @@ export interface OperationRow {
   readonly kind: string;
   readonly key: string;
   readonly state: OperationState;
-  /** `user@host`; null before it was noted. */
+  /** `user@host`. null: not known. */
   readonly who: string | null;
-  /** As it was typed, without the flags that name the cluster; null where no command did it. */
+  /** Command line without the flags that name the cluster. null: no command started it. */
   readonly command: string | null;
   readonly startedAt: Date;
-  /** Of its last run. */
+  /** Start of the last run. */
   readonly resumedAt: Date;
   readonly runs: number;
   readonly finishedAt: Date | null;
-  /** In numbers; null where it has noted none. */
+  /** null: the operation has saved no counts. */
   readonly progress: OperationProgress | null;
   readonly result: { readonly [name: string]: unknown } | null;
-  /** Why it failed. */
+  /** Error of a failed operation. */
   readonly error: { readonly code: string; readonly message: string } | null;
-  /** What would stay half done if it ended now, and how that is mended. */
+  /** Work that would stay half done if it ended now, and how to fix it: it cannot be cancelled. */
   readonly halfDone: string | null;
-  /** What holds it up for as long as an operator wants. */
+  /** Pause of an operator that the operation waits for. */
   readonly waitsFor: string | null;
-  /** It is to stop at its next safe point. */
+  /** Time from which it is to stop at its next safe point. */
   readonly cancelRequestedAt: Date | null;
   readonly cancelledBy: string | null;
 }
@@ -36,20 +37,20 @@ export interface OperationProgress {
   readonly done: number;
   readonly total: number | null;
   readonly unit: string;
-  /** A second, since its last run began. */
+  /** Units per second since the last run began. */
   readonly rate: number | null;
-  /** null where it does not run, or where that is not known. */
+  /** null: it is not running, or the rate is not known. */
   readonly etaSeconds: number | null;
 }
 
-/** What it takes to run an operation again. */
+/** Command that runs an operation again. */
 export interface OperationCommand {
   readonly id: string;
   readonly args: readonly string[];
   readonly inputs: readonly OperationInput[];
 }
 
-/** In: what comes after. `running` without anybody who holds its lock is `interrupted`. */
+/** In: conditions and order. An operation in state `running` whose lock is free is `interrupted`. */
 const operations = (rest: string): string => `
   with held as ${HELD_LOCKS}, listed as (
     select *, case when state <> 'running' or exists (
@@ -58,12 +59,13 @@ const operations = (rest: string): string => `
   )
   select id, kind, key, shown as state, who, command, args, inputs, started_at as "startedAt",
          resumed_at as "resumedAt", runs, finished_at as "finishedAt", done, total, unit,
-         case when noted_at > resumed_at then (done - done_before) / extract(epoch from noted_at - resumed_at)::float8
-         end as rate,
+         case when noted_at > resumed_at
+           then (done - done_before) / extract(epoch from noted_at - resumed_at)::float8 end as rate,
          case when shown = 'running' and kind = '${REBUILD}' and
            exists (select from fanout_lanes where lane = 'bulk' and paused_at is not null)
-         then 'the bulk lane of fan-out, which is paused' end as "waitsFor", result, error, half_done as "halfDone",
-         cancel_requested_at as "cancelRequestedAt", cancelled_by as "cancelledBy"
+         then 'the bulk lane of fan-out, which is paused' end as "waitsFor",
+         result, error, half_done as "halfDone", cancel_requested_at as "cancelRequestedAt",
+         cancelled_by as "cancelledBy"
   from listed ${rest}`;
 
 interface Row extends Omit<OperationRow, 'progress' | 'command'> {
@@ -88,7 +90,7 @@ function shown({ args, inputs: _, done, total, unit, rate, command, ...row }: Ro
           done,
           total,
           unit: unit ?? '',
-          rate: rate === null ? null : Math.round(rate * 10) / 10,
+          rate: rate === null ? null : tenths(rate),
           etaSeconds: row.state === 'running' && left !== null ? Math.round(left) : null,
         };
   const line = command && [...command.split(':'), ...args.map(word)].join(' ');
@@ -101,18 +103,19 @@ export interface OperationFilter {
   readonly limit: number;
 }
 
-/** The newest first. */
+/** Returns the newest operations first. */
 export async function listOperations(db: Queryable, filter: OperationFilter): Promise<OperationRow[]> {
   const { rows } = await db.query<Row>(
     operations(
-      `where ($1::text[] is null or shown = any($1)) and ($2::text is null or kind = $2) order by id desc limit $3`,
+      `where ($1::text[] is null or shown = any($1)) and ($2::text is null or kind = $2)
+       order by id desc limit $3`,
     ),
     [filter.states ?? null, filter.kind ?? null, filter.limit],
   );
   return rows.map(shown);
 }
 
-/** Those that began, went on or ended at that time or later, the newest of them; without a time, of all. */
+/** Returns the newest operations that began, resumed or ended since a time. undefined: of all. */
 export async function operationsSince(
   db: Queryable,
   since: Date | undefined,
@@ -120,7 +123,8 @@ export async function operationsSince(
 ): Promise<OperationRow[]> {
   const { rows } = await db.query<Row>(
     operations(
-      'where $1::timestamptz is null or greatest(resumed_at, finished_at) >= $1 order by greatest(resumed_at, finished_at) desc limit $2',
+      `where $1::timestamptz is null or greatest(resumed_at, finished_at) >= $1
+       order by greatest(resumed_at, finished_at) desc limit $2`,
     ),
     [since ?? null, limit],
   );
@@ -138,7 +142,10 @@ async function readRow(db: Queryable, id: number): Promise<Row> {
   return rows[0];
 }
 
-/** An operation, and what runs it again; `later`: one that did the same work after it. Throws OPERATION_NOT_FOUND. */
+/**
+ * Returns an operation and the command that runs it again. `later`: newest operation of the same work.
+ * Throws OPERATION_NOT_FOUND.
+ */
 export async function getCommand(
   db: Queryable,
   id: number,
@@ -155,10 +162,11 @@ export async function getCommand(
   };
 }
 
-/** Asks whoever runs it to stop. False where it has ended meanwhile, or must not end now. */
+/** Asks a running operation to stop. Returns false if it has ended or refuses cancellation. */
 export async function requestCancel(db: Queryable, id: number, by: string): Promise<boolean> {
   const { rowCount } = await db.query(
-    `update operations set cancel_requested_at = coalesce(cancel_requested_at, now()), cancelled_by = coalesce(cancelled_by, $2)
+    `update operations set cancel_requested_at = coalesce(cancel_requested_at, now()),
+       cancelled_by = coalesce(cancelled_by, $2)
      where id = $1 and state = 'running' and half_done is null`,
     [id, by],
   );
@@ -168,13 +176,13 @@ export async function requestCancel(db: Queryable, id: number, by: string): Prom
 }
 
 /**
- * Of one that nobody runs: under its lock, so that nobody takes it up meanwhile. False where somebody has, or where it must
- * not end now.
+ * Cancels an operation that is not running, under its lock. Returns false if a process has resumed
+ * it, or if it refuses cancellation.
  */
 export async function cancelInterrupted(db: Queryable, id: number, by: string): Promise<boolean> {
   const { rowCount } = await db.query(
-    `update operations set state = 'cancelled', finished_at = now(), cancelled_by = coalesce(cancelled_by, $2),
-       cancel_requested_at = coalesce(cancel_requested_at, now())
+    `update operations set state = 'cancelled', finished_at = now(),
+       cancelled_by = coalesce(cancelled_by, $2), cancel_requested_at = coalesce(cancel_requested_at, now())
      where id = $1 and state in ('running', 'failed') and half_done is null
        and pg_try_advisory_xact_lock(hashtextextended(${LOCK_NAME}, 0))`,
     [id, by],

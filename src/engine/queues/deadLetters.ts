@@ -16,8 +16,8 @@ interface Context {
   readonly bus: Bus;
 }
 
-/** Of one transaction: whoever replays is cut off with so many done or undone at most. */
-const AT_A_TIME = 100;
+/** Letters of one transaction: an interrupted replay has published this many twice at most. */
+const BATCH = 100;
 
 export async function listDeadLetters(
   { db, bus }: Context,
@@ -43,25 +43,25 @@ export async function showDeadLetter(
 export interface SettleOptions {
   readonly dryRun: boolean;
   readonly signal: AbortSignal;
-  /** Messages a second at most. */
+  /** Maximum messages per second. */
   readonly rate?: number;
   readonly onProgress?: (done: number, total: number) => void;
 }
 
 export interface SettledLetters {
-  /** That matched when it began. */
+  /** Letters that matched at the start. */
   readonly matched: number;
   readonly done: number;
-  /** Of gateways: the sockets they were for have read the feed since. They can only be discarded. */
+  /** Letters of gateways, which are not replayed: their sockets have read the feed since. */
   readonly ofGateways: number;
-  /** Why it ended before all were done. */
+  /** Error that ended it before all were done. */
   readonly stopped?: string;
   readonly dryRun: boolean;
 }
 
 /**
- * Gives dead letters back to their queues. A letter goes away with its message being published, so that doing it again
- * finds nothing left; whoever is killed in between has published a message twice, which changes no feed.
+ * Publishes dead letters to their queues again, and deletes each with the publication. A process killed
+ * in between publishes its messages twice at the next replay, which changes no feed.
  */
 export async function replayDeadLetters(
   context: Context,
@@ -78,7 +78,7 @@ export async function replayDeadLetters(
   });
 }
 
-/** Their bytes are gone; the events they were made of are in the log, and can be dispatched again. */
+/** Deletes dead letters. Their events stay in the log and can be dispatched again. */
 export function discardDeadLetters(
   context: Context,
   filter: DeadLetterFilter,
@@ -87,7 +87,7 @@ export function discardDeadLetters(
   return settle(context, filter, options, false, async () => {});
 }
 
-/** Events of one author keep their order by it; rows come to the same feeds whatever partition they go by. */
+/** Returns the key that keeps an author's events in order. Rows need none: any partition writes them. */
 function keyOf(body: Buffer): number {
   const content = messageContent(body);
   return content.kind === 'events' ? (content.events[0]?.aggregateId ?? 0) : 0;
@@ -97,23 +97,23 @@ async function settle(
   { db, bus }: Context,
   filter: DeadLetterFilter,
   { dryRun, signal, rate, onProgress }: SettleOptions,
-  toQueues: boolean,
+  replay: boolean,
   work: Parameters<typeof takeDeadLetters>[3],
 ): Promise<SettledLetters> {
   await bus.collectDeadLetters?.();
   const { total } = await findDeadLetters(db, filter, 0);
-  const ofGateways = toQueues ? await countOfGateways(db, filter) : 0;
+  const ofGateways = replay ? await countOfGateways(db, filter) : 0;
   const matched = total - ofGateways;
   if (dryRun || matched === 0) return { matched, done: 0, ofGateways, dryRun };
-  // The oldest first, and no more than there were: what dies again meanwhile is for the next time.
-  const what = { ...filter, exceptOfGateways: toQueues };
+  // The oldest first, no more than `matched`: letters that die again are left for the next replay.
+  const selected = { ...filter, exceptOfGateways: replay };
   const startedAt = performance.now();
   let done = 0;
   try {
     while (done < matched) {
       signal.throwIfAborted();
-      const count = Math.min(matched - done, AT_A_TIME, rate ?? AT_A_TIME);
-      const taken = await takeDeadLetters(db, what, count, work);
+      const count = Math.min(matched - done, BATCH, rate ?? BATCH);
+      const taken = await takeDeadLetters(db, selected, count, work);
       if (taken === 0) break;
       done += taken;
       onProgress?.(done, matched);

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Bus, DURABLE_QUEUES, type QueueDepth, type QueueName, type Throughput } from '../bus/bus.ts';
-import { depthOf, heldIn } from '../bus/depths.ts';
+import { depthOf, messagesIn } from '../bus/depths.ts';
 import type { Database } from '../database/database.ts';
 import { isFeedctlError } from '../model/errors.ts';
 import { MAX_ID } from '../model/ids.ts';
@@ -8,6 +8,7 @@ import type { LaneState } from '../model/lanes.ts';
 import { type MessageContent, messageContent } from '../model/messageContent.ts';
 import { anyUndispatched } from '../store/events.ts';
 import { readLanes } from '../store/lanes.ts';
+import { tenths } from '../util/numbers.ts';
 import { type Composition, lanesOfQueue, MessageTally } from './tally.ts';
 
 interface Context {
@@ -16,12 +17,12 @@ interface Context {
 }
 
 export interface QueueRow extends QueueDepth {
-  /** Every lane that it belongs to is paused. */
+  /** Every lane of the queue is paused. */
   readonly paused: boolean;
-  /** Messages a second that came and that left for good; null where no time has passed yet. */
+  /** Messages per second that were published, and that were acked or dead-lettered. null: first sample. */
   readonly inPerSecond: number | null;
   readonly outPerSecond: number | null;
-  /** Until it is empty, as things go; null where it does not get shorter. */
+  /** Seconds until it is empty at the current rates. null: it does not get shorter. */
   readonly etaSeconds: number | null;
 }
 
@@ -30,54 +31,53 @@ export interface QueueSample {
   readonly depths: readonly QueueDepth[];
   readonly settled: readonly Throughput[];
   readonly lanes: readonly LaneState[];
-  /** Events are committed that no queue has yet. */
+  /** Committed events are in no queue yet. */
   readonly outbox: boolean;
 }
 
-async function look({ db, bus }: Context): Promise<QueueSample> {
+async function takeSample({ db, bus }: Context): Promise<QueueSample> {
   const outbox = await anyUndispatched(db, MAX_ID);
   const settled = await bus.throughput();
   return { depths: await bus.depths(), settled, atMs: Date.now(), lanes: await readLanes(db), outbox };
 }
 
-/** What has left a queue a second between two looks, by each member's own clock of notes. */
+/** Returns the messages per second that left a queue between two samples, by the times of the reports. */
 function leftPerSecond(queue: string, before: QueueSample, now: QueueSample): number {
   let rate = 0;
   for (const after of now.settled) {
     if (after.queue !== queue) continue;
     const first = before.settled.find((one) => one.member === after.member && one.queue === queue);
-    // One that has just begun counts from nothing: its first second is not known.
+    // A member without an earlier report has no rate yet.
     if (first && after.atMs > first.atMs)
       rate += ((after.count - first.count) * 1_000) / (after.atMs - first.atMs);
   }
   return rate;
 }
 
-const tenths = (value: number): number => Math.round(value * 10) / 10;
-
-/** A row for each queue, empty or not; gateways' queues only where something is in them. */
+/** Returns a row for each durable queue, and for gateways' queues that have messages. */
 export function queueRows(before: QueueSample | undefined, now: QueueSample): QueueRow[] {
-  const others = now.depths
+  const temporary = now.depths
     .map((depth) => depth.queue)
     .filter((queue) => !(DURABLE_QUEUES as readonly string[]).includes(queue));
   const pausedLanes = now.lanes.filter((lane) => lane.paused).map((lane) => lane.lane);
-  return [...DURABLE_QUEUES, ...others].map((queue) => {
+  return [...DURABLE_QUEUES, ...temporary].map((queue) => {
     const depth = depthOf(now.depths, queue);
     const lanes = lanesOfQueue(queue);
     const paused = lanes.length > 0 && lanes.every((lane) => pausedLanes.includes(lane));
     if (!before) return { ...depth, paused, inPerSecond: null, outPerSecond: null, etaSeconds: null };
-    const inside = heldIn(depth);
-    const grown = ((inside - heldIn(depthOf(before.depths, queue))) * 1_000) / (now.atMs - before.atMs);
+    const messages = messagesIn(depth);
+    const growth =
+      ((messages - messagesIn(depthOf(before.depths, queue))) * 1_000) / (now.atMs - before.atMs);
     const left = leftPerSecond(queue, before, now);
-    const came = Math.max(0, left + grown);
-    // What is noted of a queue that gets shorter may be a second old: the depth itself is not.
-    const gone = Math.max(left, came - grown);
+    const arrived = Math.max(0, left + growth);
+    // Throughput may be a second old, the depth is not: it shows what has left since.
+    const departed = Math.max(left, arrived - growth);
     return {
       ...depth,
       paused,
-      inPerSecond: tenths(came),
-      outPerSecond: tenths(gone),
-      etaSeconds: inside === 0 ? 0 : grown < 0 ? tenths(inside / -grown) : null,
+      inPerSecond: tenths(arrived),
+      outPerSecond: tenths(departed),
+      etaSeconds: messages === 0 ? 0 : growth < 0 ? tenths(messages / -growth) : null,
     };
   });
 }
@@ -85,15 +85,15 @@ export function queueRows(before: QueueSample | undefined, now: QueueSample): Qu
 export interface QueueView {
   readonly queues: readonly QueueRow[];
   readonly lanes: readonly LaneState[];
-  /** Events are committed that no queue has yet: for milliseconds, or where queues are full or the bus is away. */
+  /** Committed events are in no queue yet: for milliseconds, longer while the bus is down. */
   readonly outbox: boolean;
-  /** Nothing waits or is in hand, as two looks in a row have found: what a member holds is told a second late. */
+  /** No message waits or is in flight, in two samples: members report those in flight a second late. */
   readonly empty: boolean;
 }
 
 /**
- * How the queues are, once at first, without rates, and then after each interval. `only`: these queues. Ends where the
- * signal aborts.
+ * Yields the state of the queues: first without rates, then after each interval. `only`: these queues.
+ * Ends when the signal aborts.
  */
 export async function* watchQueues(
   context: Context,
@@ -103,11 +103,11 @@ export async function* watchQueues(
   let before: QueueSample | undefined;
   let emptyBefore = false;
   while (!signal.aborted) {
-    const now = await look(context);
+    const now = await takeSample(context);
     const queues = queueRows(before, now).filter(({ queue }) => !only || only.includes(queue));
     before = now;
     const { lanes, outbox } = now;
-    const emptyNow = queues.every((row) => heldIn(row) === 0) && (!outbox || only !== undefined);
+    const emptyNow = queues.every((row) => messagesIn(row) === 0) && (!outbox || only !== undefined);
     yield { queues, lanes, outbox, empty: emptyNow && emptyBefore };
     emptyBefore = emptyNow;
     await sleep(intervalMs, undefined, { signal }).catch(() => {});
@@ -116,7 +116,7 @@ export async function* watchQueues(
 
 export const FIRST_LOOK: QueueView = { queues: [], lanes: [], outbox: false, empty: false };
 
-/** Once, with rates over the interval; without them where it is 0. */
+/** Returns the state of the queues with rates over the interval. 0: without rates. */
 export async function listQueues(
   context: Context,
   options: { intervalMs: number; signal: AbortSignal; only?: readonly string[] | undefined },
@@ -127,16 +127,16 @@ export async function listQueues(
   return view;
 }
 
-/** A queue that is above a limit. */
+/** A queue above a limit. */
 export interface Above {
   readonly queue: string;
   readonly what: 'ready' | 'ageMs';
-  /** null: not known, as nobody consumes what waits there. */
+  /** null: an age that is not known, as the queue has no consumer. */
   readonly value: number | null;
   readonly limit: number;
 }
 
-/** An age that cannot be told counts as above: messages wait, and nobody takes them. */
+/** Returns the queues above a limit. An age that is not known counts: messages wait without a consumer. */
 export function aboveLimits(
   queues: readonly QueueRow[],
   limits: { maxReady?: number | undefined; maxAgeMs?: number | undefined },
@@ -154,12 +154,12 @@ export function aboveLimits(
 
 export interface QueueDetail {
   readonly queue: string;
-  /** Of the messages that were looked at; null where they cannot be. */
+  /** Composition of the first messages. null: a consumer prevents peeking. */
   readonly composition: Composition | null;
   readonly reason: string | null;
 }
 
-/** Who and what makes up the first messages of each queue in which any wait. */
+/** Returns the composition of the first messages of each queue that has any. */
 export async function queueDetails(
   { bus }: Context,
   queues: readonly QueueRow[],
@@ -187,7 +187,7 @@ export interface PeekedMessage {
   readonly content: MessageContent;
 }
 
-/** The first messages that wait in a queue, read. Throws QUEUE_CONSUMED. */
+/** Returns the decoded first messages that wait in a queue. Throws QUEUE_CONSUMED. */
 export async function peekQueue(
   { bus }: Context,
   queue: QueueName,

@@ -1,14 +1,15 @@
-import type { BarrierQueue, Bus, Delivery, DURABLE_QUEUES } from '../bus/bus.ts';
-import { depthOf, heldIn } from '../bus/depths.ts';
-import { until } from '../bus/drained.ts';
+import type { Bus, Delivery, DURABLE_QUEUES } from '../bus/bus.ts';
+import { depthOf, messagesIn } from '../bus/depths.ts';
+import { barrierPassed } from '../bus/drained.ts';
 import { serialBatches } from '../bus/serialBatches.ts';
 import type { Database } from '../database/database.ts';
 import { workersOf } from '../fanout/laneControl.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { MessageContent } from '../model/messageContent.ts';
-import { runOperation, saveProgress } from '../operations/run.ts';
+import { type Operation, runOperation, saveProgress } from '../operations/run.ts';
 import { type EventSpan, eventsAbout } from '../store/events.ts';
 import { readLanes } from '../store/lanes.ts';
+import { poll } from '../util/poll.ts';
 import { type Composition, eventsBehind, lanesOfQueue, MessageTally } from './tally.ts';
 
 interface Context {
@@ -18,19 +19,21 @@ interface Context {
 
 export type DurableQueue = (typeof DURABLE_QUEUES)[number];
 
-/** In hand at a time, and answered together. */
+/** Messages in flight at a time, acked together. */
 const PREFETCH = 100;
-/** Messages that a rehearsal looks at. */
-const LOOKED_AT = 1_000;
-const GIVE_BACK_MS = 5_000;
+/** Messages that a plan peeks at. */
+const PEEKED = 1_000;
+/** Time that messages in flight have to be acked after the purge has ended. */
+const STOP_TIMEOUT_MS = 5_000;
+const POLL_MS = 200;
 
 export interface PurgePlan {
   readonly queue: DurableQueue;
-  /** That wait. */
+  /** Messages that wait in the queue. */
   readonly messages: number;
-  /** Of the first 1,000 of them. */
+  /** Composition of the first 1,000 of them. */
   readonly composition: Composition;
-  /** Events that, dispatched again, do what those messages would have done; null where the log has none of them. */
+  /** Events that do the messages' work if they are dispatched again. null: the log has none of them. */
   readonly redispatch: EventSpan | null;
 }
 
@@ -40,115 +43,159 @@ export interface Purged {
   readonly composition: Composition;
   readonly redispatch: EventSpan | null;
   readonly seconds: number;
-  /** Ended by a signal before the queue was empty. */
+  /** A signal ended the purge before the queue was empty. */
   readonly stopped: boolean;
 }
 
+interface PurgeOptions {
+  readonly signal: AbortSignal;
+  readonly onProgress?: (done: number) => void;
+}
+
 /**
- * While workers take messages of a queue a purge would get some of them, and none of what they have in hand. Throws
- * QUEUE_CONSUMED.
+ * Checks that no worker consumes the queue: workers would take a part of its messages, and the purge
+ * cannot take those in flight. Throws QUEUE_CONSUMED.
  */
-async function checkStanding(db: Database, queue: DurableQueue): Promise<void> {
+async function checkUnconsumed(db: Database, queue: DurableQueue): Promise<void> {
   const lanes = lanesOfQueue(queue);
-  const { standing, of } = await workersOf(db, lanes);
-  if (standing === of) return;
+  const workers = await workersOf(db, lanes);
+  const consuming = workers.of - workers.standing;
+  if (consuming === 0) return;
   const paused = (await readLanes(db)).filter((lane) => lane.paused).map((lane) => lane.lane);
   const lane = lanes.length > 1 ? 'all' : lanes[0]!;
   const isPaused = lanes.every((name) => paused.includes(name));
   throw new FeedctlError(
     'QUEUE_CONSUMED',
-    `${of - standing} worker(s) ${isPaused ? 'still hold' : 'take'} messages of ${queue}`,
+    `${consuming} worker(s) ${isPaused ? 'still have messages in flight' : 'consume messages'} of ${queue}`,
     {
       suggestions: [
         isPaused
-          ? 'Wait until they have finished: `feedctl worker list` says who has.'
-          : `Run \`feedctl fanout pause --lane ${lane}\` first, and \`feedctl fanout resume --lane ${lane}\` afterwards.`,
+          ? 'Wait until they have finished: `feedctl worker list` shows which have.'
+          : `Run \`feedctl fanout pause --lane ${lane}\` first, ` +
+            `and \`feedctl fanout resume --lane ${lane}\` afterwards.`,
       ],
     },
   );
 }
 
-/** What a purge would take away. Throws QUEUE_CONSUMED. */
+/** Shows what a purge would remove. Throws QUEUE_CONSUMED. */
 export async function planPurge({ db, bus }: Context, queue: DurableQueue): Promise<PurgePlan> {
-  await checkStanding(db, queue);
+  await checkUnconsumed(db, queue);
   const messages = depthOf(await bus.depths(), queue).ready;
   const tally = new MessageTally();
-  const contents = (await bus.peek(queue, LOOKED_AT)).map(({ body }) => tally.add(body));
+  const contents = (await bus.peek(queue, PEEKED)).map(({ body }) => tally.add(body));
   return { queue, messages, composition: tally.result(), redispatch: await spanOf(db, contents, null) };
 }
 
 /**
- * Takes everything out of a queue that waits in it, as its consumer, so that whoever waits for what was in it goes on.
- * Which events to dispatch again is noted in `operations` before any message of theirs is gone: a purge that is
- * killed has lost nothing without a note, and the next one goes on. Throws QUEUE_CONSUMED or OPERATION_RUNNING.
+ * Removes every message that waits in a queue. It consumes and acks them, so that barriers in the
+ * queue are passed. The events to dispatch again are saved before a message is acked: a purge that is
+ * killed has recorded what it removed, and the next one continues.
+ * Throws QUEUE_CONSUMED or OPERATION_RUNNING.
  */
 export async function purgeQueue(
   context: Context,
   queue: DurableQueue,
-  options: { signal: AbortSignal; onProgress?: (done: number) => void },
+  options: PurgeOptions,
 ): Promise<Purged> {
-  const { db, bus } = context;
-  const { signal } = options;
-  await checkStanding(db, queue);
-  return runOperation<{ redispatch: EventSpan | null }, Purged>(
-    db,
-    { kind: 'queue.purge', key: queue, signal },
-    async (operation) => {
-      const startedAt = performance.now();
-      const tally = new MessageTally();
-      let redispatch = operation.progress?.redispatch ?? null;
-      let failure: unknown;
-      const take = async (batch: readonly Delivery[]) => {
-        if (failure) return;
-        try {
-          redispatch = await spanOf(
-            db,
-            batch.map(({ body }) => tally.add(body)),
-            redispatch,
-          );
-          await saveProgress(db, operation.id, { redispatch, messages: tally.messages });
-          for (const delivery of batch) delivery.ack();
-          options.onProgress?.(tally.messages);
-        } catch (error) {
-          // They stay where they are: whoever stops gives them back.
-          failure = error;
-        }
-      };
-      const consumer = await bus.consume({ queues: [queue], prefetch: PREFETCH }, serialBatches(take));
-      let stopped = false;
-      try {
-        // Not before: in a queue that is full there is no room for one.
-        const barrier = isMarked(queue) ? await bus.placeBarrier([queue]) : undefined;
-        await until(
-          async () => failure !== undefined || (barrier ? bus.hasPassed(barrier) : isDrained(bus, queue)),
-          operation.signal,
-        );
-      } catch (error) {
-        // Cancelled from elsewhere it says so, and what is gone is in its progress.
-        if (!signal.aborted) throw error;
-        stopped = true;
-      } finally {
-        await consumer.stop(failure ? 0 : GIVE_BACK_MS);
-      }
-      if (failure) throw failure;
-      return {
-        queue,
-        messages: tally.messages,
-        composition: tally.result(),
-        redispatch,
-        seconds: Math.round(performance.now() - startedAt) / 1_000,
-        stopped,
-      };
-    },
-  );
+  await checkUnconsumed(context.db, queue);
+  const work = { kind: 'queue.purge', key: queue, signal: options.signal };
+  return runOperation<PurgeProgress, Purged>(context.db, work, async (run) => {
+    const startedAt = performance.now();
+    const purge = new Purge(context, queue, options, run);
+    const stopped = await purge.run();
+    return {
+      ...purge.result(),
+      seconds: Math.round(performance.now() - startedAt) / 1_000,
+      stopped,
+    };
+  });
 }
 
-const isMarked = (queue: DurableQueue): queue is BarrierQueue & DurableQueue => queue !== 'cleanup';
+interface PurgeProgress {
+  readonly redispatch: EventSpan | null;
+}
 
-const isDrained = async (bus: Bus, queue: string): Promise<boolean> =>
-  heldIn(depthOf(await bus.depths(), queue)) === 0;
+class Purge {
+  readonly #context: Context;
+  readonly #queue: DurableQueue;
+  readonly #options: PurgeOptions;
+  readonly #operation: Operation<PurgeProgress>;
+  readonly #tally = new MessageTally();
+  /** Aborts when messages cannot be counted and acked. */
+  readonly #failed = new AbortController();
+  #redispatch: EventSpan | null;
 
-/** Widened by the events that these messages were made of. */
+  constructor(
+    context: Context,
+    queue: DurableQueue,
+    options: PurgeOptions,
+    operation: Operation<PurgeProgress>,
+  ) {
+    this.#context = context;
+    this.#queue = queue;
+    this.#options = options;
+    this.#operation = operation;
+    this.#redispatch = operation.progress?.redispatch ?? null;
+  }
+
+  /** Returns whether the caller's signal ended it before the queue was empty. */
+  async run(): Promise<boolean> {
+    const failed = this.#failed.signal;
+    const consumer = await this.#context.bus.consume(
+      { queues: [this.#queue], prefetch: PREFETCH },
+      serialBatches((batch) => this.#take(batch)),
+    );
+    let stopped = false;
+    try {
+      await this.#emptied(AbortSignal.any([this.#operation.signal, failed]));
+    } catch (error) {
+      // `operation cancel` fails the operation; Ctrl-C returns what was removed.
+      if (!failed.aborted && !this.#options.signal.aborted) throw error;
+      stopped = true;
+    } finally {
+      await consumer.stop(failed.aborted ? 0 : STOP_TIMEOUT_MS);
+    }
+    failed.throwIfAborted();
+    return stopped;
+  }
+
+  result(): Omit<Purged, 'seconds' | 'stopped'> {
+    return {
+      queue: this.#queue,
+      messages: this.#tally.messages,
+      composition: this.#tally.result(),
+      redispatch: this.#redispatch,
+    };
+  }
+
+  async #take(batch: readonly Delivery[]): Promise<void> {
+    if (this.#failed.signal.aborted) return;
+    const { db } = this.#context;
+    try {
+      const contents = batch.map(({ body }) => this.#tally.add(body));
+      this.#redispatch = await spanOf(db, contents, this.#redispatch);
+      const progress = { redispatch: this.#redispatch, messages: this.#tally.messages };
+      await saveProgress(db, this.#operation.id, progress);
+      for (const delivery of batch) delivery.ack();
+      this.#options.onProgress?.(this.#tally.messages);
+    } catch (error) {
+      // The messages stay in the queue: stopping the consumer returns them.
+      this.#failed.abort(error);
+    }
+  }
+
+  /** Called after consuming has begun: a full queue has no room for a barrier. */
+  async #emptied(signal: AbortSignal): Promise<void> {
+    const { bus } = this.#context;
+    // Cleanups wait for barriers themselves, so their queue has none.
+    if (this.#queue !== 'cleanup') return barrierPassed(bus, [this.#queue], signal);
+    const isEmpty = async () => messagesIn(depthOf(await bus.depths(), this.#queue)) === 0;
+    await poll(isEmpty, { firstMs: 10, everyMs: POLL_MS, signal });
+  }
+}
+
+/** Widens a span by the events that messages were made of. */
 async function spanOf(
   db: Database,
   contents: readonly MessageContent[],

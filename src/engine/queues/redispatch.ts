@@ -7,15 +7,15 @@ import { runOperation, saveProgress, type Work } from '../operations/run.ts';
 import { countEvents, type EventRange, eventsInRange } from '../store/events.ts';
 import { paceCalls } from '../util/pace.ts';
 
-/** Of one message of the bus. */
-const AT_A_TIME = 2_000;
+/** Events of one message. */
+const BATCH = 2_000;
 
 export interface Redispatched {
-  /** In the log, by type. */
+  /** Events of the range in the log, by type. */
   readonly matched: Partial<Record<EventType, number>>;
-  /** Dispatched, by earlier runs of the same operation too. */
+  /** Dispatched events, including those of earlier runs of the operation. */
   readonly events: number;
-  /** The next event to dispatch, where it ended before the last: `--from-id` goes on there. */
+  /** Next event to dispatch, for `--from-id`. null: all are dispatched. */
   readonly nextId: number | null;
   readonly seconds: number;
   readonly dryRun: boolean;
@@ -24,32 +24,31 @@ export interface Redispatched {
 interface RedispatchOptions {
   readonly dryRun: boolean;
   readonly signal: AbortSignal;
-  /** Events a second at most. */
+  /** Maximum events per second. */
   readonly rate?: number;
   readonly onProgress?: (done: number, total: number) => void;
 }
 
-/** What a run that comes after goes on from. */
 interface RedispatchProgress {
-  /** As it was when the operation began: what was asked for may be relative to now. */
+  /** Range of the first run: the requested one may be relative to now. */
   readonly range: EventRange;
   readonly from: number;
   readonly done: number;
 }
 
 /**
- * `redispatchEvents` as an operation. `asked`: the range in the words of who asked for it; what was cut off goes on when the same is asked
- * for. Throws OPERATION_RUNNING, OPERATION_CANCELLED.
+ * Runs `redispatchEvents` as an operation. `requested`: the range as flags name it. The next run with
+ * the same text resumes an interrupted one. Throws OPERATION_RUNNING and OPERATION_CANCELLED.
  */
 export async function redispatch(
   { db, bus }: { db: Database; bus: Bus },
-  asked: string,
+  requested: string,
   range: EventRange,
   { onResume, ...options }: RedispatchOptions & Pick<Work, 'onResume'>,
 ): Promise<Redispatched> {
   if (options.dryRun) return redispatchEvents({ db, bus }, range, options);
   let stopped: Redispatched | undefined;
-  const work = { kind: 'redispatch', key: asked, signal: options.signal, onResume };
+  const work = { kind: 'redispatch', key: requested, signal: options.signal, onResume };
   const run = runOperation<RedispatchProgress, Redispatched>(db, work, async ({ id, progress, signal }) => {
     const whole = progress?.range ?? range;
     const result = await redispatchEvents(
@@ -71,16 +70,16 @@ export async function redispatch(
 }
 
 /**
- * Publishes events of the log once more, in the bulk lane. Each does again what it did: rows that are there stay as they
- * are, pairs and feeds become what is true now, and no socket is told. So it may be done any number of times.
- * Throws QUEUE_FULL only where nothing at all was taken; later it waits for room.
+ * Publishes events of the log again, in the bulk lane. Idempotent: existing rows stay, feeds get the
+ * current state of follows and posts, and sockets get nothing.
+ * Throws QUEUE_FULL only if no event was published; later it waits for room.
  */
 export async function redispatchEvents(
   { db, bus }: { db: Database; bus: Bus },
   range: EventRange,
   options: RedispatchOptions,
   earlier: { readonly from: number; readonly done: number } = { from: range.from, done: 0 },
-  note?: (now: { from: number; done: number }, total: number) => Promise<void>,
+  save?: (now: { from: number; done: number }, total: number) => Promise<void>,
 ): Promise<Redispatched> {
   const { dryRun, signal, rate } = options;
   const startedAt = performance.now();
@@ -97,15 +96,15 @@ export async function redispatchEvents(
   let { done, from } = earlier;
   for (;;) {
     if (signal.aborted) return result(done, from);
-    const events = await eventsInRange(db, { ...range, from }, Math.min(AT_A_TIME, rate ?? AT_A_TIME));
+    const events = await eventsInRange(db, { ...range, from }, Math.min(BATCH, rate ?? BATCH));
     if (events.length === 0) return result(done, null);
     const committedAt = events[0]!.occurredAtMs;
     await dispatch({ db, bus }, events, { importId: 0, committedAt, feedsOnly: true }, 'events.bulk');
     done += events.length;
     from = events.at(-1)!.id + 1;
-    await note?.({ from, done }, total);
+    await save?.({ from, done }, total);
     options.onProgress?.(done, total);
-    // Stopped meanwhile: the next round says where.
+    // If the signal has aborted, the next round returns the position.
     await paceCalls(done - earlier.done, { rate, startedAt, signal }).catch(() => {});
   }
 }

@@ -1,5 +1,4 @@
 import { DURABLE_QUEUES, type QueueName } from '../bus/bus.ts';
-import type { PendingCleanup } from '../fanout/cleaner.ts';
 import type { EventType } from '../model/event.ts';
 import type { LaneName } from '../model/lanes.ts';
 import { type MessageContent, messageContent } from '../model/messageContent.ts';
@@ -7,20 +6,20 @@ import type { EventAbout } from '../store/events.ts';
 
 const MAX_AUTHORS = 10;
 
-/** What a number of messages is made of. */
+/** Contents of some messages. */
 export interface Composition {
   readonly messages: number;
   readonly bytes: number;
-  /** Of those, messages that nobody can read. */
+  /** Messages that cannot be decoded. */
   readonly unreadable: number;
   readonly events: Partial<Record<EventType, number>>;
-  /** Different ones. */
+  /** Different posts. */
   readonly posts: number;
   /** Feed rows. */
   readonly rows: number;
-  /** Pairs and posts to be cleaned up. */
+  /** Pairs and posts to clean up. */
   readonly cleanups: number;
-  /** How many authors (of follows: followers) there are, and those with most rows, or else events. */
+  /** Number of authors (for follow events: followers), and those with most rows, then events. */
   readonly authorCount: number;
   readonly authors: readonly { authorId: number; posts: number; rows: number; events: number }[];
 }
@@ -31,7 +30,7 @@ interface Author {
   events: number;
 }
 
-/** Adds up messages, whatever they are. */
+/** Counts the contents of messages of any kind. */
 export class MessageTally {
   #messages = 0;
   #bytes = 0;
@@ -70,7 +69,7 @@ export class MessageTally {
         for (const { authorId, postId } of content.posts) this.#author(authorId).posts.add(postId);
         break;
       case 'cleanup':
-        this.#cleanups += leftoversOf(content.cleanup).length;
+        this.#cleanups += content.cleanup.what.length;
         break;
       case 'unreadable':
         this.#unreadable += 1;
@@ -106,12 +105,7 @@ export class MessageTally {
   }
 }
 
-function leftoversOf(cleanup: unknown): readonly PendingCleanup[] {
-  const { what } = (cleanup ?? {}) as { what?: readonly PendingCleanup[] };
-  return Array.isArray(what) ? what : [];
-}
-
-/** The events that a message was made of: dispatched again, they do what it would have done. */
+/** Returns the events that do the work of a message if they are dispatched again. */
 export function eventsBehind(content: MessageContent): readonly EventAbout[] {
   switch (content.kind) {
     case 'rows':
@@ -123,17 +117,17 @@ export function eventsBehind(content: MessageContent): readonly EventAbout[] {
         })),
       );
     case 'cleanup':
-      return leftoversOf(content.cleanup).map((leftover) =>
-        'pair' in leftover
+      return content.cleanup.what.map((rows) =>
+        'pair' in rows
           ? {
               type: 'follow.deleted' as const,
-              aggregateId: leftover.pair.followerId,
-              subjectId: leftover.pair.followeeId,
+              aggregateId: rows.pair.followerId,
+              subjectId: rows.pair.followeeId,
             }
           : {
               type: 'post.deleted' as const,
-              aggregateId: leftover.post.authorId,
-              subjectId: leftover.post.postId,
+              aggregateId: rows.post.authorId,
+              subjectId: rows.post.postId,
             },
       );
     default:
@@ -141,7 +135,7 @@ export function eventsBehind(content: MessageContent): readonly EventAbout[] {
   }
 }
 
-/** Whose pause lets a queue stand. */
+/** Returns the lanes that have to be paused to stop the consumers of a queue. */
 export const lanesOfQueue = (queue: string): LaneName[] => {
   if (queue === 'cleanup') return ['live', 'bulk'];
   if (queue === 'events' || queue === 'rows.live') return ['live'];

@@ -16,10 +16,10 @@ import {
   type Task,
 } from './sql.ts';
 
-/** Longer than a move waits for the statements it lets through first. */
+/** Longer than a move waits for statements that began before it. */
 const STUCK_AFTER_SECONDS = 30;
 
-/** Throws NOT_DISTRIBUTED on plain PostgreSQL, and on a Citus whose tables are not distributed. */
+/** Throws NOT_DISTRIBUTED on plain PostgreSQL, and on Citus without distributed tables. */
 export async function requireDistributed(db: Database): Promise<void> {
   const { citusVersion, distributed } = await db.sharding();
   if (distributed) return;
@@ -31,7 +31,7 @@ export async function requireDistributed(db: Database): Promise<void> {
   );
 }
 
-/** `host:port`. Throws USAGE. */
+/** Parses `host:port`. Throws USAGE. */
 export function parseNode(text: string): { host: string; port: number; name: string } {
   const [, host, port] = /^(.+):(\d{1,5})$/.exec(text) ?? [];
   if (!host || Number(port) < 1 || Number(port) > 65_535)
@@ -39,7 +39,7 @@ export function parseNode(text: string): { host: string; port: number; name: str
   return { host, port: Number(port), name: text };
 }
 
-/** Throws NODE_NOT_FOUND, or USAGE for what is no node at all. */
+/** Throws NODE_NOT_FOUND, or USAGE for text that is no node. */
 export function findNode(nodes: readonly CitusNode[], text: string): CitusNode {
   const { name } = parseNode(text);
   const found = nodes.find((node) => node.name === name);
@@ -55,7 +55,7 @@ export interface NodeShards {
   readonly takesShards: boolean;
   readonly version: string | null;
   readonly shards: number;
-  /** Null where the node does not answer. */
+  /** Null if the node does not answer. */
   readonly bytes: number | null;
   readonly rows: number | null;
 }
@@ -63,7 +63,10 @@ export interface NodeShards {
 export interface ShardList {
   readonly shards: readonly Pick<ShardGroup, 'shard' | 'node' | 'bytes' | 'rows'>[];
   readonly nodes: readonly NodeShards[];
-  /** The largest against the average: 1 where all are equal. Of the bytes of shards, and of nodes that take any. */
+  /**
+   * The largest value divided by the average: 1 if all are equal. Compares bytes of shards, and of
+   * nodes that take shards.
+   */
   readonly skew: { readonly shards: number; readonly nodes: number };
 }
 
@@ -84,10 +87,10 @@ export async function listShards(db: Database): Promise<ShardList> {
 
 export function nodeShards(nodes: readonly CitusNode[], groups: readonly ShardGroup[]): NodeShards[] {
   return nodes.map(({ id, name, coordinator, active, takesShards, version }) => {
-    const there = groups.filter((group) => group.nodeId === id);
+    const atNode = groups.filter((group) => group.nodeId === id);
     const sum = (of: 'bytes' | 'rows') =>
-      version === null ? null : there.reduce((total, group) => total + (group[of] ?? 0), 0);
-    const counted = { shards: there.length, bytes: sum('bytes'), rows: sum('rows') };
+      version === null ? null : atNode.reduce((total, group) => total + (group[of] ?? 0), 0);
+    const counted = { shards: atNode.length, bytes: sum('bytes'), rows: sum('rows') };
     return { node: name, coordinator, active, takesShards, version, ...counted };
   });
 }
@@ -101,15 +104,15 @@ export interface Move {
   readonly shard: number;
   readonly from: string;
   readonly to: string;
-  /** Of the shard at its source, or at its target when it is there. */
+  /** Size of the shard at its source, or at its target after the move. */
   readonly bytes: number;
 }
 
 export interface MoveState extends Move {
   readonly state: 'waiting' | 'moving' | 'done' | 'failed' | 'cancelled';
-  /** Citus's word for what a move is doing; null unless it is under way. */
+  /** Phase of an active move, as Citus names it. Null otherwise. */
   readonly phase: string | null;
-  /** At the target by now. */
+  /** Bytes at the target. */
   readonly movedBytes: number;
 }
 
@@ -123,7 +126,7 @@ export interface JobStatus {
   readonly movedBytes: number;
 }
 
-/** What keeps shards from moving, or a move left behind. */
+/** Obstacle to moves, or remains of one. */
 export interface Trouble {
   readonly kind: 'stuck' | 'failed' | 'orphan' | 'leftover';
   readonly detail: string;
@@ -131,9 +134,9 @@ export interface Trouble {
 }
 
 export interface ShardStatus {
-  /** The last rebalance or drain; null where there was none. */
+  /** The last rebalance or drain. Null if there was none. */
   readonly job: JobStatus | null;
-  /** Moves under way, of that job and of anybody else. */
+  /** Active moves of that job and of any other session. */
   readonly active: readonly (Omit<ActiveMove, 'shardIds'> & { readonly shard: number | null })[];
   readonly troubles: readonly Trouble[];
 }
@@ -149,7 +152,7 @@ const MOVE_STATES: Readonly<Record<Task['state'], MoveState['state']>> = {
   cancelled: 'cancelled',
 };
 
-/** How far a job has come. `groups`: sizes and places that may be older. */
+/** Returns the progress of a job. `groups`: sizes and places, which may be older. */
 export async function jobStatus(
   db: Database,
   job: Job,
@@ -172,7 +175,8 @@ export async function jobStatus(
         bytes,
         state,
         phase: now?.phase ?? null,
-        // Indexes are made at the target from the beginning: what is there may be more than what was.
+        // Indexes exist at the target from the beginning, so it may hold more bytes than the source
+        // did.
         movedBytes: state === 'done' ? bytes : Math.min(now?.bytes ?? 0, bytes),
       },
     ];
@@ -194,22 +198,22 @@ export async function jobStatus(
 export async function shardStatus(db: Database): Promise<ShardStatus> {
   await requireDistributed(db);
   const [groups, nodes, job] = [await readShards(db), await citusNodes(db), await readJob(db)];
-  const found = job && (await jobStatus(db, job, { nodes, groups }));
-  const active = found?.active ?? (await readActiveMoves(db));
+  const progress = job && (await jobStatus(db, job, { nodes, groups }));
+  const active = progress?.active ?? (await readActiveMoves(db));
   return {
-    job: found?.status ?? null,
+    job: progress?.status ?? null,
     active: active.map(({ shardIds, ...move }) => ({
       ...move,
       shard: groups.find((group) => group.shardIds.includes(shardIds[0]!))?.shard ?? shardIds[0] ?? null,
     })),
-    troubles: [...jobTroubles(job, found?.tasks ?? []), ...(await remains(db))],
+    troubles: [...jobTroubles(job, progress?.tasks ?? []), ...(await remainsOfMoves(db))],
   };
 }
 
-/** What `shards status` calls trouble, for the doctor. */
+/** Returns the troubles of `shards status`, for the doctor. */
 export async function shardTroubles(db: Database): Promise<Trouble[]> {
   const job = await readJob(db);
-  return [...jobTroubles(job, job ? await readTasks(db, job.id) : []), ...(await remains(db))];
+  return [...jobTroubles(job, job ? await readTasks(db, job.id) : []), ...(await remainsOfMoves(db))];
 }
 
 function jobTroubles(job: Job | undefined, tasks: readonly Task[]): Trouble[] {
@@ -220,51 +224,63 @@ function jobTroubles(job: Job | undefined, tasks: readonly Task[]): Trouble[] {
     troubles.push({
       kind: 'stuck',
       detail: `job ${job.id} is ${job.state}, and no process of Citus works on it`,
-      fix: 'Citus starts one within seconds where the coordinator has a background worker left: raise max_worker_processes and restart it if this stays.',
+      fix:
+        'Citus starts one within seconds if the coordinator has a free background worker. ' +
+        'If this stays, raise max_worker_processes and restart the coordinator.',
     });
   for (const { state, move, command, failures, message, notBefore, waitingSeconds, blockers, pid } of tasks) {
     const what = move ? `the move of shard ${move.shardId}` : command;
     const why = message.trim().split('\n')[0];
+    const nextTry = notBefore ? `, next try ${notBefore.toISOString()}` : '';
+    const holders = blockers?.length ? `, held by process ${blockers.join(', ')}` : '';
     if (state === 'error')
       troubles.push({
         kind: 'failed',
         detail: `job ${job.id}: ${what} failed: ${why}`,
-        fix: 'Mend what it says, then run `feedctl shards rebalance` again: what was moved stays there.',
+        fix: 'Fix the cause, then run `feedctl shards rebalance` again. Moved shards stay where they are.',
       });
     else if (open && failures > 0)
       troubles.push({
         kind: 'stuck',
-        detail: `job ${job.id}: ${what} failed ${failures} time(s)${notBefore ? `, next try ${notBefore.toISOString()}` : ''}: ${why}`,
-        fix: 'Mend what it says: Citus tries again by itself; `feedctl shards rebalance --stop` ends the job.',
+        detail: `job ${job.id}: ${what} failed ${failures} time(s)${nextTry}: ${why}`,
+        fix: 'Fix the cause. Citus retries by itself; `feedctl shards rebalance --stop` ends the job.',
       });
     if (state === 'running' && (waitingSeconds ?? 0) > STUCK_AFTER_SECONDS)
       troubles.push({
         kind: 'stuck',
-        detail: `job ${job.id}: ${what} (process ${pid}) has been waiting for a lock for ${Math.round(waitingSeconds!)} s${blockers?.length ? `, held by process ${blockers.join(', ')}` : ''}`,
-        fix: 'End what those processes of the coordinator do (`pg_stat_activity`), or `feedctl shards rebalance --stop`.',
+        detail:
+          `job ${job.id}: ${what} (process ${pid}) has been waiting for a lock ` +
+          `for ${Math.round(waitingSeconds!)} s${holders}`,
+        fix:
+          'End the statements of those processes of the coordinator (`pg_stat_activity`), ' +
+          'or run `feedctl shards rebalance --stop`.',
       });
   }
   return troubles;
 }
 
-async function remains(db: Database): Promise<Trouble[]> {
+async function remainsOfMoves(db: Database): Promise<Trouble[]> {
   const orphans = byNode(await readOrphans(db)).map(({ node, what }) => ({
     kind: 'orphan' as const,
-    detail: `at ${node}, of no table by the catalog: ${what}`,
-    fix: 'Look what is in each, then drop it at that node: `set citus.enable_manual_changes_to_shards = on; drop table …`.',
+    detail: `at ${node}, of no table in the catalog: ${what}`,
+    fix:
+      'Inspect the content of each, then drop it at that node: ' +
+      '`set citus.enable_manual_changes_to_shards = on; drop table …`.',
   }));
   const leftovers = byNode(await readLeftovers(db)).map(({ node, what }) => ({
     kind: 'leftover' as const,
     detail: `at ${node}, to be dropped: ${what}`,
-    fix: 'Citus drops them within seconds; where they stay, `call citus_cleanup_orphaned_resources()` says why.',
+    fix:
+      'Citus drops them within seconds. If they stay, `call citus_cleanup_orphaned_resources()` ' +
+      'shows the reason.',
   }));
   return [...orphans, ...leftovers];
 }
 
-function byNode(found: readonly Leftover[]): { node: string; what: string }[] {
-  return [...new Set(found.map((one) => one.node))].map((node) => ({
+function byNode(remains: readonly Leftover[]): { node: string; what: string }[] {
+  return [...new Set(remains.map((one) => one.node))].map((node) => ({
     node,
-    what: found
+    what: remains
       .filter((one) => one.node === node)
       .map(({ kind, name }) => `${kind} ${name}`)
       .join(', '),

@@ -12,7 +12,10 @@ import {
   setTakesShards,
 } from './sql.ts';
 
-/** What every process knows of where shards are is newer than this, and the statements it sent before have ended. */
+/**
+ * After this time every process has newer knowledge of the shards, and its earlier statements have
+ * ended.
+ */
 const FORGOTTEN_AFTER_MS = SHARDING_AGE_MS + 10_000;
 
 /** Throws NOT_DISTRIBUTED. */
@@ -23,13 +26,13 @@ export async function listNodes(db: Database): Promise<NodeShards[]> {
 
 export interface AddResult {
   readonly node: string;
-  /** `present`: it takes shards already. `taken back`: it was drained. */
+  /** `present`: it takes shards already. `drained`: it was drained, and takes shards again. */
   readonly was: 'unknown' | 'drained' | 'present';
 }
 
 /**
- * Makes a server a node that takes shards; it has none until a rebalance. A node that was drained takes shards again.
- * Throws NOT_DISTRIBUTED, NODE_UNREACHABLE, USAGE.
+ * Adds a server as a node that takes shards. It gets its first shards with a rebalance. A drained
+ * node takes shards again. Throws NOT_DISTRIBUTED, NODE_UNREACHABLE, USAGE.
  */
 export async function addNode(db: Database, text: string, options: { dryRun: boolean }): Promise<AddResult> {
   await requireDistributed(db);
@@ -59,8 +62,9 @@ export async function checkRemovable(db: Database, text: string): Promise<void> 
 }
 
 /**
- * Takes an empty node out of Citus. It waits until no process reads there any more: they look where shards are every
- * 30 s. Throws NODE_IN_USE, NODE_NOT_FOUND, INTERRUPTED, NOT_DISTRIBUTED.
+ * Removes an empty node from Citus. Waits until no process reads from it: processes refresh their
+ * knowledge of the shards every 30 s. Throws NODE_IN_USE, NODE_NOT_FOUND, INTERRUPTED,
+ * NOT_DISTRIBUTED.
  */
 export async function removeEmptyNode(
   db: Database,
@@ -69,13 +73,13 @@ export async function removeEmptyNode(
 ): Promise<void> {
   await checkRemovable(db, text);
   const node = findNode(await citusNodes(db), text);
-  const there = (await readShards(db)).filter((group) => group.nodeId === node.id).length;
-  if (there > 0) throw new FeedctlError('NODE_IN_USE', `${node.name} has ${there} shard(s) yet`);
+  const shards = (await readShards(db)).filter((group) => group.nodeId === node.id).length;
+  if (shards > 0) throw new FeedctlError('NODE_IN_USE', `${node.name} still has ${shards} shard(s)`);
   for (const from = Date.now(); Date.now() - from < FORGOTTEN_AFTER_MS; ) {
     options.onProgress?.((Date.now() - from) / 1000, FORGOTTEN_AFTER_MS / 1000);
     await sleep(500, undefined, options.signal && { signal: options.signal }).catch(() => {});
     if (options.signal?.aborted)
-      throw new FeedctlError('INTERRUPTED', `${node.name} is empty, and a node of the cluster yet`);
+      throw new FeedctlError('INTERRUPTED', `${node.name} is empty, and still a node of the cluster`);
   }
   await cleanUp(db);
   await removeNode(db, node);

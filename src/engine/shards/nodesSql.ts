@@ -1,6 +1,6 @@
-import type { Queryable } from '../database/database.ts';
+import type { Queryable } from '../database/types.ts';
 
-/** What is left of a node's limits for what moves shards: background workers, and the two ends of logical replication. */
+/** Free capacity of a node for moves: background workers, and both ends of logical replication. */
 export interface MoveCapacity {
   readonly workerProcesses: number;
   readonly logicalWorkers: number;
@@ -8,16 +8,18 @@ export interface MoveCapacity {
   readonly walSenders: number;
 }
 
-/** One node of Citus with the settings that feedctl depends on; null where it did not answer. */
+/**
+ * One node of Citus with the settings that feedctl depends on. These are null if it did not answer.
+ */
 export interface CitusNode {
   readonly id: number;
   readonly host: string;
   readonly port: number;
-  /** host:port, what commands call it. */
+  /** host:port, as in commands. */
   readonly name: string;
   readonly coordinator: boolean;
   readonly active: boolean;
-  /** New shards go there, and a rebalance does not empty it. */
+  /** New shards go to this node, and a rebalance does not empty it. */
   readonly takesShards: boolean;
   readonly version: string | null;
   readonly walLevel: string | null;
@@ -27,8 +29,8 @@ export interface CitusNode {
 }
 
 /**
- * In: nothing; runs at each node. Out: one JSON object. A background worker is whatever is none of the server's own
- * processes: what they are called changes less than what extensions call theirs.
+ * Returns one JSON object per node. Runs at each node. Counts every process as a background worker
+ * unless it is one of the server's own: their names change less than those of extensions.
  */
 const SETTINGS = `
   select json_build_object(
@@ -39,17 +41,21 @@ const SETTINGS = `
     'free', json_build_object(
       'workerProcesses', current_setting('max_worker_processes')::integer - (
         select count(*) from pg_stat_activity where backend_type not in (
-          'client backend', 'autovacuum launcher', 'autovacuum worker', 'background writer', 'checkpointer', 'walwriter',
-          'walsender', 'walreceiver', 'walsummarizer', 'startup', 'archiver', 'logger', 'slotsync worker', 'io worker')),
+          'client backend', 'autovacuum launcher', 'autovacuum worker', 'background writer',
+          'checkpointer', 'walwriter', 'walsender', 'walreceiver', 'walsummarizer', 'startup', 'archiver',
+          'logger', 'slotsync worker', 'io worker')),
       'logicalWorkers', current_setting('max_logical_replication_workers')::integer - (
         select count(*) from pg_stat_activity where backend_type like 'logical replication %worker'),
-      'replicationSlots', current_setting('max_replication_slots')::integer - (select count(*) from pg_replication_slots),
-      'walSenders', current_setting('max_wal_senders')::integer - (select count(*) from pg_stat_replication)))`;
+      'replicationSlots', current_setting('max_replication_slots')::integer - (
+        select count(*) from pg_replication_slots),
+      'walSenders', current_setting('max_wal_senders')::integer - (
+        select count(*) from pg_stat_replication)))`;
 
-/** In: nothing. The coordinator first. */
+/** Lists nodes, the coordinator first. */
 const NODES = `
-  select nodeid as id, nodename as host, nodeport as port, nodename || ':' || nodeport as name, groupid = 0 as coordinator,
-         isactive and metadatasynced as active, shouldhaveshards as "takesShards"
+  select nodeid as id, nodename as host, nodeport as port, nodename || ':' || nodeport as name,
+         groupid = 0 as coordinator, isactive and metadatasynced as active,
+         shouldhaveshards as "takesShards"
   from pg_dist_node where noderole = 'primary' order by groupid, nodeid`;
 
 type Settings = Pick<CitusNode, 'version' | 'walLevel' | 'preparedTransactions' | 'connections' | 'free'>;
@@ -68,7 +74,7 @@ export async function citusNodes(db: Queryable): Promise<CitusNode[]> {
   return rows.map((node) => ({ ...node, ...(settings.get(node.id) ?? SILENT) }));
 }
 
-/** Runs a statement whose answer is one JSON value at every node. Nodes that do not answer are not in the result. */
+/** Runs a statement that returns one JSON value at every node. Omits nodes that do not answer. */
 export async function onEveryNode<T>(db: Queryable, statement: string): Promise<Map<number, T>> {
   const { rows } = await db.query<{ nodeid: number; result: string }>(
     'select nodeid, result from run_command_on_all_nodes($1) where success',

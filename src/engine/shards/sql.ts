@@ -1,35 +1,39 @@
-import type { Database, Queryable } from '../database/database.ts';
+import type { Database } from '../database/database.ts';
+import type { Queryable } from '../database/types.ts';
 import { onEveryNode } from './nodesSql.ts';
 
 /**
- * What moves as one: the rows of one range of hashes in every table, as all are colocated. Called by the id that Citus
- * gave to its part of `users`.
+ * Unit of a move: the rows of one range of hashes in every table, as all are colocated. Its id is
+ * that of its part of `users`.
  */
 export interface ShardGroup {
   readonly shard: number;
-  /** Of all tables. */
+  /** Ids of its parts in all tables. */
   readonly shardIds: readonly number[];
   readonly nodeId: number;
   readonly node: string;
-  /** With indexes; null where the node does not answer. */
+  /** Size with indexes. Null if the node does not answer. */
   readonly bytes: number | null;
-  /** As the node's statistics count them. */
+  /** Estimate from the node's statistics. */
   readonly rows: number | null;
 }
 
-/** In: nothing. Out: the groups in the order of their hashes, with where they are. */
+/** Returns the groups with their nodes, in the order of their hashes. */
 const GROUPS = `
-  select min(s.shardid) filter (where s.logicalrelid = to_regclass('users')) as shard, json_agg(s.shardid) as "shardIds",
+  select min(s.shardid) filter (where s.logicalrelid = to_regclass('users')) as shard,
+         json_agg(s.shardid) as "shardIds",
          n.nodeid as "nodeId", n.nodename || ':' || n.nodeport as node
   from pg_dist_partition t join pg_dist_shard s using (logicalrelid) join pg_dist_placement p using (shardid)
   join pg_dist_node n on n.groupid = p.groupid and n.noderole = 'primary'
-  where t.colocationid = (select colocationid from pg_dist_partition where logicalrelid = to_regclass('users'))
+  where t.colocationid = (
+    select colocationid from pg_dist_partition where logicalrelid = to_regclass('users'))
   group by s.shardminvalue, n.nodeid, n.nodename, n.nodeport order by s.shardminvalue::integer`;
 
-/** In: nothing; runs at each node. Out: bytes and rows by the id of each shard there. */
+/** Returns bytes and rows by shard id. Runs at each node. */
 const SIZES = `
   select coalesce(json_object_agg(s.shardid,
-    json_build_array(coalesce(pg_total_relation_size(c.oid), 0), coalesce(pg_stat_get_live_tuples(c.oid), 0))), '{}')
+    json_build_array(coalesce(pg_total_relation_size(c.oid), 0),
+                     coalesce(pg_stat_get_live_tuples(c.oid), 0))), '{}')
   from pg_dist_placement p join pg_dist_shard s using (shardid)
   join pg_class c on c.oid = to_regclass(shard_name(s.logicalrelid, s.shardid))
   where p.groupid = (select groupid from pg_dist_local_group)`;
@@ -38,26 +42,29 @@ export async function readShards(db: Queryable): Promise<ShardGroup[]> {
   const { rows } = await db.query<Omit<ShardGroup, 'bytes' | 'rows'>>(GROUPS);
   const sizes = await onEveryNode<Record<string, [bytes: number, rows: number]>>(db, SIZES);
   return rows.map((group) => {
-    const there = sizes.get(group.nodeId);
+    const sizesOfNode = sizes.get(group.nodeId);
     const sum = (nth: 0 | 1) =>
-      there ? group.shardIds.reduce((total, id) => total + (there[id]?.[nth] ?? 0), 0) : null;
+      sizesOfNode ? group.shardIds.reduce((total, id) => total + (sizesOfNode[id]?.[nth] ?? 0), 0) : null;
     return { ...group, bytes: sum(0), rows: sum(1) };
   });
 }
 
-/** Takes one shard from a node to another. */
+/** Move of one shard between two nodes. */
 export interface PlannedMove {
   readonly shardId: number;
   readonly from: string;
   readonly to: string;
 }
 
-/** In: whether only nodes that take no shards are emptied. Citus's own dry run; of each group the first table's part. */
+/**
+ * Returns the plan of Citus's own dry run, with the part of `users` for each group. In: empty only
+ * nodes that take no shards.
+ */
 const PLAN = `
   select shardid as "shardId", sourcename || ':' || sourceport as from, targetname || ':' || targetport as to
   from get_rebalance_table_shards_plan(drain_only => $1) where table_name = to_regclass('users')`;
 
-/** What a rebalance would move; with `drain` as if that node took no shards any more. */
+/** Returns the moves of a rebalance. `drain`: as if that node took no shards. */
 export async function readPlan(
   db: Database,
   options: { drain?: { host: string; port: number }; drainOnly: boolean },
@@ -81,7 +88,7 @@ export async function setTakesShards(
   ]);
 }
 
-/** Starts a job of Citus's that moves shards; undefined where there is nothing to move. */
+/** Starts a rebalance job of Citus. Returns undefined if no shard has to move. */
 export async function startRebalance(db: Queryable, drainOnly: boolean): Promise<number | undefined> {
   const { rows } = await db.query<{ job: number | null }>(
     'select citus_rebalance_start(drain_only => $1) as job',
@@ -90,12 +97,12 @@ export async function startRebalance(db: Queryable, drainOnly: boolean): Promise
   return rows[0]!.job ?? undefined;
 }
 
-/** Moves done stay done; one under way is undone. */
+/** Cancels a job. Finished moves stay, and the active one is undone. */
 export async function cancelJob(db: Queryable, job: number): Promise<void> {
   await db.query('select citus_job_cancel($1)', [job]);
 }
 
-/** Ends what a session is doing, as a Ctrl-C in it would. */
+/** Cancels the statement of a session, as Ctrl-C in it would. */
 export async function cancelStatement(db: Queryable, pid: number): Promise<void> {
   await db.query('select pg_cancel_backend($1::integer)', [pid]);
 }
@@ -104,8 +111,9 @@ export async function moveShard(
   db: Queryable,
   move: { shard: number; fromNode: number; toNode: number },
 ): Promise<void> {
-  // A node gets its copy of `celebrities` with its first shard from a rebalance, but not from a single move. It is small:
-  // copied while nobody writes to it, it waits for no transaction elsewhere, as a replication slot would.
+  // A rebalance copies `celebrities` to a new node with its first shard, but a single move does
+  // not. The table is small. Copying it while writes are blocked needs no replication slot, which
+  // would wait for transactions elsewhere.
   await db.query(`select replicate_reference_tables('block_writes')`);
   await db.query('select citus_move_shard_placement($1::bigint, $2::integer, $3::integer)', [
     move.shard,
@@ -114,7 +122,7 @@ export async function moveShard(
   ]);
 }
 
-/** Tables that logical replication cannot move while they are written to. In: nothing. */
+/** Returns tables that logical replication cannot move while they are written to. */
 const WITHOUT_IDENTITY = `
   select t.logicalrelid::text as name from pg_dist_partition t join pg_class c on c.oid = t.logicalrelid
   where t.partmethod in ('h', 'n') and c.relkind <> 'p' and not (
@@ -141,11 +149,11 @@ export interface Job {
   readonly description: string;
   readonly startedAt: Date | null;
   readonly finishedAt: Date | null;
-  /** A process of Citus's works on the queue of jobs at this moment. */
+  /** A process of Citus works on the job queue at this moment. */
   readonly attended: boolean;
 }
 
-/** In: a job, or null for the newest one that moves shards. */
+/** Returns a job. In: its id, or null for the newest one that moves shards. */
 const JOB = `
   select job_id as id, state::text, description, started_at as "startedAt", finished_at as "finishedAt",
          exists (select from pg_stat_activity where datname = current_database()
@@ -157,7 +165,7 @@ export async function readJob(db: Queryable, id?: number): Promise<Job | undefin
   return (await db.query<Job & Record<string, unknown>>(JOB, [id ?? null])).rows[0];
 }
 
-/** In: nothing. Out: jobs of any kind that have not ended. */
+/** Returns jobs of any kind that have not ended. */
 const OPEN_JOBS = `
   select job_id as id, description from pg_dist_background_job
   where state in ('scheduled', 'running', 'cancelling', 'failing') order by job_id`;
@@ -179,15 +187,17 @@ export type TaskState =
 /** One statement of a job. */
 export interface Task {
   readonly state: TaskState;
-  /** The shard it moves; null where it does something else, as copying reference tables to a new node. */
+  /**
+   * The move of this task. Null for other tasks, such as copying reference tables to a new node.
+   */
   readonly move: { readonly shardId: number; readonly fromNode: number; readonly toNode: number } | null;
   readonly command: string;
   readonly pid: number | null;
-  /** Times it failed. */
+  /** Number of failures. */
   readonly failures: number;
   readonly message: string;
   readonly notBefore: Date | null;
-  /** For how long it has been waiting for a lock, and for which processes of the coordinator. */
+  /** Time of the current wait for a lock, and the processes of the coordinator that hold it. */
   readonly waitingSeconds: number | null;
   readonly blockers: readonly number[] | null;
 }
@@ -209,50 +219,63 @@ export async function readTasks(db: Queryable, job: number): Promise<Task[]> {
   });
 }
 
-/** A move under way, of whoever started it. */
+/** An active move, started by any session. */
 export interface ActiveMove {
-  /** The process of the coordinator that does it. */
+  /** Process of the coordinator that runs the move. */
   readonly pid: number;
   readonly shardIds: readonly number[];
   readonly from: string;
   readonly to: string;
-  /** As "Copying Data", or `unknown`, as both places are then. */
+  /**
+   * For instance "Copying Data". `unknown` if the progress cannot be read, and then both places are
+   * too.
+   */
   readonly phase: string;
-  /** There by now. */
+  /** Bytes at the target. */
   readonly bytes: number;
 }
 
 /**
- * In: nothing. Out: the processes that move shards of this database, and whether any of another one does: Citus keeps
- * its progress where PostgreSQL keeps that of `vacuum`, under a number of its own (progress/multi_progress.c).
+ * Returns the processes that move shards of this database, and whether any moves shards of another
+ * one. Citus stores its progress like that of `vacuum`, under its own number
+ * (progress/multi_progress.c).
  */
 const MOVERS = `
-  select coalesce(array_agg(pid) filter (where datid = this), '{}') as own, coalesce(bool_or(datid <> this), false) as "others"
-  from pg_stat_get_progress_info('VACUUM'), (select oid as this from pg_database where datname = current_database()) d
+  select coalesce(array_agg(pid) filter (where datid = this), '{}') as own,
+         coalesce(bool_or(datid <> this), false) as "others"
+  from pg_stat_get_progress_info('VACUUM'),
+       (select oid as this from pg_database where datname = current_database()) d
   where param1 = 1337`;
 
-/** In: processes. Asks every node that takes part in a move, those of other databases of the coordinator too. */
+/**
+ * Returns the progress of moves. In: processes. Asks every node that takes part in a move, also for
+ * other databases of the coordinator.
+ */
 const ACTIVE = `
   select sessionid as pid, json_agg(shardid) as "shardIds", sourcename || ':' || sourceport as from,
-         targetname || ':' || targetport as to, min(status) as phase, coalesce(sum(target_shard_size), 0)::bigint as bytes
+         targetname || ':' || targetport as to, min(status) as phase,
+         coalesce(sum(target_shard_size), 0)::bigint as bytes
   from get_rebalance_progress() where progress = 1 and sessionid = any($1)
   group by sessionid, sourcename, sourceport, targetname, targetport`;
 
-/** Moves of this database. Where those of another one keep Citus from telling their progress, they are `unknown`. */
+/**
+ * Returns moves of this database. They are `unknown` if moves of another database prevent Citus
+ * from reporting their progress.
+ */
 export async function readActiveMoves(db: Queryable): Promise<ActiveMove[]> {
   const { own, others } = (await db.query<{ own: number[]; others: boolean }>(MOVERS)).rows[0]!;
   if (own.length === 0) return [];
   try {
     return (await db.query<ActiveMove & Record<string, unknown>>(ACTIVE, [own])).rows;
   } catch (error) {
-    // It measures the shards of the others as if they were of this database, and fails.
+    // Citus measures the shards of other databases as if they were in this one, and fails.
     if (!others) throw error;
     const unknown = { shardIds: [], from: 'unknown', to: 'unknown', phase: 'unknown', bytes: 0 };
     return own.map((pid) => ({ pid, ...unknown }));
   }
 }
 
-/** Something a move left at a node. */
+/** Remains of a move at a node. */
 export interface Leftover {
   readonly node: string;
   readonly kind: string;
@@ -260,13 +283,14 @@ export interface Leftover {
 }
 
 /**
- * In: nothing. Out: what Citus has noted down to be dropped, without that of operations under way: each of those holds
- * an advisory lock of class 10 with its number.
+ * Returns objects that Citus has scheduled to drop, without those of active operations. Each active
+ * operation holds an advisory lock of class 10 with its number.
  */
 const LEFTOVERS = `
-  select coalesce(n.nodename || ':' || n.nodeport, 'group ' || c.node_group_id) as node, c.object_name as name,
-         coalesce((array['shard', 'subscription', 'replication slot', 'publication', 'user', 'database'])[c.object_type],
-                  'object') as kind
+  select coalesce(n.nodename || ':' || n.nodeport, 'group ' || c.node_group_id) as node,
+         c.object_name as name,
+         coalesce((array['shard', 'subscription', 'replication slot', 'publication', 'user',
+                         'database'])[c.object_type], 'object') as kind
   from pg_dist_cleanup c left join pg_dist_node n on n.groupid = c.node_group_id and n.noderole = 'primary'
   where not exists (
     select from pg_locks l where l.locktype = 'advisory' and l.objsubid = 10 and l.granted
@@ -278,8 +302,8 @@ export async function readLeftovers(db: Queryable): Promise<Leftover[]> {
 }
 
 /**
- * In: nothing; runs at each node. Out: tables there that are called as shards are, and are none of that node by the
- * catalog: a client that names them reads and writes what nobody else sees.
+ * Returns tables with names of shards that belong to no shard of this node in the catalog. Runs at
+ * each node. A client that names such a table reads and writes rows that no other client sees.
  */
 const STRAY = `
   select coalesce(json_agg(distinct c.oid::regclass::text), '[]')
@@ -291,39 +315,39 @@ const STRAY = `
     where p.groupid = (select groupid from pg_dist_local_group)
     and to_regclass(shard_name(s.logicalrelid, s.shardid)) = c.oid)`;
 
-/** In: nothing. Out: everything that is to be dropped once an operation has ended, those under way included. */
-const NOTED = `
+/** Returns all objects to drop at the end of operations, including active ones. */
+const SCHEDULED = `
   select n.nodeid as node, c.object_name as name from pg_dist_cleanup c
   join pg_dist_node n on n.groupid = c.node_group_id and n.noderole = 'primary' where c.object_type = 1`;
 
-/** Shards at nodes that are not theirs, and that nothing will drop. */
+/** Returns tables of shards at wrong nodes that no cleanup will drop. */
 export async function readOrphans(db: Queryable): Promise<Leftover[]> {
   const bare = (name: string) => name.replace(/^public\./, '');
-  const noted = async () =>
-    (await db.query<{ node: number; name: string }>(NOTED)).rows.map(
+  const scheduled = async () =>
+    (await db.query<{ node: number; name: string }>(SCHEDULED)).rows.map(
       ({ node, name }) => `${node} ${bare(name)}`,
     );
-  // Before and after: a move that begins or ends meanwhile has its tables in one of the two.
-  const before = await noted();
+  // Reads before and after: tables of a move that begins or ends meanwhile are in one of the two.
+  const before = await scheduled();
   const stray = await onEveryNode<string[]>(db, STRAY);
-  const known = new Set([...before, ...(await noted())]);
+  const known = new Set([...before, ...(await scheduled())]);
   const nodes = await db.query<{ id: number; name: string }>(
     `select nodeid as id, nodename || ':' || nodeport as name from pg_dist_node`,
   );
   return nodes.rows.flatMap(({ id, name: node }) =>
     (stray.get(id) ?? [])
-      // A table that is dropped while it is listed has a number left for a name.
+      // A table that is dropped during the listing appears as a number.
       .filter((name) => !known.has(`${id} ${bare(name)}`) && !/^\d+$/.test(name))
       .map((name) => ({ node, kind: 'shard', name })),
   );
 }
 
-/** Drops what has been noted down; what is in use stays. */
+/** Drops scheduled objects. Objects in use stay. */
 export async function cleanUp(db: Queryable): Promise<void> {
   await db.query('call citus_cleanup_orphaned_resources()');
 }
 
-/** Whether the coordinator can connect to it. */
+/** Returns whether the coordinator can connect to a server. */
 export async function checkConnection(db: Queryable, node: { host: string; port: number }): Promise<boolean> {
   const { rows } = await db.query<{ answers: boolean }>(
     'select citus_check_connection_to_node($1, $2) as answers',

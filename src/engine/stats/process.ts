@@ -277,7 +277,7 @@ class MinuteHitters {
 
   saw(userId: number, by: number): void {
     this.#advance();
-    this.#current.saw(userId, by);
+    this.#current.add(userId, by);
   }
 
   forget(userId: number): void {
@@ -296,7 +296,7 @@ class MinuteHitters {
     if (minute === this.#minute) return;
     this.#last =
       minute === this.#minute + 1
-        ? this.#current.top(REPORTED_HITTERS).map(({ userId, reads }) => [userId, reads] as const)
+        ? this.#current.top(REPORTED_HITTERS).map(({ key, count }) => [key, count] as const)
         : [];
     this.#minute = minute;
     this.#current = new HeavyHitters(TRACKED_HITTERS, { fades: false });

@@ -1,13 +1,15 @@
-import type { Database, Queryable, Session } from '../database/database.ts';
+import type { Database } from '../database/database.ts';
+import type { Queryable, Session } from '../database/types.ts';
 import type { PushState } from '../model/celebrity.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT } from '../model/feed.ts';
 import { newestPostsAbove } from './posts.ts';
 
 /**
- * Whoever fills feeds (a backfill, a rebuild) reads how authors are pushed and writes rows accordingly, in one
- * transaction under this lock, shared; a change of state takes it alone. So no rows are committed after a change
- * by somebody who read the state before it. Planners do not take it: their messages are drained instead.
+ * Lock of push states. A backfill or a rebuild takes it shared: in one transaction it reads the
+ * states of authors and writes rows accordingly. A change of state takes it exclusively. So no rows
+ * are committed after a change by a transaction that read the earlier state. Planners do not take
+ * it, because a change waits until their messages are drained.
  */
 const LOCK_KEY = `hashtext('feedctl push states')`;
 
@@ -16,19 +18,22 @@ export async function lockPushStates(session: Queryable): Promise<void> {
 }
 
 /**
- * Resolves when every fill that is under way now has committed. A cleanup needs it ahead of its last look: a fill
- * that read a follow or a post before it ended would bring its rows after that look, and nobody would look again.
+ * Resolves when every active fill (backfill or rebuild) has committed. A cleanup calls it before
+ * its last pass. Otherwise a fill that read a follow or a post before its end would add rows after
+ * that pass, and no cleanup would remove them.
  */
 export async function fillsEnded(db: Queryable): Promise<void> {
   await db.query(`select pg_advisory_xact_lock(${LOCK_KEY})`);
 }
 
-/** Both places that hold the state change together. Throws USER_NOT_FOUND. */
+/** Changes both places that hold the state. Throws USER_NOT_FOUND. */
 export async function setPushState(db: Database, userId: number, state: PushState): Promise<void> {
   await setPushStateUnless(db, userId, state, async () => false);
 }
 
-/** The same, and nothing where `refuses`, asked last of all, says so. Returns whether it was set. */
+/**
+ * Changes the state unless `refuses` returns true, which is asked last. Returns whether it changed.
+ */
 export async function setPushStateUnless(
   db: Database,
   userId: number,
@@ -66,7 +71,10 @@ async function writePushState(session: Session, userId: number, state: PushState
   }
 }
 
-/** Pinned: an evaluation leaves the author as they are. Returns whether that is new. Throws USER_NOT_FOUND. */
+/**
+ * Pins the state, so that evaluations do not change it. Returns whether the pin is new. Throws
+ * USER_NOT_FOUND.
+ */
 export async function pinPushState(db: Queryable, userId: number, pinned: boolean): Promise<boolean> {
   const { rows } = await db.query<{ before: boolean }>(
     `update users u set push_pinned = $2 from users old
@@ -80,7 +88,7 @@ export async function pinPushState(db: Queryable, userId: number, pinned: boolea
 export interface Celebrity {
   readonly userId: number;
   readonly state: PushState;
-  /** By hand: evaluations leave them as they are. */
+  /** Marked by hand: evaluations skip this author. */
   readonly pinned: boolean;
   readonly followers: number;
   readonly posts: number;
@@ -95,7 +103,7 @@ export async function listCelebrities(db: Queryable): Promise<Celebrity[]> {
   return rows;
 }
 
-/** Followers of an author in rising order, after `after`. */
+/** Returns followers of an author in rising order, after `after`. */
 export async function followersAfter(
   db: Queryable,
   authorId: number,
@@ -103,7 +111,8 @@ export async function followersAfter(
   limit: number,
 ): Promise<number[]> {
   const { rows } = await db.query<{ id: number }>(
-    'select follower_id as id from followers where followee_id = $1 and follower_id > $2 order by follower_id limit $3',
+    `select follower_id as id from followers where followee_id = $1 and follower_id > $2
+     order by follower_id limit $3`,
     [authorId, after, limit],
   );
   return rows.map((row) => row.id);
@@ -127,13 +136,15 @@ const ADD_POSTS = `
   insert into feed_items (user_id, post_id, author_id)
   select u.id, n.id, $1::bigint from users u join unnest($3::bigint[]) n(id) on n.id > u.feed_floor
   where u.id = any($2) and exists (
-    select from follows f where f.follower_id = u.id and f.follower_id = any($2) and f.followee_id = $1::bigint)
+    select from follows f
+    where f.follower_id = u.id and f.follower_id = any($2) and f.followee_id = $1::bigint)
   order by 1, 2 on conflict do nothing`;
 
 /**
- * Copies an author's posts above the floors of feeds of one shard, the newest n of them; where there are more, the
- * floor of a feed rises to the first that is not copied. Inside the caller's transaction, which has the push states
- * locked; the rows of the users are locked here, so the floors stay as they are read.
+ * Copies an author's newest n posts above the floors of feeds of one shard. If there are more, the
+ * floor of a feed rises to the first post that is not copied. Runs inside the caller's transaction,
+ * which has locked the push states. Locks the rows of the users, so that the floors stay as they
+ * were read.
  */
 export async function backfillFollowers(
   session: Session,

@@ -1,15 +1,16 @@
-import type { Queryable } from '../database/database.ts';
+import type { Queryable } from '../database/types.ts';
 import type { FeedEntry } from '../model/feed.ts';
 import type { Pair } from './follows.ts';
 
 /**
- * What feeds should hold, where follows and posts are in different shards: follows are read from the shard of their
- * followers, posts from all shards at once, and they meet here. There is no snapshot over nodes. Whoever writes by
- * what is read here holds the locks that keep it from becoming wrong: see each use.
+ * Expected content of feeds on Citus, where follows and posts are in different shards. Follows are
+ * read from the shard of the follower, posts from all shards, and this code joins them. Nodes have
+ * no common snapshot. Callers that write hold locks instead: see each use.
  */
 
 /** In: users of one shard. */
-const FOLLOWS = `select follower_id as "followerId", followee_id as "followeeId" from follows where follower_id = any($1)`;
+const FOLLOWS = `
+  select follower_id as "followerId", followee_id as "followeeId" from follows where follower_id = any($1)`;
 
 export async function followsOf(db: Queryable, userIds: readonly number[]): Promise<Pair[]> {
   const { rows } = await db.query<Pair & { [column: string]: unknown }>(FOLLOWS, [userIds]);
@@ -17,8 +18,8 @@ export async function followsOf(db: Queryable, userIds: readonly number[]): Prom
 }
 
 /**
- * In: authors, push states that count, an id that posts are above, how many of each author. Rows come as two arrays:
- * there may be 1,000 posts of each of 10,000 authors.
+ * Returns ids of posts by author. In: authors, push states, minimum id (excluded), number per
+ * author. Rows have two arrays, because there may be 1,000 posts of each of 10,000 authors.
  */
 const POSTS = `
   select author_id as author, array_agg(id order by id desc)::text as ids
@@ -27,11 +28,11 @@ const POSTS = `
         where p.author_id = any($1) and a.push_state = any($2) and p.deleted_at is null and p.id > $3) newest
   where nth <= $4 group by author_id`;
 
-/** Of an array that was selected as text: `{1,2}`. */
+/** Parses an array that was selected as text: `{1,2}`. */
 export const idsOfArray = (array: string): number[] =>
   array === '{}' ? [] : array.slice(1, -1).split(',').map(Number);
 
-/** Ids of each author's newest posts, newest first. */
+/** Returns ids of each author's newest posts, newest first. */
 async function postsOf(
   db: Queryable,
   authors: readonly number[],
@@ -46,7 +47,7 @@ async function postsOf(
   return new Map(rows.map((row) => [row.author, idsOfArray(row.ids)]));
 }
 
-/** What each user is to see of those they follow, newest first: at most `limit` entries of a feed. */
+/** Returns the expected entries of each feed, newest first, at most `limit`. */
 export async function truthOf(
   db: Queryable,
   userIds: readonly number[],
@@ -68,9 +69,10 @@ export async function truthOf(
 
 /** In: users of one shard. */
 const ITEMS = `
-  select user_id as "userId", post_id as "postId", author_id as "authorId" from feed_items where user_id = any($1)`;
+  select user_id as "userId", post_id as "postId", author_id as "authorId" from feed_items
+  where user_id = any($1)`;
 
-/** What the feeds of users of one shard hold. */
+/** Returns the rows of feeds of one shard. */
 export async function itemsOf(db: Queryable, userIds: readonly number[]): Promise<Map<number, FeedEntry[]>> {
   const { rows } = await db.query<FeedEntry & { userId: number }>(ITEMS, [userIds]);
   const feeds = new Map<number, FeedEntry[]>(userIds.map((id) => [id, []]));

@@ -1,10 +1,11 @@
-import type { Database, Queryable, Session } from '../database/database.ts';
+import type { Database } from '../database/database.ts';
+import type { Queryable, Session } from '../database/types.ts';
 
-/** A message that was put aside, without its bytes. */
+/** A dead-lettered message, without its body. */
 export interface DeadLetter {
   readonly id: number;
   readonly queue: string;
-  /** Failed attempts before it was put aside. */
+  /** Failed attempts before it was dead-lettered. */
   readonly attempts: number;
   readonly reason: string;
   readonly diedAt: Date;
@@ -13,16 +14,19 @@ export interface DeadLetter {
 
 export interface DeadLetterFilter {
   readonly ids?: readonly number[];
-  /** `live`: those of every gateway. */
+  /** `live`: the queues of all gateways. */
   readonly queue?: string;
-  /** Part of the reason, in any case. */
+  /** Part of the reason, case-insensitive. */
   readonly reason?: string;
   readonly since?: Date;
   readonly before?: Date;
   readonly exceptOfGateways?: boolean;
 }
 
-/** In: ids, queue, part of the reason, from, before (null: any), and whether those of gateways do not count. */
+/**
+ * In: ids, queue, part of the reason, from, before (null: any), and whether letters of gateways are
+ * excluded.
+ */
 const MATCHES = `
   ($1::bigint[] is null or id = any($1))
   and ($2::text is null or regexp_replace(queue, '^live\\..*', 'live') = $2)
@@ -39,7 +43,7 @@ const values = ({ ids, queue, reason, since, before, exceptOfGateways }: DeadLet
   exceptOfGateways ?? false,
 ];
 
-/** Oldest first. */
+/** Returns the oldest letters first. */
 export async function findDeadLetters(
   db: Queryable,
   filter: DeadLetterFilter,
@@ -57,7 +61,7 @@ export async function findDeadLetters(
   return { total: total.rows[0]!.total, letters: letters.rows };
 }
 
-/** Those whose bodies hold these bytes, newest first, at most 100. */
+/** Returns the newest letters whose bodies contain these bytes, at most 100. */
 export async function deadLettersHolding(
   db: Queryable,
   bytes: Buffer,
@@ -76,8 +80,9 @@ export async function deadLetterBody(db: Queryable, id: number): Promise<Buffer 
 }
 
 /**
- * Takes up to n dead letters away when `work` has done with them, in one transaction. Atomic: they are locked, and what
- * somebody else has locked is passed over, so that two who replay take different ones. Returns how many.
+ * Removes up to n dead letters when `work` has handled them, in one transaction. Locks them and
+ * skips locked ones, so that two concurrent replays take different letters. Returns the number of
+ * letters.
  */
 export async function takeDeadLetters(
   db: Database,
@@ -100,7 +105,7 @@ export async function takeDeadLetters(
 
 export type NewDeadLetter = Omit<DeadLetter, 'bytes'> & { readonly body: Buffer };
 
-/** Keeps those that are not kept yet: whoever collects them at a broker may get one twice. */
+/** Saves new letters. A broker may deliver one twice, so known ids are skipped. */
 export async function keepDeadLetters(db: Database, letters: readonly NewDeadLetter[]): Promise<void> {
   await db.transaction(async (session) => {
     for (const { id, queue, body, attempts, reason, diedAt } of letters) {
@@ -113,15 +118,16 @@ export async function keepDeadLetters(db: Database, letters: readonly NewDeadLet
   });
 }
 
-/** How many there are of each queue; those of all gateways are `live`. */
+/** Returns the number of letters per queue. Those of all gateways count as `live`. */
 export async function countDeadLetters(db: Queryable): Promise<Map<string, number>> {
   const { rows } = await db.query<{ queue: string; count: number }>(
-    `select regexp_replace(queue, '^live\\..*', 'live') as queue, count(*) as count from bus.dead_letters group by 1`,
+    `select regexp_replace(queue, '^live\\..*', 'live') as queue, count(*) as count
+     from bus.dead_letters group by 1`,
   );
   return new Map(rows.map(({ queue, count }) => [queue, count]));
 }
 
-/** Whole letters in the order of their ids. */
+/** Returns whole letters in the order of their ids. */
 export async function deadLettersAfter(
   db: Queryable,
   after: number,
@@ -134,13 +140,15 @@ export async function deadLettersAfter(
   return rows;
 }
 
-/** `body` undefined: it is discarded. */
+/** `body` undefined: deletes the letter. */
 export async function replaceDeadLetter(db: Queryable, id: number, body: Buffer | undefined): Promise<void> {
   if (body) await db.query('update bus.dead_letters set body = $2 where id = $1', [id, body]);
   else await db.query('delete from bus.dead_letters where id = $1', [id]);
 }
 
-/** Messages that wait in the database, whatever their queue. A broker's cannot be looked at. */
+/**
+ * Returns messages of all queues that wait in the database. Messages in a broker cannot be read.
+ */
 export async function waitingBodies(
   db: Queryable,
   after: number,

@@ -1,4 +1,5 @@
-import type { Database, Queryable } from '../database/database.ts';
+import type { Database } from '../database/database.ts';
+import type { Queryable } from '../database/types.ts';
 import type { EventRef, EventType, FeedEvent } from '../model/event.ts';
 import { firstIdAt } from '../model/ids.ts';
 import { SYSTEM_RETRIES } from '../resilience/limits.ts';
@@ -12,33 +13,38 @@ const MONDAY_MS = 4 * DAY_MS;
 const WEEKS_AHEAD = 4;
 
 /**
- * In: ids and aggregates, as arrays. Each event by its key and nothing else: told of a range of ids too, the server takes
- * the newest ids, of which its statistics know nothing, for a single row, and compares each event with each.
+ * Updates each event by its key alone. In: ids and aggregates, as arrays. With a range of ids in
+ * the condition the planner would expect a single row, because its statistics lack the newest ids,
+ * and compare each event with each.
  */
-const MARK_DISPATCHED = `
+const MARK = `
   update events e set dispatched_at = now()
   from unnest($1::bigint[], $2::bigint[]) d(id, aggregate_id)
   where e.aggregate_id = d.aggregate_id and e.id = d.id`;
 
-/** The last condition says nothing new: Citus finds the one shard by it. */
-const MARK_SHARD_DISPATCHED = `${MARK_DISPATCHED} and e.aggregate_id = any($2)`;
+/** Citus finds the shard by the last condition, which is redundant otherwise. */
+const MARK_DISPATCHED = { postgres: MARK, citus: `${MARK} and e.aggregate_id = any($2)` };
 
-/** Shards that are written at a time. */
-const MARK_LANES = 4;
+/** Shards that are written concurrently. */
+const SHARD_CONCURRENCY = 4;
 
 export async function markDispatched(db: Database, events: readonly EventRef[]): Promise<void> {
   const sharding = await db.sharding();
-  const statement = sharding.distributed ? MARK_SHARD_DISPATCHED : MARK_DISPATCHED;
-  // In one order: the sweeper may be marking some of them at the same time.
+  const statement = sharding.pick(MARK_DISPATCHED);
+  // One order prevents deadlocks with the sweeper, which may update some of these events at the
+  // same time.
   const inOrder = events.toSorted((a, b) => a.aggregateId - b.aggregateId || a.id - b.id);
   const groups = sharding.group(inOrder, (event) => event.aggregateId);
-  await runConcurrently(groups, MARK_LANES, (group) => {
+  await runConcurrently(groups, SHARD_CONCURRENCY, (group) => {
     const values = [group.map((event) => event.id), group.map((event) => event.aggregateId)];
     return retry(() => db.query(statement, values), { ...SYSTEM_RETRIES, dependency: 'database' });
   });
 }
 
-/** Events that were committed at least `minAgeMs` ago and that no bus has confirmed, oldest first. */
+/**
+ * Returns the oldest events that were committed at least `minAgeMs` ago and that no bus has
+ * confirmed.
+ */
 export async function undispatchedEvents(
   db: Queryable,
   minAgeMs: number,
@@ -62,7 +68,7 @@ export async function anyUndispatched(db: Queryable, lastId: number): Promise<bo
   return rowCount === 1;
 }
 
-/** How many posts of the author the log holds, deleted ones too. One shard's. */
+/** Returns the number of the author's posts in the log, including deleted ones. Reads one shard. */
 export async function countPosted(db: Queryable, authorId: number): Promise<number> {
   const { rows } = await db.query<{ count: number }>(
     `select count(*)::integer as count from events where aggregate_id = $1 and type = 'post.created'`,
@@ -73,18 +79,20 @@ export async function countPosted(db: Queryable, authorId: number): Promise<numb
 
 const LOCK_PARTITIONS = `select pg_advisory_xact_lock(hashtext('events partitions'))`;
 
-/** Not by to_regclass: that may answer from before the wait for the lock. */
+/** Does not use to_regclass, which may answer with the state before the wait for the lock. */
 const FIND_PARTITION = `
   select 1 from pg_inherits i join pg_class c on c.oid = i.inhrelid
   where i.inhparent = 'events'::regclass and c.relname = $1`;
 
 /**
- * A cluster that had no worker for weeks has events of this week in the default partition, and the server refuses
- * a partition whose rows are there: they move first. Inserts wait for the lock, and go on in the new partition.
+ * Moves rows from the default partition to a new one. Without a worker for weeks, events of this
+ * week are there, and the server refuses a partition with existing rows. Inserts wait for the lock
+ * and then continue in the new partition.
  */
 const attachPartition = (name: string, fromMs: number): string[] => {
   const [low, high] = [firstIdAt(fromMs), firstIdAt(fromMs + WEEK_MS)];
-  // One by one, as Citus sends them on to every node; the attached table is distributed as `events` is.
+  // Separate statements, because Citus sends each to every node. The attached table is distributed
+  // as `events` is.
   return [
     `create table ${name} (like events including all)`,
     'lock table events_default in access exclusive mode',
@@ -94,14 +102,17 @@ const attachPartition = (name: string, fromMs: number): string[] => {
   ];
 };
 
-/** Creates the weekly partitions from this week to four weeks ahead. Rows without one go to the default partition. */
+/**
+ * Creates the weekly partitions from this week to four weeks ahead. Rows of other weeks go to the
+ * default partition.
+ */
 export async function ensureEventPartitions(db: Database, nowMs: number = Date.now()): Promise<void> {
   const monday = Math.floor((nowMs - MONDAY_MS) / WEEK_MS) * WEEK_MS + MONDAY_MS;
   for (let week = 0; week <= WEEKS_AHEAD; week += 1) {
     const from = monday + week * WEEK_MS;
     const name = `events_${new Date(from).toISOString().slice(0, 10).replaceAll('-', '')}`;
     if ((await db.query(FIND_PARTITION, [name])).rowCount) continue;
-    // Two processes may get here at once: the second finds it made.
+    // Two processes may get here concurrently. The second one finds the partition.
     await db.transaction(async (session) => {
       await session.query(LOCK_PARTITIONS);
       if ((await session.query(FIND_PARTITION, [name])).rowCount) return;
@@ -125,7 +136,7 @@ export async function dropOldEventPartitions(
     return Date.UTC(year!, month! - 1, day!) + WEEK_MS + keepDays * DAY_MS < nowMs;
   });
   for (const { name } of old) {
-    // One at a time: two drops on several nodes could each wait for the other.
+    // Drops one at a time: two drops on several nodes could deadlock.
     await db.transaction(async (session) => {
       await session.query(LOCK_PARTITIONS);
       await session.query(`drop table if exists ${name}`);
@@ -134,8 +145,8 @@ export async function dropOldEventPartitions(
   return old.map(({ name }) => name);
 }
 
-const LISTED = `id, type, aggregate_id as "aggregateId", subject_id as "subjectId", occurred_at as "occurredAt", data,
-  dispatched_at as "dispatchedAt"`;
+const LISTED = `id, type, aggregate_id as "aggregateId", subject_id as "subjectId",
+  occurred_at as "occurredAt", data, dispatched_at as "dispatchedAt"`;
 
 interface EventFilter {
   readonly userId?: number;
@@ -146,18 +157,22 @@ type ListedRow = FeedEvent & { dispatchedAt: Date | null };
 
 const FILTER = '($1::bigint is null or aggregate_id = $1) and ($2::text is null or type = $2)';
 
-/** Which events of the log: those of ids from..to-1, of one user as aggregate, of some types. */
+/** Selects events with ids from..to-1, of one user as aggregate, of some types. */
 export interface EventRange {
   readonly from: number;
   readonly to: number;
   readonly userId?: number;
   readonly types?: readonly EventType[];
-  /** Only events of posts whose own ids are in this range: those of imported posts have the post's own time. */
+  /**
+   * Only events of posts with ids in this range. The ids of imported posts hold the post's own
+   * time.
+   */
   readonly posts?: { readonly from: number; readonly to: number };
 }
 
-/** In: from, to, user, types, first post, the one behind the last; null for any. */
-const IN_RANGE = `id >= $1 and id < $2 and ($3::bigint is null or aggregate_id = $3) and ($4::text[] is null or type = any($4))
+/** In: from, to, user, types, first post, the id after the last post. Null for any. */
+const IN_RANGE = `id >= $1 and id < $2 and ($3::bigint is null or aggregate_id = $3)
+  and ($4::text[] is null or type = any($4))
   and ($5::bigint is null or type like 'post.%' and subject_id >= $5 and subject_id < $6::bigint)`;
 
 const rangeValues = ({ from, to, userId, types, posts }: EventRange) => [
@@ -169,7 +184,7 @@ const rangeValues = ({ from, to, userId, types, posts }: EventRange) => [
   posts?.to ?? null,
 ];
 
-/** An event, by what it is about. */
+/** Identifies an event by its subject. */
 export type EventAbout = Pick<EventRef, 'type' | 'aggregateId' | 'subjectId'>;
 
 /** The first and the last of some events. */
@@ -178,18 +193,23 @@ export interface EventSpan {
   readonly toId: number;
 }
 
-/** In: types, aggregates and subjects, as arrays. The last condition says nothing new: Citus finds the one shard by it. */
+/**
+ * Returns the span of events. In: types, aggregates and subjects, as arrays. Citus finds the shard
+ * by the last condition, which is redundant otherwise.
+ */
 const SPAN = `
   select min(e.id) as "fromId", max(e.id) as "toId"
   from unnest($1::text[], $2::bigint[], $3::bigint[]) d(type, aggregate_id, subject_id)
   join events e on e.aggregate_id = d.aggregate_id and e.subject_id = d.subject_id and e.type = d.type
   where e.aggregate_id = any($2)`;
 
-/** Where in the log the events are that are about these; null where it has none of them. */
+/**
+ * Returns the span of the events about these subjects in the log. Returns null if the log has none.
+ */
 export async function eventsAbout(db: Database, about: readonly EventAbout[]): Promise<EventSpan | null> {
   const sharding = await db.sharding();
   const groups = about.length > 0 ? sharding.group(about, (one) => one.aggregateId) : [];
-  const found = await runConcurrently(groups, MARK_LANES, async (group) => {
+  const found = await runConcurrently(groups, SHARD_CONCURRENCY, async (group) => {
     const { rows } = await db.query<{ fromId: number | null; toId: number | null }>(SPAN, [
       group.map((one) => one.type),
       group.map((one) => one.aggregateId),
@@ -206,7 +226,7 @@ export async function eventsAbout(db: Database, about: readonly EventAbout[]): P
   };
 }
 
-/** The oldest of a range. */
+/** Returns the oldest events of a range. */
 export async function eventsInRange(
   db: Queryable,
   range: EventRange,
@@ -232,10 +252,10 @@ export async function countEvents(
   return Object.fromEntries(rows.map(({ type, count }) => [type, count]));
 }
 
-/** Looked through one after the other until there are enough: from the last minute to the whole log. */
+/** Time windows that are searched one after the other until there are enough events. */
 const WINDOWS_MS = [60_000, 3_600_000, DAY_MS, Number.POSITIVE_INFINITY];
 
-/** The newest events that match, in the order they were made. */
+/** Returns the newest matching events, in the order of their creation. */
 export async function lastEvents(
   db: Queryable,
   query: EventFilter & { limit: number },
@@ -243,7 +263,9 @@ export async function lastEvents(
   for (const window of WINDOWS_MS) {
     const from = window === Number.POSITIVE_INFINITY ? 0 : firstIdAt(Date.now() - window);
     const { rows } = await db.query<ListedRow>(
-      `select * from (select ${LISTED} from events where ${FILTER} and id >= $3 order by id desc limit $4) newest order by id`,
+      `select * from (
+         select ${LISTED} from events where ${FILTER} and id >= $3 order by id desc limit $4) newest
+       order by id`,
       [query.userId ?? null, query.type ?? null, from, query.limit],
     );
     if (rows.length === query.limit || from === 0) return rows;

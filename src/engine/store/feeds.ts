@@ -1,31 +1,35 @@
-import type { Database, Queryable, Session, Store } from '../database/database.ts';
+import type { Database } from '../database/database.ts';
+import type { Queryable, Session } from '../database/types.ts';
 import { FeedctlError } from '../model/errors.ts';
-import { FEED_LIMIT, type FeedEntry, type FeedSource } from '../model/feed.ts';
+import { FEED_LIMIT, type FeedEntry } from '../model/feed.ts';
 import { readIds } from '../model/messages.ts';
 import { runConcurrently } from '../util/parallel.ts';
 import { followersAfter } from './celebrities.ts';
 import type { Pair } from './follows.ts';
-import { shardedPageAboveFloor, shardedPageBelowFloor, shardedPageOfCached } from './pages/citus.ts';
 
-/** Of an aggregate, which is null where there is nothing. */
+/** Returns no ids for null, which an aggregate of no rows is. */
 const idsOf = (bytes: Buffer | null): number[] => (bytes ? readIds(bytes) : []);
 
 /**
- * The newest rows of a feed, its floor, and who may come into it: one statement, so one snapshot. In: user,
- * limit, limit of one's own posts. A thousand entries come as bytes: as rows they would take the driver three times as long as the server.
+ * Returns the newest rows of a feed, its floor, and its authors, in one statement and so one
+ * snapshot. In: user, limit, limit of the user's own posts. Entries are bytes: decoding a thousand
+ * rows takes the driver three times as long as the server needs.
  */
 const LOAD = `
   select u.feed_floor as floor,
          (select string_agg(int8send(post_id) || int8send(author_id), '' order by post_id desc) from (
             select i.post_id, i.author_id from feed_items i
             join follows f on f.follower_id = $1 and f.followee_id = i.author_id
-            where i.user_id = $1 and i.post_id > u.feed_floor order by i.post_id desc limit $2) newest) as entries,
+            where i.user_id = $1 and i.post_id > u.feed_floor
+            order by i.post_id desc limit $2) newest) as entries,
          (select string_agg(int8send(followee_id), '' order by followee_id)
           from follows where follower_id = $1) as followees,
          (select string_agg(int8send(f.followee_id), '' order by f.followee_id)
-          from follows f join celebrities c on c.user_id = f.followee_id where f.follower_id = $1) as celebrities,
+          from follows f join celebrities c on c.user_id = f.followee_id
+          where f.follower_id = $1) as celebrities,
          (select string_agg(int8send(id), '' order by id) from (
-            select id from posts where author_id = $1 and deleted_at is null order by id desc limit $3) newest) as own
+            select id from posts where author_id = $1 and deleted_at is null
+            order by id desc limit $3) newest) as own
   from users u where u.id = $1`;
 
 /** Throws USER_NOT_FOUND. */
@@ -63,129 +67,19 @@ export async function loadFeed(
   };
 }
 
-/** Where the pushed part of a page comes from: the table, or ids that a cache holds. $1 user, $2 before, $3 limit. */
-const PUSHED = {
-  table: `select post_id, author_id from feed_items where user_id = $1 and post_id > (select floor from feed)`,
-  cache: `select post_id, author_id from unnest($5::bigint[], $6::bigint[]) c(post_id, author_id) where post_id > $4`,
-};
-
 /**
- * One page above the floor: pushed entries, posts of celebrities, one's own. In: user, before, limit (and for the
- * cache: floor, post ids, authors). Follows and deletions are joined as they are now, whatever is materialized.
- * One statement, so one snapshot: a post cannot move from one part to another in between, nor the floor rise
- * over rows that are looked for above it. One row with the floor alone where the page is empty; none for no user.
+ * Adds rows to a feed. In: follower, followee, post ids. Citus finds the shard by the join with
+ * `users`.
  */
-const pageStatement = (pushed: keyof typeof PUSHED): string => `
-  with feed as (
-    select feed_floor as floor from users where id = $1
-  ), merged as (
-    (select i.post_id, i.author_id, 'pushed' as source, 1 as rank
-     from (${PUSHED[pushed]}) i
-     join follows f on f.follower_id = $1 and f.followee_id = i.author_id
-     join posts p on p.author_id = i.author_id and p.id = i.post_id and p.deleted_at is null
-     where i.post_id < $2 order by i.post_id desc limit $3)
-    union all
-    (select c.id, c.author_id, 'pulled', 2
-     from follows f join celebrities on celebrities.user_id = f.followee_id
-     cross join lateral (
-       select id, author_id from posts where author_id = f.followee_id and id < $2 and deleted_at is null
-       order by id desc limit $3) c
-     where f.follower_id = $1 order by c.id desc limit $3)
-    union all
-    (select id, author_id, 'own', 3 from posts
-     where author_id = $1 and id < $2 and deleted_at is null order by id desc limit $3)
-  ), page as (
-    select distinct on (post_id) * from merged order by post_id desc, rank limit $3
-  )
-  select feed.floor, page.post_id as "postId", page.author_id as "authorId", page.source, p.body,
-         p.created_at as "createdAt"
-  from feed left join (page join posts p on p.author_id = page.author_id and p.id = page.post_id) on true
-  order by page.post_id desc`;
-
-/** Posts at and below the floor, straight from their authors. In: user, before, limit, floor. */
-const BELOW_FLOOR = `
-  select o.id as "postId", o.author_id as "authorId", 'pulled' as source, o.body, o.created_at as "createdAt"
-  from follows f cross join lateral (
-    select * from posts where author_id = f.followee_id and id < $2 and id <= $4 and deleted_at is null
-    order by id desc limit $3) o
-  where f.follower_id = $1 order by o.id desc limit $3`;
-
-export interface PageRow extends FeedEntry {
-  readonly source: FeedSource;
-  readonly body: string;
-  readonly createdAt: Date;
-}
-
-export interface PageQuery {
-  readonly userId: number;
-  /** Only posts with a smaller id. */
-  readonly before: number;
-  readonly limit: number;
-  readonly floor: number;
-}
-
-async function page(
-  db: Queryable,
-  pushed: keyof typeof PUSHED,
-  values: unknown[],
-): Promise<{ floor: number; rows: PageRow[] } | undefined> {
-  const { rows } = await db.query<Omit<PageRow, 'postId'> & { floor: number; postId: number | null }>(
-    pageStatement(pushed),
-    values,
-  );
-  const first = rows[0];
-  if (!first) return undefined;
-  return {
-    floor: first.floor,
-    rows: rows.flatMap(({ floor: _, postId, ...row }) => (postId === null ? [] : [{ postId, ...row }])),
-  };
-}
-
-/** The page and the floor it reaches down to, or undefined where there is no such user. */
-export async function pageAboveFloor(
-  db: Store,
-  query: Omit<PageQuery, 'floor'>,
-): Promise<{ floor: number; rows: PageRow[] } | undefined> {
-  if ((await db.sharding()).distributed) return shardedPageAboveFloor(db, query);
-  return page(db, 'table', [query.userId, query.before, query.limit]);
-}
-
-/** `cached`: what a cache holds of the feed instead of the table, from its newest entry down to the floor or to `before`. */
-export async function pageOfCached(
-  db: Store,
-  query: PageQuery,
-  cached: readonly FeedEntry[],
-): Promise<PageRow[]> {
-  if ((await db.sharding()).distributed) return shardedPageOfCached(db, query, cached);
-  const found = await page(db, 'cache', [
-    query.userId,
-    query.before,
-    query.limit,
-    query.floor,
-    cached.map((entry) => entry.postId),
-    cached.map((entry) => entry.authorId),
-  ]);
-  return found?.rows ?? [];
-}
-
-export async function pageBelowFloor(db: Store, query: PageQuery): Promise<PageRow[]> {
-  if ((await db.sharding()).distributed) return shardedPageBelowFloor(db, query);
-  const { rows } = await db.query<PageRow>(BELOW_FLOOR, [
-    query.userId,
-    query.before,
-    query.limit,
-    query.floor,
-  ]);
-  return rows;
-}
-
-/** In: follower, followee, post ids. One shard's: the join with `users` tells Citus which. */
 const ADD_POSTS = `
   insert into feed_items (user_id, post_id, author_id)
   select u.id, n.id, $2::bigint from users u cross join unnest($3::bigint[]) n(id)
   where u.id = $1 on conflict do nothing`;
 
-/** The newest posts above an id, of an author who is pushed; of another none. In: author, id, limit. */
+/**
+ * Returns the newest posts above an id, of a pushed author. Returns none for others. In: author,
+ * id, limit.
+ */
 const NEWEST_PUSHED = `
   select p.id from users a cross join lateral (
     select id from posts where author_id = $1 and author_id = a.id and id > $2 and deleted_at is null
@@ -193,10 +87,12 @@ const NEWEST_PUSHED = `
   where a.id = $1 and a.push_state <> 'pull'`;
 
 /**
- * Copies the followee's posts above the floor of the follower's feed. Where there are more than the limit, only the
- * newest are copied and the floor rises to the first that was not. The transaction holds the user's row against a
- * trim or a rebuild at the same time, so the floor stays as it was read; a post that is made after the newest were
- * read has been planned with the follower, whose row in `followers` is committed.
+ * Copies the followee's posts above the floor of the follower's feed. If there are more than the
+ * limit, it copies the newest and raises the floor to the first that is not copied.
+ *
+ * The transaction locks the user's row against a concurrent trim or rebuild, so the floor stays as
+ * it was read. A post that is created after the read has been planned with the follower, whose row
+ * in `followers` is committed.
  */
 export async function backfillPair(session: Session, pair: Pair): Promise<number> {
   const { followerId, followeeId } = pair;
@@ -226,8 +122,8 @@ async function copyPosts(session: Session, { followerId, followeeId }: Pair, flo
 }
 
 /**
- * Removes rows of posts that were deleted while the pair was between an unfollow and a follow: their deletion found
- * no follower here, and the unfollow, seeing the new follow, left the rows.
+ * Removes rows of posts that were deleted between an unfollow and a new follow. The deletion found
+ * no follower here, and the unfollow left the rows because it saw the new follow.
  */
 async function removeDeleted(session: Session, userId: number, authorId: number): Promise<void> {
   const rows = await session.query<{ id: number }>(
@@ -246,7 +142,7 @@ async function removeDeleted(session: Session, userId: number, authorId: number)
   ]);
 }
 
-/** Removes a followee's rows from a feed, unless the pair follows (again) by now. */
+/** Removes a followee's rows from a feed, unless the pair follows again. */
 export async function removePairItems(db: Queryable, pair: Pair): Promise<number> {
   const { rowCount } = await db.query(
     `delete from feed_items where user_id = $1 and author_id = $2
@@ -256,9 +152,9 @@ export async function removePairItems(db: Queryable, pair: Pair): Promise<number
   return rowCount ?? 0;
 }
 
-/** Followers whose rows go in one round. */
-const FOLLOWERS_A_ROUND = 20_000;
-/** Shards that are written at a time. */
+/** Followers per round of deletions. */
+const FOLLOWERS_PER_ROUND = 20_000;
+/** Shards that are written concurrently. */
 const CONCURRENCY = 4;
 
 /** Removes the rows of a deleted post from the feeds of its author's followers. */
@@ -274,7 +170,7 @@ export async function removePostItems(
   const sharding = await db.sharding();
   let removed = 0;
   for (let after = 0; ; ) {
-    const followers = await followersAfter(db, post.authorId, after, FOLLOWERS_A_ROUND);
+    const followers = await followersAfter(db, post.authorId, after, FOLLOWERS_PER_ROUND);
     const counts = await runConcurrently(
       sharding.group(followers, (id) => id),
       CONCURRENCY,
@@ -282,7 +178,7 @@ export async function removePostItems(
         db.query('delete from feed_items where user_id = any($1) and post_id = $2', [group, post.postId]),
     );
     for (const { rowCount } of counts) removed += rowCount ?? 0;
-    if (followers.length < FOLLOWERS_A_ROUND) return removed;
+    if (followers.length < FOLLOWERS_PER_ROUND) return removed;
     after = followers.at(-1)!;
   }
 }
@@ -291,16 +187,20 @@ const INSERT_ROWS = `
   insert into feed_items (user_id, post_id, author_id)
   select * from unnest($1::bigint[], $2::bigint[], $3::bigint[]) order by 1, 2 on conflict do nothing`;
 
-/** The same on Citus, for rows of one shard: the join with `users` tells which, and the shard does it all by itself. */
+/**
+ * Inserts rows of one shard on Citus. The join with `users` names the shard, which then does all
+ * the work.
+ */
 const INSERT_SHARD_ROWS = `
   insert into feed_items (user_id, post_id, author_id)
   select u.id, r.post_id, r.author_id
-  from users u join unnest($1::bigint[], $2::bigint[], $3::bigint[]) r(user_id, post_id, author_id) on r.user_id = u.id
+  from users u
+  join unnest($1::bigint[], $2::bigint[], $3::bigint[]) r(user_id, post_id, author_id) on r.user_id = u.id
   where u.id = any($1) order by 1, 2 on conflict do nothing`;
 
 /**
- * Writes rows of which some may be there already, on Citus those of one shard. In one order, so that two such batches
- * do not wait for each other. Returns how many were new.
+ * Inserts rows, some of which may exist. On Citus they belong to one shard. The rows are sorted, so
+ * that two concurrent batches cannot deadlock. Returns the number of new rows.
  */
 export async function insertFeedRows(
   session: Session,

@@ -1,7 +1,10 @@
-import type { Queryable, Session } from '../database/database.ts';
+import type { Queryable, Session } from '../database/types.ts';
 import { FeedctlError } from '../model/errors.ts';
 
-/** In: follower, followee, event id. Atomic: the follow and its event, in the follower's shard. */
+/**
+ * Inserts the follow and its event atomically, in the follower's shard. In: follower, followee,
+ * event id.
+ */
 const CREATE = `
   with pair as (insert into follows (follower_id, followee_id) values ($1, $2)
                 on conflict do nothing returning *),
@@ -20,17 +23,19 @@ export interface Pair {
   readonly followeeId: number;
 }
 
-/** Those of the pairs that follow now. On Citus pairs of any number of shards. */
+/** Returns the pairs that follow now. On Citus the pairs may belong to several shards. */
 export async function followingPairs<P extends Pair>(db: Queryable, pairs: readonly P[]): Promise<P[]> {
   const { rows } = await db.query<{ nth: number }>(
-    `select r.nth::integer as nth from unnest($1::bigint[], $2::bigint[]) with ordinality r(user_id, author_id, nth)
-     join follows f on f.follower_id = r.user_id and f.followee_id = r.author_id where f.follower_id = any($1)`,
+    `select r.nth::integer as nth
+     from unnest($1::bigint[], $2::bigint[]) with ordinality r(user_id, author_id, nth)
+     join follows f on f.follower_id = r.user_id and f.followee_id = r.author_id
+     where f.follower_id = any($1)`,
     [pairs.map((pair) => pair.followerId), pairs.map((pair) => pair.followeeId)],
   );
   return rows.map(({ nth }) => pairs[nth - 1]!);
 }
 
-/** Both return false where nothing had to change. */
+/** Returns false if the pair follows already. */
 export async function insertFollow(db: Queryable, pair: Pair, eventId: number): Promise<boolean> {
   const { rowCount } = await db.query(CREATE, [pair.followerId, pair.followeeId, eventId]);
   return rowCount === 1;
@@ -49,8 +54,9 @@ export function checkPair(pair: Pair): void {
 }
 
 /**
- * One handler at a time for each pair, over several transactions: otherwise the handlers of a follow and of the
- * unfollow after it could overtake each other between reading `follows` and writing `followers`.
+ * Runs one handler at a time per pair, over several transactions. Otherwise the handlers of a
+ * follow and of the following unfollow could overtake each other between reading `follows` and
+ * writing `followers`.
  */
 export async function withPairLock<T>(session: Session, pair: Pair, work: () => Promise<T>): Promise<T> {
   const key = `feedctl pair ${pair.followerId} ${pair.followeeId}`;
@@ -62,7 +68,10 @@ export async function withPairLock<T>(session: Session, pair: Pair, work: () => 
   }
 }
 
-/** In: follower, followee. Atomic: the row and the count, in the followee's shard. */
+/**
+ * Inserts the row and increments the count atomically, in the followee's shard. In: follower,
+ * followee.
+ */
 const ADD_FOLLOWER = `
   with added as (insert into followers (followee_id, follower_id) values ($2, $1)
                  on conflict do nothing returning followee_id)
@@ -75,9 +84,10 @@ const REMOVE_FOLLOWER = `
   where id = $2 and exists (select from removed where followee_id = $2)`;
 
 /**
- * Copies the state that a pair has in `follows` now to `followers`, and keeps the followee's count. Returns whether
- * the pair exists. Two statements, as the two sides are in two shards: run it under the pair's lock. A follow or an
- * unfollow in between has an event of its own, whose handler comes after.
+ * Copies the pair's current state in `follows` to `followers`, and updates the followee's count.
+ * Returns whether the pair follows. It takes two statements, because the two sides are in two
+ * shards, so it needs the pair's lock. A follow or an unfollow in between has its own event, which
+ * is handled later.
  */
 export async function copyPairState(db: Queryable, pair: Pair): Promise<boolean> {
   const values = [pair.followerId, pair.followeeId];
@@ -87,13 +97,13 @@ export async function copyPairState(db: Queryable, pair: Pair): Promise<boolean>
   return follows;
 }
 
-/** The newest posts that the followee has made since the pair began, oldest first. */
+/** Returns the followee's newest posts since the follow, oldest first. */
 export async function postsSinceFollow(
   db: Queryable,
   pair: Pair,
   limit: number,
 ): Promise<{ postId: number; authorId: number }[]> {
-  // As text: a Date would cut the microseconds off.
+  // Read as text, because a Date has no microseconds.
   const since = await db.query<{ since: string }>(
     'select created_at::text as since from follows where follower_id = $1 and followee_id = $2',
     [pair.followerId, pair.followeeId],

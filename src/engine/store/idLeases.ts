@@ -4,15 +4,17 @@ import type { Database } from '../database/database.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { IdMint, type NodeLease, timeOfId } from '../model/ids.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { poll } from '../util/poll.ts';
 
 const LEASE_MS = 30_000;
-const WAIT_MS = 5_000;
+const ACQUIRE_TIMEOUT_MS = 5_000;
+const ACQUIRE_POLL_MS = 100;
 const FAILURES = ['renewal', 'lost', 'exhausted'] as const;
 
 /**
- * Takes the free node number that has been idle for longest. In: owner, lease in ms, the caller's clock in unix
- * ms. Atomic: one statement, one row locked. `reserved_until_ms` covers clocks that disagree: whoever gets the
- * number next starts above everything its last owner was allowed to mint.
+ * Takes the free node number with the longest idle time. In: owner, lease in ms, the caller's clock
+ * in unix ms. Atomic: one statement locks one row. `reserved_until_ms` covers clocks that disagree:
+ * the next owner of the number starts above every id that the last owner could mint.
  */
 const TAKE = `
   update node_leases set owner = $1, expires_at = clock_timestamp() + $2 * interval '1 ms',
@@ -31,107 +33,129 @@ const RELEASE = `
   update node_leases set owner = null, expires_at = '-infinity', reserved_until_ms = $3
   where node = $1 and owner = $2`;
 
-/** Ids for this process, minted under a leased node number that is renewed until it is released. */
+/** Mints ids for this process, under a leased node number that is renewed until its release. */
 export interface IdSource {
   next(): Promise<number>;
-  /** `count` rising ids. Waits where that is more than the clock allows (64,000 a second). */
+  /**
+   * Returns `count` rising ids. Waits if the clock does not allow as many yet (64,000 per second).
+   */
   take(count: number): Promise<number[]>;
   release(): Promise<void>;
 }
 
-/** Leases nothing until the first id is asked for. Throws NODE_NUMBERS_EXHAUSTED after 5 s without a free number. */
-export function openIdSource(db: Database, metrics?: Metrics): IdSource {
-  const failed = (reason: (typeof FAILURES)[number], by = 1) =>
-    metrics?.count('feedctl_node_lease_failures_total', by, { reason });
-  // There from the start: whoever watches sees the first failure only as a growth of something.
-  for (const reason of FAILURES) failed(reason, 0);
-  const owner = randomUUID();
-  let current: Promise<{ mint: IdMint; node: number; fromMs: number }> | undefined;
-  let untilMs = 0;
-  let renewal: NodeJS.Timeout | undefined;
-  let lastId = 0;
-  let released = false;
+/**
+ * Takes a lease when the first id is needed. Throws NODE_NUMBERS_EXHAUSTED after 5 s without a free
+ * number.
+ */
+export const openIdSource = (db: Database, metrics?: Metrics): IdSource => new LeasedIds(db, metrics);
 
-  const acquire = async () => {
-    for (const deadline = Date.now() + WAIT_MS; ; await sleep(100)) {
-      const now = Date.now();
-      const taken = await db.query<{ node: number; from_ms: number }>(TAKE, [owner, LEASE_MS, now]);
-      const row = taken.rows[0];
-      if (row) {
-        untilMs = row.from_ms + LEASE_MS;
-        const lease: NodeLease = { node: row.node, fromMs: row.from_ms + 1, untilMs: () => untilMs };
-        renewal = setInterval(() => void renew(row.node), LEASE_MS / 3);
-        renewal.unref();
-        return { mint: new IdMint(lease), node: row.node, fromMs: row.from_ms };
-      }
-      if (Date.now() > deadline) {
-        failed('exhausted');
-        throw new FeedctlError('NODE_NUMBERS_EXHAUSTED', 'every node number is leased: no id can be minted');
-      }
-    }
-  };
+interface Lease {
+  readonly mint: IdMint;
+  readonly node: number;
+  readonly fromMs: number;
+}
 
-  const renew = async (node: number) => {
-    try {
-      const renewed = await db.query<{ reserved_until_ms: number }>(RENEW, [
-        node,
-        owner,
-        LEASE_MS,
-        Date.now(),
-      ]);
-      const row = renewed.rows[0];
-      if (row) {
-        untilMs = row.reserved_until_ms;
-      } else {
-        failed('lost'); // Another process has the number by now.
-        drop();
-      }
-    } catch {
-      // The lease runs on to its end; nothing is minted past it.
-      failed('renewal');
-    }
-  };
+class LeasedIds implements IdSource {
+  readonly #db: Database;
+  readonly #metrics: Metrics | undefined;
+  readonly #owner = randomUUID();
+  #lease: Promise<Lease> | undefined;
+  /** End of the lease, in unix ms. */
+  #untilMs = 0;
+  #renewal: NodeJS.Timeout | undefined;
+  #lastId = 0;
+  #released = false;
 
-  const drop = () => {
-    clearInterval(renewal);
-    current = undefined;
-  };
+  constructor(db: Database, metrics?: Metrics) {
+    this.#db = db;
+    this.#metrics = metrics;
+    // A counter that appears with its first failure shows no growth to Prometheus, so each starts
+    // at 0.
+    for (const reason of FAILURES) this.#failed(reason, 0);
+  }
 
-  const take = async (count: number): Promise<number[]> => {
+  async next(): Promise<number> {
+    return (await this.take(1))[0]!;
+  }
+
+  async take(count: number): Promise<number[]> {
     const ids: number[] = [];
     while (ids.length < count) {
-      if (released) throw new Error('this source of ids has been released');
-      current ??= acquire().catch((error) => {
-        current = undefined;
+      if (this.#released) throw new Error('this source of ids has been released');
+      this.#lease ??= this.#acquire().catch((error) => {
+        this.#lease = undefined;
         throw error;
       });
-      const { mint, node } = await current;
+      const { mint, node } = await this.#lease;
       const id = mint.tryNext();
       if (id !== undefined) {
         ids.push(id);
-        lastId = id;
-      } else if (Date.now() > untilMs) {
-        drop();
+        this.#lastId = id;
+      } else if (Date.now() > this.#untilMs) {
+        this.#drop();
       } else {
-        if (mint.aheadMs === 0) await renew(node);
+        if (mint.aheadMs === 0) await this.#renew(node);
         await sleep(Math.max(1, mint.aheadMs - 10));
       }
     }
     return ids;
-  };
+  }
 
-  return {
-    take,
-    next: async () => (await take(1))[0]!,
-    release: async () => {
-      released = true;
-      if (!current) return;
-      const lease = await current.catch(() => undefined);
-      clearInterval(renewal);
-      if (!lease) return;
-      // Not below where this lease began: its owner may have minted nothing, and an earlier one up to there.
-      const mintedUntil = Math.max(lease.fromMs, timeOfId(lastId));
-      await db.query(RELEASE, [lease.node, owner, mintedUntil]).catch(() => {});
-    },
-  };
+  async release(): Promise<void> {
+    this.#released = true;
+    const lease = await this.#lease?.catch(() => undefined);
+    clearInterval(this.#renewal);
+    if (!lease) return;
+    // The lease may have minted no id. Then an earlier owner may have minted up to its beginning.
+    const mintedUntil = Math.max(lease.fromMs, timeOfId(this.#lastId));
+    await this.#db.query(RELEASE, [lease.node, this.#owner, mintedUntil]).catch(() => {});
+  }
+
+  async #acquire(): Promise<Lease> {
+    const lease = await poll(() => this.#tryAcquire(), {
+      everyMs: ACQUIRE_POLL_MS,
+      timeoutMs: ACQUIRE_TIMEOUT_MS,
+    });
+    if (lease) return lease;
+    this.#failed('exhausted');
+    throw new FeedctlError('NODE_NUMBERS_EXHAUSTED', 'every node number is leased: no id can be minted');
+  }
+
+  async #tryAcquire(): Promise<Lease | undefined> {
+    const values = [this.#owner, LEASE_MS, Date.now()];
+    const { rows } = await this.#db.query<{ node: number; from_ms: number }>(TAKE, values);
+    const row = rows[0];
+    if (!row) return undefined;
+    this.#untilMs = row.from_ms + LEASE_MS;
+    const lease: NodeLease = { node: row.node, fromMs: row.from_ms + 1, untilMs: () => this.#untilMs };
+    this.#renewal = setInterval(() => void this.#renew(row.node), LEASE_MS / 3);
+    this.#renewal.unref();
+    return { mint: new IdMint(lease), node: row.node, fromMs: row.from_ms };
+  }
+
+  async #renew(node: number): Promise<void> {
+    try {
+      const values = [node, this.#owner, LEASE_MS, Date.now()];
+      const { rows } = await this.#db.query<{ reserved_until_ms: number }>(RENEW, values);
+      if (rows[0]) {
+        this.#untilMs = rows[0].reserved_until_ms;
+      } else {
+        // Another process has taken over the number.
+        this.#failed('lost');
+        this.#drop();
+      }
+    } catch {
+      // The lease stays valid until its end. No id is minted after that.
+      this.#failed('renewal');
+    }
+  }
+
+  #drop(): void {
+    clearInterval(this.#renewal);
+    this.#lease = undefined;
+  }
+
+  #failed(reason: (typeof FAILURES)[number], by = 1): void {
+    this.#metrics?.count('feedctl_node_lease_failures_total', by, { reason });
+  }
 }

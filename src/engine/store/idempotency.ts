@@ -1,9 +1,9 @@
-import type { Queryable } from '../database/database.ts';
+import type { Queryable } from '../database/types.ts';
 
-/** A client that repeats itself later than this makes another post. */
+/** A repeated request after this time creates another post. */
 const KEEP_HOURS = 24;
 
-/** The post that was created with this key, deleted or not. */
+/** Returns the post that was created with this key, deleted or not. */
 export async function postOfKey(
   db: Queryable,
   authorId: number,

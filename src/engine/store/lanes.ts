@@ -1,7 +1,7 @@
-import type { Queryable } from '../database/database.ts';
+import type { Queryable } from '../database/types.ts';
 import type { LaneName, LaneState } from '../model/lanes.ts';
 
-/** Told of every change, and of workers that come and go: they share what a lane may write. */
+/** Channel for changes of lanes, and of the number of workers, who share a lane's rate. */
 export const LANES_CHANNEL = 'feedctl_lanes';
 
 interface LaneRow {
@@ -32,13 +32,15 @@ export async function readLanes(db: Queryable): Promise<LaneState[]> {
   }));
 }
 
-/** What a change notes of itself. */
+/** Author and reason of a change. */
 export interface ChangedBy {
   readonly by: string;
   readonly reason: string | null;
 }
 
-/** In: lanes. Only those that change. Each of these returns the lanes it changed, and tells the workers at its commit. */
+/**
+ * Updates lanes and notifies the workers at the commit. Returns the lanes that changed. In: lanes.
+ */
 async function change(
   db: Queryable,
   set: string,
@@ -54,7 +56,7 @@ async function change(
   return rows.map((row) => row.lane);
 }
 
-/** One that is paused stays as it is: who has paused it first is who knows why. */
+/** Pauses lanes. A paused lane keeps its first author and reason. */
 export const pauseLanes = (db: Queryable, lanes: readonly LaneName[], { by, reason }: ChangedBy) =>
   change(db, 'paused_at = clock_timestamp(), paused_by = $2, pause_reason = $3', 'paused_at is null', lanes, [
     by,
@@ -64,7 +66,7 @@ export const pauseLanes = (db: Queryable, lanes: readonly LaneName[], { by, reas
 export const resumeLanes = (db: Queryable, lanes: readonly LaneName[]) =>
   change(db, 'paused_at = null, paused_by = null, pause_reason = null', 'paused_at is not null', lanes);
 
-/** `rowsPerSecond`: null lifts the limit. */
+/** `rowsPerSecond`: null removes the limit. */
 export const throttleLanes = (
   db: Queryable,
   lanes: readonly LaneName[],
@@ -73,13 +75,14 @@ export const throttleLanes = (
 ) =>
   change(
     db,
-    'rows_per_second = $2::integer, throttled_at = clock_timestamp(), throttled_by = $3, throttle_reason = $4',
+    `rows_per_second = $2::integer, throttled_at = clock_timestamp(), throttled_by = $3,
+     throttle_reason = $4`,
     'rows_per_second is distinct from $2::integer',
     lanes,
     [rowsPerSecond, by, reason],
   );
 
-/** Has every worker look at the lanes again. */
+/** Makes every worker read the lanes again. */
 export async function announceLanes(db: Queryable): Promise<void> {
   await db.query('select pg_notify($1, $2)', [LANES_CHANNEL, '']);
 }

@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
 import { CopyRows, copyIn } from '../database/copy.ts';
-import { type Database, isDuplicate, type Queryable, type Session } from '../database/database.ts';
+import type { Database } from '../database/database.ts';
+import { isDuplicate } from '../database/errors.ts';
+import type { Queryable, Session } from '../database/types.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { EventRef } from '../model/event.ts';
 import type { FeedEntry } from '../model/feed.ts';
@@ -13,25 +15,29 @@ interface NewPost {
   readonly authorId: number;
   readonly body: string;
   readonly eventId: number;
-  /** Kept with the event: whoever dispatches it, the trace goes on. */
+  /**
+   * Trace context of the request. It is stored with the event, so that any dispatcher continues the
+   * trace.
+   */
   readonly traceparent?: string | undefined;
 }
 
 /**
- * A post and its event, in one statement of the author's shard: both are there or neither. In: post id, author,
- * body, event id, traceparent. No row comes back where the author is no user.
+ * Inserts a post and its event atomically, in the author's shard. Returns no row for an unknown
+ * author. In: post id, author, body, event id, traceparent.
  */
 const CREATE = `
   with author as (select id from users where id = $2),
   post as (insert into posts (author_id, id, body, created_at)
            select id, $1, $3, clock_timestamp() from author returning *),
   event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data, traceparent)
-            select $4, author_id, id, 'post.created', created_at, jsonb_build_object('text', body), $5::text from post)
+            select $4, author_id, id, 'post.created', created_at, jsonb_build_object('text', body), $5::text
+            from post)
   select id, author_id as "authorId", body, created_at as "createdAt", version from post`;
 
 /**
- * The same for a key that its author may use once, whichever of several such statements comes first. In besides: key,
- * hash of the text. No row comes back where the key is taken.
+ * Inserts a post with a key that its author may use once, even for concurrent requests. Returns no
+ * row for a used key. In also: key, hash of the text.
  */
 const CREATE_ONCE = `
   with author as (select id from users where id = $2),
@@ -40,12 +46,13 @@ const CREATE_ONCE = `
   post as (insert into posts (author_id, id, body, created_at)
            select author_id, $1, $3, clock_timestamp() from claim returning *),
   event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data, traceparent)
-            select $4, author_id, id, 'post.created', created_at, jsonb_build_object('text', body), $5::text from post)
+            select $4, author_id, id, 'post.created', created_at, jsonb_build_object('text', body), $5::text
+            from post)
   select id, author_id as "authorId", body, created_at as "createdAt", version from post`;
 
 /**
- * The post that is made with this key: this one, or the one that was made with it before. Throws USER_NOT_FOUND, or
- * IDEMPOTENCY_KEY_REUSED where that one had another text.
+ * Returns the post of this key: the new one, or the earlier one. Throws USER_NOT_FOUND, or
+ * IDEMPOTENCY_KEY_REUSED if the earlier one had another text.
  */
 export async function insertPostOnce(db: Queryable, post: NewPost & { key: string }): Promise<Post> {
   const textHash = createHash('sha256').update(post.body).digest();
@@ -67,12 +74,15 @@ export async function insertPostOnce(db: Queryable, post: NewPost & { key: strin
       'a post with another text was created with this idempotency key',
     );
   }
-  // As it was answered then, whatever has become of the post.
+  // Repeats the earlier answer, even if the post has changed since.
   return { id: before.id, authorId: post.authorId, body: post.body, createdAt: before.createdAt, version: 1 };
 }
 
-/** `again`: a try before may have written this post, and only its answer been lost. Throws USER_NOT_FOUND. */
-export async function insertPost(db: Queryable, post: NewPost, again = false): Promise<Post> {
+/**
+ * `isRetry`: an earlier attempt may have written this post although its answer was lost. Throws
+ * USER_NOT_FOUND.
+ */
+export async function insertPost(db: Queryable, post: NewPost, isRetry = false): Promise<Post> {
   let rows: Post[];
   try {
     ({ rows } = await db.query<Post>(CREATE, [
@@ -83,7 +93,7 @@ export async function insertPost(db: Queryable, post: NewPost, again = false): P
       post.traceparent ?? null,
     ]));
   } catch (error) {
-    if (again && isDuplicate(error)) return getPost(db, post.id);
+    if (isRetry && isDuplicate(error)) return getPost(db, post.id);
     throw error;
   }
   if (!rows[0]) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${post.authorId}`);
@@ -93,12 +103,14 @@ export async function insertPost(db: Queryable, post: NewPost, again = false): P
 /** In: author, post id, body, event id, expected version (null: any). */
 const UPDATE = `
   with post as (update posts set body = $3, version = version + 1
-                where author_id = $1 and id = $2 and deleted_at is null and version = coalesce($5, version) returning *),
+                where author_id = $1 and id = $2 and deleted_at is null
+                  and version = coalesce($5, version) returning *),
   event as (insert into events (id, aggregate_id, subject_id, type, version, occurred_at, data)
-            select $4, author_id, id, 'post.updated', version, clock_timestamp(), jsonb_build_object('text', body) from post)
+            select $4, author_id, id, 'post.updated', version, clock_timestamp(),
+                   jsonb_build_object('text', body) from post)
   select id, author_id as "authorId", body, created_at as "createdAt", version from post`;
 
-/** undefined where the post is gone, or has another version than the one expected. */
+/** Returns undefined if the post is deleted or its version differs from the expected one. */
 export async function updatePostBody(
   db: Queryable,
   post: { id: number; authorId: number; body: string; eventId: number; version?: number },
@@ -121,7 +133,7 @@ const DELETE = `
             select $3, author_id, id, 'post.deleted', deleted_at, '{}' from post)
   select id from post`;
 
-/** Throws POST_NOT_FOUND, for a post that is deleted already too. */
+/** Throws POST_NOT_FOUND, also for a post that is deleted already. */
 export async function markPostDeleted(
   db: Queryable,
   post: { id: number; authorId: number; eventId: number },
@@ -130,7 +142,7 @@ export async function markPostDeleted(
   if (rowCount === 0) throw new FeedctlError('POST_NOT_FOUND', `there is no post ${post.id}`);
 }
 
-/** undefined where it is deleted. */
+/** Returns undefined for a deleted post. */
 export async function findPost(db: Queryable, post: FeedEntry): Promise<Post | undefined> {
   const { rows } = await db.query<Post>(
     `select id, author_id as "authorId", body, created_at as "createdAt", version
@@ -140,7 +152,7 @@ export async function findPost(db: Queryable, post: FeedEntry): Promise<Post | u
   return rows[0];
 }
 
-/** Those of the posts that are there, deleted ones too. */
+/** Returns the existing ones of these posts, including deleted ones. */
 export async function storedPosts(db: Queryable, posts: readonly FeedEntry[]): Promise<StoredPost[]> {
   const { rows } = await db.query<StoredPost>(
     `select p.id, p.author_id as "authorId", p.body, p.created_at as "createdAt", p.version,
@@ -152,7 +164,7 @@ export async function storedPosts(db: Queryable, posts: readonly FeedEntry[]): P
   return rows;
 }
 
-/** The newest posts of each author, in rising order. In: authors, limit. */
+/** Returns the newest posts of each author, in rising order. In: authors, limit. */
 export async function newestPosts(
   db: Queryable,
   authorIds: readonly number[],
@@ -179,7 +191,7 @@ export async function getPost(db: Queryable, id: number): Promise<Post> {
   return rows[0];
 }
 
-/** Ids of an author's newest posts above one, newest first. */
+/** Returns ids of an author's newest posts above one, newest first. */
 export async function newestPostsAbove(
   db: Queryable,
   authorId: number,
@@ -201,7 +213,10 @@ export interface ImportedPost {
   readonly eventId: number;
 }
 
-/** In, as arrays of equal length: post ids, authors, bodies, unix milliseconds. Returns the ids that are new. */
+/**
+ * Inserts posts. Returns the new ids. In, as arrays of equal length: post ids, authors, bodies,
+ * unix milliseconds.
+ */
 const IMPORT = `
   insert into posts (id, author_id, body, created_at)
   select p.id, p.author_id, p.body, to_timestamp(p.ms / 1000.0)
@@ -210,14 +225,15 @@ const IMPORT = `
 
 type Publish = (session: Session, events: readonly EventRef[]) => Promise<void>;
 
-/** Shards that an import writes at a time. */
-const IMPORT_LANES = 4;
+/** Shards that an import writes concurrently. */
+const IMPORT_CONCURRENCY = 4;
 
 /**
- * Posts with their own time and their events, in one transaction for each shard. What is there already is left as it
- * is, and gets no second event. Returns the events that were written. `publish`: publishes them within the
- * transaction, so that they are dispatched from the start; where there are no shards, see `dispatchWithin`.
- * `committed`: is told of the events of each transaction after it.
+ * Inserts posts with their own times and their events, in one transaction per shard. Existing posts
+ * stay as they are, without a second event. Returns the new events.
+ *
+ * `publish`: publishes them within the transaction, so that they count as dispatched; only without
+ * shards, see `dispatchWithin`. `committed`: gets the events of each transaction after it.
  */
 export async function importPosts(
   db: Database,
@@ -225,7 +241,7 @@ export async function importPosts(
   options: { publish?: Publish | undefined; committed?: (events: readonly EventRef[]) => Promise<void> } = {},
 ): Promise<EventRef[]> {
   const groups = (await db.sharding()).group(posts, (post) => post.authorId);
-  const written = await runConcurrently(groups, IMPORT_LANES, async (group) => {
+  const written = await runConcurrently(groups, IMPORT_CONCURRENCY, async (group) => {
     const events = await importGroup(db, group, options.publish);
     await options.committed?.(events);
     return events;
@@ -252,7 +268,8 @@ async function importGroup(
       return finish(session, posts);
     });
   } catch (error) {
-    // COPY takes all or nothing: a batch that was imported before, in part or whole, goes row by row.
+    // COPY inserts all rows or none. A batch that was imported before, even in part, is inserted
+    // row by row.
     if (!isDuplicate(error)) throw error;
   }
   return db.transaction(async (session) => {

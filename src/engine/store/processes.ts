@@ -1,20 +1,20 @@
-import type { Queryable } from '../database/database.ts';
+import type { Queryable } from '../database/types.ts';
 import { announceLanes } from './lanes.ts';
 
 /**
- * State that a worker reports every five seconds, and immediately when its broker becomes ready or unavailable. Its
+ * A worker's heartbeat, every five seconds and whenever its broker becomes usable or unusable. Its
  * counts are in its statistics.
  */
 export interface WorkerHeartbeat {
-  /** Partitions that it alone reads; null where workers share all queues. */
+  /** Partitions that it alone reads. Null if workers share all queues. */
   readonly reads: readonly string[] | null;
-  /** Lanes that are paused and of which it holds nothing any more. */
+  /** Paused lanes without messages in flight at this worker. */
   readonly paused: readonly string[];
-  /** It can use its broker, as its `/readyz` has it; true where there is none but the database. */
+  /** Its broker is usable, as its `/readyz` reports. True without a broker. */
   readonly live: boolean;
 }
 
-/** A role that has not been heard of for this long is not counted on. */
+/** A process without a heartbeat for this long counts as dead. */
 export const HEARTBEAT_TIMEOUT_MS = 15_000;
 
 export interface WorkerRow extends WorkerHeartbeat {
@@ -23,7 +23,7 @@ export interface WorkerRow extends WorkerHeartbeat {
   readonly pid: number;
   readonly version: string;
   readonly startedAt: Date;
-  /** Its process is nothing but this worker. */
+  /** Its process runs nothing but this worker. */
   readonly drainable: boolean;
   readonly heartbeatAgeMs: number;
 }
@@ -38,7 +38,7 @@ export interface GatewayRow {
 
 export type WorkerIdentity = Pick<WorkerRow, 'id' | 'host' | 'pid' | 'version' | 'startedAt' | 'drainable'>;
 
-/** A worker is there, or there again: one that was stopped for a while has been taken for dead meanwhile. */
+/** Inserts or updates a worker. One that was suspended may have been removed as dead meanwhile. */
 export async function workerHeartbeat(
   db: Queryable,
   identity: WorkerIdentity,
@@ -55,7 +55,7 @@ export async function workerHeartbeat(
   );
 }
 
-/** Those that are heard of. */
+/** Returns the number of workers that are alive. */
 export async function countWorkers(db: Queryable): Promise<number> {
   const { rows } = await db.query<{ count: number }>(
     "select count(*) as count from workers where heartbeat_at > clock_timestamp() - $1 * interval '1 ms'",
@@ -92,11 +92,14 @@ export async function silentGateways(db: Queryable, silentSeconds: number): Prom
 const HEARTBEAT_AGE =
   'extract(epoch from clock_timestamp() - heartbeat_at)::float8 * 1000 as "heartbeatAgeMs"';
 
-/** Each as JSON: the driver makes 10,000 of them in 50 ms, and of columns in 130 ms. */
+/**
+ * Returns each worker as JSON: the driver decodes 10,000 of them in 50 ms, and columns in 130 ms.
+ */
 export async function listWorkers(db: Queryable): Promise<WorkerRow[]> {
   const { rows } = await db.query<{ worker: WorkerRow }>(
     `select row_to_json(w) as worker from (
-       select id, host, pid, version, started_at as "startedAt", drainable, reads, paused, live, ${HEARTBEAT_AGE}
+       select id, host, pid, version, started_at as "startedAt", drainable, reads, paused, live,
+              ${HEARTBEAT_AGE}
        from workers order by started_at) w`,
   );
   return rows.map(({ worker }) => Object.assign(worker, { startedAt: new Date(worker.startedAt) }));

@@ -1,10 +1,14 @@
-import type { Queryable } from '../database/database.ts';
+import type { Queryable } from '../database/types.ts';
 import { firstIdAt } from '../model/ids.ts';
 import type { MessageHeader } from '../model/messages.ts';
+import { tenths } from '../util/numbers.ts';
 
 const DAY_MS = 86_400_000;
 
-/** Notes what a batch did for the bulk runs its messages belong to, in the transaction of the batch: exactly once. */
+/**
+ * Records the deliveries of a batch for the imports that its messages belong to. It runs in the
+ * transaction of the batch, so each delivery counts once.
+ */
 export async function recordRun(
   session: Queryable,
   parts: readonly (MessageHeader & { deliveries: number })[],
@@ -13,7 +17,8 @@ export async function recordRun(
   if (counted.length === 0) return;
   const now = Date.now();
   await session.query(
-    `insert into run_batches (run, deliveries, latency_ms) select * from unnest($1::bigint[], $2::integer[], $3::float8[])`,
+    `insert into run_batches (run, deliveries, latency_ms)
+     select * from unnest($1::bigint[], $2::integer[], $3::float8[])`,
     [
       counted.map((part) => part.importId),
       counted.map((part) => part.deliveries),
@@ -36,24 +41,26 @@ export async function runDeliveries(db: Queryable, run: number): Promise<number>
   return rows[0]!.deliveries;
 }
 
-/** Milliseconds from the commit of a post to the commit of its row, over all rows of the run. */
+/**
+ * Returns milliseconds from the commit of a post to the commit of its row, over all rows of the
+ * import.
+ */
 export async function runLatency(db: Queryable, run: number): Promise<LatencyMs> {
   const { rows } = await db.query<{ share: number; latency_ms: number }>(
     `select latency_ms, sum(deliveries) over (order by latency_ms)::float8 / sum(deliveries) over () as share
      from run_batches where run = $1 order by latency_ms`,
     [run],
   );
-  const at = (share: number) =>
-    Math.round((rows.find((row) => row.share >= share)?.latency_ms ?? 0) * 10) / 10;
+  const at = (share: number) => tenths(rows.find((row) => row.share >= share)?.latency_ms ?? 0);
   return { p50: at(0.5), p95: at(0.95), p99: at(0.99) };
 }
 
-/** A run's rows are of no use after its end. */
+/** Deletes the rows of an import, which are useless after its end. */
 export async function forgetRun(db: Queryable, run: number): Promise<void> {
   await db.query('delete from run_batches where run = $1', [run]);
 }
 
-/** Deliveries of a run that was cut off land after it: their rows are of no use to anybody a day later. */
+/** Deletes rows older than a day. Deliveries of an interrupted import arrive after its end. */
 export async function forgetOldRuns(db: Queryable): Promise<void> {
   await db.query('delete from run_batches where run < $1', [firstIdAt(Date.now() - DAY_MS)]);
 }

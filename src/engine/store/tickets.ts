@@ -1,4 +1,4 @@
-import type { Queryable } from '../database/database.ts';
+import type { Queryable } from '../database/types.ts';
 
 export async function insertTicket(
   db: Queryable,
@@ -10,7 +10,7 @@ export async function insertTicket(
   );
 }
 
-/** Whose ticket it was, once: whoever comes second, at any gateway, finds no row. */
+/** Returns the user of a ticket and deletes it. A second use, at any gateway, finds no row. */
 export async function removeTicket(db: Queryable, hash: Buffer): Promise<number | undefined> {
   const { rows } = await db.query<{ userId: number; valid: boolean }>(
     'delete from tickets where hash = $1 returning user_id as "userId", expires_at > now() as valid',

@@ -1,14 +1,17 @@
-import type { Database, Queryable } from '../database/database.ts';
+import type { Database } from '../database/database.ts';
+import type { Queryable } from '../database/types.ts';
 import { FeedctlError } from '../model/errors.ts';
 
 const SETTING = 'gateway.tokenKeys';
 
-/** A key that tokens are signed with; the last of the list signs. */
+/** A key that signs tokens. The last one of the list is in use. */
 export interface TokenKey {
   readonly id: string;
   /** Hexadecimal. */
   readonly secret: string;
-  /** ISO 8601. Tokens signed with it are taken until then; without it, for as long as they last. */
+  /**
+   * ISO 8601. Tokens of this key are valid until then. Without it they are valid until they expire.
+   */
   readonly until?: string;
 }
 
@@ -23,7 +26,7 @@ async function read(db: Queryable, statement: string): Promise<TokenKey[]> {
   return rows[0].value;
 }
 
-/** Replaces the list by what `change` makes of it, one caller at a time. */
+/** Replaces the list by the result of `change`. Concurrent calls run one after the other. */
 export async function changeTokenKeys(
   db: Database,
   change: (keys: readonly TokenKey[]) => TokenKey[],

@@ -1,4 +1,6 @@
-import { isDuplicate, type Queryable, type Store } from '../database/database.ts';
+import { isDuplicate } from '../database/errors.ts';
+import type { Store } from '../database/sharding.ts';
+import type { Queryable } from '../database/types.ts';
 import type { PushState } from '../model/celebrity.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { runConcurrently } from '../util/parallel.ts';
@@ -7,13 +9,13 @@ export interface User {
   readonly id: number;
   readonly firstName: string;
   readonly secondName: string;
-  /** YYYY-MM-DD; null where it is not known. */
+  /** YYYY-MM-DD. Null if unknown. */
   readonly birthdate: string | null;
   readonly biography: string;
   readonly city: string;
   readonly pushState: PushState;
   readonly followerCount: number;
-  /** Above this post id the materialized feed is complete. */
+  /** The materialized feed is complete above this post id. */
   readonly feedFloor: number;
   readonly createdAt: Date;
 }
@@ -24,12 +26,15 @@ const COLUMNS = `id, first_name as "firstName", second_name as "secondName", bir
 
 export type NewUser = Pick<User, 'id' | 'firstName' | 'secondName'> &
   Partial<Pick<User, 'birthdate' | 'biography' | 'city'>> & {
-    /** Without one nobody can log in as this user. */
+    /** Users without a password cannot log in. */
     readonly passwordHash?: string | null;
   };
 
-/** `again`: a try before may have written this user, and only its answer been lost. Throws USER_EXISTS. */
-export async function insertUser(db: Queryable, user: NewUser, again = false): Promise<User> {
+/**
+ * `isRetry`: an earlier attempt may have written this user although its answer was lost. Throws
+ * USER_EXISTS.
+ */
+export async function insertUser(db: Queryable, user: NewUser, isRetry = false): Promise<User> {
   try {
     const { rows } = await db.query<User>(
       `insert into users (id, first_name, second_name, birthdate, biography, city, password_hash)
@@ -46,7 +51,7 @@ export async function insertUser(db: Queryable, user: NewUser, again = false): P
     );
     return rows[0]!;
   } catch (error) {
-    if (again && isDuplicate(error)) return getUser(db, user.id);
+    if (isRetry && isDuplicate(error)) return getUser(db, user.id);
     if (isDuplicate(error)) throw new FeedctlError('USER_EXISTS', `there is a user ${user.id} already`);
     throw error;
   }
@@ -59,7 +64,7 @@ export async function getUser(db: Queryable, id: number): Promise<User> {
   return rows[0];
 }
 
-/** How many rows a user has: whom they follow, what they posted, what is in their feed. One shard's. */
+/** Returns the number of a user's follows, posts and feed rows. Reads one shard. */
 export async function userCounts(
   db: Queryable,
   id: number,
@@ -74,7 +79,7 @@ export async function userCounts(
   return rows[0] ?? { following: 0, posts: 0, items: 0 };
 }
 
-/** The password as it is stored, null where the user has none. Throws USER_NOT_FOUND. */
+/** Returns the stored password hash. Null if the user has no password. Throws USER_NOT_FOUND. */
 export async function passwordHashOf(db: Queryable, id: number): Promise<string | null> {
   const { rows } = await db.query<{ hash: string | null }>(
     'select password_hash as hash from users where id = $1',
@@ -85,8 +90,8 @@ export async function passwordHashOf(db: Queryable, id: number): Promise<string 
 }
 
 /**
- * Users whose names begin so, upper and lower case told apart, by id. Of a prefix that is empty the condition is left
- * out, as the index of the other one then serves.
+ * Returns users by prefixes of their names, case-sensitive, ordered by id. An empty prefix adds no
+ * condition, so that the index of the other name serves.
  */
 export async function searchUsers(
   db: Queryable,
@@ -108,21 +113,21 @@ export async function searchUsers(
   return rows;
 }
 
-/** On Citus. */
-const SHARDS_AT_A_TIME = 4;
+/** Shards that are read concurrently, on Citus. */
+const SHARD_CONCURRENCY = 4;
 
-/** Those of `ids` that are no users. */
+/** Returns the ids that belong to no user. */
 export async function missingUsers(db: Store, ids: readonly number[]): Promise<number[]> {
   const groups = (await db.sharding()).group(ids, (id) => id);
   const found = new Set<number>();
-  await runConcurrently(groups, SHARDS_AT_A_TIME, async (group) => {
+  await runConcurrently(groups, SHARD_CONCURRENCY, async (group) => {
     const { rows } = await db.query<{ id: number }>('select id from users where id = any($1)', [group]);
     for (const { id } of rows) found.add(id);
   });
   return ids.filter((id) => !found.has(id));
 }
 
-/** Ids in rising order, after `after`: for work that goes through all users in chunks. */
+/** Returns ids in rising order, after `after`, for work on all users in chunks. */
 export async function userIdsAfter(db: Queryable, after: number, limit: number): Promise<number[]> {
   const { rows } = await db.query<{ id: number }>('select id from users where id > $1 order by id limit $2', [
     after,
@@ -136,12 +141,16 @@ export async function countUsers(db: Queryable): Promise<number> {
   return rows[0]!.total;
 }
 
-/** So many users at random, or all where there are no more. Reads the table once, and returns little more than asked for. */
+/**
+ * Returns this many random users, or all if there are fewer. Reads the table once, and returns few
+ * more rows than needed.
+ */
 export async function randomUserIds(db: Queryable, count: number): Promise<number[]> {
   const total = await countUsers(db);
-  // Each user is drawn by itself, so the number of those drawn scatters by its root around the mean.
-  const wanted = count + 5 * Math.sqrt(count) + 5;
-  const share = Math.min(1, wanted / Math.max(1, total));
+  // Each user is drawn independently, so the number of drawn users deviates from the mean by about
+  // its square root.
+  const drawn = count + 5 * Math.sqrt(count) + 5;
+  const share = Math.min(1, drawn / Math.max(1, total));
   const { rows } = await db.query<{ id: number }>('select id from users where random() < $1', [share]);
   for (let at = rows.length - 1; at > 0; at -= 1) {
     const other = Math.floor(Math.random() * (at + 1));
@@ -150,7 +159,7 @@ export async function randomUserIds(db: Queryable, count: number): Promise<numbe
   return rows.slice(0, count).map((row) => row.id);
 }
 
-/** The user at this place in rising order of ids, counted from 0. */
+/** Returns the user at this place in rising order of ids, counted from 0. */
 export async function userIdAt(db: Queryable, place: number): Promise<number | undefined> {
   const { rows } = await db.query<{ id: number }>('select id from users order by id offset $1 limit 1', [
     place,
@@ -160,7 +169,10 @@ export async function userIdAt(db: Queryable, place: number): Promise<number | u
 
 export const USER_ORDERS = ['id', 'followers'] as const;
 
-/** A page of users. The cursor holds the order's key and the id, so that no page repeats or passes over a user. */
+/**
+ * Returns a page of users. The cursor holds the sort key and the id, so that pages neither repeat
+ * nor skip a user.
+ */
 export async function listUsers(
   db: Queryable,
   query: { limit: number; order: (typeof USER_ORDERS)[number]; cursor?: string },

@@ -1,8 +1,8 @@
 import { FeedctlError } from '../model/errors.ts';
 
-/** What the engine asks of a log: an object of fields, then a message. */
+/** A structured log. Each method takes an object of fields, then a message. */
 export interface Log {
-  /** Only there at that level: `log.debug?.(…)` costs nothing otherwise, what it would say is not made. */
+  /** Defined at level `debug` alone: at other levels `log.debug?.(…)` does not evaluate its arguments. */
   readonly debug?: ((fields: object, message: string) => void) | undefined;
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
@@ -12,14 +12,14 @@ export interface Log {
 const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
 /**
- * Structured logs, always on stderr: stdout is the product. Loaded by the roles alone, as commands do not log. Throws
- * CONFIG_INVALID.
+ * Opens a log on stderr: stdout carries the product. Only roles load the library, because commands do
+ * not log. Throws CONFIG_INVALID.
  */
 export async function openLog(level: string): Promise<Log> {
   if (!LEVELS.includes(level)) {
     throw new FeedctlError(
       'CONFIG_INVALID',
-      `the log level (FEEDCTL_LOG_LEVEL) is ${JSON.stringify(level)}; it may be ${LEVELS.join(', ')}`,
+      `the log level (FEEDCTL_LOG_LEVEL) is ${JSON.stringify(level)}; it must be one of ${LEVELS.join(', ')}`,
     );
   }
   const { default: pino } = await import('pino');

@@ -1,74 +1,76 @@
+import type { Counter, Histogram, Registry } from 'prom-client';
 import { EVENT_TYPES } from '../model/event.ts';
 import { LANES } from '../model/lanes.ts';
 
-/** As `queue` has them: those of all gateways are one to whoever watches. */
+/** Values of the label `queue`. The queues of all gateways share `live`. */
 export const QUEUE_LABELS = ['events', 'events.bulk', 'rows.live', 'rows.bulk', 'cleanup', 'live'] as const;
 
 /**
- * Every metric has one row here. Names are stable: dashboards, alerts and autoscalers read them. `docs/metrics.md` has
- * a row for each; a test compares the two. Seconds are seconds, `_total` only grows, a label has few values.
+ * Table of all metrics. Names are stable, because dashboards, alerts and autoscalers read them. A test
+ * compares the table with docs/reference/metrics.md. `_seconds` are seconds, `_total` only grows, and a
+ * label has few values.
  */
 export const METRICS = {
   feedctl_fanout_rows_total: { type: 'counter', labels: [], help: 'Feed rows written for the first time' },
   feedctl_fanout_batch_seconds: {
     type: 'histogram',
     labels: [],
-    help: 'Time to write one batch of feed rows; its count is the number of batches',
+    help: 'Time to write one batch of feed rows',
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60],
   },
   feedctl_fanout_latency_seconds: {
     type: 'histogram',
     labels: ['lane'],
     known: { lane: LANES },
-    help: 'From the commit of a post to the commit of its feed rows, observed once a message of rows that were not there before',
+    help: 'Time from the commit of a post to its new feed rows',
     buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300],
   },
   feedctl_events_planned_total: {
     type: 'counter',
     labels: ['type'],
     known: { type: EVENT_TYPES },
-    help: 'Events that the planner handled',
+    help: 'Events that the planner processed',
   },
   feedctl_events_swept_total: {
     type: 'counter',
     labels: [],
-    help: 'Events published late, by the sweeper, as nobody had published them',
+    help: 'Events that the sweeper published',
   },
   feedctl_bus_retries_total: {
     type: 'counter',
     labels: ['queue'],
     known: { queue: QUEUE_LABELS },
-    help: 'Messages given back for another try',
+    help: 'Messages requeued for a retry',
   },
   feedctl_bus_dead_letters_total: {
     type: 'counter',
     labels: ['queue'],
     known: { queue: QUEUE_LABELS },
-    help: 'Messages put aside for good',
+    help: 'Messages that became dead letters',
   },
   feedctl_bus_handled_total: {
     type: 'counter',
     labels: ['queue'],
     known: { queue: QUEUE_LABELS },
-    help: 'Messages handled and acked',
+    help: 'Messages processed and acked',
   },
   feedctl_queue_messages: {
     type: 'gauge',
     ofCluster: true,
     labels: ['queue', 'state'],
-    help: 'Messages in a queue: `ready`, or `unacked` in the hands of consumers',
+    help: 'Messages in a queue: `ready`, or `unacked`, in flight',
   },
   feedctl_queue_oldest_seconds: {
     type: 'gauge',
     ofCluster: true,
     labels: ['queue'],
-    help: 'Age of the oldest message in a queue; at least, where a broker does not tell',
+    help: 'Age of the oldest message, or its lower bound',
   },
   feedctl_dead_letters: {
     type: 'gauge',
     ofCluster: true,
     labels: ['queue'],
-    help: 'Messages that are put aside now',
+    help: 'Dead letters now',
   },
   feedctl_lane_paused: {
     type: 'gauge',
@@ -80,15 +82,15 @@ export const METRICS = {
     type: 'gauge',
     ofCluster: true,
     labels: ['lane'],
-    help: 'Rows a second that an operator has limited the lane to; 0: no limit',
+    help: 'Row limit of a lane a second; 0 is no limit',
   },
   feedctl_workers: {
     type: 'gauge',
     ofCluster: true,
     labels: [],
-    help: 'Workers that are heard of, ready or not',
+    help: 'Workers that report, ready or not',
   },
-  feedctl_gateways: { type: 'gauge', ofCluster: true, labels: [], help: 'Gateways that are heard of' },
+  feedctl_gateways: { type: 'gauge', ofCluster: true, labels: [], help: 'Gateways that report' },
   feedctl_online_users: {
     type: 'gauge',
     ofCluster: true,
@@ -99,28 +101,28 @@ export const METRICS = {
     type: 'counter',
     labels: ['reason'],
     known: { reason: ['renewal', 'lost', 'exhausted'] },
-    help: 'Times that a lease of a node number could not be renewed, was lost to another process, or was not to be had: without one no id is minted',
+    help: 'Failed leases of a node number, which ids need',
   },
   feedctl_dependency_circuit_state: {
     type: 'gauge',
     labels: ['dependency'],
-    help: '0 closed: calls go out; 1 half-open: one call probes; 2 open: calls are refused',
+    help: 'Circuit: 0 closed, 1 half-open, 2 open',
   },
   feedctl_dependency_circuit_openings_total: {
     type: 'counter',
     labels: ['dependency'],
-    help: 'Times the circuit breaker has opened',
+    help: 'Times that the circuit opened',
   },
   feedctl_dependency_rejections_total: {
     type: 'counter',
     labels: ['dependency'],
-    help: 'Calls refused because too many were waiting',
+    help: 'Calls refused at the limit of waiting calls',
   },
-  feedctl_dependency_retries_total: { type: 'counter', labels: ['dependency'], help: 'Calls made once more' },
+  feedctl_dependency_retries_total: { type: 'counter', labels: ['dependency'], help: 'Calls retried' },
   feedctl_dependency_timeouts_total: {
     type: 'counter',
     labels: ['dependency'],
-    help: 'Calls cut off at their deadline',
+    help: 'Calls that timed out',
   },
   feedctl_database_sessions: {
     type: 'gauge',
@@ -135,7 +137,7 @@ export const METRICS = {
   feedctl_gateway_request_seconds: {
     type: 'histogram',
     labels: ['method', 'route', 'status'],
-    help: 'Time to answer an HTTP request; those of `/metrics`, `/healthz`, `/readyz` and of operators are not among them',
+    help: 'Time to answer an HTTP request',
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
   },
   feedctl_gateway_sockets: { type: 'gauge', labels: [], help: 'Open WebSockets' },
@@ -149,13 +151,13 @@ export const METRICS = {
     type: 'counter',
     labels: ['listening'],
     known: { listening: ['yes', 'no'] },
-    help: 'Posts that workers addressed to a user at this gateway; `yes`: the user had a socket open when they came',
+    help: 'Posts addressed to this gateway',
   },
   feedctl_gateway_push_seconds: {
     type: 'histogram',
     labels: ['lane'],
     known: { lane: LANES },
-    help: 'From the commit of a post to its last socket at this gateway, observed once a message',
+    help: 'Time from the commit of a post to its last socket',
     buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10, 30, 60],
   },
   feedctl_gateway_closed_total: {
@@ -171,7 +173,7 @@ export const METRICS = {
   feedctl_gateway_buffered_bytes: {
     type: 'gauge',
     labels: [],
-    help: 'Bytes that wait in the gateway for clients to take them, of all WebSockets',
+    help: 'Bytes that wait in the gateway for its clients',
   },
   feedctl_gateway_rate_limited_total: {
     type: 'counter',
@@ -182,7 +184,7 @@ export const METRICS = {
   feedctl_gateway_live: {
     type: 'gauge',
     labels: [],
-    help: '1 while posts come in live, 0 until every socket has been caught up',
+    help: '1 live, 0 until each socket has caught up',
   },
   feedctl_cache_hits_total: {
     type: 'counter',
@@ -206,7 +208,7 @@ export const METRICS = {
     type: 'counter',
     read: true,
     labels: ['cache'],
-    help: 'Changes that a cache could not be told of',
+    help: 'Changes that a cache missed',
   },
 } as const satisfies Record<string, MetricRow>;
 
@@ -214,13 +216,13 @@ interface MetricRow {
   readonly type: 'counter' | 'gauge' | 'histogram';
   readonly labels: readonly string[];
   readonly help: string;
-  /** Somebody else counts: it is read when asked for, as a gauge is. */
+  /** A counter that other code keeps, and that is read when metrics are exported, like a gauge. */
   readonly read?: true;
-  /** One process tells it of the whole cluster, whichever that is. */
+  /** One process, the leader, exports it for the whole cluster. */
   readonly ofCluster?: true;
-  /** Values of its label that are there from the start, at 0: what comes first would be no increase to Prometheus. */
+  /** Label values that are exported from the start, at 0: Prometheus sees no increase in a first value. */
   readonly known?: { readonly [label: string]: readonly string[] };
-  /** Upper bounds, of a histogram. */
+  /** Upper bounds of a histogram. */
   readonly buckets?: readonly number[];
 }
 
@@ -229,12 +231,12 @@ type NameOf<Row> = { [Name in keyof Table]: Table[Name] extends Row ? Name : nev
 type Watched = NameOf<{ type: 'gauge' } | { read: true }>;
 type Counted = Exclude<NameOf<{ type: 'counter' }>, Watched>;
 type LabelsOf<Name extends keyof Table> = Record<Table[Name]['labels'][number], string>;
-/** The labels of a metric that has some; nothing for one that has none. */
+/** Arguments for the labels of a metric: none if it has no labels. */
 type LabelArguments<Name extends keyof Table> = Table[Name]['labels'] extends readonly []
   ? []
   : [labels: LabelsOf<Name>];
 
-/** What the engine tells of its own work. Opened once a process, by the roles, and passed down by hand. */
+/** Metrics of a process. A role opens them once and passes them down by argument. */
 export interface Metrics {
   count<Name extends Counted>(name: Name, by: number, ...labels: LabelArguments<Name>): void;
   observe<Name extends NameOf<{ type: 'histogram' }>>(
@@ -243,29 +245,30 @@ export interface Metrics {
     ...labels: LabelArguments<Name>
   ): void;
   /**
-   * Read whenever somebody asks; several of the same labels are added up. What is undefined now is not there. Returns how to
-   * take it out again; a counter then stays as it is.
+   * Exports a value that `read` returns. Several readers with the same labels are added up, and an
+   * undefined value is left out. Returns a function that removes the reader; a counter keeps its last
+   * value.
    */
   watch<Name extends Watched>(
     name: Name,
     read: () => number | undefined,
     ...labels: LabelArguments<Name>
   ): () => void;
-  /** All of them as numbers, those of the client library too. */
+  /** Returns all metrics as numbers, with those of the client library. */
   samples(): Promise<Sample[]>;
-  /** All of them in Prometheus' text format. */
+  /** Returns all metrics in the text format of Prometheus. */
   text(): Promise<string>;
   readonly contentType: string;
 }
 
-/** One number, as it is exposed: a histogram is several. */
+/** One exported number. A histogram has several. */
 export interface Sample {
   readonly name: string;
   readonly labels: Readonly<Record<string, string | number>>;
   readonly value: number;
-  /** It is a count or a sum since the start. */
+  /** A count or a sum since the start of the process. */
   readonly grows: boolean;
-  /** It is the whole cluster's, and not this process's. */
+  /** A value of the whole cluster, not of this process. */
   readonly ofCluster: boolean;
 }
 
@@ -274,85 +277,118 @@ interface Reader {
   readonly labels: Record<string, string>;
 }
 
-/** Of the client library, a gauge or a counter. */
-interface Readable {
+/** A gauge or a counter of the client library. */
+interface Collected {
   reset(): void;
   remove(): void;
   inc(labels: Record<string, string>, by: number): void;
 }
 
-/** Metrics of the library that list every open socket, each time that they are read. */
-const OF_EACH_SOCKET = ['handles', 'requests', 'resources'].flatMap((what) => [
-  `nodejs_active_${what}`,
-  `nodejs_active_${what}_total`,
+/** Metrics of the library that walk all open sockets on each export. They are removed. */
+const COSTLY = ['handles', 'requests', 'resources'].flatMap((kind) => [
+  `nodejs_active_${kind}`,
+  `nodejs_active_${kind}_total`,
 ]);
 
 const knownLabels = ({ known = {} }: MetricRow): Record<string, string>[] =>
   Object.entries(known).flatMap(([label, values]) => values.map((value) => ({ [label]: value })));
 
-/** A registry of its own, with the process's default metrics. The client library is only loaded here. */
+/** Opens a registry with the default metrics of the process. Loads the client library. */
 export async function openMetrics(): Promise<Metrics> {
-  const { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } = await import('prom-client');
-  const register = new Registry();
-  // The loop's delay is sampled by a timer: the default of 10 ms wakes an idle process 100 times a second.
-  collectDefaultMetrics({ register, eventLoopMonitoringPrecision: 100 });
-  for (const name of OF_EACH_SOCKET) register.removeSingleMetric(name);
-  const counters = new Map<string, InstanceType<typeof Counter>>();
-  const histograms = new Map<string, InstanceType<typeof Histogram>>();
-  const watched = new Map<string, Set<Reader>>();
-  for (const [name, row] of Object.entries(METRICS) as [string, MetricRow][]) {
-    const { help } = row;
-    const base = { name, help, labelNames: [...row.labels], registers: [register] };
+  return new PrometheusMetrics(await import('prom-client'));
+}
+
+type Library = typeof import('prom-client');
+
+class PrometheusMetrics implements Metrics {
+  readonly contentType: string;
+  readonly #registry: Registry;
+  readonly #counters = new Map<string, Counter>();
+  readonly #histograms = new Map<string, Histogram>();
+  readonly #readers = new Map<string, Set<Reader>>();
+
+  constructor(library: Library) {
+    this.#registry = new library.Registry();
+    this.contentType = this.#registry.contentType;
+    // A timer samples the delay of the event loop. Its default, 10 ms, would wake an idle process 100 times a
+    // second.
+    library.collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: 100 });
+    for (const name of COSTLY) this.#registry.removeSingleMetric(name);
+    for (const [name, row] of Object.entries<MetricRow>(METRICS)) this.#register(library, name, row);
+  }
+
+  #register({ Counter, Gauge, Histogram }: Library, name: string, row: MetricRow): void {
+    const base = { name, help: row.help, labelNames: [...row.labels], registers: [this.#registry] };
     if (row.type === 'histogram') {
       const histogram = new Histogram({ ...base, buckets: [...(row.buckets ?? [])] });
       for (const labels of knownLabels(row)) histogram.zero(labels);
-      histograms.set(name, histogram);
+      this.#histograms.set(name, histogram);
     } else if (row.type === 'counter' && !row.read) {
       const counter = new Counter(base);
       for (const labels of knownLabels(row)) counter.inc(labels, 0);
-      counters.set(name, counter);
+      this.#counters.set(name, counter);
     } else {
       const readers = new Set<Reader>();
-      watched.set(name, readers);
-      const collect = function (this: Readable) {
-        this.reset();
-        // Nobody watches it in this process: a 0 would say that somebody did.
-        if (row.labels.length === 0) this.remove();
-        for (const { read, labels } of readers) {
-          const value = read();
-          if (value !== undefined) this.inc(labels, value);
-        }
-      };
+      this.#readers.set(name, readers);
+      const collect = collector(readers, row);
       if (row.type === 'gauge') new Gauge({ ...base, collect });
       else new Counter({ ...base, collect });
     }
   }
-  return {
-    count: (name, by, ...[labels]) => counters.get(name)!.inc(labels ?? {}, by),
-    observe: (name, value, ...[labels]) => histograms.get(name)!.observe(labels ?? {}, value),
-    watch(name, read, ...[labels]) {
-      const readers = watched.get(name)!;
-      const reader = { read, labels: labels ?? {} };
-      readers.add(reader);
-      return () => {
-        if (!readers.delete(reader) || METRICS[name].type === 'gauge') return;
-        // What has been counted stays counted: the last figures of a process are sent after its parts have ended.
-        const last = read();
-        readers.add({ read: () => last, labels: reader.labels });
-      };
-    },
-    async samples() {
-      const metrics = await register.getMetricsAsJSON();
-      return metrics.flatMap(({ name, type, values }) => {
-        const grows = String(type) === 'counter' || String(type) === 'histogram';
-        const row: MetricRow | undefined = METRICS[name as keyof Table];
-        const ofCluster = row?.ofCluster === true;
-        return (values as { value: number; labels: Sample['labels']; metricName?: string }[]).map(
-          ({ value, labels, metricName }) => ({ name: metricName ?? name, labels, value, grows, ofCluster }),
-        );
-      });
-    },
-    text: () => register.metrics(),
-    contentType: register.contentType,
-  };
+
+  count<Name extends Counted>(name: Name, by: number, ...[labels]: LabelArguments<Name>): void {
+    this.#counters.get(name)!.inc(labels ?? {}, by);
+  }
+
+  observe<Name extends NameOf<{ type: 'histogram' }>>(
+    name: Name,
+    value: number,
+    ...[labels]: LabelArguments<Name>
+  ): void {
+    this.#histograms.get(name)!.observe(labels ?? {}, value);
+  }
+
+  watch<Name extends Watched>(
+    name: Name,
+    read: () => number | undefined,
+    ...[labels]: LabelArguments<Name>
+  ): () => void {
+    const readers = this.#readers.get(name)!;
+    const reader = { read, labels: labels ?? {} };
+    readers.add(reader);
+    return () => {
+      if (!readers.delete(reader) || METRICS[name].type === 'gauge') return;
+      // The last metrics of a process are sent after its parts have ended: their counts stay.
+      const last = read();
+      readers.add({ read: () => last, labels: reader.labels });
+    };
+  }
+
+  async samples(): Promise<Sample[]> {
+    const metrics = await this.#registry.getMetricsAsJSON();
+    return metrics.flatMap(({ name, type, values }) => {
+      const grows = String(type) === 'counter' || String(type) === 'histogram';
+      const row: MetricRow | undefined = METRICS[name as keyof Table];
+      const ofCluster = row?.ofCluster === true;
+      return (values as { value: number; labels: Sample['labels']; metricName?: string }[]).map(
+        ({ value, labels, metricName }) => ({ name: metricName ?? name, labels, value, grows, ofCluster }),
+      );
+    });
+  }
+
+  text(): Promise<string> {
+    return this.#registry.metrics();
+  }
 }
+
+/** Returns the function with which the library reads a gauge or a counter on each export. */
+const collector = (readers: ReadonlySet<Reader>, { labels }: MetricRow) =>
+  function (this: Collected) {
+    this.reset();
+    // The library exports 0 for a metric without labels. Without a reader that 0 is not measured.
+    if (labels.length === 0) this.remove();
+    for (const { read, labels } of readers) {
+      const value = read();
+      if (value !== undefined) this.inc(labels, value);
+    }
+  };

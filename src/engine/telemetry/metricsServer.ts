@@ -1,4 +1,4 @@
-import { createServer } from 'node:http';
+import { createServer, type RequestListener, type Server } from 'node:http';
 import { FeedctlError } from '../model/errors.ts';
 import type { Metrics } from './metrics.ts';
 
@@ -7,32 +7,22 @@ export interface MetricsServer {
   close(): Promise<void>;
 }
 
+interface Answer {
+  readonly status: number;
+  readonly type: string;
+  readonly body: string;
+}
+
 /**
- * `/metrics`, `/healthz` and `/readyz` of a role that has no HTTP server of its own. `checkReady` throws where the
- * role should get no work. Throws PORT_TAKEN or CONFIG_INVALID.
+ * Serves `/metrics`, `/healthz` and `/readyz` of a role without an HTTP server. `checkReady` throws if
+ * the role must get no work. Throws PORT_TAKEN or CONFIG_INVALID.
  */
 export async function startMetricsServer(
   metrics: Metrics,
   checkReady: () => Promise<void>,
   options: { host: string; port: number },
 ): Promise<MetricsServer> {
-  const server = createServer(async (request, response) => {
-    const answer = (status: number, body: object) =>
-      response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
-    try {
-      const path = request.url?.split('?')[0];
-      if (request.method !== 'GET' && request.method !== 'HEAD') answer(405, { error: { code: 'USAGE' } });
-      else if (path === '/healthz') answer(200, { status: 'ok' });
-      else if (path === '/readyz') await checkReady().then(() => answer(200, { status: 'ready' }));
-      else if (path === '/metrics') {
-        const text = await metrics.text();
-        response.writeHead(200, { 'content-type': metrics.contentType }).end(text);
-      } else answer(404, { error: { code: 'USAGE', message: 'there are /metrics, /healthz and /readyz' } });
-    } catch (error) {
-      const code = error instanceof FeedctlError ? error.code : 'INTERNAL';
-      answer(503, { error: { code, message: 'not ready' } });
-    }
-  });
+  const server = createServer(answering(metrics, checkReady));
   await listening(server, options);
   const { port } = server.address() as { port: number };
   const host = options.host.includes(':') ? `[${options.host}]` : options.host;
@@ -46,17 +36,46 @@ export async function startMetricsServer(
   };
 }
 
-function listening(
-  server: ReturnType<typeof createServer>,
-  options: { host: string; port: number },
-): Promise<void> {
+function answering(metrics: Metrics, checkReady: () => Promise<void>): RequestListener {
+  const routes: Readonly<Record<string, () => Promise<Answer>>> = {
+    '/healthz': async () => json(200, { status: 'ok' }),
+    '/readyz': async () => {
+      await checkReady();
+      return json(200, { status: 'ready' });
+    },
+    '/metrics': async () => ({ status: 200, type: metrics.contentType, body: await metrics.text() }),
+  };
+  return async ({ method, url }, response) => {
+    const route = routes[url?.split('?')[0] ?? ''] ?? unknownPath;
+    const answer = method === 'GET' || method === 'HEAD' ? route : wrongMethod;
+    const { status, type, body } = await answer().catch(notReady);
+    response.writeHead(status, { 'content-type': type }).end(body);
+  };
+}
+
+const json = (status: number, body: object): Answer => ({
+  status,
+  type: 'application/json',
+  body: JSON.stringify(body),
+});
+
+const wrongMethod = async () => json(405, { error: { code: 'USAGE' } });
+const unknownPath = async () =>
+  json(404, { error: { code: 'USAGE', message: 'the paths are /metrics, /healthz and /readyz' } });
+
+function notReady(error: unknown): Answer {
+  const code = error instanceof FeedctlError ? error.code : 'INTERNAL';
+  return json(503, { error: { code, message: 'not ready' } });
+}
+
+function listening(server: Server, options: { host: string; port: number }): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (error) => reject(listenError(error, options)));
     server.listen(options.port, options.host, resolve);
   });
 }
 
-/** Says what it means to the user that a port cannot be listened on. */
+/** Returns the error for the user if a server cannot listen on its port. */
 export function listenError(error: unknown, { host, port }: { host: string; port: number }): unknown {
   const { code } = error as { code?: string };
   const cause = { cause: error };

@@ -1,6 +1,6 @@
-import { createSocket } from 'node:dgram';
 import { lookup } from 'node:dns/promises';
 import { hostname } from 'node:os';
+import { StatsD } from 'hot-shots';
 import { FeedctlError, messageOf } from '../model/errors.ts';
 import { settleWithin } from '../util/deadline.ts';
 import type { Log } from './log.ts';
@@ -8,30 +8,30 @@ import type { Metrics, Sample } from './metrics.ts';
 
 const SEND_INTERVAL_MS = 10_000;
 const PORT = 8125;
-/** What fits into one frame of Ethernet with IPv6 and its options: datagrams that are split get lost whole. */
+/** Payload of one Ethernet frame over IPv6 with options. A fragmented datagram is lost as a whole. */
 const DATAGRAM_BYTES = 1_432;
-/** The last figures of a process that ends wait no longer than this. */
+/** Maximum time that a process waits at its end for the last metrics to be sent. */
 const SHUTDOWN_TIMEOUT_MS = 1_000;
 
 export interface StatsdTarget {
   readonly host: string;
   readonly port: number;
-  /** Labels as tags, which is an extension (DogStatsD); otherwise their values are parts of the name. */
+  /** Sends labels as tags (the DogStatsD extension) instead of parts of the name. */
   readonly tags: boolean;
-  /** Before every name, such as `eu.`. */
+  /** Text in front of every name, such as `eu.`. */
   readonly prefix: string;
-  /** Whose gauges these are: a server keeps the last value of each name, and would keep that of one process of many. */
+  /** Name of this process in its gauges: a server keeps one value for each name. */
   readonly instance: string;
 }
 
-/** `statsd://host`, `statsd://host:8125?tags=true&prefix=eu.&instance=worker-3`. Throws CONFIG_INVALID. */
+type Naming = Pick<StatsdTarget, 'tags' | 'prefix' | 'instance'>;
+
+const inName = (text: string): string => text.replace(/[^A-Za-z0-9_-]/g, '_');
+const inTag = (text: string): string => text.replace(/[,|#:\s]/g, '_');
+
+/** Parses `statsd://host:8125?tags=true&prefix=eu.&instance=worker-3`. Throws CONFIG_INVALID. */
 export function parseStatsdUrl(text: string): StatsdTarget {
   const url = URL.parse(text);
-  const known = ['tags', 'prefix', 'instance'];
-  const tags = url?.searchParams.get('tags') ?? 'false';
-  const prefix = url?.searchParams.get('prefix') ?? '';
-  const instance = url?.searchParams.get('instance') ?? inName(`${hostname()}-${process.pid}`);
-  const strange = [...(url?.searchParams.keys() ?? [])].some((name) => !known.includes(name));
   if (
     !url ||
     !/^(statsd|udp):$/.test(url.protocol) ||
@@ -39,19 +39,17 @@ export function parseStatsdUrl(text: string): StatsdTarget {
     url.username ||
     !/^\/?$/.test(url.pathname)
   )
-    throw new FeedctlError(
-      'CONFIG_INVALID',
-      `${JSON.stringify(text)} is no URL such as statsd://localhost:8125`,
-    );
-  if (strange || !/^(true|false)$/.test(tags))
-    throw new FeedctlError(
-      'CONFIG_INVALID',
-      `${url.search} is not understood; it may be ?tags=true, ?prefix=TEXT and ?instance=NAME`,
-    );
+    throw invalid(`${JSON.stringify(text)} is no URL such as statsd://localhost:8125`);
+  const options = url.searchParams;
+  const tags = options.get('tags') ?? 'false';
+  const prefix = options.get('prefix') ?? '';
+  const instance = options.get('instance') ?? inName(`${hostname()}-${process.pid}`);
+  const unknown = [...options.keys()].some((name) => !['tags', 'prefix', 'instance'].includes(name));
+  if (unknown || !/^(true|false)$/.test(tags))
+    throw invalid(`${url.search} is invalid; use ?tags=true, ?prefix=TEXT and ?instance=NAME`);
   if (!/^[A-Za-z0-9_.-]*$/.test(prefix) || !/^[A-Za-z0-9_.-]+$/.test(instance))
-    throw new FeedctlError(
-      'CONFIG_INVALID',
-      `in ${url.search} a prefix and an instance are letters, digits, dots, hyphens and underscores`,
+    throw invalid(
+      `in ${url.search} prefix and instance must consist of letters, digits, dots, hyphens and underscores`,
     );
   return {
     host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
@@ -62,130 +60,125 @@ export function parseStatsdUrl(text: string): StatsdTarget {
   };
 }
 
-const inName = (text: string): string => text.replace(/[^A-Za-z0-9_-]/g, '_');
-const inTag = (text: string): string => text.replace(/[,|#:\s]/g, '_');
-
-type Naming = Pick<StatsdTarget, 'tags' | 'prefix' | 'instance'>;
-
-/** One line, and of a counter what it brings the server up to. */
-export interface StatsdLine {
-  readonly text: string;
-  readonly upTo?: { readonly key: string; readonly value: number };
-}
-
-/** Of this process, as counters are added up, and figures of the cluster are told by one. */
-const isOwn = ({ grows, ofCluster }: Sample): boolean => !grows && !ofCluster;
-
-function named(sample: Sample, { tags, prefix, instance }: Naming): { name: string; suffix: string } {
-  const labels = { ...sample.labels, ...(isOwn(sample) && { instance }) };
-  const own = prefix + sample.name;
-  const values = Object.entries(labels);
-  if (!tags)
-    return { name: [own, ...values.map(([, value]) => inName(String(value)))].join('.'), suffix: '' };
-  const tagged = values.map(([label, value]) => `${label}:${inTag(String(value))}`);
-  return { name: own, suffix: tagged.length > 0 ? `|#${tagged.join(',')}` : '' };
-}
+const invalid = (message: string) => new FeedctlError('CONFIG_INVALID', message);
 
 /**
- * The lines of some figures. `before`: what counters were when they were sent last. A counter is sent as what it has
- * grown by, and not where that is nothing; so are the buckets of histograms.
+ * Returns the name and the tags of a sample. Only gauges of this process carry its instance: the
+ * server adds counters up, and one process exports the gauges of the cluster.
  */
-export function statsdLines(
-  samples: readonly Sample[],
-  before: ReadonlyMap<string, number>,
-  naming: Naming,
-): StatsdLine[] {
-  const lines: StatsdLine[] = [];
-  for (const sample of samples) {
-    const { name, suffix } = named(sample, naming);
-    const { value } = sample;
-    if (!Number.isFinite(value)) continue;
-    if (sample.grows) {
-      const key = name + suffix;
-      const grown = value - (before.get(key) ?? 0);
-      if (grown > 0) lines.push({ text: `${name}:${grown}|c${suffix}`, upTo: { key, value } });
-    } else {
-      // With a sign it would be a change of the gauge and not its value.
-      if (value < 0) lines.push({ text: `${name}:0|g${suffix}` });
-      lines.push({ text: `${name}:${value}|g${suffix}` });
-    }
-  }
-  return lines;
+function named(sample: Sample, { tags, prefix, instance }: Naming) {
+  const own = !sample.grows && !sample.ofCluster;
+  const labels = Object.entries({ ...sample.labels, ...(own && { instance }) });
+  const name = prefix + sample.name;
+  if (!tags) return { name: [name, ...labels.map(([, value]) => inName(String(value)))].join('.') };
+  return { name, tags: Object.fromEntries(labels.map(([label, value]) => [label, inTag(String(value))])) };
 }
 
-/** Lines in as few datagrams as they fit into; a line is never split. */
-export function inDatagrams(lines: readonly StatsdLine[]): StatsdLine[][] {
-  const datagrams: StatsdLine[][] = [];
-  let open: StatsdLine[] = [];
-  let bytes = 0;
-  for (const line of lines) {
-    const more = Buffer.byteLength(line.text) + 1;
-    // The last one has no end of line.
-    if (open.length > 0 && bytes + more - 1 > DATAGRAM_BYTES) {
-      datagrams.push(open);
-      [open, bytes] = [[], 0];
-    }
-    open.push(line);
-    bytes += more;
+export function sendGauges(client: StatsD, samples: readonly Sample[], naming: Naming): void {
+  for (const sample of samples) {
+    const { value } = sample;
+    if (sample.grows || !Number.isFinite(value)) continue;
+    const { name, tags } = named(sample, naming);
+    // A value with a sign changes a gauge relative to its last value. After a 0 it is the value itself.
+    if (value < 0) client.gauge(name, 0, { tags });
+    client.gauge(name, value, { tags });
   }
-  if (open.length > 0) datagrams.push(open);
-  return datagrams;
+}
+
+/** Sends the growth of each counter and histogram bucket since `sent`, and updates `sent`. */
+export function sendGrowth(
+  client: StatsD,
+  samples: readonly Sample[],
+  sent: Map<string, number>,
+  naming: Naming,
+): void {
+  for (const sample of samples) {
+    if (!sample.grows || !Number.isFinite(sample.value)) continue;
+    const { name, tags } = named(sample, naming);
+    const key = name + JSON.stringify(tags ?? '');
+    const growth = sample.value - (sent.get(key) ?? 0);
+    if (growth <= 0) continue;
+    client.increment(name, growth, { tags });
+    sent.set(key, sample.value);
+  }
 }
 
 export interface StatsdExporter {
-  /** Sends what is left. */
+  /** Sends the last metrics, for at most one second. */
   close(): Promise<void>;
 }
 
-/** Sends the figures of `/metrics` every ten seconds over UDP: nobody waits for it, and nobody hears that it was lost. */
+/** Sends the metrics of `/metrics` every ten seconds over UDP. */
 export function startStatsd(
   metrics: Metrics,
   target: StatsdTarget,
   log: Log,
   { everyMs = SEND_INTERVAL_MS }: { everyMs?: number } = {},
 ): StatsdExporter {
-  const before = new Map<string, number>();
+  const sent = new Map<string, number>();
   let failing = false;
   const send = async () => {
-    const { address, family } = await lookup(target.host);
-    const datagrams = inDatagrams(statsdLines(await metrics.samples(), before, target));
-    const socket = createSocket(family === 6 ? 'udp6' : 'udp4');
     try {
-      for (const lines of datagrams) {
-        const datagram = lines.map(({ text }) => text).join('\n');
-        await new Promise<void>((resolve, reject) => {
-          socket.send(datagram, target.port, address, (error) => (error ? reject(error) : resolve()));
-        });
-        // One by one: where the next cannot be sent, this one is not sent again.
-        for (const { upTo } of lines) if (upTo) before.set(upTo.key, upTo.value);
-      }
-    } finally {
-      socket.close();
-    }
-  };
-  const sendNow = async () => {
-    try {
-      await send();
-      if (failing) log.info({ host: target.host }, 'figures are sent to StatsD again');
+      await sendRound(metrics, target, sent);
+      if (failing) log.info({ host: target.host }, 'metrics are sent to StatsD again');
       failing = false;
     } catch (error) {
-      if (!failing) log.warn({ host: target.host, reason: messageOf(error) }, 'figures not sent to StatsD');
+      if (!failing) log.warn({ host: target.host, reason: messageOf(error) }, 'metrics not sent to StatsD');
       failing = true;
     }
   };
-  let sending: Promise<void> = Promise.resolve();
-  let busy = false;
+  let sending: Promise<void> | undefined;
   const timer = setInterval(() => {
-    if (busy) return;
-    busy = true;
-    sending = sendNow().finally(() => {
-      busy = false;
+    sending ??= send().finally(() => {
+      sending = undefined;
     });
   }, everyMs);
   return {
     async close() {
       clearInterval(timer);
-      await settleWithin(SHUTDOWN_TIMEOUT_MS, sending.then(sendNow));
+      await settleWithin(SHUTDOWN_TIMEOUT_MS, Promise.resolve(sending).then(send));
     },
   };
+}
+
+/**
+ * Sends all metrics once. Throws if the host cannot be resolved or a datagram cannot be sent.
+ *
+ * Gauges are sent first. If they fail, `sent` is unchanged and the next round sends the growth of
+ * counters too. Growth is never sent twice: a datagram that is lost after that stays lost.
+ */
+async function sendRound(metrics: Metrics, target: StatsdTarget, sent: Map<string, number>): Promise<void> {
+  // The client would use IPv4 for every host name, and resolve it once for each datagram.
+  const { address } = await lookup(target.host);
+  const samples = await metrics.samples();
+  let failure: Error | undefined;
+  const client = new StatsD({
+    host: address,
+    port: target.port,
+    maxBufferSize: DATAGRAM_BYTES,
+    // Variables of a Datadog agent must not change what is sent.
+    datadog: false,
+    includeDataDogTags: false,
+    includeDatadogTelemetry: false,
+    errorHandler: (error) => {
+      failure ??= error;
+    },
+  });
+  const flush = async () => {
+    await new Promise<void>((resolve) => {
+      client.flush((error) => {
+        failure ??= error;
+        resolve();
+      });
+    });
+    if (failure) throw failure;
+  };
+  try {
+    sendGauges(client, samples, target);
+    await flush();
+    sendGrowth(client, samples, sent, target);
+    await flush();
+  } finally {
+    client.close(() => {});
+  }
 }

@@ -3,18 +3,21 @@ import { type Metrics, openMetrics } from './metrics.ts';
 import { isTrue, oneOf, trustsCallers } from './otel/environment.ts';
 import type { Tracing } from './tracing.ts';
 
-/** What a process tells of its work, for as long as it runs. */
+/** Logs, metrics and traces of a process. */
 export interface Telemetry {
   readonly log: Log;
   readonly metrics: Metrics;
   readonly tracing: Tracing | undefined;
-  /** Sends what is left, within seconds, and whether or not anybody takes it. */
+  /**
+   * Sends the remaining metrics and spans. Resolves within two seconds even if a server does not
+   * answer. A request to it may then still be open, and keeps the process alive until its timeout.
+   */
   close(): Promise<void>;
 }
 
 /**
- * Opens logs, metrics, and traces where the environment asks for them (docs/telemetry.md). Throws CONFIG_INVALID.
- * `service`: what the process is, e.g. `worker`.
+ * Opens logs and metrics, and traces if the environment names a collector (docs/guides/telemetry.md).
+ * `service`: kind of the process, e.g. `worker`. Throws CONFIG_INVALID.
  */
 export async function openTelemetry(options: {
   readonly service: string;
@@ -39,7 +42,7 @@ export async function openTelemetry(options: {
   };
 }
 
-/** The libraries are only loaded where there is a collector. */
+/** Loads OpenTelemetry only if the environment names a collector. */
 async function openTracing(
   options: { service: string; version: string },
   log: Log,
@@ -47,11 +50,11 @@ async function openTracing(
   const { env } = process;
   const endpoint = env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT || env.OTEL_EXPORTER_OTLP_ENDPOINT;
   trustsCallers(env);
-  // Those of the standard may be meant for others where nobody named a collector.
+  // Without a collector, variables of the standard may be meant for other programs: they are not checked.
   if (!endpoint) return undefined;
   const disabled = isTrue(env, 'OTEL_SDK_DISABLED');
   const exporter = oneOf(env, 'OTEL_TRACES_EXPORTER', ['otlp', 'none']);
   if (disabled || exporter === 'none') return undefined;
   const { openOtel } = await import('./otel/otel.ts');
-  return openOtel(env, options, log);
+  return openOtel(options, log);
 }

@@ -1,47 +1,47 @@
 /**
- * Spans, as the engine asks for them. Where nobody wants traces there is no `Tracing`, and nothing is made for a
- * message: everybody asks for it with `?.`.
+ * Makes spans. Without a collector there is no `Tracing`: callers use `?.`, and no work is done for a
+ * message.
  */
 export interface Tracing {
   /**
-   * `parent`: where the span belongs, as a W3C traceparent; without one that can be read, a new trace, if the sampler
-   * wants it.
+   * Begins a span in the trace of `parent`, a W3C traceparent. Without a valid parent it begins a new
+   * trace, which the sampler may leave out.
    */
   begin(name: string, kind: SpanKind, options?: SpanOptions): Span;
-  /** Traces of whoever makes a request are gone on with, and sampled as they say. Else they are linked to. */
+  /** Requests continue the trace of their caller, and its sampling. Otherwise they link to it. */
   readonly trustsCallers: boolean;
-  /** Sends what is left. Resolves within seconds, collector or not. */
+  /** Sends the remaining spans, for at most two seconds. */
   close(): Promise<void>;
 }
 
 export type SpanKind = 'server' | 'producer' | 'consumer';
 export type Attributes = Readonly<Record<string, string | number | boolean>>;
 
-interface SpanOptions {
+export interface SpanOptions {
   readonly parent?: string | undefined;
   readonly attributes?: Attributes;
-  /** Other spans that this one has to do with, as traceparents. */
+  /** Traceparents of related spans in other traces. */
   readonly links?: readonly string[];
 }
 
 export interface Span {
-  /** What to hand on; undefined where the trace is not sampled: then nothing more is made of it. */
+  /** Context for the next process. Undefined if the trace is not sampled. */
   readonly traceparent: string | undefined;
   set(attributes: Attributes): void;
-  /** `error`: what it failed with. */
+  /** Ends the span, as failed if there is an `error`. */
   end(error?: unknown): void;
 }
 
-/** Traceparents by id: of events in a message of events, of posts everywhere else. */
+/** Traceparents by id: ids of events in messages of events, ids of posts everywhere else. */
 export type Traces = ReadonlyMap<number, string>;
 
-/** Of one message: more posts than that lose their traces on the way. 1.2 KB. */
+/** Maximum number of traces in a message, 1.2 KB. The other posts of the message lose theirs. */
 export const MAX_TRACES = 16;
 
 const TRACEPARENT = '00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}';
-const ONE = new RegExp(`^(\\d{1,16})=(${TRACEPARENT})$`);
+const ENTRY = new RegExp(`^(\\d{1,16})=(${TRACEPARENT})$`);
 
-/** As text beside a message; undefined where there is nothing to say. */
+/** Encodes traces as a text that a message carries outside its body. */
 export function encodeTraces(traces: Traces | undefined): string | undefined {
   if (!traces || traces.size === 0) return undefined;
   return [...traces]
@@ -50,18 +50,18 @@ export function encodeTraces(traces: Traces | undefined): string | undefined {
     .join(',');
 }
 
-/** Whoever wrote it: what cannot be read is left out, as a message is never refused for its trace. */
+/** Decodes traces. Invalid entries are left out, because a message is never refused for its trace. */
 export function decodeTraces(text: unknown): Traces | undefined {
   if (typeof text !== 'string' || text === '') return undefined;
   const traces = new Map<number, string>();
   for (const part of text.split(',', MAX_TRACES)) {
-    const [, id, traceparent] = ONE.exec(part) ?? [];
+    const [, id, traceparent] = ENTRY.exec(part) ?? [];
     if (traceparent) traces.set(Number(id), traceparent);
   }
   return traces.size > 0 ? traces : undefined;
 }
 
-/** Traces of several messages as one. */
+/** Merges the traces of several messages. */
 export function mergedTraces(all: Iterable<Traces | undefined>): Map<number, string> | undefined {
   let merged: Map<number, string> | undefined;
   for (const traces of all) {
@@ -72,7 +72,7 @@ export function mergedTraces(all: Iterable<Traces | undefined>): Map<number, str
   return merged;
 }
 
-/** Those of a message's own events or posts, as they go beside it. */
+/** Returns the encoded traces of a message that holds these events or posts. */
 export function tracesAmong(all: Traces | undefined, ids: Iterable<number>): { traces?: string } {
   if (!all || all.size === 0) return {};
   const found = new Map<number, string>();
@@ -85,11 +85,11 @@ export function tracesAmong(all: Traces | undefined, ids: Iterable<number>): { t
   return traces ? { traces } : {};
 }
 
-/** The spans of work on a batch. */
+/** Spans of work on a batch. */
 export interface BatchSpans {
-  /** What to hand on for each traced post or event of the batch. */
+  /** Contexts for the next process, of each traced post or event of the batch. */
   readonly traces: Traces;
-  /** `attributes`: of each; `each`: more of one of them. */
+  /** Ends all spans. `attributes` are set on each; `each` returns further ones of a post or event. */
   end(options?: {
     error?: unknown;
     attributes?: Attributes;
@@ -98,8 +98,8 @@ export interface BatchSpans {
 }
 
 /**
- * Work on many posts at a time is in no post's trace, and in all of them: one span of the batch, and one in the trace of
- * each post that is traced, which link to each other.
+ * Begins the spans of work on many posts: one of the batch, which is a trace by itself, and one in the
+ * trace of each traced post. They link to each other.
  */
 export function beginBatch(
   tracing: Tracing,
@@ -118,12 +118,12 @@ export function beginBatch(
   }
   return {
     traces,
-    end({ error, attributes: more = {}, each } = {}) {
+    end({ error, attributes: final = {}, each } = {}) {
       for (const [id, span] of spans) {
-        span.set({ ...more, ...each?.(id) });
+        span.set({ ...final, ...each?.(id) });
         span.end(error);
       }
-      batch.set(more);
+      batch.set(final);
       batch.end(error);
     },
   };

@@ -1,9 +1,9 @@
 /**
- * Makes one call of those of a kind that are asked for in the same turn of the event loop, `most` at a time. `work` answers
- * them in their order.
+ * Batches calls of one kind that are made in the same turn of the event loop, at most `max` per
+ * batch. `work` returns the answers in the order of the queries.
  */
 export function batchCalls<Query, Answer>(
-  most: number,
+  max: number,
   work: (queries: readonly Query[]) => Promise<readonly Answer[]>,
 ): (kind: string, query: Query) => Promise<Answer> {
   interface Batch {
@@ -23,7 +23,7 @@ export function batchCalls<Query, Answer>(
   };
   return async (kind, query) => {
     const last = open.get(kind);
-    const batch = last && last.queries.length < most ? last : begin(kind);
+    const batch = last && last.queries.length < max ? last : begin(kind);
     const place = batch.queries.push(query) - 1;
     return (await batch.answers)[place]!;
   };

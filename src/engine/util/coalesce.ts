@@ -1,6 +1,6 @@
 /**
- * Runs `work` one run at a time. Every call gets a run that began after the call: calls during a run share the next
- * one. A failed run fails its own callers only.
+ * Runs `work` one run at a time. Every call gets a run that began after the call: calls during a
+ * run share the next one. A failed run fails its own callers only.
  */
 export class Coalesced<T> {
   readonly #work: () => Promise<T>;
@@ -23,7 +23,7 @@ export class Coalesced<T> {
     return this.#next;
   }
 
-  /** A run has been asked for and has not begun. */
+  /** A call waits for a run that has not begun. */
   get waiting(): boolean {
     return this.#next !== undefined;
   }

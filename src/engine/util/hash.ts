@@ -1,7 +1,8 @@
 /**
- * PostgreSQL's `hashint8`, which Citus's `worker_hash` equals: Bob Jenkins' lookup3 over the two halves of the
- * number xored (src/common/hashfn.c, `hash_bytes_uint32`; src/backend/access/hash/hashfunc.c, `hashint8`).
- * Takes the high and the low 32 bits of a number that is not negative; gives an unsigned 32-bit hash.
+ * Returns PostgreSQL's `hashint8`, which equals Citus's `worker_hash`: Bob Jenkins' lookup3 over
+ * the two halves of the number xored (src/common/hashfn.c, `hash_bytes_uint32`;
+ * src/backend/access/hash/hashfunc.c, `hashint8`). Takes the high and the low 32 bits of a number
+ * that is not negative. Returns an unsigned 32-bit hash.
  */
 export function hashInt8(high: number, low: number): number {
   const seed = (0x9e3779b9 + 4 + 3923095) | 0;
@@ -19,8 +20,9 @@ export function hashInt8(high: number, low: number): number {
 }
 
 /**
- * The partition 0..partitions-1 of a user: equal slices of the signed hash space, as Citus cuts its shards, so
- * that a partition lines up with whole shards whenever `partitions` divides their number.
+ * Returns the partition 0..partitions-1 of a user. Partitions are equal slices of the signed hash
+ * space, as shards of Citus are. So a partition consists of whole shards if `partitions` divides
+ * their number.
  */
 export function partitionOf(high: number, low: number, partitions: number): number {
   return Math.floor((((hashInt8(high, low) ^ 0x80000000) >>> 0) * partitions) / 2 ** 32);

@@ -1,30 +1,34 @@
-/** All counts are halved after so many reads for each place, where they are to fade. */
+/** Number of counted items, per place of the list, after which fading counts are halved. */
 const HALVE_AFTER = 100;
 
 /**
- * Who reads most, in bounded memory: the Space-Saving counters of Metwally, Agrawal and El Abbadi (2005). A newcomer
- * takes the place of the one who was seen least and inherits the count: whoever makes up more than 1/size of all
- * reads is among them for certain.
+ * Finds the most frequent keys of a stream in bounded memory: the Space-Saving counters of
+ * Metwally, Agrawal and El Abbadi (2005). A new key replaces the key with the smallest count and
+ * inherits that count. So every key with more than 1/size of the stream is in the list. For
+ * instance the readers with the most reads, or the authors with the most rows.
  */
 export class HeavyHitters {
   readonly #size: number;
   readonly #counts = new Map<number, number>();
   readonly #fades: boolean;
-  #seen = 0;
+  #added = 0;
 
-  /** `fades: false`: counts are what they are, for whoever begins anew often. */
+  /**
+   * `fades`: halves counts from time to time, so that old activity loses weight. Without it a
+   * caller has to start a new list from time to time.
+   */
   constructor(size: number, { fades = true }: { fades?: boolean } = {}) {
     this.#size = size;
     this.#fades = fades;
   }
 
-  /** `by`: what this time is worth. */
-  saw(userId: number, by = 1): void {
-    this.#seen += 1;
-    if (this.#fades && this.#seen % (HALVE_AFTER * this.#size) === 0) this.#halve();
-    const known = this.#counts.get(userId);
+  /** Counts a key. `weight`: what one occurrence adds. */
+  add(key: number, weight = 1): void {
+    this.#added += 1;
+    if (this.#fades && this.#added % (HALVE_AFTER * this.#size) === 0) this.#halve();
+    const known = this.#counts.get(key);
     if (known !== undefined || this.#counts.size < this.#size) {
-      this.#counts.set(userId, (known ?? 0) + by);
+      this.#counts.set(key, (known ?? 0) + weight);
       return;
     }
     let least: [number, number] = [0, Number.POSITIVE_INFINITY];
@@ -33,24 +37,23 @@ export class HeavyHitters {
       if (least[1] <= 1) break;
     }
     this.#counts.delete(least[0]);
-    this.#counts.set(userId, least[1] + by);
+    this.#counts.set(key, least[1] + weight);
   }
 
-  /** Those of last week are not those of today. */
   #halve(): void {
-    for (const [userId, count] of this.#counts) this.#counts.set(userId, count >> 1);
+    for (const [key, count] of this.#counts) this.#counts.set(key, count >> 1);
   }
 
-  /** Somebody who is no more. */
-  forget(userId: number): void {
-    this.#counts.delete(userId);
+  /** Removes a key, for instance of a deleted user. */
+  forget(key: number): void {
+    this.#counts.delete(key);
   }
 
-  /** The most frequent first, and how often they were seen, about. */
-  top(count: number): { userId: number; reads: number }[] {
+  /** Returns the most frequent keys first, with approximate counts. */
+  top(limit: number): { key: number; count: number }[] {
     return [...this.#counts]
       .sort((a, b) => b[1] - a[1])
-      .slice(0, count)
-      .map(([userId, reads]) => ({ userId, reads }));
+      .slice(0, limit)
+      .map(([key, count]) => ({ key, count }));
   }
 }

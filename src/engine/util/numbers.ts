@@ -1,5 +1,5 @@
-/** Rounds to one decimal place, for figures that people read. */
+/** Rounds to one decimal place, for numbers that people read. */
 export const tenths = (value: number): number => Math.round(value * 10) / 10;
 
-/** Seconds since `startedAt`, a time of `performance.now()`, with one decimal place. */
+/** Returns the seconds since `startedAt`, a time of `performance.now()`, with one decimal place. */
 export const secondsSince = (startedAt: number): number => tenths((performance.now() - startedAt) / 1_000);

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /**
- * Waits until so many were due at `rate` a second since `startedAt`, by the monotonic clock; not at all without a rate.
- * Rejects when the signal aborts.
+ * Waits until `done` calls are due at `rate` calls per second since `startedAt`, by the monotonic
+ * clock. Returns immediately without a rate. Rejects when the signal aborts.
  */
 export async function paceCalls(
   done: number,

@@ -1,16 +1,17 @@
 /**
- * Runs `work` on every item, at most `lanes` at a time, and returns the results in the order of the items. After a
- * failure no more are begun; it rejects, with the first failure, when none is under way any more.
+ * Runs `work` on every item, at most `concurrency` at a time. Returns the results in the order of
+ * the items. After a failure it starts no more items, waits for those in flight, and rejects with
+ * the first failure.
  */
 export async function runConcurrently<T, R>(
   items: readonly T[],
-  lanes: number,
+  concurrency: number,
   work: (item: T) => Promise<R>,
 ): Promise<R[]> {
   const results: R[] = [];
   const queue = items.entries();
   const failures: unknown[] = [];
-  const lane = async () => {
+  const runner = async () => {
     for (const [i, item] of queue) {
       if (failures.length > 0) return;
       try {
@@ -20,7 +21,7 @@ export async function runConcurrently<T, R>(
       }
     }
   };
-  await Promise.all(Array.from({ length: Math.min(lanes, items.length) }, lane));
+  await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, runner));
   if (failures.length > 0) throw failures[0];
   return results;
 }

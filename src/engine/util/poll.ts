@@ -1,12 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** A pause grows by this factor until it has reached `everyMs`. */
+/** A pause grows by this factor until it reaches `everyMs`. */
 const GROWTH = 1.5;
 
 export interface PollOptions {
   /** Milliseconds between two checks. */
   readonly everyMs: number;
-  /** Milliseconds before the second check: pauses grow from here to `everyMs`. Default: `everyMs`. */
+  /**
+   * Milliseconds before the second check: pauses grow from here to `everyMs`. Default: `everyMs`.
+   */
   readonly firstMs?: number;
   /** No check begins later than this many milliseconds after the first. Default: no limit. */
   readonly timeoutMs?: number | undefined;
@@ -14,8 +16,8 @@ export interface PollOptions {
 }
 
 /**
- * Calls `check` until it returns a truthy value, and returns that value. Returns the last falsy value when the time is
- * up. Throws what `check` throws, and an AbortError when the signal aborts.
+ * Calls `check` until it returns a truthy value, and returns that value. Returns the last falsy
+ * value when the time is up. Throws what `check` throws, and an AbortError when the signal aborts.
  */
 export async function poll<T>(check: () => T | Promise<T>, options: PollOptions): Promise<T> {
   const { everyMs, firstMs = everyMs, timeoutMs = Number.POSITIVE_INFINITY, signal } = options;

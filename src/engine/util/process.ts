@@ -1,4 +1,7 @@
-/** Returns whether a process of this machine runs. A process of another user that may not be signalled runs too. */
+/**
+ * Returns whether a process of this machine runs. A process of another user, which must not be
+ * signalled, counts as running.
+ */
 export function isRunning(pid: number): boolean {
   try {
     process.kill(pid, 0);

@@ -1,4 +1,4 @@
-/** So many at a time; the others wait their turn, in order. */
+/** Runs a limited number of calls at a time. Other calls wait in order. */
 export class Slots {
   #free: number;
   readonly #waiting: (() => void)[] = [];
@@ -7,7 +7,7 @@ export class Slots {
     this.#free = count;
   }
 
-  /** `waited`: somebody else may have done the work meanwhile. */
+  /** `waited`: another call may have done the work meanwhile. */
   async run<T>(work: (waited: boolean) => Promise<T>): Promise<T> {
     const waits = this.#free === 0;
     if (waits) await new Promise<void>((go) => this.#waiting.push(go));

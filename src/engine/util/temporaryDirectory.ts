@@ -1,17 +1,20 @@
 import { chmod, lstat, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { isRunning } from './process.ts';
 
-/** A directory of this process's own in the system's place for them, by a name that nobody can guess. */
+/** Creates a directory for this process in the system's temporary directory, with a random name. */
 export async function temporaryDirectory(kind: 'demo' | 'run'): Promise<string> {
   await removeLeftBehind(kind);
   const directory = await mkdtemp(join(tmpdir(), `feedctl-${kind}-${process.pid}-`));
-  // As root the database runs as another user, who has to be able to enter.
+  // For root, the database runs as another user, who has to be able to enter.
   await chmod(directory, 0o711);
   return directory;
 }
 
-/** What processes that were killed have left there. Only directories of this very user, and none that are in use. */
+/**
+ * Removes directories of killed processes: only those of this user, and none of a running process.
+ */
 async function removeLeftBehind(kind: string): Promise<void> {
   const name = new RegExp(`^feedctl-${kind}-(\\d+)-[^/]+$`);
   for (const entry of await readdir(tmpdir()).catch(() => [])) {
@@ -21,14 +24,5 @@ async function removeLeftBehind(kind: string): Promise<void> {
     const found = await lstat(path).catch(() => undefined);
     if (!found?.isDirectory() || found.uid !== process.getuid?.()) continue;
     await rm(path, { recursive: true, force: true }).catch(() => {});
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }

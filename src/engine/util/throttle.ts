@@ -1,21 +1,24 @@
-/** Rows of one batch of a lane that is slowed down, as a part of a second: it writes about twice a second. */
+/** Seconds of work per batch, so that a throttled writer writes about twice a second. */
 const BATCH_SECONDS = 0.5;
 
 /**
- * Keeps a lane at a rate: after each batch it waits as long as the batch's rows are worth, so that there are no bursts
- * but those of a single message, which is written as a whole.
+ * Limits a rate of rows, or of other units. After each batch it waits as long as the batch is
+ * worth. So there are no bursts, except for a single message, which is written as a whole.
  */
 export class Throttle {
   readonly #now: () => number;
   #rate: number | undefined;
-  /** Until then nothing more may be written. */
+  /** Time of the next batch, by `now`. */
   #dueAt = 0;
 
   constructor(now: () => number = () => performance.now()) {
     this.#now = now;
   }
 
-  /** Rows a second; undefined: no limit. What is owed already is owed at the new rate. */
+  /**
+   * Sets the rate in rows per second. Undefined removes the limit. Rows that are not paid off yet
+   * count at the new rate.
+   */
   setRate(rate: number | undefined): void {
     const owed = Math.max(0, this.#dueAt - this.#now());
     this.#dueAt = this.#now() + (rate && this.#rate ? (owed * this.#rate) / rate : 0);
@@ -26,13 +29,13 @@ export class Throttle {
     return this.#rate !== undefined;
   }
 
-  /** Milliseconds until the next batch may be begun. */
+  /** Milliseconds until the next batch may begin. */
   get waitMs(): number {
     return this.#rate === undefined ? 0 : Math.max(0, this.#dueAt - this.#now());
   }
 
-  /** Rows that a batch should not have more of. */
-  most(rows: number): number {
+  /** Returns the maximum size of the next batch. `rows`: maximum without a throttle. */
+  maxBatch(rows: number): number {
     return this.#rate === undefined ? rows : Math.min(rows, Math.ceil(this.#rate * BATCH_SECONDS));
   }
 

@@ -3,7 +3,10 @@ import { readFileSync } from 'node:fs';
 import { createSecureContext } from 'node:tls';
 import { messageOf } from '../model/errors.ts';
 
-/** Codes of node and OpenSSL for a handshake that failed: no TLS there, a certificate or a key that does not do. */
+/**
+ * Error codes of Node.js and OpenSSL for a failed handshake: no TLS at the server, or an invalid
+ * certificate or key.
+ */
 const TLS_CODE =
   /^(ERR_SSL|ERR_TLS|ERR_OSSL|CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|HOSTNAME_MISMATCH|EPROTO$)/;
 
@@ -18,10 +21,11 @@ export interface TlsOptions {
 }
 
 /**
- * The TLS files that the query of a server's URL names: `cacertfile`, `certfile` and `keyfile` in PEM, and
- * `verify=verify_none` for a server that may be anybody. The names are those of RabbitMQ's own clients
- * (https://www.rabbitmq.com/docs/uri-query-parameters). Throws what `bad` makes of the reason where a file cannot be
- * read or is not what it should be: a driver would connect without it, or say nothing of the file.
+ * Reads the TLS files that the query of a server's URL names: `cacertfile`, `certfile` and
+ * `keyfile` in PEM. `verify=verify_none` accepts any server. The names are those of RabbitMQ's own
+ * clients (https://www.rabbitmq.com/docs/uri-query-parameters). Throws `bad(reason)` for a file
+ * that cannot be read or is invalid, because drivers would connect without it, or not name the
+ * file.
  */
 export function tlsOptions(query: URLSearchParams, bad: (why: string, cause?: unknown) => Error): TlsOptions {
   const read = (name: string): Buffer | undefined => {

@@ -1,5 +1,5 @@
 import type { Context, ListedContext } from '../../engine/config/contexts.ts';
-import { withoutPassword } from '../../engine/database/database.ts';
+import { withoutPassword } from '../../engine/database/url.ts';
 
 /** A context as it may be shown: passwords in its URLs are masked; where a secret comes from is no secret. */
 export const shownContext = ({ name, current, context }: ListedContext) => ({

@@ -16,8 +16,12 @@ const SIGNS: Record<Action, string> = {
 };
 const VALUE_WIDTH = 80;
 const MESSAGE_WIDTH = 100;
+const PROBLEM_WIDTH = 400;
 
-/** A plan as a diff: one line an object, below it one a field. Objects that stay as they are are only counted. */
+/**
+ * Returns a plan as a diff: one line per object, then one per field. Unchanged objects are only
+ * counted.
+ */
 export function planLines(plan: Plan, { prune = false }: { prune?: boolean } = {}): string[] {
   const lines = plan.objects.filter(({ action }) => action !== 'unchanged').flatMap(objectLines);
   for (const { kind, name } of plan.leftovers)
@@ -38,16 +42,20 @@ export function planLines(plan: Plan, { prune = false }: { prune?: boolean } = {
   lines.push(`${plan.namespace} at ${plan.server}: ${summary.join(', ')}.`);
   if (count('unchecked') > 0)
     lines.push(
-      'What comes into a namespace that is not there yet, or is of a kind that comes along, is checked when that is there, before any of it is applied.',
+      'Objects whose namespace or kind does not exist yet are checked once it exists, before any of ' +
+        'them is applied.',
     );
   for (const name of plan.missingSecrets)
-    lines.push(`The Secret ${name} is missing: pods wait for it (docs/kubernetes.md says how to make it).`);
+    lines.push(
+      `The Secret ${name} is missing: pods wait for it. docs/guides/kubernetes.md shows how to create it.`,
+    );
   return lines;
 }
 
 function objectLines({ kind, name, action, source, fields, problem }: PlannedObject): string[] {
-  const why = action === 'replaced' ? ': deleted and made anew' : '';
-  const head = `${SIGNS[action]} ${kind}/${name}${problem ? ` (${source}): ${oneLine(problem.message, 400)}` : why}`;
+  const fate = action === 'replaced' ? ': deleted and created again' : '';
+  const why = problem ? ` (${source}): ${oneLine(problem.message, PROBLEM_WIDTH)}` : fate;
+  const head = `${SIGNS[action]} ${kind}/${name}${why}`;
   if (action === 'replaced')
     return [head, ...fields.map(({ path }) => `    ${path} cannot be changed in place`)];
   const value = (text: string | null) => (text === null ? '(none)' : oneLine(text, VALUE_WIDTH));
@@ -107,7 +115,7 @@ export function statusText(status: KubeStatus, options: { borders: boolean }): s
   return parts.join('\n');
 }
 
-/** A worker's host is its pod's name. */
+/** Returns a table of pods. A pod's name is the host of its worker. */
 export const podsTable = (pods: readonly PodState[], options: { borders: boolean }): string =>
   renderTable(
     ['pod', 'phase', 'ready', 'restarts', 'node', 'reason'],

@@ -14,13 +14,13 @@ import {
 import { rejection } from '../../support/codes.ts';
 import { openInbox } from './inbox.ts';
 
-/** An empty broker of one test's own. */
+/** An empty broker for one test. */
 export interface Broker {
-  /** What names it to a process of its own: see taker.ts. */
+  /** Arguments for taker.ts. */
   readonly taker: readonly string[];
-  /** The database beside it. */
+  /** Database of the bus. */
   readonly db: Database;
-  /** Another instance on it, as another process would open it; closed when the test ends. */
+  /** Opens another instance, as another process would. It is closed when the test ends. */
   open(options?: { maxMessages?: number }): Promise<Bus>;
 }
 
@@ -36,7 +36,7 @@ async function depth(bus: Bus, queue: QueueName = 'events') {
   return { ready: found?.ready ?? 0, unacked: found?.unacked ?? 0, dead: found?.deadLetters ?? 0 };
 }
 
-/** What every driver of the Bus port has to do. */
+/** Contract of every driver of the Bus port. */
 export function busContract(name: string, openBroker: () => Promise<Broker>, skip = false): void {
   describe.skipIf(skip)(`the ${name} bus`, () => {
     describe('publishing', () => {
@@ -113,7 +113,7 @@ export function busContract(name: string, openBroker: () => Promise<Broker>, ski
         const broker = await openBroker();
         const bus = await broker.open({ maxMessages: 10 });
         await bus.publish(numbered(10));
-        // A driver may look at a queue's size only now and then, so the bound is not exact.
+        // Drivers read a queue's size only every second, so the limit is not exact.
         let refused: unknown;
         await expect
           .poll(async () => (refused = await bus.publish([message('over')]).catch((error) => error)))
@@ -205,7 +205,7 @@ export function busContract(name: string, openBroker: () => Promise<Broker>, ski
         }
         expect(order).toEqual(['rows.live', 'rows.live', 'rows.live', 'rows.bulk', 'rows.bulk']);
         await bus.publish(numbered(1, 'rows.live'));
-        // What is on its way here is served first when it has come: long before the other queue is empty.
+        // Messages that arrive are served first, long before the other queue is empty.
         for (let passed = 0; ; passed += 1) {
           const delivery = await inbox.next();
           delivery.ack();
@@ -323,7 +323,7 @@ export function busContract(name: string, openBroker: () => Promise<Broker>, ski
         const stopped = inbox.stop(60_000);
         held.ack();
         await stopped;
-        // A broker puts back what a closed channel held after it has said that the channel is closed.
+        // A broker requeues the messages of a channel after it has confirmed the closing.
         await expect.poll(() => depth(bus)).toEqual({ ready: 1, unacked: 0, dead: 0 });
         expect(inbox.waiting).toEqual([]);
       });
@@ -393,7 +393,7 @@ export function busContract(name: string, openBroker: () => Promise<Broker>, ski
       const signal = new AbortController().signal;
       const options = { signal, dryRun: false };
 
-      /** Five events that were put aside, and one message that was not. */
+      /** Five dead-lettered events, and one message that waits. */
       async function withLetters() {
         const broker = await openBroker();
         const bus = await broker.open();
@@ -498,7 +498,7 @@ export function busContract(name: string, openBroker: () => Promise<Broker>, ski
         const inbox = await openInbox(bus, { ...one, prefetch: 2 });
         const held = await inbox.take(2);
         const shown = await (await broker.open()).peek('events', 10).catch((error) => error);
-        // A broker's queue has one consumer, and shows nothing to anybody else.
+        // A broker shows the messages of a queue to its one consumer only.
         if (Array.isArray(shown)) expect(shown.map(text)).toEqual(['2', '3', '4']);
         else expect(shown).toMatchObject({ code: 'QUEUE_CONSUMED' });
         for (const delivery of held) delivery.ack();

@@ -7,7 +7,7 @@ import { encodeEvents, encodeLive } from '../../../src/engine/model/messages.ts'
 import { RowsMessage } from '../../../src/engine/model/rowsMessage.ts';
 import { type Log, silentLog } from '../../../src/engine/telemetry/log.ts';
 
-/** What becomes of a message after `attempts` failures and this one. */
+/** Returns how a message is settled after `attempts` failures and this one. */
 function settled(attempts: number, error: unknown, body: Buffer = Buffer.alloc(0), log: Log = silentLog) {
   const calls: unknown[][] = [];
   const delivery: Delivery = {

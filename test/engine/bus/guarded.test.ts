@@ -1,6 +1,6 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { guardedBus } from '../../../src/engine/bus/guarded.ts';
-import { openLocalBus } from '../../../src/engine/bus/local/bus.ts';
+import { LocalBus } from '../../../src/engine/bus/local/bus.ts';
 import { openGuard } from '../../../src/engine/resilience/guard.ts';
 import { openMetrics } from '../../../src/engine/telemetry/metrics.ts';
 import { freshDatabase } from '../../support/cluster.ts';
@@ -11,7 +11,7 @@ import { openInbox } from './inbox.ts';
 test('a bus that is away is left alone after a while, and used again when it is back', async () => {
   const proxy = await openProxy((await freshDatabase()).url);
   const metrics = await openMetrics();
-  const bus = guardedBus(await openLocalBus(proxy.url), openGuard({ dependency: 'broker', metrics }));
+  const bus = guardedBus(new LocalBus(proxy.url), openGuard({ dependency: 'broker', metrics }));
   onTestFinished(() => bus.close());
   const publish = (text: string) => bus.publish([{ queue: 'events', body: Buffer.from(text) }]);
   await publish('before');

@@ -1,8 +1,8 @@
 import type { Bus, ConsumeOptions, Consumer, Delivery } from '../../../src/engine/bus/bus.ts';
 
-/** A consumer whose deliveries are waited for one by one. */
+/** A consumer whose deliveries a test takes one by one. */
 export interface Inbox extends Consumer {
-  /** Deliveries that came and that `next` has not handed out. */
+  /** Deliveries that `next` has not returned yet. */
   readonly waiting: Delivery[];
   next(): Promise<Delivery>;
   take(count: number): Promise<Delivery[]>;

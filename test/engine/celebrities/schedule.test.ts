@@ -15,7 +15,7 @@ import { testCluster } from '../../support/cluster.ts';
 
 const { signal } = new AbortController();
 
-/** Reads feeds all the time: what was in one once is in it ever after, and once. */
+/** Reads feeds continuously: a post that was in a feed stays in it, exactly once. */
 function readAllTheTime(db: Database, readers: readonly number[]) {
   const seen = new Map(readers.map((reader) => [reader, new Set<number>()]));
   const faults: string[] = [];
@@ -55,7 +55,7 @@ test('an evaluation whose process is killed is ended by another: readers miss no
   const reading = readAllTheTime(db, readers);
   onTestFinished(async () => void (await reading.stop()));
 
-  // What waits in a lane that is paused is waited for: the first author is between push and pull.
+  // The change waits for the paused lane: the first author is between push and pull.
   await pauseFanout(db, ['live', 'bulk'], { reason: null, dryRun: false, timeoutMs: 60_000, signal });
   for (const author of authors) await createPost(cluster, author, 'meanwhile');
   const policy = { threshold: 2, releaseAt: 1, automatic: true, everySeconds: 3_600 };
@@ -69,7 +69,7 @@ test('an evaluation whose process is killed is ended by another: readers miss no
       .map(({ state }) => state);
   await expect.poll(states, { timeout: 30_000 }).toEqual(['pull', 'push']);
 
-  // Another looks as well, and leaves the work to who is at it.
+  // Another one checks as well, and leaves the work to the first.
   const stop = scheduleEvaluations(cluster, 20);
   onTestFinished(stop);
   const evaluation = async () => (await listOperations(db, { kind: 'celebrity evaluation', limit: 10 }))[0]!;

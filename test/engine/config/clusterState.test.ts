@@ -16,7 +16,7 @@ async function directory(): Promise<string> {
   return path;
 }
 
-/** What a process leaves that was killed: no process has this number. */
+/** Remains of a killed process. No process has this number. */
 const dead = JSON.stringify({ pid: 2 ** 30, processStart: '1', version: 'test', startedAt: 'long ago' });
 
 test('one holds it, others are told who; released, the next one has it', async () => {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { lockCluster } from '../../../src/engine/config/clusterState.ts';
 
-/** A process that locks a directory at a moment and then holds it: `locker.ts DIRECTORY UNIX-MS`. */
+/** Locks a directory at a given time and keeps the lock: `locker.ts DIRECTORY UNIX-MS`. */
 const [directory, at] = process.argv.slice(2);
 await sleep(Math.max(0, Number(at) - Date.now() - 5));
 while (Date.now() < Number(at));

@@ -36,7 +36,7 @@ test('a store that has to be Citus and is not says how to mend it', async () => 
     expect(await rejection(work(db, 'citus') as Promise<unknown>)).toMatchObject({ code: 'CITUS_MISSING' });
 });
 
-/** What the pipelines do with a store, on plain PostgreSQL and on Citus: feeds are the truth after each of it. */
+/** Runs the pipelines on plain PostgreSQL and on Citus. Feeds equal the truth after each step. */
 describe.each([
   { name: 'PostgreSQL', database: freshDatabase, there: true },
   { name: 'Citus', database: () => citusDatabase(server!), there: server !== undefined },
@@ -64,7 +64,7 @@ describe.each([
     await deletePost(cluster, posts[1]!.id);
     await unfollow(cluster, { followerId: users[3]!, followeeId: author });
     await cluster.settled();
-    // Rows that were planned before the deletion are removed once more after they have been written.
+    // Rows that were planned before the deletion are removed again after they have been written.
     await waitUntil(async () => (await cluster.bus.depths()).every((depth) => depth.queue !== 'cleanup'));
     await expectTruth(users);
   });
@@ -151,7 +151,8 @@ describe.skipIf(!server)('Citus', () => {
     const users = Array.from({ length: 300 }, (_, i) => 1 + i * 7_919_393);
     const sharding = await db.sharding();
     const shards = await db.query<{ id: number; shard: number }>(
-      `select u.id, get_shard_id_for_distribution_column('feed_items', u.id) as shard from unnest($1::bigint[]) u(id)`,
+      `select u.id, get_shard_id_for_distribution_column('feed_items', u.id) as shard
+       from unnest($1::bigint[]) u(id)`,
       [users],
     );
     const nth = [...new Set(shards.rows.map((row) => row.shard))].sort((a, b) => a - b);
@@ -221,7 +222,8 @@ describe.skipIf(!server)('Citus', () => {
           to: string;
           toPort: number;
         }>(
-          `select s.shardid as shard, n.nodename as host, n.nodeport as port, o.nodename as to, o.nodeport as "toPort"
+          `select s.shardid as shard, n.nodename as host, n.nodeport as port, o.nodename as to,
+                  o.nodeport as "toPort"
            from pg_dist_shard s join pg_dist_placement p using (shardid) join pg_dist_node n using (groupid)
            join pg_dist_node o on o.groupid <> n.groupid and o.shouldhaveshards and o.groupid <> 0
            where s.logicalrelid = 'feed_items'::regclass order by random() limit 1`,

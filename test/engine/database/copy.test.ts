@@ -2,7 +2,8 @@ import { setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { CopyRows, copyIn, copyOut } from '../../../src/engine/database/copy.ts';
-import { isDuplicate, type Session } from '../../../src/engine/database/database.ts';
+import { isDuplicate } from '../../../src/engine/database/errors.ts';
+import type { Session } from '../../../src/engine/database/types.ts';
 import { readId } from '../../../src/engine/model/messages.ts';
 import { freshDatabase } from '../../support/cluster.ts';
 
@@ -35,7 +36,8 @@ test('copyOut hands over rows that are bigger than the socket’s buffer', async
   const { db } = await freshDatabase();
   await db.withSession(async (session) => {
     const lengths: number[] = [];
-    const statement = `copy (select repeat('x', n * 50000) from generate_series(0, 20) n) to stdout (format binary)`;
+    const statement = `
+      copy (select repeat('x', n * 50000) from generate_series(0, 20) n) to stdout (format binary)`;
     await copyOut(session, statement, (_bytes, _at, length) => void lengths.push(length - 6) as undefined);
     expect(lengths).toEqual(Array.from({ length: 21 }, (_, n) => n * 50_000));
   });

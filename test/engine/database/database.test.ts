@@ -2,7 +2,8 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
-import { Database, withoutPassword } from '../../../src/engine/database/database.ts';
+import { Database } from '../../../src/engine/database/database.ts';
+import { withoutPassword } from '../../../src/engine/database/url.ts';
 import { isTransient } from '../../../src/engine/resilience/classify.ts';
 import { emptyDatabase, freshDatabase } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
@@ -20,7 +21,7 @@ function opened(url: string): Database {
   return db;
 }
 
-/** A port that takes connections and hangs up at once, counting them. */
+/** A port that accepts connections, counts them and closes them immediately. */
 async function rudeServer() {
   let connections = 0;
   const server = createServer((socket) => {
@@ -156,7 +157,8 @@ test('a listener that is closed while it reconnects leaves no session', async ()
   await listener.close();
   const sessions = () =>
     db.query(
-      `select 1 from pg_stat_activity where datname = current_database() and application_name = 'feedctl listener'`,
+      `select 1 from pg_stat_activity
+       where datname = current_database() and application_name = 'feedctl listener'`,
     );
   await expect.poll(async () => (await sessions()).rowCount).toBe(0);
 });
@@ -204,7 +206,7 @@ test('so many calls may wait for a session, and the next is refused to its face'
 });
 
 test('a session that the driver gives up itself leaves nothing open', async () => {
-  // A server that asks for a password; there is none.
+  // The server asks for a password, and the URL has none.
   const says = (code: number, text: string) =>
     Buffer.concat([Buffer.from([0x52, 0, 0, 0, 8 + text.length, 0, 0, 0, code]), Buffer.from(text)]);
   const closed = Promise.withResolvers<void>();

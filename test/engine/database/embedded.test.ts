@@ -8,7 +8,7 @@ import { prepareDataDir, startEmbeddedPostgres } from '../../../src/engine/datab
 import { temporaryDirectory } from '../../support/cli.ts';
 import { rejection } from '../../support/codes.ts';
 
-/** Starts a server there, asks it something and stops it. */
+/** Starts a server, runs a query and stops the server. */
 async function works(dataDir: string): Promise<{ databaseUrl: string }> {
   await prepareDataDir(dataDir);
   const postgres = await startEmbeddedPostgres(dataDir, { temporary: true });
@@ -45,7 +45,7 @@ test('what an initdb is still writing, or cannot be removed, is not in the way',
   const dataDir = await temporaryDirectory();
   await mkdir(join(dataDir, 'postgres.new-killed'));
   await writeFile(join(dataDir, 'postgres.new'), 'of an older version');
-  // As root nothing resists removal: one that is written to meanwhile does, which a writer here takes care of.
+  // Root can remove everything, except a directory with a concurrent writer. This test is that writer.
   const busy = join(dataDir, 'postgres.new-busy');
   let writing = true;
   const writer = (async () => {
@@ -65,7 +65,7 @@ test('what an initdb is still writing, or cannot be removed, is not in the way',
 test.skipIf(process.getuid?.() !== 0)(
   'a directory that the server cannot enter is not left behind',
   async () => {
-    // Below a home that only root may enter.
+    // A directory below a home that only root may enter.
     const home = join(homedir(), `.feedctl-test-${process.pid}`);
     await mkdir(home, { mode: 0o700 });
     onTestFinished(() => rm(home, { recursive: true, force: true }));

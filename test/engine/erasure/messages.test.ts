@@ -9,7 +9,7 @@ import {
   encodeLive,
   packIds,
 } from '../../../src/engine/model/messages.ts';
-import { eachUser, postsOfRows, RowsMessage } from '../../../src/engine/model/rowsMessage.ts';
+import { decodeRows, eachUser, RowsMessage } from '../../../src/engine/model/rowsMessage.ts';
 
 const [ERASED, OTHER, THIRD] = [2 ** 40 + 7, 2 ** 40 + 8, 3];
 const HEADER = { importId: 0, committedAt: 1_000, feedsOnly: true } as const;
@@ -28,7 +28,7 @@ test('rows: neither those of the author nor those for the reader', () => {
     { authorId: THIRD, postIds: [5], users: [ERASED] },
   ]);
   const left = messageWithout(body, ERASED)!;
-  expect(postsOfRows(left)).toEqual([{ authorId: OTHER, postIds: [3, 4], users: 1 }]);
+  expect(decodeRows(left).rows).toEqual([{ authorId: OTHER, postIds: [3, 4], users: 1 }]);
   const users: number[] = [];
   eachUser(left, (high, low) => users.push(high * 2 ** 32 + low));
   expect(users).toEqual([THIRD]);
@@ -45,7 +45,7 @@ test('events, posts for sockets and cleanups: what concerns the user is gone, th
     { id: 2, type: 'post.created', aggregateId: ERASED, subjectId: 9 },
     { id: 3, type: 'follow.created', aggregateId: OTHER, subjectId: ERASED },
   ]);
-  // A post that has the number by chance is another's.
+  // A post may have the same number as the user.
   expect(decodeEvents(messageWithout(events, ERASED)!)).toEqual({ ...HEADER, events: [created] });
   const record = { userId: OTHER, authorId: THIRD, postId: 1 };
   const live = encodeLive(HEADER, [record, { ...record, userId: ERASED }, { ...record, authorId: ERASED }]);

@@ -1,8 +1,9 @@
 import type { FeedCache } from '../../../src/engine/cache/cache.ts';
-import type { Queryable, Store } from '../../../src/engine/database/database.ts';
+import type { Store } from '../../../src/engine/database/sharding.ts';
+import type { Queryable } from '../../../src/engine/database/types.ts';
 import { type FeedPage, readFeed } from '../../../src/engine/feed/read/read.ts';
 
-/** A whole feed, page by page. */
+/** Reads a whole feed, page by page. */
 export async function scroll(
   db: Store,
   userId: number,
@@ -21,7 +22,7 @@ export async function scroll(
 
 export const ids = (items: readonly { postId: number }[]): number[] => items.map((item) => item.postId);
 
-/** Posts written past the fan-out: the truth, with whatever is materialized left as it is. Post n has id n. */
+/** Inserts posts without fan-out: the truth changes, and feed rows do not. Post n has id n. */
 export async function plantPosts(
   db: Queryable,
   posts: readonly { id: number; authorId: number }[],
@@ -37,7 +38,7 @@ export async function plantUsers(db: Queryable, count: number): Promise<void> {
   await db.query('insert into users (id) select generate_series(1, $1::bigint)', [count]);
 }
 
-/** Both sides of follows, without backfill. */
+/** Inserts both sides of follows, without a backfill. */
 export async function plantFollows(
   db: Queryable,
   pairs: readonly [follower: number, followee: number][],
@@ -58,7 +59,7 @@ export async function makeCelebrity(db: Queryable, authorId: number, state: 'bot
   await db.query('insert into celebrities (user_id, state) values ($1, $2)', [authorId, state]);
 }
 
-/** What a reader has to see: posts of those followed and one's own, newest first, by the plainest query there is. */
+/** Returns the expected feed, newest first: posts of followed authors and the reader's own. */
 export async function truth(db: Queryable, userId: number): Promise<number[]> {
   const { rows } = await db.query<{ id: number }>(
     `select id from posts where deleted_at is null

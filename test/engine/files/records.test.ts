@@ -19,7 +19,7 @@ const strict = async (path: string) => {
   for await (const _ of readRecords(path, parse));
 };
 
-/** Many lines, so that there are many chunks. */
+/** Has many lines, so that there are many chunks. */
 const numbers = (count: number) => Array.from({ length: count }, (_, i) => String(i + 1));
 
 test.each([

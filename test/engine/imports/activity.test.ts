@@ -12,7 +12,7 @@ import { file } from '../../support/files.ts';
 
 const START = Date.UTC(2012, 6, 1) / 1000;
 
-/** Users 1 to 9; everyone follows 1, and 2 follows 3. */
+/** Users 1 to 9. Everyone follows 1, and 2 follows 3. */
 async function seeded(threshold = 500): Promise<TestCluster> {
   const cluster = await testCluster();
   const follows = Array.from({ length: 8 }, (_, i) => `${i + 2} 1\n`).join('');
@@ -20,7 +20,7 @@ async function seeded(threshold = 500): Promise<TestCluster> {
   return cluster;
 }
 
-/** Rows in pairs of the same second. */
+/** Returns rows in pairs of the same second. */
 const rows = (count: number, from = START) =>
   Array.from({ length: count }, (_, i) => `${1 + (i % 3)} 5 ${from + Math.floor(i / 2)} MT\n`).join('');
 
@@ -28,7 +28,8 @@ const stored = async ({ db }: TestCluster) =>
   (
     await db.query(`
       select (select count(*)::integer from posts) as posts, (select count(*)::integer from events) as events,
-             (select count(*)::integer from feed_items) as items, (select count(*)::integer from run_batches) as runs`)
+             (select count(*)::integer from feed_items) as items,
+             (select count(*)::integer from run_batches) as runs`)
   ).rows[0]!;
 
 test('every row is a post of its time, in the feeds of the followers', async () => {

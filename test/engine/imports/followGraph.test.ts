@@ -13,7 +13,7 @@ import { file } from '../../support/files.ts';
 
 const OPTIONS = { celebrityThreshold: 500 };
 
-/** Everything that a seed may change. */
+/** Returns all rows that a seed may change. */
 async function contents({ db }: TestCluster) {
   const { rows } = await db.query(`
     select (select json_agg(u order by id) from users u) as users,

@@ -48,7 +48,7 @@ test('what is of a kind that comes along is checked when the kind is served, and
   };
   fake.answer(definitions, resources('customresourcedefinitions', 'CustomResourceDefinition', false));
   fake.answer(`${definitions}/customresourcedefinitions/things.example.org`, missing, echo);
-  // Not when the plan is made, and not at once after the definition is there.
+  // The kind is unknown during the plan, and for a moment after the definition is applied.
   fake.answer('/apis/example.org/v1', missing, missing, resources('things', 'Thing'));
   fake.answer(thing, missing, echo);
   const { manifests, plan } = await planned(

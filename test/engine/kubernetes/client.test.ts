@@ -2,7 +2,8 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse, stringify } from 'yaml';
-import { namespaceOfPod, openKubernetes } from '../../../src/engine/kubernetes/client.ts';
+import { openKubernetes } from '../../../src/engine/kubernetes/client.ts';
+import { namespaceOfPod } from '../../../src/engine/kubernetes/kubeconfig.ts';
 import type { KubeObject } from '../../../src/engine/kubernetes/object.ts';
 import { planScale, restart, scale } from '../../../src/engine/kubernetes/scale.ts';
 import { temporaryDirectory, waitUntil } from '../../support/cli.ts';
@@ -51,7 +52,7 @@ describe('against a server that is in trouble', () => {
       [refusal(404, 'NotFound', 'pods "x" not found'), 'KUBE_NOT_FOUND', 'pods "x" not found'],
       [refusal(409, 'AlreadyExists', 'it is there'), 'KUBE_CONFLICT', 'it is there'],
       [refusal(422, 'Invalid', 'spec.x: Invalid value'), 'KUBE_REFUSED', 'spec.x: Invalid value'],
-      [refusal(500, 'InternalError', 'etcd is away'), 'KUBE_UNREACHABLE', 'etcd is away'],
+      [refusal(500, 'InternalError', 'etcd is down'), 'KUBE_UNREACHABLE', 'etcd is down'],
       [{ status: 502, body: '<html>Bad gateway</html>' }, 'KUBE_UNREACHABLE', '502'],
       [{ status: 200, body: '<html>Log in</html>' }, 'KUBE_UNREACHABLE', 'no Kubernetes API'],
     ] as const;
@@ -111,8 +112,8 @@ describe('against a server that is in trouble', () => {
     const things = (...rows: object[]) => ({ status: 200, body: { resources: rows } });
     const thing = { name: 'things', kind: 'Thing', namespaced: true };
     const other = { name: 'others', kind: 'Other', namespaced: true };
-    const away = refusal(503, 'ServiceUnavailable', 'the aggregated API is away');
-    fake.answer('/apis/example.com/v1', away, things(other), things(other, thing));
+    const unavailable = refusal(503, 'ServiceUnavailable', 'the aggregated API is down');
+    fake.answer('/apis/example.com/v1', unavailable, things(other), things(other, thing));
     const kubernetes = await open();
     const object = { apiVersion: 'example.com/v1', kind: 'Thing', metadata: { name: 'one' } };
     expect((await rejection(kubernetes.pathOf(object, 'feeds'))).code).toBe('KUBE_UNREACHABLE');
@@ -130,7 +131,7 @@ describe('against a server that is in trouble', () => {
     const kubeconfig = process.env.KUBECONFIG;
     const token = join(directory, 'token');
     const runs = join(directory, 'runs');
-    // Counts how often it is run: many requests that are refused at once have it run once.
+    // Counts the runs of the plugin: concurrent refused requests run it once.
     const plugin = `echo run >> '${runs}'; echo '{"status":{"token":"'$(cat '${token}')'"}}'`;
     const exec = { apiVersion: 'client.authentication.k8s.io/v1', command: 'sh', args: ['-c', plugin] };
     const users = [{ exec }, { 'auth-provider': { name: 'tokenFile', config: { tokenFile: token } } }];
@@ -166,7 +167,7 @@ describe('against a server that is in trouble', () => {
     const file = await fake.kubeconfig(directory, { token: 'old' });
     process.env.KUBECONFIG = file;
     const kubernetes = await open();
-    // A login again, and another context made the current one.
+    // A new login, with another context as the current one.
     const config = parse(await readFile(await fake.kubeconfig(directory, { token: 'new' }), 'utf8'));
     config.clusters.push({ name: 'other', cluster: { server: 'https://127.0.0.1:1' } });
     config.users.push({ name: 'them', user: { token: 'of-another-cluster' } });
@@ -179,7 +180,7 @@ describe('against a server that is in trouble', () => {
       'Bearer old',
       'Bearer new',
     ]);
-    // The context's cluster is another one now: its credentials are not for this one.
+    // The context now names another cluster, which must not get these requests' credentials.
     config.clusters[0].cluster.server = 'https://127.0.0.1:1';
     config.users[0].user.token = 'of-another-cluster';
     await writeFile(file, stringify(config));
@@ -341,7 +342,7 @@ describe('against a server that is in trouble', () => {
     fake.answer(`${hpas}/mine`, { status: 200 });
     await scale(kubernetes, change, { dryRun: false });
     expect(fake.seen.at(-1)).toMatchObject({ path: `${hpas}/mine` });
-    // What was not asked for would become owned, and a conflict for the next apply.
+    // A bound that was not passed would become owned, and a conflict for the next apply.
     expect(fake.seen.at(-1)!.body).toEqual({ spec: { minReplicas: 4 } });
     await kubernetes.close();
   });

@@ -1,216 +1,138 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { describe, expect, test } from 'vitest';
-import { parse } from 'yaml';
-import { DURABLE_QUEUES } from '../../../src/engine/bus/bus.ts';
-import { partitionsOf } from '../../../src/engine/bus/rabbitmq/queueNames.ts';
-import { DRAIN_MS } from '../../../src/engine/cluster/roles.ts';
+import { Readable } from 'node:stream';
+import { expect, test } from 'vitest';
 import { readManifests } from '../../../src/engine/kubernetes/manifests.ts';
 import type { KubeObject } from '../../../src/engine/kubernetes/object.ts';
 import { temporaryDirectory } from '../../support/cli.ts';
-import { everyComponent } from '../../support/manifests.ts';
+import { rejection } from '../../support/codes.ts';
 
-const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
-const OVERLAYS = readdirSync(join(ROOT, 'manifests/overlays'));
+const CONFIG = 'apiVersion: v1\nkind: ConfigMap\nmetadata: { name: a }\n';
 
-interface Container {
-  name: string;
-  args: string[];
-  resources: { requests: Record<string, string>; limits: Record<string, string> };
-  securityContext: object;
-  lifecycle?: { preStop: { sleep: { seconds: number } } };
-  livenessProbe?: { httpGet: { path: string; port: string } };
-  readinessProbe?: { httpGet: { path: string; port: string } };
-  ports?: { name: string; containerPort: number }[];
-}
-interface PodSpec {
-  terminationGracePeriodSeconds: number;
-  securityContext: object;
-  automountServiceAccountToken: boolean;
-  enableServiceLinks: boolean;
-  serviceAccountName: string;
-  containers: Container[];
+async function written(text: string): Promise<string> {
+  const file = join(await temporaryDirectory(), 'a.yaml');
+  await writeFile(file, text);
+  return file;
 }
 
-const podOf = ({ spec }: KubeObject) =>
-  (spec as { template?: { spec: PodSpec } } | undefined)?.template?.spec;
+const faultOf = async (text: string) => {
+  const error = await rejection(readManifests(await written(text)));
+  expect(error.code).toBe('MANIFEST_INVALID');
+  return error.message;
+};
 
-describe.each(OVERLAYS)('the overlay %s', async (overlay) => {
-  const objects = (await readManifests(overlay)).map(({ object }) => object);
-  const pods = objects.flatMap((object) => podOf(object) ?? []);
-
-  test('pods may do nothing that they need not', () => {
-    expect(pods.length).toBe(3);
-    for (const pod of pods) {
-      expect(pod).toMatchObject({
-        automountServiceAccountToken: false,
-        enableServiceLinks: false,
-        serviceAccountName: 'feedctl',
-        securityContext: { runAsNonRoot: true, runAsUser: 1000, seccompProfile: { type: 'RuntimeDefault' } },
-      });
-      for (const { securityContext, resources } of pod.containers) {
-        expect(securityContext).toMatchObject({
-          allowPrivilegeEscalation: false,
-          readOnlyRootFilesystem: true,
-          capabilities: { drop: ['ALL'] },
-        });
-        expect(resources).toMatchObject({
-          requests: { cpu: expect.any(String) },
-          limits: { memory: expect.any(String) },
-        });
-      }
-    }
-  });
-
-  test('a pod has longer to stop than its role takes', () => {
-    for (const object of objects.filter(({ kind }) => kind === 'Deployment')) {
-      const pod = podOf(object)!;
-      const preStop = pod.containers[0]!.lifecycle?.preStop.sleep.seconds ?? 0;
-      // Planner, cleaner and writer of a worker one after the other; of a gateway its sockets, requests and queue.
-      expect(pod.terminationGracePeriodSeconds * 1_000, object.metadata.name).toBeGreaterThan(
-        preStop * 1_000 + 3 * DRAIN_MS,
-      );
-    }
-  });
-
-  test('containers run commands that there are, and are asked at ports that they have', () => {
-    for (const { args, livenessProbe, readinessProbe, ports } of pods.flatMap(
-      ({ containers }) => containers,
-    )) {
-      const words = args.filter((word) => /^[a-z]+$/.test(word)).slice(0, 2);
-      expect(existsSync(join(ROOT, 'src/commands', `${words.join('/')}.ts`)), words.join(' ')).toBe(true);
-      for (const probe of [livenessProbe, readinessProbe])
-        if (probe) expect(ports!.map(({ name }) => name)).toContain(probe.httpGet.port);
-    }
-  });
-
-  test('settings are ones that are read', () => {
-    const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' })
-      .filter((file) => file.endsWith('.ts'))
-      .map((file) => readFileSync(join(ROOT, 'src', file), 'utf8'))
-      .join('\n');
-    const settings = objects.find(
-      ({ kind, metadata }) => kind === 'ConfigMap' && metadata.name.startsWith('feedctl-'),
-    )!;
-    for (const name of Object.keys(settings.data as object)) expect(sources, name).toContain(name);
-  });
-});
-
-interface Policy {
-  podSelector: { matchLabels: Record<string, string> };
-  egress?: { ports: { port: number; protocol?: string }[]; to?: object[] }[];
-}
-
-describe('network policies', async () => {
-  const directory = await everyComponent(await temporaryDirectory());
-  const objects = (await readManifests(directory)).map(({ object }) => object);
-  const policies = objects.filter(({ kind }) => kind === 'NetworkPolicy').map(({ spec }) => spec as Policy);
-  /** Ports that pods with these labels may call anywhere, as `port/protocol`. */
-  const outOf = (component: string) =>
-    policies
-      .filter(({ podSelector: { matchLabels } }) =>
-        [undefined, component].includes(matchLabels['app.kubernetes.io/component']),
-      )
-      .flatMap(({ egress = [] }) => egress.filter(({ to }) => to === undefined))
-      .flatMap(({ ports }) => ports.map(({ port, protocol = 'TCP' }) => `${port}/${protocol}`))
-      .sort();
-  const everywhere = [53, 4318, 5432, 5671, 5672, 6379, 15_671, 15_672].map((port) => `${port}/TCP`);
-
-  test('pods reach every server that they are told of, and no API server', () => {
-    for (const component of ['worker', 'gateway', 'migrate'])
-      expect(outOf(component), component).toEqual([...everywhere, '53/UDP', '8125/UDP'].sort());
-  });
-
-  test('an operator’s pod reaches the API server, too', () => {
-    expect(outOf('operator')).toEqual([...everywhere, '443/TCP', '6443/TCP', '53/UDP', '8125/UDP'].sort());
-  });
-});
-
-test('each Service has one port that the ServiceMonitor asks, and all are one job', async () => {
-  const objects = (await readManifests('prod')).map(({ object }) => object);
-  const monitor = objects.find(({ kind }) => kind === 'ServiceMonitor')!.spec as {
-    endpoints: { port: string; relabelings: object[] }[];
-  };
-  const job = { sourceLabels: ['namespace'], targetLabel: 'job', replacement: '$1/feedctl' };
-  for (const { relabelings } of monitor.endpoints) expect(relabelings).toEqual([job]);
-  const asked = monitor.endpoints.map(({ port }) => port);
-  const services = objects.filter(({ kind }) => kind === 'Service');
-  expect(services.map(({ metadata }) => metadata.name)).toEqual(['feedctl-worker', 'feedctl-gateway']);
-  for (const { spec } of services) {
-    const names = (spec as { ports: { name: string }[] }).ports.map(({ name }) => name);
-    expect(names.filter((name) => asked.includes(name))).toHaveLength(1);
-  }
-});
-
-test('the database of compose is asked over TCP, where it listens only when it has been prepared', () => {
-  const { services } = parse(readFileSync(join(ROOT, 'compose.yaml'), 'utf8'), { merge: true }) as {
-    services: Record<string, { healthcheck?: { test: string[] } }>;
-  };
-  const { test: asked } = services.citus!.healthcheck!;
-  expect(asked.slice(0, 4)).toEqual(['CMD', 'pg_isready', '-h', '127.0.0.1']);
-});
-
-describe('scaling', async () => {
-  const objects = (await readManifests('prod')).map(({ object }) => object);
-  const { spec } = objects.find(({ kind }) => kind === 'ScaledObject') as unknown as {
+const withPods = (...images: string[]): string =>
+  JSON.stringify({
+    apiVersion: 'batch/v1',
+    kind: 'CronJob',
+    metadata: { name: 'a' },
     spec: {
-      minReplicaCount: number;
-      maxReplicaCount: number;
-      fallback: object;
-      triggers: { type: string; metricType?: string; metadata: Record<string, string> }[];
-    };
-  };
-  const trigger = (type: string) => spec.triggers.find((one) => one.type === type)!;
+      jobTemplate: { spec: { template: { spec: { containers: images.map((image) => ({ image })) } } } },
+    },
+  });
 
-  test('the bounds and limits are those of the mission', () => {
-    expect(spec).toMatchObject({
-      minReplicaCount: 5,
-      maxReplicaCount: 100,
-      fallback: { failureThreshold: 3 },
+test('manifests that no two programs read alike, or that are none', async () => {
+  const manifest = (rest: string) => `apiVersion: v1\nkind: Secret\nmetadata:\n  name: a\n${rest}`;
+  expect(await faultOf(manifest('x: yes\n'))).toMatch(/a\.yaml:5: programs read yes differently/);
+  expect(await faultOf(manifest('mode: 0644\n'))).toMatch(/a\.yaml:5: .*0644/);
+  expect(await faultOf(manifest('kind: Secret\n'))).toMatch(/a\.yaml:5: .*unique/i);
+  expect(await faultOf(manifest('  \tb: c: d\n'))).toMatch(/a\.yaml:\d/);
+  expect(await faultOf('kind: Secret\n')).toMatch(/a\.yaml:1: apiVersion is missing/);
+  expect(await faultOf(`${CONFIG}---\nkind: Secret\napiVersion: v1\n`)).toMatch(
+    /a\.yaml:5: metadata\.name is missing/,
+  );
+  expect(await faultOf('apiVersion: v1\nmetadata: { name: a }\n')).toMatch(/a\.yaml:1: kind is missing/);
+  expect(await faultOf('# nothing\n')).toMatch(/no object/);
+  expect(await faultOf('just text\n')).toMatch(/a\.yaml:1/);
+  expect(await faultOf(`- ${withPods()}\n`)).toMatch(/a\.yaml:1: this is not an object/);
+  expect(await faultOf(`${CONFIG}---\n${CONFIG}`)).toMatch(
+    /a\.yaml:5: ConfigMap\/a is already in .*a\.yaml:1/,
+  );
+});
+
+test('a directory and a kustomization are refused with the command that renders them', async () => {
+  const directory = await temporaryDirectory();
+  const file = join(directory, 'kustomization.yaml');
+  await writeFile(file, 'apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n');
+  for (const path of [directory, file])
+    expect(await rejection(readManifests(path))).toMatchObject({
+      code: 'MANIFEST_INVALID',
+      suggestions: [expect.stringMatching(/kustomize build .* \| feedctl cluster apply -/)],
     });
-    expect(trigger('rabbitmq')).toMatchObject({
-      metricType: 'Value',
-      metadata: { value: '10000', operation: 'sum' },
-    });
-    expect(trigger('prometheus')).toMatchObject({ metricType: 'Value', metadata: { threshold: '5' } });
-    expect(trigger('cpu').metadata.value).toBe('70');
-    expect(trigger('cron').metadata.desiredReplicas).toBeDefined();
-  });
+});
 
-  test('the broker is asked for the partitions of the live lane, and for nothing else', () => {
-    const { queueName, pageSize } = trigger('rabbitmq').metadata;
-    const partitions = 32;
-    const all = DURABLE_QUEUES.flatMap((queue) => partitionsOf(queue, partitions));
-    const asked = all.filter((name) => new RegExp(queueName!).test(name));
-    expect(asked).toEqual([...partitionsOf('events', partitions), ...partitionsOf('rows.live', partitions)]);
-    expect(asked.length).toBeLessThan(Number(pageSize));
-    expect(new RegExp(queueName!).test('feed.dead.events')).toBe(false);
-  });
-
-  test('the latency that is asked for is one that workers report', () => {
-    const metrics = readFileSync(join(ROOT, 'docs/metrics.md'), 'utf8');
-    const names = trigger('prometheus').metadata.query!.match(/feedctl_\w+?(?=_bucket|_count)/g)!;
-    expect(new Set(names)).toEqual(new Set(['feedctl_fanout_latency_seconds']));
-    expect(metrics).toContain(`| \`${names[0]}\` | histogram | \`lane\` |`);
-  });
-
-  test('it is of the live lane, and of this installation alone', () => {
-    const { namespace } = objects.find(({ kind }) => kind === 'ScaledObject')!.metadata;
-    const selectors = trigger('prometheus').metadata.query!.match(/\{.*?\}/g);
-    const own = `{namespace="${namespace}",lane="live"}`;
-    expect(selectors).toEqual([own, own]);
+test('a name that is neither an overlay nor a file is refused with the names of the overlays', async () => {
+  expect(await rejection(readManifests('staging'))).toMatchObject({
+    code: 'FILE_NOT_FOUND',
+    message: expect.stringContaining('dev, prod'),
   });
 });
 
-test('the Dockerfile copies what there is, and what is not left out', () => {
-  const copied = [
-    ...readFileSync(join(ROOT, 'Dockerfile'), 'utf8').matchAll(/^COPY (?!--from)(.*) \S+$/gm),
-  ].flatMap(([, sources]) => sources!.split(' '));
-  const kept = readFileSync(join(ROOT, '.dockerignore'), 'utf8').match(/(?<=^!).*$/gm)!;
-  expect(copied.length).toBeGreaterThan(5);
-  for (const source of copied) {
-    expect(existsSync(join(ROOT, source)), source).toBe(true);
-    expect(kept, source).toContain(source.split('/')[0]);
-  }
+test('stdin is read as a file is, unless it is a terminal', async () => {
+  const read = (text: string, isTTY = false) =>
+    readManifests('-', { stdin: Object.assign(Readable.from([text]), { isTTY }) });
+  expect(await read(`# two\n---\n${CONFIG}---\n---\n${withPods()}`)).toMatchObject([
+    { object: { kind: 'ConfigMap' }, source: 'stdin:3' },
+    { object: { kind: 'CronJob' }, source: 'stdin:8' },
+  ]);
+  expect(await rejection(read(''))).toMatchObject({
+    code: 'MANIFEST_INVALID',
+    message: expect.stringContaining('stdin'),
+  });
+  expect((await rejection(read(`${CONFIG}---\na: [\n`))).message).toMatch(/^stdin:[56]: /);
+  expect(await rejection(read(CONFIG, true))).toMatchObject({
+    code: 'USAGE',
+    message: expect.stringContaining('terminal'),
+  });
+});
+
+test('a namespace and an image that are asked for come instead of those in the overlay', async () => {
+  const made = await readManifests('prod', {
+    namespace: 'elsewhere',
+    image: 'localhost:5000/feedctl:9@sha256:abc',
+  });
+  for (const { object } of made)
+    expect(object.kind === 'Namespace' ? object.metadata.name : object.metadata.namespace).toBe('elsewhere');
+  const images = made.flatMap(({ object }) => JSON.stringify(object).match(/"image":"[^"]*"/g) ?? []);
+  expect(new Set(images)).toEqual(new Set(['"image":"localhost:5000/feedctl:9@sha256:abc"']));
+  expect(images.length).toBe(3);
+});
+
+test('an image replaces those of feedctl in any registry, and no other', async () => {
+  const images = ['feedctl', 'feedctl:old', 'registry:5000/team/feedctl@sha256:01', 'mirror/app:1'];
+  const others = ['registry:5000/side', 'feedctl-tools:1', 'feedctl/side:1'];
+  const file = await written(withPods(...images, ...others));
+  const [made] = await readManifests(file, { image: 'mirror/app:2' });
+  const after = JSON.stringify(made!.object).match(/(?<="image":")[^"]*/g);
+  expect(after).toEqual([...images.map(() => 'mirror/app:2'), ...others]);
+  const none = await written(withPods(...others));
+  expect(await rejection(readManifests(none, { image: 'mirror/app:2' }))).toMatchObject({ code: 'USAGE' });
+});
+
+test('a namespace is given to what is in one, and to the service accounts that are bound there', async () => {
+  const subjects = [
+    { kind: 'ServiceAccount', name: 'robot', namespace: 'old' },
+    { kind: 'ServiceAccount', name: 'stranger', namespace: 'elsewhere' },
+    { kind: 'User', name: 'robot' },
+  ];
+  const object = (apiVersion: string, kind: string, name: string, more: object = {}) =>
+    ({ apiVersion, kind, metadata: { name }, ...more }) as KubeObject;
+  const objects = [
+    object('v1', 'Namespace', 'old'),
+    object('v1', 'ServiceAccount', 'robot'),
+    object('rbac.authorization.k8s.io/v1', 'ClusterRole', 'robot'),
+    object('rbac.authorization.k8s.io/v1', 'RoleBinding', 'robot', { subjects }),
+  ];
+  const file = await written(objects.map((one) => JSON.stringify(one)).join('\n---\n'));
+  const made = (await readManifests(file, { namespace: 'feeds' })).map(({ object }) => object);
+  expect(made.map(({ metadata }) => metadata)).toEqual([
+    { name: 'feeds' },
+    { name: 'robot', namespace: 'feeds' },
+    { name: 'robot' },
+    { name: 'robot', namespace: 'feeds' },
+  ]);
+  const twice = ['a', 'b'].map((inside) => CONFIG.replace('name: a', `name: a, namespace: ${inside}`));
+  const moved = readManifests(await written(twice.join('---\n')), { namespace: 'feeds' });
+  expect(await rejection(moved)).toMatchObject({ code: 'MANIFEST_INVALID' });
+  expect(made[3]!.subjects).toEqual([{ ...subjects[0], namespace: 'feeds' }, subjects[1], subjects[2]]);
 });

@@ -49,7 +49,7 @@ const revision = (settings: string) => ({
   spec: { template: { spec: { containers: [{ envFrom: [{ configMapRef: { name: settings } }] }] } } },
 });
 
-/** Nothing is left over unless a test says so. */
+/** The cluster has no leftovers unless a test passes some. */
 function cluster(given: { settings?: object[]; deployments?: object[]; revisions?: object[] } = {}): void {
   fake.answer(SETTINGS, list(...(given.settings ?? [])));
   fake.answer(`${CORE}/services`, list());
@@ -77,7 +77,7 @@ test('only what feedctl alone has applied is left over', async () => {
   const before = fake.seen.length;
   expect(await found()).toEqual(['Deployment/feedctl-old', 'ConfigMap/feedctl-old', 'ConfigMap/edited']);
   const asked = fake.seen.slice(before).filter(({ path }) => path === SETTINGS);
-  // Not what they hold, and only what bears our label.
+  // Lists read metadata only, of objects with feedctl's label.
   expect(asked).toMatchObject([
     {
       query: { labelSelector: 'app.kubernetes.io/part-of=feedctl' },
@@ -114,7 +114,7 @@ test('a kind that may not be listed is left out, and a server in trouble is no r
 test('what is deleted is what was looked at: another of its name is not', async () => {
   cluster({ settings: [live('feedctl-old'), live('feedctl-older')] });
   const leftovers = await findPruneCandidates(kubernetes, whole, 'feeds');
-  fake.answer(`${SETTINGS}/feedctl-old`, refusal(404, 'NotFound', 'gone already'));
+  fake.answer(`${SETTINGS}/feedctl-old`, refusal(404, 'NotFound', 'already deleted'));
   fake.answer(`${SETTINGS}/feedctl-older`, { status: 200 });
   await prune(kubernetes, leftovers, 'feeds');
   expect(fake.seen.at(-1)).toMatchObject({

@@ -38,7 +38,7 @@ const pod = (name: string, owner: string | undefined, status: object) => {
 };
 const failed = { phase: 'Failed', reason: 'Evicted', message: 'The node was low on resource: memory.' };
 
-/** All is well unless a test says otherwise. */
+/** The cluster is healthy unless a test passes something else. */
 function cluster(
   given: { jobs?: object[]; pods?: object[]; scaled?: object[]; events?: object[] } = {},
 ): void {
@@ -68,7 +68,7 @@ test.each([
   cluster({ jobs: [...jobs], pods: owners.map((owner, i) => pod(`pod-${i}`, owner, failed)) });
   const status = await kubeStatus(kubernetes, 'feeds');
   expect(status.healthy).toBe(healthy);
-  // What happened is told all the same.
+  // The failure is still reported.
   expect(status.pods.map(({ reason }) => reason)).toEqual(owners.map(() => 'Evicted'));
 });
 

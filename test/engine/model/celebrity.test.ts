@@ -13,7 +13,7 @@ test('who is near the threshold stays as they are', () => {
     ['pull', 100, undefined],
     ['pull', 81, undefined],
     ['pull', 80, 'unmark'],
-    // Half way: finished in the direction that the count says, and else left as it is.
+    // State both: the count decides the direction, if it is beyond a limit.
     ['both', 101, 'mark'],
     ['both', 90, undefined],
     ['both', 80, 'unmark'],

@@ -133,7 +133,8 @@ test('work whose session was ended can be resumed when the server has let its lo
     await saveProgress(db, id, { rows: 3 });
     await db.query(
       `select pg_terminate_backend(pid) from pg_locks
-       where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())`,
+       where locktype = 'advisory'
+         and database = (select oid from pg_database where datname = current_database())`,
     );
   });
   await expect(killed).rejects.toThrow();

@@ -30,7 +30,7 @@ test('events dispatched again make feeds whole, as often as one likes, and tell 
   const told = async () =>
     (await db.query('select from bus.messages where queue = $1', [liveQueue(gateway)])).rowCount;
 
-  // What a purge of planned rows leaves behind.
+  // State after a purge of planned rows.
   await db.query('delete from feed_items');
   expect(await verify(db, undefined)).toMatchObject({ missing: 2 });
   const plan = await redispatchEvents(cluster, EVERYTHING, { signal, dryRun: true });
@@ -76,7 +76,7 @@ test('a redispatch that is stopped says where, and goes on in its range when the
     state: 'interrupted',
     progress: { done: 1, total: 3, unit: 'events' },
   });
-  // What was asked for begins later by now.
+  // The requested range begins later by now.
   const range = { from: MAX_ID - 1, to: MAX_ID };
   const resumed: number[] = [];
   const onResume = ({ id }: { id: number }) => resumed.push(id);

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { databaseError } from '../../../src/engine/database/database.ts';
+import { databaseError } from '../../../src/engine/database/errors.ts';
 import { FeedctlError } from '../../../src/engine/model/errors.ts';
 import { classify } from '../../../src/engine/resilience/classify.ts';
 

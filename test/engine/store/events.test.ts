@@ -39,7 +39,8 @@ async function insert(db: Database, events: EventRef[], age = '1 hour'): Promise
 
 async function partitions(db: Database): Promise<string[]> {
   const { rows } = await db.query<{ name: string }>(
-    `select inhrelid::regclass::text as name from pg_inherits where inhparent = 'events'::regclass order by 1`,
+    `select inhrelid::regclass::text as name from pg_inherits
+     where inhparent = 'events'::regclass order by 1`,
   );
   return rows.map((row) => row.name);
 }
@@ -50,7 +51,7 @@ async function partitionOf(db: Database, id: number): Promise<string> {
     [id],
   );
   expect(rows).toHaveLength(1);
-  // On Citus a row is in a shard of its partition.
+  // On Citus, a shard of the partition holds the row.
   return rows[0]!.name.replace(/_\d{6}$/, '');
 }
 

@@ -43,7 +43,7 @@ test('a number that was released and is leased again never repeats an id', async
   const seen: number[] = [];
   for (let i = 0; i < 5; i += 1) {
     const ids = openIdSource(db);
-    // More than the clock allows: the next owner starts ahead of it.
+    // More ids than the clock allows, so the next owner starts ahead of the clock.
     seen.push(...(await ids.take(3_500)));
     await ids.release();
   }

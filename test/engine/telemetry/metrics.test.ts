@@ -6,18 +6,18 @@ import { METRICS, type Metrics, openMetrics } from '../../../src/engine/telemetr
 import { startMetricsServer } from '../../../src/engine/telemetry/metricsServer.ts';
 import { rejection } from '../../support/codes.ts';
 
-/** The lines of one metric, without comments. */
+/** Returns the lines of one metric, without comments. */
 async function samples(metrics: Metrics, name: string): Promise<string[]> {
   const text = await metrics.text();
   return text.split('\n').filter((line) => line.startsWith(name));
 }
 
-test('docs/metrics.md has a row for every metric that is exposed, and for no other', async () => {
+test('docs/reference/metrics.md has a row for every metric that is exposed, and for no other', async () => {
   const metrics = await openMetrics();
   const exposed = [...(await metrics.text()).matchAll(/^# TYPE (feedctl_\w+) (\w+)$/gm)].map(
     ([, name, type]) => `${name} ${type}`,
   );
-  const page = readFileSync(new URL('../../../docs/metrics.md', import.meta.url), 'utf8');
+  const page = readFileSync(new URL('../../../docs/reference/metrics.md', import.meta.url), 'utf8');
   const rows = [...page.matchAll(/^\| `(feedctl_\w+)` \| (\w+) \| (.*?) \| (.*?) \|$/gm)];
   expect(rows.map(([, name, type]) => `${name} ${type}`).sort()).toEqual(exposed.sort());
   for (const [, name, , labels, help] of rows) {
@@ -34,7 +34,7 @@ test('counts, observations and what is read when asked', async () => {
   metrics.count('feedctl_bus_retries_total', 1, { queue: 'events' });
   metrics.observe('feedctl_fanout_batch_seconds', 0.02);
   expect(await samples(metrics, 'feedctl_fanout_rows_total')).toEqual(['feedctl_fanout_rows_total 7']);
-  // What has not come yet is there all the same: Prometheus' increase() knows no first one otherwise.
+  // Known labels are exported from the start: increase() of Prometheus does not see a first value.
   expect(await samples(metrics, 'feedctl_bus_retries_total')).toEqual([
     'feedctl_bus_retries_total{queue="events"} 1',
     'feedctl_bus_retries_total{queue="events.bulk"} 0',
@@ -60,7 +60,7 @@ test('counts, observations and what is read when asked', async () => {
   expect(await samples(metrics, 'feedctl_fanout_batch_seconds_bucket{le="0.025"}')).toEqual([
     'feedctl_fanout_batch_seconds_bucket{le="0.025"} 1',
   ]);
-  // What this process does not have is not there: 0 would be a figure.
+  // Metrics without a reader are not exported: a 0 would look like a measurement.
   expect(await samples(metrics, 'feedctl_gateway_live')).toEqual([]);
   let sockets = 2;
   const unwatch = metrics.watch('feedctl_gateway_sockets', () => sockets);
@@ -73,7 +73,7 @@ test('counts, observations and what is read when asked', async () => {
   const unknown = metrics.watch('feedctl_workers', () => undefined);
   expect(await samples(metrics, 'feedctl_workers')).toEqual([]);
   unknown();
-  // A counter never goes back: what counted has ended, and what it counted has not.
+  // A counter keeps its value after its reader has ended.
   let pushed = 7;
   const stop = metrics.watch('feedctl_gateway_pushed_total', () => pushed);
   stop();
@@ -94,7 +94,7 @@ test('a role without a gateway serves them, its health and whether it is ready',
   const server = await startMetricsServer(
     metrics,
     async () => {
-      if (!ready) throw new FeedctlError('DATABASE_UNREACHABLE', 'gone');
+      if (!ready) throw new FeedctlError('DATABASE_UNREACHABLE', 'no answer');
     },
     { host: '127.0.0.1', port: 0 },
   );

@@ -1,22 +1,24 @@
+import { StatsD } from 'hot-shots';
 import { expect, test } from 'vitest';
 import { silentLog } from '../../../src/engine/telemetry/log.ts';
 import { openMetrics, type Sample } from '../../../src/engine/telemetry/metrics.ts';
-import {
-  inDatagrams,
-  parseStatsdUrl,
-  startStatsd,
-  statsdLines,
-} from '../../../src/engine/telemetry/statsd.ts';
+import { parseStatsdUrl, sendGauges, sendGrowth, startStatsd } from '../../../src/engine/telemetry/statsd.ts';
 import { rejection } from '../../support/codes.ts';
 import { startStatsdServer } from '../../support/statsdServer.ts';
 
 const PLAIN = { tags: false, prefix: '', instance: 'me' };
 const TAGGED = { ...PLAIN, tags: true };
 const SAMPLE: Sample = { name: 'rows', labels: {}, value: 2, grows: true, ofCluster: false };
-const linesOf = (sample: Sample, naming: typeof PLAIN) =>
-  statsdLines([sample], new Map(), naming).map(({ text }) => text);
 
-test('counters are sent as what they have grown by, histograms by their buckets, gauges as they are', async () => {
+function linesOf(sample: Sample, naming: typeof PLAIN): string[] {
+  const client = new StatsD({ mock: true });
+  sendGauges(client, [sample], naming);
+  sendGrowth(client, [sample], new Map(), naming);
+  return client.mockBuffer!;
+}
+
+const KINDS = 'counters are sent as what they have grown by, histograms by their buckets, gauges as they are';
+test(KINDS, async () => {
   const statsd = await startStatsdServer();
   const metrics = await openMetrics();
   metrics.count('feedctl_fanout_rows_total', 5);
@@ -41,7 +43,7 @@ test('counters are sent as what they have grown by, histograms by their buckets,
     'feedctl_fanout_batch_seconds_sum:0.02|c',
   ]);
   expect(statsd.lines('process_cpu_seconds_total').length).toBeGreaterThan(0);
-  // The last figures are sent when the process ends.
+  // The last metrics are sent when the process ends.
   metrics.count('feedctl_fanout_rows_total', 1);
   await exporter.close();
   await expect
@@ -69,7 +71,7 @@ test('two processes tell of themselves under two names, and of the cluster under
   expect(linesOf(gauge, other)).toEqual(['eu.sockets.other_host:2|g']);
   expect(linesOf(gauge, { ...one, tags: true })).toEqual(['sockets:2|g|#instance:one']);
   expect(linesOf({ ...gauge, ofCluster: true }, one)).toEqual(['sockets:2|g']);
-  // Counters are added up by the server.
+  // The server adds counters up.
   expect(linesOf(SAMPLE, one)).toEqual(['rows:2|c']);
   const [mine, again] = [parseStatsdUrl('statsd://a'), parseStatsdUrl('statsd://a?instance=again')];
   expect(mine.instance).toContain(String(process.pid));
@@ -82,39 +84,49 @@ test('a gauge below zero is a value and no change; what is no number is not sent
   expect(linesOf({ ...gauge, value: Number.NaN }, PLAIN)).toEqual([]);
 });
 
-test('datagrams are filled and no line is split', () => {
-  const lines = Array.from({ length: 100 }, (_, i) => `${'x'.repeat(40)}${i}:1|c`);
-  const datagrams = inDatagrams(lines.map((text) => ({ text }))).map((part) => part.map(({ text }) => text));
-  expect(datagrams.flat()).toEqual(lines);
-  expect(datagrams.length).toBe(4);
+test('datagrams are filled and no line is split', async () => {
+  const statsd = await startStatsdServer();
+  const metrics = await openMetrics();
+  const types = Array.from({ length: 100 }, (_, i) => `${'x'.repeat(40)}${i}`);
+  for (const type of types) metrics.count('feedctl_events_planned_total', 1, { type });
+  const exporter = startStatsd(metrics, parseStatsdUrl(statsd.url), silentLog);
+  await exporter.close();
+  const name = 'feedctl_events_planned_total';
+  await expect.poll(() => statsd.lines(`${name}.x`)).toEqual(types.map((type) => `${name}.${type}:1|c`));
+  const filled = statsd.datagrams.filter((datagram) => datagram.startsWith(name));
+  for (const datagram of filled.slice(0, -1)) {
+    expect(Buffer.byteLength(datagram)).toBeLessThanOrEqual(1_432);
+    expect(Buffer.byteLength(datagram)).toBeGreaterThan(1_300);
+  }
 });
 
 test('a counter that was sent is not sent again where another datagram could not be', async () => {
   const statsd = await startStatsdServer();
   const metrics = await openMetrics();
   metrics.count('feedctl_fanout_rows_total', 5);
-  // More than any datagram may hold.
+  // Longer than the maximum of a datagram.
   metrics.count('feedctl_events_planned_total', 1, { type: 'x'.repeat(70_000) });
-  const said: string[] = [];
-  const log = { ...silentLog, warn: (_: object, message: string) => void said.push(message) };
+  const lines: string[] = [];
+  const keep = (_: object, message: string) => void lines.push(message);
+  const log = { ...silentLog, warn: keep, info: keep };
   const exporter = startStatsd(metrics, parseStatsdUrl(statsd.url), log, { everyMs: 20 });
-  const looks = () => statsd.lines('process_resident_memory_bytes').length;
-  await expect.poll(looks).toBeGreaterThan(2);
+  const rounds = () => statsd.lines('process_resident_memory_bytes').length;
+  await expect.poll(rounds).toBeGreaterThan(2);
   await exporter.close();
-  expect(said).toEqual(['figures not sent to StatsD']);
+  expect(lines).toEqual(['metrics not sent to StatsD', 'metrics are sent to StatsD again']);
   expect(statsd.lines('feedctl_fanout_rows_total')).toEqual(['feedctl_fanout_rows_total:5|c']);
 });
 
 test('what was not sent is sent later, and a server that is away does no harm', async () => {
   const metrics = await openMetrics();
   metrics.count('feedctl_fanout_rows_total', 5);
-  const said: string[] = [];
-  const log = { ...silentLog, warn: (_: object, message: string) => void said.push(message) };
+  const warnings: string[] = [];
+  const log = { ...silentLog, warn: (_: object, message: string) => void warnings.push(message) };
   const target = { ...PLAIN, host: 'no-such-host.invalid', port: 1 };
   const exporter = startStatsd(metrics, target, log, { everyMs: 10 });
-  await expect.poll(() => said).toEqual(['figures not sent to StatsD']);
+  await expect.poll(() => warnings).toEqual(['metrics not sent to StatsD']);
   await exporter.close();
-  expect(said).toHaveLength(1);
+  expect(warnings).toHaveLength(1);
 });
 
 test.each([

@@ -4,7 +4,7 @@ import { signToken } from '../../../src/engine/gateway/tokens.ts';
 import type { FeedctlError } from '../../../src/engine/model/errors.ts';
 import { follow } from '../../../src/engine/social/follows.ts';
 import { createPost } from '../../../src/engine/social/posts.ts';
-import { silentLog } from '../../../src/engine/telemetry/log.ts';
+import { type Log, silentLog } from '../../../src/engine/telemetry/log.ts';
 import { openOtel } from '../../../src/engine/telemetry/otel/otel.ts';
 import { openTelemetry, type Telemetry } from '../../../src/engine/telemetry/telemetry.ts';
 import {
@@ -23,13 +23,35 @@ const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736';
 const PARENT = `00-${TRACE}-00f067aa0ba902b7-01`;
 const WHAT = { service: 'test', version: '1' };
 
-function tracingTo(env: Record<string, string>, log = silentLog): Tracing {
-  const tracing = openOtel(env, WHAT, log);
+/** Opens traces as in a process with these variables. */
+function openWith(env: Record<string, string>, log: Log = silentLog): Tracing {
+  for (const [name, value] of Object.entries(env)) vi.stubEnv(name, value);
+  try {
+    return openOtel(WHAT, log);
+  } finally {
+    vi.unstubAllEnvs();
+  }
+}
+
+function tracingTo(env: Record<string, string>): Tracing {
+  const tracing = openWith(env);
   onTestFinished(() => tracing.close());
   return tracing;
 }
 
-/** An author with a reader who is online, on the queue in the database. */
+/** Returns a log that keeps its warnings and its other lines. */
+function keepingLog() {
+  const warnings: { message: string; reason?: string; suppressed?: number }[] = [];
+  const infos: string[] = [];
+  const log: Log = {
+    ...silentLog,
+    warn: (fields, message) => void warnings.push({ ...fields, message }),
+    info: (_, message) => void infos.push(message),
+  };
+  return { log, warnings, infos };
+}
+
+/** Starts a cluster on the queue in the database, with an author and a reader who is online. */
 async function traced(tracing: Tracing) {
   const cluster = { ...(await testCluster()), tracing };
   const worker = await startWorker({ ...cluster, version: 'test' });
@@ -75,7 +97,7 @@ test('a post is one trace from the request to the socket, and batches link to it
     await expect
       .poll(() => collector.spans.filter(({ name }) => name === batch).flatMap(({ links }) => links))
       .toContain(TRACE);
-  // One that nobody asked to be traced begins a trace of its own; one that is not to be, none.
+  // A request without a traceparent begins a trace; one that is not sampled has none.
   await post({ traceparent: PARENT.replace(/01$/, '00') });
   await post();
   await expect.poll(() => collector.spans.filter(({ name }) => name === 'push post')).toHaveLength(2);
@@ -107,29 +129,32 @@ test('a stranger decides neither what is sampled nor which trace it is', async (
 test('a collector that is too slow is spoken of, and not for every span', async () => {
   const collector = await startCollector();
   collector.mode.answer = 'hang';
-  const said: object[] = [];
-  const log = {
-    ...silentLog,
-    warn: (fields: object, message: string) => void said.push({ ...fields, message }),
-  };
+  const { log, warnings } = keepingLog();
   const bounds = { OTEL_BSP_MAX_QUEUE_SIZE: '4', OTEL_BSP_MAX_EXPORT_BATCH_SIZE: '4' };
-  const tracing = openOtel({ ...collector.env, ...bounds }, WHAT, log);
-  // Four are on their way, four wait.
+  const tracing = openWith({ ...collector.env, ...bounds }, log);
+  // Four are in flight and four wait: the queue is the bound of the memory.
   for (let i = 0; i < 20; i += 1) tracing.begin('one', 'server').end();
   await expect.poll(() => collector.requests).toHaveLength(1);
+  collector.release();
+  await expect.poll(() => collector.spans).toHaveLength(8);
+  for (let i = 0; i < 20; i += 1) tracing.begin('two', 'server').end();
   await tracing.close();
-  const message = 'spans dropped: the collector takes them too slowly';
-  expect(said.filter((line) => JSON.stringify(line).includes('too slowly'))).toEqual([
-    { spans: 1, message },
-    { spans: 11, message },
+  expect(warnings).toEqual([
+    {
+      reason: 'Dropped 12 spans because maxQueueSize reached',
+      message: 'OpenTelemetry reports a problem',
+    },
   ]);
 });
 
 test('what the sweeper dispatches goes on with the trace of its request', async () => {
   const collector = await startCollector();
   const { cluster, author, client } = await traced(tracingTo(collector.env));
-  const away = { ...cluster, bus: { ...cluster.bus, publish: () => Promise.reject(new Error('away')) } };
-  const { id } = await createPost(away, author, 'kept', { traceparent: PARENT });
+  const unavailable = {
+    ...cluster,
+    bus: { ...cluster.bus, publish: () => Promise.reject(new Error('unavailable')) },
+  };
+  const { id } = await createPost(unavailable, author, 'kept', { traceparent: PARENT });
   await cluster.db.query(`update events set occurred_at = '2020-01-01' where subject_id = $1`, [id]);
   await expect.poll(() => client.posts).toContain(id);
   await expect
@@ -148,23 +173,51 @@ test('what the sweeper dispatches goes on with the trace of its request', async 
 test('a collector that hangs, refuses or is away holds nothing up, and ends no process late', async () => {
   const collector = await startCollector();
   collector.mode.answer = 'hang';
-  const said: string[] = [];
-  const log = { ...silentLog, warn: (_: object, message: string) => void said.push(message) };
-  const env = { ...collector.env, OTEL_EXPORTER_OTLP_TIMEOUT: '100', OTEL_BSP_MAX_QUEUE_SIZE: '8' };
-  const tracing = openOtel(env, WHAT, log);
+  const { log, warnings, infos } = keepingLog();
+  const env = {
+    ...collector.env,
+    OTEL_EXPORTER_OTLP_TIMEOUT: '100',
+    OTEL_BSP_MAX_QUEUE_SIZE: '8',
+    OTEL_BSP_MAX_EXPORT_BATCH_SIZE: '8',
+  };
+  const tracing = openWith(env, log);
   const { client, post } = await traced(tracing);
   for (let i = 0; i < 20; i += 1) await post();
   await expect.poll(() => client.posts).toHaveLength(20);
-  const notSent = () => said.filter((message) => message.startsWith('traces not sent'));
-  await expect.poll(notSent).toHaveLength(1);
+  const messages = () => warnings.map(({ message }) => message);
+  await expect.poll(messages).toEqual(['traces not sent: spans are dropped until the collector takes them']);
+  const { length } = collector.requests;
   collector.mode.answer = 503;
   await post();
   await expect.poll(() => client.posts).toHaveLength(21);
-  // With a request under way that nobody answers.
+  // Failures after the first one are within the same minute.
+  await expect.poll(() => collector.requests.length).toBeGreaterThan(length);
+  expect(messages()).toHaveLength(1);
+  collector.release();
+  await post();
+  await expect.poll(() => infos).toEqual(['traces are sent again']);
   collector.mode.answer = 'hang';
-  const patient = openOtel({ ...collector.env, OTEL_EXPORTER_OTLP_TIMEOUT: '600000' }, WHAT, silentLog);
+  // With a request in flight that is never answered.
+  const patient = openWith({ ...collector.env, OTEL_EXPORTER_OTLP_TIMEOUT: '600000' });
   patient.begin('one', 'server').end();
   await Promise.all([patient.close(), tracing.close()]);
+});
+
+test.each([
+  ['is silent', 'hang'],
+  ['answers 503', 503],
+  ['answers 400', 400],
+  ['refuses connections', undefined],
+] as const)('a collector that %s is left behind at the end', async (_, answer) => {
+  const collector = await startCollector();
+  if (answer) collector.mode.answer = answer;
+  const env = { ...collector.env, OTEL_EXPORTER_OTLP_TIMEOUT: '600000' };
+  const { log, warnings } = keepingLog();
+  const tracing = openWith(answer ? env : { ...env, OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1' }, log);
+  for (let i = 0; i < 5_000; i += 1) tracing.begin('one', 'server').end();
+  await tracing.close();
+  expect(warnings.length).toBeLessThan(2);
+  if (answer) expect(collector.requests.length).toBeGreaterThan(0);
 });
 
 test('what a message carries is bounded, and nothing that is no trace is taken from it', () => {
@@ -198,16 +251,13 @@ test('nothing is handed on of what the sampler leaves out', async () => {
 
 test('the standard’s variables: protocol, compression, headers, names, endpoints', async () => {
   const collector = await startCollector();
-  const tracing = openOtel(
-    {
-      OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: `${collector.url}/own/path`,
-      OTEL_EXPORTER_OTLP_ENDPOINT: 'http://elsewhere.invalid',
-      OTEL_EXPORTER_OTLP_COMPRESSION: 'gzip',
-      OTEL_EXPORTER_OTLP_HEADERS: 'api-key=secret,other=a%20b',
-    },
-    WHAT,
-    silentLog,
-  );
+  const tracing = openWith({
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: `${collector.url}/own/path`,
+    OTEL_EXPORTER_OTLP_ENDPOINT: 'http://elsewhere.invalid',
+    OTEL_EXPORTER_OTLP_COMPRESSION: 'gzip',
+    OTEL_EXPORTER_OTLP_HEADERS: 'api-key=secret,other=a%20b',
+    OTEL_RESOURCE_ATTRIBUTES: 'region=north',
+  });
   tracing.begin('one', 'server').end();
   await tracing.close();
   const [request] = collector.requests;
@@ -215,7 +265,9 @@ test('the standard’s variables: protocol, compression, headers, names, endpoin
     url: '/own/path',
     headers: { 'content-type': 'application/x-protobuf', 'api-key': 'secret', other: 'a b' },
   });
+  expect(request!.headers['content-encoding']).toBe('gzip');
   expect(request!.body.includes('feedctl-test')).toBe(true);
+  expect(request!.body.includes('north')).toBe(true);
 });
 
 test.each<Record<string, string>>([

@@ -4,16 +4,16 @@ import { Throttle } from '../../../src/engine/util/throttle.ts';
 test('a lane without a rate never waits, and its batches are as big as they may be', () => {
   const pace = new Throttle(() => 0);
   pace.spend(1_000_000);
-  expect([pace.waitMs, pace.most(32_768), pace.isLimited]).toEqual([0, 32_768, false]);
+  expect([pace.waitMs, pace.maxBatch(32_768), pace.isLimited]).toEqual([0, 32_768, false]);
 });
 
 test('over any time a lane writes as many rows as its rate says, and one message more at most', () => {
   let now = 0;
   const pace = new Throttle(() => now);
   pace.setRate(1_000);
-  expect(pace.most(32_768)).toBe(500);
+  expect(pace.maxBatch(32_768)).toBe(500);
   let rows = 0;
-  // Batches of any size; a message is written as a whole.
+  // Batches may have any size, because a message is written as a whole.
   for (let i = 0; now < 60_000; i += 1) {
     expect(pace.waitMs).toBe(0);
     const batch = [1, 500, 8_192, 37][i % 4]!;

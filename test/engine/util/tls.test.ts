@@ -58,7 +58,7 @@ describe.skipIf(!canCertify())('TLS', () => {
     const wrong = async (text: string) => rejection(at(text).declare());
     expect(await wrong(url)).toMatchObject({ code: 'BROKER_TLS_FAILED' });
     expect(await wrong(url + query({ cacertfile: otherCa }))).toMatchObject({ code: 'BROKER_TLS_FAILED' });
-    // The authority is right, and who comes says nothing of itself.
+    // The authority is correct, and the client sends no certificate.
     expect(await wrong(url + query({ cacertfile: ca }))).toMatchObject({ code: 'BROKER_TLS_FAILED' });
     const [other] = await freePorts(1);
     const unnamed = createServer((socket) => socket.pipe(connect(port!, '127.0.0.1')).pipe(socket));
@@ -87,7 +87,7 @@ describe.skipIf(!canCertify())('TLS', () => {
     expect((await open(url + asClient(files))).health()).toMatchObject({ ready: true });
     for (const wrong of [url, url + query({ cacertfile: otherCa })])
       expect(await rejection(open(wrong))).toMatchObject({ code: 'CACHE_TLS_FAILED' });
-    // Who comes says nothing of itself: the server ends the connection, and its reason may be lost with it.
+    // The client sends no certificate. The server closes the connection, and its reason may be lost.
     const unnamed = await open(url + query({ cacertfile: ca })).catch((error: FeedctlError) => error);
     if (unnamed instanceof FeedctlError) expect(unnamed).toMatchObject({ code: 'CACHE_TLS_FAILED' });
     else expect(unnamed.health()).toMatchObject({ ready: false });
@@ -115,7 +115,7 @@ describe.skipIf(!canCertify())('TLS', () => {
       return db;
     };
     const db = at('verify-full', { sslrootcert: ca, sslcert: client.cert, sslkey: client.key });
-    // Reads the socket itself.
+    // This side reads the socket itself.
     let rows = 0;
     await db.withSession((session) =>
       copyOut(session, 'copy (select generate_series(1, 20000)) to stdout (format binary)', () => {
@@ -166,7 +166,7 @@ describe.skipIf(!canCertify())('TLS', () => {
   });
 });
 
-/** The test server, which listens on a socket only, behind the TLS that PostgreSQL's clients begin with a request. */
+/** Puts TLS in front of the test server, which listens on a socket only. Clients of PostgreSQL request it. */
 async function postgresBehindTls(
   options: { cert: Buffer; key: Buffer; ca: Buffer; requestCert: boolean } | undefined,
 ): Promise<number> {

@@ -1,14 +1,14 @@
 import { escapeLiteral } from 'pg';
 
-/** Every statement of the local queue. Table and reasons: database/migrations/0003_bus.ts. */
+/** Statements of the bus in PostgreSQL. database/migrations/0003_bus.ts explains the table. */
 
 export const WAKE_CHANNEL = 'feedctl_bus';
-/** First key of the advisory locks that consumers hold: "fb". */
+/** First key of the consumers' advisory locks: "fb". */
 export const CONSUMER_LOCK = 0x6662;
 
 /**
- * In: n times queue, body, delay in ms and, where some are `traced`, the traces, as flat parameters. Wakes the consumers of
- * each queue, at commit.
+ * In: `count` times queue, body and delay in ms as flat parameters; if `traced`, traces too.
+ * Wakes the consumers of each queue at commit.
  */
 export const putStatement = (count: number, traced: boolean): string => {
   const each = traced ? 4 : 3;
@@ -18,15 +18,16 @@ export const putStatement = (count: number, traced: boolean): string => {
     return `(${queue}, ${body}, ${visible}${traced ? `, ${traces}` : ''})`;
   });
   return `
-    with put as (insert into bus.messages (queue, body, visible_at${traced ? ', traces' : ''}) values ${rows.join(', ')} returning queue)
-    select pg_notify('${WAKE_CHANNEL}', queue) from (select distinct queue from put) queues`;
+    with inserted as (insert into bus.messages (queue, body, visible_at${traced ? ', traces' : ''})
+                      values ${rows.join(', ')} returning queue)
+    select pg_notify('${WAKE_CHANNEL}', queue) from (select distinct queue from inserted) queues`;
 };
 
 /**
- * Leases up to n messages of one queue, oldest first, and sends them by COPY: the driver would get the bytes as
- * hexadecimal text otherwise, and decoding that costs more than all the rest of the queue. COPY takes no
- * parameters, so they are part of the text. Each row: id, body, failed attempts, times handed out, traces.
- * Atomic: rows are locked as they are chosen, and those that others have locked are passed over.
+ * Leases up to `count` messages of one queue, oldest first, and sends them by COPY. The driver would
+ * otherwise get the bytes as hexadecimal text, whose decoding costs more than the rest of the queue.
+ * COPY takes no parameters, so they are part of the text. Out: id, body, attempts, deliveries, traces.
+ * Atomic: rows are locked as they are selected, and rows that others have locked are skipped.
  */
 export const takeStatement = (take: {
   queue: string;
@@ -51,33 +52,33 @@ export const RENEW = `
   update bus.messages set visible_at = clock_timestamp() + $4 * interval '1 ms'
   where queue = $1 and id = any($2) and consumer = $3`;
 
-/** In: queue, ids, consumer. One that another consumer has by now is left alone: it will be settled there. */
+/** In: queue, ids, consumer. Leaves messages that another consumer has leased meanwhile. */
 export const ACK = `delete from bus.messages where queue = $1 and id = any($2) and consumer = $3`;
 
 /**
- * In: queue, id, consumer, delay in ms, failed attempts to add. An answer is an answer: only deliveries without
- * one count towards putting a message aside that takes its consumers down.
+ * In: queue, id, consumer, delay in ms, attempts to add. Resets `deliveries`: only deliveries that were
+ * not settled count towards dead-lettering a message that kills its consumers.
  */
 export const RETRY = `
   update bus.messages set consumer = null, visible_at = clock_timestamp() + $4 * interval '1 ms',
          attempts = attempts + $5, deliveries = 0
   where queue = $1 and id = $2 and consumer = $3`;
 
-/** In: queue, id, consumer, reason. Moves in one statement: the message is never in both places or in neither. */
+/** In: queue, id, consumer, reason. Atomic: the message is always in exactly one of the tables. */
 export const DEAD_LETTER = `
   with dead as (delete from bus.messages where queue = $1 and id = $2 and consumer = $3 returning *)
   insert into bus.dead_letters (id, queue, body, attempts, reason)
   select id, queue, body, attempts, $4 from dead`;
 
-/** In: queue, ids, consumer. By id: other consumers of the same process are the same consumer here. Wakes others. */
+/** In: queue, ids, consumer number, which all consumers of a process share. Requeues and wakes. */
 export const RELEASE = `
   with back as (update bus.messages set consumer = null, visible_at = clock_timestamp()
                 where queue = $1 and id = any($2) and consumer = $3 returning queue)
   select pg_notify('${WAKE_CHANNEL}', queue) from (select distinct queue from back) queues`;
 
 /**
- * Gives back what consumers hold whose session is gone, so that a crash costs no wait for the lease. In: queues.
- * A lease without a live session is just as well over: its owner could not settle it any more.
+ * In: queues. Requeues the messages of consumers whose session has ended, so that a crash costs no wait
+ * for the lease. Such a consumer cannot settle its messages any more.
  */
 export const RECOVER = `
   update bus.messages set consumer = null, visible_at = clock_timestamp()
@@ -87,23 +88,26 @@ export const RECOVER = `
       where locktype = 'advisory' and classid = ${CONSUMER_LOCK} and objsubid = 2 and granted
         and database = (select oid from pg_database where datname = current_database()))`;
 
-/** Milliseconds until the next message of these queues is due; null where there is none. */
+/** In: queues. Out: milliseconds until the next message is due; null: no message. */
 export const NEXT_DUE = `
   select extract(epoch from min(visible_at) - clock_timestamp()) * 1000 as due_ms
   from bus.messages where queue = any($1)`;
 
+/** In: queues. Out: the position of a barrier. */
 export const MAX_ID = `select coalesce(max(id), 0) as position from bus.messages where queue = any($1)`;
 
+/** In: queues, position. One index lookup for each queue. */
 export const ANY_BEFORE = `
   select exists (select from unnest($1::text[]) q(queue)
-    cross join lateral (select 1 from bus.messages m where m.queue = q.queue and m.id <= $2 limit 1) m) as found`;
+    cross join lateral (
+      select 1 from bus.messages m where m.queue = q.queue and m.id <= $2 limit 1) m) as found`;
 
-/** In: queues. By the index, one entry of each. */
+/** In: queues. One index lookup for each queue. */
 export const HOLDS = `
   select exists (select from unnest($1::text[]) q(queue)
     cross join lateral (select 1 from bus.messages m where m.queue = q.queue limit 1) m) as found`;
 
-/** Sizes come from the row, without reading the bytes themselves. */
+/** Sizes come from the row headers: the bodies are not read. */
 export const DEPTHS = `
   select queue, sum(ready)::bigint as ready, sum(unacked)::bigint as unacked, max(age_ms) as age_ms,
          sum(bytes)::bigint as bytes, sum(dead)::bigint as dead
@@ -115,7 +119,7 @@ export const DEPTHS = `
         select queue, 0, 0, 0, 0, count(*) from bus.dead_letters group by queue) sizes
   group by queue order by queue`;
 
-/** In: queue, messages. Those that nobody has in hand, the oldest first. */
+/** In: queue, limit. Messages that wait, oldest first. */
 export const PEEK = `
   select body, published_at as "publishedAt", deliveries from bus.messages
   where queue = $1 and consumer is null order by id limit $2`;

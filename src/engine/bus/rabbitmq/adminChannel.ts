@@ -9,8 +9,9 @@ export interface QueueState {
 }
 
 /**
- * Questions and declarations, one after the other. A refused one closes its channel, so each piece of work gets a
- * fresh one when the last has failed. Over a connection that never publishes: no alarm keeps it from answering.
+ * Channel for queries and declarations, one at a time. The broker closes the channel of a refused one,
+ * so the next piece of work opens a new channel. Its connection never publishes: an alarm of the
+ * broker does not block it.
  */
 export class AdminChannel {
   readonly #connection: Connection;
@@ -21,7 +22,7 @@ export class AdminChannel {
     this.#connection = connection;
   }
 
-  /** Throws what the broker says, explained. */
+  /** Runs `work` after all earlier work. Throws the broker's error as a FeedctlError. */
   run<T>(work: (channel: Channel) => Promise<T>): Promise<T> {
     const result = this.#work
       .catch(() => {})
@@ -31,7 +32,7 @@ export class AdminChannel {
           this.#channel ??= await this.#open(connection.createChannel());
           return await work(this.#channel);
         } catch (error) {
-          // A connection that is closed over this says why a moment after the call has failed.
+          // The reason for which the broker closes a connection arrives a moment after the error.
           await new Promise((done) => setImmediate(done));
           throw this.#connection.explain(error);
         }
@@ -40,7 +41,7 @@ export class AdminChannel {
     return result;
   }
 
-  /** How queues are; those that do not exist are left out. */
+  /** Returns the states of the queues that exist. */
   async states(names: readonly string[]): Promise<Map<string, QueueState>> {
     const states = new Map<string, QueueState>();
     const ask = async (channel: Channel, name: string) => {
@@ -62,7 +63,7 @@ export class AdminChannel {
 
   async #open(opening: Promise<Channel>): Promise<Channel> {
     const channel = await opening;
-    channel.on('error', () => {}); // Whoever asked is told.
+    channel.on('error', () => {}); // The caller gets the error.
     channel.on('close', () => {
       if (this.#channel === channel) this.#channel = undefined;
     });
@@ -70,7 +71,7 @@ export class AdminChannel {
   }
 }
 
-/** False for a queue that does not exist; throws any other error. */
+/** Returns false for a queue that does not exist. Throws any other error. */
 function isMissing(error: unknown): boolean {
   if (!/NOT_FOUND/.test((error as Error).message)) throw error;
   return false;

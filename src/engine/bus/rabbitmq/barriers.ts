@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../../database/database.ts';
 import { isFeedctlError } from '../../model/errors.ts';
+import { Coalesced } from '../../util/coalesce.ts';
 import type { Barrier, BarrierQueue } from '../bus.ts';
 import type { AdminChannel } from './adminChannel.ts';
 import type { Publisher } from './publisher.ts';
@@ -9,15 +10,17 @@ import { partitionsOf } from './queueNames.ts';
 import { BARRIER_TYPE } from './reader.ts';
 import { BARRIER_PASSED, INSERT_BARRIER, PASS_BARRIERS } from './sql.ts';
 
-/** Nothing was in the queues. */
+/** Position of a barrier in empty queues. */
 const PASSED = 0;
 const QUEUE_FULL_RETRY_MS = 200;
+/** Time for which a queue that was seen with consumers counts as consumed. */
 const CONSUMED_MS = 1_000;
 
 /**
- * A mark is a small message, a marker, at the end of each partition. Whoever consumes the partition notes in the
- * database that it has come to the marker and that all it had before is settled. So any process may ask, at any
- * time, and a crash takes nothing away: a marker that nobody has answered for is delivered again, in its place.
+ * Barriers of RabbitMQ. A barrier is a small message, a marker, at the end of each partition. The
+ * consumer of a partition records in the database that it has reached the marker and that every
+ * message before it is settled. So any process may ask at any time. A crash loses nothing: the broker
+ * delivers an unacked marker again, in its place.
  */
 export class Barriers {
   readonly #db: Database;
@@ -25,15 +28,15 @@ export class Barriers {
   readonly #publisher: Publisher;
   readonly #declared: () => Promise<number>;
   readonly #consumedHere: (queue: string) => boolean;
-  /** When queues were last seen to have consumers: a marker will be met there. */
+  /** Times at which queues were last seen with consumers in every partition, which will reach a marker. */
   readonly #consumedAt = new Map<string, number>();
-  readonly #placing = new Map<string, { current: Promise<unknown>; next: Promise<Barrier> | undefined }>();
+  readonly #placing = new Map<string, Coalesced<Barrier>>();
 
   constructor(context: {
     db: Database;
     adminChannel: AdminChannel;
     publisher: Publisher;
-    /** Partitions that exist, read afresh: one that others publish to by now must not be missed. */
+    /** Reads the number of partitions: it includes those that other processes have added. */
     declared: () => Promise<number>;
     consumedHere: (queue: string) => boolean;
   }) {
@@ -44,20 +47,12 @@ export class Barriers {
     this.#consumedHere = context.consumedHere;
   }
 
-  /** Marks asked for while one is being made share the one after it. */
+  /** Places a barrier. Calls that wait for one in the same queues share it. */
   place(queues: readonly BarrierQueue[]): Promise<Barrier> {
     const key = queues.join(' ');
-    const making = this.#placing.get(key) ?? { current: Promise.resolve(), next: undefined };
-    this.#placing.set(key, making);
-    making.next ??= making.current
-      .catch(() => {})
-      .then(() => {
-        making.next = undefined;
-        const made = this.#insert(queues);
-        making.current = made;
-        return made;
-      });
-    return making.next;
+    const placing = this.#placing.get(key) ?? new Coalesced(() => this.#insert(queues));
+    this.#placing.set(key, placing);
+    return placing.run();
   }
 
   async hasPassed({ position }: Barrier): Promise<boolean> {
@@ -66,8 +61,9 @@ export class Barriers {
     return rows[0]!.passed;
   }
 
-  async pass(name: string, marks: readonly number[]): Promise<void> {
-    await this.#db.query(PASS_BARRIERS, [name, marks]);
+  /** Records that a queue of the broker has reached barriers. */
+  async pass(name: string, ids: readonly number[]): Promise<void> {
+    await this.#db.query(PASS_BARRIERS, [name, ids]);
   }
 
   async #insert(queues: readonly BarrierQueue[]): Promise<Barrier> {
@@ -87,7 +83,7 @@ export class Barriers {
     }));
     for (;;) {
       try {
-        // A partition that has been given up meanwhile was empty.
+        // Partitions that were deleted meanwhile were empty.
         for (const { key } of await this.#publisher.publish(markers)) await this.pass(key, [id]);
         return { queues, position: id };
       } catch (error) {
@@ -97,7 +93,10 @@ export class Barriers {
     }
   }
 
-  /** Where nobody consumes, nobody holds a message or would answer for a marker: an empty queue needs none. */
+  /**
+   * Returns the partitions that need a marker. One that is empty and has no consumer needs none: no
+   * message of it is in flight, and no consumer would ack the marker.
+   */
   async #notEmpty(queue: string, names: readonly string[]): Promise<readonly string[]> {
     if (this.#consumedHere(queue) || Date.now() - (this.#consumedAt.get(queue) ?? 0) < CONSUMED_MS)
       return names;

@@ -1,12 +1,12 @@
 import type { Channel } from 'amqplib';
 import { Database, type SessionLimits } from '../../database/database.ts';
+import type { Check } from '../../model/check.ts';
 import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
 import { countDeadLetters, keepDeadLetters } from '../../store/deadLetters.ts';
 import { type Log, silentLog } from '../../telemetry/log.ts';
 import {
   type BarrierQueue,
   type Bus,
-  type BusCheck,
   type BusHealth,
   type ConsumeOptions,
   type Delivery,
@@ -25,58 +25,58 @@ import { RabbitConsumer } from './consumer.ts';
 import { collectDeadLetters } from './deadLetters.ts';
 import { type Endpoint, parseEndpoints } from './endpoints.ts';
 import type { InFlight } from './inFlight.ts';
-import { ConsumerGroup, type HeldCounts, type Topology } from './membership.ts';
+import { ConsumerGroup, type MessageCounts, type Topology } from './membership.ts';
 import { changePartitions, declare, endDrained, type PartitionsContext, readTopology } from './partitions.ts';
 import { peekQueues } from './peek.ts';
 import { Publisher, type Routed } from './publisher.ts';
 import {
-  type Bounds,
   DEAD_LETTERS,
   deadQueueOf,
   declareLiveQueue,
   EXCHANGES,
   isDurable,
   partitionsOf,
+  type QueueLimits,
   routeOf,
 } from './queueNames.ts';
 import { NOT_BEFORE, TRACES } from './reader.ts';
 import { DELETE_OLD_BARRIERS } from './sql.ts';
 
-/** For a new cluster. A power of two, so that partitions line up with whole shards. */
+/** Partitions of a new cluster. A power of two, so that a partition has whole shards. */
 const PARTITIONS = 8;
-/** A queue that was full is left alone for so long. */
+/** Time for which publishing to a full queue fails without asking the broker. */
 const FULL_MS = 1_000;
-const TIDY_INTERVAL_MS = 5_000;
+const MAINTENANCE_INTERVAL_MS = 5_000;
 const READY_MS = 5_000;
 
 export interface RabbitBusOptions {
-  /** Bounds of one partition. */
+  /** Limits of one partition. */
   readonly maxMessages?: number;
   readonly maxBytes?: number;
-  /** Of a cluster that has none yet. */
+  /** Partitions of a new cluster. Default: 8. */
   readonly partitions?: number;
   readonly log?: Log;
-  /** Of the management API, where it is not at the usual port of the first broker. */
+  /** URL of the management API. Default: port 15672 or 15671 of the first broker. */
   readonly managementUrl?: string | undefined;
   readonly sessions?: SessionLimits | undefined;
 }
 
 /**
- * The bus over RabbitMQ, 3.10 or newer. What the processes agree on beside it is in the database. It connects when
- * it is first used: who only reads feeds needs no broker, and a post is committed without one. Every call that needs
- * it throws BROKER_UNREACHABLE, BROKER_REFUSED, BROKER_VHOST_UNKNOWN, BROKER_TLS_FAILED or BROKER_TOO_OLD; the
- * constructor CONFIG_INVALID.
+ * The bus over RabbitMQ 3.10 or newer. Members, barriers and the number of partitions are in the
+ * database. The first call that needs the broker connects: reading feeds and committing posts work
+ * without it. Such calls throw BROKER_UNREACHABLE, BROKER_REFUSED, BROKER_VHOST_UNKNOWN,
+ * BROKER_TLS_FAILED or BROKER_TOO_OLD. The constructor throws CONFIG_INVALID.
  */
 export class RabbitBus implements Bus {
   readonly kind = 'RabbitMQ';
   readonly #endpoints: readonly Endpoint[];
   readonly #managementUrl: string | undefined;
-  /** Of its own: members have to be heard of however busy the others are. */
+  /** Separate sessions: heartbeats of members must not wait for other queries. */
   readonly #db: Database;
   readonly #log: Log;
-  readonly #bounds: Bounds;
+  readonly #limits: QueueLimits;
   readonly #firstPartitions: number;
-  /** Two connections: an alarm of the broker blocks one that publishes, and acks have to get through. */
+  /** Two connections: an alarm of the broker blocks the one that publishes, and acks must not wait. */
   readonly #publishing: Connection;
   readonly #consuming: Connection;
   readonly #publisher: Publisher;
@@ -87,8 +87,8 @@ export class RabbitBus implements Bus {
   readonly #fullUntil = new Map<string, number>();
   #topology: Topology | undefined;
   #declaring: Promise<void> | undefined;
-  #tidy: NodeJS.Timeout | undefined;
-  #tidying: Promise<void> | undefined;
+  #maintenance: NodeJS.Timeout | undefined;
+  #maintaining: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(urls: string, databaseUrl: string, options: RabbitBusOptions = {}) {
@@ -104,7 +104,7 @@ export class RabbitBus implements Bus {
     this.#db = db;
     this.#log = log;
     this.#firstPartitions = options.partitions ?? PARTITIONS;
-    this.#bounds = {
+    this.#limits = {
       maxMessages: options.maxMessages ?? 100_000,
       maxBytes: options.maxBytes ?? 1024 ** 3,
     };
@@ -144,12 +144,12 @@ export class RabbitBus implements Bus {
     }
   }
 
-  async check(): Promise<BusCheck[]> {
+  async check(): Promise<Check[]> {
     const { partitions } = await this.#readTopology();
-    return checkBroker(this.#endpoints, { partitions, bounds: this.#bounds }, this.#managementUrl);
+    return checkBroker(this.#endpoints, { partitions, limits: this.#limits }, this.#managementUrl);
   }
 
-  /** Why the broker takes no messages, where it does not. */
+  /** Reason for which the broker takes no messages. undefined: it takes them. */
   get blocked(): string | undefined {
     return this.#publishing.blocked;
   }
@@ -166,23 +166,23 @@ export class RabbitBus implements Bus {
     if (messages.length === 0) return;
     for (const { queue } of messages) {
       if ((this.#fullUntil.get(queue) ?? 0) > Date.now())
-        throw new FeedctlError('QUEUE_FULL', `the queue ${queue} is at its bound`);
+        throw new FeedctlError('QUEUE_FULL', `the queue ${queue} is at its limit`);
     }
     await this.partitions();
     const unroutable = await this.#publishRouted(messages).catch((error) => {
       if (!isFeedctlError(error, 'BROKER_UNROUTABLE')) throw error;
       return messages;
     });
-    // A gateway that is gone has no sockets either.
+    // A gateway without a queue has stopped: it has no sockets.
     const left = unroutable.filter((message) => isDurable(message.queue));
     if (left.length === 0) return;
-    // A broker that was set up anew, or fewer partitions than there were a moment ago.
+    // The broker was set up again, or partitions were removed.
     await this.declare();
     const [lost] = await this.#publishRouted(left);
     if (lost) throw new FeedctlError('BROKER_UNROUTABLE', `no queue of the broker takes ${lost.queue}`);
   }
 
-  /** Returns those that no queue took. */
+  /** Returns the messages that no queue takes. */
   async #publishRouted(messages: readonly Outgoing[]): Promise<Outgoing[]> {
     const routed = messages.map(
       ({ queue, body, key = 0, delayMs = 0, traces }): Routed => ({
@@ -211,10 +211,10 @@ export class RabbitBus implements Bus {
         log: this.#log,
         connection: this.#consuming,
         declared: () => this.#topology!.declared,
-        declareLive: (channel, queue) => declareLiveQueue(channel, queue, this.#bounds),
+        declareLive: (channel, queue) => declareLiveQueue(channel, queue, this.#limits),
         declareTopology: () => this.declare(),
-        deadLetter: (queue, message, reason) => this.#putAside(queue, message, reason),
-        passBarriers: (name, marks) => this.#barriers.pass(name, marks),
+        deadLetter: (queue, message, reason) => this.#deadLetter(queue, message, reason),
+        passBarriers: (name, ids) => this.#barriers.pass(name, ids),
       },
       options,
       onDeliveries,
@@ -224,13 +224,13 @@ export class RabbitBus implements Bus {
       },
     );
     this.#consumers.add(consumer);
-    this.#tidy ??= setInterval(() => {
-      this.#tidying ??= this.#tidyUp()
-        .catch((error) => this.#log.warn({ reason: messageOf(error) }, 'bus not tidied up'))
+    this.#maintenance ??= setInterval(() => {
+      this.#maintaining ??= this.#maintain()
+        .catch((error) => this.#log.warn({ reason: messageOf(error) }, 'bus maintenance failed'))
         .finally(() => {
-          this.#tidying = undefined;
+          this.#maintaining = undefined;
         });
-    }, TIDY_INTERVAL_MS);
+    }, MAINTENANCE_INTERVAL_MS);
     await this.#group.join(consumer);
     await consumer.start();
     return consumer;
@@ -245,11 +245,12 @@ export class RabbitBus implements Bus {
   }
 
   async holds(queues: readonly BarrierQueue[]): Promise<boolean> {
-    // By name, as nobody tells a process that consumes nothing how many partitions there are.
-    const isOfThem = (name: string) => queues.some((queue) => name.replace(/\.\d+$/, '') === `feed.${queue}`);
-    const members = await this.#group.held();
+    // By name: a process without consumers does not know the number of partitions.
+    const isIncluded = (name: string) =>
+      queues.some((queue) => name.replace(/\.\d+$/, '') === `feed.${queue}`);
+    const members = await this.#group.counts();
     return members.some((member) =>
-      Object.entries(member).some(([name, { out, waiting }]) => out + waiting > 0 && isOfThem(name)),
+      Object.entries(member).some(([name, { out, waiting }]) => out + waiting > 0 && isIncluded(name)),
     );
   }
 
@@ -259,29 +260,29 @@ export class RabbitBus implements Bus {
       ...DURABLE_QUEUES.flatMap((queue) => partitionsOf(queue, declared)),
       ...DEAD_LETTERS,
     ]);
-    const members = await this.#group.held();
+    const members = await this.#group.counts();
     const kept = await countDeadLetters(this.#db);
     const consumed = [...(await this.#group.queues())].filter((queue) => !isDurable(queue));
     for (const [name, state] of await this.#adminChannel.states(consumed.map((queue) => `feed.${queue}`)))
       states.set(name, state);
     return [...DURABLE_QUEUES, ...consumed, 'live'].flatMap((queue): QueueDepth[] => {
       const names = isDurable(queue) ? partitionsOf(queue, declared) : [`feed.${queue}`];
-      const held = members
-        .flatMap((member) => names.map((name): HeldCounts | undefined => member[name]))
+      const counts = members
+        .flatMap((member) => names.map((name): MessageCounts | undefined => member[name]))
         .filter((one) => one !== undefined);
       const sum = (numbers: readonly number[]) => numbers.reduce((total, one) => total + one, 0);
-      const oldest = held.map((one) => one.oldestMs).filter((ms) => ms !== undefined && ms !== null);
+      const oldest = counts.map((one) => one.oldestMs).filter((ms) => ms !== undefined && ms !== null);
       const ready =
-        sum(names.map((name) => states.get(name)?.ready ?? 0)) + sum(held.map((one) => one.waiting));
-      const aside = (states.get(deadQueueOf(queue))?.ready ?? 0) + (kept.get(queue) ?? 0);
+        sum(names.map((name) => states.get(name)?.ready ?? 0)) + sum(counts.map((one) => one.waiting));
+      const deadLetters = (states.get(deadQueueOf(queue))?.ready ?? 0) + (kept.get(queue) ?? 0);
       const depth = {
         queue,
         ready,
-        unacked: sum(held.map((one) => one.out)),
-        // What nobody holds cannot be looked at.
+        unacked: sum(counts.map((one) => one.out)),
+        // Messages at the broker have no known age.
         oldestAgeMs: oldest.length > 0 ? Math.max(0, Date.now() - Math.min(...oldest)) : ready > 0 ? null : 0,
-        // Those of all gateways are in one place.
-        deadLetters: isDurable(queue) || queue === 'live' ? aside : 0,
+        // Dead letters of all gateways share one queue.
+        deadLetters: isDurable(queue) || queue === 'live' ? deadLetters : 0,
       };
       return depth.ready + depth.unacked + depth.deadLetters > 0 ? [depth] : [];
     });
@@ -301,7 +302,7 @@ export class RabbitBus implements Bus {
     return collectDeadLetters(this.#adminChannel, (letters) => keepDeadLetters(this.#db, letters));
   }
 
-  /** Of a lasting queue what waits in it; a gateway's goes by itself where it is another's. */
+  /** Purges a durable queue, deletes a gateway's. */
   async dropQueue(queue: string): Promise<void> {
     this.#fullUntil.delete(queue);
     const { declared } = await this.#readTopology();
@@ -311,7 +312,10 @@ export class RabbitBus implements Bus {
     });
   }
 
-  /** Makes what is missing at the broker. Throws BROKER_PLUGIN_MISSING, BROKER_TOPOLOGY_MISMATCH or BROKER_REFUSED. */
+  /**
+   * Declares what is missing at the broker. Throws BROKER_PLUGIN_MISSING, BROKER_TOPOLOGY_MISMATCH or
+   * BROKER_REFUSED.
+   */
   declare(): Promise<void> {
     this.#declaring ??= (async () => {
       this.#topology = await declare(this.#partitionsContext, this.#firstPartitions);
@@ -321,7 +325,7 @@ export class RabbitBus implements Bus {
     return this.#declaring;
   }
 
-  /** Another number of partitions; nothing is lost, and nobody has to be stopped. Throws CONFIG_INVALID. */
+  /** Changes the number of partitions while the cluster runs. No message is lost. Throws CONFIG_INVALID. */
   async changePartitions(partitions: number): Promise<void> {
     await changePartitions(this.#partitionsContext, partitions);
     await this.#readTopology();
@@ -329,8 +333,8 @@ export class RabbitBus implements Bus {
 
   close(): Promise<void> {
     this.#closing ??= (async () => {
-      clearInterval(this.#tidy);
-      await this.#tidying;
+      clearInterval(this.#maintenance);
+      await this.#maintaining;
       await Promise.all([...this.#consumers].map((consumer) => consumer.stop(0)));
       await Promise.all([this.#publishing.close(), this.#consuming.close()]);
       await this.#db.close();
@@ -346,15 +350,15 @@ export class RabbitBus implements Bus {
   }
 
   get #partitionsContext(): PartitionsContext {
-    return { db: this.#db, adminChannel: this.#adminChannel, group: this.#group, bounds: this.#bounds };
+    return { db: this.#db, adminChannel: this.#adminChannel, group: this.#group, limits: this.#limits };
   }
 
-  async #tidyUp(): Promise<void> {
+  async #maintain(): Promise<void> {
     await this.#db.query(DELETE_OLD_BARRIERS);
     if (this.#topology!.declared > this.#topology!.partitions) await endDrained(this.#partitionsContext);
   }
 
-  async #putAside(queue: string, message: InFlight, reason: string): Promise<void> {
+  async #deadLetter(queue: string, message: InFlight, reason: string): Promise<void> {
     const unroutable = await this.#publisher.publish([
       {
         queue: deadQueueOf(queue),

@@ -1,32 +1,33 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Channel } from 'amqplib';
-import { withoutPassword } from '../../database/database.ts';
+import { withoutPassword } from '../../database/url.ts';
+import type { Check } from '../../model/check.ts';
 import { messageOf } from '../../model/errors.ts';
-import { type BusCheck, DURABLE_QUEUES } from '../bus.ts';
+import { DURABLE_QUEUES } from '../bus.ts';
 import { connectTo } from './connect.ts';
 import { checkVersion } from './connection.ts';
 import type { Endpoint } from './endpoints.ts';
 import { brokerError } from './errors.ts';
-import { type Bounds, DEAD_LETTERS, declareTopology, EXCHANGES, partitionsOf } from './queueNames.ts';
+import { DEAD_LETTERS, declareTopology, EXCHANGES, partitionsOf, type QueueLimits } from './queueNames.ts';
 
 const PROBE = 'feed.probe';
 const MANAGEMENT_MS = 3_000;
 const ALARM_MS = 3_000;
-/** What a policy may not do to the queues: let messages expire or fall out, or refuse them below the bound. */
+/** Keys of policies that would expire or drop messages, or refuse them below the limit. */
 const HARMFUL = ['message-ttl', 'expires', 'overflow', 'max-length', 'max-length-bytes'];
 
-const fault = (error: unknown, endpoint: Endpoint): BusCheck => {
+const fault = (error: unknown, endpoint: Endpoint): Check => {
   const { code, message, suggestions } = brokerError(error, endpoint);
   return { name: code, status: 'fault', detail: message, ...(suggestions[0] && { fix: suggestions[0] }) };
 };
 
-/** Looks at every broker, and at what the cluster has there. Changes nothing; never throws for what it finds. */
+/** Checks every broker, and the cluster's queues at the first one that is reachable. Changes nothing. */
 export async function checkBroker(
   endpoints: readonly Endpoint[],
-  topology: { partitions: number; bounds: Bounds },
+  topology: { partitions: number; limits: QueueLimits },
   managementUrl: string | undefined,
-): Promise<BusCheck[]> {
-  const checks: BusCheck[] = [];
+): Promise<Check[]> {
+  const checks: Check[] = [];
   let reached: Endpoint | undefined;
   for (const endpoint of endpoints) {
     try {
@@ -39,7 +40,7 @@ export async function checkBroker(
     }
   }
   if (!reached) return checks;
-  // The cluster goes on with those that are there.
+  // The cluster works with the brokers that are reachable.
   for (const [i, one] of checks.entries())
     if (one.status === 'fault') checks[i] = { ...one, status: 'warning' };
   checks.push(await checkPlugin(reached), await checkQueues(reached, topology), await checkAlarms(reached));
@@ -47,7 +48,7 @@ export async function checkBroker(
   return checks;
 }
 
-/** A channel on a connection of its own: a question that is refused closes either. */
+/** Runs `work` on a new connection: the broker closes the channel or connection of a refused query. */
 async function onBroker<T>(
   endpoint: Endpoint,
   work: (channel: Channel, version: string) => Promise<T>,
@@ -71,7 +72,7 @@ async function onBroker<T>(
   }
 }
 
-async function checkPlugin(endpoint: Endpoint): Promise<BusCheck> {
+async function checkPlugin(endpoint: Endpoint): Promise<Check> {
   try {
     await onBroker(endpoint, async (channel) => {
       await channel.assertExchange(PROBE, 'x-consistent-hash', { durable: false, autoDelete: true });
@@ -85,17 +86,17 @@ async function checkPlugin(endpoint: Endpoint): Promise<BusCheck> {
 
 async function checkQueues(
   endpoint: Endpoint,
-  { partitions, bounds }: { partitions: number; bounds: Bounds },
-): Promise<BusCheck> {
+  { partitions, limits }: { partitions: number; limits: QueueLimits },
+): Promise<Check> {
   const queues = [...DURABLE_QUEUES.flatMap((queue) => partitionsOf(queue, partitions)), ...DEAD_LETTERS];
   try {
     await onBroker(endpoint, async (channel) => {
       for (const exchange of Object.values(EXCHANGES)) await channel.checkExchange(exchange);
       for (const queue of queues) await channel.checkQueue(queue);
-      // Nothing is missing, so nothing is made: what is there is only compared.
-      await declareTopology(channel, partitions, bounds);
+      // Nothing is missing, so nothing is created: declaring only compares the properties.
+      await declareTopology(channel, partitions, limits);
     });
-    const detail = `${queues.length} as they should be, ${partitions} partitions`;
+    const detail = `${queues.length} as declared, ${partitions} partitions`;
     return { name: 'broker queues', status: 'ok', detail };
   } catch (error) {
     if (!/NOT_FOUND/.test(messageOf(error))) return fault(error, endpoint);
@@ -104,13 +105,13 @@ async function checkQueues(
       name: 'broker queues',
       status: 'warning',
       detail: `the broker lacks ${what}`,
-      fix: 'Run `feedctl migrate`; a worker makes them too when it starts.',
+      fix: 'Run `feedctl migrate`; a starting worker creates them too.',
     };
   }
 }
 
-/** The broker says that it is blocked to whoever publishes: a message that no queue takes. */
-async function checkAlarms(endpoint: Endpoint): Promise<BusCheck> {
+/** Publishes a message that no queue takes: a broker with an alarm blocks a connection that publishes. */
+async function checkAlarms(endpoint: Endpoint): Promise<Check> {
   const connection = await connectTo(endpoint);
   connection.on('error', () => {});
   try {
@@ -123,7 +124,7 @@ async function checkAlarms(endpoint: Endpoint): Promise<BusCheck> {
     const reason = await Promise.race([
       blocked,
       confirmed,
-      sleep(ALARM_MS, 'it confirms nothing', { ref: false }),
+      sleep(ALARM_MS, 'it does not confirm them', { ref: false }),
     ]);
     return reason === undefined
       ? { name: 'broker alarms', status: 'ok', detail: 'none: it takes messages' }
@@ -147,8 +148,8 @@ interface Policy {
   readonly definition: Record<string, unknown>;
 }
 
-/** Policies are only told by the management API, which need not be there. */
-async function checkManagement(endpoint: Endpoint, given: string | undefined): Promise<BusCheck[]> {
+/** Checks policies, which only the management API shows. It may be disabled. */
+async function checkManagement(endpoint: Endpoint, given: string | undefined): Promise<Check[]> {
   const { protocol, hostname, username, password } = endpoint.connect;
   const base = new URL(
     given ?? (protocol === 'amqps' ? `https://${hostname}:15671` : `http://${hostname}:15672`),
@@ -175,15 +176,15 @@ async function checkManagement(endpoint: Endpoint, given: string | undefined): P
           new RegExp(policy.pattern).test(queue),
         ),
     );
+    if (harmful.length === 0)
+      return [{ name: 'broker policies', status: 'ok', detail: 'none that drops messages' }];
+    const names = harmful.map((policy) => policy.name).join(', ');
     return [
       {
         name: 'broker policies',
-        status: harmful.length > 0 ? 'fault' : 'ok',
-        detail:
-          harmful.length > 0
-            ? `${harmful.map((policy) => policy.name).join(', ')} would drop or refuse messages of the cluster`
-            : 'none that drops messages',
-        ...(harmful.length > 0 && { fix: 'Narrow the pattern of that policy, or clear it.' }),
+        status: 'fault',
+        detail: `${names} would drop or refuse messages of the cluster`,
+        fix: 'Narrow the pattern of that policy, or clear it.',
       },
     ];
   } catch (error) {
@@ -191,7 +192,7 @@ async function checkManagement(endpoint: Endpoint, given: string | undefined): P
       {
         name: 'broker management',
         status: 'ok',
-        detail: `not asked about policies: ${withoutPassword(base.origin)}: ${messageOf(error)}`,
+        detail: `policies not checked: ${withoutPassword(base.origin)}: ${messageOf(error)}`,
       },
     ];
   }

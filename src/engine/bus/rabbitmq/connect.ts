@@ -4,7 +4,7 @@ import { type ChannelModel, connect } from 'amqplib';
 import { messageOf } from '../../model/errors.ts';
 import type { Endpoint } from './endpoints.ts';
 
-/** A connection to that broker. Throws what amqplib does, and of a virtual host that is refused the broker's reason. */
+/** Connects to a broker. Throws amqplib's error, or the broker's reason if it refuses the virtual host. */
 export async function connectTo(
   endpoint: Endpoint,
   clientProperties: Record<string, string> = {},
@@ -18,7 +18,7 @@ export async function connectTo(
   }
 }
 
-/** Class and method (https://www.rabbitmq.com/docs/specification): the four high bytes of a method's frame. */
+/** Class and method, the first four bytes of a frame (https://www.rabbitmq.com/docs/specification). */
 const METHOD = {
   start: 0x0a000a,
   startOk: 0x0a000b,
@@ -41,8 +41,8 @@ function frame(method: number, fields: Buffer): Buffer {
 }
 
 /**
- * Why the broker closes a connection when its virtual host is opened, which amqplib does not pass on: the handshake of
- * AMQP 0-9-1 once more, as far as that. undefined where the broker opens it by now.
+ * Returns why the broker refuses the virtual host, which amqplib does not report: repeats the
+ * handshake of AMQP 0-9-1 up to that answer. undefined: the broker accepts it now.
  */
 async function reasonOfRefusal(endpoint: Endpoint): Promise<string | undefined> {
   const { hostname: host, port, username, password, protocol, vhost } = endpoint.connect;
@@ -78,7 +78,7 @@ async function reasonOfRefusal(endpoint: Endpoint): Promise<string | undefined> 
         const end = FRAME_HEAD + bytes.readUInt32BE(3);
         const method = bytes.readUInt32BE(FRAME_HEAD);
         const fields = bytes.subarray(FRAME_HEAD + 4, end);
-        // A code of two bytes, then the text.
+        // Two bytes of code, one byte of length, then the text.
         if (method === METHOD.close) return fields.toString('utf8', 3, 3 + fields[2]!);
         const answer = answers[method];
         if (!answer) return undefined;

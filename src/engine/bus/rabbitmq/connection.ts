@@ -6,17 +6,17 @@ import { connectTo } from './connect.ts';
 import type { Endpoint } from './endpoints.ts';
 import { brokerError } from './errors.ts';
 
-/** Quorum queues with a time to live and dead-lettering that loses nothing came with 3.10. */
+/** Oldest version whose quorum queues dead-letter at least once. */
 const OLDEST = [3, 10] as const;
 
 export interface ConnectionEvents {
-  /** A connection is there: channels are opened here. An error closes it again, and another is tried. */
+  /** Called with a new connection, to open channels. An error closes it, and the next broker is tried. */
   onUp?(connection: ChannelModel, endpoint: Endpoint): Promise<void> | void;
-  /** It is gone, with all its channels. */
+  /** Called when the connection is lost, with all its channels. */
   onDown?(): void;
 }
 
-/** One connection that is kept up: when it breaks, the brokers are tried in turn, with backoff and jitter, for ever. */
+/** A connection that reconnects: when it breaks, it tries the brokers in turn, with backoff and jitter. */
 export class Connection {
   readonly #endpoints: readonly Endpoint[];
   readonly #name: string;
@@ -24,7 +24,7 @@ export class Connection {
   readonly #events: ConnectionEvents;
   #connection: ChannelModel | undefined;
   #endpoint: Endpoint;
-  /** Why the broker does not read what is sent: an alarm of memory or disk. */
+  /** Reason of the broker's alarm (memory or disk) while it reads no messages. */
   #blocked: string | undefined;
   #lastError: unknown;
   #version = '';
@@ -49,14 +49,14 @@ export class Connection {
     return this.#blocked;
   }
 
-  /** The error of a call on this connection: where the broker closed it over that call, its reason is here. */
+  /** Explains the error of a call. Prefers the reason for which the broker has closed the connection. */
   explain(error: unknown): FeedctlError {
     return brokerError(this.#lastError ?? error, this.#endpoint);
   }
 
   /**
-   * Connects for the first time, and from then on for ever again. Throws what the brokers say, the more telling the
-   * better; the next call tries again.
+   * Connects, and reconnects from then on. Throws the most specific error of the brokers. After an
+   * error the next call tries again.
    */
   open(): Promise<void> {
     this.#opening ??= this.#open().catch((error) => {
@@ -80,7 +80,10 @@ export class Connection {
     throw failure!;
   }
 
-  /** The connection, when there is one that takes messages. Throws as `open`, and BROKER_UNREACHABLE or BROKER_BLOCKED after the time. */
+  /**
+   * Waits for a connection that takes messages. Throws as `open`, BROKER_UNREACHABLE after `timeoutMs`
+   * and BROKER_BLOCKED after `blockedMs`.
+   */
   async ready(timeoutMs: number, blockedMs = timeoutMs): Promise<ChannelModel> {
     if (this.#closed) throw new FeedctlError('BROKER_UNREACHABLE', 'the bus has been closed');
     await this.open();
@@ -127,7 +130,7 @@ export class Connection {
     this.#endpoint = endpoint;
     this.#lastError = undefined;
     let down = false;
-    // Without a listener an 'error' would end the process.
+    // An 'error' without a listener would end the process.
     connection.on('error', (error) => {
       this.#lastError = error;
     });

@@ -5,31 +5,31 @@ import type { Log } from '../../telemetry/log.ts';
 import type { ConsumeOptions, Consumer, Delivery } from '../bus.ts';
 import type { Connection } from './connection.ts';
 import type { InFlight } from './inFlight.ts';
-import { assignedPartitions, type HeldCounts, type Member } from './membership.ts';
+import { assignedPartitions, type Member, type MessageCounts } from './membership.ts';
 import { isDurable } from './queueNames.ts';
 import { Reader, type ReaderContext, TRACES } from './reader.ts';
 
-/** Messages that wait for the end of a delay stay in hand, and others have to get past them. */
+/** Additional prefetch, so that messages can pass those that wait for the end of a delay. */
 const SLACK = 4;
-/** The broker's client buffers acks past 32 commands that are under way, and a fence would overtake them. */
-const MAX_CHANNELS = 24;
-/** Small, waiting for marks most of the time, and without marks of their own. */
+/** Maximum prefetch: amqplib buffers acks beyond 32 pending commands, and a fence would overtake them. */
+const MAX_PREFETCH = 24;
+/** Additional prefetch of cleanups: they are small, wait for barriers, and contain none. */
 const CLEANUP_SLACK = 500;
 
 export interface ConsumerContext extends Pick<ReaderContext, 'log' | 'deadLetter' | 'passBarriers'> {
   readonly connection: Connection;
   declared(): number;
-  /** Makes the queue of a gateway. Returns its name at the broker. */
+  /** Declares the queue of a gateway. Returns its name at the broker. */
   declareLive(channel: Channel, queue: string): Promise<string>;
-  /** Makes what is missing at the broker. */
+  /** Declares what is missing at the broker. */
   declareTopology(): Promise<void>;
 }
 
-/** Reads some queues, each partition as long as it is this consumer's, and hands messages out in the order asked for. */
+/** Consumes the assigned partitions of some queues, and delivers earlier queues first. */
 export class RabbitConsumer implements Consumer {
   readonly id = randomUUID();
   readonly queues: readonly string[];
-  /** Messages that have left each queue by this consumer. */
+  /** Messages of each queue that this consumer has acked or dead-lettered. */
   readonly settled: Record<string, number> = {};
   readonly #context: ConsumerContext;
   readonly #prefetch: number;
@@ -37,11 +37,11 @@ export class RabbitConsumer implements Consumer {
   readonly #onConsumed: ConsumeOptions['onConsumed'];
   readonly #onStopped: () => Promise<void>;
   readonly #log: Log;
-  /** By name at the broker, in the order of the queues. */
+  /** By name at the broker. */
   readonly #readers = new Map<string, Reader>();
-  /** Names at the broker that are this consumer's now, and their queues. */
-  #owned: ReadonlyMap<string, string> = new Map();
-  #handed = 0;
+  /** Queue of each assigned partition, by name at the broker. */
+  #assigned: ReadonlyMap<string, string> = new Map();
+  #dispatched = 0;
   #turn = 0;
   #pumping = false;
   #started = false;
@@ -63,35 +63,35 @@ export class RabbitConsumer implements Consumer {
     this.#onStopped = onStopped;
   }
 
-  /** Names at the broker of what is consumed now. */
+  /** Names at the broker of the partitions that are consumed now. */
   get open(): string[] {
     return [...this.#readers.values()].filter((reader) => reader.isOpen).map((reader) => reader.name);
   }
 
-  /** By name at the broker; queues of which nothing is here are left out. */
-  held(): Record<string, HeldCounts> {
-    const held: Record<string, HeldCounts> = {};
-    for (const [name, { out, waiting, oldestMs }] of this.#readers)
-      if (out + waiting > 0) held[name] = { out, waiting, oldestMs };
-    return held;
+  /** Returns the messages in this process by name at the broker. Empty queues are missing. */
+  counts(): Record<string, MessageCounts> {
+    const counts: Record<string, MessageCounts> = {};
+    for (const [name, { dispatched: out, waiting, oldestMs }] of this.#readers)
+      if (out + waiting > 0) counts[name] = { out, waiting, oldestMs };
+    return counts;
   }
 
   reads(queue: string): boolean {
     return this.queues.includes(queue);
   }
 
-  /** Resolves when everything that is this consumer's is open: earlier queues are served first from the start. */
+  /** Begins to deliver when all assigned partitions are open, so that earlier queues are served first. */
   async start(): Promise<void> {
     await this.#work;
     this.#started = true;
     this.#pumpSoon();
   }
 
-  /** Which partitions are this consumer's now. */
+  /** Assigns partitions after the members or the topology have changed. */
   reconcile(members: readonly Member[]): void {
     if (this.#stopped) return;
     const declared = this.#context.declared();
-    this.#owned = new Map(
+    this.#assigned = new Map(
       this.queues.flatMap((queue) =>
         (isDurable(queue) ? assignedPartitions(this.id, queue, members, declared) : [`feed.${queue}`]).map(
           (name): [string, string] => [name, queue],
@@ -101,7 +101,7 @@ export class RabbitConsumer implements Consumer {
     this.#work = this.#work.then(() => this.#align());
   }
 
-  /** The connection is back. */
+  /** Opens the partitions again after a reconnection. */
   reopen(): void {
     this.#work = this.#work.then(() => this.#align());
   }
@@ -117,14 +117,14 @@ export class RabbitConsumer implements Consumer {
 
   async #align(): Promise<void> {
     if (this.#stopped) return;
-    const owned = this.#owned;
+    const assigned = this.#assigned;
     for (const [name, reader] of this.#readers) {
-      if (owned.has(name) || reader.retiring) continue;
+      if (assigned.has(name) || reader.retiring) continue;
       void reader.retire(Number.POSITIVE_INFINITY).then(() => {
         if (reader.retiring && this.#readers.get(name) === reader) this.#readers.delete(name);
       });
     }
-    for (const [name, queue] of owned) {
+    for (const [name, queue] of assigned) {
       const reader = this.#readers.get(name) ?? this.#reader(name, queue);
       if (reader.isOpen && !reader.retiring) continue;
       try {
@@ -136,7 +136,7 @@ export class RabbitConsumer implements Consumer {
             : async (channel) => void (await this.#context.declareLive(channel, reader.queue)),
         );
       } catch (error) {
-        // Tried again with the next beat, or when the connection is back.
+        // Retried at the next heartbeat, or after a reconnection.
         this.#log.warn({ queue: name, reason: messageOf(error) }, 'queue not consumed yet');
         if ((error as { code?: number }).code !== 404) return;
         await this.#context.declareTopology().catch(() => {});
@@ -147,10 +147,10 @@ export class RabbitConsumer implements Consumer {
 
   #reader(name: string, queue: string): Reader {
     const partitions = isDurable(queue) && queue !== 'cleanup' ? this.#context.declared() : 1;
-    // Of later queues just enough is kept here to begin with at once.
+    // Later queues prefetch only enough messages to begin immediately.
     const share = queue === this.queues[0] ? Math.ceil(this.#prefetch / partitions) : 0;
     const prefetch =
-      queue === 'cleanup' ? this.#prefetch + CLEANUP_SLACK : Math.min(MAX_CHANNELS, share + SLACK);
+      queue === 'cleanup' ? this.#prefetch + CLEANUP_SLACK : Math.min(MAX_PREFETCH, share + SLACK);
     const reader = new Reader(queue, name, {
       log: this.#log,
       prefetch,
@@ -164,7 +164,7 @@ export class RabbitConsumer implements Consumer {
         this.settled[queue] = (this.settled[queue] ?? 0) + 1;
       },
       onDone: () => {
-        this.#handed -= 1;
+        this.#dispatched -= 1;
         this.#pumpSoon();
       },
     });
@@ -172,7 +172,7 @@ export class RabbitConsumer implements Consumer {
     return reader;
   }
 
-  /** After the messages that came in the same packet: a batch is handed out at once. */
+  /** Delivers after all messages of the same packet have arrived, as one batch. */
   #pumpSoon(): void {
     if (this.#pumping || !this.#started) return;
     this.#pumping = true;
@@ -187,14 +187,14 @@ export class RabbitConsumer implements Consumer {
     const deliveries: Delivery[] = [];
     for (const queue of this.queues) {
       const readers = [...this.#readers.values()].filter((reader) => reader.queue === queue);
-      // No partition is always the first.
+      // Rotates, so that no partition is always the first.
       this.#turn += 1;
       for (let i = 0; i < readers.length; i += 1) {
         const reader = readers[(i + this.#turn) % readers.length]!;
-        while (this.#handed < this.#prefetch) {
+        while (this.#dispatched < this.#prefetch) {
           const message = reader.next();
           if (!message) break;
-          this.#handed += 1;
+          this.#dispatched += 1;
           deliveries.push(this.#delivery(reader, message));
         }
       }

@@ -4,13 +4,13 @@ import type { NewDeadLetter } from '../../store/deadLetters.ts';
 import type { AdminChannel } from './adminChannel.ts';
 import { DEAD_LETTERS } from './queueNames.ts';
 
-/** Got from the broker at a time: up to 30 MB where all are full messages of rows. */
-const AT_A_TIME = 100;
+/** Messages fetched from the broker at a time: up to 30 MB if all of them are full rows messages. */
+const BATCH = 100;
 
 /**
- * Moves what was put aside at the broker to where it can be looked at: a queue only has a front, and looking at it
- * takes from it. Each is kept before it is acked; whoever is killed in between leaves one that is met again under the
- * same id.
+ * Moves dead letters from the broker to the database, where they can be listed: reading a queue of the
+ * broker takes its messages. Each letter is stored before it is acked. A process killed in between
+ * leaves one at the broker that is stored again under the same id.
  */
 export async function collectDeadLetters(
   adminChannel: AdminChannel,
@@ -18,13 +18,11 @@ export async function collectDeadLetters(
 ): Promise<void> {
   const states = await adminChannel.states(DEAD_LETTERS);
   for (const [name, { ready }] of states) {
-    // Those that come meanwhile are for the next time.
+    // Letters that arrive meanwhile are left for the next call.
     for (let left = ready; left > 0; ) {
-      const got = await adminChannel.run((channel) =>
-        collect(channel, name, Math.min(left, AT_A_TIME), keep),
-      );
-      if (got === 0) break;
-      left -= got;
+      const count = await adminChannel.run((channel) => collect(channel, name, Math.min(left, BATCH), keep));
+      if (count === 0) break;
+      left -= count;
     }
   }
 }
@@ -47,7 +45,7 @@ async function collect(
   return messages.length;
 }
 
-/** What the broker itself notes where it put a message aside: it was handed out too often. */
+/** Header of a message that the broker itself dead-lettered, after too many deliveries. */
 interface Death {
   readonly reason: string;
   readonly count: number;
@@ -69,7 +67,9 @@ function deadLetterOf(name: string, message: GetMessage): NewDeadLetter {
     queue,
     body: message.content,
     attempts: ours ? Number(headers.attempts) : 0,
-    reason: ours ? String(headers.reason) : `put aside by the broker: ${death?.reason ?? 'no reason given'}`,
+    reason: ours
+      ? String(headers.reason)
+      : `dead-lettered by the broker: ${death?.reason ?? 'no reason given'}`,
     diedAt,
   };
 }

@@ -1,15 +1,15 @@
 import type { Options, SocketOptions } from 'amqplib';
-import { withoutPassword } from '../../database/database.ts';
+import { withoutPassword } from '../../database/url.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { tlsOptions } from '../../util/tls.ts';
 
 const CONNECT_TIMEOUT_MS = 5_000;
-/** Also how long it takes to notice a broker that is gone without a word. */
+/** Also the time in which a broker that stops responding is noticed. */
 const HEARTBEAT_SECONDS = 10;
 
-/** One broker of the cluster, as amqplib wants it. */
+/** One broker of the cluster, with options for amqplib. */
 export interface Endpoint {
-  /** Without its password. */
+  /** URL without its password. */
   readonly shown: string;
   readonly user: string;
   readonly vhost: string;
@@ -18,8 +18,8 @@ export interface Endpoint {
 }
 
 /**
- * Reads `amqp(s)://user:password@host:port/vhost?cacertfile=&certfile=&keyfile=&heartbeat=`, or several of them
- * separated by commas. The TLS files: `net/tls.ts`. Throws CONFIG_INVALID.
+ * Parses `amqp(s)://user:password@host:port/vhost?cacertfile=&certfile=&keyfile=&heartbeat=`, or
+ * several of them separated by commas. `util/tls.ts` reads the TLS files. Throws CONFIG_INVALID.
  */
 export function parseEndpoints(urls: string): Endpoint[] {
   return urls.split(',').map((text) => parseEndpoint(text.trim()));
@@ -61,7 +61,7 @@ function parseEndpoint(text: string): Endpoint {
       heartbeat,
     },
     socket: {
-      // A confirm is a small frame that somebody waits for.
+      // Requests wait for confirms, which are small frames.
       noDelay: true,
       keepAlive: true,
       timeout: CONNECT_TIMEOUT_MS,

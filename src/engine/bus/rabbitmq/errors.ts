@@ -2,7 +2,7 @@ import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
 import { isTlsError } from '../../util/tls.ts';
 import type { Endpoint } from './endpoints.ts';
 
-/** What an error of a connection or a channel to this broker means to the user; passes FeedctlErrors through. */
+/** Explains an error of a connection or a channel to a broker. Returns a FeedctlError unchanged. */
 export function brokerError(error: unknown, { shown, user, vhost }: Endpoint): FeedctlError {
   if (isFeedctlError(error)) return error;
   const text = messageOf(error);
@@ -26,7 +26,7 @@ export function brokerError(error: unknown, { shown, user, vhost }: Endpoint): F
       options(`Give access with \`rabbitmqctl set_permissions -p ${vhost} ${user} ".*" ".*" ".*"\`.`),
     );
   }
-  // A limit of connections, or a virtual host that is down.
+  // The limit of connections is reached, or the virtual host is down.
   if (/NOT_ALLOWED/.test(text)) {
     return new FeedctlError(
       'BROKER_REFUSED',
@@ -54,7 +54,8 @@ export function brokerError(error: unknown, { shown, user, vhost }: Endpoint): F
   if (/ACCESS.REFUSED/.test(text)) {
     return new FeedctlError('BROKER_REFUSED', `user ${user} lacks a permission in ${vhost}: ${text}`, {
       ...options(
-        `Give it with \`rabbitmqctl set_permissions -p ${vhost} ${user} ".*" ".*" ".*"\`, or run \`feedctl migrate\` as a user who has it.`,
+        `Give it with \`rabbitmqctl set_permissions -p ${vhost} ${user} ".*" ".*" ".*"\`, ` +
+          'or run `feedctl migrate` as a user who has it.',
       ),
     });
   }

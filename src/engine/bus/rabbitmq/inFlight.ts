@@ -1,15 +1,15 @@
 import type { ConsumeMessage } from 'amqplib';
 
-/** A message from its arrival here until what settled it is done. */
+/** A message from its arrival in this process until the broker knows how it was settled. */
 export interface InFlight {
-  /** Arrival in this process, by queue. */
+  /** Number of its arrival in this process, rising for each queue. */
   readonly seq: number;
   readonly raw: ConsumeMessage;
   readonly publishedAtMs: number;
   attempts: number;
-  /** In somebody's hands; otherwise it waits here, for its turn or for the end of a delay. */
+  /** Delivered to the consumer. Otherwise it waits here, for its turn or for the end of a delay. */
   dispatched: boolean;
-  /** Its channel is gone: the broker will deliver it again, and what is said of this one counts no more. */
+  /** Its channel is closed: the broker delivers it again, and settling this copy has no effect. */
   orphaned: boolean;
   timer?: NodeJS.Timeout;
 }

@@ -7,14 +7,17 @@ import { CONSUMED, HEARTBEAT, IN_FLIGHT, LEAVE } from './sql.ts';
 
 const HEARTBEAT_INTERVAL_MS = 1_000;
 
-/** How many messages of one queue a member holds. */
-export interface HeldCounts {
+/** Messages of one queue in a member's process, as `bus.members` stores them. */
+export interface MessageCounts {
+  /** Delivered and not settled. */
   readonly out: number;
+  /** Not delivered yet. */
   readonly waiting: number;
+  /** Publication of the oldest, in unix milliseconds. */
   readonly oldestMs: number | undefined;
 }
 
-/** A consumer, as the others know it. */
+/** A consumer of any process. */
 export interface Member {
   readonly id: string;
   readonly queues: readonly string[];
@@ -22,21 +25,22 @@ export interface Member {
 
 interface OwnMember extends Member {
   readonly settled: Readonly<Record<string, number>>;
-  held(): Record<string, HeldCounts>;
-  /** The members of all processes, or the topology, may have changed. */
+  counts(): Record<string, MessageCounts>;
+  /** Called when the members of all processes, or the topology, may have changed. */
   reconcile(members: readonly Member[]): void;
 }
 
 export interface Topology {
-  /** Published to. */
+  /** Partitions that messages are published to. */
   readonly partitions: number;
-  /** Existing: more than are published to while the rest is being drained. */
+  /** Partitions that exist. More than `partitions` while the surplus drains. */
   readonly declared: number;
 }
 
 /**
- * Who consumes, agreed on through the database: every process says once a second that it is there, and who has been
- * silent for 3.5 s is not. Where two disagree for a moment both want a queue, and the broker gives it to one.
+ * Consumers of all processes, agreed on through the database. Every process writes a heartbeat once a
+ * second; a member without one for 3.5 s is dead. If two members disagree for a moment, both consume a
+ * partition, and the broker delivers to one of them.
  */
 export class ConsumerGroup {
   readonly #db: Database;
@@ -53,13 +57,13 @@ export class ConsumerGroup {
     this.#onTopology = onTopology;
   }
 
-  /** Returns when the others can know of it. */
+  /** Resolves when other processes can see the member. */
   async join(member: OwnMember): Promise<void> {
     this.#own.set(member.id, member);
     await this.#heartbeatNow();
     this.#timer ??= setInterval(() => {
       this.#heartbeatNow().catch((error) =>
-        // The last that is known holds on.
+        // The last known members stay valid.
         this.#log.warn({ reason: messageOf(error) }, 'members not read'),
       );
     }, HEARTBEAT_INTERVAL_MS);
@@ -76,15 +80,15 @@ export class ConsumerGroup {
     this.#reconcile();
   }
 
-  /** What all members hold, this process's as it is now, others' as it was a second ago. */
-  async held(): Promise<Record<string, HeldCounts>[]> {
-    const { rows } = await this.#db.query<{ hands: Record<string, HeldCounts> }>(IN_FLIGHT, [
+  /** Returns the messages in all members' processes: this one's now, others' as of a second ago. */
+  async counts(): Promise<Record<string, MessageCounts>[]> {
+    const { rows } = await this.#db.query<{ hands: Record<string, MessageCounts> }>(IN_FLIGHT, [
       [...this.#own.keys()],
     ]);
-    return [...rows.map((row) => row.hands), ...[...this.#own.values()].map((member) => member.held())];
+    return [...rows.map((row) => row.hands), ...[...this.#own.values()].map((member) => member.counts())];
   }
 
-  /** What is consumed by anybody. */
+  /** Returns the queues that have consumers. */
   async queues(): Promise<Set<string>> {
     const { rows } = await this.#db.query<{ queue: string }>(CONSUMED);
     return new Set([
@@ -104,7 +108,7 @@ export class ConsumerGroup {
     const members = own.map((member) => ({
       id: member.id,
       queues: member.queues,
-      hands: member.held(),
+      hands: member.counts(),
       settled: member.settled,
     }));
     const { rows } = await this.#db.query<{ topology: Topology | null; others: Member[] }>(HEARTBEAT, [
@@ -124,8 +128,8 @@ export class ConsumerGroup {
 }
 
 /**
- * The partitions of a queue that are one member's: all are dealt out in turn to those who consume the queue, each
- * queue beginning where the one before has ended.
+ * Returns the partitions of a queue that are assigned to a member. Partitions are assigned in turn to
+ * the members that consume the queue. Each queue begins where the previous one has ended.
  */
 export function assignedPartitions(
   id: string,

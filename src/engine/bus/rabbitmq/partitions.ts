@@ -4,7 +4,7 @@ import { FeedctlError } from '../../model/errors.ts';
 import { DURABLE_QUEUES } from '../bus.ts';
 import type { AdminChannel } from './adminChannel.ts';
 import type { ConsumerGroup, Topology } from './membership.ts';
-import { type Bounds, declareTopology, partitionsOf, unbindPartitions } from './queueNames.ts';
+import { declareTopology, partitionsOf, type QueueLimits, unbindPartitions } from './queueNames.ts';
 import {
   CHANGE_PARTITIONS,
   END_DRAINED,
@@ -15,37 +15,37 @@ import {
   UNLOCK_TOPOLOGY,
 } from './sql.ts';
 
-/** A power of two divides the shards of a table, so that a partition lines up with whole ones. */
+/** Maximum partitions. A power of two divides the shards of a table, so that a partition has whole shards. */
 const MAX_PARTITIONS = 32;
-/** Longer than members take to tell what they hold, and to hear of a change. */
-const TOLD_MS = 2_500;
+/** Longer than the heartbeat in which members report their messages and learn of a change. */
+const MEMBERS_KNOWN_MS = 2_500;
 
 export interface PartitionsContext {
   readonly db: Database;
   readonly adminChannel: AdminChannel;
   readonly group: ConsumerGroup;
-  readonly bounds: Bounds;
+  readonly limits: QueueLimits;
 }
 
 /**
- * Makes what is missing at the broker, for as many partitions as the cluster has, or for that many where it is new.
- * The lock: nobody binds again what a change has just unbound.
+ * Declares what is missing at the broker. A new cluster gets `firstPartitions`. The lock prevents
+ * binding a queue again that a change of partitions has just unbound.
  */
 export async function declare(context: PartitionsContext, firstPartitions: number): Promise<Topology> {
   return locked(context.db, LOCK_TOPOLOGY_SHARED, async (session) => {
     const { rows } = await session.query<{ value: Topology }>(FIRST_TOPOLOGY, [firstPartitions]);
     const topology = rows[0]!.value;
     await context.adminChannel.run((channel) =>
-      declareTopology(channel, topology.partitions, context.bounds),
+      declareTopology(channel, topology.partitions, context.limits),
     );
     return topology;
   });
 }
 
 /**
- * Another number of partitions, while everything runs. New ones are there before anybody publishes to them; those
- * that are too many get nothing more, are consumed until they are empty, and then deleted by `endDrained`. Throws
- * CONFIG_INVALID.
+ * Changes the number of partitions while the cluster runs. New ones are declared before messages are
+ * published to them. Surplus ones get no more messages, are consumed until they are empty, then
+ * deleted by `endDrained`. Throws CONFIG_INVALID.
  */
 export async function changePartitions(context: PartitionsContext, partitions: number): Promise<void> {
   if (!Number.isInteger(Math.log2(partitions)) || partitions > MAX_PARTITIONS) {
@@ -56,7 +56,7 @@ export async function changePartitions(context: PartitionsContext, partitions: n
   }
   await locked(context.db, LOCK_TOPOLOGY, async (session) => {
     await session.query(FIRST_TOPOLOGY, [partitions]);
-    await context.adminChannel.run((channel) => declareTopology(channel, partitions, context.bounds));
+    await context.adminChannel.run((channel) => declareTopology(channel, partitions, context.limits));
     await session.query(CHANGE_PARTITIONS, [partitions]);
     const { declared } = (await readTopology(session))!;
     await context.adminChannel.run((channel) => unbindPartitions(channel, partitions, declared));
@@ -64,9 +64,10 @@ export async function changePartitions(context: PartitionsContext, partitions: n
 }
 
 /**
- * Deletes the partitions that are too many when nothing is in them, in no hands, and no mark waits for them. True
- * when it is done. What could still be in somebody's hands: each is asked after the queues were seen empty, and a
- * second consumer of a queue would be one whose death the broker has not noticed yet.
+ * Deletes surplus partitions once they are empty, no message of them is in flight, and no barrier waits
+ * for them. Returns whether they are deleted. Members report messages in flight a second late, so it
+ * asks them after it has seen the queues empty. A second consumer of a queue is a dead one that the
+ * broker has not noticed: its messages would return.
  */
 export async function endDrained(context: PartitionsContext): Promise<boolean> {
   return locked(context.db, LOCK_TOPOLOGY, async (session) => {
@@ -79,13 +80,13 @@ export async function endDrained(context: PartitionsContext): Promise<boolean> {
       return [...states.values()].every((state) => state.ready === 0 && state.consumers <= 1);
     };
     if (!(await isEmpty())) return false;
-    await sleep(TOLD_MS);
-    const held = await context.group.held();
-    if (held.some((hands) => names.some((name) => name in hands)) || !(await isEmpty())) return false;
+    await sleep(MEMBERS_KNOWN_MS);
+    const members = await context.group.counts();
+    if (members.some((counts) => names.some((name) => name in counts)) || !(await isEmpty())) return false;
     const { rowCount } = await session.query(END_DRAINED, [partitions, names]);
     if (rowCount === 0) return false;
-    // By now their consumers have let them go.
-    await sleep(TOLD_MS);
+    // Waits until the consumers have closed the queues.
+    await sleep(MEMBERS_KNOWN_MS);
     for (const name of names) await context.adminChannel.run((channel) => channel.deleteQueue(name));
     return true;
   });

@@ -1,22 +1,23 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { ChannelModel, ConsumeMessage } from 'amqplib';
 import { FeedctlError } from '../../model/errors.ts';
+import { poll } from '../../util/poll.ts';
 import type { WaitingMessage } from '../bus.ts';
 import type { AdminChannel } from './adminChannel.ts';
 import { BARRIER_TYPE } from './reader.ts';
 
 const POLL_MS = 10;
-/** A queue that sends nothing for so long has another consumer by now. */
-const SILENT_MS = 3_000;
-/** As long as the broker may take to count a consumer out whose channel is closed. */
-const LEAVING_MS = 2_000;
+/** A queue that sends no message for this long has another consumer. */
+const DELIVERY_TIMEOUT_MS = 3_000;
+/** Maximum time that the broker takes to remove a consumer whose channel is closed. */
+const LEAVE_TIMEOUT_MS = 2_000;
 
 /**
- * Some of the messages that wait in these queues of the broker, the same number from each. A queue with a single active
- * consumer shows its messages to that one alone: `basic.get`, and the management API with it, are refused (405). So
- * this becomes the consumer for a moment, where there is no other, and closes its channel: the messages are back in
- * their places. Measured with 3.10: each of them then has a delivery more, of the 100 it may have; had the consumer been
- * cancelled first, they would be back behind all others. Throws QUEUE_CONSUMED.
+ * Returns some of the messages that wait in queues of the broker, the same number from each. A queue
+ * with a single active consumer delivers to that consumer only: `basic.get`, and with it the
+ * management API, is refused (405). So this becomes the consumer for a moment, if there is no other,
+ * then closes its channel, and the messages return to their places. Measured with 3.10: each has one
+ * delivery more, of 100. Cancelling the consumer first would requeue them behind all others.
+ * Throws QUEUE_CONSUMED.
  */
 export async function peekQueues(
   connection: ChannelModel,
@@ -30,9 +31,9 @@ export async function peekQueues(
   const share = Math.ceil(limit / Math.max(1, waiting.length));
   const found: WaitingMessage[] = [];
   for (const [name, { ready }] of waiting) {
-    for (const message of await look(connection, name, Math.min(ready, share))) {
+    for (const message of await consumeFirst(connection, name, Math.min(ready, share))) {
       const { type, timestamp, headers } = message.properties;
-      // The bus's own.
+      // Markers of barriers are no messages.
       if (type === BARRIER_TYPE) continue;
       found.push({
         body: message.content,
@@ -41,41 +42,53 @@ export async function peekQueues(
       });
     }
   }
-  await left(
+  await consumersLeft(
     adminChannel,
     waiting.map(([name]) => name),
   );
   return found.slice(0, limit);
 }
 
-/** Until the broker counts no consumer here, or not in time: a worker has come. Else the next look would find this one. */
-async function left(adminChannel: AdminChannel, names: readonly string[]): Promise<void> {
-  const until = Date.now() + LEAVING_MS;
-  while (Date.now() < until) {
+/**
+ * Waits until the broker has removed this consumer: the next peek would find it. Waits no longer than
+ * LEAVE_TIMEOUT_MS, as a worker may have become a consumer.
+ */
+async function consumersLeft(adminChannel: AdminChannel, names: readonly string[]): Promise<void> {
+  const none = async () => {
     const states = await adminChannel.states(names);
-    if ([...states.values()].every(({ consumers }) => consumers === 0)) return;
-    await sleep(POLL_MS);
-  }
+    return [...states.values()].every(({ consumers }) => consumers === 0);
+  };
+  await poll(none, { everyMs: POLL_MS, timeoutMs: LEAVE_TIMEOUT_MS });
 }
 
 const consumed = (name: string) =>
-  new FeedctlError('QUEUE_CONSUMED', `${name} is being consumed: RabbitMQ shows its messages to nobody else`);
+  new FeedctlError(
+    'QUEUE_CONSUMED',
+    `${name} has a consumer: RabbitMQ shows its messages to that consumer only`,
+  );
 
-async function look(connection: ChannelModel, name: string, count: number): Promise<ConsumeMessage[]> {
+/** Consumes the first messages of a queue, without acking them. Throws QUEUE_CONSUMED. */
+async function consumeFirst(
+  connection: ChannelModel,
+  name: string,
+  count: number,
+): Promise<ConsumeMessage[]> {
   const channel = await connection.createChannel();
   let failure: unknown;
   channel.on('error', (error) => {
     failure = error;
   });
   const messages: ConsumeMessage[] = [];
-  let heardAt = Date.now();
+  let deliveredAt = Date.now();
   try {
     await channel.prefetch(count);
     await channel.consume(name, (message) => {
-      heardAt = Date.now();
+      deliveredAt = Date.now();
       if (message) messages.push(message);
     });
-    while (messages.length < count && !failure && Date.now() - heardAt < SILENT_MS) await sleep(POLL_MS);
+    const ended = () =>
+      messages.length >= count || Boolean(failure) || Date.now() - deliveredAt >= DELIVERY_TIMEOUT_MS;
+    await poll(ended, { everyMs: POLL_MS });
   } finally {
     await channel.close().catch(() => {});
   }

@@ -2,17 +2,17 @@ import type { ConfirmChannel } from 'amqplib';
 import { FeedctlError } from '../../model/errors.ts';
 import type { Connection } from './connection.ts';
 
-/** Not confirmed yet at a time: enough to keep the broker busy, few enough to keep memory and its fsyncs in bounds. */
+/** Maximum unconfirmed messages: they keep the broker busy, and limit memory and its fsyncs. */
 const WINDOW_BYTES = 8 * 2 ** 20;
 const WINDOW_MESSAGES = 1_000;
-/** A user waits for this: what cannot be published soon is left to the sweeper. */
+/** Timeout of a connection. A user's request waits for it; the sweeper publishes what fails. */
 const CONNECT_MS = 2_000;
-/** A broker with an alarm holds its producers up, but not for ever. */
+/** Timeout while the broker's alarm blocks publishers. */
 const BLOCKED_MS = 10_000;
 const CONFIRM_MS = 60_000;
 
 export interface Routed {
-  /** As the port calls it: for what is said of it. */
+  /** Name of the queue at the port, for errors. */
   readonly queue: string;
   readonly exchange: string;
   readonly key: string;
@@ -22,34 +22,34 @@ export interface Routed {
   readonly headers?: Record<string, unknown>;
 }
 
-/** Publishes persistently, mandatory and confirmed, in windows over one channel. */
+/** Publishes persistent, mandatory, confirmed messages over one channel, with a limit of unconfirmed ones. */
 export class Publisher {
   readonly #connection: Connection;
   readonly #onRefused: (queue: string) => void;
   #channel: Promise<ConfirmChannel> | undefined;
   #messageId = 0;
-  /** Messages under way that the broker has given back as unroutable, by id. */
-  readonly #underWay = new Map<string, { returned: boolean }>();
+  /** Unconfirmed messages by id. `returned`: no queue takes the message. */
+  readonly #unconfirmed = new Map<string, { returned: boolean }>();
   #bytes = 0;
-  /** Why the last channel was closed: confirms are told no reason. */
+  /** Error that closed the last channel: confirms carry no reason. */
   #channelError: (Error & { code?: number }) | undefined;
   #room = Promise.withResolvers<void>();
 
-  /** `onRefused`: a queue is at its bound. */
+  /** `onRefused`: called with a queue that is at its limit. */
   constructor(connection: Connection, onRefused: (queue: string) => void = () => {}) {
     this.#connection = connection;
     this.#onRefused = onRefused;
   }
 
-  /** To be called when the connection is gone. */
+  /** Forgets the channel of a lost connection. */
   reset(): void {
     this.#channel = undefined;
   }
 
   /**
-   * Resolves when all are confirmed, and returns those that no queue took: the broker confirms them all the same.
-   * Throws QUEUE_FULL, BROKER_UNROUTABLE (an exchange is missing), BROKER_UNREACHABLE or BROKER_BLOCKED, and then any
-   * of them may have been published.
+   * Publishes messages and waits for all confirms. Returns those that no queue takes, which the broker
+   * confirms too. After an error, any of the messages may have been published.
+   * Throws QUEUE_FULL, BROKER_UNROUTABLE (an exchange is missing), BROKER_UNREACHABLE or BROKER_BLOCKED.
    */
   async publish(messages: readonly Routed[]): Promise<Routed[]> {
     const unroutable: Routed[] = [];
@@ -57,7 +57,7 @@ export class Publisher {
     if (left === 0) return unroutable;
     const channel = await this.#open();
     const confirmed = Promise.withResolvers<void>();
-    // Whoever waits for room below may be told first.
+    // The error may reach the wait for room below first.
     confirmed.promise.catch(() => {});
     const startedAt = Date.now();
     const timer = setInterval(() => {
@@ -66,14 +66,14 @@ export class Publisher {
     }, BLOCKED_MS);
     let failure: FeedctlError | undefined;
     const onConfirm = (message: Routed, id: string, error: Error | null) => {
-      const { returned } = this.#underWay.get(id)!;
-      this.#underWay.delete(id);
+      const { returned } = this.#unconfirmed.get(id)!;
+      this.#unconfirmed.delete(id);
       this.#bytes -= message.body.length;
       this.#room.resolve();
       this.#room = Promise.withResolvers<void>();
       if (error?.message === 'message nacked') {
         this.#onRefused(message.queue);
-        failure ??= new FeedctlError('QUEUE_FULL', `the queue ${message.queue} is at its bound`);
+        failure ??= new FeedctlError('QUEUE_FULL', `the queue ${message.queue} is at its limit`);
       } else if (error) {
         failure ??= this.#explain(error);
       } else if (returned) {
@@ -87,12 +87,12 @@ export class Publisher {
     };
     try {
       for (const message of messages) {
-        while (this.#bytes > WINDOW_BYTES || this.#underWay.size >= WINDOW_MESSAGES) {
+        while (this.#bytes > WINDOW_BYTES || this.#unconfirmed.size >= WINDOW_MESSAGES) {
           await Promise.race([this.#room.promise, confirmed.promise]);
           if (failure) throw failure;
         }
         const id = String(++this.#messageId);
-        // Throws where the channel has been closed meanwhile, and then takes no note of the message.
+        // Throws if the channel was closed, and then the message is not recorded below.
         channel.publish(
           message.exchange,
           message.key,
@@ -108,7 +108,7 @@ export class Publisher {
           },
           (error: Error | null) => onConfirm(message, id, error),
         );
-        this.#underWay.set(id, { returned: false });
+        this.#unconfirmed.set(id, { returned: false });
         this.#bytes += message.body.length;
       }
       await confirmed.promise;
@@ -140,7 +140,7 @@ export class Publisher {
         this.#channel = undefined;
       });
       channel.on('return', (message) => {
-        const sent = this.#underWay.get(String(message.properties.messageId));
+        const sent = this.#unconfirmed.get(String(message.properties.messageId));
         if (sent) sent.returned = true;
       });
       return channel;

@@ -6,29 +6,32 @@ import type { InFlight } from './inFlight.ts';
 
 export interface ReaderContext {
   readonly log: Log;
-  /** Messages of the broker's in this process, handed out or not. */
+  /** Maximum messages in this process, delivered or not. */
   readonly prefetch: number;
-  /** Messages come from now on, or no longer. */
+  /** Called when consumption begins or stops. */
   onConsumed(consumed: boolean): void;
-  /** There is something to hand out. */
+  /** Called when a message can be delivered. */
   onReady(): void;
-  /** The broker has been told that a message is done with. */
+  /** Called when a message is acked. */
   onSettled(): void;
-  /** A message has been settled for good. */
+  /** Called when the consumer has settled a message: another can be delivered. */
   onDone(message: InFlight): void;
-  /** Puts a message aside; resolves when the broker has it. */
+  /** Publishes a dead letter. Resolves when the broker has confirmed it. */
   deadLetter(queue: string, message: InFlight, reason: string): Promise<void>;
-  /** Notes that this queue has come to these marks. */
-  passBarriers(name: string, marks: number[]): Promise<void>;
+  /** Records that this queue has reached barriers. */
+  passBarriers(name: string, ids: number[]): Promise<void>;
 }
 
-/** The type of a marker's message; its correlation id is the mark's. */
+/** Message type of a barrier's marker. Its correlation id is the barrier's. */
 export const BARRIER_TYPE = 'feedctl.mark';
-/** When a message may be handed out at the earliest, in unix milliseconds. */
+/** Header: earliest delivery, in unix milliseconds. */
 export const NOT_BEFORE = 'not-before';
-/** Traces of what is in the message. */
+/** Header: trace contexts of the records in the message. */
 export const TRACES = 'feedctl-traces';
 const DEAD_LETTER_RETRY_MS = 1_000;
+const BARRIER_RETRY_MS = 500;
+/** Longest timer of a wait without deadline. */
+const MAX_WAIT_MS = 60_000;
 
 interface ArrivedBarrier {
   readonly seq: number;
@@ -37,18 +40,18 @@ interface ArrivedBarrier {
 }
 
 /**
- * One queue of the broker on a channel of its own, as long as this process is to consume it: over any number of
- * connections, since what was taken from an earlier one may still be worked on.
+ * Consumes one queue of the broker, on its own channel. It outlives connections: messages of an earlier
+ * connection may still be in flight.
  */
 export class Reader {
   readonly queue: string;
   readonly name: string;
   readonly #context: ReaderContext;
   #channel: Channel | undefined;
-  /** In the order of arrival. Stale ones are here until whoever works on them is done. */
+  /** In order of arrival. Orphaned messages stay until the consumer has settled them. */
   readonly #inFlight = new Map<number, InFlight>();
-  /** Not handed out: those whose delay is over come first. */
-  readonly #again: InFlight[] = [];
+  /** Messages to deliver. Those whose delay is over are delivered before new ones. */
+  readonly #due: InFlight[] = [];
   #arrived: InFlight[] = [];
   #barriers: ArrivedBarrier[] = [];
   #passingBarriers = false;
@@ -64,12 +67,12 @@ export class Reader {
     this.#context = context;
   }
 
-  /** Handed out and not settled. */
-  get out(): number {
+  /** Number of delivered messages that are not settled. */
+  get dispatched(): number {
     return this.#dispatchedCount;
   }
 
-  /** Here, and not handed out. */
+  /** Number of messages that are not delivered yet. */
   get waiting(): number {
     let count = 0;
     for (const message of this.#inFlight.values()) if (!message.dispatched && !message.orphaned) count += 1;
@@ -89,7 +92,7 @@ export class Reader {
     return this.#retiring;
   }
 
-  /** Begins to consume. Once at a time; nothing where it is open. Throws what the broker says. */
+  /** Begins to consume, if it does not yet. Throws the broker's error. */
   open(connection: ChannelModel, prepare?: (channel: Channel) => Promise<void>): Promise<void> {
     this.#retiring = false;
     if (this.#channel) return Promise.resolve();
@@ -111,7 +114,7 @@ export class Reader {
     });
     await prepare?.(channel);
     await channel.prefetch(this.#context.prefetch);
-    // Set before the first message can come: it is handed out from within `consume`.
+    // Set before `consume`, which may deliver the first message before it returns.
     this.#channel = channel;
     try {
       await channel.consume(this.name, (message) => {
@@ -126,11 +129,11 @@ export class Reader {
     if (this.#channel === channel) this.#context.onConsumed(true);
   }
 
-  /** The next message for a consumer; undefined where there is none, or where this process is to let the queue go. */
+  /** Returns the next message to deliver. undefined: none, or the queue is being handed over. */
   next(): InFlight | undefined {
     if (this.#retiring) return undefined;
     for (;;) {
-      const message = this.#again.shift() ?? this.#arrived.shift();
+      const message = this.#due.shift() ?? this.#arrived.shift();
       if (!message) return undefined;
       if (message.orphaned) continue;
       message.dispatched = true;
@@ -153,7 +156,7 @@ export class Reader {
       return;
     }
     if (counts) message.attempts += 1;
-    this.#takeBack(message);
+    this.#undispatch(message);
     this.#delay(message, delayMs);
     this.#context.onDone(message);
   }
@@ -166,18 +169,18 @@ export class Reader {
     this.#context.deadLetter(this.queue, message, reason).then(
       () => this.ack(message),
       (error) => {
-        // The broker does not take it now: it stays in hand, and in its place.
-        const said = { queue: this.name, ...idsOfMessage(message.raw.content), reason: messageOf(error) };
-        this.#context.log.warn(said, 'message not put aside yet');
+        // It stays unacked, in its place.
+        const fields = { queue: this.name, ...idsOfMessage(message.raw.content), reason: messageOf(error) };
+        this.#context.log.warn(fields, 'message not dead-lettered yet');
         setTimeout(() => this.deadLetter(message, reason), DEAD_LETTER_RETRY_MS);
       },
     );
   }
 
   /**
-   * Hands out no more, waits until what is out is settled, and gives the rest back by closing the channel: were the
-   * consumer cancelled instead, the broker would go on with the next while messages are still in hand here.
-   * Ends early when `open` is called meanwhile.
+   * Delivers no more, waits until delivered messages are settled, then closes the channel, which
+   * requeues the rest. Cancelling the consumer instead would activate the next one while messages are
+   * in flight here. Returns early when `open` is called.
    */
   async retire(deadlineMs: number): Promise<void> {
     this.#retiring = true;
@@ -187,7 +190,7 @@ export class Reader {
     ) {
       let timer: NodeJS.Timeout | undefined;
       const timeout = new Promise<void>((done) => {
-        timer = setTimeout(done, Math.min(60_000, until - Date.now()));
+        timer = setTimeout(done, Math.min(MAX_WAIT_MS, until - Date.now()));
       });
       await Promise.race([this.#settled.promise, timeout]);
       clearTimeout(timer);
@@ -232,12 +235,12 @@ export class Reader {
   #delay(message: InFlight, delayMs: number): void {
     message.timer = setTimeout(() => {
       if (message.orphaned) return;
-      this.#again.push(message);
+      this.#due.push(message);
       this.#context.onReady();
     }, delayMs);
   }
 
-  #takeBack(message: InFlight): void {
+  #undispatch(message: InFlight): void {
     message.dispatched = false;
     this.#dispatchedCount -= 1;
     this.#settled.resolve();
@@ -246,12 +249,12 @@ export class Reader {
 
   #done(message: InFlight): void {
     this.#inFlight.delete(message.seq);
-    this.#takeBack(message);
+    this.#undispatch(message);
     this.#context.onDone(message);
     this.#passBarriers();
   }
 
-  /** The channel is gone, and with it every claim on what came over it. */
+  /** Orphans the messages of a channel that is closed: they can no longer be settled. */
   #lost(): void {
     this.#channel = undefined;
     this.#context.onConsumed(false);
@@ -261,11 +264,11 @@ export class Reader {
       if (!message.dispatched) this.#inFlight.delete(message.seq);
     }
     this.#arrived = [];
-    this.#again.length = 0;
+    this.#due.length = 0;
     this.#barriers = [];
   }
 
-  /** A mark is passed when all that came before its marker is settled, and the broker knows it. */
+  /** Passes barriers: every message before the marker is settled, and the broker has recorded it. */
   #passBarriers(): void {
     const first = this.#inFlight.keys().next().value ?? Number.POSITIVE_INFINITY;
     const due = this.#barriers.filter((marker) => marker.seq < first);
@@ -280,14 +283,14 @@ export class Reader {
         ),
       )
       .then(() => {
-        // Lost meanwhile: the broker will deliver the markers again, and passing twice changes nothing.
+        // The channel was lost: the broker delivers the markers again. Passing twice has no effect.
         if (this.#channel !== channel) return;
         for (const marker of due) channel.ack(marker.message);
         this.#barriers = this.#barriers.filter((marker) => !due.includes(marker));
       })
       .catch((error) => {
-        this.#context.log.warn({ queue: this.name, reason: messageOf(error) }, 'a mark waits');
-        return new Promise((done) => setTimeout(done, 500));
+        this.#context.log.warn({ queue: this.name, reason: messageOf(error) }, 'barrier not passed yet');
+        return new Promise((done) => setTimeout(done, BARRIER_RETRY_MS));
       })
       .finally(() => {
         this.#passingBarriers = false;
@@ -296,9 +299,10 @@ export class Reader {
   }
 
   /**
-   * Acks are not answered, and the broker may lose those it has not written yet: the messages would come again
-   * after the mark. Joining and leaving the queue are written behind them in the same log and are answered. A
-   * message would do so too, but a connection that publishes is blocked by an alarm, and its acks with it.
+   * Waits until the broker has recorded all acks. It does not confirm acks and may lose those it has
+   * not written: their messages would be redelivered after the barrier. Adding and cancelling a
+   * consumer is written behind the acks in the same log, and is confirmed. Publishing a message would
+   * do as well, but an alarm of the broker blocks a connection that publishes, and its acks with it.
    */
   async #fence(channel: Channel): Promise<void> {
     const { consumerTag } = await channel.consume(this.name, () => {});

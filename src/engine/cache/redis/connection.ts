@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis, type RedisOptions } from 'ioredis';
-import { withoutPassword } from '../../database/database.ts';
+import { withoutPassword } from '../../database/url.ts';
 import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';

@@ -114,10 +114,10 @@ export function openPages({ state, counts, loads, lease }: Parts): PageCache {
   const hot = new HeavyHitters(HOT_READERS);
   const pages: PageCache = {
     onCold: () => {},
-    hotReaders: (count) => hot.top(count),
+    hotReaders: (limit) => hot.top(limit).map(({ key, count }) => ({ userId: key, reads: count })),
     sealed: new LRUCache<string, DigestedPage>({ maxSize: SEALED_BYTES, sizeCalculation: bytesOf }),
     async page(query, load) {
-      if (!query.again) hot.saw(query.userId);
+      if (!query.again) hot.add(query.userId);
       if (!query.unconfirmed && !(await state.epoch.trusted())) return 'away';
       try {
         let found = await held(query);
@@ -169,7 +169,7 @@ export function openPages({ state, counts, loads, lease }: Parts): PageCache {
       return found;
     },
   };
-  state.onCold = () => pages.onCold(hot.top(WARMED).map(({ userId }) => userId));
+  state.onCold = () => pages.onCold(hot.top(WARMED).map(({ key }) => key));
   return pages;
 }
 

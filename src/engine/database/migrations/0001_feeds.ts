@@ -1,6 +1,6 @@
 import type { MigrationBuilder } from 'node-pg-migrate';
 
-/** Users, posts, follows, feeds and the log of events: DESIGN of the data in ARCHITECTURE.md. */
+/** Users, posts, follows, feeds and the event log. */
 export function up(pgm: MigrationBuilder): void {
   pgm.sql(`
     create table users (
@@ -9,7 +9,7 @@ export function up(pgm: MigrationBuilder): void {
       second_name    text not null default '',
       push_state     text not null default 'push' check (push_state in ('push', 'both', 'pull')),
       follower_count integer not null default 0,
-      -- Above it feed_items is complete; at and below it nothing is promised.
+      -- Feed rows are complete above it. At and below it they may be missing.
       feed_floor     bigint not null default 0,
       last_seen_at   timestamptz,
       version        integer not null default 1,
@@ -25,10 +25,10 @@ export function up(pgm: MigrationBuilder): void {
       version    integer not null default 1,
       primary key (author_id, id)
     );
-    -- A post is asked for by its id alone too. Not unique: a distributed table could not promise it.
+    -- Finds a post by its id alone. Not unique, because a distributed table cannot enforce that.
     create index posts_id on posts (id);
 
-    -- Whom do I follow: the truth.
+    -- Follows by follower: the truth.
     create table follows (
       follower_id bigint not null,
       followee_id bigint not null,
@@ -37,14 +37,14 @@ export function up(pgm: MigrationBuilder): void {
       check (follower_id <> followee_id)
     );
 
-    -- Who follows me: derived from follows, by the handler of follow events.
+    -- Follows by followee: derived from follows by the handler of follow events.
     create table followers (
       followee_id bigint not null,
       follower_id bigint not null,
       primary key (followee_id, follower_id)
     );
 
-    -- Rows come in batches of a partition; half-empty leaves would double the index.
+    -- Rows arrive in batches of a partition. Half-empty leaves would double the index.
     create table feed_items (
       user_id   bigint not null,
       post_id   bigint not null,
@@ -65,11 +65,11 @@ export function up(pgm: MigrationBuilder): void {
       primary key (aggregate_id, id)
     ) partition by range (id);
     create table events_default partition of events default;
-    -- Rows come in the order of their ids: a few pages find any span of time.
+    -- Rows arrive in the order of their ids, so a few pages cover any span of time.
     create index events_by_time on events using brin (id) with (pages_per_range = 32, autosummarize = on);
     create index events_undispatched on events (id) where dispatched_at is null;
 
-    -- Authors who are pulled: small, joined whenever a feed is read.
+    -- Pulled authors. A small table, which every read of a feed joins.
     create table celebrities (
       user_id bigint primary key,
       state   text not null check (state in ('both', 'pull'))

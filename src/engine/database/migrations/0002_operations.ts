@@ -1,9 +1,9 @@
 import type { MigrationBuilder } from 'node-pg-migrate';
 
-/** What the cluster keeps about itself: leases, long work, imports, gateways and who is online. */
+/** State of the cluster itself: leases, operations, imports, gateways and presence. */
 export function up(pgm: MigrationBuilder): void {
   pgm.sql(`
-    -- Numbers that make ids unique. reserved_until_ms: no id was minted past it under this number, whoever had it.
+    -- Numbers that make ids unique. reserved_until_ms: end of all ids that were minted so far.
     create table node_leases (
       node              smallint primary key,
       owner             uuid,
@@ -24,7 +24,7 @@ export function up(pgm: MigrationBuilder): void {
     );
     create index operations_key on operations (kind, key);
 
-    -- Which seconds of the past were imported from which file: two files may not share ids.
+    -- Imported seconds by file. Two files must not share seconds, because they would share ids.
     create table imports (
       digest       text primary key,
       first_second bigint not null,
@@ -32,7 +32,7 @@ export function up(pgm: MigrationBuilder): void {
       imported_at  timestamptz not null default now()
     );
 
-    -- What fan-out did for one bulk run, a row for each batch, committed with the batch.
+    -- Deliveries of an import: one row per batch, committed with the batch.
     create table run_batches (
       run        bigint not null,
       deliveries integer not null,
@@ -65,8 +65,9 @@ export function up(pgm: MigrationBuilder): void {
       name  text primary key,
       value jsonb not null
     );
-    -- The key that gateways check tokens with: 256 random bits, made once for each cluster.
+    -- Key of the gateways for tokens: 256 random bits per cluster.
     insert into settings (name, value)
-    values ('gateway.tokenKey', to_jsonb(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '')));
+    values ('gateway.tokenKey',
+            to_jsonb(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '')));
   `);
 }

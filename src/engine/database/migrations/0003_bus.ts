@@ -1,12 +1,12 @@
 import type { MigrationBuilder } from 'node-pg-migrate';
 
-/** The queue that stands in for a broker where the cluster is embedded: see bus/local. */
+/** Queue of an embedded cluster, which has no broker: see bus/local. */
 export function up(pgm: MigrationBuilder): void {
   pgm.sql(`
     create schema bus;
 
-    -- Bodies go out of line and uncompressed: taking, leasing and settling a message then touch a short row, in
-    -- place (no indexed column changes, and pages keep room), and the bytes are written once and read once.
+    -- Bodies are stored out of line and uncompressed. So leasing and acking a message update a short row in
+    -- place (no indexed column changes, and pages keep room). The bytes are written once and read once.
     create table bus.messages (
       id         bigint generated always as identity,
       queue      text not null,

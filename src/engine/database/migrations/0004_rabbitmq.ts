@@ -1,17 +1,18 @@
 import type { MigrationBuilder } from 'node-pg-migrate';
 
-/** What the processes on a RabbitMQ broker have to agree on: see bus/rabbitmq. */
+/** State that the processes on a RabbitMQ broker share: see bus/rabbitmq. */
 export function up(pgm: MigrationBuilder): void {
   pgm.sql(`
-    -- A point in the life of some queues: those that have not come to it yet. None left: it is passed. The id is
-    -- random: markers of another database may still be in a virtual host that was used before.
+    -- Barriers: the queues that have not passed each one yet. A barrier without queues is passed. Ids are
+    -- random, because a reused virtual host may still hold barriers of another database.
     create table bus.marks (
       id      bigint primary key,
       waiting text[] not null,
       made_at timestamptz not null default now()
     );
 
-    -- Who consumes which queues now, and what is in their hands. Unlogged: a second old at most, and soon written again.
+    -- Consumers, their queues and their messages in flight. Unlogged: a row is at most a second old, and soon
+    -- written again.
     create unlogged table bus.members (
       id      uuid primary key,
       queues  text[] not null,

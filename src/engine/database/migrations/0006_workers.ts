@@ -1,16 +1,16 @@
 import type { MigrationBuilder } from 'node-pg-migrate';
 
-/** What a worker says of itself with each heartbeat: for `worker list`. */
+/** Heartbeats of workers, for `worker list`. */
 export function up(pgm: MigrationBuilder): void {
   pgm.sql(`
     alter table workers
       add column rows_per_second double precision,
-      -- Of the slowest batch since the heartbeat before; null where there was none.
+      -- Lag of the slowest batch since the previous heartbeat. Null without a batch.
       add column lag_ms          double precision,
       add column memory_bytes    bigint,
-      -- Partitions of the broker's queues that it alone reads; null where the queues are shared.
+      -- Partitions of the broker's queues that it alone reads. Null if workers share the queues.
       add column reads           text[],
-      -- Its process is nothing but this worker: it may be asked to end.
+      -- The process runs nothing but this worker, so it may be drained.
       add column drainable       boolean not null default false;
   `);
 }

@@ -1,6 +1,6 @@
 import type { MigrationBuilder } from 'node-pg-migrate';
 
-/** Lanes of fan-out that an operator has paused or slowed down, and what is needed to tell how fast queues move. */
+/** Pauses and throttles of fan-out lanes, and counters that queue rates are computed from. */
 export function up(pgm: MigrationBuilder): void {
   pgm.sql(`
     create table fanout_lanes (
@@ -8,7 +8,7 @@ export function up(pgm: MigrationBuilder): void {
       paused_at       timestamptz,
       paused_by       text,
       pause_reason    text,
-      -- Of the whole cluster; null: no limit.
+      -- Rate of the whole cluster. Null: no limit.
       rows_per_second integer check (rows_per_second > 0),
       throttled_at    timestamptz,
       throttled_by    text,
@@ -16,9 +16,9 @@ export function up(pgm: MigrationBuilder): void {
     );
     insert into fanout_lanes (lane) values ('live'), ('bulk');
 
-    -- Lanes that are paused and of which this worker holds nothing any more.
+    -- Paused lanes without messages in flight at this worker.
     alter table workers add column paused text[] not null default '{}';
-    -- Messages that have left each queue by this member, since it joined: two looks are a rate.
+    -- Messages that left each queue through this member since it joined. Two samples make a rate.
     alter table bus.members add column settled jsonb not null default '{}';
   `);
 }

@@ -1,6 +1,6 @@
 import type { MigrationBuilder } from 'node-pg-migrate';
 
-/** Who was marked or unmarked by hand stays so, whatever a threshold says. */
+/** Authors that were marked or unmarked by hand keep that state in evaluations. */
 export function up(pgm: MigrationBuilder): void {
   pgm.sql('alter table users add column push_pinned boolean not null default false');
 }

@@ -1,6 +1,9 @@
 import type { MigrationBuilder } from 'node-pg-migrate';
 
-/** Where the trace of a request goes on: null of what nobody traces, and then not a byte of a row. */
+/**
+ * W3C trace context of the request that created an event. Null without a trace, which needs no byte
+ * of a row.
+ */
 export function up(pgm: MigrationBuilder): void {
   pgm.sql(`
     alter table events add column traceparent text;

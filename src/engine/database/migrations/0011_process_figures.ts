@@ -1,9 +1,9 @@
 import type { MigrationBuilder } from 'node-pg-migrate';
 
-/** What each process of a role says of its work once a second: for `top` and `status`. */
+/** Statistics that each process reports once a second, for `top` and `status`. */
 export function up(pgm: MigrationBuilder): void {
   pgm.sql(`
-    -- Unlogged: a second old at most, and soon written again. Text, as nobody but those who write it looks inside.
+    -- Unlogged: a row is at most a second old. Text, because no SQL reads its content.
     create unlogged table process_figures (
       id           uuid primary key,
       host         text not null,

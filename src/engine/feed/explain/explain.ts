@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { type Bus, type QueueDepth, STAGES } from '../../bus/bus.ts';
 import type { FeedCache } from '../../cache/cache.ts';
 import type { Database } from '../../database/database.ts';
@@ -10,6 +9,8 @@ import { hasRow } from '../../model/rowsMessage.ts';
 import { deadLettersHolding } from '../../store/deadLetters.ts';
 import { readLanes } from '../../store/lanes.ts';
 import { getUser, type User } from '../../store/users.ts';
+import { tenths } from '../../util/numbers.ts';
+import { poll } from '../../util/poll.ts';
 import {
   followedSince,
   hasFeedRow,
@@ -22,14 +23,14 @@ import {
   undispatchedBefore,
 } from './sql.ts';
 
-/** Whose pause holds up a step of the bus. */
-const LANES_OF_STEP: readonly (readonly LaneName[])[] = [['live'], ['bulk'], ['live', 'bulk']];
-/** A post that is not here after so long behind what was in the queues is called pending. */
+/** Lanes whose pause delays each stage of the bus. */
+const LANES_OF_STAGE: readonly (readonly LaneName[])[] = [['live'], ['bulk'], ['live', 'bulk']];
+/** Maximum wait for the messages in the queues. After that the post counts as pending. */
 const WAIT_MS = 1_500;
 const POLL_MS = 50;
-/** Rows are committed a moment before the cache is told. */
-const CACHE_LOOKS = 4;
-const CACHE_LOOK_MS = 250;
+/** Rows are committed a moment before caches hear of them. */
+const CACHE_TIMEOUT_MS = 1_000;
+const CACHE_POLL_MS = 250;
 
 /**
  *     own            the reader's own post: read from the posts themselves
@@ -39,8 +40,8 @@ const CACHE_LOOK_MS = 250;
  *     pending        on its way
  *     not-following  the reader does not follow the author
  *     deleted        the post was deleted
- *     dead-lettered  a message that carried it was put aside
- *     missing        it should be there, and nothing is on its way that would bring it
+ *     dead-lettered  a message that carried it was dead-lettered
+ *     missing        should be in the feed, and no message will bring it
  */
 export type Verdict =
   | 'own'
@@ -53,13 +54,13 @@ export type Verdict =
   | 'dead-lettered'
   | 'missing';
 
-/** `unknown`: the system keeps no note of it. `none`: this post does not go that way. */
+/** `unknown`: not recorded. `none`: the post skips this step. */
 type StepState = 'done' | 'waiting' | 'unknown' | 'none';
 
 export interface WayStep {
   readonly step: 'created' | 'dispatched' | 'planned' | 'written' | 'cached' | 'pushed';
   readonly state: StepState;
-  /** null where the time is not recorded, or there is none. */
+  /** Null if the time is not recorded or the step has not happened. */
   readonly at: Date | null;
   readonly detail: string;
 }
@@ -70,17 +71,20 @@ export interface Explanation {
   readonly authorId: number;
   readonly verdict: Verdict;
   readonly reason: string;
-  /** Whether a reader of the feed is shown the post now. */
+  /** Readers of the feed see the post now. */
   readonly shown: boolean;
-  /** False where the post should be shown and will not be without help. */
+  /** False if readers should see the post and will not without a repair. */
   readonly ok: boolean;
   readonly following: boolean;
-  /** Since when the reader follows the author, or since when they do not; null where the log does not go back so far. */
+  /** Time of the follow or the unfollow. Null if it is older than the event log. */
   readonly since: Date | null;
   readonly steps: readonly WayStep[];
-  /** Of a post that is pending: at most so many messages are ahead of it, and after so many seconds it should be there; null where that cannot be told. */
+  /**
+   * Maximum number of messages ahead of a pending post, and its expected delay. Null if no estimate
+   * is possible.
+   */
   readonly pending: { readonly behind: number; readonly etaSeconds: number | null } | null;
-  /** The command that mends it. */
+  /** The command that repairs it. */
   readonly mend: string | null;
 }
 
@@ -102,22 +106,27 @@ interface Found {
 
 type Outcome = Pick<Explanation, 'verdict' | 'reason'> &
   Partial<Pick<Explanation, 'pending' | 'mend' | 'shown' | 'ok' | 'since'>> & {
-    /** What the way of the post looks like past the outbox. */
+    /** States of the steps after the outbox. */
     readonly way?: Partial<Record<'planned' | 'written' | 'cached' | 'pushed', [StepState, string]>>;
   };
 
+export interface ExplainOptions {
+  readonly waitMs?: number;
+  readonly signal?: AbortSignal;
+}
+
 /**
- * Why a post is in a feed, or is not. Of a row that is not there it waits `waitMs` at most to learn whether anything in the
- * queues still brings it. Throws USER_NOT_FOUND, POST_NOT_FOUND, or as the bus does where it has to be asked.
+ * Explains why a post is in a feed, or is not. For a missing row it waits up to `waitMs` for the
+ * messages that are in the queues. Throws USER_NOT_FOUND, POST_NOT_FOUND, and errors of the bus.
  */
 export async function explain(
   context: Context,
   userId: number,
   postId: number,
-  options: { waitMs?: number; signal?: AbortSignal } = {},
+  options: ExplainOptions = {},
 ): Promise<Explanation> {
   const { db } = context;
-  // One after the other: where neither is there, it is always the user who is missed.
+  // In this order: without both, the error always names the user.
   const user = await getUser(db, userId);
   const post = await tracedPost(db, postId);
   const { authorId } = post;
@@ -145,16 +154,13 @@ export async function explain(
   };
 }
 
-async function judge(
-  context: Context,
-  { user, post, event, since }: Found,
-  options: { waitMs?: number; signal?: AbortSignal },
-): Promise<Outcome> {
+async function judge(context: Context, found: Found, options: ExplainOptions): Promise<Outcome> {
   const { db } = context;
+  const { user, post, since } = found;
   if (post.deletedAt)
     return {
       verdict: 'deleted',
-      reason: `deleted at ${post.deletedAt.toISOString()}; nobody is shown it`,
+      reason: `deleted at ${post.deletedAt.toISOString()}; readers do not see it`,
       way: notOnItsWay('deleted'),
     };
   if (post.authorId === user.id)
@@ -174,7 +180,7 @@ async function judge(
       verdict: 'not-following',
       reason: unfollow
         ? `user ${user.id} has not followed ${post.authorId} since ${unfollow.occurredAt.toISOString()}`
-        : `user ${user.id} does not follow ${post.authorId}, and the log of events has no unfollow`,
+        : `user ${user.id} does not follow ${post.authorId}, and the event log has no unfollow`,
       ...(unfollow && { since: unfollow.occurredAt }),
       way: notOnItsWay('not followed'),
     };
@@ -196,7 +202,7 @@ async function judge(
       way: { ...notOnItsWay('below the floor'), pushed: ['unknown', ''] },
     };
   if (await hasFeedRow(db, user.id, post.id)) return presentOrUncached(context, user, post);
-  return absent(context, user, post, event, options);
+  return absent(context, found, options);
 }
 
 const notOnItsWay = (why: string): NonNullable<Outcome['way']> => ({
@@ -209,21 +215,21 @@ const notOnItsWay = (why: string): NonNullable<Outcome['way']> => ({
 const repair = (userId: number): string => `feedctl feed verify ${userId} --repair`;
 
 async function presentOrUncached({ sharedCache }: Context, user: User, post: TracedPost): Promise<Outcome> {
-  const held = sharedCache?.pages && (await cacheHolds(sharedCache, user.id, post.id));
+  const cached = sharedCache?.pages && (await cacheHolds(sharedCache, user.id, post.id));
   const way: NonNullable<Outcome['way']> = {
     planned: ['done', ''],
     written: ['done', ''],
     cached:
-      held === undefined
-        ? ['unknown', 'each gateway has a cache of its own']
-        : held === 'none'
-          ? ['none', 'the feed is not held']
-          : held
+      cached === undefined
+        ? ['unknown', 'each gateway has its own cache']
+        : cached === 'none'
+          ? ['none', 'the feed is not cached']
+          : cached
             ? ['done', '']
-            : ['waiting', 'held without this post'],
+            : ['waiting', 'cached without this post'],
     pushed: ['unknown', ''],
   };
-  if (held !== false) return { verdict: 'present', reason: 'its row is in the feed', way };
+  if (cached !== false) return { verdict: 'present', reason: 'its row is in the feed', way };
   return {
     verdict: 'missing',
     reason: 'its row is in the feed, and the cache holds the feed without it',
@@ -232,112 +238,127 @@ async function presentOrUncached({ sharedCache }: Context, user: User, post: Tra
   };
 }
 
-/** `none`: the feed is not held, or not so far down. */
+/** Returns `none` if the cache does not hold this part of the feed. */
 async function cacheHolds(cache: FeedCache, userId: number, postId: number): Promise<boolean | 'none'> {
-  for (let looks = 1; ; looks += 1) {
+  const check = async () => {
     let holds: boolean | 'none' = 'none';
     for await (const [, feed] of cache.entries([userId]))
       if (postId > feed.completeAbove) holds = feed.entries.some((entry) => entry.postId === postId);
-    if (holds !== false || looks === CACHE_LOOKS) return holds;
-    await sleep(CACHE_LOOK_MS);
-  }
+    return holds;
+  };
+  return poll(check, { everyMs: CACHE_POLL_MS, timeoutMs: CACHE_TIMEOUT_MS });
 }
 
-/** It should have a row, and has none: on its way, put aside, or lost. */
-async function absent(
-  context: Context,
-  user: User,
-  post: TracedPost,
-  event: Event,
-  options: { waitMs?: number; signal?: AbortSignal },
-): Promise<Outcome> {
+/** Judges a post that should have a row and has none: pending, dead-lettered or missing. */
+async function absent(context: Context, found: Found, options: ExplainOptions): Promise<Outcome> {
   const { db, bus } = context;
+  const { user, post } = found;
+  const outbox = await pendingInOutbox(db, found);
+  if (outbox) return outbox;
+  const before = await bus.depths();
+  const startedAt = performance.now();
+  const stage = await pendingStage(bus, options);
+  if (await hasFeedRow(db, user.id, post.id)) return presentOrUncached(context, user, post);
+  const letter = await deadLetterOf(context, user, post);
+  if (letter) return deadLettered(letter);
+  if (stage !== undefined) return pendingInQueue(context, stage, before, performance.now() - startedAt);
+  return missing(db, user, post);
+}
+
+/** Returns an outcome if the event of the post, or of the follow, waits in the outbox. */
+async function pendingInOutbox(db: Database, { user, post, event }: Found): Promise<Outcome | undefined> {
   const follow = await lastEventAbout(db, {
     aggregateId: user.id,
     subjectId: post.authorId,
     type: 'follow.created',
   });
   const waiting = [event, follow].find((one) => one && !one.dispatchedAt);
-  if (waiting) {
-    const behind = await undispatchedBefore(db, waiting.id);
-    const what = waiting === event ? 'its event' : `the follow of ${post.authorId}`;
-    return {
-      verdict: 'pending',
-      reason: `${what} waits in the outbox since ${waiting.occurredAt.toISOString()}`,
-      pending: { behind, etaSeconds: null },
-      way: { planned: ['waiting', ''], written: ['waiting', ''] },
-    };
-  }
-  const before = await bus.depths();
-  const startedAt = performance.now();
-  const step = await stepNotPassed(bus, options);
-  if (await hasFeedRow(db, user.id, post.id)) return presentOrUncached(context, user, post);
-  const letter = await deadLetterOf(context, user, post);
-  if (letter) {
-    const planned = letter.queue.startsWith('rows.');
-    return {
-      verdict: 'dead-lettered',
-      reason: `a message of ${letter.queue} was put aside at ${letter.diedAt.toISOString()}: ${letter.reason}`,
-      mend: `feedctl dlq replay ${letter.id}`,
-      way: {
-        planned: planned ? ['done', ''] : ['waiting', 'put aside'],
-        written: ['waiting', planned ? 'put aside' : ''],
-      },
-    };
-  }
-  if (step !== undefined) {
-    const left: readonly string[] = STAGES.slice(step).flat();
-    const depth = (depths: readonly QueueDepth[]) =>
-      depths.reduce((sum, one) => sum + (left.includes(one.queue) ? one.ready + one.unacked : 0), 0);
-    const after = await bus.depths();
-    const behind = depth(after);
-    const drained = (depth(before) - behind) / ((performance.now() - startedAt) / 1000);
-    const etaSeconds = drained > 0 ? Math.round((behind / drained) * 10) / 10 : null;
-    const paused = laneTroubles(await readLanes(db)).find(
-      ({ lane, kind }) => kind === 'PAUSED' && LANES_OF_STEP[step]!.includes(lane),
-    );
-    const slow = paused
-      ? `; the ${paused.lane} lane is PAUSED ${paused.detail} (\`${paused.fix}\`)`
-      : drained > 0
-        ? ''
-        : '; the queues do not get shorter (`feedctl worker list`)';
-    return {
-      verdict: 'pending',
-      reason: `on its way behind at most ${behind} message(s) in ${STAGES[step]!.join(' and ')}${slow}`,
-      pending: { behind, etaSeconds },
-      way: { planned: ['unknown', ''], written: ['waiting', ''] },
-    };
-  }
+  if (!waiting) return undefined;
+  const behind = await undispatchedBefore(db, waiting.id);
+  const what = waiting === event ? 'its event' : `the follow of ${post.authorId}`;
+  return {
+    verdict: 'pending',
+    reason: `${what} waits in the outbox since ${waiting.occurredAt.toISOString()}`,
+    pending: { behind, etaSeconds: null },
+    way: { planned: ['waiting', ''], written: ['waiting', ''] },
+  };
+}
+
+function deadLettered(letter: DeadLetter): Outcome {
+  const planned = letter.queue.startsWith('rows.');
+  const diedAt = letter.diedAt.toISOString();
+  return {
+    verdict: 'dead-lettered',
+    reason: `a message of ${letter.queue} was dead-lettered at ${diedAt}: ${letter.reason}`,
+    mend: `feedctl dlq replay ${letter.id}`,
+    way: {
+      planned: planned ? ['done', ''] : ['waiting', 'dead-lettered'],
+      written: ['waiting', planned ? 'dead-lettered' : ''],
+    },
+  };
+}
+
+/** `before`: depths of the queues `ms` milliseconds earlier. */
+async function pendingInQueue(
+  { db, bus }: Context,
+  stage: number,
+  before: readonly QueueDepth[],
+  ms: number,
+): Promise<Outcome> {
+  const queues: readonly string[] = STAGES.slice(stage).flat();
+  const depth = (depths: readonly QueueDepth[]) =>
+    depths.reduce((sum, one) => sum + (queues.includes(one.queue) ? one.ready + one.unacked : 0), 0);
+  const behind = depth(await bus.depths());
+  const perSecond = (depth(before) - behind) / (ms / 1_000);
+  const etaSeconds = perSecond > 0 ? tenths(behind / perSecond) : null;
+  const paused = laneTroubles(await readLanes(db)).find(
+    ({ lane, kind }) => kind === 'PAUSED' && LANES_OF_STAGE[stage]!.includes(lane),
+  );
+  const obstacle = paused
+    ? `; the ${paused.lane} lane is PAUSED ${paused.detail} (\`${paused.fix}\`)`
+    : perSecond > 0
+      ? ''
+      : '; the queues do not get shorter (`feedctl worker list`)';
+  return {
+    verdict: 'pending',
+    reason: `on its way behind at most ${behind} message(s) in ${STAGES[stage]!.join(' and ')}${obstacle}`,
+    pending: { behind, etaSeconds },
+    way: { planned: ['unknown', ''], written: ['waiting', ''] },
+  };
+}
+
+async function missing(db: Database, user: User, post: TracedPost): Promise<Outcome> {
   const mirrored = await isFollower(db, user.id, post.authorId);
   return {
     verdict: 'missing',
-    reason: `${
-      mirrored
-        ? 'everything that was in the queues has been written, and its row is not there'
-        : `fan-out does not know that ${user.id} follows ${post.authorId}: followers lacks the pair`
-    }`,
+    reason: mirrored
+      ? 'everything that was in the queues has been written, and its row is not there'
+      : `fan-out does not know that ${user.id} follows ${post.authorId}: followers lacks the pair`,
     mend: repair(user.id),
     way: { planned: ['unknown', ''], written: ['waiting', 'lost'] },
   };
 }
 
-/** The first step of the bus that does not get past what it held at the beginning; undefined where all do in time. */
-async function stepNotPassed(
+/**
+ * Returns the first stage that still holds messages from before this call. Returns undefined if all
+ * pass in time.
+ */
+async function pendingStage(
   bus: Bus,
-  { waitMs = WAIT_MS, signal }: { waitMs?: number; signal?: AbortSignal },
+  { waitMs = WAIT_MS, signal }: ExplainOptions,
 ): Promise<number | undefined> {
-  const until = Date.now() + waitMs;
-  for (const [step, queues] of STAGES.entries()) {
+  const startedAt = performance.now();
+  for (const [stage, queues] of STAGES.entries()) {
     const barrier = await bus.placeBarrier(queues);
-    while (!(await bus.hasPassed(barrier))) {
-      if (Date.now() > until) return step;
-      await sleep(POLL_MS, undefined, signal && { signal });
-    }
+    const timeoutMs = Math.max(0, waitMs - (performance.now() - startedAt));
+    if (!(await poll(() => bus.hasPassed(barrier), { everyMs: POLL_MS, timeoutMs, signal }))) return stage;
   }
   return undefined;
 }
 
-/** Ids are in messages as eight bytes each: only what holds them is decoded. */
+type DeadLetter = Awaited<ReturnType<typeof deadLettersHolding>>[number];
+
+/** Decodes only messages that contain the eight bytes of the ids. */
 async function deadLetterOf(
   { db, bus }: { db: Database; bus: Bus },
   user: User,
@@ -350,7 +371,7 @@ async function deadLetterOf(
         if (letter.queue.startsWith('rows.') && hasRow(letter.body, user.id, post.id)) return letter;
         if (letter.queue.startsWith('events') && concerns(letter.body, user, post)) return letter;
       } catch (error) {
-        // One that was put aside because it is damaged says nothing about posts.
+        // A message that was dead-lettered because it is damaged names no post.
         if (!isFeedctlError(error, 'BUS_MESSAGE_INVALID')) throw error;
       }
     }
@@ -358,7 +379,10 @@ async function deadLetterOf(
   return undefined;
 }
 
-/** The event of the post, or that of the follow which would have brought it. */
+/**
+ * Returns whether a message holds the event of the post, or of the follow that would have copied
+ * it.
+ */
 const concerns = (body: Buffer, user: User, post: TracedPost): boolean =>
   decodeEvents(body).events.some(
     ({ type, aggregateId, subjectId }) =>
@@ -369,11 +393,11 @@ const concerns = (body: Buffer, user: User, post: TracedPost): boolean =>
 const NOT_RECORDED = 'not recorded';
 
 function stepsOf({ post, event, online }: Found, { way = {} }: Outcome): WayStep[] {
-  const past = (step: 'planned' | 'written' | 'cached' | 'pushed'): WayStep => {
+  const afterOutbox = (step: 'planned' | 'written' | 'cached' | 'pushed'): WayStep => {
     const [state, detail] = way[step] ?? ['waiting', ''];
     const untimed = state === 'done' || state === 'unknown' ? NOT_RECORDED : '';
-    const note = step === 'pushed' && state === 'unknown' ? `now online at ${online} gateway(s)` : detail;
-    return { step, state, at: null, detail: [untimed, note].filter(Boolean).join('; ') };
+    const about = step === 'pushed' && state === 'unknown' ? `now online at ${online} gateway(s)` : detail;
+    return { step, state, at: null, detail: [untimed, about].filter(Boolean).join('; ') };
   };
   const dispatched = event?.dispatchedAt ?? null;
   return [
@@ -382,11 +406,11 @@ function stepsOf({ post, event, online }: Found, { way = {} }: Outcome): WayStep
       step: 'dispatched',
       state: dispatched ? 'done' : event ? 'waiting' : 'unknown',
       at: dispatched,
-      detail: event ? '' : 'the log of events does not go back so far',
+      detail: event ? '' : 'the event log does not reach back that far',
     },
-    past('planned'),
-    past('written'),
-    past('cached'),
-    past('pushed'),
+    afterOutbox('planned'),
+    afterOutbox('written'),
+    afterOutbox('cached'),
+    afterOutbox('pushed'),
   ];
 }

@@ -1,4 +1,4 @@
-import type { Queryable } from '../../database/database.ts';
+import type { Queryable } from '../../database/types.ts';
 import type { PushState } from '../../model/celebrity.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import type { EventType } from '../../model/event.ts';
@@ -10,7 +10,7 @@ export interface TracedPost {
   readonly deletedAt: Date | null;
 }
 
-/** A post, deleted ones too. Throws POST_NOT_FOUND. */
+/** Returns a post, also a deleted one. Throws POST_NOT_FOUND. */
 export async function tracedPost(db: Queryable, postId: number): Promise<TracedPost> {
   const { rows } = await db.query<TracedPost>(
     `select id, author_id as "authorId", created_at as "createdAt", deleted_at as "deletedAt"
@@ -21,7 +21,10 @@ export async function tracedPost(db: Queryable, postId: number): Promise<TracedP
   return rows[0];
 }
 
-/** The last event of that type about a pair, or about a post and its author; undefined where the log has none (any more). */
+/**
+ * Returns the last event of this type about a pair, or about a post and its author. Returns
+ * undefined if the log has none.
+ */
 export async function lastEventAbout(
   db: Queryable,
   about: { aggregateId: number; subjectId: number; type: EventType },
@@ -34,7 +37,7 @@ export async function lastEventAbout(
   return rows[0];
 }
 
-/** Events that wait in the outbox and are older than this one. */
+/** Returns the number of older events in the outbox. */
 export async function undispatchedBefore(db: Queryable, eventId: number): Promise<number> {
   const { rows } = await db.query<{ count: number }>(
     'select count(*)::integer as count from events where dispatched_at is null and id < $1',
@@ -43,7 +46,7 @@ export async function undispatchedBefore(db: Queryable, eventId: number): Promis
   return rows[0]!.count;
 }
 
-/** Since when a user follows an author; undefined where they do not. */
+/** Returns the time of a follow, or undefined without a follow. */
 export async function followedSince(
   db: Queryable,
   userId: number,
@@ -56,7 +59,7 @@ export async function followedSince(
   return rows[0]?.since;
 }
 
-/** Whether the author's side knows of the follow: fan-out goes by it. */
+/** Returns whether `followers` has the pair. Fan-out reads that table. */
 export async function isFollower(db: Queryable, userId: number, authorId: number): Promise<boolean> {
   const { rowCount } = await db.query('select 1 from followers where followee_id = $1 and follower_id = $2', [
     authorId,
@@ -73,7 +76,7 @@ export async function hasFeedRow(db: Queryable, userId: number, postId: number):
   return rowCount === 1;
 }
 
-/** How reads treat an author: what `celebrities` says, which they join. */
+/** Returns the state in `celebrities`, which reads of feeds join. */
 export async function readState(db: Queryable, authorId: number): Promise<PushState> {
   const { rows } = await db.query<{ state: PushState }>('select state from celebrities where user_id = $1', [
     authorId,
@@ -81,7 +84,7 @@ export async function readState(db: Queryable, authorId: number): Promise<PushSt
   return rows[0]?.state ?? 'push';
 }
 
-/** Gateways at which a user has sockets open. */
+/** Returns the number of gateways where a user has open sockets. */
 export async function onlineAt(db: Queryable, userId: number): Promise<number> {
   const { rows } = await db.query<{ gateways: number }>(
     'select count(*)::integer as gateways from presence where user_id = $1',

@@ -1,17 +1,18 @@
 import type { AuthorPosts, PageCache, PageEntry } from '../../cache/cache.ts';
-import type { Queryable } from '../../database/database.ts';
+import type { Queryable } from '../../database/types.ts';
 import { FEED_LIMIT } from '../../model/feed.ts';
-import type { PageRow } from '../../store/feeds.ts';
+import type { PageRow } from '../../store/pages/index.ts';
 import { newestPosts, storedPosts } from '../../store/posts.ts';
 
-/** Posts of an author that are kept in the cache. */
+/** Maximum number of an author's posts in the cache. */
 export const RING = 200;
-/** Entries asked for beyond the page: deleted posts among them drop out. */
+/** Entries beyond the page, because deleted posts among them drop out. */
 const SPARE = 10;
 
 /**
- * A page out of a cache that is told of every change: without a statement where everything is held. `refill` brings
- * the feed into the cache. undefined where the cache is away or does not reach far enough down.
+ * Reads a page from a cache that hears of every change. It needs no statement if the cache holds
+ * everything. `refill` loads the feed into the cache. Returns undefined if the cache is unavailable
+ * or does not reach far enough down.
  */
 export async function cachedPage(
   db: Queryable,
@@ -49,7 +50,9 @@ export async function cachedPage(
   }
 }
 
-/** The newest of the entries that are not deleted. undefined where the cache is away. */
+/**
+ * Returns the newest entries that are not deleted. Returns undefined if the cache is unavailable.
+ */
 async function withTexts(
   db: Queryable,
   pages: PageCache,
@@ -75,7 +78,7 @@ async function loadRings(db: Queryable, authorIds: readonly number[]): Promise<A
   return rings.map(({ authorId, postIds }) => authorPosts(authorId, postIds));
 }
 
-/** The newest posts of an author, in rising order, RING of them at most. */
+/** Returns the newest posts of an author, in rising order, at most RING of them. */
 export const authorPosts = (authorId: number, postIds: readonly number[]): AuthorPosts => ({
   authorId,
   postIds,

@@ -1,8 +1,8 @@
 import { type FeedPage, type FeedQuery, MAX_PAGE } from './read.ts';
 
 /**
- * The page that begins `offset` posts below another one, for clients that count. `read` reads one page; those that are
- * passed over cost as much as those that are read, so cursors are better.
+ * Returns the page that begins `offset` posts below another one, for clients that count. `read`
+ * reads one page. Skipped posts cost as much as others, so cursors are better.
  */
 export async function pageAtOffset(
   read: (query: FeedQuery) => Promise<FeedPage>,

@@ -1,10 +1,11 @@
 import type { CachedFeed, FeedCache, LoadedFeed } from '../../cache/cache.ts';
-import type { Store } from '../../database/database.ts';
+import type { Store } from '../../database/sharding.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { FEED_LIMIT, type FeedEntry } from '../../model/feed.ts';
 import { MAX_ID, parseId } from '../../model/ids.ts';
 import { isTransient } from '../../resilience/classify.ts';
-import { loadFeed, type PageRow, pageAboveFloor, pageBelowFloor, pageOfCached } from '../../store/feeds.ts';
+import { loadFeed } from '../../store/feeds.ts';
+import { feedPages, type PageQuery, type PageRow } from '../../store/pages/index.ts';
 import { authorPosts, cachedPage, RING } from './cachedPage.ts';
 
 export const MAX_PAGE = 1_000;
@@ -13,20 +14,21 @@ export interface FeedPage {
   readonly userId: number;
   /** Newest first. */
   readonly items: readonly PageRow[];
-  /** Pass it to get the next page; null where the feed ends. */
+  /** Cursor of the next page. Null at the end of the feed. */
   readonly nextCursor: string | null;
 }
 
 export interface FeedQuery {
   /** 1 to 1,000. */
   readonly limit: number;
-  /** The `nextCursor` of the page before. */
+  /** The `nextCursor` of the previous page. */
   readonly cursor?: string;
 }
 
 /**
- * A page of a home feed: what is materialized, the posts of celebrities and one's own, and below the floor the
- * posts of everyone followed. Without a cache it comes from the table. Throws USER_NOT_FOUND or INVALID_ID.
+ * Reads a page of a home feed: materialized rows, posts of celebrities, the user's own posts, and
+ * below the floor the posts of all followed authors. Without a cache it reads the table. Throws
+ * USER_NOT_FOUND or INVALID_ID.
  */
 export async function readFeed(
   db: Store,
@@ -43,8 +45,9 @@ export async function readFeed(
 }
 
 /**
- * The same while the database is away, out of the cache alone: what others changed since, and could not tell the cache,
- * is missing. undefined where the cache is no such cache, or does not hold all of the page.
+ * Reads a page from the cache alone, while the database is down. Changes that did not reach the
+ * cache are missing. Returns undefined if the cache does not hold the whole page, or is a cache
+ * that needs the database.
  */
 export async function readFeedUnconfirmed(
   db: Store,
@@ -72,7 +75,7 @@ const pageOf = (userId: number, items: FeedPage['items'], limit: number): FeedPa
   nextCursor: items.length === limit ? String(items.at(-1)!.postId) : null,
 });
 
-/** undefined where the cache does not reach far enough down. */
+/** Returns undefined if the cache does not reach far enough down. */
 async function pageFromCache(
   db: Store,
   userId: number,
@@ -93,12 +96,14 @@ async function pageFromCache(
 }
 
 async function pageFromTable(db: Store, userId: number, before: number, limit: number): Promise<PageRow[]> {
-  const above = await pageAboveFloor(db, { userId, before, limit });
+  const above = await (await feedPages(db)).aboveFloor(db, { userId, before, limit });
   if (!above) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${userId}`);
   return withOlder(db, { userId, before, limit, floor: above.floor }, above.rows);
 }
 
-/** The entries that are held, and follows and posts as they are now: for caches that are not told of those. */
+/**
+ * Joins cached entries with the current follows and posts. For caches that do not hear of those.
+ */
 async function pageOverCached(
   db: Store,
   userId: number,
@@ -107,24 +112,22 @@ async function pageOverCached(
   cached: CachedFeed,
 ): Promise<PageRow[] | undefined> {
   const start = firstBelow(cached.entries, before);
-  // Some more than the page: those unfollowed since or deleted drop out.
+  // Reads more than the page, because unfollowed and deleted entries drop out.
   const slice = cached.entries.slice(start, start + limit + 50);
   const cut = start + slice.length < cached.entries.length;
   const completeAbove = cut ? slice.at(-1)!.postId - 1 : cached.completeAbove;
   const query = { userId, before, limit, floor: cached.floor };
-  const page = await pageOfCached(db, query, slice);
+  const page = await (await feedPages(db)).ofCached(db, query, slice);
   if (page.length === limit && page.at(-1)!.postId > completeAbove) return page;
   return !cut && cached.completeAbove === cached.floor ? withOlder(db, query, page) : undefined;
 }
 
-/** Everything below the floor is older than everything above it, but for celebrities and one's own. */
-async function withOlder(
-  db: Store,
-  query: { userId: number; before: number; limit: number; floor: number },
-  above: PageRow[],
-): Promise<PageRow[]> {
+/**
+ * Posts below the floor are older than all others, except those of celebrities and the user's own.
+ */
+async function withOlder(db: Store, query: PageQuery, above: PageRow[]): Promise<PageRow[]> {
   if (query.floor === 0 || (above.length === query.limit && above.at(-1)!.postId > query.floor)) return above;
-  const older = await pageBelowFloor(db, query);
+  const older = await (await feedPages(db)).belowFloor(db, query);
   const byId = new Map(older.map((row) => [row.postId, row]));
   for (const row of above) byId.set(row.postId, row);
   return [...byId.values()].sort((a, b) => b.postId - a.postId).slice(0, query.limit);

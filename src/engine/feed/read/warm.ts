@@ -1,15 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FeedCache } from '../../cache/cache.ts';
-import type { Store } from '../../database/database.ts';
+import type { Store } from '../../database/sharding.ts';
 import { readFeed } from './read.ts';
 
-/** A feed each so often: some tenth of what one core of the database can load. */
+/** Interval between two feeds: about a tenth of what one core of the database can load. */
 const INTERVAL_MS = 20;
 const PAGE = 20;
 
 /**
- * When the cache has lost everything, reads the feeds of those who read most back into it, one at a time, before
- * they ask. Returns how to end it.
+ * Refills a cache that has lost everything with the feeds of the most active readers, one at a
+ * time. Returns a function that stops it.
  */
 export function keepWarm(db: Store, cache: FeedCache): () => void {
   const { pages } = cache;
@@ -20,7 +20,7 @@ export function keepWarm(db: Store, cache: FeedCache): () => void {
     for (const userId of readers) {
       await sleep(INTERVAL_MS, undefined, { ref: false });
       if (round !== mine) return;
-      // A reader who meets the failure is told; here nobody waits.
+      // Readers see such a failure themselves. Warming ignores it.
       await readFeed(db, userId, { limit: PAGE }, cache).catch(() => {});
     }
   };

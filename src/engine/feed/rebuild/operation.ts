@@ -12,21 +12,21 @@ import {
 } from '../../operations/run.ts';
 import { announceLanes, readLanes } from '../../store/lanes.ts';
 import { countWorkers } from '../../store/processes.ts';
-import { BulkLane } from './pace.ts';
+import { BulkLaneGate } from './pace.ts';
 import { type RebuildOptions, type RebuildProgress, type RebuildResult, rebuildFrom } from './rebuild.ts';
 import { allUsers, listedUsers } from './users.ts';
 
 export interface RebuildManyOptions extends Omit<RebuildOptions, 'changes' | 'bus' | 'bulk'> {
-  /** Users, an id a line; every user without it. */
+  /** File of user ids, one per line. Default: every user. */
   readonly file?: string | undefined;
   readonly onResume?: Work['onResume'];
 }
 
 /**
- * Rebuilds very many feeds, as an operation: what was cut off goes on behind the last chunk that was done, and counts
- * all its runs. Live fan-out goes first, and what operators did to
- * the bulk lane holds. Throws OPERATION_RUNNING, OPERATION_CANCELLED, INTERRUPTED, and what
- * reading the file throws, before anything is changed.
+ * Rebuilds many feeds as an operation. A later run resumes after the last chunk that was done, and
+ * its counts include all runs. Live fan-out has priority, and the pause and the throttle of the
+ * bulk lane apply. Throws OPERATION_RUNNING, OPERATION_CANCELLED and INTERRUPTED. Errors in the
+ * file are thrown before any change.
  */
 export async function rebuildMany(
   { db, bus, changes }: { db: Database; bus: Bus; changes: FeedChanges },
@@ -34,21 +34,22 @@ export async function rebuildMany(
 ): Promise<RebuildResult> {
   const listed = file === undefined ? undefined : await readUserFile(db, file);
   const source = listed ? listedUsers(listed.ids.sort((a, b) => a - b)) : allUsers(db);
-  const how = { ...options, bus, changes };
-  if (options.dryRun) return rebuildFrom(db, source, how);
+  const rebuildOptions = { ...options, bus, changes };
+  if (options.dryRun) return rebuildFrom(db, source, rebuildOptions);
   const key = listed ? `file ${listed.input.digest}` : 'all';
   const inputs = listed ? [listed.input] : [];
   const work = { kind: REBUILD, key, inputs, signal: options.signal, onResume };
-  const bulk = new BulkLane({
+  const bulk = new BulkLaneGate({
     lanes: () => readLanes(db),
     sharers: async () => (await countWorkers(db)) + (await countRunning(db, REBUILD)),
   });
   const run = runOperation<RebuildProgress, RebuildResult>(db, work, async ({ id, progress, signal }) => {
-    // Workers share the rate of a lane with who rebuilds; of one that was killed they find out.
+    // Workers share the rate of a throttled lane with rebuilds. They detect a killed rebuild
+    // themselves.
     await announceLanes(db);
-    return rebuildFrom(db, source, { ...how, bulk, signal }, progress, {
-      begin: (now, total) => saveProgress(db, id, now, { done: 0, total, unit: 'feeds' }),
-      chunk: (session, noted) => saveLane(session, id, noted),
+    return rebuildFrom(db, source, { ...rebuildOptions, bulk, signal }, progress, {
+      begin: (progress, total) => saveProgress(db, id, progress, { done: 0, total, unit: 'feeds' }),
+      save: (session, change) => saveLane(session, id, change),
     });
   });
   return run.finally(() => announceLanes(db).catch(() => {}));

@@ -5,40 +5,41 @@ import { FEED_LIMIT } from '../../model/feed.ts';
 import type { LaneState } from '../../model/lanes.ts';
 import { Throttle } from '../../util/throttle.ts';
 
-/** Of the feeds that one transaction takes. */
-interface ChunkLimits {
-  /** Feeds may have no row or a thousand: chunks grow and shrink so that each takes about so many milliseconds. */
+/**
+ * Feeds may have no row or a thousand, so the number of feeds per transaction adapts to a target
+ * duration.
+ */
+export interface ChunkLimits {
   readonly idleMs: number;
+  /** Target while live fan-out has work. */
   readonly busyMs: number;
   readonly first: number;
   readonly least: number;
 }
 
 const MAX_CHUNK = 1_000;
-export const CHUNKS = {
-  plain: { idleMs: 60, busyMs: 15, first: 100, least: 10 },
-  /** All shards are asked for posts, which takes some 100 ms for ten feeds, and twice that for a thousand. */
-  sharded: { idleMs: 1_000, busyMs: 300, first: 400, least: 200 },
-} as const satisfies Record<string, ChunkLimits>;
 
-/** How many feeds to take at once, by how long the last ones took. */
+/** Number of feeds of the next chunk, from the duration of the last ones. */
 export class ChunkSize {
   #size: number;
   readonly #limits: ChunkLimits;
-  readonly #most: number;
+  readonly #max: number;
 
-  /** `most`: for a rate that would be waited for in lumps otherwise. */
-  constructor(limits: ChunkLimits, most: number = MAX_CHUNK) {
+  /**
+   * `max`: keeps a rate even. Without it a low rate would alternate between large chunks and long
+   * waits.
+   */
+  constructor(limits: ChunkLimits, max: number = MAX_CHUNK) {
     this.#limits = limits;
     this.#size = limits.first;
-    this.#most = Math.max(1, Math.min(most, MAX_CHUNK));
+    this.#max = Math.max(1, Math.min(max, MAX_CHUNK));
   }
 
   get feeds(): number {
-    return Math.min(this.#size, this.#most);
+    return Math.min(this.#size, this.#max);
   }
 
-  /** `busy`: others wait for what a chunk holds up. */
+  /** `busy`: others wait for the locks of a chunk. */
   took(ms: number, busy: boolean): void {
     const { idleMs, busyMs, least } = this.#limits;
     const factor = Math.min(2, Math.max(0.25, (busy ? busyMs : idleMs) / Math.max(1, ms)));
@@ -46,25 +47,26 @@ export class ChunkSize {
   }
 }
 
-const LIVE = ['events', 'rows.live'] as const;
+const LIVE_QUEUES = ['events', 'rows.live'] as const;
 const POLL_MS = 100;
-/** Posts come and go between two looks: what was seen lately counts. */
+/** Queues may be empty between two checks although posts keep arriving, so recent work counts. */
 const BUSY_FOR_MS = 1_000;
-/** Of one session's time, where live fan-out has work: the rest is left to it. */
+/** Share of one session's time for bulk work while live fan-out has work. */
 const SHARE = 0.25;
 
 /**
- * Leaves the database to live fan-out while that has work: then bulk work does one thing at a time and rests after it, but
- * never stops.
+ * Gives live fan-out priority in the database. While it has work, bulk work runs one call at a time
+ * and pauses after each call. It never stops.
  */
-export class LiveFirst {
+export class LivePriority {
   readonly #bus: Pick<Bus, 'holds' | 'throughput'> | undefined;
-  readonly #alone = bulkhead(1, Number.POSITIVE_INFINITY);
-  #lookedAt = Number.NEGATIVE_INFINITY;
+  readonly #serial = bulkhead(1, Number.POSITIVE_INFINITY);
+  #checkedAt = Number.NEGATIVE_INFINITY;
   #busyAt = Number.NEGATIVE_INFINITY;
-  #left: ReadonlyMap<string, number> | undefined;
+  /** Messages that left each live queue, by consumer. */
+  #counts: ReadonlyMap<string, number> | undefined;
 
-  /** Without a bus nobody is waited for. */
+  /** Without a bus, live fan-out counts as idle. */
   constructor(bus: Pick<Bus, 'holds' | 'throughput'> | undefined) {
     this.#bus = bus;
   }
@@ -73,10 +75,10 @@ export class LiveFirst {
     return performance.now() - this.#busyAt < BUSY_FOR_MS;
   }
 
-  /** The work and, where live fan-out has work, the rest after it. `ms`: how long the work took. */
+  /** Runs the work and the pause after it. `ms`: duration of the work alone. */
   async run<T>(work: () => Promise<T>, signal: AbortSignal): Promise<{ result: T; ms: number }> {
-    await this.#look();
-    return this.busy ? this.#alone.execute(() => this.#timed(work, signal)) : this.#timed(work, signal);
+    await this.#check();
+    return this.busy ? this.#serial.execute(() => this.#timed(work, signal)) : this.#timed(work, signal);
   }
 
   async #timed<T>(work: () => Promise<T>, signal: AbortSignal): Promise<{ result: T; ms: number }> {
@@ -87,57 +89,63 @@ export class LiveFirst {
     return { result, ms };
   }
 
-  async #look(): Promise<void> {
+  async #check(): Promise<void> {
     const now = performance.now();
-    if (!this.#bus || now - this.#lookedAt < POLL_MS) return;
-    this.#lookedAt = now;
+    if (!this.#bus || now - this.#checkedAt < POLL_MS) return;
+    this.#checkedAt = now;
     try {
-      const [holds, passed] = await Promise.all([this.#bus.holds(LIVE), this.#passed(this.#bus)]);
+      const [holds, passed] = await Promise.all([this.#bus.holds(LIVE_QUEUES), this.#havePassed(this.#bus)]);
       if (holds || passed) this.#busyAt = now;
     } catch {
-      // Without an answer the work goes on as if nobody posted: it needs no bus.
+      // The work itself needs no bus. Without an answer, live fan-out counts as idle.
     }
   }
 
-  /** What came and went between two looks is in no queue any more, but counted. */
-  async #passed(bus: Pick<Bus, 'throughput'>): Promise<boolean> {
-    const live = (await bus.throughput()).filter(({ queue }) => LIVE.some((one) => one === queue));
-    const before = this.#left;
-    this.#left = new Map(live.map(({ member, queue, count }) => [`${member} ${queue}`, count]));
-    return before !== undefined && [...this.#left].some(([of, count]) => count > (before.get(of) ?? 0));
+  /**
+   * Returns whether messages passed since the last check. They are in no queue any more, but
+   * counted.
+   */
+  async #havePassed(bus: Pick<Bus, 'throughput'>): Promise<boolean> {
+    const live = (await bus.throughput()).filter(({ queue }) => LIVE_QUEUES.some((one) => one === queue));
+    const before = this.#counts;
+    this.#counts = new Map(live.map(({ member, queue, count }) => [`${member} ${queue}`, count]));
+    return before !== undefined && [...this.#counts].some(([key, count]) => count > (before.get(key) ?? 0));
   }
 }
 
 interface BulkLaneContext {
   lanes(): Promise<readonly LaneState[]>;
-  /** Who shares the lane's rate, this process among them. */
+  /** Returns the number of processes that share the lane's rate, this one included. */
   sharers(): Promise<number>;
 }
 
 const LANE_POLL_MS = 250;
 
 /**
- * What operators do to the bulk lane holds for bulk work that is in none of its queues, too: paused, it waits; slowed down, it
- * writes no more than its share of the rows.
+ * Applies the pause and the throttle of the bulk lane to bulk work that is in none of its queues. A
+ * paused lane stops the work. A throttled lane allows it a worker's share of the rows.
  */
-export class BulkLane {
+export class BulkLaneGate {
   readonly #context: BulkLaneContext;
-  readonly #pace = new Throttle();
-  #lookedAt = Number.NEGATIVE_INFINITY;
-  #looking: Promise<void> = Promise.resolve();
+  readonly #throttle = new Throttle();
+  #readAt = Number.NEGATIVE_INFINITY;
+  #reading: Promise<void> = Promise.resolve();
   #state: LaneState | undefined;
-  /** Of the last chunk. A feed has no more than this to begin with. */
-  #rowsAFeed = FEED_LIMIT;
+  /** Rows per feed of the last chunk. A new feed has at most this many. */
+  #rowsPerFeed = FEED_LIMIT;
 
   constructor(context: BulkLaneContext) {
     this.#context = context;
   }
 
-  /** Resolves when a chunk may be done, or the signal is aborted. `onPaused` is told at each look that it may not yet. */
+  /**
+   * Resolves when a chunk may begin, or the signal aborts. Calls `onPaused` at each check of a
+   * paused lane.
+   */
   async ready(signal: AbortSignal, onPaused: (lane: LaneState) => void): Promise<void> {
     while (!signal.aborted) {
-      await this.#look();
-      const { waitMs } = this.#pace;
+      await this.#refresh();
+      const { waitMs } = this.#throttle;
       if (this.#state?.paused) onPaused(this.#state);
       else if (waitMs === 0) return;
       const ms = this.#state?.paused ? LANE_POLL_MS : Math.min(waitMs, LANE_POLL_MS);
@@ -145,31 +153,31 @@ export class BulkLane {
     }
   }
 
-  /** Of so many feeds, those whose rows are half a second's worth of a lane that is slowed down. */
-  most(feeds: number): number {
-    const rows = this.#pace.most(Number.MAX_SAFE_INTEGER);
-    return Math.min(feeds, Math.max(1, Math.floor(rows / this.#rowsAFeed)));
+  /** Returns how many of these feeds a chunk may have: half a second's rows of a throttled lane. */
+  max(feeds: number): number {
+    const rows = this.#throttle.maxBatch(Number.MAX_SAFE_INTEGER);
+    return Math.min(feeds, Math.max(1, Math.floor(rows / this.#rowsPerFeed)));
   }
 
-  /** What a chunk has written. */
+  /** Records the rows of a chunk. */
   wrote(rows: number, feeds: number): void {
-    this.#pace.spend(rows);
-    this.#rowsAFeed = Math.max(1, rows / Math.max(1, feeds));
+    this.#throttle.spend(rows);
+    this.#rowsPerFeed = Math.max(1, rows / Math.max(1, feeds));
   }
 
-  #look(): Promise<void> {
+  #refresh(): Promise<void> {
     const now = performance.now();
-    if (now - this.#lookedAt >= LANE_POLL_MS) {
-      this.#lookedAt = now;
-      this.#looking = this.#read();
+    if (now - this.#readAt >= LANE_POLL_MS) {
+      this.#readAt = now;
+      this.#reading = this.#read();
     }
-    return this.#looking;
+    return this.#reading;
   }
 
   async #read(): Promise<void> {
     this.#state = (await this.#context.lanes()).find(({ lane }) => lane === 'bulk');
     const throttled = this.#state?.throttled;
     const sharers = throttled ? Math.max(1, await this.#context.sharers()) : 1;
-    this.#pace.setRate(throttled ? throttled.rowsPerSecond / sharers : undefined);
+    this.#throttle.setRate(throttled ? throttled.rowsPerSecond / sharers : undefined);
   }
 }

@@ -1,22 +1,22 @@
-import type { Queryable } from '../../database/database.ts';
+import type { Queryable } from '../../database/types.ts';
 import { countUsers, userIdAt, userIdsAfter } from '../../store/users.ts';
 
-/** Users in rising order of their ids, so that one id says how far one has come. */
+/** Users in rising order of their ids, so that one id describes the progress. */
 export interface UserSource {
   count(): Promise<number>;
   after(id: number, limit: number): Promise<number[]>;
-  /** The user at this place, counted from 0; undefined where there are not so many. */
+  /** Returns the user at this place, counted from 0. Returns undefined beyond the last one. */
   at(place: number): Promise<number | undefined>;
 }
 
-/** Every user, those who come meanwhile included. */
+/** Every user, including those that are created meanwhile. */
 export const allUsers = (db: Queryable): UserSource => ({
   count: () => countUsers(db),
   after: (id, limit) => userIdsAfter(db, id, limit),
   at: (place) => userIdAt(db, place),
 });
 
-/** `ids` rise. */
+/** `ids` are in rising order. */
 export const listedUsers = (ids: readonly number[]): UserSource => ({
   count: async () => ids.length,
   after: async (id, limit) => {

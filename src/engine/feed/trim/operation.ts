@@ -4,7 +4,7 @@ import { runOperation, saveProgress, type Work } from '../../operations/run.ts';
 import { type TrimProgress, type TrimResult, trim } from './trim.ts';
 
 export interface TrimAllOptions {
-  /** Rows that stay in each feed. */
+  /** Rows to keep in each feed. */
   readonly keep: number;
   readonly dryRun?: boolean;
   readonly signal?: AbortSignal | undefined;
@@ -13,22 +13,22 @@ export interface TrimAllOptions {
 }
 
 /**
- * Trims every feed, as an operation: what was cut off goes on behind the last feed that was done, and counts all its
- * runs. Throws OPERATION_RUNNING, OPERATION_CANCELLED or INTERRUPTED.
+ * Trims every feed as an operation. A later run resumes after the last feed that was done, and its
+ * counts include all runs. Throws OPERATION_RUNNING, OPERATION_CANCELLED or INTERRUPTED.
  */
 export async function trimAll(
   { db, changes }: { db: Database; changes: FeedChanges },
   { onResume, signal, ...options }: TrimAllOptions,
 ): Promise<TrimResult> {
-  const how = { ...options, changes };
-  if (options.dryRun) return trim(db, undefined, { ...how, ...(signal && { signal }) });
+  const trimOptions = { ...options, changes };
+  if (options.dryRun) return trim(db, undefined, { ...trimOptions, ...(signal && { signal }) });
   const work = { kind: 'trim', key: `keep ${options.keep}`, signal, onResume };
   return runOperation<TrimProgress, TrimResult>(db, work, ({ id, progress, signal: stop }) =>
     trim(db, undefined, {
-      ...how,
+      ...trimOptions,
       signal: stop,
       earlier: progress,
-      note: (now) => saveProgress(db, id, now, { done: now.users, unit: 'feeds' }),
+      save: (now) => saveProgress(db, id, now, { done: now.users, unit: 'feeds' }),
     }),
   );
 }

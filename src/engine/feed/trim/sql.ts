@@ -1,6 +1,6 @@
-import type { Queryable, Session } from '../../database/database.ts';
+import type { Queryable, Session } from '../../database/types.ts';
 
-/** Users with more than n rows, in rising order, after a user. One pass over the index. */
+/** Returns users with more than n rows, in rising order, after a user. Reads the index once. */
 export async function longFeeds(
   db: Queryable,
   longerThan: number,
@@ -15,7 +15,7 @@ export async function longFeeds(
   return rows.map((row) => row.id);
 }
 
-/** In: users, n. The floor rises to the newest row that is not kept; it never falls. */
+/** Raises the floor to the newest row that is not kept. It never falls. In: users, n. */
 const RAISE = `
   update users u set feed_floor = greatest(u.feed_floor, (
     select post_id from feed_items i where i.user_id = u.id and i.user_id = any($1)
@@ -27,8 +27,9 @@ const REMOVE = `
   where u.id = any($1) and i.user_id = u.id and i.user_id = any($1) and i.post_id <= u.feed_floor`;
 
 /**
- * Keeps the newest n rows of some feeds of one shard, inside the caller's transaction: the floor is raised before rows go, so a
- * reader finds what is gone in the posts themselves. Returns the rows removed.
+ * Keeps the newest n rows of some feeds of one shard, inside the caller's transaction. The floor
+ * rises before rows are removed, so that readers find those posts at their authors. Returns the
+ * number of removed rows.
  */
 export async function trimFeeds(session: Session, userIds: readonly number[], keep: number): Promise<number> {
   await session.query('select 1 from users where id = any($1) order by id for update', [userIds]);

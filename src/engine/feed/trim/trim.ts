@@ -1,23 +1,24 @@
 import type { FeedChanges } from '../../cache/changes.ts';
 import { notifiedChanges } from '../../cache/invalidation.ts';
-import type { Database, Session } from '../../database/database.ts';
+import type { Database } from '../../database/database.ts';
 import { retriedTransaction } from '../../database/retriedTransaction.ts';
+import type { Session } from '../../database/types.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { FEED_LIMIT } from '../../model/feed.ts';
 import { getUser } from '../../store/users.ts';
 import { longFeeds, trimFeeds } from './sql.ts';
 
-const USERS_A_TRANSACTION = 200;
+const USERS_PER_TRANSACTION = 200;
 
 export interface TrimResult {
-  /** Feeds that were longer. */
+  /** Feeds that were longer than the limit. */
   readonly users: number;
-  /** Rows removed. */
+  /** Number of removed rows. */
   readonly items: number;
   readonly seconds: number;
 }
 
-/** Feeds of users up to and with `after` are done. */
+/** Feeds of users up to and including `after` are done. */
 export interface TrimProgress {
   readonly after: number;
   readonly users: number;
@@ -25,8 +26,9 @@ export interface TrimProgress {
 }
 
 /**
- * Bounds materialized feeds to their newest `keep` rows; what is older is read from the posts from then on.
- * `userId` undefined: every feed with more than `longerThan` rows. Throws USER_NOT_FOUND or INTERRUPTED.
+ * Limits materialized feeds to their newest `keep` rows. Older posts are then read from their
+ * authors. `userId` undefined: every feed with more than `longerThan` rows. Throws USER_NOT_FOUND
+ * or INTERRUPTED.
  */
 export async function trim(
   db: Database,
@@ -38,10 +40,10 @@ export async function trim(
     dryRun?: boolean;
     signal?: AbortSignal;
     onProgress?: (users: number, items: number) => void;
-    /** Of every feed: what an earlier run has done. */
+    /** Progress of an earlier run over every feed. */
     earlier?: TrimProgress | undefined;
-    /** After each chunk. */
-    note?: (progress: TrimProgress) => Promise<void>;
+    /** Saves the progress after each chunk. */
+    save?: (progress: TrimProgress) => Promise<void>;
   } = {},
 ): Promise<TrimResult> {
   const startedAt = performance.now();
@@ -55,7 +57,7 @@ export async function trim(
       return removed;
     };
     const removed = await (options.dryRun ? db.rehearse(work) : retriedTransaction(db, work));
-    // What is held of a feed in a shared cache stays true: rows go, and no post with them.
+    // A shared cache stays correct: rows are removed, but no post.
     items += removed;
     users += userId === undefined || removed > 0 ? ids.length : 0;
     options.onProgress?.(users, items);
@@ -68,11 +70,11 @@ export async function trim(
     for (;;) {
       if (options.signal?.aborted)
         throw new FeedctlError('INTERRUPTED', `the trim was interrupted after ${users} feeds`);
-      const ids = await longFeeds(db, options.longerThan ?? keep, after, USERS_A_TRANSACTION);
+      const ids = await longFeeds(db, options.longerThan ?? keep, after, USERS_PER_TRANSACTION);
       if (ids.length === 0) break;
       for (const group of sharding.group(ids, (id) => id)) await chunk(group);
       after = ids.at(-1)!;
-      await options.note?.({ after, users, items });
+      await options.save?.({ after, users, items });
     }
   }
   return { users, items, seconds: (performance.now() - startedAt) / 1000 };

@@ -1,25 +1,32 @@
-import type { Database, Queryable } from '../../database/database.ts';
+import type { Database } from '../../database/database.ts';
+import type { Queryable } from '../../database/types.ts';
 import { followsOf, itemsOf, truthOf } from '../../store/citusFeeds.ts';
 import type { Pair } from '../../store/follows.ts';
 import { runConcurrently } from '../../util/parallel.ts';
-import type { FeedFaults } from './postgres.ts';
+import type { FeedFaults, VerifyVariant } from './variant.ts';
 
-/**
- * Verification on Citus. Follows and feeds are in the shard of their reader, posts and followers in that of the
- * author: to bring all of them together would move every row. Each side counts its rows and sums their hashes, by
- * reader, and only readers for whom the two sides differ are compared row by row.
+/*
+ * Verification on Citus. Follows and feeds are in the shard of their reader, posts and followers in
+ * the shard of the author. A join of all of them would move every row. So each side counts its rows
+ * and sums their hashes by reader, and only readers with different sums are compared row by row.
  *
- * Both sums of a range come from statements of their own, with no snapshot over them: what is on its way is a
- * difference, which the rows, read later, may not show any more.
+ * The two sums of a range come from two statements without a common snapshot. A change in between
+ * is a difference, which the later comparison of rows no longer shows.
  */
 
-/** In: first user id (excluded), last (included). By follower, from either side: what is followed. */
+/**
+ * Sums the followees of each follower, from either side. In: first user id (excluded), last
+ * (included).
+ */
 const FOLLOWS_SUMS = `
   select follower_id as id, count(*) as rows, sum(hashint8extended(followee_id, 0))::text as sum
   from follows where follower_id > $1 and follower_id <= $2 group by follower_id`;
 const FOLLOWERS_SUMS = FOLLOWS_SUMS.replace('from follows', 'from followers');
 
-/** Rows of feeds above their floors. Authors on the way between push and pull may have rows or not. */
+/**
+ * Sums the rows of feeds above their floors. Rows of authors that change between push and pull are
+ * optional.
+ */
 const ITEMS_SUMS = `
   select i.user_id as id, count(*) as rows, sum(hashint8extended(i.post_id, i.author_id))::text as sum
   from users u join feed_items i on i.user_id = u.id and i.post_id > u.feed_floor
@@ -27,7 +34,10 @@ const ITEMS_SUMS = `
     and not exists (select from celebrities c where c.user_id = i.author_id and c.state = 'both')
   group by i.user_id`;
 
-/** What they should be, from the author's side: `followers` is the mirror of `follows`, which is checked first. */
+/**
+ * Sums the rows that feeds should have, from the author's side. `followers` has been compared with
+ * `follows` before.
+ */
 const TRUTH_SUMS = `
   with floors as materialized (select id, feed_floor from users where id > $1 and id <= $2)
   select f.follower_id as id, count(*) as rows, sum(hashint8extended(p.id, p.author_id))::text as sum
@@ -43,10 +53,10 @@ interface Sum {
   readonly sum: string;
 }
 
-const USERS_A_COMPARISON = 200;
+const USERS_PER_COMPARISON = 200;
 const CONCURRENCY = 4;
 
-/** Users of a range for whom two statements give other sums. */
+/** Returns the users of a range for whom two statements give different sums. */
 async function differing(
   db: Database,
   statements: readonly [string, string],
@@ -55,7 +65,8 @@ async function differing(
   const [left, right] = await Promise.all(
     statements.map((statement) =>
       db.transaction(async (session) => {
-        // As in verify.ts, here for the nodes too: tables that were just loaded have no statistics yet.
+        // Tables without statistics get nested loops, as on plain PostgreSQL. This covers the nodes
+        // too.
         await session.query(`set local citus.propagate_set_commands = 'local'`);
         await session.query('set local enable_nestloop = off');
         const { rows } = await session.query<Sum>(statement, [...range]);
@@ -66,11 +77,12 @@ async function differing(
   return [...new Set([...left!.keys(), ...right!.keys()])].filter((id) => left!.get(id) !== right!.get(id));
 }
 
-export async function asymmetricShardPairs(db: Database, after: number, last: number): Promise<Pair[]> {
+async function asymmetricPairs(db: Database, after: number, last: number): Promise<Pair[]> {
   const ids = await differing(db, [FOLLOWS_SUMS, FOLLOWERS_SUMS], [after, last]);
   if (ids.length === 0) return [];
   const mirrored = await db.query<Pair & { [column: string]: unknown }>(
-    'select follower_id as "followerId", followee_id as "followeeId" from followers where follower_id = any($1)',
+    `select follower_id as "followerId", followee_id as "followeeId" from followers
+     where follower_id = any($1)`,
     [ids],
   );
   const key = (pair: Pair) => `${pair.followerId} ${pair.followeeId}`;
@@ -79,8 +91,7 @@ export async function asymmetricShardPairs(db: Database, after: number, last: nu
   return [...truth, ...mirror].filter(([k]) => !truth.has(k) || !mirror.has(k)).map(([, pair]) => pair);
 }
 
-/** `asymmetric`: the pairs of this range that only one side has. */
-export async function compareShardFeeds(
+async function compareFeeds(
   db: Database,
   after: number,
   last: number,
@@ -92,8 +103,8 @@ export async function compareShardFeeds(
   const sharding = await db.sharding();
   const batches: number[][] = [];
   for (const group of sharding.group(ids, (id) => id)) {
-    for (let from = 0; from < group.length; from += USERS_A_COMPARISON)
-      batches.push(group.slice(from, from + USERS_A_COMPARISON));
+    for (let from = 0; from < group.length; from += USERS_PER_COMPARISON)
+      batches.push(group.slice(from, from + USERS_PER_COMPARISON));
   }
   const faults = (await runConcurrently(batches, CONCURRENCY, (batch) => compareRows(db, batch))).flat();
   return faults.sort((a, b) => a.userId - b.userId);
@@ -107,25 +118,35 @@ async function compareRows(db: Queryable, ids: readonly number[]): Promise<FeedF
   const floors = new Map(users.rows.map((user) => [user.id, user.floor]));
   const above = Math.min(...floors.values());
   const truth = await truthOf(db, ids, { states: ['push'], above, limit: Number.MAX_SAFE_INTEGER });
-  const followed = Map.groupBy(await followsOf(db, ids), (pair) => pair.followerId);
+  const followsByUser = Map.groupBy(await followsOf(db, ids), (pair) => pair.followerId);
   const actual = await itemsOf(db, ids);
   const both = await db.query<{ id: number }>(`select user_id as id from celebrities where state = 'both'`);
-  const eitherWay = new Set(both.rows.map((row) => row.id));
+  const changing = new Set(both.rows.map((row) => row.id));
   const faults: FeedFaults[] = [];
   for (const [userId, floor] of floors) {
-    const wanted = new Map(truth.get(userId)!.map((entry) => [entry.postId, entry.authorId]));
-    for (const postId of wanted.keys()) if (postId <= floor) wanted.delete(postId);
-    const follows = new Set(followed.get(userId)?.map((pair) => pair.followeeId));
+    const expected = new Map(truth.get(userId)!.map((entry) => [entry.postId, entry.authorId]));
+    for (const postId of expected.keys()) if (postId <= floor) expected.delete(postId);
+    const follows = new Set(followsByUser.get(userId)?.map((pair) => pair.followeeId));
     let strangers = 0;
     let orphans = 0;
     for (const { postId, authorId } of actual.get(userId)!) {
-      if (postId <= floor || eitherWay.has(authorId)) continue;
-      if (wanted.get(postId) === authorId) wanted.delete(postId);
+      if (postId <= floor || changing.has(authorId)) continue;
+      if (expected.get(postId) === authorId) expected.delete(postId);
       else if (follows.has(authorId)) orphans += 1;
       else strangers += 1;
     }
-    if (wanted.size + strangers + orphans > 0)
-      faults.push({ userId, missing: wanted.size, strangers, orphans });
+    if (expected.size + strangers + orphans > 0)
+      faults.push({ userId, missing: expected.size, strangers, orphans });
   }
   return faults;
 }
+
+export const citusVerify: VerifyVariant = {
+  /**
+   * Each range scans all of `followers`, which is sorted by followee. Few ranges suffice: they
+   * return only sums.
+   */
+  rangeSize: 200_000,
+  asymmetricPairs,
+  compareFeeds,
+};

@@ -1,21 +1,12 @@
 import type { QueryResultRow } from 'pg';
-import type { Database, Queryable } from '../../database/database.ts';
+import type { Database } from '../../database/database.ts';
 import type { Pair } from '../../store/follows.ts';
-import { asymmetricShardPairs, compareShardFeeds } from './citus.ts';
-
-export interface FeedFaults {
-  readonly userId: number;
-  /** Posts that should be above the floor and are not. */
-  readonly missing: number;
-  /** Rows of authors the user does not follow. */
-  readonly strangers: number;
-  /** Rows of posts that are deleted or were never there, or of celebrities: a reader is not shown them. */
-  readonly orphans: number;
-}
+import type { FeedFaults, VerifyVariant } from './variant.ts';
 
 /**
- * Compares feeds with the truth, above their floors. In: first user id (excluded), last (included). One statement,
- * so one snapshot. Authors who are changing between push and pull (`both`) may have rows or not: either is right.
+ * Compares feeds with the truth, above their floors. In: first user id (excluded), last (included).
+ * One statement is one snapshot. Rows of authors that change between push and pull (`both`) are
+ * optional, so they are no faults.
  */
 const COMPARE = `
   with checked as (select id, feed_floor from users where id > $1 and id <= $2),
@@ -34,8 +25,10 @@ const COMPARE = `
     select coalesce(t.user_id, x.user_id) as user_id,
            t.user_id is null as extra,
            t.user_id is null and not exists (
-             select from follows f where f.follower_id = x.user_id and f.followee_id = x.author_id) as stranger
-    from truth t full join actual x on t.user_id = x.user_id and t.post_id = x.post_id and t.author_id = x.author_id
+             select from follows f
+             where f.follower_id = x.user_id and f.followee_id = x.author_id) as stranger
+    from truth t
+    full join actual x on t.user_id = x.user_id and t.post_id = x.post_id and t.author_id = x.author_id
     where t.user_id is null or x.user_id is null
   )
   select user_id as "userId", count(*) filter (where not extra)::integer as missing,
@@ -44,8 +37,8 @@ const COMPARE = `
   from faults group by user_id order by user_id`;
 
 /**
- * Over a range of feeds the comparison is one pass of hash joins. Tables that were just loaded have no statistics
- * yet, and a planner that takes them for small goes row by row: 170 s where this takes one.
+ * Compares a range of feeds in one pass of hash joins. Without statistics, just after a load, the
+ * planner expects small tables and would choose nested loops: 170 s instead of 1 s.
  */
 async function overRange<Row extends QueryResultRow>(
   db: Database,
@@ -58,41 +51,20 @@ async function overRange<Row extends QueryResultRow>(
   });
 }
 
-/** `asymmetric`: what `asymmetricPairs` has found in this range. */
-export async function compareFeeds(
-  db: Database,
-  after: number,
-  last: number,
-  asymmetric: readonly Pair[],
-): Promise<FeedFaults[]> {
-  if ((await db.sharding()).distributed) return compareShardFeeds(db, after, last, asymmetric);
-  return overRange<FeedFaults>(db, COMPARE, [after, last]);
-}
+/**
+ * Returns pairs that only one of `follows` and `followers` has. In: first follower (excluded), last
+ * (included).
+ */
+const ASYMMETRIC = `
+  select follower_id as "followerId", followee_id as "followeeId"
+  from (select follower_id, followee_id, true as truth from follows
+        where follower_id > $1 and follower_id <= $2) a
+  full join (select follower_id, followee_id, true as mirror from followers
+             where follower_id > $1 and follower_id <= $2) b using (follower_id, followee_id)
+  where truth is null or mirror is null`;
 
-/** Pairs that only one of `follows` and `followers` has, for followers in a range of ids. */
-export async function asymmetricPairs(db: Database, after: number, last: number): Promise<Pair[]> {
-  if ((await db.sharding()).distributed) return asymmetricShardPairs(db, after, last);
-  return overRange<Pair & QueryResultRow>(
-    db,
-    `select follower_id as "followerId", followee_id as "followeeId"
-     from (select follower_id, followee_id, true as truth from follows where follower_id > $1 and follower_id <= $2) a
-     full join (select follower_id, followee_id, true as mirror from followers
-                where follower_id > $1 and follower_id <= $2) b using (follower_id, followee_id)
-     where truth is null or mirror is null`,
-    [after, last],
-  );
-}
-
-/** Bounds of ranges with about `size` users each, to go through all of them: (after, last]. */
-export async function userRanges(
-  db: Queryable,
-  size: number,
-): Promise<{ after: number; last: number; users: number }[]> {
-  const { rows } = await db.query<{ last: number; users: number }>(
-    `select max(id) as last, count(*)::integer as users
-     from (select id, (row_number() over (order by id) - 1) / $1 as range from users) numbered
-     group by range order by 1`,
-    [size],
-  );
-  return rows.map((row, i) => ({ after: rows[i - 1]?.last ?? 0, last: row.last, users: row.users }));
-}
+export const postgresVerify: VerifyVariant = {
+  rangeSize: 10_000,
+  asymmetricPairs: (db, after, last) => overRange<Pair & QueryResultRow>(db, ASYMMETRIC, [after, last]),
+  compareFeeds: (db, after, last) => overRange<FeedFaults>(db, COMPARE, [after, last]),
+};

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bus } from '../../bus/bus.ts';
-import { heldIn } from '../../bus/depths.ts';
+import { messagesIn } from '../../bus/depths.ts';
 import { openBus, resolveDatabaseUrl } from '../../cluster/cluster.ts';
 import type { Config } from '../../config/config.ts';
 import { Database } from '../../database/database.ts';
@@ -172,7 +172,7 @@ export async function openTop(config: Config, options: { complete: boolean }): P
     const now = Math.floor(Date.now() / STEP_MS);
     if (!value || queues.error || now === step) return;
     step = now;
-    series.push(value.queues.reduce((sum, row) => sum + heldIn(row), 0));
+    series.push(value.queues.reduce((sum, row) => sum + messagesIn(row), 0));
     if (series.length > STEPS_KEPT) series.shift();
   };
 

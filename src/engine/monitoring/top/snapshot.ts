@@ -1,4 +1,4 @@
-import { heldIn } from '../../bus/depths.ts';
+import { messagesIn } from '../../bus/depths.ts';
 import { type GatewayState, isAlive } from '../../fleet/gateways.ts';
 import type { RegisteredWorker, WorkerState } from '../../fleet/workers.ts';
 import type { LaneState } from '../../model/lanes.ts';
@@ -177,15 +177,17 @@ function workOf(row: StatsRow | undefined): Work | null {
 
 /** What is in it comes and goes within seconds: that there is a little more than at the look before means nothing. */
 export const keepsUp = (queue: QueueRow): boolean =>
-  !queue.paused && heldIn(queue) > 0 && heldIn(queue) <= (queue.outPerSecond ?? 0) * IN_PASSING_SECONDS;
+  !queue.paused &&
+  messagesIn(queue) > 0 &&
+  messagesIn(queue) <= (queue.outPerSecond ?? 0) * IN_PASSING_SECONDS;
 
 function backlogOf(queues: readonly QueueRow[]): TopBacklog {
-  const busy = queues.filter((queue) => heldIn(queue) > 0);
+  const busy = queues.filter((queue) => messagesIn(queue) > 0);
   const late = busy.filter((queue) => !keepsUp(queue));
   const etas = late.map((queue) => (queue.paused ? null : queue.etaSeconds));
   const ages = busy.map((queue) => queue.oldestAgeMs);
   return {
-    messages: queues.reduce((sum, queue) => sum + heldIn(queue), 0),
+    messages: queues.reduce((sum, queue) => sum + messagesIn(queue), 0),
     etaSeconds: etas.includes(null) ? null : Math.max(0, ...(etas as number[])),
     stuck: late.some((queue) => queue.paused || (queue.etaSeconds === null && queue.inPerSecond !== null)),
     deadLetters: queues.reduce((sum, queue) => sum + queue.deadLetters, 0),

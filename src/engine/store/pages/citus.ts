@@ -1,16 +1,21 @@
-import type { Queryable } from '../../database/database.ts';
+import type { Queryable } from '../../database/types.ts';
 import type { FeedEntry } from '../../model/feed.ts';
 import { idsOfArray } from '../citusFeeds.ts';
-import type { PageQuery, PageRow } from '../feeds.ts';
+import type { FeedPages, PageQuery, PageRow } from './types.ts';
 
-/**
- * Pages of feeds on Citus, in two steps: what the reader's own shard knows, in one statement and so one snapshot of
- * it, and then the posts, from the shards of their authors. Between the two a post may be deleted: it is not shown.
- * A change between push and pull costs nothing either: an author who is merged is merged from posts, which stay, and
- * rows go only when every reader has seen the author among the celebrities.
+/*
+ * Pages of feeds on Citus take two steps. The first reads the shard of the reader in one statement,
+ * which is one snapshot of that shard. The second reads the posts from the shards of their authors.
+ * A post that is deleted between the two is not shown.
+ *
+ * A change between push and pull needs no further care. Posts of a merged author stay in `posts`.
+ * Feed rows are removed only after every reader has seen the author among the celebrities.
  */
 
-/** In: user, before, limit. The floor, the newest rows of those followed, and the celebrities followed. */
+/**
+ * Returns the floor, the newest rows of followed authors, and the followed celebrities. In: user,
+ * before, limit.
+ */
 const FEED = `
   select u.feed_floor as floor, i.post_id as "postId", i.author_id as "authorId",
          array(select f.followee_id from follows f join celebrities c on c.user_id = f.followee_id
@@ -22,9 +27,10 @@ const FEED = `
     order by i.post_id desc limit $3) i on true
   where u.id = $1 order by i.post_id desc`;
 
-/** In: user, authors. The floor, those of the authors who are followed, and the celebrities followed. */
+/** Returns which of the authors are followed, and the followed celebrities. In: user, authors. */
 const FOLLOWED = `
-  select array(select followee_id from follows where follower_id = $1 and followee_id = any($2))::text as authors,
+  select array(select followee_id from follows
+               where follower_id = $1 and followee_id = any($2))::text as authors,
          array(select f.followee_id from follows f join celebrities c on c.user_id = f.followee_id
                where f.follower_id = $1)::text as celebrities
   from users u where u.id = $1`;
@@ -37,14 +43,17 @@ const POSTS = `
   join posts p on p.author_id = wanted.author_id and p.id = wanted.id
   where p.author_id = any($1) and p.deleted_at is null`;
 
-/** In: authors, before, limit. The newest posts of all of them together; $4: none above it. */
+/**
+ * Returns the newest posts of all these authors together. In: authors, before, limit, maximum id.
+ */
 const NEWEST = `
   select ${POST} from posts p
-  where p.author_id = any($1) and p.id < $2 and p.id <= $4 and p.deleted_at is null order by p.id desc limit $3`;
+  where p.author_id = any($1) and p.id < $2 and p.id <= $4 and p.deleted_at is null
+  order by p.id desc limit $3`;
 
 type Found = Omit<PageRow, 'source'>;
 
-async function newest(
+async function newestPosts(
   db: Queryable,
   authors: readonly number[],
   query: { before: number; limit: number; upTo?: number },
@@ -54,23 +63,26 @@ async function newest(
   return (await db.query<Found>(NEWEST, values)).rows;
 }
 
-async function stored(db: Queryable, entries: readonly FeedEntry[]): Promise<Found[]> {
+async function postsOf(db: Queryable, entries: readonly FeedEntry[]): Promise<Found[]> {
   if (entries.length === 0) return [];
   const authors = entries.map((entry) => entry.authorId);
   return (await db.query<Found>(POSTS, [authors, entries.map((entry) => entry.postId)])).rows;
 }
 
-/** Pushed ahead of merged ahead of one's own, each post once, newest first. */
-async function merged(
+/**
+ * Merges three sources, newest first. A post in several of them counts as pushed, then as pulled,
+ * then as own.
+ */
+async function mergedPage(
   db: Queryable,
   query: Omit<PageQuery, 'floor'>,
   pushed: readonly FeedEntry[],
   celebrities: readonly number[],
 ): Promise<PageRow[]> {
   const [own, pulled, rows] = await Promise.all([
-    newest(db, [query.userId], query),
-    newest(db, celebrities, query),
-    stored(db, pushed),
+    newestPosts(db, [query.userId], query),
+    newestPosts(db, celebrities, query),
+    postsOf(db, pushed),
   ]);
   const byId = new Map<number, PageRow>();
   for (const row of own) byId.set(row.postId, { ...row, source: 'own' });
@@ -79,56 +91,53 @@ async function merged(
   return [...byId.values()].sort((a, b) => b.postId - a.postId).slice(0, query.limit);
 }
 
-/** As `pageAboveFloor`. Where deleted posts leave a page short it looks further down, twice as far each time. */
-export async function shardedPageAboveFloor(
-  db: Queryable,
-  query: Omit<PageQuery, 'floor'>,
-): Promise<{ floor: number; rows: PageRow[] } | undefined> {
-  for (let count = query.limit; ; count *= 2) {
-    const { rows } = await db.query<{
-      floor: number;
-      postId: number | null;
-      authorId: number;
-      celebrities: string;
-    }>(FEED, [query.userId, query.before, count]);
+interface FeedRow {
+  readonly floor: number;
+  readonly postId: number | null;
+  readonly authorId: number;
+  readonly celebrities: string;
+}
+
+export const citusPages: FeedPages = {
+  /**
+   * Deleted posts can make a page short. Then it reads further down, twice as many rows each time.
+   */
+  async aboveFloor(db, query) {
+    for (let count = query.limit; ; count *= 2) {
+      const { rows } = await db.query<FeedRow>(FEED, [query.userId, query.before, count]);
+      const first = rows[0];
+      if (!first) return undefined;
+      const entries = rows.flatMap(({ postId, authorId }) => (postId === null ? [] : [{ postId, authorId }]));
+      const page = await mergedPage(db, query, entries, idsOfArray(first.celebrities));
+      // Below the last row that was read, merged posts may lie between rows that were not read.
+      const last = entries.length === count ? entries.at(-1)!.postId : 0;
+      if (last === 0 || (page.length === query.limit && page.at(-1)!.postId >= last))
+        return { floor: first.floor, rows: page };
+    }
+  },
+
+  async ofCached(db, query, cached) {
+    const cachedAuthors = [...new Set(cached.map((entry) => entry.authorId))];
+    const { rows } = await db.query<{ authors: string; celebrities: string }>(FOLLOWED, [
+      query.userId,
+      cachedAuthors,
+    ]);
     const first = rows[0];
-    if (!first) return undefined;
-    const entries = rows.flatMap(({ postId, authorId }) => (postId === null ? [] : [{ postId, authorId }]));
-    const page = await merged(db, query, entries, idsOfArray(first.celebrities));
-    // Below the last row that was looked at, what is merged may have rows in between.
-    const last = entries.length === count ? entries.at(-1)!.postId : 0;
-    if (last === 0 || (page.length === query.limit && page.at(-1)!.postId >= last))
-      return { floor: first.floor, rows: page };
-  }
-}
+    if (!first) return [];
+    const followed = new Set(idsOfArray(first.authors));
+    const pushed = cached.filter(
+      (entry) => entry.postId > query.floor && entry.postId < query.before && followed.has(entry.authorId),
+    );
+    return mergedPage(db, query, pushed, idsOfArray(first.celebrities));
+  },
 
-/** As `pageOfCached`. */
-export async function shardedPageOfCached(
-  db: Queryable,
-  query: PageQuery,
-  cached: readonly FeedEntry[],
-): Promise<PageRow[]> {
-  const authors = [...new Set(cached.map((entry) => entry.authorId))];
-  const { rows } = await db.query<{ authors: string; celebrities: string }>(FOLLOWED, [
-    query.userId,
-    authors,
-  ]);
-  const first = rows[0];
-  if (!first) return [];
-  const followed = new Set(idsOfArray(first.authors));
-  const pushed = cached.filter(
-    (entry) => entry.postId > query.floor && entry.postId < query.before && followed.has(entry.authorId),
-  );
-  return merged(db, query, pushed, idsOfArray(first.celebrities));
-}
-
-/** As `pageBelowFloor`. */
-export async function shardedPageBelowFloor(db: Queryable, query: PageQuery): Promise<PageRow[]> {
-  const follows = await db.query<{ id: number }>(
-    'select followee_id as id from follows where follower_id = $1',
-    [query.userId],
-  );
-  const authors = follows.rows.map((row) => row.id);
-  const rows = await newest(db, authors, { ...query, upTo: query.floor });
-  return rows.map((row) => ({ ...row, source: 'pulled' }));
-}
+  async belowFloor(db, query) {
+    const follows = await db.query<{ id: number }>(
+      'select followee_id as id from follows where follower_id = $1',
+      [query.userId],
+    );
+    const authors = follows.rows.map((row) => row.id);
+    const rows = await newestPosts(db, authors, { ...query, upTo: query.floor });
+    return rows.map((row) => ({ ...row, source: 'pulled' }));
+  },
+};

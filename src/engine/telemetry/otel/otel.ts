@@ -2,105 +2,120 @@ import { randomUUID } from 'node:crypto';
 import {
   createTraceState,
   type Link,
+  SpanKind as OtelSpanKind,
   ROOT_CONTEXT,
-  SpanKind,
   SpanStatusCode,
+  type Tracer,
   trace,
 } from '@opentelemetry/api';
+import { OTLPTraceExporter as JsonExporter } from '@opentelemetry/exporter-trace-otlp-http';
+import { OTLPTraceExporter as ProtobufExporter } from '@opentelemetry/exporter-trace-otlp-proto';
 import {
   defaultResource,
   detectResources,
-  envDetector,
+  type Resource,
+  resourceAttributesEnvDetector,
   resourceFromAttributes,
+  serviceNameEnvDetector,
 } from '@opentelemetry/resources';
 import {
   AlwaysOffSampler,
   AlwaysOnSampler,
+  BatchSpanProcessor,
   ParentBasedSampler,
   type Sampler,
+  type SpanExporter,
   TraceIdRatioBasedSampler,
   TracerProvider,
 } from '@opentelemetry/sdk-trace';
 import { FeedctlError, messageOf } from '../../model/errors.ts';
+import { settleWithin } from '../../util/deadline.ts';
 import type { Log } from '../log.ts';
-import type { Span, Tracing } from '../tracing.ts';
-import { BoundedSpans } from './boundedSpans.ts';
-import { checkPairs, trustsCallers } from './environment.ts';
-import { OtlpExporter, otlpTarget } from './otlpExporter.ts';
+import type { Span, SpanKind, SpanOptions, Tracing } from '../tracing.ts';
+import { LoggedExporter, logDiagnostics } from './diagnostics.ts';
+import { checkVariables, oneOf, otlpName, trustsCallers, wholeNumber } from './environment.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** A process that ends waits no longer than this for a collector. */
-const SHUTDOWN_TIMEOUT_MS = 2_000;
-const KINDS = {
-  server: SpanKind.SERVER,
-  producer: SpanKind.PRODUCER,
-  consumer: SpanKind.CONSUMER,
-} as const;
-const SAMPLED = 1;
-/** Of a resource's attribute: with a longer one the library leaves out all of them. */
-const MAX_CHARACTERS = 255;
-
-/**
- * Traces by OpenTelemetry's library, sent by OTLP over HTTP. Everything is said by the standard's variables, but who may
- * decide what is sampled, of which the standard says nothing; what they say wrong throws CONFIG_INVALID.
- */
-export function openOtel(env: Environment, what: { service: string; version: string }, log: Log): Tracing {
-  const exporter = new OtlpExporter(otlpTarget(env), log);
-  const batches = {
-    scheduledDelayMillis: whole(env, 'OTEL_BSP_SCHEDULE_DELAY', 5_000),
-    maxQueueSize: whole(env, 'OTEL_BSP_MAX_QUEUE_SIZE', 2_048),
-    maxExportBatchSize: whole(env, 'OTEL_BSP_MAX_EXPORT_BATCH_SIZE', 512),
-  };
-  checkPairs(
-    env,
-    'OTEL_RESOURCE_ATTRIBUTES',
-    (key, value) => !value.includes('=') && key.length <= MAX_CHARACTERS && value.length <= MAX_CHARACTERS,
-  );
-  const processor = new BoundedSpans(exporter, batches, log);
-  const resource = defaultResource()
-    .merge(
-      resourceFromAttributes({
-        'service.name': `feedctl-${what.service}`,
-        'service.version': what.version,
-        'service.instance.id': randomUUID(),
-      }),
-    )
-    .merge(detectResources({ detectors: [envDetector] }));
-  const provider = new TracerProvider({ resource, sampler: sampler(env), spanProcessors: [processor] });
-  const tracer = provider.getTracer('feedctl', what.version);
-  return {
-    trustsCallers: trustsCallers(env),
-    begin(name, kind, { parent, attributes, links = [] } = {}): Span {
-      const context = parent === undefined ? undefined : contextOf(parent);
-      const span = tracer.startSpan(
-        name,
-        {
-          kind: KINDS[kind],
-          ...(attributes && { attributes }),
-          links: links.map(contextOf).flatMap((context): Link[] => (context ? [{ context }] : [])),
-        },
-        context ? trace.setSpanContext(ROOT_CONTEXT, context) : ROOT_CONTEXT,
-      );
-      const { traceId, spanId, traceFlags } = span.spanContext();
-      return {
-        traceparent: traceFlags & SAMPLED ? `00-${traceId}-${spanId}-01` : undefined,
-        set: (more) => void span.setAttributes(more),
-        end(error) {
-          if (error !== undefined) span.setStatus({ code: SpanStatusCode.ERROR, message: messageOf(error) });
-          span.end();
-        },
-      };
-    },
-    async close() {
-      const late = setTimeout(() => exporter.giveUp(), SHUTDOWN_TIMEOUT_MS);
-      await provider.shutdown().catch(() => {}); // The exporter has said what there was to say.
-      clearTimeout(late);
-    },
-  };
+/** The process as it is named in its traces. */
+interface Identity {
+  readonly service: string;
+  readonly version: string;
 }
 
-/** https://www.w3.org/TR/trace-context/#traceparent-header: later versions may have more behind it. */
+/** Maximum time that a process waits at its end for the collector. */
+const SHUTDOWN_TIMEOUT_MS = 2_000;
+const KINDS = {
+  server: OtelSpanKind.SERVER,
+  producer: OtelSpanKind.PRODUCER,
+  consumer: OtelSpanKind.CONSUMER,
+} as const;
+const SAMPLED = 1;
+
+/**
+ * Opens traces by OpenTelemetry, sent by OTLP over HTTP. The environment configures them. The library
+ * reads the variables of the exporter itself. Those of the sampler and of batches are read here,
+ * because version 3 of the library leaves them to its callers. Throws CONFIG_INVALID.
+ */
+export function openOtel(identity: Identity, log: Log): Tracing {
+  const { env } = process;
+  const collector = checkVariables(env);
+  const batches = {
+    scheduledDelayMillis: wholeNumber(env, 'OTEL_BSP_SCHEDULE_DELAY'),
+    maxQueueSize: wholeNumber(env, 'OTEL_BSP_MAX_QUEUE_SIZE'),
+    maxExportBatchSize: wholeNumber(env, 'OTEL_BSP_MAX_EXPORT_BATCH_SIZE'),
+  };
+  const sampler = openSampler(env);
+  const warn = logDiagnostics(log);
+  const exporter = new LoggedExporter(openExporter(env), collector, log, warn);
+  const provider = new TracerProvider({
+    resource: resourceOf(identity),
+    sampler,
+    spanProcessors: [new BatchSpanProcessor({ ...batches, exporter })],
+  });
+  return new OtelTracing(provider, identity.version, trustsCallers(env));
+}
+
+class OtelTracing implements Tracing {
+  readonly trustsCallers: boolean;
+  readonly #provider: TracerProvider;
+  readonly #tracer: Tracer;
+
+  constructor(provider: TracerProvider, version: string, trustsCallers: boolean) {
+    this.trustsCallers = trustsCallers;
+    this.#provider = provider;
+    this.#tracer = provider.getTracer('feedctl', version);
+  }
+
+  begin(name: string, kind: SpanKind, { parent, attributes, links = [] }: SpanOptions = {}): Span {
+    const context = parent === undefined ? undefined : contextOf(parent);
+    const span = this.#tracer.startSpan(
+      name,
+      {
+        kind: KINDS[kind],
+        ...(attributes && { attributes }),
+        links: links.map(contextOf).flatMap((context): Link[] => (context ? [{ context }] : [])),
+      },
+      context ? trace.setSpanContext(ROOT_CONTEXT, context) : ROOT_CONTEXT,
+    );
+    const { traceId, spanId, traceFlags } = span.spanContext();
+    return {
+      traceparent: traceFlags & SAMPLED ? `00-${traceId}-${spanId}-01` : undefined,
+      set: (more) => void span.setAttributes(more),
+      end(error) {
+        if (error !== undefined) span.setStatus({ code: SpanStatusCode.ERROR, message: messageOf(error) });
+        span.end();
+      },
+    };
+  }
+
+  /** A collector that does not answer is left behind: its request ends with the process. */
+  close(): Promise<void> {
+    return settleWithin(SHUTDOWN_TIMEOUT_MS, this.#provider.shutdown());
+  }
+}
+
+/** Parses https://www.w3.org/TR/trace-context/#traceparent-header. Later versions may append fields. */
 function contextOf(traceparent: string) {
   const [, version, traceId, spanId, flags] =
     /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?$/.exec(traceparent) ?? [];
@@ -115,34 +130,44 @@ function contextOf(traceparent: string) {
   };
 }
 
-function sampler(env: Environment): Sampler {
-  const name = env.OTEL_TRACES_SAMPLER || 'parentbased_always_on';
-  const root = rootSampler(name.replace(/^parentbased_/, ''), env.OTEL_TRACES_SAMPLER_ARG);
-  if (!root)
-    throw new FeedctlError(
-      'CONFIG_INVALID',
-      `OTEL_TRACES_SAMPLER is ${name}; it may be always_on, always_off or traceidratio, each with parentbased_ before it`,
-    );
+function openExporter(env: Environment): SpanExporter {
+  const protocol = oneOf(env, otlpName(env, 'PROTOCOL'), ['http/protobuf', 'http/json']);
+  return protocol === 'http/json' ? new JsonExporter() : new ProtobufExporter();
+}
+
+/** Returns the attributes of this process. The environment takes precedence. */
+function resourceOf({ service, version }: Identity): Resource {
+  return defaultResource()
+    .merge(
+      resourceFromAttributes({
+        'service.name': `feedctl-${service}`,
+        'service.version': version,
+        'service.instance.id': randomUUID(),
+      }),
+    )
+    .merge(detectResources({ detectors: [resourceAttributesEnvDetector, serviceNameEnvDetector] }));
+}
+
+function openSampler(env: Environment): Sampler {
+  const name = oneOf(env, 'OTEL_TRACES_SAMPLER', [
+    'parentbased_always_on',
+    'parentbased_always_off',
+    'parentbased_traceidratio',
+    'always_on',
+    'always_off',
+    'traceidratio',
+  ]);
+  const root = rootSampler(env, name.replace(/^parentbased_/, ''));
   return name.startsWith('parentbased_') ? new ParentBasedSampler({ root }) : root;
 }
 
-function rootSampler(name: string, argument: string | undefined): Sampler | undefined {
+function rootSampler(env: Environment, name: string): Sampler {
   if (name === 'always_on') return new AlwaysOnSampler();
   if (name === 'always_off') return new AlwaysOffSampler();
-  if (name !== 'traceidratio') return undefined;
-  const ratio = argument ? Number(argument) : 1;
-  if (!(ratio >= 0 && ratio <= 1))
-    throw new FeedctlError(
-      'CONFIG_INVALID',
-      `OTEL_TRACES_SAMPLER_ARG is ${argument}; it is a share from 0 to 1`,
-    );
-  return new TraceIdRatioBasedSampler(ratio);
-}
-
-function whole(env: Environment, name: string, otherwise: number): number {
-  const text = env[name];
-  if (!text) return otherwise;
-  if (!/^[1-9]\d{0,8}$/.test(text))
-    throw new FeedctlError('CONFIG_INVALID', `${name} is ${text}; it is a whole number above 0`);
-  return Number(text);
+  const share = Number(env.OTEL_TRACES_SAMPLER_ARG || 1);
+  if (share >= 0 && share <= 1) return new TraceIdRatioBasedSampler(share);
+  throw new FeedctlError(
+    'CONFIG_INVALID',
+    `OTEL_TRACES_SAMPLER_ARG is ${env.OTEL_TRACES_SAMPLER_ARG}; it must be a share from 0 to 1`,
+  );
 }

@@ -1,5 +1,5 @@
 import { expect, onTestFinished, test } from 'vitest';
-import { openLocalBus } from '../../../../src/engine/bus/local/bus.ts';
+import { LocalBus } from '../../../../src/engine/bus/local/bus.ts';
 import { freshDatabase } from '../../../support/cluster.ts';
 import { openProxy } from '../../../support/proxy.ts';
 import { busContract } from '../contract.ts';
@@ -11,7 +11,7 @@ busContract('local', async () => {
     taker: [url],
     db,
     async open(options) {
-      const bus = await openLocalBus(url, options);
+      const bus = new LocalBus(url, options);
       onTestFinished(() => bus.close());
       return bus;
     },
@@ -23,12 +23,12 @@ const messages = (count: number) =>
 
 test('a message that is given back by others while it is held is not handed out twice', async () => {
   const { url, db } = await freshDatabase();
-  const bus = await openLocalBus(url);
+  const bus = new LocalBus(url);
   onTestFinished(() => bus.close());
   await bus.publish(messages(1));
   const inbox = await openInbox(bus, { queues: ['events'], prefetch: 10 });
   const held = await inbox.next();
-  // What another consumer does that takes this one for dead.
+  // Another consumer does this if it takes this one for dead.
   await db.query('update bus.messages set consumer = null, visible_at = now()');
   await bus.publish([{ queue: 'events', body: Buffer.from('next') }]);
   const next = await inbox.next();
@@ -42,7 +42,7 @@ test('a message that is given back by others while it is held is not handed out 
 test('answers given while the database is away are not left to the end of the lease', async () => {
   const { url, db } = await freshDatabase();
   const proxy = await openProxy(url);
-  const bus = await openLocalBus(proxy.url);
+  const bus = new LocalBus(proxy.url);
   onTestFinished(() => bus.close());
   await bus.publish(messages(3));
   const inbox = await openInbox(bus, { queues: ['events'], prefetch: 10 });
@@ -51,7 +51,7 @@ test('answers given while the database is away are not left to the end of the le
   first.ack();
   second.retry(600_000);
   third.deadLetter('no good');
-  // Each of them has been refused by then.
+  // Each of them has failed by then.
   await expect(bus.depths()).rejects.toThrow();
   proxy.open();
   const left = async () => (await db.query('select consumer from bus.messages')).rows;
@@ -61,7 +61,7 @@ test('answers given while the database is away are not left to the end of the le
 
 test('retries that come again before they are released do not use up the prefetch', async () => {
   const { url } = await freshDatabase();
-  const bus = await openLocalBus(url);
+  const bus = new LocalBus(url);
   onTestFinished(() => bus.close());
   await bus.publish(messages(50));
   let done = 0;
@@ -86,7 +86,7 @@ test('retries that come again before they are released do not use up the prefetc
 
 test('a consumer whose sessions are all ended goes on', async () => {
   const { url, db } = await freshDatabase();
-  const bus = await openLocalBus(url);
+  const bus = new LocalBus(url);
   onTestFinished(() => bus.close());
   const seen = new Set<string>();
   await bus.consume({ queues: ['events'], prefetch: 2 }, (deliveries) => {

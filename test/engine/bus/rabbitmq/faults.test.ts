@@ -33,7 +33,7 @@ async function privateRabbit(options: RabbitOptions = {}) {
   return rabbit;
 }
 
-/** A port through which everything goes to the broker, until it is cut; what the broker says may be altered. */
+/** Opens a proxy of the broker that can be cut and that may alter the broker's answers. */
 async function openProxy(port: number, alter: (bytes: Buffer) => Buffer = (bytes) => bytes) {
   const sockets = new Set<{ destroy(): void }>();
   const proxy = createServer((client) => {
@@ -62,7 +62,7 @@ const through = (url: string, port: number): string => {
   return proxied.href;
 };
 
-/** Publishes numbers, again when refused, until told to stop; what was confirmed is in `confirmed`. */
+/** Publishes numbers until it is stopped, with retries. `confirmed` has the confirmed ones. */
 function keepPublishing(bus: Bus) {
   const confirmed = new Set<string>();
   let going = true;
@@ -143,7 +143,7 @@ describe.skipIf(!server)('connections', () => {
     const again = await inbox.take(3);
     expect(again.map((delivery) => delivery.body.toString())).toEqual(['acked', 'tried', 'dead']);
     for (const delivery of again) delivery.ack();
-    // The first ones are still being worked on here: what they write may come after the mark.
+    // The first ones are still in flight here: they may write after the barrier.
     await new Promise((done) => setTimeout(done, 300));
     expect(await direct.hasPassed(barrier)).toBe(false);
     acked!.ack();
@@ -201,7 +201,7 @@ describe.skipIf(!server)('a broker', () => {
     const db = (await freshDatabase()).url;
     const bus = opened(rabbit.url, db);
     await bus.publish([message('before')]);
-    // A limit that is below what it uses already.
+    // A limit below the memory that it uses already.
     await rabbit.evaluate('vm_memory_monitor:set_vm_memory_high_watermark(0.00001)');
     // A connection is blocked at its next publish after the alarm, which the broker raises within moments.
     const noticing: Promise<void>[] = [];
@@ -213,7 +213,7 @@ describe.skipIf(!server)('a broker', () => {
     expect(await bus.check()).toContainEqual(
       expect.objectContaining({ name: 'broker alarms', status: 'fault', fix: expect.any(String) }),
     );
-    // Whoever stops meanwhile is not held up.
+    // A consumer that stops meanwhile is not delayed.
     const stopping = opened(rabbit.url, db);
     void stopping.publish([message('never')]).catch(() => {});
     await expect.poll(() => stopping.blocked).toBeDefined();
@@ -251,7 +251,7 @@ describe.skipIf(!server)('a broker', () => {
       await connection.close();
       return version;
     });
-    // Nothing older can be run beside it: the version is changed on its way here.
+    // No older broker is available: the proxy changes the version.
     const proxy = await openProxy(Number(new URL(url).port), (bytes) => {
       const at = bytes.indexOf(version);
       if (at >= 0) bytes.write('3.9.99999'.slice(0, version.length), at);
@@ -304,7 +304,7 @@ test.skipIf(!server)(
     const db = (await freshDatabase()).url;
     const bus = opened(url, db, { partitions: 1 });
     await bus.publish([message('deadly')]);
-    // Consumers that go down as a process does that is killed: without a word, the message in hand.
+    // Consumers that die with the message in flight, as a killed process does.
     const connection = await connect(url);
     onTestFinished(() => connection.close());
     let deaths = 0;

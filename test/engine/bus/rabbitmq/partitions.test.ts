@@ -84,7 +84,7 @@ describe.skipIf(!server)('partitions', () => {
     await expect.poll(() => publisher.hasPassed(last)).toBe(true);
     expect([...published].filter((text) => seen.get(text) !== 1)).toEqual([]);
     expect(await publisher.partitions()).toBe(2);
-    // What others hold is told once a second.
+    // Members report messages in flight once a second.
     await expect.poll(() => publisher.depths()).toEqual([]);
   });
 

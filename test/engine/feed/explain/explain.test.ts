@@ -22,11 +22,11 @@ const redis = await findServer('redis');
 interface People extends TestCluster {
   readonly author: number;
   readonly reader: number;
-  /** Short, where nothing is expected to come. */
+  /** Short for tests that expect no message. */
   why(post: number, waitMs?: number): ReturnType<typeof explain>;
 }
 
-/** An author, and a reader who follows them. `work`: whether a worker runs. */
+/** Creates an author and a follower. `work`: starts a worker. */
 async function people(openBus?: (databaseUrl: string) => Promise<Bus>): Promise<People> {
   const local = await testCluster();
   const bus = openBus ? await openBus(local.url) : local.bus;
@@ -45,7 +45,7 @@ async function people(openBus?: (databaseUrl: string) => Promise<Bus>): Promise<
   return { ...cluster, author, reader, why };
 }
 
-/** The same, once a worker has been there and has gone. */
+/** Creates an author and a follower, runs a worker for them and stops it. */
 async function followed(openBus?: (databaseUrl: string) => Promise<Bus>): Promise<People> {
   const all = await people(openBus);
   const worker = await all.startWorker();
@@ -239,10 +239,10 @@ test.skipIf(!redis)('a cache that holds the feed without the post', async () => 
   const worker = await startWorker({ ...cached, version: 'test' });
   onTestFinished(() => worker.stop(5_000));
   await all.settled();
-  expect((await why(first.id)).steps[4]).toMatchObject({ state: 'none', detail: 'the feed is not held' });
+  expect((await why(first.id)).steps[4]).toMatchObject({ state: 'none', detail: 'the feed is not cached' });
   await readFeed(all.db, all.reader, { limit: 10 }, cache);
   expect((await why(first.id)).steps[4]).toMatchObject({ step: 'cached', state: 'done' });
-  // Written past the cache, as nobody does.
+  // Written without the cache, which no code does.
   const post = await createPost(cached, all.author, 'second');
   await all.settled();
   await expect.poll(async () => (await why(post.id)).steps[4]!.state).toBe('done');

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { expect, onTestFinished, test } from 'vitest';
 import { openMemoryCache } from '../../../../src/engine/cache/memory/cache.ts';
-import type { Database, Store } from '../../../../src/engine/database/database.ts';
+import type { Database } from '../../../../src/engine/database/database.ts';
+import type { Store } from '../../../../src/engine/database/sharding.ts';
 import { readFeed } from '../../../../src/engine/feed/read/read.ts';
 import { rebuild } from '../../../../src/engine/feed/rebuild/rebuild.ts';
 import { verify } from '../../../../src/engine/feed/verify/verify.ts';
@@ -171,7 +172,7 @@ test('cache, table and truth give the same pages, whatever is materialized', asy
       if (pulled) await makeCelebrity(db, pulled, 'pull');
       await db.query('update posts set deleted_at = now() where id = any($1)', [deleted]);
       await rebuild(db, undefined);
-      // As a trim or a backfill leaves it.
+      // A trim or a backfill leaves this state.
       await db.query('update users set feed_floor = $1 where id = 1', [floor]);
       await db.query('delete from feed_items where post_id <= $1', [floor]);
       const own = { authorId: 0, postIds: [], completeAbove: 0 };

@@ -42,10 +42,10 @@ test('bulk work that is in no queue keeps to what was done to the bulk lane, too
   expect(await listOperations(db, { kind: 'rebuild', limit: 1 })).toMatchObject([
     { state: 'running', waitsFor: expect.stringContaining('bulk lane') },
   ]);
-  // The worker and the rebuild share what the lane may write; the live lane is the worker's alone.
+  // The worker and the rebuild share the rate of the bulk lane. The live lane is the worker's alone.
   await expect.poll(share).toBe(RATE / 2);
   expect(lanes.rate('live')).toBe(RATE);
-  // A rehearsal writes nothing, and so waits for nobody.
+  // A dry run writes nothing, so it does not wait.
   expect(await rebuildMany(cluster, { dryRun: true })).toMatchObject({ added: FEEDS * POSTS });
   expect(await count()).toBe(0);
 
@@ -53,7 +53,7 @@ test('bulk work that is in no queue keeps to what was done to the bulk lane, too
   const { added, seconds } = await rebuilding;
   expect(added).toBe(FEEDS * POSTS);
   expect(told.at(-1)).toBeUndefined();
-  // Two chunks of half a second's rows go on side by side, and who has written the last ones need not wait.
+  // Two chunks of half a second's rows run concurrently, and the last ones need not wait.
   const inBursts = RATE / 2;
   expect(seconds).toBeGreaterThan((added - 2 * inBursts) / (RATE / 2));
   expect(await verify(db, undefined)).toMatchObject({ mismatched: 0, checked: FEEDS + 1 });

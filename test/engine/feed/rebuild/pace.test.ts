@@ -1,10 +1,11 @@
 import { expect, test } from 'vitest';
 import type { Bus } from '../../../../src/engine/bus/bus.ts';
-import { CHUNKS, ChunkSize, LiveFirst } from '../../../../src/engine/feed/rebuild/pace.ts';
+import { ChunkSize, LivePriority } from '../../../../src/engine/feed/rebuild/pace.ts';
+import { postgresRebuild } from '../../../../src/engine/feed/rebuild/postgres.ts';
 import { listedUsers } from '../../../../src/engine/feed/rebuild/users.ts';
 
 test('chunks grow while they are quick, and shrink where they are slow, within bounds', () => {
-  const size = new ChunkSize(CHUNKS.plain);
+  const size = new ChunkSize(postgresRebuild.chunkLimits);
   const first = size.feeds;
   size.took(30, false);
   expect(size.feeds).toBe(first * 2);
@@ -14,12 +15,12 @@ test('chunks grow while they are quick, and shrink where they are slow, within b
   expect(size.feeds, 'shorter where others wait').toBe(500);
   for (let i = 0; i < 20; i += 1) size.took(10_000, false);
   expect(size.feeds).toBe(10);
-  expect(new ChunkSize(CHUNKS.plain, 3).feeds).toBe(3);
+  expect(new ChunkSize(postgresRebuild.chunkLimits, 3).feeds).toBe(3);
 });
 
 test('while live fan-out has work, chunks come one after the other; else side by side', async () => {
   const most = async (bus: Pick<Bus, 'holds' | 'throughput'>) => {
-    const live = new LiveFirst(bus);
+    const live = new LivePriority(bus);
     const { signal } = new AbortController();
     let now = 0;
     let together = 0;
@@ -29,7 +30,7 @@ test('while live fan-out has work, chunks come one after the other; else side by
       await new Promise((done) => setTimeout(done, 5));
       now -= 1;
     };
-    // The first look is made before any work; the second finds what has left the queues since.
+    // The first check precedes any work. The second finds messages that have left the queues since.
     await live.run(() => new Promise((done) => setTimeout(done, 110)), signal);
     await live.run(async () => {}, signal);
     await Promise.all([live.run(work, signal), live.run(work, signal)]);

@@ -1,0 +1,83 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Database } from '../database/database.ts';
+import { FeedctlError } from '../model/errors.ts';
+import { findNode, type Move, requireDistributed } from './list.ts';
+import { citusNodes } from './nodesSql.ts';
+import { missingRequirements, requireAll, requireIdle } from './requirements.ts';
+import { cancelStatement, moveShard as moveInDatabase, readActiveMoves, readShards } from './sql.ts';
+
+const POLL_MS = 1_000;
+
+export interface MoveResult extends Move {
+  /** False if the shard was at that node already. */
+  readonly moved: boolean;
+  readonly seconds: number;
+}
+
+/** Returns the move that `moveShard` would make. Throws the same errors, and changes nothing. */
+export async function planMove(
+  db: Database,
+  shard: number,
+  to: string,
+): Promise<Move & { readonly fromNode: number; readonly toNode: number }> {
+  await requireDistributed(db);
+  const nodes = await citusNodes(db);
+  const target = findNode(nodes, to);
+  const group = (await readShards(db)).find((one) => one.shardIds.includes(shard));
+  if (!group) throw new FeedctlError('SHARD_NOT_FOUND', `no shard of feedctl has the id ${shard}`);
+  const move = { shard: group.shard, from: group.node, to: target.name, bytes: group.bytes ?? 0 };
+  if (group.nodeId !== target.id) {
+    const missing = await missingRequirements(db, nodes);
+    if (!target.takesShards)
+      missing.push({
+        what: `${target.name} takes no shards`,
+        fix: `Allow it with \`feedctl node add ${target.name}\`.`,
+      });
+    requireAll(missing);
+    await requireIdle(db);
+  }
+  return { ...move, fromNode: group.nodeId, toNode: target.id };
+}
+
+/**
+ * Moves one shard of every table to a node. The move needs this process: an interruption undoes it.
+ * Throws SHARD_NOT_FOUND, NODE_NOT_FOUND, SHARDS_UNMOVABLE, SHARDS_BUSY, INTERRUPTED,
+ * NOT_DISTRIBUTED.
+ */
+export async function moveShard(
+  db: Database,
+  shard: number,
+  to: string,
+  options: { signal?: AbortSignal; onProgress?(bytes: number, total: number, phase: string): void } = {},
+): Promise<MoveResult> {
+  const startedAt = Date.now();
+  const { fromNode, toNode, ...move } = await planMove(db, shard, to);
+  const seconds = () => Math.round(Date.now() - startedAt) / 1000;
+  if (fromNode === toNode) return { ...move, moved: false, seconds: seconds() };
+  await db.withSession(async (session) => {
+    const { rows } = await session.query<{ pid: number }>('select pg_backend_pid() as pid');
+    const { pid } = rows[0]!;
+    let ended = false;
+    const moving = moveInDatabase(session, { shard: move.shard, fromNode, toNode }).finally(() => {
+      ended = true;
+    });
+    const watching = (async () => {
+      while (!ended && !options.signal?.aborted) {
+        const now = (await readActiveMoves(db)).find((one) => one.pid === pid);
+        if (now) options.onProgress?.(Math.min(now.bytes, move.bytes), move.bytes, now.phase);
+        await sleep(POLL_MS, undefined, options.signal && { signal: options.signal }).catch(() => {});
+      }
+      if (!ended) await cancelStatement(db, pid);
+    })();
+    const [moved, watched] = await Promise.allSettled([moving, watching]);
+    if (moved.status === 'rejected' && options.signal?.aborted && watched.status === 'fulfilled')
+      throw new FeedctlError(
+        'INTERRUPTED',
+        `the move of shard ${move.shard} was undone: it is at ${move.from}`,
+        { cause: moved.reason, suggestions: ['Run the same command again: the move starts over.'] },
+      );
+    // A failed watch does not undo the move.
+    if (moved.status === 'rejected') throw moved.reason;
+  });
+  return { ...move, moved: true, seconds: seconds() };
+}

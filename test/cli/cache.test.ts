@@ -43,7 +43,18 @@ describe.each(kinds)('a cache in $kind', ({ kind, skip, url }) => {
   let gatewayUrl: string;
   let worker: Running;
   let token: string;
-  const stats = () => json<Stats>(['cache', 'stats'], at);
+  /** Waits for a report that began after this call: the second one from now. */
+  const reported = async () => {
+    for (let reports = 0; reports < 2; reports += 1) {
+      const [now] = await sql<{ at: string }>(databaseUrl, 'select clock_timestamp()::text as at');
+      const fresh = `select 1 from process_figures where gateway is not null and seen_at > '${now!.at}'`;
+      await waitUntil(async () => (await sql(databaseUrl, fresh)).length === 1);
+    }
+  };
+  const stats = async () => {
+    await reported();
+    return json<Stats>(['cache', 'stats'], at);
+  };
   const user = (id: string) => json<Details>(['user', 'show', id], at);
   const read = async () => {
     const headers = { authorization: `Bearer ${token}` };
@@ -162,6 +173,8 @@ describe.each(kinds)('a cache in $kind', ({ kind, skip, url }) => {
     expect((await user('2')).connections).toMatchObject({ connections: [], unreachable: [{}] });
     const shown = await feedctl(['user', 'show', '2'], at);
     expect(shown).toMatchObject({ status: 0, stderr: expect.stringContaining('Not known') });
+    // As long as after its last report.
+    await sql(databaseUrl, `update process_figures set seen_at = seen_at - interval '15 s'`);
     expect((await feedctl(['cache', 'stats', '--json'], at)).status).toBe(3);
   });
 });

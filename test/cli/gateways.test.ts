@@ -95,12 +95,16 @@ test(`${SOCKETS} sockets of a gateway that is killed go on at another, and miss 
   const readers = await cluster.users(SOCKETS);
   const follows = readers.map((_, i) => [authors[i % 10]!, authors[(i + 3) % 10]!] as const);
   await cluster.db.query(
-    `with pairs as (insert into follows (follower_id, followee_id) select * from unnest($1::bigint[], $2::bigint[]) returning *)
+    `with pairs as (
+       insert into follows (follower_id, followee_id)
+       select * from unnest($1::bigint[], $2::bigint[]) returning *
+     )
      insert into followers (follower_id, followee_id) select follower_id, followee_id from pairs`,
     [readers.flatMap((id) => [id, id]), follows.flat()],
   );
   await cluster.db.query(
-    'update users set follower_count = (select count(*) from followers where followee_id = id) where id = any($1)',
+    `update users set follower_count = (select count(*) from followers where followee_id = id)
+     where id = any($1)`,
     [authors],
   );
   const clients = await runConcurrently(readers, 50, (reader) => testClient(cluster, reader));

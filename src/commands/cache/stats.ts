@@ -4,7 +4,9 @@ import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class CacheStats extends BaseCommand {
   static override summary = 'Show the state of the feed cache, with hits and misses of each gateway';
-  static override description = `Counts begin when a gateway starts. Exits 3 if a gateway does not answer.`;
+  static override description =
+    `Counts begin when a gateway starts, and are those of its last report, about a second
+ago. Exits 3 if a gateway has not reported for 15 s.`;
   static override examples = ['<%= config.bin %> cache stats', '<%= config.bin %> cache stats --json'];
 
   async run(): Promise<CacheReport> {
@@ -12,7 +14,7 @@ export default class CacheStats extends BaseCommand {
     const { cacheStats } = await import('../../engine/gateway/operator/cacheStats.ts');
     const report = await this.withCluster(flags, ({ db, sharedCache }) => cacheStats(db, sharedCache));
     const rate = report.hitRate === null ? 'no reads' : `${(100 * report.hitRate).toFixed(1)}% held`;
-    this.log(`${report.kind}: ${report.ready ? '' : 'AWAY, '}${report.detail}; ${rate}`);
+    this.log(`${report.kind}: ${report.ready ? '' : 'UNAVAILABLE, '}${report.detail}; ${rate}`);
     if (report.gateways.length > 0)
       this.log(
         renderTable(
@@ -21,7 +23,7 @@ export default class CacheStats extends BaseCommand {
           { borders: Boolean(process.stdout.isTTY) },
         ),
       );
-    for (const { reason } of report.unreachable) this.logToStderr(`Not known: ${reason}`);
+    for (const { reason } of report.unreachable) this.logToStderr(`Unknown: ${reason}`);
     if (report.unreachable.length > 0) process.exitCode = 3;
     return report;
   }

@@ -32,7 +32,7 @@ A supervisor may start the process again.`;
 
   async run(): Promise<DrainResult> {
     const { args, flags } = await this.parse(WorkerDrain);
-    const { drainWorker, planWorkerDrain } = await import('../../engine/fleet/workers.ts');
+    const { drainWorker, planWorkerDrain } = await import('../../engine/fleet/drain.ts');
     const { signal } = this;
     return this.withCluster(flags, async ({ db }) => {
       const { worker, others } = await planWorkerDrain(db, args.worker);

@@ -11,8 +11,9 @@ import { workersTable } from '../../ui/tables/workers.ts';
 export default class WorkerList extends BaseCommand {
   static override summary = 'List the workers with readiness, partitions, rate and lag';
   static override description =
-    `Shows the last heartbeats, which arrive every 5 s. lag is the time from the commit of a
-post to that of its rows; paused lists the lanes that the worker has drained.
+    `Shows the last heartbeats and reports. lag is that of the slowest live message of the last
+5 to 10 s, from the commit of its post to that of its rows; paused lists the lanes that the
+worker has drained.
 
 Lists pods too if a flag, the context or the environment names a cluster in Kubernetes.`;
   static override flags = kubeFlags;

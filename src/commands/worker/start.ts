@@ -34,7 +34,7 @@ The first signal drains the worker, the second stops it immediately.`;
     const { flags } = await this.parse(WorkerStart);
     // Batches become garbage within milliseconds. A young generation that grows would only take 60 MB.
     setFlagsFromString('--semi-space-growth-factor=1');
-    const { drainAsked } = await import('../../engine/fleet/workers.ts');
+    const { drainAsked } = await import('../../engine/fleet/drain.ts');
     const { startMetricsRole, startWorkerRole } = await import('../../engine/cluster/roles.ts');
     await this.runRole(flags, async (cluster) => {
       const port = flags['metrics-port'];

@@ -17,12 +17,12 @@ import { type Log, silentLog } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 
-/** Everything a command or a role works with, opened in one place and passed down. */
+/** Everything that a command or a role works with, opened in one place and passed down. */
 export interface Cluster extends SocialContext {
   readonly config: Config;
   readonly db: Database;
   readonly bus: Bus;
-  /** The cache that all processes share; without one each gateway keeps its own. */
+  /** The cache that all processes share; undefined if each gateway has its own. */
   readonly sharedCache: FeedCache | undefined;
   readonly log: Log;
   readonly metrics?: Metrics | undefined;
@@ -30,7 +30,7 @@ export interface Cluster extends SocialContext {
   close(): Promise<void>;
 }
 
-/** The URL that is configured, or that of the embedded cluster which runs in the data directory. */
+/** Returns the configured URL, or that of the embedded cluster that runs in the data directory. */
 export async function resolveDatabaseUrl(config: Config): Promise<string> {
   if (config.databaseUrl) return config.databaseUrl;
   const state = await readClusterState(config.dataDir);
@@ -39,7 +39,10 @@ export async function resolveDatabaseUrl(config: Config): Promise<string> {
   return state.databaseUrl;
 }
 
-/** A gateway of the cluster: that of the freshest heartbeat which answers. Throws GATEWAY_UNREACHABLE where there is none. */
+/**
+ * Returns the URL of the gateway with the newest heartbeat that is ready. Throws
+ * GATEWAY_UNREACHABLE if none is.
+ */
 export async function resolveGatewayUrl(config: Config, db: Database): Promise<string> {
   if (config.gatewayUrl) return config.gatewayUrl;
   const { listGateways } = await import('../store/processes.ts');
@@ -51,8 +54,8 @@ export async function resolveGatewayUrl(config: Config, db: Database): Promise<s
 }
 
 /**
- * The broker that is configured, or the queue in the database. The broker's driver is only loaded for one. `sessions`: limits of
- * each of its pools, for who only looks.
+ * Opens the configured broker, or the queue in the database. The broker's driver is loaded only for
+ * a broker. `sessions`: limits of each pool, for commands that only read.
  */
 export async function openBus(
   config: Config,
@@ -70,10 +73,13 @@ export async function openBus(
 }
 
 /**
- * Opens the cluster. Throws DATABASE_UNREACHABLE or another DATABASE_ code, CLUSTER_NOT_RUNNING, SCHEMA_MISSING,
- * SCHEMA_NEWER, CACHE_REFUSED, CACHE_TLS_FAILED, CACHE_UNSUITABLE or CONFIG_INVALID.
- * `databaseUrl`: where it is known already, as in the process that started the server. `metrics`: for roles, whose
- * calls are guarded; a command fails at once instead. `invocation`: who does it, noted with operations.
+ * Opens the cluster. Throws DATABASE_UNREACHABLE or another DATABASE_ code, CLUSTER_NOT_RUNNING,
+ * SCHEMA_MISSING, SCHEMA_NEWER, CACHE_REFUSED, CACHE_TLS_FAILED, CACHE_UNSUITABLE or
+ * CONFIG_INVALID.
+ *
+ * `databaseUrl`: given by a process that started the server. `metrics`: given by roles, whose calls
+ * are guarded; commands fail immediately instead. `invocation`: the operator and the command,
+ * recorded with operations.
  */
 export async function openCluster(
   config: Config,
@@ -87,8 +93,8 @@ export async function openCluster(
 ): Promise<Cluster> {
   const resources = new Resources();
   const stats = options.metrics && new ProcessStats(Date.now, () => performance.now());
-  const given = options.log ?? silentLog;
-  const log = stats?.watchLog(given) ?? given;
+  const baseLog = options.log ?? silentLog;
+  const log = stats?.watchLog(baseLog) ?? baseLog;
   try {
     const url = options.databaseUrl ?? (await resolveDatabaseUrl(config));
     const { metrics, tracing, invocation } = options;
@@ -117,7 +123,7 @@ export async function openCluster(
   }
 }
 
-/** The queue in the database is behind the database's guard already. */
+/** Guards a broker. The queue in the database is behind the database's guard already. */
 async function guarded(bus: Bus, config: Config, metrics: Metrics | undefined): Promise<Bus> {
   if (!config.brokerUrl || !metrics) return bus;
   const { guardedBus } = await import('../bus/guarded.ts');
@@ -126,7 +132,9 @@ async function guarded(bus: Bus, config: Config, metrics: Metrics | undefined): 
   return guardedBus(bus, openGuard({ dependency: 'broker', metrics, ...BROKER }));
 }
 
-/** Where a cache is configured, whoever changes a feed has to tell it: commands too. */
+/**
+ * Opens the configured cache. Commands that change feeds need it too, to invalidate cached feeds.
+ */
 export async function openSharedCache(
   config: Config,
   db: Database,

@@ -4,93 +4,142 @@ import type { FeedCache } from '../cache/cache.ts';
 import type { Gateway } from '../gateway/gateway.ts';
 import { messageOf } from '../model/errors.ts';
 import type { Resources } from '../resilience/resources.ts';
-import type { CacheCounters } from '../stats/process.ts';
-import { deleteStats, saveStats } from '../stats/table.ts';
+import type { CacheCounters, ProcessStats, StatsReport } from '../stats/process.ts';
+import { deleteStats, type ProcessState, saveStats } from '../stats/table.ts';
 import { settleWithin } from '../util/deadline.ts';
 import type { Cluster } from './cluster.ts';
 
 const REPORT_INTERVAL_MS = 1_000;
-/** A telling that takes longer is given up: what it says is old by then. */
+/** A report that takes longer is abandoned: its values are too old by then. */
 const REPORT_TIMEOUT_MS = 10_000;
-/** Nobody waits longer for a database that says nothing when the process ends: its row is forgotten all the same. */
+/** Shutdown waits at most this long to delete the row. A row that stays is ignored after 15 s. */
 const SHUTDOWN_TIMEOUT_MS = 2_000;
 
-/** The roles of this process, as far as they are started: those of a gateway that comes back have another id. */
+/**
+ * The roles of a process, as far as they have started. A gateway that rejoins the cluster gets
+ * another id.
+ */
 export interface RunningRoles {
-  worker?: { readonly id: string } | undefined;
-  gateway?: Pick<Gateway, 'id' | 'sockets' | 'pushed' | 'caughtUp'> | undefined;
-  cache?: FeedCache | undefined;
+  worker?: { readonly id: string; readonly rowsWritten: number };
+  gateway?: Pick<Gateway, 'id' | 'sockets' | 'pushed' | 'caughtUp'>;
+  cache?: FeedCache;
 }
 
-/** Has the process say once a second what it does, until it ends. Returns what it says it of, to be filled in. */
-export function startReporting(cluster: Cluster, resources: Resources): RunningRoles {
-  const { stats, db, log } = cluster;
-  const roles: RunningRoles = {};
-  if (!stats) return roles;
-  const id = randomUUID();
-  const host = hostname();
-  let pushed = 0;
-  let cpuAt = { at: performance.now(), usage: process.cpuUsage() };
-  let reportedErrors = -1;
+export interface StatsReporter {
+  /** Adds roles to the reports. The first report about them begins immediately. */
+  add(roles: RunningRoles): void;
+}
+
+/** Reports the statistics of this process once a second until the resources are released. */
+export function startReporting(
+  { stats, db, log }: Pick<Cluster, 'stats' | 'db' | 'log'>,
+  resources: Resources,
+): StatsReporter {
+  if (!stats) return { add() {} };
+  const process = new ReportingProcess(stats, db);
   let failing = false;
-  const report = async (): Promise<void> => {
-    const { worker, gateway, cache } = roles;
-    if (gateway) {
-      stats.count('pushed', gateway.pushed - pushed);
-      pushed = gateway.pushed;
-    }
-    const { user, system } = process.cpuUsage(cpuAt.usage);
-    const cpu = (user + system) / 1_000 / Math.max(1, performance.now() - cpuAt.at);
-    cpuAt = { at: performance.now(), usage: process.cpuUsage() };
-    const state = {
-      worker: worker?.id ?? null,
-      gateway: gateway?.id ?? null,
-      sockets: gateway?.sockets ?? null,
-      memoryBytes: process.memoryUsage.rss(),
-      cpu,
-    };
-    const version = stats.errorsVersion;
-    const errors = version === reportedErrors ? undefined : stats.errors;
-    const reported = {
-      figures: {
-        ...stats.report(),
-        ...(gateway && { live: gateway.caughtUp }),
-        ...(cache && { cache: cacheCounters(cache) }),
-      },
-      errors,
-    };
-    const fresh = await db.withSession(
-      (session) => saveStats(session, { id, host, pid: process.pid }, state, reported),
-      { deadlineMs: REPORT_TIMEOUT_MS },
-    );
-    reportedErrors = fresh && !errors ? -1 : version;
-    failing = false;
-  };
   let reporting: Promise<void> | undefined;
-  const timer = setInterval(() => {
-    reporting ??= report()
+  const report = () => {
+    reporting ??= process
+      .report()
+      .then(() => {
+        failing = false;
+      })
       .catch((error) => {
-        // While the database is away, once is enough.
+        // One warning for each outage of the database.
         if (!failing) log.warn({ reason: messageOf(error) }, 'statistics not reported');
         failing = true;
       })
       .finally(() => {
         reporting = undefined;
       });
-  }, REPORT_INTERVAL_MS);
+  };
+  const timer = setInterval(report, REPORT_INTERVAL_MS);
   resources.add('statistics', async () => {
     clearInterval(timer);
     await settleWithin(
       SHUTDOWN_TIMEOUT_MS,
-      Promise.resolve(reporting).then(() =>
-        db.withSession((session) => deleteStats(session, id), { deadlineMs: SHUTDOWN_TIMEOUT_MS }),
-      ),
+      Promise.resolve(reporting).then(() => process.remove()),
     );
   });
-  return roles;
+  return {
+    add(roles) {
+      process.add(roles);
+      report();
+    },
+  };
+}
+
+/** This process, as one row of the statistics table. */
+class ReportingProcess {
+  readonly #stats: ProcessStats;
+  readonly #db: Cluster['db'];
+  readonly #identity = { id: randomUUID(), host: hostname(), pid: process.pid };
+  readonly #roles: RunningRoles = {};
+  #pushed = 0;
+  #cpu = { at: performance.now(), usage: process.cpuUsage() };
+  /** Version of the errors in the row; -1: the row has none of them. */
+  #reportedErrors = -1;
+
+  constructor(stats: ProcessStats, db: Cluster['db']) {
+    this.#stats = stats;
+    this.#db = db;
+  }
+
+  add(roles: RunningRoles): void {
+    Object.assign(this.#roles, roles);
+  }
+
+  /** Errors are sent only when they have changed since the last report. */
+  async report(): Promise<void> {
+    const { gateway } = this.#roles;
+    if (gateway) {
+      this.#stats.count('pushed', gateway.pushed - this.#pushed);
+      this.#pushed = gateway.pushed;
+    }
+    const version = this.#stats.errorsVersion;
+    const errors = version === this.#reportedErrors ? undefined : this.#stats.errors;
+    const [state, figures] = [this.#state(), this.#figures()];
+    const created = await this.#db.withSession(
+      (session) => saveStats(session, this.#identity, state, { figures, errors }),
+      { deadlineMs: REPORT_TIMEOUT_MS },
+    );
+    // A row that was deleted meanwhile had the errors: the next report sends them again.
+    this.#reportedErrors = created && !errors ? -1 : version;
+  }
+
+  async remove(): Promise<void> {
+    await this.#db.withSession((session) => deleteStats(session, this.#identity.id), {
+      deadlineMs: SHUTDOWN_TIMEOUT_MS,
+    });
+  }
+
+  #state(): ProcessState {
+    const { worker, gateway } = this.#roles;
+    const { user, system } = process.cpuUsage(this.#cpu.usage);
+    const cpu = (user + system) / 1_000 / Math.max(1, performance.now() - this.#cpu.at);
+    this.#cpu = { at: performance.now(), usage: process.cpuUsage() };
+    return {
+      worker: worker?.id ?? null,
+      gateway: gateway?.id ?? null,
+      sockets: gateway?.sockets ?? null,
+      memoryBytes: process.memoryUsage.rss(),
+      cpu,
+    };
+  }
+
+  #figures(): StatsReport {
+    const { worker, gateway, cache } = this.#roles;
+    return {
+      ...this.#stats.report(),
+      ...(worker && { worker: this.#stats.workerCounters(worker.rowsWritten) }),
+      ...(gateway && { live: gateway.caughtUp }),
+      ...(cache && { cache: cacheCounters(cache) }),
+    };
+  }
 }
 
 function cacheCounters(cache: FeedCache): CacheCounters {
-  const { hits, misses } = cache.stats();
-  return { kind: cache.kind, ready: cache.health().ready, hits, misses };
+  const { hits, misses, refills, failures } = cache.stats();
+  return { kind: cache.kind, ready: cache.health().ready, hits, misses, refills, failures };
 }

@@ -20,11 +20,11 @@ import { type Metrics, openMetrics } from '../telemetry/metrics.ts';
 import type { MetricsServer } from '../telemetry/metricsServer.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import { type Cluster, openCluster } from './cluster.ts';
-import { type RunningRoles, startReporting } from './reportStats.ts';
+import { type StatsReporter, startReporting } from './reportStats.ts';
 
-/** What each part of a role has for stopping, one after the other. `manifests` give a pod longer. */
+/** Time for each part of a role to stop, one after the other. `manifests` give a pod longer. */
 export const DRAIN_MS = 10_000;
-/** A worker's answer to whoever asks whether it is ready may be so old. */
+/** Maximum age of a worker's answer to a readiness probe. */
 const READY_MS = 1_000;
 
 export interface EmbeddedCluster {
@@ -33,17 +33,17 @@ export interface EmbeddedCluster {
   readonly gateway: Gateway;
   readonly cache: FeedCache;
   readonly postgres: EmbeddedPostgres;
-  /** What is being released while it stops. */
+  /** Name of the resource that is being released. */
   readonly stuckAt: () => string | undefined;
   stop(): Promise<void>;
 }
 
-/** The gateway and its cache, on an open cluster. The HTTP server is only loaded here. */
+/** Starts the gateway and its cache on an open cluster. The HTTP server is loaded only here. */
 export async function startGatewayRole(
   cluster: Cluster,
   resources: Resources,
   options: GatewayOptions,
-  roles: RunningRoles = startReporting(cluster, resources),
+  reporter: StatsReporter = startReporting(cluster, resources),
 ): Promise<{ gateway: Gateway; cache: FeedCache }> {
   const cache = cluster.sharedCache ?? (await openMemoryCache(cluster.db));
   resources.add('cache', () => cache.close());
@@ -56,8 +56,7 @@ export async function startGatewayRole(
     { ...cluster, db: requests, cache },
     { ...options, limitsUrl: cluster.config.cacheUrl },
   );
-  roles.gateway = gateway;
-  roles.cache = cache;
+  reporter.add({ gateway, cache });
   resources.add('gateway', () => gateway.stop(DRAIN_MS));
   return { gateway, cache };
 }
@@ -82,17 +81,17 @@ export async function startWorkerRole(
   resources: Resources,
   version: string,
   options: { onBatch?: ((messages: CheckedMessage[]) => void) | undefined; drainable?: boolean } = {},
-  roles: RunningRoles = startReporting(cluster, resources),
+  reporter: StatsReporter = startReporting(cluster, resources),
 ): Promise<Worker> {
   await ensureEventPartitions(cluster.db);
   const worker = await startWorker({ ...cluster, version, ...options });
-  roles.worker = worker;
+  reporter.add({ worker });
   resources.add('worker', () => worker.stop(DRAIN_MS));
   resources.add('evaluation of celebrities', scheduleEvaluations(cluster));
   return worker;
 }
 
-/** `/metrics`, `/healthz` and `/readyz` of a worker. Throws PORT_TAKEN or CONFIG_INVALID. */
+/** Serves `/metrics`, `/healthz` and `/readyz` of a worker. Throws PORT_TAKEN or CONFIG_INVALID. */
 export async function startMetricsRole(
   cluster: Cluster,
   resources: Resources,
@@ -108,8 +107,9 @@ export async function startMetricsRole(
 }
 
 /**
- * A whole cluster in this process, its database in a child of it. Throws DATA_DIR_UNUSABLE,
- * CLUSTER_ALREADY_RUNNING, EMBEDDED_POSTGRES_FAILED, SCHEMA_NEWER or PORT_TAKEN, with nothing left running.
+ * Starts a whole cluster in this process, with the database in a child process. Throws
+ * DATA_DIR_UNUSABLE, CLUSTER_ALREADY_RUNNING, EMBEDDED_POSTGRES_FAILED, SCHEMA_NEWER or PORT_TAKEN,
+ * and leaves nothing running then.
  */
 export async function startEmbeddedCluster(
   config: Config,
@@ -144,10 +144,12 @@ export async function startEmbeddedCluster(
     const { tracing } = options;
     const cluster = await openCluster(config, { databaseUrl: postgres.databaseUrl, log, metrics, tracing });
     resources.add('connections', () => cluster.close());
-    // Released the other way round: the gateway takes no more posts, then the worker finishes those that came.
-    const roles = startReporting(cluster, resources);
-    const worker = await startWorkerRole(cluster, resources, version, { onBatch: options.onBatch }, roles);
-    const { gateway, cache } = await startGatewayRole(cluster, resources, options, roles);
+    // Released in reverse order: the gateway takes no more posts, then the worker finishes those it
+    // has.
+    const reporter = startReporting(cluster, resources);
+    const { onBatch } = options;
+    const worker = await startWorkerRole(cluster, resources, version, { onBatch }, reporter);
+    const { gateway, cache } = await startGatewayRole(cluster, resources, options, reporter);
     await lock.publish({ databaseUrl: postgres.databaseUrl, gatewayUrl: gateway.url });
     return {
       cluster,

@@ -15,7 +15,7 @@ import type { Lanes } from './lanes.ts';
 export interface CleanerContext {
   readonly db: Database;
   readonly bus: Bus;
-  /** Without them nothing is ever paused. */
+  /** Without lanes nothing is ever paused. */
   readonly lanes?: Lanes | undefined;
   readonly log: Log;
   readonly metrics?: Metrics | undefined;
@@ -24,22 +24,25 @@ export interface CleanerContext {
 interface Cleanup {
   readonly what: readonly PendingCleanup[];
   readonly barrier: Barrier;
-  /** The step of the bus that the mark is in. */
+  /** Index of the stage that the barrier is in. */
   readonly step: number;
 }
 
-interface Taken extends Cleanup {
+interface DueCleanup extends Cleanup {
   readonly delivery: Delivery;
 }
 
 const PREFETCH = 50;
 const POLL_MS = 250;
-/** Of one message: 60 KB. */
+/** Maximum pending cleanups of one message: 60 KB. */
 const MAX_PENDING = 1_000;
-/** Removed at a time, each on a session of its own. */
+/** Maximum removals at the same time, each on its own session. */
 const CONCURRENCY = 4;
 
-/** Has rows removed, once more, when every plan made until now has been written. One mark for all of them. */
+/**
+ * Schedules another removal of rows for when every plan made until now is written. One barrier
+ * serves all.
+ */
 export async function scheduleCleanup(bus: Bus, what: readonly PendingCleanup[]): Promise<void> {
   if (what.length > 0) await publishCleanups(bus, what, await bus.placeBarrier(STAGES[0]!), 0);
 }
@@ -59,9 +62,10 @@ async function publishCleanups(
 }
 
 /**
- * Removes rows that were written by plans older than an unfollow or a deletion. First every step of
- * the bus has to be past what was in it, then every rebuild and backfill committed that had begun. Cleanups that
- * are due together go on as one, behind one mark that is younger than all of theirs: a mark costs some 50 ms.
+ * Removes rows that were written by plans older than an unfollow or a deletion. Every stage of the
+ * bus must have passed the barrier, and every rebuild and backfill that had begun must be
+ * committed. Cleanups that are due at the same time share one message and one newer barrier for the
+ * next stage: a barrier costs about 50 ms.
  */
 export function startCleaner(context: CleanerContext): Promise<Consumer> {
   const consume = () =>
@@ -69,12 +73,12 @@ export function startCleaner(context: CleanerContext): Promise<Consumer> {
       { queues: ['cleanup'], prefetch: PREFETCH },
       serialBatches((batch) => cleanUp(context, batch)),
     );
-  // They wait for both lanes: where both are paused, none would get any further.
+  // Cleanups wait for both lanes: while both are paused, none can continue.
   return context.lanes ? context.lanes.consume(['live', 'bulk'], consume) : consume();
 }
 
 async function cleanUp(context: CleanerContext, deliveries: readonly Delivery[]): Promise<void> {
-  const due: Taken[] = [];
+  const due: DueCleanup[] = [];
   for (const delivery of deliveries) {
     try {
       const cleanup = decodePendingCleanups(delivery.body);
@@ -85,18 +89,18 @@ async function cleanUp(context: CleanerContext, deliveries: readonly Delivery[])
     }
   }
   for (const [step, group] of Map.groupBy(due, (one) => one.step)) {
-    if (STAGES[step + 1]) await goOn(context, group, step + 1);
+    if (STAGES[step + 1]) await advance(context, group, step + 1);
     else await remove(context, group);
   }
 }
 
-function done({ metrics }: CleanerContext, group: readonly Taken[]): void {
+function ackAll({ metrics }: CleanerContext, group: readonly DueCleanup[]): void {
   for (const { delivery } of group) delivery.ack();
   metrics?.count('feedctl_bus_handled_total', group.length, { queue: 'cleanup' });
 }
 
-/** On to the next step of the bus. */
-async function goOn(context: CleanerContext, group: readonly Taken[], step: number): Promise<void> {
+/** Waits for the next stage of the bus. */
+async function advance(context: CleanerContext, group: readonly DueCleanup[], step: number): Promise<void> {
   try {
     const barrier = await context.bus.placeBarrier(STAGES[step]!);
     await publishCleanups(
@@ -105,22 +109,22 @@ async function goOn(context: CleanerContext, group: readonly Taken[], step: numb
       barrier,
       step,
     );
-    done(context, group);
+    ackAll(context, group);
   } catch (error) {
     for (const { delivery } of group) failDelivery(delivery, error, context);
   }
 }
 
-/** Where that fails for a reason that stays, the messages, and then what is in them, are halved until one is alone. */
-async function remove(context: CleanerContext, group: readonly Taken[]): Promise<void> {
+/** After a permanent failure messages, and then their contents, are halved until one is alone. */
+async function remove(context: CleanerContext, group: readonly DueCleanup[]): Promise<void> {
   try {
     await fillsEnded(context.db);
     await runConcurrently(
       group.flatMap((one) => one.what),
       CONCURRENCY,
-      (leftover) => removeLeftover(context.db, leftover),
+      (pending) => removePending(context.db, pending),
     );
-    done(context, group);
+    ackAll(context, group);
   } catch (error) {
     const [first] = group;
     if (isTransient(error)) {
@@ -135,22 +139,22 @@ async function remove(context: CleanerContext, group: readonly Taken[]): Promise
   }
 }
 
-async function split(context: CleanerContext, taken: Taken, reason: unknown): Promise<void> {
+async function split(context: CleanerContext, cleanup: DueCleanup, reason: unknown): Promise<void> {
   try {
-    for (const half of halves(taken.what))
-      await publishCleanups(context.bus, half, taken.barrier, taken.step);
-    taken.delivery.ack();
+    for (const half of halves(cleanup.what))
+      await publishCleanups(context.bus, half, cleanup.barrier, cleanup.step);
+    cleanup.delivery.ack();
   } catch {
-    failDelivery(taken.delivery, reason, context);
+    failDelivery(cleanup.delivery, reason, context);
   }
 }
 
-async function removeLeftover(db: Database, leftover: PendingCleanup): Promise<void> {
-  if ('post' in leftover) {
-    await removePostItems(db, leftover.post);
+async function removePending(db: Database, pending: PendingCleanup): Promise<void> {
+  if ('post' in pending) {
+    await removePostItems(db, pending.post);
     return;
   }
-  const { pair } = leftover;
+  const { pair } = pending;
   await db.withSession((session) => withPairLock(session, pair, () => removePairItems(session, pair)));
 }
 

@@ -12,18 +12,21 @@ import { settleWithin, withTimeout } from '../util/deadline.ts';
 import { estimateAges } from './queueAges.ts';
 
 const POLL_MS = 10_000;
-/** Two looks and a half. */
+/** Two and a half polls. */
 const LEASE_SECONDS = 25;
-/** A look that takes longer is given up. */
+/** A poll that takes longer is abandoned. */
 const QUERY_TIMEOUT_MS = 10_000;
-/** Nobody waits longer for a database or a broker that says nothing when the worker ends: the lease ends by itself. */
+/**
+ * Shutdown waits at most this long for a silent database or broker: the lease expires without an
+ * answer.
+ */
 const SHUTDOWN_TIMEOUT_MS = 2_000;
-/** Of messages whose age nobody knows: longer than it takes until another worker looks. */
+/** Estimated ages of queues are kept this long: longer than it takes until another worker polls. */
 const MEMORY_SECONDS = 60;
 const SETTING = 'figures.leader';
 
 interface ClusterGauges {
-  /** By the monotonic clock: from then on another worker may export its own. */
+  /** End of the lease by the monotonic clock: another worker may export the gauges from then on. */
   readonly until: number;
   readonly depths: readonly QueueDepth[];
   readonly lanes: readonly LaneState[];
@@ -37,75 +40,73 @@ interface Context {
   readonly presence: Presence;
   readonly log: Log;
   readonly metrics: Metrics;
-  /** Of this worker. */
+  /** Id of this worker. */
   readonly id: string;
 }
 
 /**
- * Figures that are the whole cluster's and not one process's: what waits in queues, lanes, who is there. One worker
- * looks and exports them, so that a sum over workers is right; where it cannot look it exports none rather than old ones.
+ * Exports gauges of the whole cluster: messages in queues, lanes, workers, gateways and online
+ * users. One worker polls and exports them, so that a sum over workers is right. If it cannot poll
+ * it exports none rather than old values.
  */
 export function startClusterMetrics(
   context: Context,
-  options: { everyMs?: number; leaseSeconds?: number; lookMs?: number } = {},
+  options: { everyMs?: number; leaseSeconds?: number; timeoutMs?: number } = {},
 ): { stop(): Promise<void> } {
   const { db, bus, log, id } = context;
-  const { everyMs = POLL_MS, leaseSeconds = LEASE_SECONDS, lookMs = QUERY_TIMEOUT_MS } = options;
+  const { everyMs = POLL_MS, leaseSeconds = LEASE_SECONDS, timeoutMs = QUERY_TIMEOUT_MS } = options;
   let gauges: ClusterGauges | undefined;
-  /** A statement that is given up frees its session. */
-  const patient = (deadlineMs: number): Queryable => ({
+  /** Runs statements with a deadline: an abandoned statement frees its session. */
+  const withDeadline = (deadlineMs: number): Queryable => ({
     query: (text, values) => db.withSession((session) => session.query(text, values), { deadlineMs }),
   });
-  const asked = patient(lookMs);
-  const look = async (): Promise<ClusterGauges | undefined> => {
+  const queryable = withDeadline(timeoutMs);
+  const read = async (): Promise<ClusterGauges | undefined> => {
     const until = performance.now() + leaseSeconds * 1_000;
-    if (!(await acquireLeadership(asked, SETTING, { id, leaseSeconds }))) return undefined;
+    if (!(await acquireLeadership(queryable, SETTING, { id, leaseSeconds }))) return undefined;
     const [depths, lanes, workers, gateways] = await Promise.all([
       bus.depths(),
-      readLanes(asked),
-      countWorkers(asked),
-      countGateways(asked),
+      readLanes(queryable),
+      countWorkers(queryable),
+      countGateways(queryable),
     ]);
-    return { until, depths: await withAges(asked, depths), lanes, workers, gateways };
+    return { until, depths: await withAges(queryable, depths), lanes, workers, gateways };
   };
-  let looking: Promise<void> | undefined;
-  const lookNow = () => {
-    looking ??= withTimeout(lookMs, look(), () => new Error(`no answer within ${lookMs} ms`))
-      .then((seen) => {
-        gauges = seen;
+  let reading: Promise<void> | undefined;
+  const poll = () => {
+    reading ??= withTimeout(timeoutMs, read(), () => new Error(`no answer within ${timeoutMs} ms`))
+      .then((current) => {
+        gauges = current;
       })
       .catch((error) => {
         gauges = undefined;
         log.warn({ reason: messageOf(error) }, 'cluster metrics not read');
       })
       .finally(() => {
-        looking = undefined;
+        reading = undefined;
       });
   };
-  const unwatch = watchFigures(context, () =>
+  const unwatch = watchGauges(context, () =>
     gauges && performance.now() < gauges.until ? gauges : undefined,
   );
-  const timer = setInterval(lookNow, everyMs);
-  lookNow();
+  const timer = setInterval(poll, everyMs);
+  poll();
   return {
     async stop() {
       clearInterval(timer);
       for (const stop of unwatch) stop();
       await settleWithin(
         SHUTDOWN_TIMEOUT_MS,
-        (looking ?? Promise.resolve()).then(() =>
-          releaseLeadership(patient(SHUTDOWN_TIMEOUT_MS), SETTING, id),
+        (reading ?? Promise.resolve()).then(() =>
+          releaseLeadership(withDeadline(SHUTDOWN_TIMEOUT_MS), SETTING, id),
         ),
       );
     },
   };
 }
 
-/** `known`: undefined where this worker does not lead, or cannot look. */
-function watchFigures(
-  { metrics, presence }: Context,
-  known: () => ClusterGauges | undefined,
-): (() => void)[] {
+/** `known` returns undefined if this worker is not the leader or cannot poll. */
+function watchGauges({ metrics, presence }: Context, known: () => ClusterGauges | undefined): (() => void)[] {
   const of = (value: (gauges: ClusterGauges) => number) => () => {
     const gauges = known();
     return gauges && value(gauges);
@@ -165,8 +166,8 @@ function watchFigures(
 }
 
 /**
- * A broker does not tell the age of what nobody consumes, and that is when the age matters most: it has been there
- * since it was first seen, at least.
+ * A broker does not know the age of messages in a queue without consumers, when the age matters
+ * most. Such messages are at least as old as the time since the queue was first seen with messages.
  */
 async function withAges(db: Queryable, depths: readonly QueueDepth[]): Promise<QueueDepth[]> {
   const unknown = depths.filter((depth) => depth.oldestAgeMs === null).map((depth) => depth.queue);

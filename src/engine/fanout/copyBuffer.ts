@@ -2,28 +2,29 @@ import type { Sharding } from '../database/sharding.ts';
 import { ROW_BYTES } from '../model/messages.ts';
 import { eachUser, expandRows, type RowSink } from '../model/rowsMessage.ts';
 
-/** A message of rows that has been checked. */
+/** A rows message that has been checked. */
 export interface CheckedMessage {
   readonly body: Buffer;
-  /** Its rows. */
+  /** Number of its rows. */
   readonly count: number;
 }
 
-/** Rows of one shard, and how many of them are of each message they came from. */
+/** Rows of one shard, and the number of rows of each message. */
 export interface ShardRows {
   readonly rows: Buffer;
-  /** By the place of the message; its rows are in `rows` in the order of the messages. */
+  /** By index of the message. `rows` is in the order of the messages. */
   readonly counts: readonly number[];
 }
 
 /**
- * Room for the rows of one batch after the other: batches are megabytes that are needed for a moment, and as garbage they
- * cost a third of the process's time. What was expanded is gone with the next batch.
+ * One buffer for the rows of one batch after another. Batches are megabytes that are needed for a
+ * moment: allocating one per batch spent a third of the CPU on garbage collection. Expanded rows
+ * are valid until the next batch.
  */
 export class CopyBuffer {
   #bytes = Buffer.alloc(0);
 
-  /** The rows of each message, one behind the other. */
+  /** Returns the rows of each message. */
   expand(messages: readonly CheckedMessage[]): Buffer[] {
     const rows = this.#room(messages);
     let at = 0;
@@ -41,7 +42,7 @@ export class CopyBuffer {
     });
   }
 
-  /** The rows by the shard of their user: by arithmetic on eight bytes of each user, as planned rows are. */
+  /** Returns the rows by the shard of their user, computed from the eight bytes of each user id. */
   expandByShard(messages: readonly CheckedMessage[], sharding: Sharding): ShardRows[] {
     const counts = sharding.shards.map(() => new Array<number>(messages.length).fill(0));
     for (const [i, { body }] of messages.entries()) {

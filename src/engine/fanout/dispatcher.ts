@@ -7,16 +7,16 @@ import { markDispatched } from '../store/events.ts';
 import type { Log } from '../telemetry/log.ts';
 import { encodeTraces, MAX_TRACES, type Span, type Tracing } from '../telemetry/tracing.ts';
 
-/** Events of one message: 50 KB, and at most a few hundred milliseconds of planning for one consumer. */
+/** Maximum events of one message: 50 KB, and at most a few hundred milliseconds of planning. */
 const EVENTS_A_MESSAGE = 2_000;
 
-/** The bulk run that events are counted for, and when they were committed (unix milliseconds). */
+/** The import that events are counted for, and the time of their commit in unix milliseconds. */
 type Header = Parameters<typeof encodeEvents>[0];
 
-/** Imports go to `events.bulk`, so that a post made meanwhile does not wait for them. */
+/** Imports go to `events.bulk`, so that live posts do not wait for them. */
 type EventQueue = QueueName & `events${string}`;
 
-/** An event, and where the trace of its request stands, if it is sampled. */
+/** An event, and the trace context of its request if the request is sampled. */
 export type TracedEvent = EventRef & { readonly traceparent?: string | null | undefined };
 
 export interface DispatchContext {
@@ -46,7 +46,7 @@ function eventMessages(
   return messages;
 }
 
-/** The spans of sending events of which some are traced. */
+/** Producer spans of the traced events of one dispatch. */
 class Sending {
   readonly #spans = new Map<number, Span>();
   readonly #tracing: Tracing;
@@ -57,7 +57,7 @@ class Sending {
     this.#queue = queue;
   }
 
-  /** What goes beside a message of these events. */
+  /** Begins spans for these events and returns the traces for their message. */
   of(events: readonly TracedEvent[]): string | undefined {
     const traces = new Map<number, string>();
     for (const { id, subjectId, traceparent } of events) {
@@ -82,8 +82,8 @@ class Sending {
 }
 
 /**
- * Publishes committed events and then notes that the bus has confirmed them. Whatever stops it in between, the
- * sweeper publishes them (again).
+ * Publishes committed events, and marks them as dispatched when the bus has confirmed them. After a
+ * failure in between the sweeper publishes them again.
  */
 export async function dispatch(
   { db, bus, log, tracing }: DispatchContext,
@@ -105,18 +105,19 @@ export async function dispatch(
 }
 
 /**
- * The same inside the transaction that writes the events, where the bus shares the store's database; undefined
- * elsewhere. Nothing is left to note or to sweep: half the time of a bulk import went into noting it.
+ * Returns a function that publishes events inside the transaction that writes them, if the bus
+ * shares the store's database; undefined otherwise. These events need no mark and no sweep: marks
+ * took half the time of a bulk import.
  */
 export function dispatchWithin(
   bus: Bus,
-  run: number,
+  importId: number,
   queue: EventQueue,
 ): ((session: Queryable, events: readonly EventRef[]) => Promise<void>) | undefined {
   const publishIn = bus.publishIn?.bind(bus);
   return (
     publishIn &&
     ((session, events) =>
-      publishIn(session, eventMessages(events, { importId: run, committedAt: Date.now() }, queue)))
+      publishIn(session, eventMessages(events, { importId, committedAt: Date.now() }, queue)))
   );
 }

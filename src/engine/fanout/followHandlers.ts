@@ -13,17 +13,18 @@ export interface FollowContext {
   readonly changes: FeedChanges;
 }
 
-/** What a follow or a deletion needs more than its cleanup does: word to sockets. */
+/** Follows and deletions also notify sockets. */
 export interface LiveContext extends FollowContext {
   readonly notifier: Notifier;
 }
 
-/** A follow or an unfollow: the feed and `followers` follow it, then the sockets. */
+/** Handles a follow or an unfollow: updates the feed and `followers`, then notifies sockets. */
 async function followChanged(context: LiveContext, pair: Pair): Promise<PendingCleanup | undefined> {
   const follows = await syncFollower(context, pair);
   if (!follows) return { pair };
-  // Posts made since the follow may have been planned without it: the backfill has put them into the feed, and
-  // no writer will tell the sockets. Those that had a writer are sent once all the same, a socket knows what it got.
+  // Posts since the follow may have been planned without it. The backfill has put them into the
+  // feed, but no writer notifies the sockets. Posts that a writer handles too are sent once: a
+  // session remembers its posts.
   const posts = await postsSinceFollow(context.db, pair, FEED_LIMIT);
   await context.notifier.toUser(pair.followerId, posts, { importId: 0, committedAt: Date.now() });
   return undefined;
@@ -31,7 +32,7 @@ async function followChanged(context: LiveContext, pair: Pair): Promise<PendingC
 
 async function postDeleted(context: LiveContext, post: FeedEntry): Promise<PendingCleanup> {
   await context.changes.deleted(post);
-  await context.notifier.withdrawn(post, { importId: 0, committedAt: Date.now() });
+  await context.notifier.retracted(post, { importId: 0, committedAt: Date.now() });
   await removePostItems(context.db, post);
   return { post };
 }
@@ -40,7 +41,7 @@ async function postUpdated(context: FollowContext, post: FeedEntry): Promise<voi
   await context.changes.edited(post, () => findPost(context.db, post));
 }
 
-/** What the planner does with events that are no new posts. They return what is to be cleaned up later. */
+/** Handlers of the planner for events other than new posts. They return the pending cleanup. */
 export interface FollowHandlers {
   followChanged(context: LiveContext, pair: Pair): Promise<PendingCleanup | undefined>;
   postDeleted(context: LiveContext, post: FeedEntry): Promise<PendingCleanup | undefined>;

@@ -1,22 +1,22 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../database/database.ts';
-import { workerStates } from '../fleet/workers.ts';
+import { registeredWorkers } from '../fleet/workers.ts';
 import type { LaneName, LaneState } from '../model/lanes.ts';
 import { pauseLanes, readLanes, resumeLanes, throttleLanes } from '../store/lanes.ts';
+import { poll } from '../util/poll.ts';
 
 const POLL_MS = 200;
 
 export interface LaneChange {
-  /** All of them, as they are now. */
+  /** The current state of all lanes. */
   readonly lanes: readonly LaneState[];
   readonly changed: readonly LaneName[];
   readonly dryRun: boolean;
 }
 
-/** Shown with what they have changed. */
-const operator = (db: Database): string => db.invocation?.who ?? 'somebody';
+/** The operator's name, shown with the changed lanes. */
+const operator = (db: Database): string => db.invocation?.who ?? 'an operator';
 
-/** A rehearsal makes the same change and rolls it back: nobody is told of it. */
+/** A dry run makes the same change and rolls it back, so no worker is notified. */
 async function change(
   db: Database,
   dryRun: boolean,
@@ -27,13 +27,14 @@ async function change(
 }
 
 export interface Paused extends LaneChange {
-  /** Workers that are heard of, and those that hold nothing of these lanes any more. */
+  /** Workers that are alive, and those of them with nothing of these lanes in flight. */
   readonly workers: { readonly standing: number; readonly of: number };
 }
 
 /**
- * Has every worker take no more messages of these lanes, durably, until they are resumed: workers that start later hold to
- * it too. Resolves when all that are heard of have finished what they had in hand, or at the timeout.
+ * Pauses lanes durably until they are resumed: no worker takes messages of them, including workers
+ * that start later. Resolves when all workers that are alive have finished their messages in
+ * flight, or at the timeout.
  */
 export async function pauseFanout(
   db: Database,
@@ -44,12 +45,17 @@ export async function pauseFanout(
   const changed = await change(db, dryRun, (session) =>
     pauseLanes(session, lanes, { by: operator(db), reason }),
   );
-  for (const until = Date.now() + timeoutMs; ; ) {
-    const workers = await workersOf(db, lanes);
-    if (dryRun || workers.standing === workers.of || Date.now() >= until || signal.aborted)
-      return { ...changed, workers };
-    await sleep(POLL_MS, undefined, { signal }).catch(() => {});
-  }
+  let workers = { standing: 0, of: 0 };
+  const allDrained = async () => {
+    workers = await workersOf(db, lanes);
+    return workers.standing === workers.of;
+  };
+  const waitMs = dryRun ? 0 : timeoutMs;
+  // An abort ends the wait, not the pause: the result shows how far the workers are.
+  await poll(allDrained, { everyMs: POLL_MS, timeoutMs: waitMs, signal }).catch((error) => {
+    if (!signal.aborted) throw error;
+  });
+  return { ...changed, workers };
 }
 
 export function resumeFanout(
@@ -60,7 +66,7 @@ export function resumeFanout(
   return change(db, dryRun, (session) => resumeLanes(session, lanes));
 }
 
-/** `rowsPerSecond`: of the whole cluster, for each lane; null lifts the limit. */
+/** `rowsPerSecond`: for each lane, of the whole cluster; null removes the limit. */
 export function throttleFanout(
   db: Database,
   lanes: readonly LaneName[],
@@ -72,12 +78,12 @@ export function throttleFanout(
   );
 }
 
-/** How many workers hold nothing of these lanes. */
+/** Counts workers that are alive, and those with nothing of these lanes in flight. */
 export async function workersOf(
   db: Database,
   lanes: readonly LaneName[],
 ): Promise<{ standing: number; of: number }> {
-  const workers = (await workerStates(db)).filter((worker) => worker.there);
-  const standing = workers.filter((worker) => lanes.every((lane) => worker.paused.includes(lane)));
-  return { standing: standing.length, of: workers.length };
+  const workers = (await registeredWorkers(db)).filter((worker) => worker.there);
+  const drained = workers.filter((worker) => lanes.every((lane) => worker.paused.includes(lane)));
+  return { standing: drained.length, of: workers.length };
 }

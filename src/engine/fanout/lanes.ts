@@ -7,122 +7,147 @@ import { countRunning, REBUILD } from '../operations/run.ts';
 import { announceLanes, LANES_CHANNEL, readLanes } from '../store/lanes.ts';
 import { countWorkers } from '../store/processes.ts';
 import type { Log } from '../telemetry/log.ts';
+import { Coalesced } from '../util/coalesce.ts';
 
-/** What a paused lane has in hand is finished: longer than a batch may take. */
-const FINISH_MS = 90_000;
+/** Time for a paused lane to finish its messages in flight: longer than a batch may take. */
+const DRAIN_TIMEOUT_MS = 90_000;
 const RETRY_MS = 1_000;
 
 /** A worker's side of what operators do to lanes: `fanout pause`, `resume` and `throttle`. */
 export interface Lanes {
   /** Rows a second that this worker may write; undefined: no limit. */
   rate(lane: LaneName): number | undefined;
-  /** Calls back whenever something about the lanes has changed. */
+  /** Adds a listener for any change of the lanes. */
   onChange(listener: () => void): void;
   /**
-   * Consumes unless all of these lanes are paused: when they are, no more is taken, what is in hand is finished and the rest
-   * goes back to the queue, where other commands find it.
+   * Consumes unless all of these lanes are paused. A pause takes no more messages, finishes those
+   * in flight and requeues the rest, where other commands find them.
    */
   consume(lanes: readonly LaneName[], open: () => Promise<Consumer>): Promise<Consumer>;
 }
 
 export interface OpenLanes extends Lanes {
-  /** Lanes that are paused and of which nothing is in hand here any more. */
-  standing(): LaneName[];
-  /** Looks at the database: a notification may have been lost. */
+  /** Returns lanes that are paused and of which nothing is in flight here. */
+  drained(): LaneName[];
+  /** Reads the lanes from the database: a notification may have been lost. */
   refresh(): Promise<void>;
   close(): Promise<void>;
 }
 
-/** `onStanding`: told whenever `standing` may have changed. While the database is away, lanes stay as they are. */
-export async function openLanes(db: Database, log: Log, onStanding: () => void): Promise<OpenLanes> {
-  let states: readonly LaneState[] = [];
-  let workers = 1;
-  let rebuilds = 0;
-  const listeners: (() => void)[] = [];
-  const consumers: { readonly lanes: readonly LaneName[]; readonly consumer: LaneConsumer }[] = [];
-  const isPaused = (lane: LaneName) => states.some((state) => state.lane === lane && state.paused);
-
-  const read = async () => {
-    [states, workers, rebuilds] = await Promise.all([
-      readLanes(db),
-      countWorkers(db),
-      countRunning(db, REBUILD),
-    ]);
-    for (const listener of listeners) listener();
-  };
-  let reading: Promise<void> = Promise.resolve();
-  let next: Promise<void> | undefined;
-  /** Whoever asks while it is being read shares the look after that. */
-  const refresh = (): Promise<void> => {
-    next ??= reading
-      .catch(() => {})
-      .then(() => {
-        next = undefined;
-        reading = read();
-        return reading;
-      });
-    return next;
-  };
-  const refreshSoon = () => {
-    refresh().catch((error) => log.warn({ reason: messageOf(error) }, 'lanes not read'));
-  };
-
-  const listener = await db.listen([LANES_CHANNEL], { onNotify: refreshSoon, onListening: refreshSoon });
-  try {
-    await refresh();
-    await announceLanes(db);
-  } catch (error) {
-    await listener.close();
-    throw error;
-  }
-  return {
-    rate(lane) {
-      const throttled = states.find((state) => state.lane === lane)?.throttled;
-      const sharers = Math.max(1, workers) + (lane === 'bulk' ? rebuilds : 0);
-      return throttled ? throttled.rowsPerSecond / sharers : undefined;
-    },
-    onChange(listener) {
-      listeners.push(listener);
-    },
-    async consume(lanes, open) {
-      const consumer = new LaneConsumer(() => lanes.every(isPaused), open, log, onStanding);
-      await consumer.start();
-      listeners.push(() => consumer.align());
-      consumers.push({ lanes, consumer });
-      if (consumer.standsStill) onStanding();
-      return consumer;
-    },
-    standing: () =>
-      LANES.filter(
-        (lane) =>
-          isPaused(lane) &&
-          consumers.every(
-            ({ lanes, consumer }) => !lanes.includes(lane) || !lanes.every(isPaused) || consumer.standsStill,
-          ),
-      ),
-    refresh,
-    close: () => listener.close(),
-  };
+/**
+ * Opens a worker's view of the lanes. `onDrained` is called whenever the result of `drained` may
+ * have changed. While the database is unavailable, lanes stay as they are.
+ */
+export async function openLanes(db: Database, log: Log, onDrained: () => void): Promise<OpenLanes> {
+  const lanes = new WorkerLanes(db, log, onDrained);
+  await lanes.open();
+  return lanes;
 }
 
-/** A consumer that is there unless its lanes are paused. */
+class WorkerLanes implements OpenLanes {
+  readonly #db: Database;
+  readonly #log: Log;
+  readonly #onDrained: () => void;
+  readonly #reads = new Coalesced(() => this.#read());
+  readonly #listeners: (() => void)[] = [];
+  readonly #consumers: { readonly lanes: readonly LaneName[]; readonly consumer: LaneConsumer }[] = [];
+  #states: readonly LaneState[] = [];
+  #workers = 1;
+  #rebuilds = 0;
+  #close: () => Promise<void> = async () => {};
+
+  constructor(db: Database, log: Log, onDrained: () => void) {
+    this.#db = db;
+    this.#log = log;
+    this.#onDrained = onDrained;
+  }
+
+  async open(): Promise<void> {
+    const refreshSoon = () => {
+      this.refresh().catch((error) => this.#log.warn({ reason: messageOf(error) }, 'lanes not read'));
+    };
+    const listener = await this.#db.listen([LANES_CHANNEL], {
+      onNotify: refreshSoon,
+      onListening: refreshSoon,
+    });
+    this.#close = () => listener.close();
+    try {
+      await this.refresh();
+      await announceLanes(this.#db);
+    } catch (error) {
+      await listener.close();
+      throw error;
+    }
+  }
+
+  rate(lane: LaneName): number | undefined {
+    const throttled = this.#states.find((state) => state.lane === lane)?.throttled;
+    // Running rebuilds share the rate of the bulk lane with the workers.
+    const sharers = Math.max(1, this.#workers) + (lane === 'bulk' ? this.#rebuilds : 0);
+    return throttled ? throttled.rowsPerSecond / sharers : undefined;
+  }
+
+  onChange(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+
+  async consume(lanes: readonly LaneName[], open: () => Promise<Consumer>): Promise<Consumer> {
+    const consumer = new LaneConsumer(() => this.#arePaused(lanes), open, this.#log, this.#onDrained);
+    await consumer.start();
+    this.#listeners.push(() => consumer.align());
+    this.#consumers.push({ lanes, consumer });
+    if (consumer.isDrained) this.#onDrained();
+    return consumer;
+  }
+
+  drained(): LaneName[] {
+    const isDrained = (lane: LaneName) =>
+      this.#consumers.every(
+        ({ lanes, consumer }) => !lanes.includes(lane) || !this.#arePaused(lanes) || consumer.isDrained,
+      );
+    return LANES.filter((lane) => this.#arePaused([lane]) && isDrained(lane));
+  }
+
+  refresh(): Promise<void> {
+    return this.#reads.run();
+  }
+
+  close(): Promise<void> {
+    return this.#close();
+  }
+
+  #arePaused(lanes: readonly LaneName[]): boolean {
+    return lanes.every((lane) => this.#states.some((state) => state.lane === lane && state.paused));
+  }
+
+  async #read(): Promise<void> {
+    [this.#states, this.#workers, this.#rebuilds] = await Promise.all([
+      readLanes(this.#db),
+      countWorkers(this.#db),
+      countRunning(this.#db, REBUILD),
+    ]);
+    for (const listener of this.#listeners) listener();
+  }
+}
+
+/** A consumer that is open unless its lanes are paused. */
 class LaneConsumer implements Consumer {
   readonly #isPaused: () => boolean;
   readonly #open: () => Promise<Consumer>;
   readonly #log: Log;
-  readonly #onStanding: () => void;
+  readonly #onDrained: () => void;
   #consumer: Consumer | undefined;
   #work: Promise<void> = Promise.resolve();
   #stopped = false;
 
-  constructor(isPaused: () => boolean, open: () => Promise<Consumer>, log: Log, onStanding: () => void) {
+  constructor(isPaused: () => boolean, open: () => Promise<Consumer>, log: Log, onDrained: () => void) {
     this.#isPaused = isPaused;
     this.#open = open;
     this.#log = log;
-    this.#onStanding = onStanding;
+    this.#onDrained = onDrained;
   }
 
-  get standsStill(): boolean {
+  get isDrained(): boolean {
     return this.#consumer === undefined;
   }
 
@@ -130,7 +155,7 @@ class LaneConsumer implements Consumer {
     return this.#align();
   }
 
-  /** Becomes what the lanes are now; tried again where the bus cannot be reached. */
+  /** Opens or stops the consumer as the lanes are now. Retries while the bus is unavailable. */
   align(): void {
     this.#work = this.#work.then(async () => {
       while (!this.#stopped) {
@@ -148,14 +173,14 @@ class LaneConsumer implements Consumer {
   async stop(deadlineMs: number): Promise<void> {
     this.#stopped = true;
     const stopped = this.#work.then(() => this.#consumer?.stop(deadlineMs));
-    // A pause may still be waiting for what is in hand, and has more time.
+    // A pause may still wait for messages in flight, with a longer timeout.
     await Promise.race([stopped, sleep(deadlineMs, undefined, { ref: false })]);
   }
 
   async #align(): Promise<void> {
-    if (this.#isPaused() === this.standsStill) return;
-    if (this.#consumer) await this.#consumer.stop(FINISH_MS);
+    if (this.#isPaused() === this.isDrained) return;
+    if (this.#consumer) await this.#consumer.stop(DRAIN_TIMEOUT_MS);
     this.#consumer = this.#isPaused() ? undefined : await this.#open();
-    this.#onStanding();
+    this.#onDrained();
   }
 }

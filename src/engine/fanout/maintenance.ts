@@ -13,39 +13,39 @@ import { forgetOldTickets } from '../store/tickets.ts';
 import type { Log } from '../telemetry/log.ts';
 
 const KEEP_EVENTS_DAYS = 30;
-const SILENT_SECONDS = 30;
-const SELDOM_SECONDS = 600;
-/** Half as much again as is kept: a feed is not trimmed with every post. */
+const DEAD_AFTER_SECONDS = 30;
+const SCAN_INTERVAL_SECONDS = 600;
+/** 1.5 times the rows that are kept, so that a feed is not trimmed after every post. */
 const TRIM_LONGER_THAN = FEED_LIMIT * 1.5;
 
-/** What has to be done now and then, by whichever worker gets to it: every step is idempotent. */
+/** Runs periodic maintenance. Every step is idempotent, so any worker may run it. */
 export async function maintain(db: Database, bus: Bus, log: Log): Promise<void> {
   await ensureEventPartitions(db);
   const dropped = await dropOldEventPartitions(db, KEEP_EVENTS_DAYS);
   if (dropped.length > 0) log.info({ partitions: dropped }, 'old events dropped');
   await forgetOldRuns(db);
   await forgetOldTickets(db);
-  if (await seldom(db)) {
+  if (await claimTableScan(db)) {
     await trimLongFeeds(db, log);
     await forgetOldIdempotencyKeys(db);
   }
-  await removeDeadWorkers(db, SILENT_SECONDS);
+  await removeDeadWorkers(db, DEAD_AFTER_SECONDS);
   await deleteOldStats(db);
-  for (const gateway of await silentGateways(db, SILENT_SECONDS)) {
-    // If it comes back, it registers anew, with another queue.
-    if (!(await unregisterGateway(db, gateway, SILENT_SECONDS))) continue;
-    log.warn({ gateway }, 'gateway is gone: its queue is dropped');
+  for (const gateway of await silentGateways(db, DEAD_AFTER_SECONDS)) {
+    // A gateway that is alive after all registers again, with another queue.
+    if (!(await unregisterGateway(db, gateway, DEAD_AFTER_SECONDS))) continue;
+    log.warn({ gateway }, 'gateway is dead: its queue is dropped');
     await bus.dropQueue(liveQueue(gateway));
   }
 }
 
-/** Whether it is time for what goes through whole tables: now and then, by one worker. */
-async function seldom(db: Database): Promise<boolean> {
+/** Returns true if this worker may scan whole tables now: one worker does it every ten minutes. */
+async function claimTableScan(db: Database): Promise<boolean> {
   const claimed = await db.query(
     `insert into settings (name, value) values ('maintenance.trimmedAt', to_jsonb(now()))
      on conflict (name) do update set value = excluded.value
      where (settings.value #>> '{}')::timestamptz < now() - $1 * interval '1 s'`,
-    [SELDOM_SECONDS],
+    [SCAN_INTERVAL_SECONDS],
   );
   return claimed.rowCount === 1;
 }

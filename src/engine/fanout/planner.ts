@@ -41,30 +41,33 @@ interface Lane {
   readonly name: LaneName;
   readonly events: QueueName & `events${string}`;
   readonly rows: QueueName & `rows.${string}`;
-  /** Event messages in the planner's hands; each holds up to 2,000 events. */
+  /** Maximum event messages in flight; each holds up to 2,000 events. */
   readonly prefetch: number;
 }
 
-/** Planned side by side: a post made now does not wait for an import, nor for a post to a million feeds. */
+/**
+ * Lanes are planned in parallel: a live post waits neither for an import nor for a post to a
+ * million feeds.
+ */
 const LANES = {
   live: { name: 'live', events: 'events', rows: 'rows.live', prefetch: 16 },
   bulk: { name: 'bulk', events: 'events.bulk', rows: 'rows.bulk', prefetch: 16 },
 } as const satisfies Record<string, Lane>;
-/** Followers read in one query: bounds its memory and the time until its rows are acked. */
+/** Maximum followers of one query: bounds its memory and the time until its rows are acked. */
 const ROWS_A_QUERY = 200_000;
 /** A post with more recipients than this goes to the bulk lane. */
 const BULK_RECIPIENTS = 20_000;
-/** Follows and unfollows handled side by side, each on a session of its own. */
-const PAIRS_AT_A_TIME = 4;
-/** Messages gathered before they are published while rows still come. */
+/** Follows and unfollows handled at the same time, each on its own session. */
+const PAIR_CONCURRENCY = 4;
+/** Full messages that are published together while rows still arrive. */
 const PUBLISH_AT = 8;
-/** Queries at a time, each of a shard of its own; without shards there is one, or one after the other. */
-const SESSIONS = { plain: 1, distributed: 4 } as const;
+/** Queries at the same time, each of its own shard. */
+const QUERY_CONCURRENCY = { plain: 1, distributed: 4 } as const;
 
 export interface PlannerContext {
   readonly db: Database;
   readonly bus: Bus;
-  /** Without them nothing is ever paused. */
+  /** Without lanes nothing is ever paused. */
   readonly lanes?: Lanes | undefined;
   readonly changes: FeedChanges;
   readonly notifier: Notifier;
@@ -75,7 +78,8 @@ export interface PlannerContext {
   readonly stats?: ProcessStats | undefined;
 }
 
-const sessionsOf = (sharding: Sharding): number => SESSIONS[sharding.distributed ? 'distributed' : 'plain'];
+const queryConcurrency = (sharding: Sharding): number =>
+  QUERY_CONCURRENCY[sharding.distributed ? 'distributed' : 'plain'];
 
 interface Planning extends PlannerContext {
   readonly readers: ShardReaders;
@@ -108,11 +112,14 @@ function planLane(context: Planning, lane: Lane): Promise<Consumer> {
   return context.lanes ? context.lanes.consume([lane.name], consume) : consume();
 }
 
-/** What was decided; posts that go to the bulk lane are not among them: it decides. */
+/**
+ * Result of planning. It does not count posts that are forwarded to the bulk lane, which plans
+ * them.
+ */
 interface PlannedPosts {
   readonly pushed: readonly PlannedPost[];
   readonly merged: number;
-  /** Of authors without followers, or who are gone. */
+  /** Posts of authors who have no followers or were erased. */
   readonly others: number;
 }
 
@@ -122,13 +129,16 @@ interface Planned {
   readonly events: readonly EventRef[];
 }
 
-/** What is planned together: its header, and the traces to be handed on, by event and by post. */
-interface PlanOf {
+/**
+ * Common to events that are planned together: the header, and traces to pass on, by event and by
+ * post.
+ */
+interface PlanContext {
   readonly header: MessageHeader;
   readonly traces: { readonly events: Traces; readonly posts: Traces } | undefined;
 }
 
-/** Messages of one batch, one run and one kind are planned together. */
+/** Plans messages of one batch together if they are of one import and of one kind. */
 async function handleBatch(context: Planning, lane: Lane, deliveries: readonly Delivery[]): Promise<void> {
   const decoded: Planned[] = [];
   for (const delivery of deliveries) {
@@ -139,7 +149,7 @@ async function handleBatch(context: Planning, lane: Lane, deliveries: readonly D
       failDelivery(delivery, error, context);
     }
   }
-  // What is for feeds only is planned apart.
+  // Events that concern only feeds, not sockets, are planned separately.
   for (const group of Map.groupBy(decoded, ({ header }) => `${header.importId} ${header.feedsOnly}`).values())
     await planTogether(
       group[0]!.header.feedsOnly ? { ...context, notifier: silentNotifier } : context,
@@ -148,7 +158,7 @@ async function handleBatch(context: Planning, lane: Lane, deliveries: readonly D
     );
 }
 
-/** Where that fails for a reason that stays, the group is halved until the message that is at fault is alone. */
+/** After a permanent failure the group is halved until the faulty message is alone. */
 async function planTogether(context: Planning, lane: Lane, group: readonly Planned[]): Promise<void> {
   const { tracing, log } = context;
   const events = group.flatMap((one) => one.events);
@@ -209,29 +219,30 @@ async function handleEvents(
   context: Planning,
   lane: Lane,
   events: readonly EventRef[],
-  plan: PlanOf,
+  plan: PlanContext,
 ): Promise<PlannedPosts> {
   const created = events.filter((event) => event.type === 'post.created');
   const posts = await planPosts(context, lane, created, plan);
-  const leftovers: (PendingCleanup | undefined)[] = [];
+  const cleanups: (PendingCleanup | undefined)[] = [];
   for (const event of events) {
     const post = { authorId: event.aggregateId, postId: event.subjectId };
-    // An update changes no feed: texts are joined when a feed is read.
-    if (event.type === 'post.deleted') leftovers.push(await context.relations.postDeleted(context, post));
+    // An update changes no feed: texts are joined at read time.
+    if (event.type === 'post.deleted') cleanups.push(await context.relations.postDeleted(context, post));
     else if (event.type === 'post.updated') await context.relations.postUpdated(context, post);
   }
-  // In any order: each makes the pair what it is now, and holds its lock meanwhile.
+  // The order does not matter: each handler brings its pair to the current state under the pair's
+  // lock.
   const pairs = events
     .filter(({ type }) => type === 'follow.created' || type === 'follow.deleted')
     .map((event) => ({ followerId: event.aggregateId, followeeId: event.subjectId }));
-  leftovers.push(
-    ...(await runConcurrently(pairs, PAIRS_AT_A_TIME, (pair) =>
+  cleanups.push(
+    ...(await runConcurrently(pairs, PAIR_CONCURRENCY, (pair) =>
       context.relations.followChanged(context, pair),
     )),
   );
   await scheduleCleanup(
     context.bus,
-    leftovers.filter((one) => one !== undefined),
+    cleanups.filter((one) => one !== undefined),
   );
   return posts;
 }
@@ -240,11 +251,11 @@ async function planPosts(
   context: Planning,
   lane: Lane,
   created: readonly EventRef[],
-  plan: PlanOf,
+  plan: PlanContext,
 ): Promise<PlannedPosts> {
   if (created.length === 0) return { pushed: [], merged: 0, others: 0 };
   const { header } = plan;
-  // Who made a post has told the cache; whoever died in between has not.
+  // A process that died after its commit has not notified the cache of the post.
   await context.changes.posted(
     created.map((event) => ({ postId: event.subjectId, authorId: event.aggregateId })),
   );
@@ -255,11 +266,12 @@ async function planPosts(
   const pulled: PlannedPost[] = [];
   for (const event of created) {
     const author = authors.get(event.aggregateId);
-    if (!author) continue; // Erased since: nobody follows them any more.
+    if (!author) continue; // Erased meanwhile.
     const post = { postId: event.subjectId, authorId: event.aggregateId, recipients: author.followerCount };
     if (author.pushState === 'pull') pulled.push(post);
     else if (lane === LANES.live && post.recipients > BULK_RECIPIENTS) forwarded.push(event);
-    // The count is committed with the row in `followers`: whoever is not counted yet backfills this post.
+    // The count is committed with the row in `followers`: a follower who is not counted yet
+    // backfills this post.
     else if (post.recipients > 0) pushed.push(post);
   }
   if (forwarded.length > 0)
@@ -273,12 +285,15 @@ async function planPosts(
         ),
       },
     ]);
-  // An author's posts side by side: their followers are read once, and each of them gets all those posts in one block.
+  // Posts of one author are adjacent: the followers are read once, and each gets all those posts in
+  // one block.
   const byAuthor = [...Map.groupBy(pushed, (post) => post.authorId).values()].flat();
-  const queries = sharding.group(byAuthor, (post) => post.authorId).flatMap((group) => [...inQueries(group)]);
+  const queries = sharding
+    .group(byAuthor, (post) => post.authorId)
+    .flatMap((group) => [...splitIntoQueries(group)]);
   await fanOut(context, lane.rows, queries, plan);
-  const told = lane === LANES.bulk ? { ...header, bulk: true as const } : header;
-  await context.notifier.toFollowers(pulled, told, plan.traces?.posts);
+  const liveHeader = lane === LANES.bulk ? { ...header, bulk: true as const } : header;
+  await context.notifier.toFollowers(pulled, liveHeader, plan.traces?.posts);
   const others = created.length - pushed.length - pulled.length - forwarded.length;
   return { pushed, merged: pulled.length, others };
 }
@@ -289,8 +304,9 @@ interface AuthorState {
 }
 
 /**
- * The state is read before the followers, never with them: an author who becomes a celebrity in between is fanned
- * out for nothing, and the change of state waits for plans like this one to drain.
+ * Reads the push states of the authors, before their followers and never with them. Rows of an
+ * author who becomes a celebrity in between are useless, and the change of state waits until plans
+ * like this one have drained.
  */
 async function authorStates(
   db: Database,
@@ -300,17 +316,18 @@ async function authorStates(
   const ids = [...new Set(created.map((event) => event.aggregateId))];
   const states = await runConcurrently(
     sharding.group(ids, (id) => id),
-    sessionsOf(sharding),
+    queryConcurrency(sharding),
     (group) =>
       db.query<AuthorState & { id: number }>(
-        'select id, push_state as "pushState", follower_count as "followerCount" from users where id = any($1)',
+        `select id, push_state as "pushState", follower_count as "followerCount"
+         from users where id = any($1)`,
         [group],
       ),
   );
   return new Map(states.flatMap(({ rows }) => rows.map((row) => [row.id, row])));
 }
 
-function* inQueries(posts: readonly PlannedPost[]): Generator<PlannedPost[]> {
+function* splitIntoQueries(posts: readonly PlannedPost[]): Generator<PlannedPost[]> {
   let part: PlannedPost[] = [];
   let rows = 0;
   for (const post of posts) {
@@ -326,17 +343,17 @@ function* inQueries(posts: readonly PlannedPost[]): Generator<PlannedPost[]> {
 }
 
 /**
- * Reads the followers of many posts in few queries, each of one shard, and publishes them as rows, partition by
- * partition. An author's followers are read once, however many of the posts are theirs.
+ * Reads the followers of many posts in few queries, each of one shard, and publishes them as rows
+ * by partition. The followers of an author are read once for all of the author's posts.
  */
 async function fanOut(
   context: Planning,
   queue: QueueName,
   queries: readonly PlannedPost[][],
-  { header, traces }: PlanOf,
+  { header, traces }: PlanContext,
 ): Promise<void> {
   const batches = new RowMessages(await context.bus.partitions(), header);
-  // Rows are read on while the messages before are being confirmed; further ahead than that they are not.
+  // Reading continues while the previous messages are being confirmed, but not further ahead.
   let last: Promise<void> = Promise.resolve();
   const publish = (messages: PlannedMessage[]): Promise<void> => {
     const before = last;
@@ -352,11 +369,11 @@ async function fanOut(
         ),
       ),
     );
-    last.catch(() => {}); // Thrown to whoever waits for it next.
+    last.catch(() => {}); // The next call rejects with it.
     return before;
   };
-  const sessions = sessionsOf(await context.db.sharding());
-  await runConcurrently(queries, sessions, (posts) =>
+  const concurrency = queryConcurrency(await context.db.sharding());
+  await runConcurrently(queries, concurrency, (posts) =>
     context.readers.withSession(posts[0]!.authorId, async (session) => {
       const byAuthor = await alivePosts(session, posts);
       await readFollowers(session, [...byAuthor.keys()], (authorId, high, low) => {
@@ -369,15 +386,17 @@ async function fanOut(
   await last;
 }
 
-// COPY takes no parameters. What is put into the statements are ids: numbers of this program's own.
+// COPY takes no parameters. The statements contain only ids, which are numbers made by this
+// program.
 const idArray = (ids: Iterable<number>) => `'{${[...ids].join(',')}}'::bigint[]`;
 
-/** Of a row with two ids, as COPY sends it: field count, then each behind its length. */
+/** Offsets in a row of two ids as COPY sends it: field count, then each id after its length. */
 const TWO_IDS = { first: 6, second: 18, length: 26 };
 
 /**
- * The posts that are not deleted, by author. One whose event comes late may be deleted by now, with the cleanup after
- * its deletion done: nobody would remove its rows. The last condition says nothing new: Citus finds the one shard by it.
+ * Returns posts that are not deleted, by author. A post whose event arrives late may be deleted,
+ * and cleaned up, already: its rows would stay forever. The last condition is redundant, but lets
+ * Citus find the one shard.
  */
 async function alivePosts(
   session: Session,
@@ -386,8 +405,9 @@ async function alivePosts(
   const byAuthor = new Map<number, { authorId: number; postIds: number[] }>();
   const authors = idArray(posts.map((post) => post.authorId));
   const statement = `
-    copy (select p.author_id, p.id from unnest(${idArray(posts.map((post) => post.postId))}, ${authors}) asked(id, author_id)
-          join posts p on p.author_id = asked.author_id and p.id = asked.id and p.deleted_at is null
+    copy (select p.author_id, p.id
+          from unnest(${idArray(posts.map((post) => post.postId))}, ${authors}) wanted(id, author_id)
+          join posts p on p.author_id = wanted.author_id and p.id = wanted.id and p.deleted_at is null
           where p.author_id = any(${authors})) to stdout (format binary)`;
   await copyOut(session, statement, (bytes, at) => {
     const authorId = readId(bytes, at + TWO_IDS.first);
@@ -400,7 +420,9 @@ async function alivePosts(
   return byAuthor;
 }
 
-/** Hands over each follower of each author, as the high and the low 32 bits of its id. */
+/**
+ * Calls `onFollower` with each follower of each author, as the high and the low 32 bits of the id.
+ */
 async function readFollowers(
   session: Session,
   authors: readonly number[],

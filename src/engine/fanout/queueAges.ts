@@ -2,7 +2,10 @@ import type { Queryable } from '../database/database.ts';
 
 const SETTING = 'figures.unknown_ages';
 
-/** In: name of the setting, names of queues, seconds of memory. Returns queue and age in milliseconds. Atomic: one statement. */
+/**
+ * In: name of the setting, names of queues, seconds of memory. Out: queue, age in milliseconds.
+ * Atomic: one statement.
+ */
 const AGES = `
   with before as (
     select queue, since::float8 as since
@@ -19,9 +22,9 @@ const AGES = `
   select queue, (extract(epoch from clock_timestamp()) - since) * 1000 as ms from now`;
 
 /**
- * How long these queues have held something whose age nobody knows, in milliseconds, at least: since they were among
- * those that were asked for every time. Kept in the database, as who asks changes; where nobody has asked for
- * `memorySeconds`, nobody knows what was there meanwhile, and they begin anew.
+ * Returns the minimum age in milliseconds of the messages in these queues: the time since when
+ * every poll has named the queue. The times are in the database, because the polling worker
+ * changes. They start again after `memorySeconds` without a poll.
  */
 export async function estimateAges(
   db: Queryable,

@@ -2,7 +2,9 @@ import type { MessageHeader } from '../model/messages.ts';
 import { type AuthorPosts, RowsMessage } from '../model/rowsMessage.ts';
 import { partitionOf } from '../util/hash.ts';
 
-/** Rows of one message: enough to cost little each, few enough that two writers share the work. */
+/**
+ * Rows of one message: enough that a row costs little, few enough that two writers share the work.
+ */
 const ROWS_A_MESSAGE = 8_192;
 
 export interface PlannedMessage {
@@ -10,7 +12,7 @@ export interface PlannedMessage {
   readonly body: Buffer;
 }
 
-/** Sorts rows into one growing message a partition. */
+/** Sorts rows into one growing message per partition. */
 export class RowMessages {
   readonly #partitions: number;
   readonly #header: MessageHeader;
@@ -22,7 +24,7 @@ export class RowMessages {
     this.#header = header;
   }
 
-  /** A row of each of some posts for one user, who is given by the high and the low 32 bits of the id. */
+  /** Adds a row for each of the posts. `high`, `low`: 32 bits each of the user's id. */
   add(high: number, low: number, posts: AuthorPosts): void {
     const partition = partitionOf(high, low, this.#partitions);
     let open = this.#open[partition];
@@ -37,14 +39,14 @@ export class RowMessages {
     }
   }
 
-  /** Messages that are full, taken out. */
+  /** Removes and returns full messages. */
   takeFull(): PlannedMessage[] {
     const full = this.#sealed;
     this.#sealed = [];
     return full;
   }
 
-  /** Everything that is left. */
+  /** Removes and returns all messages. */
   takeAll(): PlannedMessage[] {
     const all = this.takeFull();
     this.#open.forEach((open, partition) => {

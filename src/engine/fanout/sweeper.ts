@@ -1,14 +1,16 @@
 import { undispatchedEvents } from '../store/events.ts';
 import { type DispatchContext, dispatch } from './dispatcher.ts';
 
-/** Younger events are still on their way through the process that wrote them. */
+/** Younger events may still be dispatched by the process that wrote them. */
 const MIN_AGE_MS = 2_000;
 const BATCH = 2_000;
-const FEW = 200;
+/** More events than this are those of an import that was interrupted. */
+const MAX_LIVE = 200;
 
 /**
- * Publishes the events that were committed and never dispatched: their process died, or the bus refused them. One
- * sweeper works at a time; the lock is the transaction's. Returns how many were published.
+ * Publishes events that were committed but not dispatched, because their process died or the bus
+ * refused them. One sweeper works at a time, by a lock of its transaction. Returns the number of
+ * published events.
  */
 export async function sweep(context: DispatchContext, options: { minAgeMs?: number } = {}): Promise<number> {
   return context.db.transaction(async (session) => {
@@ -19,8 +21,7 @@ export async function sweep(context: DispatchContext, options: { minAgeMs?: numb
     let swept = 0;
     for (;;) {
       const events = await undispatchedEvents(session, options.minAgeMs ?? MIN_AGE_MS, BATCH);
-      // So many at once are those of an import that was cut off.
-      const queue = events.length > FEW ? 'events.bulk' : 'events';
+      const queue = events.length > MAX_LIVE ? 'events.bulk' : 'events';
       if (events.length > 0)
         await dispatch(context, events, { importId: 0, committedAt: events[0]!.occurredAtMs }, queue);
       swept += events.length;

@@ -1,14 +1,13 @@
 import { randomUUID } from 'node:crypto';
-import { hostname } from 'node:os';
 import type { Bus } from '../bus/bus.ts';
 import type { FeedChanges } from '../cache/changes.ts';
 import type { Database } from '../database/database.ts';
-import { openNotifier } from '../live/notifier.ts';
-import { openPresence } from '../live/presence.ts';
+import { WorkerHeartbeats } from '../fleet/heartbeat.ts';
+import { type Notifier, openNotifier } from '../live/notifier.ts';
+import { openPresence, type Presence } from '../live/presence.ts';
 import { messageOf } from '../model/errors.ts';
 import { Resources } from '../resilience/resources.ts';
 import type { ProcessStats } from '../stats/process.ts';
-import { unregisterWorker, workerHeartbeat } from '../store/processes.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
@@ -26,148 +25,173 @@ const SWEEP_INTERVAL_MS = 1_000;
 const BROKER_POLL_MS = 1_000;
 const HEARTBEAT_MS = 5_000;
 const MAINTENANCE_INTERVAL_MS = 15_000;
+/** Time for each part to drain when the start itself fails. */
+const DEFAULT_DRAIN_MS = 10_000;
 
 export interface Worker {
   readonly id: string;
+  /** Feed rows written since the start. */
   readonly rowsWritten: number;
-  /** Takes no more work, finishes what it holds within the deadline, and gives the rest back. */
+  /** Takes no more work, finishes what is in flight within the deadline, and requeues the rest. */
   stop(deadlineMs: number): Promise<void>;
 }
 
-/** A fan-out worker: planner, writer, cleaner and sweeper. Any number of them share the queues. */
-export async function startWorker(context: {
-  db: Database;
-  bus: Bus;
-  changes: FeedChanges;
-  log: Log;
-  metrics?: Metrics | undefined;
-  tracing?: Tracing | undefined;
-  stats?: ProcessStats | undefined;
-  version: string;
-  /** The process is nothing but this worker: `worker drain` may end it. */
-  drainable?: boolean | undefined;
-  onBatch?: ((messages: CheckedMessage[]) => void) | undefined;
-}): Promise<Worker> {
-  const { db, bus, changes, log, metrics, tracing, stats, version } = context;
-  const id = randomUUID();
-  const { drainable = false } = context;
-  const identity = { id, host: hostname(), pid: process.pid, version, startedAt: new Date(), drainable };
-  const resources = new Resources();
-  let rowsWritten = 0;
-  let lagMs: number | null = null;
-  let last = { at: performance.now(), rowsWritten };
-  let live: boolean | undefined;
-  const isLive = async () => (await bus.health?.())?.ready ?? true;
-  const beatNow = async (): Promise<void> => {
-    const at = performance.now();
-    const rowsPerSecond = ((rowsWritten - last.rowsWritten) * 1_000) / Math.max(1, at - last.at);
-    last = { at, rowsWritten };
-    const memoryBytes = process.memoryUsage.rss();
-    const slowest = lagMs;
-    lagMs = null;
-    const reads = bus.reads?.() ?? null;
-    const paused = lanes?.standing() ?? [];
-    live = await isLive();
-    const said = { rowsWritten, rowsPerSecond, lagMs: slowest, memoryBytes, reads, paused, live };
-    await workerHeartbeat(db, identity, said);
-  };
-  let beating: Promise<void> = Promise.resolve();
-  /** One after the other: what was said last is what is true. */
-  const beat = (): Promise<void> => {
-    beating = beating.catch(() => {}).then(beatNow);
-    return beating;
-  };
-  let lanes: OpenLanes | undefined;
-  let deadline = 10_000;
-  try {
-    await beat();
-    resources.add('registration', () => unregisterWorker(db, id));
-    const opened = await openLanes(db, log, () => {
-      beat().catch((error) => log.warn({ reason: messageOf(error) }, 'not told that a lane stands'));
-    });
-    lanes = opened;
-    resources.add('lanes', () => opened.close());
-    const presence = await openPresence(db, (userId) => stats?.forget(userId));
-    resources.add('presence', () => presence.close());
-    const notifier = openNotifier(bus, presence);
-    const onWritten = (rows: number, first: readonly FirstDelivery[]) => {
-      rowsWritten += rows;
-      stats?.count('deliveries', rows);
-      for (const { lane, rows, tookMs } of first) {
-        // The bulk lane waits for the live one: how long says nothing of how the cluster is.
-        if (lane === 'bulk') continue;
-        lagMs = Math.max(lagMs ?? 0, tookMs);
-        stats?.recordLatency(tookMs, rows);
-      }
-    };
-    // Started from the end of the path and stopped from its beginning: what is under way flows out.
-    const writer = await startWriter({
-      db,
-      bus,
-      lanes,
-      changes,
-      notifier,
-      log,
-      metrics,
-      tracing,
-      onWritten,
-      onBatch: context.onBatch,
-    });
-    resources.add('writer', () => writer.stop(deadline));
-    const cleaner = await startCleaner({ db, bus, lanes, log, metrics });
-    resources.add('cleaner', () => cleaner.stop(deadline));
-    const planner = await startPlanner({
-      db,
-      bus,
-      lanes,
-      changes,
-      notifier,
-      relations: followHandlers,
-      log,
-      metrics,
-      tracing,
-      stats,
-    });
-    resources.add('planner', () => planner.stop(deadline));
-    if (metrics) {
-      const clusterMetrics = startClusterMetrics({ db, bus, presence, log, metrics, id });
-      resources.add('cluster metrics', () => clusterMetrics.stop());
-    }
-    const tasks = [
-      every(SWEEP_INTERVAL_MS, 'sweeper', log, async () => {
-        const swept = await sweep({ db, bus, log, tracing });
-        metrics?.count('feedctl_events_swept_total', swept);
-        if (swept > 0) log.info({ events: swept }, 'undispatched events published');
-      }),
-      every(HEARTBEAT_MS, 'heartbeat', log, async () => {
-        await beat();
-        await opened.refresh();
-      }),
-      every(BROKER_POLL_MS, 'look at the broker', log, async () => {
-        if ((await isLive()) !== live) await beat();
-      }),
-      every(MAINTENANCE_INTERVAL_MS, 'maintenance', log, () => maintain(db, bus, log)),
-    ];
-    resources.add('timers', async () => {
-      for (const task of tasks) await task.stop();
-    });
-  } catch (error) {
-    await resources.release(log);
-    throw error;
-  }
-  return {
-    id,
-    get rowsWritten() {
-      return rowsWritten;
-    },
-    async stop(deadlineMs) {
-      deadline = deadlineMs;
-      await resources.release(log);
-    },
-  };
+interface WorkerContext {
+  readonly db: Database;
+  readonly bus: Bus;
+  readonly changes: FeedChanges;
+  readonly log: Log;
+  readonly metrics?: Metrics | undefined;
+  readonly tracing?: Tracing | undefined;
+  readonly stats?: ProcessStats | undefined;
+  readonly version: string;
+  /** The process runs only this worker: `worker drain` may end it. */
+  readonly drainable?: boolean | undefined;
+  readonly onBatch?: ((messages: CheckedMessage[]) => void) | undefined;
 }
 
-/** Runs `work` every `ms`, never twice at a time. A failure is logged and tried again at the next turn. */
+/**
+ * Starts a fan-out worker: planner, writer, cleaner and sweeper. Any number of workers share the
+ * queues.
+ */
+export async function startWorker(context: WorkerContext): Promise<Worker> {
+  const worker = new FanoutWorker(context);
+  await worker.start();
+  return worker;
+}
+
+class FanoutWorker implements Worker {
+  readonly id = randomUUID();
+  readonly #context: WorkerContext;
+  readonly #resources = new Resources();
+  readonly #heartbeats: WorkerHeartbeats;
+  #rowsWritten = 0;
+  #drainMs = DEFAULT_DRAIN_MS;
+
+  constructor(context: WorkerContext) {
+    const { db, bus, version, drainable = false } = context;
+    this.#context = context;
+    this.#heartbeats = new WorkerHeartbeats(db, bus, { id: this.id, version, drainable });
+  }
+
+  get rowsWritten(): number {
+    return this.#rowsWritten;
+  }
+
+  async start(): Promise<void> {
+    try {
+      await this.#register();
+      const lanes = await this.#openLanes();
+      const presence = await this.#openPresence();
+      const notifier = openNotifier(this.#context.bus, presence);
+      // Started from the last stage and stopped from the first: messages in flight flow out.
+      await this.#startWriter(lanes, notifier);
+      await this.#startCleaner(lanes);
+      await this.#startPlanner(lanes, notifier);
+      this.#startClusterMetrics(presence);
+      this.#startTasks(lanes);
+    } catch (error) {
+      await this.#resources.release(this.#context.log);
+      throw error;
+    }
+  }
+
+  async stop(deadlineMs: number): Promise<void> {
+    this.#drainMs = deadlineMs;
+    await this.#resources.release(this.#context.log);
+  }
+
+  async #register(): Promise<void> {
+    await this.#heartbeats.send();
+    this.#resources.add('registration', () => this.#heartbeats.unregister());
+  }
+
+  async #openLanes(): Promise<OpenLanes> {
+    const { db, log } = this.#context;
+    const lanes = await openLanes(db, log, () => {
+      this.#heartbeats
+        .send()
+        .catch((error) => log.warn({ reason: messageOf(error) }, 'drained lane not reported'));
+    });
+    this.#resources.add('lanes', () => lanes.close());
+    this.#heartbeats.pausedLanes = () => lanes.drained();
+    return lanes;
+  }
+
+  async #openPresence(): Promise<Presence> {
+    const { db, stats } = this.#context;
+    const presence = await openPresence(db, (userId) => stats?.forget(userId));
+    this.#resources.add('presence', () => presence.close());
+    return presence;
+  }
+
+  async #startWriter(lanes: OpenLanes, notifier: Notifier): Promise<void> {
+    const { db, bus, changes, log, metrics, tracing, onBatch } = this.#context;
+    const onWritten = (rows: number, first: readonly FirstDelivery[]) => this.#countWritten(rows, first);
+    const context = { db, bus, lanes, changes, notifier, log, metrics, tracing, onWritten, onBatch };
+    const writer = await startWriter(context);
+    this.#resources.add('writer', () => writer.stop(this.#drainMs));
+  }
+
+  async #startCleaner(lanes: OpenLanes): Promise<void> {
+    const { db, bus, log, metrics } = this.#context;
+    const cleaner = await startCleaner({ db, bus, lanes, log, metrics });
+    this.#resources.add('cleaner', () => cleaner.stop(this.#drainMs));
+  }
+
+  async #startPlanner(lanes: OpenLanes, notifier: Notifier): Promise<void> {
+    const { db, bus, changes, log, metrics, tracing, stats } = this.#context;
+    const relations = followHandlers;
+    const context = { db, bus, lanes, changes, notifier, relations, log, metrics, tracing, stats };
+    const planner = await startPlanner(context);
+    this.#resources.add('planner', () => planner.stop(this.#drainMs));
+  }
+
+  #startClusterMetrics(presence: Presence): void {
+    const { db, bus, log, metrics } = this.#context;
+    if (!metrics) return;
+    const clusterMetrics = startClusterMetrics({ db, bus, presence, log, metrics, id: this.id });
+    this.#resources.add('cluster metrics', () => clusterMetrics.stop());
+  }
+
+  #startTasks(lanes: OpenLanes): void {
+    const { db, bus, log } = this.#context;
+    const tasks = [
+      every(SWEEP_INTERVAL_MS, 'sweeper', log, () => this.#sweep()),
+      every(HEARTBEAT_MS, 'heartbeat', log, async () => {
+        await this.#heartbeats.send();
+        await lanes.refresh();
+      }),
+      every(BROKER_POLL_MS, 'broker check', log, () => this.#heartbeats.checkBroker()),
+      every(MAINTENANCE_INTERVAL_MS, 'maintenance', log, () => maintain(db, bus, log)),
+    ];
+    this.#resources.add('timers', async () => {
+      for (const task of tasks) await task.stop();
+    });
+  }
+
+  async #sweep(): Promise<void> {
+    const { db, bus, log, tracing, metrics } = this.#context;
+    const swept = await sweep({ db, bus, log, tracing });
+    metrics?.count('feedctl_events_swept_total', swept);
+    if (swept > 0) log.info({ events: swept }, 'undispatched events published');
+  }
+
+  /**
+   * Latency is recorded for the live lane only: the bulk lane waits while the live lane has work.
+   */
+  #countWritten(rows: number, first: readonly FirstDelivery[]): void {
+    const { stats } = this.#context;
+    this.#rowsWritten += rows;
+    stats?.count('deliveries', rows);
+    for (const { lane, rows, tookMs } of first) if (lane === 'live') stats?.recordLatency(tookMs, rows);
+  }
+}
+
+/**
+ * Runs `work` every `ms`, never twice at a time. A failure is logged, and the next turn tries
+ * again.
+ */
 function every(ms: number, name: string, log: Log, work: () => Promise<void>): { stop(): Promise<void> } {
   let running: Promise<void> = Promise.resolve();
   let busy = false;

@@ -22,25 +22,32 @@ import { Throttle } from '../util/throttle.ts';
 import { type CheckedMessage, CopyBuffer, type ShardRows } from './copyBuffer.ts';
 import type { Lanes } from './lanes.ts';
 
-/** Rows of one COPY, some 60 ms of writing: half as many gave a tenth less, twice as many no more. */
+/** Rows of one COPY: about 60 ms. Half as many wrote 10% less a second, twice as many no more. */
 const ROWS_A_BATCH = 32_768;
-/** One transaction each: two are written on two cores while the third commits, and is told to caches and sockets. */
+/**
+ * Batches in flight, each one transaction: two are written on two cores while the third commits and
+ * notifies.
+ */
 const PARALLEL = 3;
-/** The bulk lane's batches are short, and begun when no live rows wait: what comes live waits for one of them at most. */
+/**
+ * Bulk batches are short and begin when no live rows wait: a live message waits for at most one of
+ * them.
+ */
 const LANES = {
   live: { queue: 'rows.live', prefetch: 32, rowsABatch: ROWS_A_BATCH },
   bulk: { queue: 'rows.bulk', prefetch: 16, rowsABatch: 8_192 },
 } as const;
 /**
- * On Citus a batch is sorted by shard and written by a COPY for each. A COPY costs the coordinator some milliseconds
- * of its own, so batches are big, and several shards are written at a time for each batch.
+ * On Citus a batch is sorted by shard, and each shard is written by a COPY. Each COPY costs the
+ * coordinator some milliseconds, so batches are big, and several shards of a batch are written at
+ * the same time.
  */
-const SHARDED = { rowsABatch: 65_536, lanes: 4, prefetch: 64 } as const;
-/** How long the first message of a batch waits for company. */
+const SHARDED = { rowsABatch: 65_536, concurrency: 4, prefetch: 64 } as const;
+/** Time that the first message of a batch waits for others. */
 const LINGER_MS = 2;
 
-/** Longer than it takes to let a queue go: a message that is given back does not come again at once. */
-const PASS_ON_MS = 1_000;
+/** Longer than a consumer takes to stop, so that a requeued message does not return to it. */
+const REQUEUE_DELAY_MS = 1_000;
 
 const TRANSACTION_OPTIONS = { deadlineMs: DATABASE_WORK.batchMs };
 
@@ -49,25 +56,27 @@ const COPY = 'copy feed_items (user_id, post_id, author_id) from stdin (format b
 export interface WriterContext {
   readonly db: Database;
   readonly bus: Bus;
-  /** Without them nothing is ever paused or slowed down. */
+  /** Without lanes nothing is ever paused or throttled. */
   readonly lanes?: Lanes | undefined;
   readonly changes: FeedChanges;
   readonly notifier: Notifier;
   readonly log: Log;
   readonly metrics?: Metrics | undefined;
   readonly tracing?: Tracing | undefined;
-  /** Told of each batch: its new rows, and what in it was a first delivery. */
+  /** Called with the new rows and the first deliveries of each batch. */
   readonly onWritten?: (rows: number, first: readonly FirstDelivery[]) => void;
-  /** Sees the messages of each batch that is written: a benchmark gives the same rows to COPY alone. */
+  /**
+   * Called with the messages of each written batch: a benchmark writes the same rows by COPY alone.
+   */
   readonly onBatch?: ((messages: CheckedMessage[]) => void) | undefined;
 }
 
-/** A message whose rows, some of them at least, were not there before. */
+/** A message of which at least some rows are new. */
 export interface FirstDelivery {
   readonly lane: LaneName;
-  /** New ones. */
+  /** Number of new rows. */
   readonly rows: number;
-  /** Milliseconds from the commit of its oldest post. */
+  /** Milliseconds since the commit of its oldest post. */
   readonly tookMs: number;
 }
 
@@ -76,14 +85,17 @@ interface Part extends CheckedMessage {
   readonly header: MessageHeader;
 }
 
-/** Writes feed rows: coalesces messages into batches, commits, tells caches and sockets, and acks last. */
+/**
+ * Writes feed rows: coalesces messages into batches, commits, notifies caches and sockets, and acks
+ * last.
+ */
 export async function startWriter(context: WriterContext): Promise<Consumer> {
   const { distributed } = await context.db.sharding();
-  const live = new Waiting(distributed ? SHARDED.rowsABatch : LANES.live.rowsABatch);
-  const bulk = new Waiting(distributed ? SHARDED.rowsABatch : LANES.bulk.rowsABatch);
+  const live = new WaitingMessages(distributed ? SHARDED.rowsABatch : LANES.live.rowsABatch);
+  const bulk = new WaitingMessages(distributed ? SHARDED.rowsABatch : LANES.bulk.rowsABatch);
   const idle = Array.from({ length: PARALLEL }, () => new CopyBuffer());
 
-  const due = (): Waiting | undefined => [live, bulk].find((lane) => lane.isDue);
+  const due = (): WaitingMessages | undefined => [live, bulk].find((lane) => lane.isDue);
   const work = async (rows: CopyBuffer) => {
     for (let lane = due(); lane; lane = due()) {
       if (lane.rows < lane.rowsABatch) await sleep(LINGER_MS);
@@ -93,7 +105,7 @@ export async function startWriter(context: WriterContext): Promise<Consumer> {
     idle.push(rows);
     wakeLater();
   };
-  /** One that is slowed down and has messages is gone on with when it may be. */
+  /** Wakes a throttled lane that has messages when it may write again. */
   let timer: NodeJS.Timeout | undefined;
   const wakeLater = () => {
     clearTimeout(timer);
@@ -114,16 +126,20 @@ export async function startWriter(context: WriterContext): Promise<Consumer> {
   };
   lanes?.onChange(setRates);
   setRates();
-  const consume = async (name: LaneName, prefetch: number, lane: Waiting): Promise<Consumer> => {
+  const consume = async (name: LaneName, prefetch: number, lane: WaitingMessages): Promise<Consumer> => {
     const open = () => consumeLane(LANES[name].queue, prefetch, lane);
     return lanes ? lanes.consume([name], open) : open();
   };
-  const consumeLane = async (queue: QueueName, prefetch: number, lane: Waiting): Promise<Consumer> => {
+  const consumeLane = async (
+    queue: QueueName,
+    prefetch: number,
+    lane: WaitingMessages,
+  ): Promise<Consumer> => {
     let stopping = false;
     const consumer = await context.bus.consume({ queues: [queue], prefetch }, (deliveries) => {
       for (const delivery of deliveries) {
         if (stopping && lane.pace.isLimited) {
-          passOn(delivery);
+          requeue(delivery);
           continue;
         }
         try {
@@ -143,8 +159,8 @@ export async function startWriter(context: WriterContext): Promise<Consumer> {
       async stop(deadlineMs) {
         stopping = true;
         const stopped = consumer.stop(deadlineMs);
-        // What waits for its turn would take as long as the lane is slow.
-        if (lane.pace.isLimited) for (const { delivery } of lane.takeAll()) passOn(delivery);
+        // Waiting messages would be written only as fast as the throttle allows.
+        if (lane.pace.isLimited) for (const { delivery } of lane.takeAll()) requeue(delivery);
         await stopped;
       },
     };
@@ -161,10 +177,10 @@ export async function startWriter(context: WriterContext): Promise<Consumer> {
   };
 }
 
-const passOn = (delivery: Delivery): void => delivery.retry(PASS_ON_MS, { counts: false });
+const requeue = (delivery: Delivery): void => delivery.retry(REQUEUE_DELAY_MS, { counts: false });
 
 /** Messages of one lane that wait for a batch. */
-class Waiting {
+class WaitingMessages {
   readonly rowsABatch: number;
   readonly pace = new Throttle();
   #parts: Part[] = [];
@@ -178,7 +194,7 @@ class Waiting {
     return this.#parts.length === 0;
   }
 
-  /** It has messages, and may write now. */
+  /** True if messages wait and the throttle allows to write. */
   get isDue(): boolean {
     return !this.isEmpty && this.pace.waitMs === 0;
   }
@@ -193,15 +209,18 @@ class Waiting {
     return this.#parts.splice(0);
   }
 
-  /** The oldest messages, until they are a batch. Sockets are told by the batch: of all of them, or of none. */
+  /**
+   * Removes and returns the oldest messages, up to a batch. A batch notifies sockets of all its
+   * messages or of none.
+   */
   take(): Part[] {
-    // Others may have begun one while this one waited for company.
+    // Another batch may have begun while this one waited for more messages.
     if (!this.isDue) return [];
-    const most = this.pace.maxBatch(this.rowsABatch);
+    const maxRows = this.pace.maxBatch(this.rowsABatch);
     let rows = 0;
     let count = 0;
     for (const part of this.#parts) {
-      if (rows >= most || part.header.feedsOnly !== this.#parts[0]!.header.feedsOnly) break;
+      if (rows >= maxRows || part.header.feedsOnly !== this.#parts[0]!.header.feedsOnly) break;
       rows += part.count;
       count += 1;
     }
@@ -212,8 +231,8 @@ class Waiting {
 }
 
 /**
- * A batch that cannot be written for a reason that stays is halved until the message that is at fault is alone: one in
- * n costs some 2 log n more tries, and everything else is written.
+ * Writes a batch. After a permanent failure the batch is halved until the faulty message is alone:
+ * one faulty message of n costs about 2 log n more tries, and all others are written.
  */
 async function writeParts(context: WriterContext, parts: Part[], batchRows: CopyBuffer): Promise<void> {
   const { tracing, log } = context;
@@ -250,16 +269,18 @@ async function writeParts(context: WriterContext, parts: Part[], batchRows: Copy
 }
 
 /**
- * On Citus every COPY is a transaction of one shard; nothing spans two. After them the caches hear of what was
- * committed and the run is counted, and if that was all of it, the messages are acked. Whoever dies before leaves the
- * messages: they come again, find rows there, and the caches hear of them then; the run does not count those twice,
- * nor at all. Returns the rows.
+ * Writes a batch on Citus and returns its rows. Every COPY is a transaction of one shard. After
+ * them the caches are notified of committed rows and the import counts them. The messages are acked
+ * only if every shard was written.
+ *
+ * After a crash in between the messages are redelivered, their rows exist, and the caches are
+ * notified then. The import does not count these rows.
  */
 async function writeShards(context: WriterContext, parts: Part[], groups: ShardRows[]): Promise<Buffer[]> {
   const rows = groups.map((group) => group.rows);
   const startedAt = performance.now();
   let failure: unknown;
-  const written = await runConcurrently(groups, SHARDED.lanes, (group) =>
+  const written = await runConcurrently(groups, SHARDED.concurrency, (group) =>
     writeShard(context, group).catch((error) => {
       failure ??= error;
       return parts.map(() => 0);
@@ -273,12 +294,12 @@ async function writeShards(context: WriterContext, parts: Part[], groups: ShardR
       parts.map((part, i) => ({ ...part.header, deliveries: fresh[i]! })),
     );
   }, TRANSACTION_OPTIONS);
-  tell(context, parts, { fresh, ms: performance.now() - startedAt });
+  record(context, parts, { fresh, ms: performance.now() - startedAt });
   if (failure) throw failure;
   return rows;
 }
 
-/** Returns how many rows of each part are new. */
+/** Writes the rows of one shard. Returns the number of new rows of each message. */
 async function writeShard(context: WriterContext, { rows, counts }: ShardRows): Promise<readonly number[]> {
   try {
     await context.db.withSession((session) => copyIn(session, COPY, [rows]), TRANSACTION_OPTIONS);
@@ -298,11 +319,11 @@ async function writeShard(context: WriterContext, { rows, counts }: ShardRows): 
   });
 }
 
-/** `rows`: those of each part. Returns them. */
+/** Writes a batch in one transaction. `rows`: the rows of each message, which are returned. */
 async function writeBatch(context: WriterContext, parts: Part[], rows: Buffer[]): Promise<Buffer[]> {
   const startedAt = performance.now();
   const done = (fresh: readonly number[]) =>
-    tell(context, parts, { fresh, ms: performance.now() - startedAt });
+    record(context, parts, { fresh, ms: performance.now() - startedAt });
   const commit = async (session: Session, written: number[]) => {
     await context.changes.writing(session, rows);
     await recordRun(
@@ -319,7 +340,7 @@ async function writeBatch(context: WriterContext, parts: Part[], rows: Buffer[])
     done(all);
     return rows;
   } catch (error) {
-    // Delivered twice, or backfilled meanwhile: this batch, and only this one, goes the slow way.
+    // Redelivered, or backfilled meanwhile: only this batch is written the slow way.
     if (!isDuplicate(error)) throw error;
   }
   const written = await context.db.transaction(async (session) => {
@@ -340,19 +361,19 @@ function idsOfParts(parts: readonly Part[]): NamedIds {
   );
 }
 
-/** Of one batch, whose messages are of one lane. */
+/** Returns the lane of a batch: all its messages are of one. */
 const laneOf = (parts: readonly Part[]): LaneName =>
   parts[0]!.delivery.queue === LANES.bulk.queue ? 'bulk' : 'live';
 
-/** Metrics, and the figures of `top`, say the same: both hear of it here. `fresh`: new rows, by message. */
-function tell(
+/** Counts a batch in metrics and statistics alike. `fresh`: new rows, by message. */
+function record(
   { metrics, onWritten }: WriterContext,
   parts: readonly Part[],
   { fresh, ms }: { fresh: readonly number[]; ms: number },
 ): void {
   const now = Date.now();
   const lane = laneOf(parts);
-  // What is dispatched again is as old as it likes, and so is what is delivered again.
+  // Redispatched and redelivered messages may be of any age: their latency is not recorded.
   const first = parts.flatMap(({ header }, i): FirstDelivery[] =>
     header.feedsOnly || fresh[i] === 0
       ? []

@@ -5,10 +5,13 @@ import { isReady } from './isReady.ts';
 export const isAlive = (row: { heartbeatAgeMs: number }): boolean =>
   row.heartbeatAgeMs < HEARTBEAT_TIMEOUT_MS;
 
-/** `ready`: it has been heard of, and takes requests now. */
+/** `ready`: it is alive and takes requests now. */
 export type GatewayState = GatewayRow & { readonly ready: boolean };
 
-/** Every gateway that has registered and not left, each asked whether it is ready. */
+/**
+ * Returns every gateway that has registered and not left. Each one is asked over HTTP if it is
+ * ready.
+ */
 export async function gatewayStates(db: Queryable): Promise<GatewayState[]> {
   return Promise.all(
     (await listGateways(db)).map(async (row) => ({

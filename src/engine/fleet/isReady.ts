@@ -1,6 +1,6 @@
 const TIMEOUT_MS = 2_000;
 
-/** Whether the gateway at this URL takes requests now, whatever its heartbeat says. */
+/** Returns true if the gateway at this URL takes requests now, independent of its heartbeat. */
 export async function isReady(url: string): Promise<boolean> {
   try {
     return (await fetch(new URL('/readyz', url), { signal: AbortSignal.timeout(TIMEOUT_MS) })).ok;

@@ -11,36 +11,37 @@ export interface Readiness {
 }
 
 /**
- * Whether a role can work: its database answers, and its broker, where it is one that needs it, is connected. With a session
- * of its own, as those for the work are all taken where there is much of it, which is no reason to be given none. Whoever
- * asks while that is found out shares the answer, and for `freshMs` after that: nobody counts who asks.
+ * Checks that a role can work: its database answers, and its broker, if it needs one, is connected.
+ * The check has its own session, because a busy role may use all the others and is ready
+ * nevertheless. Calls during a check, and for `freshMs` after it, share its answer, so that
+ * frequent probes cost nothing.
  */
 export function openReadiness(
   { db, bus }: { readonly db: { readonly url: string }; readonly bus?: Pick<Bus, 'health'> },
   { freshMs = 0 }: { freshMs?: number } = {},
 ): Readiness {
-  const own = new Database(db.url, {
+  const session = new Database(db.url, {
     maxSessions: 1,
     connectMs: CONNECT_MS,
     applicationName: 'feedctl readiness',
   });
-  const look = async () => {
-    await own.ping();
+  const checkNow = async () => {
+    await session.ping();
     const health = await bus?.health?.();
     if (health && !health.ready) throw new FeedctlError('BROKER_UNREACHABLE', health.detail);
   };
-  let asked: Promise<void> | undefined;
+  let current: Promise<void> | undefined;
   let answeredAt = Number.POSITIVE_INFINITY;
   return {
     check() {
-      // Less than nothing has passed since an answer that is still to come.
-      if (asked && performance.now() - answeredAt < freshMs) return asked;
+      // A running check is shared: its time of answer is infinite until it ends.
+      if (current && performance.now() - answeredAt < freshMs) return current;
       answeredAt = Number.POSITIVE_INFINITY;
-      asked = look().finally(() => {
+      current = checkNow().finally(() => {
         answeredAt = performance.now();
       });
-      return asked;
+      return current;
     },
-    close: () => own.close(),
+    close: () => session.close(),
   };
 }

@@ -1,21 +1,21 @@
 import type { Queryable } from '../database/database.ts';
+import { Coalesced } from '../util/coalesce.ts';
 import { announce } from './presence.ts';
 
 /**
- * Who is announced as online at one gateway. Changes that come while a statement is under way go into the next one,
- * all together: thousands of sockets that come at once cost a few statements.
+ * Announces which users are online at one gateway. Changes during a statement share the next one:
+ * thousands of sockets that open at the same time cost a few statements.
  */
 export class PresenceAnnouncer {
   readonly #db: Queryable;
   readonly #gatewayId: string;
-  /** Whether the user should be online. */
+  /** Returns true if the user should be announced. */
   readonly #wanted: (userId: number) => boolean;
   readonly #announced = new Set<number>();
-  /** What was asked for and not answered: it may have been done. */
+  /** Users of a failed statement: it may have been committed. */
   readonly #uncertain = new Set<number>();
+  readonly #flushes = new Coalesced(() => this.#flush());
   #changed = new Set<number>();
-  #last: Promise<void> = Promise.resolve();
-  #next: Promise<void> | undefined;
   #closed = false;
 
   constructor(db: Queryable, gatewayId: string, wanted: (userId: number) => boolean) {
@@ -24,31 +24,24 @@ export class PresenceAnnouncer {
     this.#wanted = wanted;
   }
 
-  /** Users who are announced; undefined while that changes. */
+  /** Number of announced users; undefined while changes wait. */
   get size(): number | undefined {
-    return this.#next || this.#changed.size > 0 ? undefined : this.#announced.size;
+    return this.#flushes.waiting || this.#changed.size > 0 ? undefined : this.#announced.size;
   }
 
-  /** Resolves when it is committed that these users are online, or not, as it then is. */
+  /** Resolves when the state of these users, online or not, is committed. */
   update(userIds: Iterable<number>): Promise<void> {
     for (const userId of userIds) this.#changed.add(userId);
-    this.#next ??= this.#last
-      .catch(() => {})
-      .then(() => {
-        this.#next = undefined;
-        this.#last = this.#flush();
-        return this.#last;
-      });
-    return this.#next;
+    return this.#flushes.run();
   }
 
-  /** Announces nothing more; resolves when nothing is under way. */
+  /** Announces nothing more. Resolves when no statement is running. */
   async close(): Promise<void> {
     this.#closed = true;
-    await Promise.allSettled([this.#last, this.#next]);
+    await this.#flushes.idle();
   }
 
-  /** What failed before is tried again. */
+  /** Repeats changes that failed before. */
   async retry(): Promise<void> {
     if (this.#changed.size > 0) await this.update([]);
   }
@@ -57,25 +50,25 @@ export class PresenceAnnouncer {
     if (this.#closed) return;
     const changed = this.#changed;
     this.#changed = new Set();
-    const came: number[] = [];
-    const went: number[] = [];
+    const arrived: number[] = [];
+    const left: number[] = [];
     for (const userId of changed) {
       const wanted = this.#wanted(userId);
       if (wanted !== this.#announced.has(userId) || this.#uncertain.has(userId))
-        (wanted ? came : went).push(userId);
+        (wanted ? arrived : left).push(userId);
     }
-    if (came.length + went.length === 0) return;
+    if (arrived.length + left.length === 0) return;
     try {
-      await announce(this.#db, this.#gatewayId, { came, went });
+      await announce(this.#db, this.#gatewayId, { arrived, left });
     } catch (error) {
-      for (const userId of [...came, ...went]) {
+      for (const userId of [...arrived, ...left]) {
         this.#changed.add(userId);
         this.#uncertain.add(userId);
       }
       throw error;
     }
-    for (const userId of [...came, ...went]) this.#uncertain.delete(userId);
-    for (const userId of came) this.#announced.add(userId);
-    for (const userId of went) this.#announced.delete(userId);
+    for (const userId of [...arrived, ...left]) this.#uncertain.delete(userId);
+    for (const userId of arrived) this.#announced.add(userId);
+    for (const userId of left) this.#announced.delete(userId);
   }
 }

@@ -9,81 +9,94 @@ import { type Cursor, REMEMBERED, REORDER_MS } from './cursor.ts';
 import { helloFrame } from './frames.ts';
 import { CLOSE_CODES, drained, type Session } from './session.ts';
 
-/** A client that was away for longer than so many posts reads its feed instead. */
+/** A client that has missed more posts than this reads its feed instead. */
 const RESUME_LIMIT = FEED_LIMIT;
-/** Feeds that are read at a time to find what a socket has missed. */
-const FILLS = 8;
+/** Maximum feeds that are read at the same time to find missed posts. */
+const CONCURRENCY = 8;
 const FIRST_PAGE = 50;
 const NEXT_PAGES = 500;
-/** Replayed posts are sent in parts, each when the client has taken most of the part before. */
-const REPLAYED_TOGETHER = 100;
+/**
+ * Posts of one part of a replay. The next part waits until the client has taken most of this one.
+ */
+const REPLAY_BATCH = 100;
 const REPLAY_BUFFERED_BYTES = 64 * 1024;
-const REPLAY_WAIT_MS = 10_000;
+const REPLAY_TIMEOUT_MS = 10_000;
 
 interface Context {
   readonly db: Database;
   readonly cache?: FeedCache | undefined;
 }
 
-/** What is asked of the hub that the sessions belong to. */
+/** The hub of the sessions, as far as this file needs it. */
 interface Sessions {
   gatewayId(): string;
   isOpen(session: Session): boolean;
   send(records: readonly LiveRecord[], session: Session): Promise<void>;
 }
 
-/** Sockets that were opened in the same second have equal cursors, and share the frames of a post. */
+/**
+ * Sockets that were opened in the same second have equal cursors, and share the frames of a post.
+ */
 const ROUND_MS = 1_000;
 
-/** Of a client that begins now. */
+/** Returns the cursor of a client that connects now. */
 export function newestCursor(): Cursor {
   const sinceMs = Date.now() - REORDER_MS;
   return { low: firstIdAt(sinceMs - (sinceMs % ROUND_MS)), ids: [] };
 }
 
-/** Of a client that will read these posts in its feed. */
+/** Returns the cursor of a client that will read these posts in its feed. */
 function cursorPast(posts: readonly LiveRecord[]): Cursor {
   const { low } = newestCursor();
   const recent = posts.map(({ postId }) => postId).filter((id) => id > low);
   return { low: recent.at(-1 - REMEMBERED) ?? low, ids: recent.slice(-REMEMBERED) };
 }
 
-/** Brings sessions up to date: what their feeds have and they have not got, then what came meanwhile. */
+/**
+ * Brings sessions up to date: sends the posts of their feeds that they have missed, then those that
+ * arrived meanwhile.
+ */
 export class CatchUp {
   readonly #context: Context;
   readonly #hub: Sessions;
-  readonly #fills = bulkhead(FILLS, Number.POSITIVE_INFINITY);
+  readonly #reads = bulkhead(CONCURRENCY, Number.POSITIVE_INFINITY);
 
   constructor(context: Context, hub: Sessions) {
     this.#context = context;
     this.#hub = hub;
   }
 
-  /** One run at a time for each session: whoever asks meanwhile has set `behind`, and the run sees that. */
-  bringUp(session: Session): Promise<void> {
+  /**
+   * Runs once at a time for each session. A caller during a run has set `behind`, and the run sees
+   * that.
+   */
+  catchUp(session: Session): Promise<void> {
     session.running ??= this.#run(session);
     return session.running;
   }
 
   async #run(session: Session): Promise<void> {
-    // Not before `running` is set.
+    // `running` must be set before the first step.
     await undefined;
     try {
       await this.#fill(session);
     } catch (error) {
-      // What was not sent is in the feed.
+      // The feed has every post that was not sent.
       session.behind = true;
       session.running = undefined;
       throw error;
     }
   }
 
-  /** Says hello, sends what the session has missed and what has come meanwhile; with nothing left it is live. */
+  /**
+   * Sends the hello frame, missed posts and posts that arrived meanwhile. The session is live when
+   * none is left.
+   */
   async #fill(session: Session): Promise<void> {
     while (this.#hub.isOpen(session)) {
       if (session.behind) {
         session.behind = false;
-        const missed = await this.#fills.execute(() => this.#missed(session));
+        const missed = await this.#reads.execute(() => this.#missed(session));
         const recovered = missed.length <= RESUME_LIMIT;
         if (!recovered) session.reset(cursorPast(missed));
         if (!session.greeted || !recovered) this.#hello(session, recovered);
@@ -96,33 +109,38 @@ export class CatchUp {
       session.pending = [];
       await this.#replay(session, pending);
     }
-    // Both in the turn in which nothing was left: what comes in the next is sent, or begins another run.
+    // Both in the turn in which no post was left: a post of the next turn is sent, or begins
+    // another run.
     session.pending = undefined;
     session.running = undefined;
   }
 
   async #replay(session: Session, records: readonly LiveRecord[]): Promise<void> {
-    for (let at = 0; at < records.length && this.#hub.isOpen(session); at += REPLAYED_TOGETHER) {
-      if (!(await drained(session.socket, REPLAY_BUFFERED_BYTES, REPLAY_WAIT_MS))) {
+    for (let at = 0; at < records.length && this.#hub.isOpen(session); at += REPLAY_BATCH) {
+      if (!(await drained(session.socket, REPLAY_BUFFERED_BYTES, REPLAY_TIMEOUT_MS))) {
         session.socket.close(CLOSE_CODES.tooSlow, 'too slow');
         return;
       }
-      await this.#hub.send(records.slice(at, at + REPLAYED_TOGETHER), session);
+      await this.#hub.send(records.slice(at, at + REPLAY_BATCH), session);
     }
   }
 
-  /** What the user's feed has and the session has not got, oldest first; of more than the limit only the newest. */
+  /**
+   * Returns posts of the user's feed that the session has not got, the oldest first. Past the limit
+   * only the newest.
+   */
   async #missed(session: Session): Promise<LiveRecord[]> {
     const { db, cache } = this.#context;
-    const { userId, watermark: mark } = session;
+    const { userId, watermark } = session;
     const missed: LiveRecord[] = [];
     let cursor: string | null = null;
     do {
       const query: FeedQuery = cursor === null ? { limit: FIRST_PAGE } : { limit: NEXT_PAGES, cursor };
-      // A cache that hears of changes by and by may not know yet what was committed before the socket was announced.
+      // A cache that is notified of changes later may lack a post that was committed before the
+      // announcement.
       const page: FeedPage = await db.retry(() => readFeed(db, userId, query, cache?.pages && cache));
       for (const { postId, authorId, source } of page.items) {
-        if (postId <= mark) return missed.reverse();
+        if (postId <= watermark) return missed.reverse();
         if (source !== 'own' && !isAhead(postId) && !session.has(postId))
           missed.push({ userId, authorId, postId });
       }

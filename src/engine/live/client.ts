@@ -9,9 +9,9 @@ export interface PushedPost {
 }
 
 export interface FeedFollower {
-  /** Where it is: pass it as `after` to go on there. */
+  /** Position of the client: pass it as `after` to resume there. */
   readonly cursor: string;
-  /** Whether nothing was missed since `after`. */
+  /** True if no post since `after` was missed. */
   readonly recovered: boolean;
   /** Resolves when the socket has been closed, with the reason. */
   readonly closed: Promise<string>;
@@ -27,8 +27,9 @@ type Frame = { readonly cursor: string } & (
 const HELLO_TIMEOUT_MS = 10_000;
 
 /**
- * Opens a WebSocket on a gateway as a user and hands over each post as it is pushed. Resolves when the gateway
- * has said hello: every post made from then on comes. `after`: those first that came since that cursor. Throws GATEWAY_UNREACHABLE or INVALID_TOKEN.
+ * Opens a WebSocket on a gateway as a user and calls `onPost` with each pushed post. Resolves at
+ * the hello frame: every later post arrives. `after`: posts since that cursor arrive first. Throws
+ * GATEWAY_UNREACHABLE or INVALID_TOKEN.
  */
 export function followFeed(
   gatewayUrl: string,
@@ -46,7 +47,7 @@ export function followFeed(
     const closed = new Promise<string>((done) => {
       socket.on('close', (code, reason) => done(`${code} ${reason}`.trim()));
     });
-    void closed.then((reason) => reject(unreachable(`closed before it said hello (${reason})`)));
+    void closed.then((reason) => reject(unreachable(`closed before its hello frame (${reason})`)));
     socket.on('unexpected-response', (_, response) => {
       socket.terminate();
       if (response.statusCode === 401)

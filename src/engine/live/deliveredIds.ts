@@ -1,31 +1,35 @@
 import { IDS_PER_MS, isAhead, isImported } from '../model/ids.ts';
 import { type Cursor, REMEMBERED, REORDER_MS } from './cursor.ts';
 
-/** What comes late after a fault is later than usual: an open session looks back that far. */
+/** An open session replays posts of this long: after a fault, posts arrive later than usual. */
 const REPLAY_WINDOW_MS = 60_000;
-/** A cursor reaches back as far while it stays so short. */
+/** A cursor covers the replay window while it holds at most this many ids. */
 const SHORT_CURSOR_IDS = 32;
-/** Ids that a session remembers of a reader who gets very many within the time that it looks back: 32 KB. */
+/** Maximum ids that a session remembers, for a reader of very many posts: 32 KB. */
 const MAX_REMEMBERED = 4_096;
 
 /**
- * What one session has been sent. It remembers the newest ids; of those it has forgotten, and of those before its
- * beginning, the highest: at or below that nothing is sent any more. Its mark trails the newest id by a minute. The
- * mark of its cursor, which goes with every frame, by 32 posts if those are fewer, and by five seconds at least.
- * Posts that were imported have ids of another time: they are sent whatever the marks say. Of a time to come they are no
- * part of a cursor, nor of the marks: what is made until then would be behind them.
+ * The posts that one session has been sent. It remembers the newest ids, and a floor: the highest
+ * id that it has forgotten or that was made before the session. Nothing at or below the floor is
+ * sent.
+ *
+ * The watermark trails the newest id by a minute. The watermark of the cursor, which is part of
+ * every frame, trails it by 32 posts if those are fewer, and by at least five seconds.
+ *
+ * Imported posts have ids of another time, so they are sent regardless of the watermarks. Ids of
+ * the future are not part of a cursor or of a watermark: posts made until then would be below them.
  */
 export class DeliveredIds {
-  /** Above the mark, and some below it; they rise. */
+  /** Ids above the watermark, and some below it, in rising order. */
   ids!: number[];
-  /** Everything at or below has been sent, or is not to be. Never above the marks. */
+  /** Everything at or below has been sent, or must not be sent. Never above the watermarks. */
   #floor!: number;
   #watermark!: number;
   #cursorWatermark!: number;
-  /** Posts of a time to come. */
+  /** Ids of the future. */
   #ahead: number[] | undefined;
 
-  /** `floor`: everything at or below has been sent, or is not to be. */
+  /** `floor`: everything at or below has been sent, or must not be sent. */
   constructor(cursor: Cursor, floor = cursor.low) {
     this.reset(cursor, floor);
   }
@@ -37,30 +41,30 @@ export class DeliveredIds {
     this.#cursorWatermark = cursor.low;
   }
 
-  /** What the session has missed is above it. */
+  /** Posts that the session has missed are above it. */
   get watermark(): number {
     return this.#watermark;
   }
 
-  /** The mark of the cursor. */
+  /** The watermark of the cursor. */
   get cursorWatermark(): number {
     return this.#cursorWatermark;
   }
 
-  /** It has been sent, or is not to be sent. */
+  /** Returns true if the post has been sent or must not be sent. */
   has(id: number): boolean {
     return this.knows(id) || (id <= this.#floor && !isImported(id));
   }
 
-  /** It has been sent, and that is remembered. */
+  /** Returns true if the session remembers that the post has been sent. */
   knows(id: number): boolean {
     const { ids } = this;
     if (ids.length > 0 && id <= ids.at(-1)! && ids[firstAbove(ids, id) - 1] === id) return true;
     return this.#ahead?.includes(id) ?? false;
   }
 
-  /** `hold`: the marks do not pass this id, as what is older may still come. */
-  add(id: number, hold: number): void {
+  /** Adds a sent post. `limit`: maximum of the watermarks, because older posts may still arrive. */
+  add(id: number, limit: number): void {
     if (isAhead(id)) {
       this.#ahead = [...(this.#ahead ?? []).slice(1 - REMEMBERED), id];
       return;
@@ -69,18 +73,18 @@ export class DeliveredIds {
     if (ids.length === 0 || id > ids.at(-1)!) ids.push(id);
     else ids.splice(firstAbove(ids, id), 0, id);
     const newest = ids.at(-1)!;
-    const mark = Math.min(hold, newest - REPLAY_WINDOW_MS * IDS_PER_MS);
-    while (ids.length > REMEMBERED && (ids[0]! <= mark || ids.length > MAX_REMEMBERED)) {
+    const watermark = Math.min(limit, newest - REPLAY_WINDOW_MS * IDS_PER_MS);
+    while (ids.length > REMEMBERED && (ids[0]! <= watermark || ids.length > MAX_REMEMBERED)) {
       const forgotten = ids.shift()!;
       if (!isImported(forgotten)) this.#floor = Math.max(this.#floor, forgotten);
     }
-    this.#watermark = Math.max(this.#watermark, this.#floor, mark);
+    this.#watermark = Math.max(this.#watermark, this.#floor, watermark);
     const short = Math.min(
-      hold,
+      limit,
       ids[ids.length - 1 - SHORT_CURSOR_IDS] ?? 0,
       newest - REORDER_MS * IDS_PER_MS,
     );
-    // A cursor holds no more ids than it may, whatever is to be held.
+    // The maximum of ids in a cursor takes precedence over the limit.
     this.#cursorWatermark = Math.max(
       this.#cursorWatermark,
       this.#watermark,
@@ -89,13 +93,13 @@ export class DeliveredIds {
     );
   }
 
-  /** Where the ids above the mark begin. */
+  /** Index of the first id above the watermark of the cursor. */
   get from(): number {
     return firstAbove(this.ids, this.#cursorWatermark);
   }
 }
 
-/** The place of the first id above this one. */
+/** Returns the index of the first id above this one. */
 function firstAbove(ids: readonly number[], id: number): number {
   let low = 0;
   let high = ids.length;

@@ -1,17 +1,13 @@
 import type { FeedCache } from '../cache/cache.ts';
-import type { Database, Listener, Queryable } from '../database/database.ts';
+import type { Database, Listener } from '../database/database.ts';
 import type { ProcessStats } from '../stats/process.ts';
 import type { Hub } from './hub.ts';
+import { ERASED_CHANNEL } from './presence.ts';
 
-/** Heard by gateways and by workers: the payload is the user. */
-export const ERASED_CHANNEL = 'feedctl_erased';
-
-/** Tells every gateway and every worker that a user is no more. */
-export async function announceErased(db: Queryable, userId: number): Promise<void> {
-  await db.query('select pg_notify($1, $2)', [ERASED_CHANNEL, String(userId)]);
-}
-
-/** At a gateway: closes the user's sockets, and drops pages that were made of their posts. */
+/**
+ * Listens at a gateway: closes the sockets of an erased user, and drops cached pages made of their
+ * posts.
+ */
 export const listenForErasures = (
   db: Database,
   hub: Hub,

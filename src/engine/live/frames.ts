@@ -5,7 +5,10 @@ import type { DeliveredIds } from './deliveredIds.ts';
 const TEXT = 0x81;
 const END = '"}';
 
-/** A text frame of RFC 6455, unmasked as servers send it: `head`, the cursor, and what ends the JSON. */
+/**
+ * Returns a text frame of RFC 6455, unmasked as servers send it: `head`, the cursor, and the end of
+ * the JSON.
+ */
 function frame(head: Buffer, cursor: string): Buffer {
   const length = head.length + cursor.length + END.length;
   const lengthBytes = length < 126 ? 0 : length < 65_536 ? 2 : 8;
@@ -32,8 +35,8 @@ const headOf = (messageId: string, payload: object): Buffer =>
   Buffer.from(`{"messageId":"${messageId}","payload":${JSON.stringify(payload)},"cursor":"`);
 
 /**
- * The frames of one message to many sessions. What they share is encoded once; a frame is made anew only for a
- * session whose cursor is another than that of the session before: sockets that got the same share it whole.
+ * The frames of one message to many sessions. Their common part is encoded once. Sessions in a row
+ * with equal cursors share the whole frame.
  */
 export class Frames {
   readonly #head: Buffer;
@@ -45,7 +48,7 @@ export class Frames {
     this.#head = headOf(messageId, payload);
   }
 
-  /** For a session that has got it just now. */
+  /** Returns the frame for a session to which the post has just been added. */
   for(delivered: DeliveredIds): Buffer {
     const { cursorWatermark: low, ids, from } = delivered;
     if (!this.#frame || low !== this.#low || !this.#sameIds(ids, from)) {
@@ -75,7 +78,7 @@ export const postFrames = (post: Post): Frames =>
 export const deletedFrames = (post: { postId: number; authorId: number }): Frames =>
   new Frames('deleted', { postId: String(post.postId), author_user_id: String(post.authorId) });
 
-/** `recovered` is left out where the client asked for nothing to be resumed. */
+/** `recovered` is omitted if the client did not ask to resume. */
 export function helloFrame(
   hello: { userId: number; gatewayId: string; recovered?: boolean },
   cursor: Cursor,

@@ -24,7 +24,7 @@ const PREFETCH = 50;
 export interface HubContext {
   readonly db: Database;
   readonly bus: Bus;
-  /** Used where it is told of every change before that is acknowledged. */
+  /** Used if it is notified of every change before the change is acknowledged. */
   readonly cache?: FeedCache | undefined;
   readonly log: Log;
   readonly metrics?: Metrics | undefined;
@@ -36,35 +36,41 @@ export interface Connection {
   readonly userId: number;
   readonly address: string;
   readonly since: Date;
-  /** Frames that wait in this process, in bytes. */
+  /** Bytes of frames that wait in this process. */
   readonly bufferedBytes: number;
   /** Posts sent in this session. */
   readonly delivered: number;
-  /** Since the last of them; null where there was none. */
+  /** Since the last post; null without one. */
   readonly lastDeliveredMsAgo: number | null;
 }
 
-/** The sockets of one gateway, and the posts that come for them. */
+/** The sockets of one gateway, and the posts that arrive for them. */
 export class Hub {
   readonly #context: HubContext;
-  /** Arrays, which are replaced and never changed: a Set would take four times the memory for the one that most have. */
+  /**
+   * Arrays are replaced, never changed. For the one session that most users have, a Set takes four
+   * times the memory.
+   */
   readonly #online = new Map<number, readonly Session[]>();
   readonly #sender: Sender;
   readonly #catchUp: CatchUp;
   #gatewayId: string;
   #announcer: PresenceAnnouncer;
   #consumer: Consumer | undefined;
-  /** The same for the queue before a move and the one after it. */
+  /** One handler for the queues before and after a move. */
   readonly #take = serialBatches((deliveries) => this.#handle(deliveries));
   #consumed = false;
-  /** Told when the queue is no longer consumed, and when it is again: what came meanwhile may be lost. */
+  /**
+   * Called when consuming the queue stops and when it starts again: messages in between may be
+   * lost.
+   */
   onConsumed: ((consumed: boolean) => void) | undefined;
   #sockets = 0;
 
   constructor(context: HubContext, gatewayId: string) {
     this.#context = context;
     this.#gatewayId = gatewayId;
-    this.#announcer = this.#newRoster();
+    this.#announcer = this.#newAnnouncer();
     this.#sender = new Sender(context, this.#online);
     this.#catchUp = new CatchUp(context, {
       gatewayId: () => this.#gatewayId,
@@ -73,7 +79,7 @@ export class Hub {
     });
   }
 
-  /** Whether what comes to the gateway's queue is taken. */
+  /** True while the gateway's queue is consumed. */
   get consumed(): boolean {
     return this.#consumed;
   }
@@ -91,12 +97,12 @@ export class Hub {
     return this.#sender.sent;
   }
 
-  /** Users who are announced as online; undefined while that changes. */
+  /** Number of users announced as online; undefined while changes wait. */
   get announced(): number | undefined {
     return this.#announcer.size;
   }
 
-  /** What waits in this process for clients to take it. */
+  /** Bytes that wait in this process until clients read them. */
   get bufferedBytes(): number {
     let bytes = 0;
     for (const sessions of this.#online.values())
@@ -119,11 +125,11 @@ export class Hub {
     }
   }
 
-  #newRoster(): PresenceAnnouncer {
+  #newAnnouncer(): PresenceAnnouncer {
     return new PresenceAnnouncer(this.#context.db, this.#gatewayId, (userId) => this.#online.has(userId));
   }
 
-  /** Makes the queue of this gateway and takes what comes. */
+  /** Creates the queue of this gateway and consumes it. */
   async start(): Promise<void> {
     const gatewayId = this.#gatewayId;
     const onConsumed = (consumed: boolean) => {
@@ -139,31 +145,36 @@ export class Hub {
   }
 
   /**
-   * Under another name, with another queue: whoever held this gateway to be dead may still be putting away what it
-   * had. Everyone has to be announced and caught up after that.
+   * Continues under another id with another queue: a worker that declared this gateway dead may
+   * still be deleting its rows. Every user must be announced and every session caught up after
+   * this.
    */
   async move(gatewayId: string): Promise<void> {
     const [consumer, announcer] = [this.#consumer, this.#announcer];
     this.#gatewayId = gatewayId;
-    this.#announcer = this.#newRoster();
+    this.#announcer = this.#newAnnouncer();
     await announcer.close();
     await this.start();
     await consumer?.stop(0);
   }
 
-  /** Announces everyone who is not, or no longer. */
+  /** Announces every online user who is not announced. */
   async announce(): Promise<void> {
     await this.#announcer.update(this.#online.keys());
   }
 
-  /** From now on cursors reach back to what came before this moment; `undefined`: they need not. */
-  hold(sinceMs: number | undefined): void {
-    this.#sender.hold = sinceMs === undefined ? Number.POSITIVE_INFINITY : firstIdAt(sinceMs - REORDER_MS);
+  /**
+   * Keeps cursors below posts of this time, because older posts may still arrive; `undefined`: no
+   * limit.
+   */
+  limitWatermarks(sinceMs: number | undefined): void {
+    this.#sender.watermarkLimit =
+      sinceMs === undefined ? Number.POSITIVE_INFINITY : firstIdAt(sinceMs - REORDER_MS);
   }
 
-  /** `after`: the client goes on where it was. Nothing comes before `connect`. */
+  /** Adds a session. `after`: the client resumes there. Nothing is sent before `connect`. */
   open(socket: LiveSocket, userId: number, after?: Cursor): Session {
-    // A post that was made just before may come after: clocks differ, and so do the ways of posts.
+    // A post of a moment ago may arrive later: clocks and latencies differ.
     const session = new Session(socket, userId, after ?? newestCursor(), after !== undefined);
     this.#online.set(userId, [...(this.#online.get(userId) ?? []), session]);
     this.#sockets += 1;
@@ -171,12 +182,15 @@ export class Hub {
     return session;
   }
 
-  /** Resolves when every post committed from now on will reach this session, and what it has missed has. */
+  /**
+   * Resolves when missed posts are sent and every post committed from now on will reach this
+   * session.
+   */
   async connect(session: Session): Promise<void> {
     try {
       await this.#announcer.update([session.userId]);
       session.announced = true;
-      await this.#catchUp.bringUp(session);
+      await this.#catchUp.catchUp(session);
     } catch (error) {
       this.disconnect(session);
       throw error;
@@ -193,23 +207,25 @@ export class Hub {
       return;
     }
     this.#online.delete(session.userId);
-    this.#sender.doubt(session.userId);
-    // What cannot be said now is said with the next heartbeat.
+    this.#sender.invalidate(session.userId);
+    // A failed announcement is repeated with the next heartbeat.
     this.#announcer.update([session.userId]).catch(() => {});
   }
 
-  /** Closes every socket of a user who is no more. */
+  /** Closes every socket of an erased user. */
   closeUser(userId: number): void {
     for (const { socket } of this.#online.get(userId) ?? [])
-      socket.close(CLOSE_CODES.policy, 'the user is gone');
+      socket.close(CLOSE_CODES.policy, 'the user was erased');
   }
 
-  /** What could not be announced is tried again. */
+  /** Repeats failed announcements. */
   retryAnnouncing(): Promise<void> {
     return this.#announcer.retry();
   }
 
-  /** Sends every socket what its feed has and it has not got. Resolves when all of them are up to date. */
+  /**
+   * Sends every session the posts that it has missed. Resolves when all sessions are up to date.
+   */
   async catchUp(): Promise<void> {
     const sessions = this.#all();
     for (const session of sessions) {
@@ -218,11 +234,11 @@ export class Hub {
     }
     let failure: unknown;
     await Promise.all(
-      // One that is not announced yet looks at its feed after that.
+      // A session that is not announced yet reads its feed after its announcement.
       sessions
         .filter((session) => session.announced)
         .map((session) =>
-          this.#catchUp.bringUp(session).catch((error) => {
+          this.#catchUp.catchUp(session).catch((error) => {
             if (isTransient(error)) failure ??= error;
             else session.socket.close(CLOSE_CODES.internal, 'the feed could not be read');
           }),
@@ -231,14 +247,15 @@ export class Hub {
     if (failure) throw failure;
   }
 
-  /** The user has unfollowed somebody. Resolves when no frame that was checked before is on its way any more. */
-  unfollowed(userId: number, budgetMs: number): Promise<void> {
-    return this.#sender.unfollowed(userId, budgetMs);
+  /** Handles an unfollow by the user. Resolves when no frame of an older check is in flight. */
+  unfollowed(userId: number, timeoutMs: number): Promise<void> {
+    return this.#sender.unfollowed(userId, timeoutMs);
   }
 
   /**
-   * Closes every socket, a thousand a second, or faster where that would take longer than `ms`: their clients come
-   * back elsewhere one after the other. What comes meanwhile still goes to those that are open.
+   * Closes every socket, a thousand a second, or faster if that would take longer than `ms`: their
+   * clients reconnect to other gateways one after the other. Sockets that are still open get posts
+   * meanwhile.
    */
   async drain(ms: number): Promise<void> {
     const sessions = this.#all();
@@ -267,22 +284,22 @@ export class Hub {
   async #handle(deliveries: readonly Delivery[]): Promise<void> {
     const { metrics, tracing, log } = this.#context;
     const records: LiveRecord[] = [];
-    const good: { delivery: Delivery; committedAt: number; lane: LaneName }[] = [];
+    const decoded: { delivery: Delivery; committedAt: number; lane: LaneName }[] = [];
     for (const delivery of deliveries) {
       try {
         const { live, committedAt, bulk } = decodeLive(delivery.body);
         for (const record of live) records.push(record);
-        good.push({ delivery, committedAt, lane: bulk ? 'bulk' : 'live' });
+        decoded.push({ delivery, committedAt, lane: bulk ? 'bulk' : 'live' });
       } catch (error) {
         failDelivery(delivery, error, this.#context);
       }
     }
-    const from = tracing && mergedTraces(good.map(({ delivery }) => decodeTraces(delivery.traces)));
+    const from = tracing && mergedTraces(decoded.map(({ delivery }) => decodeTraces(delivery.traces)));
     const spans =
       from &&
       beginBatch(tracing, { batch: 'process live', each: 'push post' }, from, {
         'messaging.destination.name': 'live',
-        'messaging.batch.message_count': good.length,
+        'messaging.batch.message_count': decoded.length,
         'feedctl.gateway.id': this.#gatewayId,
       });
     const pushed = from && new Map([...from.keys()].map((postId) => [postId, 0]));
@@ -292,20 +309,20 @@ export class Hub {
         each: (id) => ({ 'feedctl.post.id': String(id), 'feedctl.sockets': pushed!.get(id) ?? 0 }),
       });
       log.debug?.({ recipients: records.length, ...idsOfPosts(records) }, 'posts pushed');
-      for (const { delivery, committedAt, lane } of good) {
+      for (const { delivery, committedAt, lane } of decoded) {
         delivery.ack();
         const tookMs = Math.max(0, Date.now() - committedAt);
         metrics?.observe('feedctl_gateway_push_seconds', tookMs / 1000, { lane });
       }
-      metrics?.count('feedctl_bus_handled_total', good.length, { queue: 'live' });
+      metrics?.count('feedctl_bus_handled_total', decoded.length, { queue: 'live' });
     } catch (error) {
       spans?.end({ error });
-      for (const { delivery } of good) failDelivery(delivery, error, this.#context);
+      for (const { delivery } of decoded) failDelivery(delivery, error, this.#context);
     }
   }
 }
 
-/** Opens the hub of a gateway, whose queue is there from then on. */
+/** Opens the hub of a gateway and creates its queue. */
 export async function openHub(context: HubContext & { gatewayId: string }): Promise<Hub> {
   const hub = new Hub(context, context.gatewayId);
   await hub.start();

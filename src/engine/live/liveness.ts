@@ -6,127 +6,165 @@ import type { Hub } from './hub.ts';
 import { gatewayHeartbeat, registerGateway, unregisterGateway } from './presence.ts';
 
 const HEARTBEAT_MS = 5_000;
-/** Three heartbeats missed: nobody knows what happened meanwhile. Workers declare a gateway dead after 30 s. */
+/**
+ * Three missed heartbeats: posts may have been lost meanwhile. Workers declare a gateway dead after
+ * 30 s.
+ */
 const SILENT_MS = 15_000;
-/** Posts that were held up by what has just passed may come as late as this. */
-const HOLD_MS = 60_000;
+/** Posts that an outage delayed arrive at most this long after it. */
+const DELAYED_POSTS_MS = 60_000;
+/**
+ * Consecutive heartbeats with a wrong number of users that count as a loss: users come and go
+ * during a count.
+ */
+const MAX_MISMATCHES = 1;
 
 export interface GatewayLiveness {
-  /** Whether posts come in live, and every open socket has what came before. */
+  /** True while posts arrive live and every open socket has all earlier ones. */
   readonly caughtUp: boolean;
   stop(): Promise<void>;
 }
 
+interface Context {
+  readonly db: Database;
+  readonly log: Log;
+  readonly url: string;
+}
+
 /**
- * Keeps a gateway in the cluster: registered, its users announced, its queue consumed. Where one of these was lost
- * (the broker's connection, the queue, the rows of presence, heartbeats for 15 s) the gateway is not live until it has
- * all three again and has then caught up every open socket from the feeds. A gateway that was declared dead comes
- * back under another id.
+ * Keeps a gateway in the cluster: registered, its users announced, its queue consumed. A loss is
+ * that of the broker's connection, of the queue, of presence rows, or of heartbeats for 15 s. After
+ * a loss the gateway is not live until it has all of these again and has caught up every open
+ * socket from the feeds. A gateway that was declared dead rejoins under another id.
  */
-export async function joinCluster(
-  context: { db: Database; log: Log; url: string },
-  hub: Hub,
-): Promise<GatewayLiveness> {
-  const { db, log, url } = context;
-  let stopped = false;
-  /** When live updates were last known to be well; undefined while they are. */
-  let wellUntil: number | undefined = Date.now();
-  /** What the cluster knows of this gateway is not what it should know. */
-  let unknown = false;
-  let mismatches = 0;
-  /** Counts losses: what is lost during a recovery needs another. */
-  let losses = 0;
-  let beatAt = performance.now();
-  let recovering: Promise<void> | undefined;
-  /** Marks are held there; a loss soon after another holds them where they are. */
-  let heldAt: number | undefined;
-  let release: NodeJS.Timeout | undefined;
+export async function joinCluster(context: Context, hub: Hub): Promise<GatewayLiveness> {
+  const membership = new Membership(context, hub);
+  await membership.join();
+  return membership;
+}
 
-  const lost = (why: string, sinceMs = HEARTBEAT_MS) => {
-    losses += 1;
-    if (wellUntil !== undefined) return;
-    wellUntil = Date.now() - sinceMs;
-    clearTimeout(release);
-    heldAt = Math.min(heldAt ?? wellUntil, wellUntil);
-    hub.hold(heldAt);
-    log.warn({ gateway: hub.gatewayId, why }, 'live updates are lost: sockets will be caught up');
-  };
+class Membership implements GatewayLiveness {
+  readonly #context: Context;
+  readonly #hub: Hub;
+  /** Time until which live updates were complete; undefined while they are. Unix milliseconds. */
+  #completeUntil: number | undefined = Date.now();
+  /** The cluster's rows of this gateway are missing or wrong. */
+  #mustRejoin = false;
+  #mismatches = 0;
+  /** Counts losses: a loss during a recovery needs another recovery. */
+  #losses = 0;
+  #heartbeatAt = performance.now();
+  /**
+   * Watermarks stay below posts of this time. A second loss within a minute keeps the first limit.
+   */
+  #watermarkLimit: number | undefined;
+  #limitTimer: NodeJS.Timeout | undefined;
+  #heartbeatTimer: NodeJS.Timeout | undefined;
+  #recovering: Promise<void> | undefined;
+  #beating: Promise<void> | undefined;
+  #stopped = false;
 
-  const recover = async (): Promise<void> => {
-    while (!stopped && hub.consumed) {
-      const seen = losses;
-      if (unknown) {
-        const before = hub.gatewayId;
-        await hub.move(randomUUID());
-        await registerGateway(db, { id: hub.gatewayId, url });
-        unknown = false;
-        await unregisterGateway(db, before);
-        log.warn({ before, gateway: hub.gatewayId }, 'registered anew');
-      }
+  constructor(context: Context, hub: Hub) {
+    this.#context = context;
+    this.#hub = hub;
+  }
+
+  get caughtUp(): boolean {
+    return this.#completeUntil === undefined && performance.now() - this.#heartbeatAt < SILENT_MS;
+  }
+
+  async join(): Promise<void> {
+    const { db, url } = this.#context;
+    this.#hub.onConsumed = (consumed) => {
+      if (!consumed) this.#lost('the queue is not consumed');
+      else if (this.#completeUntil !== undefined) this.#recoverOnce();
+    };
+    await registerGateway(db, { id: this.#hub.gatewayId, url });
+    if (this.#hub.consumed) await this.#recover();
+    this.#heartbeatTimer = setInterval(() => this.#beatOnce(), HEARTBEAT_MS);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearInterval(this.#heartbeatTimer);
+    clearTimeout(this.#limitTimer);
+    await this.#beating;
+    await this.#recovering;
+    await unregisterGateway(this.#context.db, this.#hub.gatewayId);
+  }
+
+  #lost(why: string, sinceMs = HEARTBEAT_MS): void {
+    this.#losses += 1;
+    if (this.#completeUntil !== undefined) return;
+    this.#completeUntil = Date.now() - sinceMs;
+    clearTimeout(this.#limitTimer);
+    this.#watermarkLimit = Math.min(this.#watermarkLimit ?? this.#completeUntil, this.#completeUntil);
+    this.#hub.limitWatermarks(this.#watermarkLimit);
+    const gateway = this.#hub.gatewayId;
+    this.#context.log.warn({ gateway, why }, 'live updates are lost: sockets will be caught up');
+  }
+
+  #recoverOnce(): void {
+    this.#recovering ??= this.#recover()
+      .catch((error) => this.#context.log.warn({ reason: messageOf(error) }, 'not caught up yet'))
+      .finally(() => {
+        this.#recovering = undefined;
+      });
+  }
+
+  /** Repeats until no loss has happened during a recovery. */
+  async #recover(): Promise<void> {
+    const hub = this.#hub;
+    while (!this.#stopped && hub.consumed) {
+      const losses = this.#losses;
+      if (this.#mustRejoin) await this.#rejoin();
       await hub.announce();
       await hub.catchUp();
-      if (losses !== seen) continue;
-      wellUntil = undefined;
-      release = setTimeout(() => {
-        heldAt = undefined;
-        hub.hold(undefined);
-      }, HOLD_MS);
-      log.info({ gateway: hub.gatewayId, sockets: hub.sockets }, 'live updates are well');
+      if (this.#losses !== losses) continue;
+      this.#completeUntil = undefined;
+      this.#limitTimer = setTimeout(() => {
+        this.#watermarkLimit = undefined;
+        hub.limitWatermarks(undefined);
+      }, DELAYED_POSTS_MS);
+      this.#context.log.info({ gateway: hub.gatewayId, sockets: hub.sockets }, 'live updates are complete');
       return;
     }
-  };
-  const recoverOnce = (): void => {
-    recovering ??= recover()
-      .catch((error) => log.warn({ reason: messageOf(error) }, 'not caught up yet'))
-      .finally(() => {
-        recovering = undefined;
-      });
-  };
+  }
 
-  const beat = async (): Promise<void> => {
+  async #rejoin(): Promise<void> {
+    const { db, url, log } = this.#context;
+    const before = this.#hub.gatewayId;
+    await this.#hub.move(randomUUID());
+    await registerGateway(db, { id: this.#hub.gatewayId, url });
+    this.#mustRejoin = false;
+    await unregisterGateway(db, before);
+    log.warn({ before, gateway: this.#hub.gatewayId }, 'registered under another id');
+  }
+
+  #beatOnce(): void {
+    this.#beating ??= this.#beat()
+      .catch((error) => this.#context.log.warn({ reason: messageOf(error) }, 'no heartbeat'))
+      .finally(() => {
+        this.#beating = undefined;
+      });
+  }
+
+  async #beat(): Promise<void> {
+    const hub = this.#hub;
     const announced = hub.announced;
-    const known = await gatewayHeartbeat(db, hub.gatewayId);
-    const silent = performance.now() - beatAt;
-    beatAt = performance.now();
-    if (silent > SILENT_MS) lost(`no heartbeat for ${Math.round(silent / 1000)} s`, silent);
-    if (recovering) return;
-    // Twice: users come and go while it is counted.
-    const differs = known !== undefined && announced !== undefined && hub.announced === announced;
-    mismatches = differs && known !== announced ? mismatches + 1 : 0;
-    if (known === undefined || mismatches > 1) {
-      mismatches = 0;
-      unknown = true;
-      lost(known === undefined ? 'declared dead' : 'presence');
+    const counted = await gatewayHeartbeat(this.#context.db, hub.gatewayId);
+    const silentMs = performance.now() - this.#heartbeatAt;
+    this.#heartbeatAt = performance.now();
+    if (silentMs > SILENT_MS) this.#lost(`no heartbeat for ${Math.round(silentMs / 1000)} s`, silentMs);
+    if (this.#recovering) return;
+    const isComparable = counted !== undefined && announced !== undefined && hub.announced === announced;
+    this.#mismatches = isComparable && counted !== announced ? this.#mismatches + 1 : 0;
+    if (counted === undefined || this.#mismatches > MAX_MISMATCHES) {
+      this.#mismatches = 0;
+      this.#mustRejoin = true;
+      this.#lost(counted === undefined ? 'declared dead' : 'presence');
     }
-    if (wellUntil !== undefined) recoverOnce();
+    if (this.#completeUntil !== undefined) this.#recoverOnce();
     else await hub.retryAnnouncing();
-  };
-
-  hub.onConsumed = (consumed) => {
-    if (!consumed) lost('the queue is not consumed');
-    else if (wellUntil !== undefined) recoverOnce();
-  };
-  await registerGateway(db, { id: hub.gatewayId, url });
-  if (hub.consumed) await recover();
-  let beating: Promise<void> | undefined;
-  const heartbeat = setInterval(() => {
-    beating ??= beat()
-      .catch((error) => log.warn({ reason: messageOf(error) }, 'no heartbeat'))
-      .finally(() => {
-        beating = undefined;
-      });
-  }, HEARTBEAT_MS);
-  return {
-    get caughtUp() {
-      return wellUntil === undefined && performance.now() - beatAt < SILENT_MS;
-    },
-    async stop() {
-      stopped = true;
-      clearInterval(heartbeat);
-      clearTimeout(release);
-      await beating;
-      await recovering;
-      await unregisterGateway(db, hub.gatewayId);
-    },
-  };
+  }
 }

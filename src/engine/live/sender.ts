@@ -8,17 +8,17 @@ import { drained, type Session } from './session.ts';
 import { type AddressedPost, followersAmong, postsForFollowers, postsForUsers } from './sql.ts';
 
 /**
- * No frame is sent on a check of follows that is older than this by the monotonic clock: an unfollow that this
- * gateway has not confirmed is answered after 500 ms (`unfollows.ts`), and no frame follows it. A process that was
- * stopped in between checks again.
+ * Maximum age, by the monotonic clock, of the check of follows that a frame is sent on. An unfollow
+ * that this gateway has not confirmed is answered after 500 ms (`unfollows.ts`), so no frame
+ * follows that answer. A process that was suspended in between checks again.
  */
 const FRESH_MS = 400;
-/** Frames of one check: so many are sent in a fraction of that time. */
-const CHECKED_TOGETHER = 4_000;
-const FEWEST_CHECKED = 50;
-/** Checks that were too slow, one after the other: then the message is tried again later. */
-const SLOW_CHECKS = 8;
-/** Posts that came while a session was being brought up to date: past this it is behind once more. */
+/** Frames of one check: these are sent in a fraction of `FRESH_MS`. */
+const MAX_CHECKED = 4_000;
+const MIN_CHECKED = 50;
+/** After so many slow checks in a row the message is retried later. */
+const MAX_SLOW_CHECKS = 8;
+/** Maximum posts that wait while a session catches up. Past this it reads its feed again. */
 const MAX_PENDING = 1_000;
 
 interface Context {
@@ -26,23 +26,23 @@ interface Context {
   readonly metrics?: Metrics | undefined;
 }
 
-/** What one call sends has in common. */
+/** Common to everything that one call sends. */
 interface Run {
   readonly frames: Map<number, Frames>;
   readonly only: Session | undefined;
   readonly pushed: Map<number, number> | undefined;
 }
 
-/** Sends posts to the sessions that may see them, each once. */
+/** Sends each post once to every session that may see it. */
 export class Sender {
   readonly #context: Context;
   readonly #online: ReadonlyMap<number, readonly Session[]>;
-  /** Since when a check of what these users follow counts, by the monotonic clock. */
-  readonly #doubted = new Map<number, number>();
-  /** Frames, since the start. */
+  /** Checks of these users' follows are valid only if they began later, by the monotonic clock. */
+  readonly #invalidatedAt = new Map<number, number>();
+  /** Frames sent since the start. */
   sent = 0;
-  /** Sessions' marks do not pass this id. */
-  hold = Number.POSITIVE_INFINITY;
+  /** Maximum of the sessions' watermarks. */
+  watermarkLimit = Number.POSITIVE_INFINITY;
 
   constructor(context: Context, online: ReadonlyMap<number, readonly Session[]>) {
     this.#context = context;
@@ -50,8 +50,8 @@ export class Sender {
   }
 
   /**
-   * To every session of their users, or to `only` one of them. `pushed`: frames of the posts that are in it already are
-   * counted there.
+   * Sends posts to every session of their users, or to the session `only`. Frames of the posts in
+   * `pushed` are counted there.
    */
   async send(
     records: readonly LiveRecord[],
@@ -60,10 +60,10 @@ export class Sender {
     const { db, metrics } = this.#context;
     const single: LiveRecord[] = [];
     const toAll: LiveRecord[] = [];
-    const withdrawn: LiveRecord[] = [];
+    const retracted: LiveRecord[] = [];
     for (const record of records) {
       if (record.userId === EVERY_FOLLOWER) toAll.push(record);
-      else if (record.userId === RETRACTED) withdrawn.push(record);
+      else if (record.userId === RETRACTED) retracted.push(record);
       else if (this.#online.has(record.userId)) single.push(record);
     }
     const run: Run = { frames: new Map(), only, pushed };
@@ -73,18 +73,18 @@ export class Sender {
       );
     single.sort((a, b) => a.postId - b.postId);
     await this.#sendChecked(single, run, (part) => postsForUsers(db, part));
-    if (withdrawn.length > 0 && this.#online.size > 0) await this.#withdraw(withdrawn);
-    // Not before: what could not be checked is tried again, and counted then.
+    if (retracted.length > 0 && this.#online.size > 0) await this.#retract(retracted);
+    // Counted last: after a failed check the message is retried, and counted then.
     if (!only) {
-      const missed = records.length - toAll.length - withdrawn.length - single.length;
+      const offline = records.length - toAll.length - retracted.length - single.length;
       metrics?.count('feedctl_gateway_addressed_total', single.length, { listening: 'yes' });
-      metrics?.count('feedctl_gateway_addressed_total', missed, { listening: 'no' });
+      metrics?.count('feedctl_gateway_addressed_total', offline, { listening: 'no' });
     }
   }
 
   /**
-   * What every socket may see is decided here and now: follows and deletions as they are, not as they were. `check`
-   * asks for some of `wanted`; what it found is sent at once, or asked again.
+   * Decides which socket may see which post by the follows and deletions of this moment. `check`
+   * asks for a part of `wanted`; its answer is sent immediately, or asked for again.
    */
   async #sendChecked<T>(
     wanted: readonly T[],
@@ -92,16 +92,17 @@ export class Sender {
     check: (part: readonly T[]) => Promise<AddressedPost[]>,
   ): Promise<void> {
     if (wanted.length === 0) return;
-    let together = CHECKED_TOGETHER;
+    let size = MAX_CHECKED;
     let slow = 0;
     const begin = (at: number) => {
-      const part = wanted.slice(at, at + together);
+      const part = wanted.slice(at, at + size);
       return { end: at + part.length, checkedAt: performance.now(), posts: check(part) };
     };
     for (let at = 0, now = begin(0); ; ) {
       const posts = await now.posts;
       posts.sort((a, b) => a.post.id - b.post.id);
-      // The database looks at the next ones while these are sent: the turn is for the question to go out.
+      // The database checks the next part while this one is sent. The turn lets the query leave the
+      // process.
       const next = now.end < wanted.length ? begin(now.end) : undefined;
       if (next) {
         next.posts.catch(() => {});
@@ -114,23 +115,23 @@ export class Sender {
         slow = 0;
         continue;
       }
-      // Whoever has got it is not sent it again.
-      together = Math.max(FEWEST_CHECKED, together >> 1);
+      // Sessions that have got a post are not sent it again.
+      size = Math.max(MIN_CHECKED, size >> 1);
       slow += 1;
-      if (slow === SLOW_CHECKS)
+      if (slow === MAX_SLOW_CHECKS)
         throw new FeedctlError('TIMED_OUT', `follows could not be checked within ${FRESH_MS} ms`);
       now = begin(at);
     }
   }
 
-  /** Returns false where some were not sent, as the check had become too old for them. */
+  /** Returns false if some posts were not sent because the check had become too old. */
   #write(posts: readonly AddressedPost[], checkedAt: number, { frames, only, pushed }: Run): boolean {
     let all = true;
     for (const { userId, post } of posts) {
       const sessions = only ? [only] : this.#online.get(userId);
       if (!sessions) continue;
-      const doubtedAt = this.#doubted.get(userId);
-      if (doubtedAt !== undefined && doubtedAt >= checkedAt) {
+      const invalidatedAt = this.#invalidatedAt.get(userId);
+      if (invalidatedAt !== undefined && invalidatedAt >= checkedAt) {
         all = false;
         continue;
       }
@@ -145,10 +146,10 @@ export class Sender {
           shared = postFrames(post);
           frames.set(post.id, shared);
         }
-        // The last look at the clock before the bytes go.
+        // Read last, immediately before the bytes are sent.
         const now = performance.now();
         if (now - checkedAt > FRESH_MS) return false;
-        session.add(post.id, this.hold);
+        session.add(post.id, this.watermarkLimit);
         session.socket.write(shared.for(session));
         session.delivered += 1;
         session.deliveredAt = now;
@@ -165,19 +166,20 @@ export class Sender {
     else session.behind = true;
   }
 
-  /** Every follower who is online is told, and whoever is known to have got the post. */
-  async #withdraw(records: readonly LiveRecord[]): Promise<void> {
+  /** Sends the deletion to every online follower, and to sessions that remember the post. */
+  async #retract(records: readonly LiveRecord[]): Promise<void> {
     const authors = [...new Set(records.map((record) => record.authorId))];
     const followers = await followersAmong(this.#context.db, authors, [...this.#online.keys()]);
     const byAuthor = Map.groupBy(followers, ({ authorId }) => authorId);
     for (const { postId, authorId } of records) {
-      const told = new Set(byAuthor.get(authorId)?.map(({ userId }) => userId));
+      const recipients = new Set(byAuthor.get(authorId)?.map(({ userId }) => userId));
       const frames = deletedFrames({ postId, authorId });
       for (const [userId, sessions] of this.#online) {
         for (const session of sessions) {
-          if (!told.has(userId) && !session.knows(postId)) continue;
-          // A replay that read the feed before the deletion does not send it any more.
-          if (!session.has(postId)) session.add(postId, session.pending ? session.watermark : this.hold);
+          if (!recipients.has(userId) && !session.knows(postId)) continue;
+          // A replay that read the feed before the deletion does not send the post any more.
+          if (!session.has(postId))
+            session.add(postId, session.pending ? session.watermark : this.watermarkLimit);
           if (session.greeted) session.socket.write(frames.for(session));
         }
       }
@@ -185,28 +187,30 @@ export class Sender {
   }
 
   /**
-   * What has been checked of the user counts no more. So it is too when the last of their sockets goes: nobody asks this
-   * gateway about an unfollow until they are back, and a check from before it may still be under way then.
+   * Invalidates running checks of the user's follows. Called when the last socket of the user
+   * closes, too: unfollows of an offline user are not confirmed with this gateway, and an old check
+   * may still run when the user reconnects.
    */
-  doubt(userId: number): void {
+  invalidate(userId: number): void {
     const now = performance.now();
-    for (const [user, at] of this.#doubted) {
+    for (const [user, at] of this.#invalidatedAt) {
       if (now - at < FRESH_MS) break;
-      this.#doubted.delete(user);
+      this.#invalidatedAt.delete(user);
     }
-    this.#doubted.delete(userId);
-    this.#doubted.set(userId, now);
+    this.#invalidatedAt.delete(userId);
+    this.#invalidatedAt.set(userId, now);
   }
 
   /**
-   * The user has unfollowed somebody. Resolves when no frame that was checked before is on its way any more: those
-   * that were not sent are checked again, those that wait for a slow client are waited for, or the socket is cut.
+   * Handles an unfollow by the user. Resolves when no frame of an older check is in flight: unsent
+   * frames are checked again. Frames that are buffered for a slow client may drain for `timeoutMs`,
+   * then the socket is terminated.
    */
-  async unfollowed(userId: number, budgetMs: number): Promise<void> {
-    this.doubt(userId);
+  async unfollowed(userId: number, timeoutMs: number): Promise<void> {
+    this.invalidate(userId);
     await Promise.all(
       (this.#online.get(userId) ?? []).map(async ({ socket }) => {
-        if (!(await drained(socket, 0, budgetMs))) socket.terminate();
+        if (!(await drained(socket, 0, timeoutMs))) socket.terminate();
       }),
     );
   }

@@ -1,9 +1,9 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { LiveRecord } from '../model/messages.ts';
+import { poll } from '../util/poll.ts';
 import type { Cursor } from './cursor.ts';
 import { DeliveredIds } from './deliveredIds.ts';
 
-/** Why a gateway closes a socket. docs/asyncapi.json says it to clients. */
+/** Reasons for which a gateway closes a socket, documented for clients in docs/asyncapi.json. */
 export const CLOSE_CODES = {
   policy: 1008,
   unsupported: 1003,
@@ -13,19 +13,19 @@ export const CLOSE_CODES = {
   tooSlow: 4008,
 } as const;
 
-/** What the hub needs of an open socket. */
+/** An open socket, as far as the hub needs it. */
 export interface LiveSocket {
   readonly address: string;
-  /** Bytes that wait in this process for the client to take them. */
+  /** Bytes that wait in this process until the client reads them. */
   readonly bufferedBytes: number;
-  /** A whole frame. Nothing is sent on a socket that is closing. */
+  /** Sends a whole frame. Does nothing on a socket that is closing. */
   write(frame: Buffer): void;
   close(code: number, reason: string): void;
-  /** At once, with what still waits. */
+  /** Closes immediately and drops buffered bytes. */
   terminate(): void;
 }
 
-/** One open socket of one user, and what it has been sent. */
+/** One open socket of one user, and the posts it has been sent. */
 export class Session extends DeliveredIds {
   readonly socket: LiveSocket;
   readonly userId: number;
@@ -33,21 +33,21 @@ export class Session extends DeliveredIds {
   readonly since = Date.now();
   /** Posts sent. */
   delivered = 0;
-  /** The last of them, by the monotonic clock. */
+  /** Time of the last one, by the monotonic clock. */
   deliveredAt = 0;
-  /** The client has asked to go on where it was. */
+  /** The client asked to resume from a cursor. */
   readonly resumes: boolean;
   greeted = false;
-  /** Whoever commits a post from now on knows that the user is online. */
+  /** Presence is committed: the fan-out of later posts knows that the user is online. */
   announced = false;
-  /** What has come since it is being brought up to date; undefined while it is live. */
+  /** Posts that arrived while the session catches up; undefined while it is live. */
   pending: LiveRecord[] | undefined = [];
-  /** Its feed has to be looked at. */
+  /** The feed must be read for missed posts. */
   behind = false;
   running: Promise<void> | undefined;
 
   constructor(socket: LiveSocket, userId: number, cursor: Cursor, resumes: boolean) {
-    // Who begins now has got nothing: what was held up may be as old as it likes.
+    // A new client has got nothing: a delayed post of any age is sent.
     super(cursor, resumes ? cursor.low : 0);
     this.resumes = resumes;
     this.socket = socket;
@@ -57,9 +57,9 @@ export class Session extends DeliveredIds {
 
 const POLL_MS = 10;
 
-/** Waits until no more than so many bytes wait for the client. Returns false where they still do. */
-export async function drained(socket: LiveSocket, bytes: number, budgetMs: number): Promise<boolean> {
-  for (const until = performance.now() + budgetMs; socket.bufferedBytes > bytes; await sleep(POLL_MS))
-    if (performance.now() > until) return false;
-  return true;
-}
+/**
+ * Waits until at most `bytes` are buffered for the client. Returns false if more are buffered after
+ * `timeoutMs`.
+ */
+export const drained = (socket: LiveSocket, bytes: number, timeoutMs: number): Promise<boolean> =>
+  poll(() => socket.bufferedBytes <= bytes, { everyMs: POLL_MS, timeoutMs });

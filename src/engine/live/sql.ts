@@ -4,15 +4,16 @@ import { followingPairs } from '../store/follows.ts';
 import { storedPosts } from '../store/posts.ts';
 
 /**
- * Follows are in the shard of the follower and posts in that of the author: two statements, at the same time. Each
- * says what is true when it is asked, and a post that either refuses is not sent.
+ * A post and a user who may see it. Follows are in the shard of the follower and posts in that of
+ * the author, so two statements run at the same time. Each reads the current state, and a post is
+ * sent only if both allow it.
  */
 export interface AddressedPost {
   readonly userId: number;
   readonly post: Post;
 }
 
-/** Those that are not deleted, by id. */
+/** Returns posts that are not deleted, by id. */
 async function alivePosts(
   db: Queryable,
   records: readonly { authorId: number; postId: number }[],
@@ -22,7 +23,7 @@ async function alivePosts(
   return new Map(stored.flatMap(({ deleted, ...post }) => (deleted ? [] : [[post.id, post]])));
 }
 
-/** The posts, for those of the recipients who follow their authors now; without the deleted ones. */
+/** Returns posts that are not deleted, for recipients who follow the authors now. */
 export async function postsForUsers(
   db: Queryable,
   records: readonly { userId: number; authorId: number; postId: number }[],
@@ -37,7 +38,7 @@ export async function postsForUsers(
   });
 }
 
-/** Who of `userIds` follows which of the authors now. */
+/** Returns which of `userIds` follow which authors now. */
 export async function followersAmong(
   db: Queryable,
   authorIds: readonly number[],
@@ -51,7 +52,7 @@ export async function followersAmong(
   return rows;
 }
 
-/** The posts, for those of `userIds` who follow their authors now; without the deleted ones. */
+/** Returns posts that are not deleted, for those of `userIds` who follow the authors now. */
 export async function postsForFollowers(
   db: Queryable,
   records: readonly { authorId: number; postId: number }[],

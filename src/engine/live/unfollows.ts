@@ -5,92 +5,122 @@ import type { Log } from '../telemetry/log.ts';
 import type { Hub } from './hub.ts';
 
 /**
- * Nobody gets a post of somebody they have been told they no longer follow. Whoever commits an unfollow asks the
- * gateways that hold the user, by notification, and answers when all of them have confirmed that no frame checked
- * before is under way. From a gateway that does not confirm in time nothing comes either: it sends no frame on a check
- * that old (`FRESH_MS` in hub.ts). A user who comes online meanwhile is announced, and then checked, after the commit.
+ * After an acknowledged unfollow no socket of the user gets a post of the followee. The process
+ * that commits an unfollow notifies the gateways with sockets of the user. It acknowledges when all
+ * of them have confirmed that no frame of an older check is in flight.
+ *
+ * A gateway that does not confirm in time sends no such frame either: its check is too old
+ * (`FRESH_MS` in sender.ts). A user who connects meanwhile is announced, and then checked, after
+ * the commit.
  */
 const CONFIRM_TIMEOUT_MS = 500;
-/** A gateway waits as long for a slow client's bytes to go, and then cuts the socket. */
+/**
+ * A gateway waits this long for a slow client to read its bytes, and then terminates the socket.
+ */
 const DRAIN_TIMEOUT_MS = 300;
-const ASK = 'feedctl_unfollow';
-const CONFIRM = 'feedctl_unfollow_confirm';
+const REQUEST_CHANNEL = 'feedctl_unfollow';
+const CONFIRM_CHANNEL = 'feedctl_unfollow_confirm';
 
-/** In: user, question. Asks the gateways that hold the user, and returns them. */
-const ASK_GATEWAYS = `
-  with held as (select string_agg(gateway_id::text, ',') as gateways from presence where user_id = $1)
-  select gateways, pg_notify('${ASK}', concat_ws(' ', $2::text, $1::text, gateways)) from held
+/** In: user, request. Notifies the gateways with sockets of the user, and returns them. */
+const NOTIFY_GATEWAYS = `
+  with online as (select string_agg(gateway_id::text, ',') as gateways from presence where user_id = $1)
+  select gateways, pg_notify('${REQUEST_CHANNEL}', concat_ws(' ', $2::text, $1::text, gateways)) from online
   where gateways is not null`;
 
-/** The side that unfollows. */
+/** The side of the process that commits an unfollow. */
 export interface Unfollows {
-  /** After the commit: resolves when no gateway has a frame under way that was checked before, 500 ms later at most. */
+  /**
+   * Called after the commit. Resolves when no gateway has a frame of an older check in flight,
+   * after at most 500 ms.
+   */
   confirm(userId: number): Promise<void>;
   close(): Promise<void>;
 }
 
-export function openUnfollows(db: Database): Unfollows {
-  const questions = new Map<string, { left: Set<string>; early: string[]; done: () => void }>();
-  let listening: Promise<Listener> | undefined;
-  // Most commands unfollow nobody.
-  const listen = (): Promise<Listener> => {
-    listening ??= db
-      .listen([CONFIRM], {
+export const openUnfollows = (db: Database): Unfollows => new NotifiedUnfollows(db);
+
+/** One unfollow that waits for gateways. */
+interface Request {
+  /** Gateways that have not confirmed; undefined until they are known. */
+  missing: Set<string> | undefined;
+  /** Gateways that confirmed before `missing` was known. */
+  readonly early: string[];
+  readonly done: () => void;
+}
+
+class NotifiedUnfollows implements Unfollows {
+  readonly #db: Database;
+  readonly #requests = new Map<string, Request>();
+  #listening: Promise<Listener> | undefined;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  async confirm(userId: number): Promise<void> {
+    const cancel = new AbortController();
+    const timeout = sleep(CONFIRM_TIMEOUT_MS, undefined, { signal: cancel.signal }).catch(() => {});
+    // If the gateways cannot be notified, their checks expire within the timeout.
+    await Promise.race([timeout, this.#request(userId).catch(() => timeout)]);
+    cancel.abort();
+  }
+
+  async close(): Promise<void> {
+    await (await this.#listening?.catch(() => undefined))?.close();
+  }
+
+  async #request(userId: number): Promise<void> {
+    const id = randomUUID();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const request: Request = { missing: undefined, early: [], done: resolve };
+    this.#requests.set(id, request);
+    try {
+      await this.#listen();
+      const { rows } = await this.#db.query<{ gateways: string }>(NOTIFY_GATEWAYS, [userId, id]);
+      if (!rows[0]) return;
+      request.missing = new Set(rows[0].gateways.split(','));
+      for (const gateway of request.early) request.missing.delete(gateway);
+      if (request.missing.size > 0) await promise;
+    } finally {
+      this.#requests.delete(id);
+    }
+  }
+
+  /** Opens the listening session with the first unfollow: most commands have none. */
+  #listen(): Promise<Listener> {
+    this.#listening ??= this.#db
+      .listen([CONFIRM_CHANNEL], {
         onNotify: (_, payload) => {
-          const [question = '', gateway = ''] = payload.split(' ');
-          const asked = questions.get(question);
-          if (!asked) return;
-          asked.early.push(gateway);
-          if (asked.left.delete(gateway) && asked.left.size === 0) asked.done();
+          const [id = '', gateway = ''] = payload.split(' ');
+          this.#confirmed(id, gateway);
         },
       })
       .catch((error) => {
-        listening = undefined;
+        this.#listening = undefined;
         throw error;
       });
-    return listening;
-  };
-  const ask = async (userId: number): Promise<void> => {
-    const id = randomUUID();
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const question = { left: new Set<string>(), early: [] as string[], done: resolve };
-    questions.set(id, question);
-    try {
-      await listen();
-      const { rows } = await db.query<{ gateways: string }>(ASK_GATEWAYS, [userId, id]);
-      if (!rows[0]) return;
-      question.left = new Set(rows[0].gateways.split(','));
-      for (const gateway of question.early) question.left.delete(gateway);
-      if (question.left.size > 0) await promise;
-    } finally {
-      questions.delete(id);
-    }
-  };
-  return {
-    async confirm(userId) {
-      const late = new AbortController();
-      const timeout = sleep(CONFIRM_TIMEOUT_MS, undefined, { signal: late.signal }).catch(() => {});
-      // Where the gateways cannot be asked, the time alone has to pass.
-      await Promise.race([timeout, ask(userId).catch(() => timeout)]);
-      late.abort();
-    },
-    async close() {
-      await (await listening?.catch(() => undefined))?.close();
-    },
-  };
+    return this.#listening;
+  }
+
+  #confirmed(id: string, gateway: string): void {
+    const request = this.#requests.get(id);
+    if (!request) return;
+    request.early.push(gateway);
+    if (request.missing?.delete(gateway) && request.missing.size === 0) request.done();
+  }
 }
 
-/** The side that holds the user. */
+/** Listens at a gateway, and confirms unfollows of its users. */
 export function confirmUnfollows(context: { db: Database; log: Log }, hub: Hub): Promise<Listener> {
   const { db, log } = context;
-  return db.listen([ASK], {
+  return db.listen([REQUEST_CHANNEL], {
     onNotify: (_, payload) => {
-      const [question = '', userId = '', gateways = ''] = payload.split(' ');
+      const [request = '', userId = '', gateways = ''] = payload.split(' ');
       const { gatewayId } = hub;
       if (!gateways.split(',').includes(gatewayId)) return;
       hub
         .unfollowed(Number(userId), DRAIN_TIMEOUT_MS)
-        .then(() => db.query(`select pg_notify('${CONFIRM}', $1)`, [`${question} ${gatewayId}`]))
+        .then(() => db.query(`select pg_notify('${CONFIRM_CHANNEL}', $1)`, [`${request} ${gatewayId}`]))
         .catch((error) => log.warn({ userId, reason: String(error) }, 'unfollow not confirmed'));
     },
   });

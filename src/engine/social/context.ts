@@ -10,21 +10,24 @@ import type { IdSource } from '../store/idLeases.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 
-/** What people's actions need: where to write, what to tell, and ids. */
+/** Dependencies of people's actions. */
 export interface SocialContext {
   readonly db: Database;
   readonly bus: Bus;
   readonly changes: FeedChanges;
   readonly ids: IdSource;
-  /** How gateways are told of an unfollow before it is acknowledged. */
+  /** Confirms an unfollow with gateways before it is acknowledged. */
   readonly unfollows: Unfollows;
   readonly log: Log;
   readonly tracing?: Tracing | undefined;
-  /** Of a role's process: what it does is counted. */
+  /** Statistics of a role's process; commands have none. */
   readonly stats?: ProcessStats | undefined;
 }
 
-/** The events are committed: whether the bus takes them now or from the sweeper later is not the caller's concern. */
+/**
+ * Dispatches committed events. Never rejects: the sweeper publishes events that the bus does not
+ * take now.
+ */
 export async function dispatchCommitted(
   context: SocialContext,
   events: readonly TracedEvent[],
@@ -33,7 +36,7 @@ export async function dispatchCommitted(
   try {
     await dispatch(context, events, { importId: 0, committedAt: Date.now() }, queue);
   } catch (error) {
-    const said = { events: events.length, ...idsOfEvents(events), reason: messageOf(error) };
-    context.log.warn(said, 'events left to the sweeper');
+    const fields = { events: events.length, ...idsOfEvents(events), reason: messageOf(error) };
+    context.log.warn(fields, 'events left to the sweeper');
   }
 }

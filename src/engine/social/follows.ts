@@ -4,14 +4,17 @@ import { checkPair, deleteFollow, insertFollow, type Pair } from '../store/follo
 import { missingUsers } from '../store/users.ts';
 import { dispatchCommitted, type SocialContext } from './context.ts';
 
-/** Both are idempotent and return whether anything changed, or would. Throw SELF_FOLLOW or USER_NOT_FOUND. */
+/**
+ * Idempotent. Returns true if the follow is new, or would be in a dry run. Throws SELF_FOLLOW or
+ * USER_NOT_FOUND.
+ */
 export const follow = (
   context: SocialContext,
   pair: Pair,
   options: { dryRun?: boolean } = {},
 ): Promise<boolean> => change(context, pair, insertFollow, 'follow.created', options);
 
-/** When it resolves no socket gets a post of the followee any more. */
+/** As `follow`. After it resolves no socket of the follower gets a post of the followee. */
 export const unfollow = (
   context: SocialContext,
   pair: Pair,
@@ -31,12 +34,14 @@ async function change(
     throw new FeedctlError('USER_NOT_FOUND', `there is no user ${missing.join(', nor ')}`);
   const id = await context.db.retry(() => context.ids.next());
   if (options.dryRun) return context.db.rehearse((session) => write(session, pair, id));
-  // Done by a try whose answer was lost: nothing changes at the next, and the sweeper publishes the event.
+  // After a try whose answer was lost the retry changes nothing, and the sweeper publishes the
+  // event.
   const changed = await context.db.retry(() => write(context.db, pair, id));
   const event = { id, type, aggregateId: pair.followerId, subjectId: pair.followeeId };
   await Promise.all([
     changed && dispatchCommitted(context, [event]),
-    // Whether it was this call that changed it or one that died: once it is acknowledged no feed says otherwise.
+    // Invalidated even without a change: an earlier call may have died before it invalidated the
+    // cached feed.
     context.changes.forget([pair.followerId]),
     type === 'follow.deleted' && context.unfollows.confirm(pair.followerId),
   ]);

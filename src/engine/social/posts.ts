@@ -4,10 +4,12 @@ import { getPost, insertPost, insertPostOnce, markPostDeleted, updatePostBody } 
 import { dispatchCommitted, type SocialContext } from './context.ts';
 
 /**
- * Commits the post and its event and returns; feeds and sockets follow. Takes as long for an author with 20,000
- * followers as for one with none. `traceparent`: of whoever
- * asked for it. `key`: an idempotency key; a post that was made with it before is returned instead.
- * Throws POST_EMPTY, POST_TOO_LONG, TEXT_INVALID, USER_NOT_FOUND or IDEMPOTENCY_KEY_REUSED.
+ * Commits a post and its event. Fan-out to feeds and sockets is asynchronous: the call takes
+ * equally long for an author with 20,000 followers and for one without.
+ *
+ * `traceparent`: trace context of the request. `key`: an idempotency key; the post of an earlier
+ * call with the same key is returned. Throws POST_EMPTY, POST_TOO_LONG, TEXT_INVALID,
+ * USER_NOT_FOUND or IDEMPOTENCY_KEY_REUSED.
  */
 export async function createPost(
   context: SocialContext,
@@ -20,9 +22,10 @@ export async function createPost(
   const [id, eventId] = await context.db.retry(() => context.ids.take(2));
   const post = { id: id!, authorId, body: text, eventId: eventId!, traceparent };
   if (options.dryRun) return context.db.rehearse((session) => insertPost(session, post));
-  // The ids are the same at every try: a post that was committed, and its answer lost, is found and not made twice.
-  const created = await context.db.retry((again) =>
-    key === undefined ? insertPost(context.db, post, again) : insertPostOnce(context.db, { ...post, key }),
+  // Every try uses the same ids, so a post that was committed without an answer is found and not
+  // made twice.
+  const created = await context.db.retry((isRetry) =>
+    key === undefined ? insertPost(context.db, post, isRetry) : insertPostOnce(context.db, { ...post, key }),
   );
   if (created.id !== post.id) return created;
   context.stats?.count('created', 1);
@@ -35,7 +38,10 @@ export async function createPost(
   return created;
 }
 
-/** Feeds show the new text from then on; nothing is pushed. Throws POST_NOT_FOUND, VERSION_CONFLICT, or as `createPost`. */
+/**
+ * Changes the text that feeds show; nothing is pushed. Throws POST_NOT_FOUND, VERSION_CONFLICT, or
+ * as `createPost`.
+ */
 export async function updatePost(
   context: SocialContext,
   postId: number,
@@ -76,7 +82,7 @@ async function ownPost(context: SocialContext, postId: number, authorId: number 
   return post;
 }
 
-/** `authorId`: only if the post is theirs. Throws POST_NOT_FOUND. */
+/** Deletes a post. `authorId`: the post must be by this author. Throws POST_NOT_FOUND. */
 export async function deletePost(
   context: SocialContext,
   postId: number,

@@ -39,10 +39,10 @@ function checkProfile({
   checkText(city, 'city');
   const today = new Date().toISOString().slice(0, 10);
   if (birthdate !== undefined && (birthdate < FIRST_BIRTHDATE || birthdate > today))
-    throw new FeedctlError('USAGE', `nobody was born on ${birthdate}`);
+    throw new FeedctlError('USAGE', `the birthdate ${birthdate} is not between ${FIRST_BIRTHDATE} and today`);
 }
 
-/** The birthdate (YYYY-MM-DD) of somebody who turns so many years old today. */
+/** Returns the birthdate (YYYY-MM-DD) of a person who turns `age` today. */
 export function birthdateOfAge(age: number): string {
   const day = new Date();
   day.setUTCFullYear(day.getUTCFullYear() - age);
@@ -50,8 +50,8 @@ export function birthdateOfAge(age: number): string {
 }
 
 /**
- * `id` undefined: a new one. Without a `passwordHash` nobody can log in as this user. Throws USER_EXISTS, USAGE or
- * TEXT_INVALID.
+ * Creates a user. `id` undefined: a new id. A user without a `passwordHash` cannot log in. Throws
+ * USER_EXISTS, USAGE or TEXT_INVALID.
  */
 export async function createUser(
   context: Pick<SocialContext, 'db' | 'ids'>,
@@ -64,11 +64,11 @@ export async function createUser(
   const { birthdate = null, passwordHash = null } = user;
   const row = { id, firstName, secondName, birthdate, biography, city, passwordHash };
   if (user.dryRun) return db.rehearse((session: Queryable) => insertUser(session, row));
-  // A new id is nobody else's: who is there with it was written by a try whose answer was lost.
-  return db.retry((again) => insertUser(db, row, again && user.id === undefined));
+  // A new id is unique: an existing user with it was inserted by a try whose answer was lost.
+  return db.retry((isRetry) => insertUser(db, row, isRetry && user.id === undefined));
 }
 
-/** A user who can log in. Throws OVERLOADED, or as `createUser`. */
+/** Creates a user who can log in. Throws OVERLOADED, or as `createUser`. */
 export async function registerUser(
   context: Pick<SocialContext, 'db' | 'ids'> & { passwords: Passwords },
   user: Profile & { password: string },
@@ -78,7 +78,7 @@ export async function registerUser(
   return createUser(context, { ...profile, passwordHash: await context.passwords.hash(password) });
 }
 
-/** Throws USER_NOT_FOUND, WRONG_PASSWORD (for a user without one too) or OVERLOADED. */
+/** Throws USER_NOT_FOUND, WRONG_PASSWORD (also for a user without a password) or OVERLOADED. */
 export async function checkPassword(
   context: Pick<SocialContext, 'db'> & { passwords: Passwords },
   userId: number,

@@ -1,18 +1,21 @@
 /**
- * A histogram of milliseconds whose buckets are everywhere the same, so that those of many processes add up and a quantile
- * of the sum is one of all of them: averaging quantiles would not be. Four buckets each time it doubles, from 1 ms to 11
- * minutes: a quantile is off by 19% at most.
+ * A histogram of milliseconds. Its buckets are equal in all processes, so their counts add up, and
+ * a quantile of the sum is that of all processes; an average of quantiles is not. Four buckets per
+ * doubling, from 1 ms to 11 minutes: a quantile is off by at most 19%.
  */
-const A_DOUBLING = 4;
+const BUCKETS_PER_DOUBLING = 4;
 export const LATENCY_BUCKETS = 80;
 
 export const bucketOf = (ms: number): number =>
-  ms <= 1 ? 0 : Math.min(LATENCY_BUCKETS - 1, Math.ceil(Math.log2(ms) * A_DOUBLING));
+  ms <= 1 ? 0 : Math.min(LATENCY_BUCKETS - 1, Math.ceil(Math.log2(ms) * BUCKETS_PER_DOUBLING));
 
-/** Where a bucket ends, in milliseconds; the last has no end. */
-const boundOf = (bucket: number): number => 2 ** (bucket / A_DOUBLING);
+/** Upper bound of a bucket in milliseconds; the last bucket has none. */
+const boundOf = (bucket: number): number => 2 ** (bucket / BUCKETS_PER_DOUBLING);
 
-/** As Prometheus' histogram_quantile: evenly spread within a bucket. Milliseconds; null where nothing was counted. */
+/**
+ * Returns a quantile in milliseconds, interpolated within a bucket as Prometheus does; null without
+ * counts.
+ */
 export function quantile(counts: ArrayLike<number>, share: number): number | null {
   let total = 0;
   for (let i = 0; i < counts.length; i += 1) total += counts[i]!;

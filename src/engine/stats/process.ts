@@ -5,19 +5,19 @@ import { bucketOf, LATENCY_BUCKETS } from './latency.ts';
 import { WINDOW_NAMES, type WindowName, Windows } from './windows.ts';
 
 /**
- * What processes count of their work:
+ * Counts of a process:
  *
- *     created     posts committed by requests to a gateway; those of commands and imports are not among them
- *     planned     posts whose way was decided by a planner, whoever made them; posts for the bulk lane once, when that has them
- *     merged      those of them that are merged when feeds are read
+ *     created     posts committed by requests to a gateway, without those of commands and imports
+ *     planned     posts planned, from any source; a post for the bulk lane counts once, there
+ *     merged      planned posts that are merged at read time
  *     deliveries  feed rows written for the first time
  *     pushed      posts sent to sockets
- *     errors      what was logged as a warning or an error
+ *     errors      warnings and errors logged
  */
 export const RATES = ['created', 'planned', 'merged', 'deliveries', 'pushed', 'errors'] as const;
 export type RateName = (typeof RATES)[number];
 
-/** Of these the last five minutes are told in steps. */
+/** Counts of which the last five minutes are reported in steps. */
 export const SERIES = ['created', 'planned', 'deliveries', 'pushed', 'errors'] as const;
 export type SeriesName = (typeof SERIES)[number];
 export const STEP_SECONDS = 5;
@@ -26,13 +26,13 @@ export const REPORTED_STEPS = 60;
 const MAX_ERRORS = 20;
 const MAX_TEXT = 200;
 const REPORTED_HITTERS = 10;
-/** Who is among the first ten of a minute for certain has 1 of 64 parts of it. */
-const HOT_PLACES = 64;
+/** Tracked users. Every user with more than 1/64 of a minute's count is among them. */
+const TRACKED_HITTERS = 64;
 
-/** A warning or an error; the same again within the memory of the last twenty raises its count. */
+/** A warning or an error. A repetition while it is among the last twenty raises its count. */
 export interface ReportedError {
   readonly level: 'warn' | 'error';
-  /** A code of docs/errors.md, where the cause had one. */
+  /** A code of docs/errors.md, if the cause had one. */
   readonly code: string | null;
   readonly text: string;
   readonly count: number;
@@ -40,60 +40,89 @@ export interface ReportedError {
   readonly lastAt: string;
 }
 
-/** Times in unix seconds, counts by window in the order of WINDOW_NAMES. Short names and no zeros: it is written once a second. */
+/**
+ * A report is written once a second, so it has short names and no zeros. Times are unix seconds,
+ * counts by window are in the order of WINDOW_NAMES.
+ */
 export interface StatsReport {
-  /** The end of the last whole second, and when the process began to count. */
+  /** End of the last whole second. */
   readonly at: number;
+  /** Start of counting. */
   readonly since: number;
   readonly sliding: Partial<Record<RateName, readonly number[]>>;
-  /** By window the last complete ones, the newest first. */
+  /** Counts of the last complete windows, the newest first. */
   readonly tumbling: Partial<Record<RateName, readonly (readonly number[])[]>>;
   readonly series: Partial<Record<SeriesName, readonly number[]>>;
-  /** Rows of the live lane by bucket of latency, sliding; by window pairs of bucket and count. */
+  /** Live rows by latency over sliding windows: for each window pairs of bucket and count. */
   readonly latency: readonly (readonly (readonly [number, number])[])[];
-  /** Of the last whole minute: rows planned by author, pages read by reader; about. */
+  /** Approximate counts of the last whole minute: rows planned by author, pages read by reader. */
   readonly authors: readonly (readonly [number, number])[];
   readonly readers: readonly (readonly [number, number])[];
-  /** Of a gateway: posts come in live, and every socket has what came before. */
+  /** Gateways only: posts arrive live, and every open socket has all earlier ones. */
   readonly live?: boolean | undefined;
-  /** Of a gateway: the cache as it sees it, and what it read since it started. */
+  /** Gateways only. */
   readonly cache?: CacheCounters | undefined;
+  /** Workers only. Missing in reports of older releases. */
+  readonly worker?: WorkerCounters | undefined;
 }
 
+/** Counts since the gateway started. */
 export interface CacheCounters {
   readonly kind: string;
   readonly ready: boolean;
   readonly hits: number;
   readonly misses: number;
+  /** Missing in reports of older releases, as `failures` is. */
+  readonly refills?: number;
+  readonly failures?: number;
 }
 
-/** What one process has done lately. In memory: a few microseconds a batch, and 1.5 MB. */
+export interface WorkerCounters {
+  /** Since the worker started. */
+  readonly rowsWritten: number;
+  /** Over the last whole step of five seconds; null before the first step has ended. */
+  readonly rowsPerSecond: number | null;
+  /** Slowest live delivery of the last five to ten seconds; null without a delivery. */
+  readonly lagMs: number | null;
+}
+
+/** An error of the log; times in unix milliseconds. */
+interface LoggedError extends Omit<ReportedError, 'firstAt' | 'lastAt'> {
+  readonly firstAt: number;
+  readonly lastAt: number;
+}
+
+/** Recent counts of one process, in memory: a few microseconds a batch, and 1.5 MB. */
 export class ProcessStats {
   readonly #counts: Windows;
   readonly #latency: Windows;
   readonly #now: () => number;
-  readonly #errors: { level: 'warn' | 'error'; code: string | null; text: string; at: number[] }[] = [];
+  readonly #errors: LoggedError[] = [];
   readonly #authors: MinuteHitters;
   readonly #readers: MinuteHitters;
-  /** Counts changes of the errors. */
+  readonly #slowest: RecentMaximum;
+  /** Number of changes of the errors. */
   errorsVersion = 0;
 
-  /** `now`: unix milliseconds; `steady`: milliseconds of a clock that nobody sets. */
+  /** `now`: unix milliseconds; `steady`: milliseconds of a monotonic clock. */
   constructor(now: () => number = Date.now, steady: () => number = now) {
     this.#now = now;
     this.#counts = new Windows(RATES.length, now, steady);
     this.#latency = new Windows(LATENCY_BUCKETS, now, steady);
     this.#authors = new MinuteHitters(now);
     this.#readers = new MinuteHitters(now);
+    this.#slowest = new RecentMaximum(steady);
   }
 
   count(rate: RateName, by: number): void {
     if (by > 0) this.#counts.add(RATES.indexOf(rate), by);
   }
 
-  /** `rows` of the live lane, written for the first time, took so long from the commit of the post to theirs. */
+  /** Records new live rows that were committed `ms` after their post. */
   recordLatency(ms: number, rows: number): void {
-    if (rows > 0) this.#latency.add(bucketOf(ms), rows);
+    if (rows <= 0) return;
+    this.#latency.add(bucketOf(ms), rows);
+    this.#slowest.add(ms);
   }
 
   recordPlanned(authorId: number, rows: number): void {
@@ -104,48 +133,60 @@ export class ProcessStats {
     this.#readers.saw(userId, 1);
   }
 
-  /** A user who was erased: nothing here names them any more. */
+  /** Removes an erased user from the hitters. */
   forget(userId: number): void {
     this.#authors.forget(userId);
     this.#readers.forget(userId);
   }
 
-  /** The log, and a memory of its last warnings and errors. */
+  /** Returns the log, whose warnings and errors are recorded too. */
   watchLog(log: Log): Log {
     return {
       ...log,
       warn: (fields, message) => {
-        this.#note('warn', fields, message);
+        this.#recordError('warn', fields, message);
         log.warn(fields, message);
       },
       error: (fields, message) => {
-        this.#note('error', fields, message);
+        this.#recordError('error', fields, message);
         log.error(fields, message);
       },
     };
   }
 
-  #note(level: 'warn' | 'error', fields: object, message: string): void {
+  #recordError(level: 'warn' | 'error', fields: object, message: string): void {
     const { reason, code, queue, task } = fields as Record<string, unknown>;
-    const about = [queue ?? task, reason === undefined ? undefined : messageOf(reason)];
-    const text = [message, ...about.filter((part) => part !== undefined)].join(': ').slice(0, MAX_TEXT);
+    const details = [queue ?? task, reason === undefined ? undefined : messageOf(reason)];
+    const text = [message, ...details.filter((part) => part !== undefined)].join(': ').slice(0, MAX_TEXT);
     this.count('errors', 1);
     this.errorsVersion += 1;
-    const at = this.#now();
-    const known = this.#errors.findIndex((note) => note.text === text && note.level === level);
-    const [first] = known >= 0 ? this.#errors.splice(known, 1) : [];
+    const lastAt = this.#now();
+    const known = this.#errors.findIndex((one) => one.text === text && one.level === level);
+    const [before] = known >= 0 ? this.#errors.splice(known, 1) : [];
+    const { firstAt, count } = before ?? { firstAt: lastAt, count: 0 };
     const codeText = typeof code === 'string' ? code : null;
-    const [firstAt = at, , count = 0] = first?.at ?? [];
-    this.#errors.unshift({ level, code: codeText, text, at: [firstAt, at, count + 1] });
+    this.#errors.unshift({ level, code: codeText, text, count: count + 1, firstAt, lastAt });
     this.#errors.splice(MAX_ERRORS);
   }
 
   /** The newest first. */
   get errors(): ReportedError[] {
-    const iso = (ms: number | undefined) => new Date(ms!).toISOString();
-    return this.#errors.map(({ level, code, text, at: [firstAt, lastAt, count] }) => {
-      return { level, code, text, count: count!, firstAt: iso(firstAt), lastAt: iso(lastAt) };
+    const iso = (ms: number) => new Date(ms).toISOString();
+    return this.#errors.map((error) => {
+      return { ...error, firstAt: iso(error.firstAt), lastAt: iso(error.lastAt) };
     });
+  }
+
+  /** Counters of the worker in this process. `rowsWritten`: since it started. */
+  workerCounters(rowsWritten: number): WorkerCounters {
+    const { second, since } = this.#counts;
+    const seconds = Math.min(STEP_SECONDS, second - (second % STEP_SECONDS) - since);
+    const [rows = 0] = this.#counts.series(RATES.indexOf('deliveries'), STEP_SECONDS, 1);
+    return {
+      rowsWritten,
+      rowsPerSecond: seconds > 0 ? rows / seconds : null,
+      lagMs: this.#slowest.value,
+    };
   }
 
   report(): StatsReport {
@@ -192,11 +233,42 @@ export class ProcessStats {
   }
 }
 
-/** Who was seen most in the last whole minute. */
+/** Maximum of the values of the current step of five seconds and of the step before it. */
+class RecentMaximum {
+  readonly #steady: () => number;
+  #step = 0;
+  #previous: number | null = null;
+  #current: number | null = null;
+
+  constructor(steady: () => number) {
+    this.#steady = steady;
+  }
+
+  add(value: number): void {
+    this.#advance();
+    this.#current = Math.max(this.#current ?? 0, value);
+  }
+
+  get value(): number | null {
+    this.#advance();
+    if (this.#previous === null) return this.#current;
+    return Math.max(this.#previous, this.#current ?? 0);
+  }
+
+  #advance(): void {
+    const step = Math.floor(this.#steady() / 1_000 / STEP_SECONDS);
+    if (step === this.#step) return;
+    this.#previous = step === this.#step + 1 ? this.#current : null;
+    this.#current = null;
+    this.#step = step;
+  }
+}
+
+/** Users with the highest counts in the last whole minute. */
 class MinuteHitters {
   readonly #now: () => number;
   #minute = 0;
-  #current = new HeavyHitters(HOT_PLACES, { fades: false });
+  #current = new HeavyHitters(TRACKED_HITTERS, { fades: false });
   #last: (readonly [number, number])[] = [];
 
   constructor(now: () => number) {
@@ -204,22 +276,22 @@ class MinuteHitters {
   }
 
   saw(userId: number, by: number): void {
-    this.#turn();
+    this.#advance();
     this.#current.add(userId, by);
   }
 
   forget(userId: number): void {
-    this.#turn();
+    this.#advance();
     this.#current.forget(userId);
     this.#last = this.#last.filter(([id]) => id !== userId);
   }
 
   last(): readonly (readonly [number, number])[] {
-    this.#turn();
+    this.#advance();
     return this.#last;
   }
 
-  #turn(): void {
+  #advance(): void {
     const minute = Math.floor(this.#now() / 60_000);
     if (minute === this.#minute) return;
     this.#last =
@@ -227,6 +299,6 @@ class MinuteHitters {
         ? this.#current.top(REPORTED_HITTERS).map(({ key, count }) => [key, count] as const)
         : [];
     this.#minute = minute;
-    this.#current = new HeavyHitters(HOT_PLACES, { fades: false });
+    this.#current = new HeavyHitters(TRACKED_HITTERS, { fades: false });
   }
 }

@@ -1,18 +1,11 @@
 import type { Queryable } from '../database/types.ts';
 import { announceLanes } from './lanes.ts';
 
-/** A worker's heartbeat, every five seconds and whenever its broker becomes usable or unusable. */
+/**
+ * A worker's heartbeat, every five seconds and whenever its broker becomes usable or unusable. Its
+ * counts are in its statistics.
+ */
 export interface WorkerHeartbeat {
-  /** Count since its start. */
-  readonly rowsWritten: number;
-  /** Rate since the previous heartbeat. */
-  readonly rowsPerSecond: number | null;
-  /**
-   * Time from the commit of a post to that of its rows, in the slowest batch since the previous
-   * heartbeat. Null without a batch.
-   */
-  readonly lagMs: number | null;
-  readonly memoryBytes: number | null;
   /** Partitions that it alone reads. Null if workers share all queues. */
   readonly reads: readonly string[] | null;
   /** Paused lanes without messages in flight at this worker. */
@@ -52,19 +45,13 @@ export async function workerHeartbeat(
   beat: WorkerHeartbeat,
 ): Promise<void> {
   const { id, host, pid, version, startedAt, drainable } = identity;
-  const { rowsWritten, rowsPerSecond, lagMs, memoryBytes, reads, paused, live } = beat;
+  const { reads, paused, live } = beat;
   await db.query(
-    `insert into workers (id, host, pid, version, started_at, drainable, rows_written, rows_per_second,
-                          lag_ms, memory_bytes, reads, paused, live)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-     on conflict (id) do update set heartbeat_at = now(), rows_written = excluded.rows_written,
-       rows_per_second = excluded.rows_per_second, lag_ms = excluded.lag_ms,
-       memory_bytes = excluded.memory_bytes, reads = excluded.reads, paused = excluded.paused,
+    `insert into workers (id, host, pid, version, started_at, drainable, reads, paused, live)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+     on conflict (id) do update set heartbeat_at = now(), reads = excluded.reads, paused = excluded.paused,
        live = excluded.live`,
-    [
-      ...[id, host, pid, version, startedAt, drainable, rowsWritten, rowsPerSecond, lagMs, memoryBytes],
-      ...[reads, paused, live],
-    ],
+    [id, host, pid, version, startedAt, drainable, reads, paused, live],
   );
 }
 
@@ -111,9 +98,8 @@ const HEARTBEAT_AGE =
 export async function listWorkers(db: Queryable): Promise<WorkerRow[]> {
   const { rows } = await db.query<{ worker: WorkerRow }>(
     `select row_to_json(w) as worker from (
-       select id, host, pid, version, started_at as "startedAt", drainable, rows_written as "rowsWritten",
-              rows_per_second as "rowsPerSecond", lag_ms as "lagMs", memory_bytes as "memoryBytes",
-              reads, paused, live, ${HEARTBEAT_AGE}
+       select id, host, pid, version, started_at as "startedAt", drainable, reads, paused, live,
+              ${HEARTBEAT_AGE}
        from workers order by started_at) w`,
   );
   return rows.map(({ worker }) => Object.assign(worker, { startedAt: new Date(worker.startedAt) }));

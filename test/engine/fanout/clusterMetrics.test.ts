@@ -73,7 +73,8 @@ test('one of several workers exports what waits in queues, another when it has s
 test('another worker takes over from one that was killed, and figures that are not known are not shown', async () => {
   const cluster = await testCluster();
   const { rows } = await cluster.db.query<{ at: Date }>(
-    `insert into settings (name, value) values ('figures.leader', jsonb_build_object('id', 'killed', 'at', clock_timestamp()))
+    `insert into settings (name, value)
+     values ('figures.leader', jsonb_build_object('id', 'killed', 'at', clock_timestamp()))
      returning (value ->> 'at')::timestamptz as at`,
   );
   let away = false;
@@ -141,7 +142,7 @@ function hangingBus({ bus }: TestCluster, hangs: (look: number) => boolean): Bus
 test('while a look hangs the lease runs out: the figures are gone, and nothing waits for it at the end', async () => {
   const cluster = await testCluster();
   const bus = hangingBus(cluster, (look) => look > 1);
-  const patient = { everyMs: 50, leaseSeconds: 1, lookMs: 3_600_000 };
+  const patient = { everyMs: 50, leaseSeconds: 1, timeoutMs: 3_600_000 };
   const worker = await exporter(cluster, 'hanging', bus, patient);
   await expect.poll(() => worker.read('feedctl_workers')).toEqual(['feedctl_workers 0']);
   await expect.poll(() => worker.read('feedctl_workers'), { timeout: 10_000 }).toEqual([]);
@@ -154,7 +155,7 @@ test('while a look hangs the lease runs out: the figures are gone, and nothing w
 test('a look that is given up is followed by others', async () => {
   const cluster = await testCluster();
   const bus = hangingBus(cluster, (look) => look === 1);
-  const worker = await exporter(cluster, 'one', bus, { ...OFTEN, lookMs: 200 });
+  const worker = await exporter(cluster, 'one', bus, { ...OFTEN, timeoutMs: 200 });
   await expect.poll(() => worker.read('feedctl_workers')).toEqual(['feedctl_workers 0']);
 });
 

@@ -44,7 +44,8 @@ test('latency is of first deliveries alone, by lane, and what top says is of the
   await expect.poll(pushed).toEqual([1, 0]);
   // Once more, with the hour that it has been there since: sent again, and dispatched again.
   const { rows } = await db.query<EventRef>(
-    `select id, type, aggregate_id as "aggregateId", subject_id as "subjectId" from events where subject_id = $1`,
+    `select id, type, aggregate_id as "aggregateId", subject_id as "subjectId"
+     from events where subject_id = $1`,
     [id],
   );
   const old = { importId: 0, committedAt: Date.now() - 3_600_000 };
@@ -63,7 +64,7 @@ test('latency is of first deliveries alone, by lane, and what top says is of the
   await expect.poll(async () => (await pushed())[1]).toBe(1);
 
   now += 1_000;
-  const told = stats.report().latency[1]!;
+  const report = stats.report().latency[1]!;
   // The follower's row; an author's own posts are read from the posts.
-  expect(told.reduce((sum, [, rows]) => sum + rows, 0)).toBe(1);
+  expect(report.reduce((sum, [, rows]) => sum + rows, 0)).toBe(1);
 });

@@ -49,7 +49,8 @@ test('a post whose event comes after its deletion leaves no row behind', async (
   await insertPost(db, { id, authorId: author, body: 'late', eventId });
   await deletePost(cluster, id);
   await cluster.startWorker();
-  // The deletion is handled and cleaned up after; the sweeper takes two seconds to find the older event.
+  // The deletion is handled and cleaned up after; the sweeper takes two seconds to find the older
+  // event.
   await cluster.settled();
   const { rows } = await db.query('select 1 from feed_items');
   expect(rows).toEqual([]);

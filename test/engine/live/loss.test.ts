@@ -26,7 +26,7 @@ test('a gateway that was declared dead comes back under another id, and its sock
   await expect.poll(() => client.posts).toEqual([first]);
   await unregisterGateway(cluster.db, before);
   await cluster.bus.dropQueue(liveQueue(before));
-  // Nobody is told of it: the feed alone has it.
+  // No notification: only the feed has it.
   const missed = await post();
   await cluster.settled();
   await expect.poll(() => gateway.id).not.toBe(before);
@@ -45,7 +45,7 @@ test('a post that was held up, and then lost on its way, comes with the next cat
   const made: number[] = [];
   for (let i = 0; i < 40; i += 1) made.push((await createPost(cluster, author, 'a post')).id);
   await expect.poll(() => client.posts.length).toBe(made.length);
-  // Older by more than posts are reordered on an ordinary day, and nobody is told of it: the feed alone has it.
+  // Older than the reorder window, and without a notification: only the feed has it.
   const late = firstIdAt(Date.now() - 20_000);
   await cluster.db.query(
     `with post as (insert into posts (id, author_id, body, created_at) values ($1, $2, 'held up', now()))

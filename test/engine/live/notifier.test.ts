@@ -19,7 +19,10 @@ import { testCluster } from '../../support/cluster.ts';
 const HEADER = { importId: 0, committedAt: 1 };
 const POST = { postId: 1_000, authorId: 5 };
 
-/** A notifier and two gateways. `published`: the queue of each message since the last call, and its recipients. */
+/**
+ * A notifier and two gateways. `published`: the queue of each message since the last call, and its
+ * recipients.
+ */
 async function notifying() {
   const { db, bus } = await testCluster();
   const presence = await openPresence(db);
@@ -52,11 +55,11 @@ test('nothing is published for who is offline, and once for each gateway that ha
   await notifier.toRecipients([rowsTo(followers)], HEADER);
   await notifier.toFollowers([POST], HEADER);
   await notifier.toUser(7, [POST], HEADER);
-  await notifier.withdrawn(POST, HEADER);
+  await notifier.retracted(POST, HEADER);
   expect(await published()).toEqual([]);
 
-  await announce(db, first, { came: [7, 9, 5_000], went: [] });
-  await announce(db, second, { came: [9], went: [] });
+  await announce(db, first, { arrived: [7, 9, 5_000], left: [] });
+  await announce(db, second, { arrived: [9], left: [] });
   await notifier.toRecipients([rowsTo(followers), rowsTo([3_000])], HEADER);
   expect(await published()).toEqual([
     [`live.${first}`, 7, 9],
@@ -65,7 +68,7 @@ test('nothing is published for who is offline, and once for each gateway that ha
   await notifier.toUser(9, [POST], HEADER);
   expect((await published()).map(([gateway]) => gateway)).toEqual([`live.${first}`, `live.${second}`]);
   await notifier.toFollowers([POST], HEADER);
-  await notifier.withdrawn(POST, HEADER);
+  await notifier.retracted(POST, HEADER);
   expect(await published()).toEqual([
     [`live.${first}`, EVERY_FOLLOWER],
     [`live.${second}`, EVERY_FOLLOWER],
@@ -73,7 +76,7 @@ test('nothing is published for who is offline, and once for each gateway that ha
     [`live.${second}`, RETRACTED],
   ]);
 
-  await announce(db, first, { came: [], went: [7, 5_000] });
+  await announce(db, first, { arrived: [], left: [7, 5_000] });
   await unregisterGateway(db, second);
   await notifier.toRecipients([rowsTo(followers)], HEADER);
   expect(await published()).toEqual([[`live.${first}`, 9]]);
@@ -82,17 +85,17 @@ test('nothing is published for who is offline, and once for each gateway that ha
 test('more users than a notification holds come and go in one statement', async () => {
   const { db, notifier, published, first } = await notifying();
   const users = Array.from({ length: 3_000 }, (_, i) => Number.MAX_SAFE_INTEGER - i);
-  await announce(db, first, { came: users, went: [] });
+  await announce(db, first, { arrived: users, left: [] });
   await notifier.toRecipients([rowsTo(users)], HEADER);
   expect((await published())[0]!.length).toBe(users.length + 1);
-  await announce(db, first, { came: [], went: users });
+  await announce(db, first, { arrived: [], left: users });
   await notifier.toRecipients([rowsTo(users)], HEADER);
   expect(await published()).toEqual([]);
 });
 
 test('a gateway that is heard of is not declared dead', async () => {
   const { db, first } = await notifying();
-  await announce(db, first, { came: [1], went: [] });
+  await announce(db, first, { arrived: [1], left: [] });
   expect(await unregisterGateway(db, first, 30)).toBe(false);
   expect((await db.query('select 1 from presence')).rowCount).toBe(1);
   await db.query(`update gateways set heartbeat_at = now() - interval '31 s'`);

@@ -27,7 +27,9 @@ const SOCKETS = 60;
 const AUTHORS = 6;
 const OPTIONS = { host: '127.0.0.1', port: 0, limits: UNLIMITED };
 
-/** Servers of this test's own, a worker and two gateways on them, and clients that stay connected. */
+/**
+ * Servers of this test's own, a worker and two gateways on them, and clients that stay connected.
+ */
 async function everything() {
   const directory = await mkdtemp(join(tmpdir(), 'feedctl-restart-'));
   onTestFinished(() => rm(directory, { recursive: true, force: true }));

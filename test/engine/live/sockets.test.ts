@@ -190,8 +190,9 @@ test('a client whose network has gone is let go after two heartbeats, one that a
   const socket = connect(Number(port), hostname);
   onTestFinished(() => void socket.destroy());
   socket.write(
-    `GET /post/feed/posted?token=${await signToken(cluster.db, silent)} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n` +
-      'Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n',
+    `GET /post/feed/posted?token=${await signToken(cluster.db, silent)} HTTP/1.1\r\nHost: x\r\n` +
+      'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n' +
+      'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n',
   );
   await expect.poll(() => gateway.sockets).toBe(2);
   await expect.poll(() => [...gateway.connections()].map(({ userId }) => userId)).toEqual([answering]);
@@ -240,7 +241,8 @@ test('a request that is being made when the gateway stops is answered, and no ot
     const socket = connect(Number(port), hostname);
     onTestFinished(() => void socket.destroy());
     socket.write(
-      `GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nPOST /post/create HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\n` +
+      'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n' +
+        `POST /post/create HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\n` +
         `Content-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body.slice(0, 8)}`,
     );
     await once(socket, 'data');

@@ -21,7 +21,10 @@ const RESUMES_A_ROUND = Math.ceil(SOCKETS / 20);
 const FOLLOWS_A_USER = 12;
 const DRIVERS = 6;
 
-/** What happened when, on one clock of the test's: an action counts from its start, its effect holds from its end. */
+/**
+ * What happened when, on one clock of the test's: an action counts from its start, its effect holds
+ * from its end.
+ */
 interface Follow {
   readonly from: { start: number; end: number };
   until: { start: number; end: number } | undefined;

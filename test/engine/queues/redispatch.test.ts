@@ -26,7 +26,7 @@ test('events dispatched again make feeds whole, as often as one likes, and tell 
 
   const gateway = randomUUID();
   await registerGateway(db, { id: gateway, url: 'http://gateway' });
-  await announce(db, gateway, { came: [follower], went: [] });
+  await announce(db, gateway, { arrived: [follower], left: [] });
   const told = async () =>
     (await db.query('select from bus.messages where queue = $1', [liveQueue(gateway)])).rowCount;
 

@@ -6,7 +6,7 @@ import { silentLog } from '../../../src/engine/telemetry/log.ts';
 
 const NOON = Date.UTC(2026, 0, 1, 12);
 
-const rowOf = (stats: ProcessStats, row: Partial<StatsRow> = {}, told = stats.report()): StatsRow => ({
+const rowOf = (stats: ProcessStats, row: Partial<StatsRow> = {}, report = stats.report()): StatsRow => ({
   id: 'p',
   host: 'h',
   pid: 7,
@@ -16,9 +16,9 @@ const rowOf = (stats: ProcessStats, row: Partial<StatsRow> = {}, told = stats.re
   memoryBytes: 1,
   cpu: 0,
   ageMs: 0,
-  seenAt: told.at,
+  seenAt: report.at,
   // As it comes back from the database.
-  figures: JSON.parse(JSON.stringify(told)),
+  figures: JSON.parse(JSON.stringify(report)),
   errors: stats.errors,
   ...row,
 });
@@ -36,18 +36,18 @@ test('processes whose heartbeats are seconds apart are added up over the same ti
   let now = NOON;
   const one = new ProcessStats(() => now);
   const other = new ProcessStats(() => now);
-  const tellings: StatsRow[] = [];
+  const reports: StatsRow[] = [];
   for (let second = 0; second < 61; second += 1) {
     one.count('deliveries', 10);
     other.count('deliveries', 1 + second);
     other.recordLatency(20, 199);
     one.recordLatency(800, 1);
     now += 1_000;
-    // At 60 s the first has completed the minute; the other told last two seconds before.
-    if (second === 58) tellings.push(rowOf(other, { worker: null, gateway: 'g', sockets: 5 }));
+    // At 60 s the first has completed the minute; the last report of the other is two seconds older.
+    if (second === 58) reports.push(rowOf(other, { worker: null, gateway: 'g', sockets: 5 }));
   }
-  tellings.push(rowOf(one));
-  const { rates, tumblingEndedAt, latencyMs, series, sockets } = aggregate(tellings);
+  reports.push(rowOf(one));
+  const { rates, tumblingEndedAt, latencyMs, series, sockets } = aggregate(reports);
   // Each one's own last minute, the other's not whole.
   expect(rates.deliveries.sliding['1m'].count).toBe(600 + (59 * 60) / 2);
   expect(rates.deliveries.sliding['1h'].perSecond).toBeCloseTo((610 + 1_770) / 61, 1);
@@ -60,7 +60,8 @@ test('processes whose heartbeats are seconds apart are added up over the same ti
   expect(latencyMs['1m']!.p50).toBeGreaterThan(16);
   expect(latencyMs['1m']!.p50).toBeLessThan(24);
   expect(latencyMs['1m']!.p99).toBeLessThan(30);
-  // The last whole step of both: five seconds from 55 s of the first, and from 50 s of the other, which knows no later one.
+  // The last whole step of both: five seconds from 55 s of the first, and from 50 s of the other,
+  // which knows no later one.
   expect(series.deliveries.at(-1)).toBe(50);
   expect(series.deliveries.at(-2)).toBe(50 + 51 + 52 + 53 + 54 + 55);
   expect(sockets).toBe(5);

@@ -2,21 +2,19 @@ import type { FeedCache } from '../../cache/cache.ts';
 import { type FeedChanges, markStale } from '../../cache/changes.ts';
 import { everySlot } from '../../cache/invalidation.ts';
 import type { Database } from '../../database/database.ts';
-import { messageOf } from '../../model/errors.ts';
-import { listGateways } from '../../store/processes.ts';
+import { readCacheCounters } from '../../stats/table.ts';
+import { HEARTBEAT_TIMEOUT_MS, listGateways } from '../../store/processes.ts';
 
-const TIMEOUT_MS = 5_000;
-
-/** Of one gateway since it started. */
+/** Counts of one gateway since it started. */
 export interface CacheCounts {
   readonly gatewayId: string;
   readonly url: string;
-  /** Feeds that were held when a reader asked, and that were not. */
+  /** Reads of feeds that were cached, and that were not. */
   readonly hits: number;
   readonly misses: number;
   /** Feeds read from the database for the cache. */
   readonly refills: number;
-  /** Changes that the cache could not be told of. */
+  /** Changes that could not be sent to the cache. */
   readonly failures: number;
 }
 
@@ -24,51 +22,44 @@ export interface CacheReport {
   readonly kind: string;
   readonly ready: boolean;
   readonly detail: string;
-  /** Of hits and misses of all gateways; null where nobody has asked. */
+  /** Share of hits in the reads at all gateways; null without reads. */
   readonly hitRate: number | null;
   readonly gateways: readonly CacheCounts[];
+  /** Gateways without a report of the last 15 s. */
   readonly unreachable: readonly { gatewayId: string; url: string; reason: string }[];
 }
 
-/** How the cache is, from the metrics of the gateways: they read it. */
+/** Describes the cache as the gateways, which read it, last reported it: about a second ago. */
 export async function cacheStats(db: Database, sharedCache: FeedCache | undefined): Promise<CacheReport> {
-  const rows = await listGateways(db);
-  const answers = await Promise.allSettled(rows.map(({ url }) => readMetrics(url)));
+  const [rows, counters] = await Promise.all([listGateways(db), readCacheCounters(db)]);
   const gateways: CacheCounts[] = [];
   const unreachable: CacheReport['unreachable'][number][] = [];
-  for (const [n, answer] of answers.entries()) {
-    const { id: gatewayId, url } = rows[n]!;
-    if (answer.status === 'fulfilled') gateways.push({ gatewayId, url, ...countsIn(answer.value) });
-    else unreachable.push({ gatewayId, url, reason: `the gateway at ${url}: ${messageOf(answer.reason)}` });
+  for (const { id: gatewayId, url } of rows) {
+    const counts = counters.get(gatewayId);
+    if (counts) {
+      const { hits, misses, refills = 0, failures = 0 } = counts;
+      gateways.push({ gatewayId, url, hits, misses, refills, failures });
+    } else {
+      const reason = `the gateway at ${url} has reported no statistics for ${HEARTBEAT_TIMEOUT_MS / 1_000} s`;
+      unreachable.push({ gatewayId, url, reason });
+    }
   }
   const sum = (of: (counts: CacheCounts) => number) => gateways.reduce((total, one) => total + of(one), 0);
-  const asked = sum(({ hits, misses }) => hits + misses);
+  const reads = sum(({ hits, misses }) => hits + misses);
   const { ready, detail } = sharedCache?.health() ?? { ready: true, detail: 'in the memory of each gateway' };
   return {
     kind: sharedCache?.kind ?? 'memory',
     ready,
     detail,
-    hitRate: asked > 0 ? sum(({ hits }) => hits) / asked : null,
+    hitRate: reads > 0 ? sum(({ hits }) => hits) / reads : null,
     gateways,
     unreachable,
   };
 }
 
-async function readMetrics(url: string): Promise<string> {
-  const response = await fetch(new URL('/metrics', url), { signal: AbortSignal.timeout(TIMEOUT_MS) });
-  if (!response.ok) throw new Error(`it answers ${response.status}`);
-  return response.text();
-}
-
-function countsIn(text: string): Pick<CacheCounts, 'hits' | 'misses' | 'refills' | 'failures'> {
-  const of = (name: string) =>
-    Number(new RegExp(`^feedctl_cache_${name}_total\\{cache="feed"\\} (\\S+)$`, 'm').exec(text)?.[1] ?? 0);
-  return { hits: of('hits'), misses: of('misses'), refills: of('refills'), failures: of('failures') };
-}
-
 /**
- * Has feeds read from the database again, everywhere; `userId` undefined: all of them. Readers notice nothing but the time
- * that takes.
+ * Invalidates a cached feed at all gateways; `userId` undefined: all feeds. The next read of each
+ * feed takes as long as the database needs.
  */
 export async function clearCache(
   context: { db: Database; changes: FeedChanges },

@@ -7,8 +7,8 @@ import { signOperatorToken } from '../tokens.ts';
 const TIMEOUT_MS = 5_000;
 
 /**
- * Asks one gateway as an operator. Throws GATEWAY_UNREACHABLE where it does not answer, and what it refuses with where it
- * refuses.
+ * Sends one request to a gateway as an operator. Throws GATEWAY_UNREACHABLE if it does not answer,
+ * and the code of its refusal if it refuses.
  */
 export async function askGateway<T>(
   url: string,
@@ -33,8 +33,8 @@ export async function askGateway<T>(
   }
   if (response.ok) return answer as T;
   const { code, detail = '' } = answer as { code?: string; detail?: string };
-  const known = code !== undefined && code in ERRORS ? (code as ErrorCode) : 'GATEWAY_UNREACHABLE';
-  throw new FeedctlError(known, `the gateway at ${url} answers ${response.status}: ${detail}`);
+  const knownCode = code !== undefined && code in ERRORS ? (code as ErrorCode) : 'GATEWAY_UNREACHABLE';
+  throw new FeedctlError(knownCode, `the gateway at ${url} answers ${response.status}: ${detail}`);
 }
 
 export interface ListedConnection {
@@ -43,7 +43,7 @@ export interface ListedConnection {
   readonly gatewayUrl: string;
   readonly address: string;
   readonly since: string;
-  /** Waiting in the gateway for a client that takes them slowly. */
+  /** Bytes that wait in the gateway until the client reads them. */
   readonly bufferedBytes: number;
   /** Posts sent on this socket. */
   readonly delivered: number;
@@ -52,15 +52,15 @@ export interface ListedConnection {
 
 export interface ConnectionList {
   readonly connections: readonly ListedConnection[];
-  /** Open sockets at the gateways that answered, whether listed or not. */
+  /** Open sockets at the gateways that answered, listed or not. */
   readonly total: number;
-  /** Gateways that did not answer: what is open there is not known. */
+  /** Gateways that did not answer: their sockets are unknown. */
   readonly unreachable: readonly { gatewayId: string; url: string; reason: string }[];
 }
 
 /**
- * Open sockets of all gateways, or those of one user; each gateway lists at most `limit`. Throws GATEWAY_UNREACHABLE where
- * there are gateways and none answers.
+ * Lists open sockets of all gateways, or those of one user; each gateway lists at most `limit`.
+ * Throws GATEWAY_UNREACHABLE if there are gateways and none answers.
  */
 export async function listConnections(
   db: Queryable,

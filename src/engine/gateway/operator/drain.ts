@@ -1,8 +1,9 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Queryable } from '../../database/database.ts';
 import { type GatewayState, gatewayStates } from '../../fleet/gateways.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { listGateways } from '../../store/processes.ts';
+import { secondsSince } from '../../util/numbers.ts';
+import { poll } from '../../util/poll.ts';
 import { signOperatorToken } from '../tokens.ts';
 import { askGateway } from './connections.ts';
 
@@ -10,7 +11,7 @@ const POLL_MS = 100;
 
 export interface DrainPlan {
   readonly gateway: GatewayState;
-  /** Other gateways that take requests now: where its clients go. */
+  /** Other gateways that are ready: its clients reconnect to them. */
   readonly others: number;
 }
 
@@ -23,26 +24,23 @@ export async function planDrain(db: Queryable, id: string): Promise<DrainPlan> {
 }
 
 /**
- * Lets one gateway end as a SIGTERM does: it takes no more sockets, closes those that are open one after the other (1012),
- * finishes requests, leaves the cluster, and its process exits with 0. Resolves when it has left. Throws
- * GATEWAY_UNREACHABLE or STOP_TIMEOUT.
+ * Ends one gateway as a SIGTERM does: it takes no more sockets, closes open ones one after the
+ * other (1012), finishes requests, leaves the cluster, and its process exits with 0. Resolves when
+ * the gateway has left. Throws GATEWAY_UNREACHABLE or STOP_TIMEOUT.
  */
 export async function drainGateway(
   db: Queryable,
   { id, url }: { id: string; url: string },
-  options: { timeoutMs: number; signal: AbortSignal },
+  { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal },
 ): Promise<{ sockets: number; seconds: number }> {
   const startedAt = performance.now();
-  const seconds = () => Math.round((performance.now() - startedAt) / 100) / 10;
   const token = await signOperatorToken(db);
   const { sockets } = await askGateway<{ sockets: number }>(url, token, '/admin/drain', 'POST');
-  while ((await listGateways(db)).some((row) => row.id === id)) {
-    if (performance.now() - startedAt > options.timeoutMs)
-      throw new FeedctlError(
-        'STOP_TIMEOUT',
-        `gateway ${id} is draining, and has not left after ${seconds()} s`,
-      );
-    await sleep(POLL_MS, undefined, { signal: options.signal });
-  }
-  return { sockets, seconds: seconds() };
+  const hasLeft = async () => !(await listGateways(db)).some((row) => row.id === id);
+  if (!(await poll(hasLeft, { everyMs: POLL_MS, timeoutMs, signal })))
+    throw new FeedctlError(
+      'STOP_TIMEOUT',
+      `gateway ${id} is draining, and has not left after ${secondsSince(startedAt)} s`,
+    );
+  return { sockets, seconds: secondsSince(startedAt) };
 }

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { FeedCache } from '../../cache/cache.ts';
 import type { Database } from '../../database/database.ts';
 import { readFeed } from '../../feed/read/read.ts';
@@ -8,39 +7,43 @@ import { listGateways } from '../../store/processes.ts';
 import { missingUsers } from '../../store/users.ts';
 import { paceCalls } from '../../util/pace.ts';
 import { runConcurrently } from '../../util/parallel.ts';
+import { poll } from '../../util/poll.ts';
 import type { ReadersAnswer } from '../routes/admin.ts';
 import { signOperatorToken } from '../tokens.ts';
 import { askGateway } from './connections.ts';
 
-/** Loads at a time: the cache itself takes eight. */
+/** Loads at the same time. The cache takes up to eight. */
 const CONCURRENCY = 4;
-/** What a reader sees first. */
-const PAGE = 20;
-const AWAY_LOOK_MS = 50;
+/** Posts of a reader's first page. */
+const PAGE_LIMIT = 20;
+const READY_POLL_MS = 50;
+const READY_TIMEOUT_MS = 2_000;
 
 export interface WarmResult {
-  /** Feeds that are in the cache now. */
+  /** Feeds that are cached now. */
   readonly warmed: number;
-  /** Those of them that had been there already. */
+  /** Feeds that were cached already. */
   readonly held: number;
-  /** Feeds that could not be loaded, and why the first could not. */
+  /** Feeds that could not be loaded. */
   readonly failed: number;
+  /** Why the first of them could not be loaded. */
   readonly reason: string | null;
-  /** Users who were left out as the command was stopped. */
+  /** Users who were left because the command was stopped. */
   readonly left: number;
   readonly seconds: number;
   readonly dryRun: boolean;
 }
 
-/** Whose feeds: named ones, those who read most, or those of a file. */
+/** Readers: named users, those who read most, or those of a file. */
 export type Readers =
   | { readonly users: readonly number[] }
   | { readonly hot: number }
   | { readonly file: string };
 
 /**
- * Reads feeds into the cache that all gateways share, before their readers ask. A feed that is held stays as it is. Throws
- * CACHE_NOT_SHARED, CACHE_UNREACHABLE, USER_NOT_FOUND, GATEWAY_UNREACHABLE, or what reading the file throws, with nothing done.
+ * Loads feeds into the shared cache before their readers need them. A feed that is cached stays as
+ * it is. Throws CACHE_NOT_SHARED, CACHE_UNREACHABLE, USER_NOT_FOUND, GATEWAY_UNREACHABLE, or an
+ * error of the file, before anything is loaded.
  */
 export async function warmCache(
   { db, sharedCache }: { db: Database; sharedCache: FeedCache | undefined },
@@ -70,14 +73,13 @@ export async function warmCache(
     if (signal.aborted) return;
     begun += 1;
     try {
-      const there = await sharedCache.get(userId);
-      if (there) held += 1;
+      if (await sharedCache.get(userId)) held += 1;
       else if (!dryRun) {
         await paceCalls(begun - held, { rate, startedAt, signal });
-        await readFeed(db, userId, { limit: PAGE }, sharedCache);
-        // A page comes from the table where the cache does not take it.
+        await readFeed(db, userId, { limit: PAGE_LIMIT }, sharedCache);
+        // Reading succeeds without the cache, so the result is checked.
         if (!(await sharedCache.get(userId)))
-          throw new FeedctlError('CACHE_UNREACHABLE', 'the cache did not keep what was loaded');
+          throw new FeedctlError('CACHE_UNREACHABLE', 'the cache did not keep the loaded feed');
       }
       warmed += 1;
     } catch (error) {
@@ -85,7 +87,7 @@ export async function warmCache(
         begun -= 1;
         return;
       }
-      // Erased meanwhile: nobody will ask.
+      // An erased user has no feed.
       if (isFeedctlError(error, 'USER_NOT_FOUND')) return;
       failed += 1;
       reason ??= messageOf(error);
@@ -104,9 +106,12 @@ export async function warmCache(
   };
 }
 
-/** Opening the cache waits for nothing: a Redis that is there has answered within a moment. */
+/**
+ * Opening the cache does not wait for Redis to answer. A Redis that runs answers well within the
+ * timeout.
+ */
 async function requireReady(cache: FeedCache): Promise<void> {
-  for (let looks = 0; looks < 40 && !cache.health().ready; looks += 1) await sleep(AWAY_LOOK_MS);
+  await poll(() => cache.health().ready, { everyMs: READY_POLL_MS, timeoutMs: READY_TIMEOUT_MS });
   const { ready, detail } = cache.health();
   if (!ready) throw new FeedctlError('CACHE_UNREACHABLE', `the cache cannot be used: ${detail}`);
 }
@@ -119,7 +124,10 @@ async function readersOf(db: Database, readers: Readers): Promise<readonly numbe
   return readers.users;
 }
 
-/** Who read most at all gateways together, as these remember. Throws GATEWAY_UNREACHABLE where none answers. */
+/**
+ * Returns the users with most reads at all gateways together. Throws GATEWAY_UNREACHABLE if none
+ * answers.
+ */
 async function hotReaders(db: Database, count: number): Promise<number[]> {
   const gateways = await listGateways(db);
   const token = await signOperatorToken(db);
@@ -135,7 +143,7 @@ async function hotReaders(db: Database, count: number): Promise<number[]> {
     throw new FeedctlError(
       'GATEWAY_UNREACHABLE',
       gateways.length === 0
-        ? 'no gateway is running, and gateways know who reads most'
+        ? 'no gateway is running: gateways count who reads most'
         : `none of ${gateways.length} gateway(s) answers`,
     );
   const ids = [...reads]

@@ -2,7 +2,7 @@ import { markCelebrity, unmarkCelebrity } from '../../celebrities/change.ts';
 import type { Cluster } from '../../cluster/cluster.ts';
 import { pauseFanout, resumeFanout } from '../../fanout/laneControl.ts';
 import { rebuild } from '../../feed/rebuild/rebuild.ts';
-import { drainWorker, planWorkerDrain } from '../../fleet/workers.ts';
+import { drainWorker, planWorkerDrain } from '../../fleet/drain.ts';
 import { drainGateway } from '../../gateway/operator/drain.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import type { LaneName } from '../../model/lanes.ts';

@@ -1,13 +1,13 @@
 import { messagesIn } from '../../bus/depths.ts';
 import { type GatewayState, isAlive } from '../../fleet/gateways.ts';
-import type { WorkerState } from '../../fleet/workers.ts';
+import type { RegisteredWorker, WorkerState } from '../../fleet/workers.ts';
 import type { LaneState } from '../../model/lanes.ts';
 import type { OperationRow } from '../../operations/table.ts';
 import type { QueueRow } from '../../queues/list.ts';
 import type { NodeShards, ShardList } from '../../shards/list.ts';
 import type { ActiveMove } from '../../shards/sql.ts';
 import { RATES, type RateName } from '../../stats/process.ts';
-import type { StatsRow } from '../../stats/table.ts';
+import { type StatsRow, UNKNOWN_WORKER, workerStatsOf } from '../../stats/table.ts';
 import { aggregate, type ClusterTotals } from '../../stats/totals.ts';
 import { WINDOW_NAMES, WINDOWS, type WindowName } from '../../stats/windows.ts';
 import type { Celebrity } from '../../store/celebrities.ts';
@@ -101,7 +101,7 @@ export interface Known {
   readonly queues?: readonly QueueRow[] | undefined;
   readonly lanes?: readonly LaneState[] | undefined;
   readonly outbox?: boolean | undefined;
-  readonly workers?: readonly WorkerState[] | undefined;
+  readonly workers?: readonly RegisteredWorker[] | undefined;
   readonly gateways?: readonly GatewayRow[] | undefined;
   readonly shards?: ShardList | undefined;
   readonly moves?: readonly ActiveMove[] | undefined;
@@ -132,7 +132,8 @@ export function snapshotOf(taken: Taken): TopSnapshot {
   const workers =
     known.workers?.map((row) => {
       const stats = byRole.get(row.id);
-      return stats ? { ...row, work: workOf(stats) } : withoutWork(row);
+      if (!stats) return withoutWork(row);
+      return { ...row, ...workerStatsOf(stats.memoryBytes, stats.figures.worker), work: workOf(stats) };
     }) ?? null;
   const gateways =
     known.gateways?.map((row) => {
@@ -167,8 +168,8 @@ export function snapshotOf(taken: Taken): TopSnapshot {
 /**
  * Returns the row itself: 10,000 new objects a second would cost more than the rest of a snapshot.
  */
-const withoutWork = (row: WorkerState & { readonly work?: null }): TopWorker =>
-  row.work === null ? (row as TopWorker) : Object.assign(row, { work: null });
+const withoutWork = (row: RegisteredWorker & { readonly work?: null }): TopWorker =>
+  row.work === null ? (row as TopWorker) : Object.assign(row, UNKNOWN_WORKER, { work: null });
 
 function workOf(row: StatsRow | undefined): Work | null {
   if (!row) return null;

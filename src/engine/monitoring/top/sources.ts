@@ -1,5 +1,5 @@
 import type { Config } from '../../config/config.ts';
-import { workerStates } from '../../fleet/workers.ts';
+import { registeredWorkers } from '../../fleet/workers.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { listOperations } from '../../operations/table.ts';
 import type { QueueView } from '../../queues/list.ts';
@@ -53,7 +53,7 @@ export function openSources(config: Config, connection: TopConnection) {
     roles: on(
       'roles',
       async ({ db }) => {
-        const [workers, gateways] = await Promise.all([workerStates(db), listGateways(db)]);
+        const [workers, gateways] = await Promise.all([registeredWorkers(db), listGateways(db)]);
         return { workers, gateways };
       },
       ROLES_SHARE,

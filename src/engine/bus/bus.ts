@@ -120,7 +120,7 @@ export interface BusHealth {
 
 export interface Bus {
   readonly kind: string;
-  /** Missing without a server of its own. Never throws for the state it finds. */
+  /** Missing in the bus in PostgreSQL. Never throws for the state it finds. */
   health?(): Promise<BusHealth>;
   /** Checks for `doctor`. Never throws for the state it finds. */
   check?(): Promise<Check[]>;

@@ -107,7 +107,7 @@ interface Terminal {
   shows(text: string | RegExp): Promise<void>;
 }
 
-/** Opens a terminal of a tmux server of its own, with this command in it. */
+/** Opens a terminal of a new tmux server and runs the command in it. */
 async function openTerminal(
   command: string,
   size: { columns: number; rows: number },

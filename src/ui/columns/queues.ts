@@ -14,7 +14,7 @@ export const formatEta = (row: QueueRow): string => {
   if (backlogOf(row) === 0) return 'empty';
   if (row.paused) return 'PAUSED';
   if (row.etaSeconds !== null) return formatDuration(row.etaSeconds);
-  return row.inPerSecond === null ? '' : 'never, as it goes';
+  return row.inPerSecond === null ? '' : 'never at this rate';
 };
 
 /** The first column grows: the names of gateways' queues end with long ids. */

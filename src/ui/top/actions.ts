@@ -21,13 +21,13 @@ export interface Question {
 
 export type Offer =
   | { readonly kind: 'confirm'; readonly question: Question }
-  | { readonly kind: 'ask'; readonly what: AskedFor; readonly typed: string }
+  | { readonly kind: 'ask'; readonly what: NumberPrompt; readonly typed: string }
   | { readonly kind: 'refused'; readonly why: string };
 
 /** Changes that need a number first. */
-export type AskedFor = 'mark' | 'rebuild' | 'scale';
+export type NumberPrompt = 'mark' | 'rebuild' | 'scale';
 
-export const PROMPTS: Record<AskedFor, string> = {
+export const PROMPTS: Record<NumberPrompt, string> = {
   mark: 'Mark or unmark as a celebrity: which user?',
   rebuild: 'Rebuild the feed of which user?',
   scale: 'How many workers?',
@@ -95,7 +95,7 @@ function laneOffer(row: QueueRow, snapshot: TopSnapshot): Offer {
 }
 
 /** The question about a typed number, or why it is refused. */
-export function asked(what: AskedFor, typed: string, snapshot: TopSnapshot): Offer {
+export function questionFor(what: NumberPrompt, typed: string, snapshot: TopSnapshot): Offer {
   const number = /^\d{1,16}$/.test(typed) ? Number(typed) : Number.NaN;
   if (!Number.isSafeInteger(number) || (what !== 'scale' && number < 1))
     return {

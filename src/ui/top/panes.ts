@@ -323,7 +323,7 @@ export const PANES: readonly AnyPane[] = [
       ['source', row.name],
       ['last answer', row.ageMs === null ? 'never' : `${ago(row.ageMs)} ago`],
       ['it took', row.tookMs === null ? '-' : formatMs(row.tookMs)],
-      ['asked every', ago(row.everyMs)],
+      ['read every', ago(row.everyMs)],
       ['fault', row.error ? `${row.error.code}: ${row.error.message}` : 'none'],
     ],
   }),

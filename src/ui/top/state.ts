@@ -5,10 +5,10 @@ import {
   ACTION_KEYS,
   type ActionKey,
   type Admin,
-  type AskedFor,
-  asked,
+  type NumberPrompt,
   offer,
   type Question,
+  questionFor,
 } from './actions.ts';
 import { defaultSort, PANE_IDS, PANES, type PaneId, paneOf } from './panes.ts';
 import { type Choice, type OrderMemory, orderedRows } from './sorting.ts';
@@ -31,7 +31,7 @@ export type Overlay =
   | { readonly kind: 'help'; readonly offset: number }
   | { readonly kind: 'detail'; readonly offset: number }
   | { readonly kind: 'filter' }
-  | { readonly kind: 'ask'; readonly what: AskedFor; readonly typed: string }
+  | { readonly kind: 'ask'; readonly what: NumberPrompt; readonly typed: string }
   | { readonly kind: 'confirm'; readonly question: Question; readonly typed: string };
 
 export interface Message {
@@ -325,7 +325,8 @@ export function reduce(before: ViewState, key: string, context: KeyContext): Red
     }
     case 'ask':
       if (key === 'escape') return only(close(state));
-      if (key === 'return') return only(offered(state, asked(overlay.what, overlay.typed, context.snapshot)));
+      if (key === 'return')
+        return only(offered(state, questionFor(overlay.what, overlay.typed, context.snapshot)));
       return only({ ...state, overlay: { ...overlay, typed: type(overlay.typed, key) } });
     case 'confirm':
       return confirm(state, overlay, key, context.admin);

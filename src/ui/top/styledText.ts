@@ -1,6 +1,6 @@
 import { cellsOf, cut } from '../terminal/cells.ts';
 
-/** Meaning of a text, which chooses its colour. The text says the same without colours. */
+/** Meaning of a text, which chooses its colour. Texts are complete without colours. */
 export type Tone = 'plain' | 'dim' | 'strong' | 'ok' | 'warn' | 'bad' | 'accent' | 'selected' | 'head';
 
 export interface Span {

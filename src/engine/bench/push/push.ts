@@ -16,7 +16,7 @@ import type { BareServerCalls, Usage } from './protocol.ts';
 
 /** Sockets that are opened and closed first: they load code and fill caches, which is no socket's cost. */
 const WARM_UP = 500;
-/** Pause after opening sockets, for the work that goes with it. */
+/** Pause after opening sockets, until the server has finished that work. */
 const SETTLE_MS = 3_000;
 /** Online followers of each author of the latency measurement. */
 const FOLLOWERS = 10;

@@ -1,9 +1,8 @@
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
+import ajvCompiler from '@fastify/ajv-compiler';
 import swagger from '@fastify/swagger';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
-import { Ajv } from 'ajv';
-import ajvFormats from 'ajv-formats';
 import Fastify, { type ConnectionError, type FastifyReply } from 'fastify';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
@@ -73,14 +72,10 @@ export async function openApp(context: AppContext): Promise<App> {
 
 /** Converts types in query strings, where numbers are text. In a body a wrong type is an error. */
 function validate(app: App): void {
-  const [query, rest] = [true, false].map((coerceTypes) => {
-    const ajv = new Ajv({ coerceTypes, useDefaults: true, allErrors: false });
-    ajvFormats.default(ajv);
-    return ajv;
-  });
-  app.setValidatorCompiler(({ schema, httpPart }) =>
-    (httpPart === 'querystring' ? query! : rest!).compile(schema),
+  const [query, rest] = [true, false].map((coerceTypes) =>
+    ajvCompiler()({}, { customOptions: { coerceTypes, removeAdditional: false } }),
   );
+  app.setValidatorCompiler((route) => (route.httpPart === 'querystring' ? query! : rest!)(route));
 }
 
 /** Authenticates a request and applies the limits, before its body is read. */

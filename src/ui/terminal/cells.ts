@@ -1,4 +1,3 @@
-import cliTruncate from 'cli-truncate';
 import stringWidth from 'string-width';
 import wrapAnsi from 'wrap-ansi';
 
@@ -11,8 +10,10 @@ export const cellsOf = (text: string): number => (PLAIN.test(text) ? text.length
 /** Cuts a text to `width` cells, with an ellipsis for the missing part. Keeps graphemes whole. */
 export function cut(text: string, width: number): string {
   if (width <= 0) return '';
-  if (!PLAIN.test(text)) return cliTruncate(text, width);
-  return text.length <= width ? text : `${text.slice(0, width - 1)}…`;
+  if (cellsOf(text) <= width) return text;
+  if (PLAIN.test(text)) return `${text.slice(0, width - 1)}…`;
+  const [start] = wrapAnsi(text, width - 1, { hard: true, wordWrap: false, trim: false }).split('\n');
+  return width === 1 ? '…' : `${start}…`;
 }
 
 /** Cuts or fills a text to exactly `width` cells. */

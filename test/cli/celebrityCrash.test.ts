@@ -53,7 +53,7 @@ function watchFeed(gatewayUrl: string, token: string) {
   };
 }
 
-/** Ends the command with kill -9 as soon as a step is noted, or none yet; then runs it again until it is done. */
+/** Kills the command with -9 after a saved step, or before the first; then runs it again until it is done. */
 async function killAndResume(
   cluster: SpawnedCluster,
   look: (direction: Direction) => Promise<string[] | undefined>,

@@ -24,7 +24,10 @@ interface Listed {
   letters: { id: number; queue: string; reason: string }[];
 }
 
-/** What an operator does about dead letters; `at` names the cluster, `poison` puts a message into it that nobody can read. */
+/**
+ * Works on dead letters as an operator does. `at` names the cluster; `poison` publishes a message that
+ * no consumer can read.
+ */
 async function operate(at: (args: string[]) => [string[], SpawnOptions?], poison: () => Promise<void>) {
   const run = (...args: string[]): Promise<Outcome> => feedctl(...at(args));
   const asJson = <T>(...args: string[]): Promise<T> => json<T>(...at(args));
@@ -118,7 +121,7 @@ describe('on the embedded cluster', () => {
     const { posts } = await json<{ posts: number }>(['seed', 'generate', ...generated, ...at]);
     const count = async (from: string) =>
       Number((await sql<{ n: string }>(url, `select count(*) as n from ${from}`))[0]!.n);
-    // Imported now: by the time of the event all of them are new, by their own time only what was made before this.
+    // These posts are imported now: their events are new, and only their own times are older.
     const again = ['events', 'redispatch', '--type', 'post.created', ...at];
     const matched = async (...flags: string[]) =>
       (await json<{ matched: Record<string, number> }>([...again, ...flags, '--dry-run'])).matched;

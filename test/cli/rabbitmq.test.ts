@@ -119,7 +119,8 @@ describe.skipIf(!server)('a cluster on RabbitMQ', () => {
     await sql(
       databaseUrl,
       `with gone as (delete from follows where (follower_id, followee_id) in
-                       (select follower_id, followee_id from follows order by md5(follower_id::text || followee_id) limit 3000)
+                       (select follower_id, followee_id from follows
+                        order by md5(follower_id::text || followee_id) limit 3000)
                      returning *)
        insert into events (id, aggregate_id, subject_id, type, occurred_at, data)
        select (select max(id) from events) + row_number() over (), follower_id, followee_id, 'follow.deleted',

@@ -13,8 +13,9 @@ const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const NODE = process.execPath.replace(ROOT, '/mnt/');
 
 /**
- * What a container of the manifests may do: nothing is written but 64 MiB of /tmp, as user 1000, without any capability, as the first
- * process of its own. The program is at /mnt, as the machine's own /tmp may hold it.
+ * Gives a role what a container of the manifests gives it: 64 MiB of /tmp to write, user 1000, no
+ * capability, and a process namespace in which it is the first process. The program is at /mnt, because
+ * the machine's own /tmp may hold it.
  */
 const CONTAINER = `set -e
 mount --make-rprivate /

@@ -19,7 +19,8 @@ const FOLLOWERS = 30;
 /** Every row of every table that holds these, in whatever column: nothing here knows what the tables mean. */
 async function rowsHolding(cluster: SpawnedCluster, words: readonly string[]): Promise<string[]> {
   const tables = await cluster.sql<{ name: string }>(
-    `select n.nspname || '.' || c.relname as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    `select n.nspname || '.' || c.relname as name
+     from pg_class c join pg_namespace n on n.oid = c.relnamespace
      where n.nspname in ('public', 'bus') and c.relkind in ('r', 'p') and not c.relispartition`,
   );
   const found: string[] = [];
@@ -92,7 +93,7 @@ async function eraseKilled(
       const steps = row?.steps ?? [];
       if (!waited && steps.includes('sockets')) {
         waited = true;
-        // It waits for rows that are on their way, and nobody takes them: Ctrl-C leaves it to be gone on with.
+        // It waits for rows in flight that no worker takes: Ctrl-C leaves it resumable.
         killed.child.kill('SIGINT');
         const { status, stdout } = await killed.ended;
         expect([status, errorOf({ stdout } as Outcome)]).toEqual([3, 'INTERRUPTED']);

@@ -8,6 +8,13 @@ test('a source line has at most 110 columns', () => {
   ]);
 });
 
+test('the title of a test may be longer', () => {
+  const title = `test('${'word '.repeat(25)}', async () => {`;
+  expect(sourceFaults('test/a.test.ts', title)).toEqual([]);
+  expect(sourceFaults('src/a.ts', title)).toHaveLength(1);
+  expect(sourceFaults('test/a.test.ts', `const text = '${'word '.repeat(25)}';`)).toHaveLength(1);
+});
+
 test('a line of Markdown has at most 120 columns, unless it is one long word', () => {
   const url = `https://example.com/${'x'.repeat(120)}`;
   for (const line of ['word '.repeat(24).trim(), url, `- ${url}`, `[link]: ${url}`])

@@ -61,7 +61,7 @@ const BULK_RECIPIENTS = 20_000;
 const PAIR_CONCURRENCY = 4;
 /** Full messages that are published together while rows still arrive. */
 const PUBLISH_AT = 8;
-/** Queries at the same time, each of its own shard. */
+/** Queries at the same time, each for another shard. */
 const QUERY_CONCURRENCY = { plain: 1, distributed: 4 } as const;
 
 export interface PlannerContext {

@@ -393,8 +393,8 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
   MANIFEST_INVALID: {
     what: 'A manifest cannot be read. The message names file, line and reason. Nothing was changed.',
     why:
-      'The text is not YAML, is empty, or holds something that is not an object of Kubernetes. A value such ' +
-      'as `yes` or `0644` is refused too, because programs read it differently. A directory and a ' +
+      'The text is not YAML, is empty, or holds something that is not an object of Kubernetes. A value ' +
+      'such as `yes` or `0644` is refused too, because programs read it differently. A directory and a ' +
       'kustomization are refused, because feedctl does not render them.',
     more: 'Render your own overlay with Kustomize: `kustomize build DIRECTORY | feedctl cluster apply -`.',
   },

@@ -66,7 +66,7 @@ export async function checkCitus(db: Database): Promise<Check[]> {
       ? {
           ...sessions,
           status: 'warning',
-          fix: 'Give every node as many connections as the coordinator, whose sessions open one at each node.',
+          fix: 'Give every node as many connections as the coordinator: its sessions open one at each node.',
         }
       : sessions,
     ...(await shardTroubles(db)).map(

@@ -125,7 +125,7 @@ export class RedisState {
       detail: `${this.connection.shownUrl}, epoch ${this.epoch.number}`,
       ...(server.refusesWhenFull && {
         warning: {
-          text: 'maxmemory-policy is noeviction: a full Redis refuses writes, which empties the cache each time',
+          text: 'maxmemory-policy is noeviction: a full Redis refuses writes, which then empties the cache',
           fix: 'Set maxmemory-policy to allkeys-lru.',
         },
       }),

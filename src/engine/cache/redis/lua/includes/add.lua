@@ -83,7 +83,8 @@ local function add(key, entries)
     redis.call('SETRANGE', key, base + 16 * first, table.concat(parts))
   end
   if redis.call('STRLEN', key) - base > 16 * (LIMIT + SLACK) then
-    local kept = redis.call('GETRANGE', key, 0, base - 1) .. redis.call('GETRANGE', key, -16 * (LIMIT + 1), -1)
+    local head = redis.call('GETRANGE', key, 0, base - 1)
+    local kept = head .. redis.call('GETRANGE', key, -16 * (LIMIT + 1), -1)
     redis.call('SET', key, kept, 'KEEPTTL')
   end
 end

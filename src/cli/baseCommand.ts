@@ -6,6 +6,7 @@ import type { Kubernetes } from '../engine/kubernetes/client.ts';
 import { FeedctlError } from '../engine/model/errors.ts';
 import type { LaneState } from '../engine/model/lanes.ts';
 import type { Invocation } from '../engine/model/operation.ts';
+import type { Column } from '../ui/columns/column.ts';
 import { openProgress, type ProgressLine } from '../ui/terminal/progress.ts';
 import type { TableOptions } from '../ui/terminal/table.ts';
 import { askName, askYes } from './confirm.ts';
@@ -224,6 +225,18 @@ export abstract class BaseCommand extends Command {
     if (rows.length === 0 && empty !== undefined) return this.log(empty);
     const { renderTable } = await import('../ui/terminal/table.ts');
     this.log(renderTable(head, rows, { ...this.tableOptions, ...options }));
+  }
+
+  /** Prints a list, or the text `empty` if there are no rows. Prints nothing with --json. */
+  protected async list<Row>(
+    columns: readonly Column<Row>[],
+    rows: readonly Row[],
+    empty: string,
+  ): Promise<void> {
+    if (this.jsonEnabled()) return;
+    if (rows.length === 0) return this.log(empty);
+    const { renderList } = await import('../ui/columns/column.ts');
+    this.log(renderList(columns, rows, this.tableOptions));
   }
 
   /** Prints a line for each lane that is paused or throttled: since when, by whom, why, and the fix. */

@@ -26,7 +26,7 @@ export default class Status extends BaseCommand {
     );
     if (status.queues.length > 0) {
       await this.table(
-        ['queue', 'ready', 'unacked', 'oldest', 'dead letters'],
+        ['queue', 'ready', 'in flight', 'oldest', 'dead letters'],
         status.queues.map((q) => [
           q.queue,
           q.ready,

@@ -236,7 +236,7 @@ export class HistoryRun {
         ids,
         changes: this.#lane.changes,
         // A frame is sent in the step of its check, so no check is pending.
-        unfollows: { confirm: async () => {}, close: async () => {} },
+        unfollows: { waitForGateways: async () => {}, close: async () => {} },
         log: silentLog,
       };
       return { actor, context };

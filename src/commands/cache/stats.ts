@@ -1,6 +1,5 @@
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import type { CacheReport } from '../../engine/gateway/operator/cacheStats.ts';
-import { renderTable } from '../../ui/terminal/table.ts';
 
 export default class CacheStats extends BaseCommand {
   static override summary = 'Show the state of the feed cache, with hits and misses of each gateway';
@@ -13,15 +12,12 @@ ago. Exits 3 if a gateway has not reported for 15 s.`;
     const { flags } = await this.parse(CacheStats);
     const { cacheStats } = await import('../../engine/gateway/operator/cacheStats.ts');
     const report = await this.withCluster(flags, ({ db, sharedCache }) => cacheStats(db, sharedCache));
-    const rate = report.hitRate === null ? 'no reads' : `${(100 * report.hitRate).toFixed(1)}% held`;
+    const rate = report.hitRate === null ? 'no reads' : `${(100 * report.hitRate).toFixed(1)}% hits`;
     this.log(`${report.kind}: ${report.ready ? '' : 'UNAVAILABLE, '}${report.detail}; ${rate}`);
     if (report.gateways.length > 0)
-      this.log(
-        renderTable(
-          ['gateway', 'hits', 'misses', 'refills', 'failures'],
-          report.gateways.map((one) => [one.url, one.hits, one.misses, one.refills, one.failures]),
-          { borders: Boolean(process.stdout.isTTY) },
-        ),
+      await this.table(
+        ['gateway', 'hits', 'misses', 'refills', 'failures'],
+        report.gateways.map((one) => [one.url, one.hits, one.misses, one.refills, one.failures]),
       );
     for (const { reason } of report.unreachable) this.logToStderr(`Unknown: ${reason}`);
     if (report.unreachable.length > 0) process.exitCode = 3;

@@ -1,6 +1,6 @@
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { type Celebrity, listCelebrities } from '../../engine/store/celebrities.ts';
-import { celebritiesTable } from '../../ui/tables/celebrities.ts';
+import { celebrityRow, USER_COLUMNS } from '../../ui/columns/users.ts';
 
 export default class CelebrityList extends BaseCommand {
   static override summary = 'List the authors whose posts are merged when a feed is read';
@@ -9,8 +9,7 @@ export default class CelebrityList extends BaseCommand {
   async run(): Promise<{ celebrities: Celebrity[] }> {
     const { flags } = await this.parse(CelebrityList);
     const celebrities = await this.withCluster(flags, (cluster) => listCelebrities(cluster.db));
-    const borders = Boolean(process.stdout.isTTY);
-    this.log(celebrities.length === 0 ? 'No celebrities.' : celebritiesTable(celebrities, { borders }));
+    await this.list(USER_COLUMNS, celebrities.map(celebrityRow), 'No celebrities.');
     return { celebrities };
   }
 }

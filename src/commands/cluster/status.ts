@@ -34,7 +34,7 @@ export default class ClusterStatus extends BaseCommand {
     const { flags } = await this.parse(ClusterStatus);
     const { DEFAULT_NAMESPACE } = await import('../../engine/kubernetes/client.ts');
     const { kubeStatus } = await import('../../engine/kubernetes/status.ts');
-    const options = { borders: Boolean(process.stdout.isTTY) };
+    const options = this.tableOptions;
     return this.withKubernetes(flags, async (kubernetes) => {
       const namespace = kubernetes.namespace ?? DEFAULT_NAMESPACE;
       if (!flags.watch) {

@@ -1,6 +1,6 @@
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import type { GatewayState } from '../../engine/fleet/gateways.ts';
-import { gatewaysTable } from '../../ui/tables/gateways.ts';
+import { GATEWAY_COLUMNS } from '../../ui/columns/gateways.ts';
 
 export default class GatewayList extends BaseCommand {
   static override summary = 'List the gateways, and whether each is ready';
@@ -10,8 +10,7 @@ export default class GatewayList extends BaseCommand {
     const { flags } = await this.parse(GatewayList);
     const { gatewayStates } = await import('../../engine/fleet/gateways.ts');
     const gateways = await this.withCluster(flags, ({ db }) => gatewayStates(db));
-    const borders = Boolean(process.stdout.isTTY);
-    this.log(gateways.length === 0 ? 'No gateways.' : gatewaysTable(gateways, { borders }));
+    await this.list(GATEWAY_COLUMNS, gateways, 'No gateways.');
     return { gateways };
   }
 }

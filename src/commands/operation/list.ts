@@ -2,7 +2,7 @@ import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { OPERATION_STATES } from '../../engine/model/operation.ts';
 import type { OperationRow } from '../../engine/operations/table.ts';
-import { operationsTable } from '../../ui/tables/operations.ts';
+import { OPERATION_COLUMNS } from '../../ui/columns/operations.ts';
 
 export default class OperationList extends BaseCommand {
   static override summary = 'List operations with operator, progress and result';
@@ -33,8 +33,7 @@ export default class OperationList extends BaseCommand {
     const { listOperations } = await import('../../engine/operations/table.ts');
     const { state: states, kind, limit } = flags;
     const operations = await this.withCluster(flags, ({ db }) => listOperations(db, { states, kind, limit }));
-    if (operations.length === 0) this.log('No operations.');
-    else this.log(operationsTable(operations, this.tableOptions));
+    await this.list(OPERATION_COLUMNS, operations, 'No operations.');
     return { operations };
   }
 }

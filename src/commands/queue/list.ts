@@ -5,8 +5,10 @@ import { parseQueue } from '../../cli/flags/queues.ts';
 import { messagesLeft, watchUntil } from '../../cli/queueWatch.ts';
 import type { Cluster } from '../../engine/cluster/cluster.ts';
 import type { Above, QueueDetail, QueueView } from '../../engine/queues/list.ts';
+import { renderList } from '../../ui/columns/column.ts';
+import { QUEUE_COLUMNS } from '../../ui/columns/queues.ts';
 import { laneNotes } from '../../ui/tables/lanes.ts';
-import { aboveLine, detailLines, queuesTable } from '../../ui/tables/queues.ts';
+import { aboveLine, detailLines } from '../../ui/tables/queues.ts';
 import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
 import type { ProgressLine } from '../../ui/terminal/progress.ts';
 import { openRepaint } from '../../ui/terminal/repaint.ts';
@@ -150,4 +152,4 @@ it exits 1 if a queue is above the limit.
 }
 
 const textOf = (view: QueueView, options: TableOptions): string =>
-  [queuesTable(view.queues, options), ...laneNotes(view.lanes)].join('\n');
+  [renderList(QUEUE_COLUMNS, view.queues, options), ...laneNotes(view.lanes)].join('\n');

@@ -1,6 +1,7 @@
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import type { ShardList } from '../../engine/shards/list.ts';
-import { nodesTable, shardsTable } from '../../ui/tables/shards.ts';
+import { SHARD_COLUMNS } from '../../ui/columns/shards.ts';
+import { nodesTable } from '../../ui/tables/shards.ts';
 
 export default class ShardsList extends BaseCommand {
   static override summary = 'List the shards with size, rows, node and skew';
@@ -15,7 +16,7 @@ Skew is the largest divided by the average, 1 if all are equal.`;
     const { flags } = await this.parse(ShardsList);
     const { listShards } = await import('../../engine/shards/list.ts');
     const list = await this.withCluster(flags, ({ db }) => listShards(db));
-    this.log(shardsTable(list.shards, this.tableOptions));
+    await this.list(SHARD_COLUMNS, list.shards, 'No shards.');
     this.log(nodesTable(list.nodes, this.tableOptions));
     this.log(`Skew: ${list.skew.shards} among shards, ${list.skew.nodes} among nodes.`);
     return list;

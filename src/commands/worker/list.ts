@@ -4,9 +4,8 @@ import type { WorkerState } from '../../engine/fleet/workers.ts';
 import type { PodState } from '../../engine/kubernetes/pods.ts';
 import { messageOf } from '../../engine/model/errors.ts';
 import type { LaneState } from '../../engine/model/lanes.ts';
+import { WORKER_COLUMNS } from '../../ui/columns/workers.ts';
 import { podsTable } from '../../ui/tables/kubernetes.ts';
-import { laneNotes } from '../../ui/tables/lanes.ts';
-import { workersTable } from '../../ui/tables/workers.ts';
 
 export default class WorkerList extends BaseCommand {
   static override summary = 'List the workers with readiness, partitions, rate and lag';
@@ -30,14 +29,13 @@ Lists pods too if a flag, the context or the environment names a cluster in Kube
     }));
     const { namespaceOfPod } = await import('../../engine/kubernetes/kubeconfig.ts');
     const pods = (where ?? (await namespaceOfPod())) ? await this.#pods(flags) : undefined;
-    const borders = Boolean(process.stdout.isTTY);
-    this.log(workers.length === 0 ? 'No workers.' : workersTable(workers, { borders }));
-    for (const note of laneNotes(lanes)) this.log(note);
-    if (pods) this.log(podsTable(pods, { borders }));
+    await this.list(WORKER_COLUMNS, workers, 'No workers.');
+    await this.logLanes(lanes);
+    if (pods) this.log(podsTable(pods, this.tableOptions));
     return { workers, lanes, ...(pods && { pods }) };
   }
 
-  /** What the database knows of workers is worth showing where Kubernetes does not answer. */
+  /** Returns undefined, with a warning, when Kubernetes does not answer: the workers are still listed. */
   async #pods(flags: Record<string, unknown>): Promise<PodState[] | undefined> {
     const { DEFAULT_NAMESPACE } = await import('../../engine/kubernetes/client.ts');
     const { listWorkerPods } = await import('../../engine/kubernetes/pods.ts');

@@ -4,6 +4,7 @@ import type { LaneName, LaneState } from '../model/lanes.ts';
 import { pauseLanes, readLanes, resumeLanes, throttleLanes } from '../store/lanes.ts';
 import { poll } from '../util/poll.ts';
 
+/** Milliseconds between two looks at the workers while `pauseFanout` waits for them to drain. */
 const POLL_MS = 200;
 
 export interface LaneChange {
@@ -27,7 +28,7 @@ async function change(
 }
 
 export interface Paused extends LaneChange {
-  /** Workers that are alive, and those of them with nothing of these lanes in flight. */
+  /** `standing`: drained workers, with no message of these lanes in flight. `of`: all that are alive. */
   readonly workers: { readonly standing: number; readonly of: number };
 }
 

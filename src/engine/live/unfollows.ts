@@ -5,13 +5,15 @@ import type { Log } from '../telemetry/log.ts';
 import type { Hub } from './hub.ts';
 
 /**
- * After an acknowledged unfollow no socket of the user gets a post of the followee. The process
- * that commits an unfollow notifies the gateways with sockets of the user. It acknowledges when all
- * of them have confirmed that no frame of an older check is in flight.
+ * Maximum time that an unfollow waits for gateways. After an acknowledged unfollow no socket of the
+ * user gets a post of the followee. A gateway checks each frame against the follows before it sends
+ * it, so a frame that was checked before the commit may still be in flight. The process that commits
+ * the unfollow notifies the gateways with sockets of the user. It waits until each has confirmed that
+ * no frame that was checked before the commit is in flight.
  *
- * A gateway that does not confirm in time sends no such frame either: its check is too old
- * (`FRESH_MS` in sender.ts). A user who connects meanwhile is announced, and then checked, after
- * the commit.
+ * A gateway that has not confirmed after 500 ms sends no such frame: it repeats a check that is older
+ * than `FRESH_MS` of sender.ts, which is shorter. A user who connects meanwhile appears in presence
+ * after the commit, and the new session checks its frames after it too.
  */
 const CONFIRM_TIMEOUT_MS = 500;
 /**
@@ -30,10 +32,10 @@ const NOTIFY_GATEWAYS = `
 /** The side of the process that commits an unfollow. */
 export interface Unfollows {
   /**
-   * Called after the commit. Resolves when no gateway has a frame of an older check in flight,
-   * after at most 500 ms.
+   * Waits after the commit until every gateway with sockets of the user has confirmed that no frame
+   * of an older check is in flight, and for at most 500 ms.
    */
-  confirm(userId: number): Promise<void>;
+  waitForGateways(userId: number): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -57,10 +59,10 @@ class NotifiedUnfollows implements Unfollows {
     this.#db = db;
   }
 
-  async confirm(userId: number): Promise<void> {
+  async waitForGateways(userId: number): Promise<void> {
     const cancel = new AbortController();
     const timeout = sleep(CONFIRM_TIMEOUT_MS, undefined, { signal: cancel.signal }).catch(() => {});
-    // If the gateways cannot be notified, their checks expire within the timeout.
+    // If the gateways cannot be notified, this waits for the whole timeout, in which their checks expire.
     await Promise.race([timeout, this.#request(userId).catch(() => timeout)]);
     cancel.abort();
   }

@@ -1,4 +1,7 @@
-/** All timeouts, retries and limits of the engine. Times are in milliseconds. */
+/**
+ * Limits of the servers and of requests: timeouts, retries, breakers, sessions. Times are in
+ * milliseconds. A poll interval or the timeout of one wait is at the top of the file that waits.
+ */
 
 /**
  * Retries of a user's request: 5 tries, the first included, and none begins later than 3 s after

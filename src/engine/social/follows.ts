@@ -43,7 +43,7 @@ async function change(
     // Invalidated even without a change: an earlier call may have died before it invalidated the
     // cached feed.
     context.changes.forget([pair.followerId]),
-    type === 'follow.deleted' && context.unfollows.confirm(pair.followerId),
+    type === 'follow.deleted' && context.unfollows.waitForGateways(pair.followerId),
   ]);
   return changed;
 }

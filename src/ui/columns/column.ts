@@ -1,23 +1,22 @@
 import type { RateName } from '../../engine/stats/process.ts';
 import type { WindowName } from '../../engine/stats/windows.ts';
-import { formatRate } from '../tables/rates.ts';
-import { formatBytes, formatCompact, formatDuration } from '../terminal/format.ts';
+import { formatBytes, formatCompact, formatDuration, formatRate } from '../terminal/format.ts';
 import { renderTable, type TableOptions } from '../terminal/table.ts';
 import type { Tone } from '../top/styledText.ts';
 
 /** A column of a list that a command prints, of a pane of `top`, or of both. */
 export interface Column<Row> {
   readonly title: string;
-  /** The only place that shows it. Default: lists and `top`. */
+  /** Shows the column in lists only, or in `top` only. Default: in both. */
   readonly only?: 'list' | 'top';
   /** Cells in `top`. A column that grows takes free cells, up to `maxWidth`. */
   readonly width: number;
   readonly maxWidth?: number;
   readonly right?: boolean;
-  /** A narrow screen drops the columns with the highest priorities first. */
+  /** Rank in `top`: 0 is always shown. A narrow screen drops the highest number first. */
   readonly priority: number;
   readonly text: (row: Row, window: WindowName) => string;
-  /** Longer text of a list, which has no fixed widths. Default: `text`. */
+  /** Text in a list, where a column is as wide as its longest text. Default: `text`. */
   readonly longText?: (row: Row) => string;
   /** Sort key of `top`: numbers begin with the greatest. Default: `text`. */
   readonly value?: (row: Row, window: WindowName) => string | number | null;

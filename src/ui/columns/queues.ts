@@ -1,7 +1,6 @@
 import { keepsUp } from '../../engine/monitoring/top/snapshot.ts';
 import type { QueueRow } from '../../engine/queues/list.ts';
-import { formatRate } from '../tables/rates.ts';
-import { formatCount, formatDuration } from '../terminal/format.ts';
+import { formatCount, formatDuration, formatRate } from '../terminal/format.ts';
 import { type Column, numberColumn } from './column.ts';
 
 /** Messages that wait or are in flight. */
@@ -17,7 +16,7 @@ export const formatEta = (row: QueueRow): string => {
   return row.inPerSecond === null ? '' : 'never at this rate';
 };
 
-/** The first column grows: the names of gateways' queues end with long ids. */
+/** Columns of `queue list` and of the pane of queues in `top`. Names of gateways' queues have long ids. */
 export const QUEUE_COLUMNS: readonly Column<QueueRow>[] = [
   { title: 'queue', width: 12, maxWidth: 44, priority: 0, text: (row) => row.queue },
   numberColumn({

@@ -1,6 +1,5 @@
 import type { WorkerState } from '../../engine/fleet/workers.ts';
-import { formatMs, formatRate } from '../tables/rates.ts';
-import { formatBytes } from '../terminal/format.ts';
+import { formatBytes, formatMs, formatRate } from '../terminal/format.ts';
 import {
   type Column,
   CPU_COLUMN,

@@ -1,12 +1,6 @@
 import type { Evaluation } from '../../engine/celebrities/evaluate.ts';
-import type { Celebrity } from '../../engine/store/celebrities.ts';
-import { renderList } from '../columns/column.ts';
-import { celebrityRow, USER_COLUMNS } from '../columns/users.ts';
 import { formatBytes, formatCount } from '../terminal/format.ts';
-import { renderTable, type TableOptions } from '../terminal/table.ts';
-
-export const celebritiesTable = (celebrities: readonly Celebrity[], options: TableOptions): string =>
-  renderList(USER_COLUMNS, celebrities.map(celebrityRow), options);
+import { renderTable } from '../terminal/table.ts';
 
 const HEAD = ['user', 'now', 'change', 'followers', 'posts/day', 'rows/day', 'rows stored', 'bytes'];
 

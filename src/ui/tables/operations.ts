@@ -1,11 +1,6 @@
 import type { OperationRow } from '../../engine/operations/table.ts';
-import { renderList } from '../columns/column.ts';
-import { OPERATION_COLUMNS, progressOf, stateOf } from '../columns/operations.ts';
+import { progressOf, stateOf } from '../columns/operations.ts';
 import { oneLine } from '../terminal/format.ts';
-import type { TableOptions } from '../terminal/table.ts';
-
-export const operationsTable = (rows: readonly OperationRow[], options: TableOptions): string =>
-  renderList(OPERATION_COLUMNS, rows, options);
 
 /** Every known field of an operation, one a line. */
 export function operationDetails(row: OperationRow): string {

@@ -1,12 +1,7 @@
-import type { Above, QueueDetail, QueueRow } from '../../engine/queues/list.ts';
-import { renderList } from '../columns/column.ts';
-import { formatAge, QUEUE_COLUMNS } from '../columns/queues.ts';
+import type { Above, QueueDetail } from '../../engine/queues/list.ts';
+import { formatAge } from '../columns/queues.ts';
 import { formatCount } from '../terminal/format.ts';
-import type { TableOptions } from '../terminal/table.ts';
 import { describeComposition } from './messages.ts';
-
-export const queuesTable = (queues: readonly QueueRow[], options: TableOptions): string =>
-  renderList(QUEUE_COLUMNS, queues, options);
 
 export const detailLines = (details: readonly QueueDetail[]): string[] =>
   details.flatMap(({ queue, composition, reason }) =>

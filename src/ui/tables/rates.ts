@@ -1,7 +1,7 @@
 import type { RateName } from '../../engine/stats/process.ts';
 import type { ClusterTotals } from '../../engine/stats/totals.ts';
 import { WINDOW_NAMES } from '../../engine/stats/windows.ts';
-import { formatCount } from '../terminal/format.ts';
+import { formatMs, formatRate } from '../terminal/format.ts';
 import { renderTable } from '../terminal/table.ts';
 
 export const RATE_TITLES: Record<RateName, string> = {
@@ -12,19 +12,6 @@ export const RATE_TITLES: Record<RateName, string> = {
   pushed: 'pushed to sockets',
   errors: 'warnings and errors',
 };
-
-/** 0, 0.3, 12.5, 1,234 */
-export const formatRate = (perSecond: number): string =>
-  perSecond > 0 && perSecond < 100 && !Number.isInteger(perSecond)
-    ? String(perSecond)
-    : formatCount(perSecond);
-
-/** 0.8 ms, 12 ms, 2.4 s */
-export function formatMs(ms: number): string {
-  if (ms < 9.95) return `${ms.toFixed(1)} ms`;
-  if (ms < 999.5) return `${Math.round(ms)} ms`;
-  return ms < 59_950 ? `${(ms / 1_000).toFixed(1)} s` : `${Math.round(ms / 1_000)} s`;
-}
 
 /** Rates a second over the sliding windows: the last second, minute, five minutes and hour. */
 export const ratesTable = (

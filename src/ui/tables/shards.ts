@@ -1,6 +1,4 @@
 import type { NodeShards } from '../../engine/shards/list.ts';
-import { renderList } from '../columns/column.ts';
-import { SHARD_COLUMNS, type ShardRow } from '../columns/shards.ts';
 import { formatBytes } from '../terminal/format.ts';
 import { renderTable, type TableOptions } from '../terminal/table.ts';
 
@@ -27,9 +25,6 @@ export const nodesTable = (nodes: readonly NodeShards[], options: TableOptions):
     ]),
     options,
   );
-
-export const shardsTable = (shards: readonly ShardRow[], options: TableOptions): string =>
-  renderList(SHARD_COLUMNS, shards, options);
 
 export const movesTable = (
   moves: readonly { shard: number; from: string; to: string; bytes: number }[],

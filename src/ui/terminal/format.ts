@@ -43,3 +43,16 @@ export function oneLine(text: string, width: number): string {
   // Removes half of a surrogate pair.
   return clean.length > width ? `${clean.slice(0, width - 1).replace(/[\ud800-\udbff]$/, '')}…` : clean;
 }
+
+/** 0, 0.3, 12.5, 1,234 */
+export const formatRate = (perSecond: number): string =>
+  perSecond > 0 && perSecond < 100 && !Number.isInteger(perSecond)
+    ? String(perSecond)
+    : formatCount(perSecond);
+
+/** 0.8 ms, 12 ms, 2.4 s */
+export function formatMs(ms: number): string {
+  if (ms < 9.95) return `${ms.toFixed(1)} ms`;
+  if (ms < 999.5) return `${Math.round(ms)} ms`;
+  return ms < 59_950 ? `${(ms / 1_000).toFixed(1)} s` : `${Math.round(ms / 1_000)} s`;
+}

@@ -1,9 +1,8 @@
 import type { TopBacklog, TopCache, TopSnapshot } from '../../engine/monitoring/top/snapshot.ts';
 import type { RateName } from '../../engine/stats/process.ts';
 import { tenths } from '../../engine/util/numbers.ts';
-import { formatMs, formatRate } from '../tables/rates.ts';
 import { pad, sparkline } from '../terminal/cells.ts';
-import { formatCount, formatDuration, oneLine } from '../terminal/format.ts';
+import { formatCount, formatDuration, formatMs, formatRate, oneLine } from '../terminal/format.ts';
 import type { Screen } from './screen.ts';
 import { staleText } from './sources.ts';
 import type { ViewState } from './state.ts';

@@ -21,8 +21,7 @@ import { backlogOf, formatAge, formatEta, QUEUE_COLUMNS } from '../columns/queue
 import { moveText, SHARD_COLUMNS, type ShardRow } from '../columns/shards.ts';
 import { USER_COLUMNS, type UserRow } from '../columns/users.ts';
 import { WORKER_COLUMNS } from '../columns/workers.ts';
-import { formatMs } from '../tables/rates.ts';
-import { formatCount } from '../terminal/format.ts';
+import { formatCount, formatMs } from '../terminal/format.ts';
 
 export const PANE_IDS = [
   'queues',

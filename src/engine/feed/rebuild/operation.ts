@@ -12,7 +12,7 @@ import {
 } from '../../operations/run.ts';
 import { announceLanes, readLanes } from '../../store/lanes.ts';
 import { countWorkers } from '../../store/processes.ts';
-import { BulkLaneGate } from './pace.ts';
+import { BulkLaneGate } from './bulkLaneGate.ts';
 import { type RebuildOptions, type RebuildProgress, type RebuildResult, rebuildFrom } from './rebuild.ts';
 import { allUsers, listedUsers } from './users.ts';
 

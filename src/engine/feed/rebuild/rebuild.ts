@@ -5,8 +5,9 @@ import { FeedctlError } from '../../model/errors.ts';
 import type { LaneState } from '../../model/lanes.ts';
 import { getUser } from '../../store/users.ts';
 import { runConcurrently } from '../../util/parallel.ts';
+import type { BulkLaneGate } from './bulkLaneGate.ts';
 import { ChunkRebuilder, type PartContext, type PartProgress, PartRebuild } from './chunks.ts';
-import { type BulkLaneGate, LivePriority } from './pace.ts';
+import { LivePriority } from './pace.ts';
 import {
   type ProgressStore,
   type RebuildPart,

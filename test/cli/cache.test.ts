@@ -90,7 +90,7 @@ describe.each(kinds)('a cache in $kind', ({ kind, skip, url }) => {
     expect(before.gateways).toHaveLength(1);
     expect(before.gateways[0]!.refills).toBe(1);
     expect(before.hitRate).toBeGreaterThan(0.5);
-    expect((await feedctl(['cache', 'stats'], at)).stdout).toMatch(new RegExp(`^${kind}: .*% held`));
+    expect((await feedctl(['cache', 'stats'], at)).stdout).toMatch(new RegExp(`^${kind}: .*% hits`));
 
     const clear = ['cache', 'clear'];
     await json([...clear, '2', '--dry-run'], at);

@@ -9,8 +9,7 @@ import { statusText } from '../../ui/tables/kubernetes.ts';
 import { openRepaint } from '../../ui/terminal/repaint.ts';
 
 export default class ClusterStatus extends BaseCommand {
-  static override summary =
-    'Show the state of the cluster in Kubernetes: rollouts, pods, autoscalers, warnings';
+  static override summary = 'Show rollouts, pods, autoscalers and warnings in Kubernetes';
   static override description =
     'Shows the objects with the label app.kubernetes.io/part-of=feedctl. Exits 1 if a deployment has ' +
     'not rolled out, or if a Job, a pod or an autoscaler has a problem.\n\n' +

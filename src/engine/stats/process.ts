@@ -177,14 +177,17 @@ export class ProcessStats {
     });
   }
 
-  /** Counters of the worker in this process. `rowsWritten`: since it started. */
+  /**
+   * Counters of the worker in this process. `rowsWritten`: since it started. The rate is that of the
+   * last whole step, and before the end of the first step that of all seconds so far.
+   */
   workerCounters(rowsWritten: number): WorkerCounters {
     const { second, since } = this.#counts;
     const seconds = Math.min(STEP_SECONDS, second - (second % STEP_SECONDS) - since);
     const [rows = 0] = this.#counts.series(RATES.indexOf('deliveries'), STEP_SECONDS, 1);
     return {
       rowsWritten,
-      rowsPerSecond: seconds > 0 ? rows / seconds : null,
+      rowsPerSecond: seconds > 0 ? rows / seconds : rowsWritten / Math.max(1, second - since),
       lagMs: this.#slowest.value,
     };
   }

@@ -9,7 +9,7 @@ test('a worker reports the rows of the last whole step, and its slowest delivery
   stats.count('deliveries', 40);
   stats.recordLatency(30, 39);
   stats.recordLatency(90, 1);
-  expect(stats.workerCounters(40)).toEqual({ rowsWritten: 40, rowsPerSecond: null, lagMs: 90 });
+  expect(stats.workerCounters(40)).toEqual({ rowsWritten: 40, rowsPerSecond: 40, lagMs: 90 });
   // The first step was two seconds long.
   now = NOON + 5_000;
   stats.recordLatency(20, 1);

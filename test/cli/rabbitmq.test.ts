@@ -77,7 +77,7 @@ const undispatched = async (databaseUrl: string): Promise<number> =>
     )[0]!.n,
   );
 
-/** Returns whether the queues are empty twice in a row: what a process reports to have in flight is a second old. */
+/** Returns whether the queues are empty twice in a row: reported counts in flight are a second old. */
 async function staysEmpty(at: At): Promise<boolean> {
   const isEmpty = async () => (await status(at)).queues.every(({ ready, unacked }) => ready + unacked === 0);
   if (!(await isEmpty())) return false;

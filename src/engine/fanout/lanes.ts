@@ -9,8 +9,12 @@ import { countWorkers } from '../store/processes.ts';
 import type { Log } from '../telemetry/log.ts';
 import { Coalesced } from '../util/coalesce.ts';
 
-/** Time for a paused lane to finish its messages in flight: longer than a batch may take. */
+/**
+ * Time for a paused lane to finish its messages in flight: longer than `DATABASE_WORK.batchMs`, the
+ * time of one batch. The messages that are left are given back to the bus.
+ */
 const DRAIN_TIMEOUT_MS = 90_000;
+/** Milliseconds until a consumer that could not be opened or stopped is tried again. */
 const RETRY_MS = 1_000;
 
 /** A worker's side of what operators do to lanes: `fanout pause`, `resume` and `throttle`. */

@@ -114,6 +114,9 @@ export const Problem = Type.Object(
     status: Type.Integer(),
     detail: Type.String(),
     code: Type.String({ description: 'see docs/errors.md' }),
+    requestId: Type.Optional(
+      Type.String({ format: 'uuid', description: 'of a 5xx: id of the log line with the reason' }),
+    ),
   },
   { $id: 'Problem' },
 );

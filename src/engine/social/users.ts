@@ -78,13 +78,17 @@ export async function registerUser(
   return createUser(context, { ...profile, passwordHash: await context.passwords.hash(password) });
 }
 
-/** Throws USER_NOT_FOUND, WRONG_PASSWORD (also for a user without a password) or OVERLOADED. */
+/**
+ * Returns when the account was created. Throws USER_NOT_FOUND, WRONG_PASSWORD (also for a user
+ * without a password) or OVERLOADED.
+ */
 export async function checkPassword(
   context: Pick<SocialContext, 'db'> & { passwords: Passwords },
   userId: number,
   password: string,
-): Promise<void> {
-  const hash = await context.db.retry(() => passwordHashOf(context.db, userId));
+): Promise<Date> {
+  const { hash, createdAt } = await context.db.retry(() => passwordHashOf(context.db, userId));
   if (hash === null || !(await context.passwords.matches(password, hash)))
     throw new FeedctlError('WRONG_PASSWORD', `that is not the password of user ${userId}`);
+  return createdAt;
 }

@@ -51,8 +51,8 @@ export function addUserRoutes(app: App, context: RouteContext): void {
     },
     async (request) => {
       const id = parseId(request.body.id, 'user');
-      await limiter.login(id, () => checkPassword(context, id, request.body.password));
-      return { token: await tokens.sign(id) };
+      const createdAt = await limiter.login(id, () => checkPassword(context, id, request.body.password));
+      return { token: await tokens.sign(id, createdAt) };
     },
   );
 

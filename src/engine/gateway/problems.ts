@@ -61,6 +61,11 @@ export interface ProblemAnswer {
   readonly headers: Readonly<Record<string, string>>;
 }
 
+/** A failure of the method: the path takes others. */
+export interface WrongMethod {
+  readonly allow?: string;
+}
+
 /** A failure that knows when a retry may succeed. */
 export interface RetryLater {
   readonly retryAfterSeconds?: number;
@@ -83,7 +88,7 @@ export function problemOf(error: unknown, log: Log): ProblemAnswer {
   return { problem: { ...problem(status, code, detail), requestId }, headers };
 }
 
-const statusOf = (code: ErrorCode): number => REQUEST_STATUS[code] ?? (UNAVAILABLE[code] ? 503 : 500);
+export const statusOf = (code: ErrorCode): number => REQUEST_STATUS[code] ?? (UNAVAILABLE[code] ? 503 : 500);
 
 export const problem = (status: number, code: ErrorCode, detail: string): Problem => ({
   type: `urn:feedctl:error:${code}`,
@@ -94,10 +99,11 @@ export const problem = (status: number, code: ErrorCode, detail: string): Proble
 });
 
 function headersOf(error: unknown, status: number): Record<string, string> {
-  const { retryAfterSeconds = RETRY_AFTER_SECONDS } = error as RetryLater;
+  const { retryAfterSeconds = RETRY_AFTER_SECONDS, allow } = error as RetryLater & WrongMethod;
   return {
     'content-type': PROBLEM_TYPE,
     ...((status === 429 || status === 503) && { 'retry-after': String(retryAfterSeconds) }),
+    ...(status === 405 && allow !== undefined && { allow }),
     ...(status === 401 && { 'www-authenticate': 'Bearer' }),
   };
 }

@@ -28,10 +28,12 @@ function checkProfile({
 }: Profile): void {
   for (const name of [firstName, secondName]) {
     checkText(name, 'name');
-    if (name.length > MAX_NAME_CHARACTERS) {
+    // Code points, as the schema of the API counts.
+    const characters = [...name].length;
+    if (characters > MAX_NAME_CHARACTERS) {
       throw new FeedctlError(
         'USAGE',
-        `a name has at most ${MAX_NAME_CHARACTERS} characters, this one has ${name.length}`,
+        `a name has at most ${MAX_NAME_CHARACTERS} characters, this one has ${characters}`,
       );
     }
   }

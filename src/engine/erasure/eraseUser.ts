@@ -11,6 +11,7 @@ import { lastOperation, runOperation, type Work } from '../operations/run.ts';
 import { OperationSteps } from '../operations/steps.ts';
 import { deleteStatsOfUser } from '../stats/table.ts';
 import { fillsEnded } from '../store/celebrities.ts';
+import { ERASE_KIND } from '../store/erasures.ts';
 import { listGateways } from '../store/processes.ts';
 import { getUser } from '../store/users.ts';
 import { runConcurrently } from '../util/parallel.ts';
@@ -64,7 +65,6 @@ interface Progress {
   readonly steps: readonly EraseStep[];
 }
 
-const KIND = 'user erase';
 /** A gateway without a heartbeat for this long is dead. */
 const HEARTBEAT_TIMEOUT_SECONDS = 30;
 /** Interval at which gateways are asked again to close the user's sockets. */
@@ -86,7 +86,7 @@ export async function planErasure(db: EraseContext['db'], userId: number): Promi
   try {
     await getUser(db, userId);
   } catch (error) {
-    if (!isFeedctlError(error, 'USER_NOT_FOUND') || !(await lastOperation(db, KIND, String(userId))))
+    if (!isFeedctlError(error, 'USER_NOT_FOUND') || !(await lastOperation(db, ERASE_KIND, String(userId))))
       throw error;
   }
   return { userId, ...(await countUserRows(db, userId)) };
@@ -112,7 +112,7 @@ export async function eraseUser(
   const { db } = context;
   const { signal, onStep, onResume } = options;
   const plan = await planErasure(db, userId);
-  const work = { kind: KIND, key: String(userId), signal, onResume };
+  const work = { kind: ERASE_KIND, key: String(userId), signal, onResume };
   return runOperation<Progress, EraseResult>(db, work, async (run) => {
     await run.blockCancel(`user ${userId} is erased in part: \`feedctl user erase ${userId}\` continues`);
     const progress: Progress = run.progress ?? { plan, steps: [] };
@@ -166,7 +166,7 @@ class Erasure {
         return;
       case 'own rows':
         await removeOwnRows(db, this.#userId);
-        await forgetOperations(db, this.#userId, KIND);
+        await forgetOperations(db, this.#userId, ERASE_KIND);
         return this.#invalidate([this.#userId]);
       case 'messages':
         return eraseFromDeadLetters(db, bus, this.#userId);

@@ -7,10 +7,12 @@ import Fastify, { type ConnectionError, type FastifyReply } from 'fastify';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import { bearerOf } from './bearer.ts';
+import { invalidRequest } from './invalidRequest.ts';
+import { KnownPaths } from './knownPaths.ts';
 import { PROBLEM_TYPE, problem, problemOf } from './problems.ts';
 import type { App, RouteContext } from './routes/context.ts';
 import { addRoutes } from './routes/index.ts';
-import { Problem } from './routes/schemas.ts';
+import { describeSearch, Problem } from './routes/schemas.ts';
 
 /** Maximum size of a body: a text of 5,000 escaped characters needs about 30 KB. */
 const BODY_LIMIT_BYTES = 64 * 1024;
@@ -48,13 +50,17 @@ export async function openApp(context: AppContext): Promise<App> {
     http: { ...HEADER_TIMEOUTS, maxHeaderSize: MAX_HEADER_BYTES, shouldUpgradeCallback },
     frameworkErrors: (error, _request, reply) => answerError(error, reply),
     clientErrorHandler: refuseConnection,
+    schemaErrorFormatter: invalidRequest,
   }).withTypeProvider<TypeBoxTypeProvider>();
   app.setErrorHandler((error, _request, reply) => answerError(error, reply));
+  const paths = new KnownPaths();
+  paths.watch(app);
   validate(app);
   takeEmptyBodies(app);
   app.addSchema(Problem);
   await app.register(swagger, {
     refResolver: { buildLocalReference: (schema) => String(schema.$id) },
+    transformObject: describeSearch,
     openapi: {
       openapi: '3.1.0',
       info: { title: 'feedctl gateway', version: '1', license: { name: 'MIT', identifier: 'MIT' } },
@@ -66,14 +72,14 @@ export async function openApp(context: AppContext): Promise<App> {
   if (tracing) traceRequests(app, tracing);
   admitRequests(app, context);
   if (metrics) addMetrics(app, metrics);
-  addRoutes(app, context);
+  addRoutes(app, context, paths);
   return app;
 }
 
 /** Converts types in query strings, where numbers are text. In a body a wrong type is an error. */
 function validate(app: App): void {
   const [query, rest] = [true, false].map((coerceTypes) =>
-    ajvCompiler()({}, { customOptions: { coerceTypes, removeAdditional: false } }),
+    ajvCompiler()({}, { customOptions: { coerceTypes, removeAdditional: false, verbose: true } }),
   );
   app.setValidatorCompiler((route) => (route.httpPart === 'querystring' ? query! : rest!)(route));
 }

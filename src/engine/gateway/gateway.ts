@@ -108,7 +108,7 @@ export async function startGateway(context: GatewayContext, options: GatewayOpti
     caughtUp = () => liveness.caughtUp;
     const unfollows = await confirmUnfollows({ db, log }, hub);
     resources.add('unfollows', () => unfollows.close());
-    const erasures = await listenForErasures(db, hub, context.cache, context.stats);
+    const erasures = await listenForErasures(db, hub, tokens, context.cache, context.stats);
     resources.add('erasures', () => erasures.close());
     if (metrics) resources.add('metrics', watchMetrics(metrics, hub, liveness));
     // Released first: not ready, then no more connections, then no more sockets.

@@ -35,7 +35,7 @@ export interface Limiter {
    * the attempt, so that concurrent guesses count too. Throws RATE_LIMITED even for the right
    * password.
    */
-  login(userId: number, attempt: () => Promise<void>): Promise<void>;
+  login<T>(userId: number, attempt: () => Promise<T>): Promise<T>;
   close(): void;
 }
 
@@ -89,8 +89,9 @@ export function openLimiter(
       const message = `an account may have ${failedLogins} failed logins in ten minutes`;
       await take(logins, account, message, refused('login'));
       try {
-        await attempt();
+        const answer = await attempt();
         await logins.delete(account);
+        return answer;
       } catch (error) {
         if (!isFeedctlError(error, 'WRONG_PASSWORD')) await logins.reward(account);
         throw error;

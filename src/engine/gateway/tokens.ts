@@ -4,7 +4,8 @@ import { LRUCache } from 'lru-cache';
 import type { Database, Queryable } from '../database/database.ts';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
 import { changeTokenKeys, readTokenKeys, type TokenKey } from '../store/tokenKeys.ts';
-import { getUser } from '../store/users.ts';
+import { createdAtOf, getUser } from '../store/users.ts';
+import { ErasedAccounts } from './erasedAccounts.ts';
 
 export const TOKEN_SECONDS = 12 * 60 * 60;
 const ALGORITHM = 'HS256';
@@ -17,28 +18,39 @@ const FIRST_KEY = '0';
 const REREAD_INTERVAL_MS = 1_000;
 const KNOWN_TOKENS = 20_000;
 
+/** The user of a token, the end of its validity, and the creation of its account if the token has it. */
+interface TokenUser {
+  readonly userId: number;
+  readonly until: number;
+  readonly born: number | undefined;
+}
+
 /** Checks and signs the tokens of a cluster, at one gateway. */
 export interface Tokens {
   /**
    * Returns the user of a token. Reads the database only for an unknown key id. Throws
-   * INVALID_TOKEN.
+   * INVALID_TOKEN, or USER_NOT_FOUND for a token of an erased account, whose id may have a new owner.
    */
   check(token: string): Promise<number>;
   /**
    * Does the same without caching the result, for a token that is not expected again soon, as that
-   * of a WebSocket. `until`: end of its validity, in unix milliseconds.
+   * of a WebSocket, and throws INVALID_TOKEN alone. `until`: end of its validity, in unix
+   * milliseconds.
    */
   checkOnce(token: string): Promise<{ readonly userId: number; readonly until: number }>;
   /** Throws INVALID_TOKEN for any token that is not an operator's. */
   checkOperator(token: string): Promise<void>;
-  sign(userId: number): Promise<string>;
+  /** `createdAt`: creation of the account that the token is for. */
+  sign(userId: number, createdAt?: Date): Promise<string>;
   /**
    * Called when a key is revoked whose tokens have not expired: sockets opened with them must
    * close.
    */
   onRevoked: () => void;
-  /** Reads the keys again. */
+  /** Reads the keys and the erasures again. */
   refresh(): Promise<void>;
+  /** Refuses tokens of a user whose erasure was announced. */
+  erased(userId: number): Promise<void>;
 }
 
 export async function openTokens(db: Queryable): Promise<Tokens> {
@@ -47,7 +59,8 @@ export async function openTokens(db: Queryable): Promise<Tokens> {
   let readAt = 0;
   let reading: Promise<void> | undefined;
   // The signature of a token is checked at its first use.
-  const known = new LRUCache<string, { userId: number; until: number }>({ max: KNOWN_TOKENS });
+  const known = new LRUCache<string, TokenUser>({ max: KNOWN_TOKENS });
+  const accounts = new ErasedAccounts(db, TOKEN_SECONDS);
   const read = async () => {
     const found = await readTokenKeys(db);
     readAt = performance.now();
@@ -65,14 +78,14 @@ export async function openTokens(db: Queryable): Promise<Tokens> {
     known.clear();
     if (revoked) tokens.onRevoked();
   };
-  const refresh = () => {
+  const refreshKeys = () => {
     reading ??= read().finally(() => {
       reading = undefined;
     });
     return reading;
   };
   const keyOf = async (kid = FIRST_KEY) => {
-    if (!keys.has(kid) && performance.now() - readAt > REREAD_INTERVAL_MS) await refresh();
+    if (!keys.has(kid) && performance.now() - readAt > REREAD_INTERVAL_MS) await refreshKeys();
     const found = keys.get(kid);
     if (!found || found.until < Date.now()) throw new Error('no such key');
     return found;
@@ -102,30 +115,43 @@ export async function openTokens(db: Queryable): Promise<Tokens> {
     const { payload, until } = await verify(token, ['sub']);
     const userId = Number(payload.sub);
     if (!Number.isSafeInteger(userId) || userId <= 0) throw invalidToken();
-    return { userId, until };
+    return { userId, until, born: typeof payload.born === 'number' ? payload.born : undefined };
+  };
+  /** Checks a known token too: an account may be erased after the first use of its token. */
+  const checkAccount = ({ userId, born }: TokenUser): number => {
+    if (accounts.includes(userId, born))
+      throw new FeedctlError('USER_NOT_FOUND', `the account of the token, user ${userId}, was erased`);
+    return userId;
   };
   const tokens: Tokens = {
     onRevoked: () => {},
     async check(token) {
       const before = known.get(token);
-      if (before && before.until > Date.now()) return before.userId;
+      if (before && before.until > Date.now()) return checkAccount(before);
       const found = await userOf(token);
       known.set(token, found);
-      return found.userId;
+      return checkAccount(found);
     },
-    checkOnce: userOf,
+    async checkOnce(token) {
+      const found = await userOf(token);
+      if (accounts.includes(found.userId, found.born)) throw invalidToken();
+      return found;
+    },
     async checkOperator(token) {
       const { payload } = await verify(token, ['role']);
       if (payload.role !== OPERATOR) throw invalidToken();
     },
-    async sign(userId) {
+    async sign(userId, createdAt) {
       // A key that was just replaced must not sign.
-      await refresh();
-      return sign(stored.at(-1)!, userId);
+      await refreshKeys();
+      return sign(stored.at(-1)!, { userId, createdAt });
     },
-    refresh,
+    async refresh() {
+      await Promise.all([refreshKeys(), accounts.refresh()]);
+    },
+    erased: (userId) => accounts.refreshUser(userId),
   };
-  await refresh();
+  await tokens.refresh();
   return tokens;
 }
 
@@ -133,12 +159,17 @@ const invalidToken = () => new FeedctlError('INVALID_TOKEN', 'the token is missi
 
 const secretKey = (secret: string): KeyObject => createSecretKey(Buffer.from(secret, 'hex'));
 
-/** `subject`: a user; undefined for an operator. */
-function sign({ id, secret }: TokenKey, subject: number | undefined): Promise<string> {
-  const [claims, seconds] =
-    subject === undefined
-      ? [{ role: OPERATOR }, OPERATOR_SECONDS]
-      : [{ sub: String(subject) }, TOKEN_SECONDS];
+/**
+ * `subject`: undefined for an operator. The claim `born` is the creation of the user's account, in
+ * unix milliseconds: the next owner of an erased id has another one.
+ */
+function sign(
+  { id, secret }: TokenKey,
+  subject: { userId: number; createdAt: Date | undefined } | undefined,
+): Promise<string> {
+  const [claims, seconds] = subject
+    ? [{ sub: String(subject.userId), born: subject.createdAt?.getTime() }, TOKEN_SECONDS]
+    : [{ role: OPERATOR }, OPERATOR_SECONDS];
   return new SignJWT(claims)
     .setProtectedHeader({ alg: ALGORITHM, kid: id })
     .setIssuedAt()
@@ -150,7 +181,7 @@ const signingKey = async (db: Queryable): Promise<TokenKey> => (await readTokenK
 
 /** Signs a JWT with which its bearer acts as that user at any gateway for 12 hours. */
 export const signToken = async (db: Queryable, userId: number): Promise<string> =>
-  sign(await signingKey(db), userId);
+  sign(await signingKey(db), { userId, createdAt: await createdAtOf(db, userId) });
 
 /**
  * Signs a JWT without a user, for the `/admin` routes. Access to the database is permission enough.
@@ -160,8 +191,8 @@ export const signOperatorToken = async (db: Queryable): Promise<string> =>
 
 /** Issues a token of an existing user, for operators. Throws USER_NOT_FOUND. */
 export async function issueToken(db: Queryable, userId: number): Promise<string> {
-  await getUser(db, userId);
-  return signToken(db, userId);
+  const { createdAt } = await getUser(db, userId);
+  return sign(await signingKey(db), { userId, createdAt });
 }
 
 export interface KeyRotation {

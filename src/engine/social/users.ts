@@ -28,10 +28,12 @@ function checkProfile({
 }: Profile): void {
   for (const name of [firstName, secondName]) {
     checkText(name, 'name');
-    if (name.length > MAX_NAME_CHARACTERS) {
+    // Code points, as the schema of the API counts.
+    const characters = [...name].length;
+    if (characters > MAX_NAME_CHARACTERS) {
       throw new FeedctlError(
         'USAGE',
-        `a name has at most ${MAX_NAME_CHARACTERS} characters, this one has ${name.length}`,
+        `a name has at most ${MAX_NAME_CHARACTERS} characters, this one has ${characters}`,
       );
     }
   }
@@ -78,13 +80,17 @@ export async function registerUser(
   return createUser(context, { ...profile, passwordHash: await context.passwords.hash(password) });
 }
 
-/** Throws USER_NOT_FOUND, WRONG_PASSWORD (also for a user without a password) or OVERLOADED. */
+/**
+ * Returns when the account was created. Throws USER_NOT_FOUND, WRONG_PASSWORD (also for a user
+ * without a password) or OVERLOADED.
+ */
 export async function checkPassword(
   context: Pick<SocialContext, 'db'> & { passwords: Passwords },
   userId: number,
   password: string,
-): Promise<void> {
-  const hash = await context.db.retry(() => passwordHashOf(context.db, userId));
+): Promise<Date> {
+  const { hash, createdAt } = await context.db.retry(() => passwordHashOf(context.db, userId));
   if (hash === null || !(await context.passwords.matches(password, hash)))
     throw new FeedctlError('WRONG_PASSWORD', `that is not the password of user ${userId}`);
+  return createdAt;
 }

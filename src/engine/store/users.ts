@@ -80,13 +80,25 @@ export async function userCounts(
 }
 
 /** Returns the stored password hash. Null if the user has no password. Throws USER_NOT_FOUND. */
-export async function passwordHashOf(db: Queryable, id: number): Promise<string | null> {
-  const { rows } = await db.query<{ hash: string | null }>(
-    'select password_hash as hash from users where id = $1',
+export async function passwordHashOf(
+  db: Queryable,
+  id: number,
+): Promise<{ readonly hash: string | null; readonly createdAt: Date }> {
+  const { rows } = await db.query<{ hash: string | null; createdAt: Date }>(
+    'select password_hash as hash, created_at as "createdAt" from users where id = $1',
     [id],
   );
   if (!rows[0]) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${id}`);
-  return rows[0].hash;
+  return rows[0];
+}
+
+/** Returns when an account was created; undefined if there is no such user. */
+export async function createdAtOf(db: Queryable, id: number): Promise<Date | undefined> {
+  const { rows } = await db.query<{ createdAt: Date }>(
+    'select created_at as "createdAt" from users where id = $1',
+    [id],
+  );
+  return rows[0]?.createdAt;
 }
 
 /**

@@ -28,8 +28,6 @@ export function addUserRoutes(app: App, context: RouteContext): void {
     },
     async (request, reply) => {
       const { first_name, second_name, birthdate, age, ...rest } = request.body;
-      if (birthdate !== undefined && age !== undefined)
-        throw new FeedctlError('USAGE', 'pass a birthdate or an age, not both');
       const user = await registerUser(context, {
         ...rest,
         firstName: first_name,
@@ -51,8 +49,8 @@ export function addUserRoutes(app: App, context: RouteContext): void {
     },
     async (request) => {
       const id = parseId(request.body.id, 'user');
-      await limiter.login(id, () => checkPassword(context, id, request.body.password));
-      return { token: await tokens.sign(id) };
+      const createdAt = await limiter.login(id, () => checkPassword(context, id, request.body.password));
+      return { token: await tokens.sign(id, createdAt) };
     },
   );
 

@@ -9,6 +9,8 @@ export const PROBLEM_TYPE = 'application/problem+json';
 const HTTP_STATUS: Partial<Record<ErrorCode, number>> = {
   CIRCUIT_OPEN: 503,
   CONFIG_INVALID: 400,
+  DATABASE_POOLED: 503,
+  DATABASE_READ_ONLY: 503,
   DATABASE_REFUSED: 503,
   DATABASE_TLS_FAILED: 503,
   DATABASE_UNREACHABLE: 503,

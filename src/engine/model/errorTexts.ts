@@ -93,10 +93,13 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
     more: '`FEEDCTL_CACHE_URL` names a Redis too. A shared cache can be warmed.',
   },
   CACHE_REFUSED: {
-    what: 'Redis refuses the login, or refuses a command that feedctl needs.',
+    what:
+      'Redis refuses the user, the password, or a command that feedctl needs. A role that runs goes on ' +
+      'without the cache, and connects again until a server takes its writes.',
     why:
-      'The user or the password is wrong or missing; or an access list forbids scripts or keys below ' +
-      '`feedctl:`.',
+      'The password is wrong or missing; or an access list forbids scripts or keys below `feedctl:`. Or the ' +
+      'server has become a replica (READONLY), cannot save its data (MISCONF), or has too few replicas ' +
+      '(NOREPLICAS).',
     more:
       'The URL has the form `redis://user:password@host:6379`; a context can hold it too. Allow that ' +
       'user `~feedctl:* +@read +@write +@scripting +info`.',

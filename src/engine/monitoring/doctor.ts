@@ -136,10 +136,10 @@ async function checkDisk(path: string): Promise<Check[]> {
 
 function checkCache(sharedCache: FeedCache | undefined): Check[] {
   if (!sharedCache) return [];
-  const { ready, version, detail, warning } = sharedCache.health();
-  if (!ready) return [{ name: 'cache', status: 'warning', detail, fix: ERRORS.CACHE_UNREACHABLE.fix }];
+  const { ready, server, version, detail, fix, warning } = sharedCache.health();
+  if (!ready) return [{ name: 'cache', status: 'warning', detail, fix: fix ?? ERRORS.CACHE_UNREACHABLE.fix }];
   return [
-    { name: 'cache', status: 'ok', detail: `Redis ${version} at ${detail}` },
+    { name: 'cache', status: 'ok', detail: `${server ?? 'Redis'} ${version} at ${detail}` },
     warning
       ? { name: 'cache memory', status: 'warning', detail: warning.text, fix: warning.fix }
       : { name: 'cache memory', status: 'ok', detail: 'evicts values when it is full' },

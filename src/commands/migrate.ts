@@ -6,13 +6,21 @@ export default class Migrate extends BaseCommand {
   static override summary = 'Bring the database schema and the broker’s queues up to date';
   static override description =
     `\`up\` does this for the embedded cluster. Several processes may run it at the same
-time.`;
+time.
+
+A table that another session locks is waited for without holding up posts and reads: see
+docs/guides/servers.md.`;
   static override examples = [
     '<%= config.bin %> migrate --dry-run',
     'FEEDCTL_DATABASE_URL=postgres://feeds@db.example/feeds <%= config.bin %> migrate',
   ];
   static override flags = {
     'dry-run': dryRunFlag,
+    timeout: Flags.integer({
+      description: 'maximum seconds to wait for other sessions that lock a table',
+      default: 600,
+      min: 0,
+    }),
     partitions: Flags.integer({
       description: 'number of partitions at the broker, a power of two; may change while the cluster runs',
       env: 'FEEDCTL_PARTITIONS',
@@ -29,8 +37,12 @@ time.`;
     const db = new Database(await resolveDatabaseUrl(config), { maxSessions: 2 });
     try {
       const dryRun = flags['dry-run'];
-      const applied = dryRun ? [] : await migrate(db, config.store);
-      if (!dryRun) await ensureEventPartitions(db);
+      const wait = {
+        timeoutMs: flags.timeout * 1_000,
+        onBlocked: (blockers: string) => this.logToStderr(`Waiting for ${blockers}.`),
+      };
+      const applied = dryRun ? [] : await migrate(db, config.store, wait);
+      if (!dryRun) await ensureEventPartitions(db, Date.now(), wait);
       const { pending } = await schemaState(db, config.store);
       if (dryRun) this.log(pending.length > 0 ? `Would apply: ${pending.join(', ')}` : 'Up to date.');
       else this.log(applied.length > 0 ? `Applied: ${applied.join(', ')}` : 'Up to date.');

@@ -7,6 +7,8 @@ export interface Proxy {
   readonly url: string;
   /** Drops all connections and refuses new ones until `open`. */
   cut(): void;
+  /** Leads new connections to another server. */
+  leadTo(url: string): void;
   /** Delays all answers without closing connections. */
   stall(): void;
   open(): void;
@@ -23,7 +25,9 @@ export async function openProxy(url: string): Promise<Proxy> {
   const { hostname, port: at, username: user, pathname, searchParams } = new URL(url.replace('@/', '@none/'));
   const database = pathname.slice(1);
   const directory = searchParams.get('host');
-  const target = directory ? { path: `${directory}/.s.PGSQL.5432` } : { host: hostname, port: Number(at) };
+  let target: { path: string } | { host: string; port: number } = directory
+    ? { path: `${directory}/.s.PGSQL.5432` }
+    : { host: hostname, port: Number(at) };
   let state: 'open' | 'cut' | 'stalled' = 'open';
   let losing: string | undefined;
   let held: (() => void)[] | undefined;
@@ -73,6 +77,10 @@ export async function openProxy(url: string): Promise<Proxy> {
     cut() {
       state = 'cut';
       dropAll();
+    },
+    leadTo(other) {
+      const { hostname: host, port } = new URL(other);
+      target = { host, port: Number(port) };
     },
     stall() {
       state = 'stalled';

@@ -134,11 +134,14 @@ export interface PageCache {
 }
 
 export interface CacheHealth {
-  /** Version of the server; empty for a cache in this process. */
+  /** Name of the server's program, and its version; empty for a cache in this process. */
+  readonly server?: string;
   readonly version: string;
   /** False while feeds are read from the database. */
   readonly ready: boolean;
   readonly detail: string;
+  /** How to make a cache ready that is not. */
+  readonly fix?: string | undefined;
   /** A setting that will cause a fault, and its fix. */
   readonly warning?: { readonly text: string; readonly fix: string };
 }

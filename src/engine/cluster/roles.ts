@@ -83,7 +83,11 @@ export async function startWorkerRole(
   options: { onBatch?: ((messages: CheckedMessage[]) => void) | undefined; drainable?: boolean } = {},
   reporter: StatsReporter = startReporting(cluster, resources),
 ): Promise<Worker> {
-  await ensureEventPartitions(cluster.db);
+  // The default partition takes events meanwhile, and maintenance tries again.
+  await ensureEventPartitions(cluster.db, Date.now(), { timeoutMs: 0 }).catch((error) => {
+    if (!isFeedctlError(error, 'SCHEMA_LOCKED')) throw error;
+    cluster.log.warn({ reason: error.message }, 'partitions of events not created');
+  });
   const worker = await startWorker({ ...cluster, version, ...options });
   reporter.add({ worker });
   resources.add('worker', () => worker.stop(DRAIN_MS));

@@ -4,7 +4,7 @@ import type { Invocation } from '../model/operation.ts';
 import type { Guard } from '../resilience/guard.ts';
 import { ONCE, type RetryLimits, retry } from '../resilience/retry.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import { explainError } from './errors.ts';
+import { explainError, isReadOnly } from './errors.ts';
 import { type Listener, type ListenHandlers, ListeningSession } from './listener.ts';
 import {
   CONNECT_TIMEOUT_MS,
@@ -17,6 +17,7 @@ import {
 import { readSharding, type Sharding, type Store } from './sharding.ts';
 import type { Session } from './types.ts';
 import { driverUrl } from './url.ts';
+import { checkWritable } from './usable.ts';
 
 export type { Listener } from './listener.ts';
 export type { Store } from './sharding.ts';
@@ -40,6 +41,8 @@ export interface DatabaseOptions {
   readonly waiting?: number;
   /** Maximum time that a call holds a session, then TIMED_OUT. Not for pools with long work. */
   readonly deadlineMs?: number;
+  /** Refuses new sessions that cannot write, DATABASE_READ_ONLY: a standby may show old data. */
+  readonly writable?: boolean;
   /** Number of attempts of `retry`. Default: one, because commands should fail immediately. */
   readonly retry?: RetryLimits;
   /** Decides before each call whether it may run. Closed with the pool. */
@@ -63,6 +66,8 @@ export class Database implements Store {
   /** Errors whose transaction was rolled back, so that the session can be reused. */
   readonly #rolledBack = new WeakSet<Error>();
   readonly #options: DatabaseOptions;
+  /** Sessions that were found to be able to write. */
+  readonly #writable = new WeakSet<Session>();
   #unwatch: readonly (() => void)[] = [];
   #sharding: { readonly known: Promise<Sharding>; readonly at: number } | undefined;
   #closing: Promise<void> | undefined;
@@ -142,6 +147,10 @@ export class Database implements Store {
         socketOf(session).destroy();
       }, deadlineMs);
     try {
+      if (this.#options.writable && !this.#writable.has(session)) {
+        await checkWritable(session, this.url);
+        this.#writable.add(session);
+      }
       return await work(session);
     } catch (error) {
       failed = error as Error;
@@ -153,12 +162,17 @@ export class Database implements Store {
     } finally {
       if (timer) clearTimeout(timer);
       session.off('error', onError);
-      // A session whose transaction was rolled back can be reused. Other failed sessions are
-      // discarded.
-      session.release(
-        timedOut || (failed !== undefined && !isFeedctlError(failed) && !this.#rolledBack.has(failed)),
-      );
+      session.release(timedOut || this.#isBroken(failed));
     }
+  }
+
+  /**
+   * A session whose transaction was rolled back can be reused. Other failed sessions are discarded, and
+   * so are those that cannot write: the next one may reach the new primary.
+   */
+  #isBroken(failed: Error | undefined): boolean {
+    if (failed === undefined) return false;
+    return isReadOnly(failed) || (!isFeedctlError(failed) && !this.#rolledBack.has(failed));
   }
 
   /** Makes a round trip without the guard. Rejects if the server does not answer. */

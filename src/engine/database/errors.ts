@@ -32,6 +32,12 @@ const isLost = ({ code, text }: Failure): boolean =>
 /** Returns whether the schema, or one of its tables, is missing. */
 const isSchemaMissing = ({ code }: Failure): boolean => code === '42P01' || code === '3F000';
 
+/** Returns whether a server refused a write because it is a standby or read-only. */
+export const isReadOnly = (error: unknown): boolean =>
+  isFeedctlError(error)
+    ? error.code === 'DATABASE_READ_ONLY'
+    : (error as { code?: string } | undefined)?.code === '25006';
+
 /** The driver's own errors about passwords have no code. Their text begins with SASL. */
 const isRefused = ({ code, text }: Failure): boolean =>
   code.startsWith('28') || code === '42501' || text.startsWith('SASL');
@@ -67,6 +73,8 @@ export function databaseError(error: unknown, url: string): FeedctlError {
       `the database has no feedctl schema, or a part of it is missing: ${text}`,
       cause,
     );
+  if (isReadOnly(error))
+    return new FeedctlError('DATABASE_READ_ONLY', `the database ${at} accepts no writes: ${text}`, cause);
   if (isRefused(failure))
     return new FeedctlError('DATABASE_REFUSED', `the database ${at} refuses: ${text}`, cause);
   if (isTls(failure))

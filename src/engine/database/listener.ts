@@ -4,6 +4,7 @@ import { Coalesced } from '../util/coalesce.ts';
 import { explainError } from './errors.ts';
 import { CONNECT_TIMEOUT_MS, columnTypes, KEEP_ALIVE, socketOf } from './session.ts';
 import { driverUrl } from './url.ts';
+import { checkSessionsKept } from './usable.ts';
 
 export interface Listener {
   /**
@@ -31,6 +32,17 @@ const RETRY_MS = 500;
 
 /** Returns a random delay, so that processes do not reconnect at the same moment. */
 const jittered = (ms: number, spreadMs: number): number => ms + Math.random() * spreadMs;
+
+/**
+ * Throws DATABASE_POOLED if notifications do not arrive here. A direct connection greets with the
+ * process of the server that runs its statements. A pooler greets with a number of its choice, so its
+ * sessions are checked.
+ */
+async function checkKept(session: pg.Client, url: string): Promise<void> {
+  const { rows } = await session.query<{ pid: number }>('select pg_backend_pid() as pid');
+  const { processID } = session as unknown as { processID: number | null };
+  if (rows[0]!.pid !== processID) await checkSessionsKept(url);
+}
 
 /**
  * Listens on channels with its own connection. Replaces that connection when it breaks or does not
@@ -96,6 +108,7 @@ export class ListeningSession implements Listener {
       await session.connect();
       await session.query(this.#listen);
       listening = true;
+      await checkKept(session, this.#url);
       await this.#handlers.onListening?.(session);
       if (!connection.alive || this.#closed) throw new Error('Connection terminated');
       this.#session = session;

@@ -4,6 +4,8 @@ import { FeedctlError, messageOf } from '../model/errors.ts';
 import { distribute, pendingTables, type StoreSetting } from './citus.ts';
 import type { Database } from './database.ts';
 import { databaseError } from './errors.ts';
+import { type LimitLocks, type LockWait, withShortLocks } from './shortLocks.ts';
+import { checkSessionsKept, checkWritable } from './usable.ts';
 
 const DIRECTORY = new URL('./migrations/', import.meta.url);
 const TABLE = 'schema_migrations';
@@ -68,18 +70,25 @@ export async function checkSchema(db: Database, store?: StoreSetting): Promise<v
 
 /**
  * Updates the schema in one transaction, and then distributes it on Citus. Several processes may
- * call it concurrently. Returns the migrations and tables.
+ * call it concurrently. Returns the migrations and tables. Throws SCHEMA_LOCKED with the sessions
+ * that lock a table, DATABASE_READ_ONLY or DATABASE_POOLED.
  */
-export async function migrate(db: Database, store?: StoreSetting): Promise<string[]> {
+export async function migrate(db: Database, store?: StoreSetting, wait?: LockWait): Promise<string[]> {
   if ((await schemaState(db, store)).pending.length === 0) return [];
-  return [...(await runMigrations(db)), ...(await distribute(db, store)).map(distributing)];
+  await checkWritable(db, db.url);
+  // Session locks keep two migrations apart.
+  await checkSessionsKept(db.url);
+  return [...(await runMigrations(db, wait)), ...(await distribute(db, store)).map(distributing)];
 }
 
-async function runMigrations(db: Database): Promise<string[]> {
-  const { runner } = await import('node-pg-migrate');
-  try {
-    const done = await db.withSession((session) =>
-      runner({
+async function runMigrations(db: Database, wait: LockWait | undefined): Promise<string[]> {
+  const { runner, PG_MIGRATE_LOCK_ID } = await import('node-pg-migrate');
+  const attempt = (limit: LimitLocks) =>
+    db.withSession(async (session) => {
+      // The runner takes this lock again. The wait for another migration holds up no statement.
+      await session.query('select pg_advisory_lock($1)', [PG_MIGRATE_LOCK_ID]);
+      await limit(session, 'session');
+      const done = await runner({
         dbClient: session,
         dir: fileURLToPath(DIRECTORY),
         direction: 'up',
@@ -103,8 +112,13 @@ async function runMigrations(db: Database): Promise<string[]> {
               ),
           },
         ],
-      }),
-    );
+      });
+      await session.query('select pg_advisory_unlock($1)', [PG_MIGRATE_LOCK_ID]);
+      await session.query('reset lock_timeout');
+      return done;
+    });
+  try {
+    const done = await withShortLocks(db, attempt, wait);
     return done.map((migration) => migration.name);
   } catch (error) {
     if ((error as { code?: string }).code) throw databaseError(error, db.url);

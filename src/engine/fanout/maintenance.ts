@@ -3,6 +3,7 @@ import type { Database } from '../database/database.ts';
 import { trim } from '../feed/trim/trim.ts';
 import { liveQueue } from '../live/notifier.ts';
 import { unregisterGateway } from '../live/presence.ts';
+import { isFeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT } from '../model/feed.ts';
 import { deleteOldStats } from '../stats/table.ts';
 import { dropOldEventPartitions, ensureEventPartitions } from '../store/events.ts';
@@ -13,6 +14,7 @@ import { forgetOldTickets } from '../store/tickets.ts';
 import type { Log } from '../telemetry/log.ts';
 
 const KEEP_EVENTS_DAYS = 30;
+const ONE_ATTEMPT = { timeoutMs: 0 } as const;
 const DEAD_AFTER_SECONDS = 30;
 const SCAN_INTERVAL_SECONDS = 600;
 /** 1.5 times the rows that are kept, so that a feed is not trimmed after every post. */
@@ -20,9 +22,7 @@ const TRIM_LONGER_THAN = FEED_LIMIT * 1.5;
 
 /** Runs periodic maintenance. Every step is idempotent, so any worker may run it. */
 export async function maintain(db: Database, bus: Bus, log: Log): Promise<void> {
-  await ensureEventPartitions(db);
-  const dropped = await dropOldEventPartitions(db, KEEP_EVENTS_DAYS);
-  if (dropped.length > 0) log.info({ partitions: dropped }, 'old events dropped');
+  await maintainPartitions(db, log);
   await forgetOldRuns(db);
   await forgetOldTickets(db);
   if (await claimTableScan(db)) {
@@ -36,6 +36,18 @@ export async function maintain(db: Database, bus: Bus, log: Log): Promise<void> 
     if (!(await unregisterGateway(db, gateway, DEAD_AFTER_SECONDS))) continue;
     log.warn({ gateway }, 'gateway is dead: its queue is dropped');
     await bus.dropQueue(liveQueue(gateway));
+  }
+}
+
+/** Leaves partitions that other sessions lock to the next run: there is time for weeks. */
+async function maintainPartitions(db: Database, log: Log): Promise<void> {
+  try {
+    await ensureEventPartitions(db, Date.now(), ONE_ATTEMPT);
+    const dropped = await dropOldEventPartitions(db, KEEP_EVENTS_DAYS, Date.now(), ONE_ATTEMPT);
+    if (dropped.length > 0) log.info({ partitions: dropped }, 'old events dropped');
+  } catch (error) {
+    if (!isFeedctlError(error, 'SCHEMA_LOCKED')) throw error;
+    log.warn({ reason: error.message }, 'partitions of events not maintained');
   }
 }
 

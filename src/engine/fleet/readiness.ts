@@ -1,8 +1,10 @@
 import type { Bus } from '../bus/bus.ts';
 import { Database } from '../database/database.ts';
+import { checkSessionsKept, checkWritable } from '../database/usable.ts';
 import { FeedctlError } from '../model/errors.ts';
 
 const CONNECT_MS = 3_000;
+const ANSWER_MS = 5_000;
 
 export interface Readiness {
   /** Throws DATABASE_UNREACHABLE or another DATABASE_ code, TIMED_OUT or BROKER_UNREACHABLE. */
@@ -11,7 +13,8 @@ export interface Readiness {
 }
 
 /**
- * Checks that a role can work: its database answers, and its broker, if it needs one, is connected.
+ * Checks that a role can work: its database can write and keeps sessions, and its broker, if it needs
+ * one, is connected. Sessions are checked again whenever the server's process is another one.
  * The check has its own session, because a busy role may use all the others and is ready
  * nevertheless. Calls during a check, and for `freshMs` after it, share its answer, so that
  * frequent probes cost nothing.
@@ -25,8 +28,20 @@ export function openReadiness(
     connectMs: CONNECT_MS,
     applicationName: 'feedctl readiness',
   });
+  /** Process of the server at which connections were found to keep their sessions. */
+  let keptBy: number | undefined;
   const checkNow = async () => {
-    await session.ping();
+    const pid = await session.withSession(
+      async (one) => {
+        await checkWritable(one, db.url);
+        return (await one.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]!.pid;
+      },
+      { deadlineMs: ANSWER_MS },
+    );
+    if (pid !== keptBy) {
+      await checkSessionsKept(db.url);
+      keptBy = pid;
+    }
     const health = await bus?.health?.();
     if (health && !health.ready) throw new FeedctlError('BROKER_UNREACHABLE', health.detail);
   };

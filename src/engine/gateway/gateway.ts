@@ -91,9 +91,10 @@ export async function startGateway(context: GatewayContext, options: GatewayOpti
       passwords: new Passwords(),
       admin: adminOf(hub, options.onDrain),
       async checkReady() {
+        // Names the database first: without it live updates are lost too.
+        await readiness.check();
         if (!caughtUp())
           throw new FeedctlError('NOT_LIVE', 'live updates are lost, or sockets are being caught up');
-        await readiness.check();
       },
     });
     resources.add('HTTP server', () => closeApp(app, 0));

@@ -31,6 +31,8 @@ const REQUEST_STATUS: Partial<Record<ErrorCode, number>> = {
 const UNAVAILABLE: Partial<Record<ErrorCode, string>> = {
   CIRCUIT_OPEN: 'a server that the gateway needs failed too often',
   CONFIG_INVALID: 'the gateway is not configured correctly',
+  DATABASE_POOLED: 'the gateway reaches the database through a pooler that loses sessions',
+  DATABASE_READ_ONLY: 'the database takes no writes',
   DATABASE_REFUSED: 'the database refuses the gateway',
   DATABASE_TLS_FAILED: 'the gateway has no encrypted connection to the database',
   DATABASE_UNREACHABLE: 'the gateway cannot reach the database',

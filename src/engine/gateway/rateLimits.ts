@@ -5,7 +5,7 @@ import {
   RateLimiterRedis,
   RateLimiterRes,
 } from 'rate-limiter-flexible';
-import { redisServer } from '../cache/redis/connection.ts';
+import { isRefusal, redisServer } from '../cache/redis/connection.ts';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
 import type { REQUEST_LIMITS } from '../resilience/limits.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -126,6 +126,7 @@ function connect(url: string): Redis {
     enableOfflineQueue: false,
     enableAutoPipelining: true,
     maxRetriesPerRequest: 0,
+    reconnectOnError: isRefusal,
     disableClientInfo: true,
   });
   // The cache already logs that Redis is down.

@@ -93,10 +93,13 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
     more: '`FEEDCTL_CACHE_URL` names a Redis too. A shared cache can be warmed.',
   },
   CACHE_REFUSED: {
-    what: 'Redis refuses the login, or refuses a command that feedctl needs.',
+    what:
+      'Redis refuses the user, the password, or a command that feedctl needs. A role that runs goes on ' +
+      'without the cache, and connects again until a server takes its writes.',
     why:
-      'The user or the password is wrong or missing; or an access list forbids scripts or keys below ' +
-      '`feedctl:`.',
+      'The password is wrong or missing; or an access list forbids scripts or keys below `feedctl:`. Or the ' +
+      'server has become a replica (READONLY), cannot save its data (MISCONF), or has too few replicas ' +
+      '(NOREPLICAS).',
     more:
       'The URL has the form `redis://user:password@host:6379`; a context can hold it too. Allow that ' +
       'user `~feedctl:* +@read +@write +@scripting +info`.',
@@ -200,6 +203,24 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
     what: 'The server answers, but the database does not exist.',
     why: 'The name in the URL is wrong, or the database has not been created yet.',
     more: 'Run `feedctl migrate` after you create it.',
+  },
+  DATABASE_POOLED: {
+    what:
+      'The database answers, but consecutive statements of one connection run in different sessions. ' +
+      'Notifications and session locks are lost then, so roles do not start and are not ready.',
+    why: 'A connection pooler in transaction or statement mode stands between feedctl and PostgreSQL.',
+    more:
+      'feedctl opens few connections and keeps them, so a pooler saves nothing. `feedctl doctor` ' +
+      'checks the URL again.',
+  },
+  DATABASE_READ_ONLY: {
+    what:
+      'The database answers but accepts no writes. Nothing was changed. Roles do not use it, because a ' +
+      'standby may show old data.',
+    why:
+      'The URL leads to a standby, for example during a failover, or `default_transaction_read_only` is on ' +
+      'for the server, the database or the user.',
+    more: 'Workers and gateways open new sessions by themselves until one can write.',
   },
   DATABASE_REFUSED: {
     what: 'PostgreSQL refuses the login, or refuses a statement that feedctl needs.',
@@ -524,6 +545,15 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
       'The job that the command followed was stopped. Finished moves stay; the move under way was ' +
       'undone.',
     why: 'An operator ran `feedctl shards rebalance --stop`, or called `citus_rebalance_stop()`.',
+  },
+  SCHEMA_LOCKED: {
+    what:
+      'A change of the schema waited too long for a lock. The message names the sessions that hold it. ' +
+      'Nothing was changed, and no other statement waited longer than 0.3 s at a time.',
+    why:
+      'A transaction that has used the table is still open: a long query, a dump, or a client that is ' +
+      '`idle in transaction`.',
+    more: '`feedctl migrate --timeout SECONDS` waits longer or shorter.',
   },
   SCHEMA_MISSING: {
     what: 'The database lacks feedctl’s tables, or its newest migrations.',

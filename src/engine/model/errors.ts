@@ -113,6 +113,16 @@ export const ERRORS = {
     exit: 1,
     fix: 'Create the database (`createdb NAME`), or correct its name in the URL.',
   },
+  DATABASE_POOLED: {
+    exit: 1,
+    failure: 'transient',
+    fix: 'Connect to PostgreSQL directly, or set the pooler to session mode (PgBouncer: pool_mode=session).',
+  },
+  DATABASE_READ_ONLY: {
+    exit: 1,
+    failure: 'transient',
+    fix: 'Name the primary in FEEDCTL_DATABASE_URL, or promote the standby (`pg_ctl promote`).',
+  },
   DATABASE_REFUSED: {
     exit: 1,
     failure: 'transient',
@@ -257,6 +267,11 @@ export const ERRORS = {
     fix: 'Fix the cause that the message gives and run the same command again: finished moves stay.',
   },
   REBALANCE_STOPPED: { exit: 3, fix: 'Run the same command again: it plans the remaining moves.' },
+  SCHEMA_LOCKED: {
+    exit: 1,
+    failure: 'transient',
+    fix: 'Wait for that session, or end it (`select pg_terminate_backend(PID)`); then run the command again.',
+  },
   SCHEMA_MISSING: { exit: 1, fix: 'Run `feedctl migrate` first.' },
   SCHEMA_NEWER: {
     exit: 1,

@@ -8,6 +8,7 @@ import type { Config, SettingName, Source } from '../config/config.ts';
 import { Database } from '../database/database.ts';
 import { checkSchema } from '../database/migrate.ts';
 import { withoutPassword } from '../database/url.ts';
+import { checkSessionsKept, checkWritable } from '../database/usable.ts';
 import type { Check } from '../model/check.ts';
 import { ERRORS, isFeedctlError, messageOf } from '../model/errors.ts';
 import { Resources } from '../resilience/resources.ts';
@@ -60,6 +61,8 @@ async function checkServers(config: Config, checks: Check[]): Promise<void> {
     const opened = new Database(url);
     resources.add('database', () => opened.close());
     await opened.ping();
+    await checkWritable(opened, url);
+    await checkSessionsKept(url);
     checks.push({ name: 'database', status: 'ok', detail: withoutPassword(url) });
     await checkSchema(opened, config.store);
     db = opened;
@@ -133,10 +136,10 @@ async function checkDisk(path: string): Promise<Check[]> {
 
 function checkCache(sharedCache: FeedCache | undefined): Check[] {
   if (!sharedCache) return [];
-  const { ready, version, detail, warning } = sharedCache.health();
-  if (!ready) return [{ name: 'cache', status: 'warning', detail, fix: ERRORS.CACHE_UNREACHABLE.fix }];
+  const { ready, server, version, detail, fix, warning } = sharedCache.health();
+  if (!ready) return [{ name: 'cache', status: 'warning', detail, fix: fix ?? ERRORS.CACHE_UNREACHABLE.fix }];
   return [
-    { name: 'cache', status: 'ok', detail: `Redis ${version} at ${detail}` },
+    { name: 'cache', status: 'ok', detail: `${server ?? 'Redis'} ${version} at ${detail}` },
     warning
       ? { name: 'cache memory', status: 'warning', detail: warning.text, fix: warning.fix }
       : { name: 'cache memory', status: 'ok', detail: 'evicts values when it is full' },

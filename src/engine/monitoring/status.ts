@@ -1,4 +1,5 @@
 import type { QueueDepth } from '../bus/bus.ts';
+import type { FeedCache } from '../cache/cache.ts';
 import type { Cluster } from '../cluster/cluster.ts';
 import { withoutPassword } from '../database/url.ts';
 import { type GatewayState, gatewayStates } from '../fleet/gateways.ts';
@@ -80,11 +81,7 @@ export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatu
     {
       name: 'cache',
       kind: cluster.sharedCache?.kind ?? 'memory',
-      ...(cluster.sharedCache?.health() ?? {
-        version: '',
-        ready: true,
-        detail: 'in the memory of each gateway',
-      }),
+      ...cacheComponent(cluster.sharedCache),
     },
     {
       name: 'workers',
@@ -119,6 +116,12 @@ export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatu
     tumblingEndedAt,
     latencyMs,
   };
+}
+
+function cacheComponent(cache: FeedCache | undefined): Pick<Component, 'version' | 'ready' | 'detail'> {
+  if (!cache) return { version: '', ready: true, detail: 'in the memory of each gateway' };
+  const { server, fix, ...shown } = cache.health();
+  return { ...shown, version: server === 'Valkey' ? `Valkey ${shown.version}` : shown.version };
 }
 
 const versions = (workers: readonly WorkerRow[]): string =>

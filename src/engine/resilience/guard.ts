@@ -59,6 +59,7 @@ const HEALTHY_REFUSALS = new Set([
   'QUEUE_FULL',
   'NODE_NUMBERS_EXHAUSTED',
   'DATABASE_ERROR',
+  'DATABASE_READ_ONLY',
 ]);
 
 /** Returns whether an error means that the dependency is down or too slow. */

@@ -1,4 +1,5 @@
 import type { Database } from '../database/database.ts';
+import { type LimitLocks, type LockWait, withShortLocks } from '../database/shortLocks.ts';
 import type { Queryable } from '../database/types.ts';
 import type { EventRef, EventType, FeedEvent } from '../model/event.ts';
 import { firstIdAt } from '../model/ids.ts';
@@ -104,28 +105,39 @@ const attachPartition = (name: string, fromMs: number): string[] => {
 
 /**
  * Creates the weekly partitions from this week to four weeks ahead. Rows of other weeks go to the
- * default partition.
+ * default partition. Throws SCHEMA_LOCKED after `wait`.
  */
-export async function ensureEventPartitions(db: Database, nowMs: number = Date.now()): Promise<void> {
+export async function ensureEventPartitions(
+  db: Database,
+  nowMs: number = Date.now(),
+  wait: LockWait = {},
+): Promise<void> {
   const monday = Math.floor((nowMs - MONDAY_MS) / WEEK_MS) * WEEK_MS + MONDAY_MS;
   for (let week = 0; week <= WEEKS_AHEAD; week += 1) {
     const from = monday + week * WEEK_MS;
     const name = `events_${new Date(from).toISOString().slice(0, 10).replaceAll('-', '')}`;
     if ((await db.query(FIND_PARTITION, [name])).rowCount) continue;
     // Two processes may get here concurrently. The second one finds the partition.
-    await db.transaction(async (session) => {
-      await session.query(LOCK_PARTITIONS);
-      if ((await session.query(FIND_PARTITION, [name])).rowCount) return;
-      for (const statement of attachPartition(name, from)) await session.query(statement);
-    });
+    const attach = (limit: LimitLocks) =>
+      db.transaction(async (session) => {
+        await session.query(LOCK_PARTITIONS);
+        if ((await session.query(FIND_PARTITION, [name])).rowCount) return;
+        await limit(session, 'local');
+        for (const statement of attachPartition(name, from)) await session.query(statement);
+      });
+    await withShortLocks(db, attach, wait);
   }
 }
 
-/** Drops the weekly partitions that ended more than `keepDays` ago. Returns their names. */
+/**
+ * Drops the weekly partitions that ended more than `keepDays` ago. Returns their names. Throws
+ * SCHEMA_LOCKED after `wait`: a drop locks all events for a moment.
+ */
 export async function dropOldEventPartitions(
   db: Database,
   keepDays: number,
   nowMs: number = Date.now(),
+  wait: LockWait = {},
 ): Promise<string[]> {
   const { rows } = await db.query<{ name: string }>(
     `select inhrelid::regclass::text as name from pg_inherits
@@ -137,10 +149,13 @@ export async function dropOldEventPartitions(
   });
   for (const { name } of old) {
     // Drops one at a time: two drops on several nodes could deadlock.
-    await db.transaction(async (session) => {
-      await session.query(LOCK_PARTITIONS);
-      await session.query(`drop table if exists ${name}`);
-    });
+    const drop = (limit: LimitLocks) =>
+      db.transaction(async (session) => {
+        await session.query(LOCK_PARTITIONS);
+        await limit(session, 'local');
+        await session.query(`drop table if exists ${name}`);
+      });
+    await withShortLocks(db, drop, wait);
   }
   return old.map(({ name }) => name);
 }

@@ -1,4 +1,5 @@
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
+import { Database } from '../../../src/engine/database/database.ts';
 import { checkSchema, migrate, schemaState } from '../../../src/engine/database/migrate.ts';
 import { emptyDatabase, freshDatabase } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
@@ -42,4 +43,58 @@ test('a migration that fails changes nothing', async () => {
   await db.query('drop table operations');
   await migrate(db);
   await checkSchema(db);
+});
+
+/** A database that lacks the newest migration, and a transaction that has read the table it changes. */
+async function blockedMigration() {
+  const { db, url } = await freshDatabase();
+  await db.query('alter table workers drop column live');
+  await db.query(`delete from schema_migrations where name like '0012%'`);
+  const other = new Database(url, { applicationName: 'nightly report' });
+  onTestFinished(() => other.close());
+  const over = Promise.withResolvers<void>();
+  const begun = Promise.withResolvers<void>();
+  const reading = other.transaction(async (session) => {
+    await session.query('select count(*) from workers');
+    begun.resolve();
+    await over.promise;
+  });
+  await begun.promise;
+  return {
+    db,
+    url,
+    async end() {
+      over.resolve();
+      await reading;
+    },
+  };
+}
+
+test('a migration waits for a long transaction, names it, and holds up no other statement', async () => {
+  const { db, url, end } = await blockedMigration();
+  const blockers: string[] = [];
+  const migrating = migrate(db, undefined, { onBlocked: (by) => blockers.push(by) });
+  await expect.poll(() => blockers.length, { timeout: 15_000 }).toBe(1);
+  expect(blockers[0]).toMatch(/session \d+ of feedctl \(nightly report, idle in transaction.*select count/);
+  // Each would wait as long as the transaction lives, behind a migration that waits for it.
+  const users = new Database(url, { sessionSettings: { statement_timeout: '10s' } });
+  onTestFinished(() => users.close());
+  for (let round = 0; round < 20; round += 1) {
+    await users.query('select count(*) from workers');
+    await users.query('delete from workers where false');
+  }
+  expect((await schemaState(db)).pending).toEqual(['0012_worker_live']);
+  await end();
+  expect(await migrating).toEqual(['0012_worker_live']);
+  await checkSchema(db);
+});
+
+test('a migration gives up after its time and changes nothing', async () => {
+  const { db, end } = await blockedMigration();
+  const error = await rejection(migrate(db, undefined, { timeoutMs: 0 }));
+  expect(error).toMatchObject({ code: 'SCHEMA_LOCKED', message: expect.stringContaining('nightly report') });
+  expect((await schemaState(db)).pending).toEqual(['0012_worker_live']);
+  await end();
+  const { rows } = await db.query<{ timeout: string }>(`select current_setting('lock_timeout') as timeout`);
+  expect(rows[0]!.timeout).toBe('0');
 });

@@ -10,6 +10,7 @@ import {
   undispatchedEvents,
 } from '../../../src/engine/store/events.ts';
 import { freshDatabase } from '../../support/cluster.ts';
+import { rejection } from '../../support/codes.ts';
 
 const DAY_MS = 86_400_000;
 /** A Wednesday; its week begins on 2 January. */
@@ -121,4 +122,32 @@ test('what is not dispatched is found, oldest first, until it is marked', async 
   expect(await undispatchedEvents(db, 60_000, 10)).toEqual([]);
   expect(await anyUndispatched(db, now + 3)).toBe(false);
   expect(await anyUndispatched(db, now + 4)).toBe(true);
+});
+
+test('a long transaction that reads events holds up partitions, and partitions hold up no post', async () => {
+  const { db } = await freshDatabase();
+  await ensureEventPartitions(db, WEDNESDAY);
+  const over = Promise.withResolvers<void>();
+  const begun = Promise.withResolvers<void>();
+  const reading = db.transaction(async (session) => {
+    await session.query('select count(*) from events');
+    begun.resolve();
+    await over.promise;
+  });
+  await begun.promise;
+  const before = await partitions(db);
+  const later = WEDNESDAY + 60 * DAY_MS;
+  const once = { timeoutMs: 0 };
+  const dropping = rejection(dropOldEventPartitions(db, 30, later, once));
+  await insert(db, [event(1)]);
+  expect(await dropping).toMatchObject({
+    code: 'SCHEMA_LOCKED',
+    message: expect.stringMatching(/session \d+ of/),
+  });
+  expect(await rejection(ensureEventPartitions(db, later, once))).toMatchObject({ code: 'SCHEMA_LOCKED' });
+  expect(await partitions(db)).toEqual(before);
+  over.resolve();
+  await reading;
+  await ensureEventPartitions(db, later, once);
+  expect(await dropOldEventPartitions(db, 30, later, once)).toContain('events_20400102');
 });

@@ -19,6 +19,18 @@ const KEYS_A_SCAN = 200;
 const CACHE = { dependency: 'cache' } as const;
 const UNAVAILABLE = 'the cache is unavailable: feeds are read from the database';
 const OLDEST_VERSION = [6, 2] as const;
+/** The key that a new connection writes. */
+const HELLO_KEY = 'feedctl:hello';
+const HELLO = `redis.call('SET', KEYS[1], '1', 'EX', 10) return 1`;
+/** Replies of a server whose state has changed. Some versions have them inside an error of a script. */
+const CHANGED = /\b(READONLY|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|MOVED|CLUSTERDOWN)\b/;
+const FORBIDDEN = /\b(NOPERM|NOAUTH)\b|user executing the script can't/;
+
+/** Returns whether a server refuses this client or its writes, so that another one may be needed. */
+export const isRefusal = (error: unknown): boolean => {
+  const text = messageOf(error);
+  return CHANGED.test(text) || FORBIDDEN.test(text);
+};
 
 export interface ServerInfo {
   /**
@@ -26,6 +38,8 @@ export interface ServerInfo {
    * earlier server are never read.
    */
   readonly runId: string;
+  /** Redis, or Valkey. */
+  readonly name: string;
   readonly version: string;
   /** Its memory is limited and its policy evicts no value: when full it refuses writes. */
   readonly refusesWhenFull: boolean;
@@ -35,7 +49,8 @@ export interface ServerInfo {
 
 /**
  * A connection that reconnects for ever. It is its own circuit breaker: after two consecutive
- * timeouts, or when the connection ends, calls fail immediately until the server has answered INFO.
+ * timeouts, when the server refuses a write, or when the connection ends, calls fail immediately until
+ * a server has answered INFO and accepted a write.
  * The command timeout bounds the number of calls in flight. No command is retried: the database
  * answers instead.
  */
@@ -46,6 +61,12 @@ export class RedisConnection {
   #server: ServerInfo | undefined;
   #timeouts = 0;
   #closed = false;
+  /** Consecutive connections to servers that are not usable. */
+  #refusals = 0;
+  /** False during the first attempt, whose failure the caller learns. */
+  #isOpen = false;
+  /** Reasons that were logged since the cache was available. */
+  readonly #logged = new Set<string>();
   #fault: FeedctlError | undefined;
   readonly #metrics: Metrics | undefined;
   readonly #unwatch: (() => void) | undefined;
@@ -70,8 +91,10 @@ export class RedisConnection {
       enableReadyCheck: false,
       disableClientInfo: true,
       connectionName: 'feedctl',
-      retryStrategy: (times) =>
-        Math.min(MAX_RETRY_MS, 50 * 2 ** Math.min(times, 8)) * (0.5 + Math.random() / 2),
+      retryStrategy: (times) => {
+        const failures = Math.max(times, this.#refusals);
+        return Math.min(MAX_RETRY_MS, 50 * 2 ** Math.min(failures, 8)) * (0.5 + Math.random() / 2);
+      },
     });
     this.#redis.on('error', (error) => {
       this.#fault = this.#explain(error);
@@ -91,11 +114,12 @@ export class RedisConnection {
     const connected = () => connection.#server !== undefined || connection.#fault !== undefined;
     await poll(connected, { everyMs: CONNECT_POLL_MS, timeoutMs: CONNECT_TIMEOUT_MS });
     const fault = connection.#fault;
-    if (fault && fault.code !== 'CACHE_UNREACHABLE') {
+    if (fault && fault.code !== 'CACHE_UNREACHABLE' && !CHANGED.test(fault.message)) {
       await connection.close();
       throw fault;
     }
-    if (!connection.#server) log.warn({ reason: connection.failure().message }, UNAVAILABLE);
+    if (!connection.#server) connection.#warn(connection.failure());
+    connection.#isOpen = true;
     return connection;
   }
 
@@ -173,41 +197,72 @@ export class RedisConnection {
       // Some versions of Redis prefix ERR.
       if (/\bSTALE$/.test(messageOf(error))) throw new StaleState();
       if (/timed out/i.test(messageOf(error))) this.#timedOut();
-      throw this.#explain(error);
+      const explained = this.#explain(error);
+      // The next connection may lead to another server, and checks the role of this one.
+      if (isRefusal(error) && this.#server?.runId === runId) this.#replace(explained);
+      throw explained;
     }
+  }
+
+  #replace(fault?: FeedctlError): void {
+    this.#lost(fault);
+    this.#redis.disconnect(true);
   }
 
   #timedOut(): void {
     this.#metrics?.count('feedctl_dependency_timeouts_total', 1, CACHE);
     this.#timeouts += 1;
-    if (this.#timeouts < TIMEOUTS_TO_TRIP || !this.#server) return;
-    this.#lost();
-    this.#redis.disconnect(true);
+    if (this.#timeouts >= TIMEOUTS_TO_TRIP && this.#server) this.#replace();
   }
 
-  #lost(): void {
+  #lost(fault?: FeedctlError): void {
+    if (fault) this.#fault = fault;
     if (this.#server && !this.#closed) {
-      this.#log.warn({}, UNAVAILABLE);
+      this.#warn(fault);
       this.#metrics?.count('feedctl_dependency_circuit_openings_total', 1, CACHE);
     }
     this.#server = undefined;
     this.#timeouts = 0;
   }
 
-  /** Identifies the server of a new connection. No call is sent before that. */
+  /** Logs each reason once until the cache is available again. */
+  #warn(fault?: FeedctlError): void {
+    const reason = fault?.message ?? '';
+    if (this.#logged.has(reason)) return;
+    this.#logged.add(reason);
+    this.#log.warn(fault ? { code: fault.code, reason } : {}, UNAVAILABLE);
+  }
+
+  /** Identifies the server of a new connection and writes to it. No call is sent before that. */
   async #greet(): Promise<void> {
     try {
       const text = await this.#redis.info();
       const info = new Map(
         text.split('\r\n').map((line) => line.split(/:(.*)/s).slice(0, 2) as [string, string]),
       );
-      this.#server = checkServer(info);
+      const server = checkServer(info);
+      await this.#write();
+      if (this.#closed) return;
+      this.#server = server;
+      this.#refusals = 0;
+      this.#logged.clear();
       if (this.#fault) this.#log.info({ version: this.#server.version }, 'the cache is available again');
       this.#fault = undefined;
       this.onReady();
     } catch (error) {
       this.#fault = this.#explain(error);
+      this.#refusals += 1;
+      if (this.#isOpen && !this.#closed && this.#fault.code !== 'CACHE_UNREACHABLE') this.#warn(this.#fault);
       this.#redis.disconnect(!this.#closed);
+    }
+  }
+
+  /** Throws where the server refuses writes, except where it is only full. */
+  async #write(): Promise<void> {
+    try {
+      await this.#redis.eval(HELLO, 1, HELLO_KEY);
+    } catch (error) {
+      if (isRefusal(error) || !/\b(OOM|ERR|BUSY)\b/.test(messageOf(error))) throw error;
     }
   }
 
@@ -221,7 +276,15 @@ export class RedisConnection {
       return new FeedctlError('CACHE_TLS_FAILED', `no TLS with the cache ${at}: ${text.trim()}`, {
         cause: error,
       });
-    if (/^(WRONGPASS|NOPERM|DENIED)|invalid password|without any password configured/i.test(text))
+    if (CHANGED.test(text))
+      return new FeedctlError('CACHE_REFUSED', `the cache ${at} refuses commands: ${text}`, {
+        cause: error,
+        suggestions: ['Make the URL lead to the server that takes writes, and read the log of that server.'],
+      });
+    if (
+      FORBIDDEN.test(text) ||
+      /^(WRONGPASS|DENIED)|invalid password|without any password configured/i.test(text)
+    )
       return new FeedctlError('CACHE_REFUSED', `the cache ${at} refused this user: ${text}`, {
         cause: error,
       });
@@ -272,12 +335,17 @@ function checkServer(info: Map<string, string>): ServerInfo {
   const [major = 0, minor = 0] = version.split('.').map(Number);
   if (major < OLDEST_VERSION[0] || (major === OLDEST_VERSION[0] && minor < OLDEST_VERSION[1]))
     throw unsuitable(`is Redis ${version}; ${OLDEST_VERSION.join('.')} or newer is required`);
-  if (info.get('redis_mode') === 'cluster') throw unsuitable('is a Redis Cluster; one server is required');
+  // Valkey 9.1 reports `server_mode`.
+  const mode = info.get('server_mode') ?? info.get('redis_mode');
+  if (mode === 'cluster' || info.get('cluster_enabled') === '1')
+    throw unsuitable('is a Redis Cluster; one server is required');
   if (info.get('role') === 'slave') throw unsuitable('is a replica, which refuses writes');
   // A server that loads its snapshot answers soon.
   if (info.get('loading') === '1')
     throw new FeedctlError('CACHE_UNREACHABLE', 'the cache is loading its data');
   const unlimited = info.get('maxmemory') === '0';
   const refusesWhenFull = !unlimited && info.get('maxmemory_policy') === 'noeviction';
-  return { runId, version, refusesWhenFull, unlimited };
+  const valkey = info.get('valkey_version');
+  const served = valkey ? { name: 'Valkey', version: valkey } : { name: 'Redis', version };
+  return { runId, ...served, refusesWhenFull, unlimited };
 }

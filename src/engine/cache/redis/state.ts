@@ -118,8 +118,12 @@ export class RedisState {
 
   health(): CacheHealth {
     const { server } = this.connection;
-    if (!server) return { version: '', ready: false, detail: this.connection.failure().message };
+    if (!server) {
+      const { message, suggestions } = this.connection.failure();
+      return { version: '', ready: false, detail: message, fix: suggestions[0] };
+    }
     return {
+      server: server.name,
       version: server.version,
       ready: true,
       detail: `${this.connection.shownUrl}, epoch ${this.epoch.number}`,

@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Channel } from 'amqplib';
-import { withoutPassword } from '../../database/url.ts';
 import type { Check } from '../../model/check.ts';
 import { messageOf } from '../../model/errors.ts';
 import { DURABLE_QUEUES } from '../bus.ts';
@@ -8,13 +7,12 @@ import { connectTo } from './connect.ts';
 import { checkVersion } from './connection.ts';
 import type { Endpoint } from './endpoints.ts';
 import { brokerError } from './errors.ts';
+import { readManagement } from './management.ts';
+import { checkDeadLetterLimits, checkPolicies } from './policies.ts';
 import { DEAD_LETTERS, declareTopology, EXCHANGES, partitionsOf, type QueueLimits } from './queueNames.ts';
 
 const PROBE = 'feed.probe';
-const MANAGEMENT_MS = 3_000;
 const ALARM_MS = 3_000;
-/** Keys of policies that would expire or drop messages, or refuse them below the limit. */
-const HARMFUL = ['message-ttl', 'expires', 'overflow', 'max-length', 'max-length-bytes'];
 
 const fault = (error: unknown, endpoint: Endpoint): Check => {
   const { code, message, suggestions } = brokerError(error, endpoint);
@@ -29,11 +27,13 @@ export async function checkBroker(
 ): Promise<Check[]> {
   const checks: Check[] = [];
   let reached: Endpoint | undefined;
+  let major = 0;
   for (const endpoint of endpoints) {
     try {
       const version = await onBroker(endpoint, async (_, found) => found);
       checkVersion(version, endpoint);
       checks.push({ name: 'broker', status: 'ok', detail: `RabbitMQ ${version}, ${endpoint.shown}` });
+      if (!reached) major = Number.parseInt(version, 10);
       reached ??= endpoint;
     } catch (error) {
       checks.push(fault(error, endpoint));
@@ -43,8 +43,17 @@ export async function checkBroker(
   // The cluster works with the brokers that are reachable.
   for (const [i, one] of checks.entries())
     if (one.status === 'fault') checks[i] = { ...one, status: 'warning' };
-  checks.push(await checkPlugin(reached), await checkQueues(reached, topology), await checkAlarms(reached));
-  checks.push(...(await checkManagement(reached, managementUrl)));
+  const queues = await checkQueues(reached, topology);
+  checks.push(await checkPlugin(reached), queues.check, await checkAlarms(reached));
+  const management = await readManagement(reached, managementUrl);
+  const situation = { ...topology, major, vhost: reached.vhost };
+  if (typeof management === 'string') {
+    checks.push({ name: 'broker management', status: 'ok', detail: management });
+    checks.push(...checkDeadLetterLimits(queues.unlimited, undefined, situation));
+  } else {
+    checks.push(...checkPolicies(management, situation));
+    checks.push(...checkDeadLetterLimits(queues.unlimited, management, situation));
+  }
   return checks;
 }
 
@@ -84,29 +93,31 @@ async function checkPlugin(endpoint: Endpoint): Promise<Check> {
   }
 }
 
+/** `unlimited`: the queues of dead letters without a delivery limit. */
 async function checkQueues(
   endpoint: Endpoint,
   { partitions, limits }: { partitions: number; limits: QueueLimits },
-): Promise<Check> {
+): Promise<{ check: Check; unlimited: readonly string[] }> {
   const queues = [...DURABLE_QUEUES.flatMap((queue) => partitionsOf(queue, partitions)), ...DEAD_LETTERS];
   try {
     await onBroker(endpoint, async (channel) => {
       for (const exchange of Object.values(EXCHANGES)) await channel.checkExchange(exchange);
       for (const queue of queues) await channel.checkQueue(queue);
-      // Nothing is missing, so nothing is created: declaring only compares the properties.
-      await declareTopology(channel, partitions, limits);
     });
+    // Nothing is missing, so nothing is created: declaring only compares the properties.
+    const unlimited = await declareTopology((work) => onBroker(endpoint, work), partitions, limits);
     const detail = `${queues.length} as declared, ${partitions} partitions`;
-    return { name: 'broker queues', status: 'ok', detail };
+    return { check: { name: 'broker queues', status: 'ok', detail }, unlimited };
   } catch (error) {
-    if (!/NOT_FOUND/.test(messageOf(error))) return fault(error, endpoint);
+    if (!/NOT_FOUND/.test(messageOf(error))) return { check: fault(error, endpoint), unlimited: [] };
     const what = /NOT_FOUND - no (\w+ '[^']*')/.exec(messageOf(error))?.[1] ?? messageOf(error);
-    return {
+    const check: Check = {
       name: 'broker queues',
       status: 'warning',
       detail: `the broker lacks ${what}`,
       fix: 'Run `feedctl migrate`; a starting worker creates them too.',
     };
+    return { check, unlimited: [] };
   }
 }
 
@@ -138,62 +149,5 @@ async function checkAlarms(endpoint: Endpoint): Promise<Check> {
     return fault(error, endpoint);
   } finally {
     await connection.close().catch(() => {});
-  }
-}
-
-interface Policy {
-  readonly name: string;
-  readonly pattern: string;
-  readonly 'apply-to': string;
-  readonly definition: Record<string, unknown>;
-}
-
-/** Checks policies, which only the management API shows. It may be disabled. */
-async function checkManagement(endpoint: Endpoint, given: string | undefined): Promise<Check[]> {
-  const { protocol, hostname, username, password } = endpoint.connect;
-  const base = new URL(
-    given ?? (protocol === 'amqps' ? `https://${hostname}:15671` : `http://${hostname}:15672`),
-  );
-  const user = decodeURIComponent(base.username) || username;
-  const secret = base.username ? decodeURIComponent(base.password) : password;
-  const ask = (path: string) =>
-    fetch(`${base.origin}/api/${path}`, {
-      headers: { authorization: `Basic ${Buffer.from(`${user}:${secret}`).toString('base64')}` },
-      signal: AbortSignal.timeout(MANAGEMENT_MS),
-    });
-  try {
-    const policies: Policy[] = [];
-    for (const kind of ['policies', 'operator-policies']) {
-      const answer = await ask(`${kind}/${encodeURIComponent(endpoint.vhost)}`);
-      if (!answer.ok) throw new Error(`it answers ${answer.status}`);
-      policies.push(...((await answer.json()) as Policy[]));
-    }
-    const harmful = policies.filter(
-      (policy) =>
-        policy['apply-to'] !== 'exchanges' &&
-        HARMFUL.some((key) => key in policy.definition) &&
-        ['feed.events.0', 'feed.rows.live.0', 'feed.cleanup'].some((queue) =>
-          new RegExp(policy.pattern).test(queue),
-        ),
-    );
-    if (harmful.length === 0)
-      return [{ name: 'broker policies', status: 'ok', detail: 'none that drops messages' }];
-    const names = harmful.map((policy) => policy.name).join(', ');
-    return [
-      {
-        name: 'broker policies',
-        status: 'fault',
-        detail: `${names} would drop or refuse messages of the cluster`,
-        fix: 'Narrow the pattern of that policy, or clear it.',
-      },
-    ];
-  } catch (error) {
-    return [
-      {
-        name: 'broker management',
-        status: 'ok',
-        detail: `policies not checked: ${withoutPassword(base.origin)}: ${messageOf(error)}`,
-      },
-    ];
   }
 }

@@ -35,9 +35,7 @@ export async function declare(context: PartitionsContext, firstPartitions: numbe
   return locked(context.db, LOCK_TOPOLOGY_SHARED, async (session) => {
     const { rows } = await session.query<{ value: Topology }>(FIRST_TOPOLOGY, [firstPartitions]);
     const topology = rows[0]!.value;
-    await context.adminChannel.run((channel) =>
-      declareTopology(channel, topology.partitions, context.limits),
-    );
+    await declareTopology((work) => context.adminChannel.run(work), topology.partitions, context.limits);
     return topology;
   });
 }
@@ -56,7 +54,7 @@ export async function changePartitions(context: PartitionsContext, partitions: n
   }
   await locked(context.db, LOCK_TOPOLOGY, async (session) => {
     await session.query(FIRST_TOPOLOGY, [partitions]);
-    await context.adminChannel.run((channel) => declareTopology(channel, partitions, context.limits));
+    await declareTopology((work) => context.adminChannel.run(work), partitions, context.limits);
     await session.query(CHANGE_PARTITIONS, [partitions]);
     const { declared } = (await readTopology(session))!;
     await context.adminChannel.run((channel) => unbindPartitions(channel, partitions, declared));

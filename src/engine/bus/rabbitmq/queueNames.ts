@@ -1,5 +1,5 @@
 import type { Channel } from 'amqplib';
-
+import { messageOf } from '../../model/errors.ts';
 import { DURABLE_QUEUES } from '../bus.ts';
 
 /**
@@ -50,11 +50,17 @@ export interface QueueLimits {
  * for everything it had prefetched: with a low limit, such as the 20 of RabbitMQ 4, a few crashes would
  * dead-letter good messages. Only a message that kills its consumers reaches 100.
  */
-const DELIVERY_LIMIT = 100;
+export const DELIVERY_LIMIT = 100;
+/**
+ * Deliveries after which the broker drops a dead letter. RabbitMQ 4 carries the count of the first queue
+ * along, so a dead letter arrives with 101, and limits a queue without a limit to 20: it would drop the
+ * letter at its first return. -1, no limit, would drop it at the first return on 3.10.
+ */
+export const DEAD_DELIVERY_LIMIT = 1_000_000;
 /** The broker deletes a gateway's queue after this time without a consumer. */
-const LIVE_EXPIRES_MS = 60_000;
+export const LIVE_EXPIRES_MS = 60_000;
 
-const durableQueue = (queue: string, limits: QueueLimits) => ({
+export const durableQueue = (queue: string, limits: QueueLimits) => ({
   durable: true,
   arguments: {
     'x-queue-type': 'quorum',
@@ -71,37 +77,75 @@ const durableQueue = (queue: string, limits: QueueLimits) => ({
   },
 });
 
-const deadQueue = (limits: QueueLimits) => ({
+export const deadQueue = (limits: QueueLimits) => ({
   durable: true,
   arguments: {
     'x-queue-type': 'quorum',
+    'x-delivery-limit': DEAD_DELIVERY_LIMIT,
     'x-overflow': 'reject-publish',
     'x-max-length': limits.maxMessages,
     'x-max-length-bytes': limits.maxBytes,
   },
 });
 
-/** Declares exchanges and queues. Compares the properties of those that exist. */
+export const liveQueue = (limits: QueueLimits) => ({
+  durable: true,
+  arguments: {
+    // The default type of the virtual host may be quorum, whose delivery limit would drop messages.
+    'x-queue-type': 'classic',
+    'x-expires': LIVE_EXPIRES_MS,
+    'x-overflow': 'reject-publish',
+    'x-max-length': limits.maxMessages,
+    'x-max-length-bytes': limits.maxBytes,
+  },
+});
+
+/** Runs work on a channel: a new one after the broker has closed the last. Throws the broker's error. */
+export type OnChannel = <T>(work: (channel: Channel) => Promise<T>) => Promise<T>;
+
+/**
+ * Declares exchanges and queues. Compares the properties of those that exist. Returns the queues of
+ * dead letters that have no delivery limit: a version without it declared them, and the properties of a
+ * queue cannot be changed.
+ */
 export async function declareTopology(
-  channel: Channel,
+  onChannel: OnChannel,
   partitions: number,
   limits: QueueLimits,
-): Promise<void> {
-  for (const exchange of [EXCHANGES.events, EXCHANGES['events.bulk']])
-    await channel.assertExchange(exchange, 'x-consistent-hash', { durable: true });
-  for (const exchange of [EXCHANGES.fanout, EXCHANGES.live, EXCHANGES.dead])
-    await channel.assertExchange(exchange, 'direct', { durable: true });
-  for (const name of DEAD_LETTERS) {
-    await channel.assertQueue(name, deadQueue(limits));
-    await channel.bindQueue(name, EXCHANGES.dead, name);
-  }
-  for (const queue of DURABLE_QUEUES) {
-    for (const name of partitionsOf(queue, partitions)) {
-      await channel.assertQueue(name, durableQueue(queue, limits));
-      // The key of a consistent-hash binding is a weight: one point on the ring for each queue.
-      if (isHashed(queue)) await channel.bindQueue(name, EXCHANGES[queue], '1');
-      else if (queue !== 'cleanup') await channel.bindQueue(name, EXCHANGES.fanout, name);
+): Promise<string[]> {
+  await onChannel(async (channel) => {
+    for (const exchange of [EXCHANGES.events, EXCHANGES['events.bulk']])
+      await channel.assertExchange(exchange, 'x-consistent-hash', { durable: true });
+    for (const exchange of [EXCHANGES.fanout, EXCHANGES.live, EXCHANGES.dead])
+      await channel.assertExchange(exchange, 'direct', { durable: true });
+  });
+  const unlimited: string[] = [];
+  for (const name of DEAD_LETTERS) if (!(await declareDead(onChannel, name, limits))) unlimited.push(name);
+  await onChannel(async (channel) => {
+    for (const name of DEAD_LETTERS) await channel.bindQueue(name, EXCHANGES.dead, name);
+    for (const queue of DURABLE_QUEUES) {
+      for (const name of partitionsOf(queue, partitions)) {
+        await channel.assertQueue(name, durableQueue(queue, limits));
+        // The key of a consistent-hash binding is a weight: one point on the ring for each queue.
+        if (isHashed(queue)) await channel.bindQueue(name, EXCHANGES[queue], '1');
+        else if (queue !== 'cleanup') await channel.bindQueue(name, EXCHANGES.fanout, name);
+      }
     }
+  });
+  return unlimited;
+}
+
+/** Returns false for an existing queue without a delivery limit, which is otherwise as declared here. */
+async function declareDead(onChannel: OnChannel, name: string, limits: QueueLimits): Promise<boolean> {
+  const { durable, arguments: wanted } = deadQueue(limits);
+  try {
+    await onChannel((channel) => channel.assertQueue(name, { durable, arguments: wanted }));
+    return true;
+  } catch (error) {
+    if (!/inequivalent arg 'x-delivery-limit'.* but current is none/.test(messageOf(error))) throw error;
+    const { 'x-delivery-limit': _, ...unlimited } = wanted;
+    await onChannel((channel) => channel.assertQueue(name, { durable, arguments: unlimited }));
+    return false;
   }
 }
 
@@ -125,15 +169,7 @@ export async function declareLiveQueue(
   limits: QueueLimits,
 ): Promise<string> {
   const name = `feed.${queue}`;
-  await channel.assertQueue(name, {
-    durable: true,
-    arguments: {
-      'x-expires': LIVE_EXPIRES_MS,
-      'x-overflow': 'reject-publish',
-      'x-max-length': limits.maxMessages,
-      'x-max-length-bytes': limits.maxBytes,
-    },
-  });
+  await channel.assertQueue(name, liveQueue(limits));
   await channel.bindQueue(name, EXCHANGES.live, name);
   return name;
 }

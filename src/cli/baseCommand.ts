@@ -73,11 +73,35 @@ export abstract class BaseCommand extends Command {
     return flags['dry-run'] === false || flags.repair === true;
   }
 
+  /**
+   * The configuration, and whether a change of a production cluster is confirmed. A command reads its
+   * configuration once: meanwhile another shell may select another context.
+   */
+  #configuration: { readonly read: Promise<Config>; confirmed: boolean } | undefined;
+
+  /** Returns the configuration. The first call reads it, and asks before a change of a production cluster. */
   protected async loadConfig(flags: Record<string, unknown>): Promise<Config> {
-    const { loadConfig } = await import('../engine/config/config.ts');
-    const config = await loadConfig(settingsOf(flags));
-    if (this.changes(flags)) await this.confirmProduction(config, flags);
+    this.#configuration ??= { read: this.readConfig(flags), confirmed: false };
+    const config = await this.#configuration.read;
+    if (this.changes(flags) && !this.#configuration.confirmed) {
+      await this.confirmProduction(config, flags);
+      this.#configuration.confirmed = true;
+    }
     return config;
+  }
+
+  protected async readConfig(flags: Record<string, unknown>): Promise<Config> {
+    const { loadConfig } = await import('../engine/config/config.ts');
+    return loadConfig(settingsOf(flags));
+  }
+
+  /** Runs another command with the configuration that this one has read and confirmed. */
+  protected async runWithSameConfig(id: string, argv: string[]): Promise<void> {
+    const loaded = await this.config.findCommand(id, { must: true }).load();
+    const Other = loaded as unknown as new (...args: ConstructorParameters<typeof Command>) => BaseCommand;
+    const other = new Other(argv, this.config);
+    other.#configuration = this.#configuration;
+    await other._run();
   }
 
   /** Asks for the name of the context if it is a production cluster. */

@@ -1,7 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { BINARY, feedctl, json, start, temporaryDirectory, testRole, up, waitUntil } from '../support/cli.ts';
+import { feedctl, json, start, temporaryDirectory, up, waitUntil } from '../support/cli.ts';
 import { FOUNDATIONS, httpClient, spawnedCluster } from '../support/spawnedCluster.ts';
 
 /** Contexts for `clusters`, whose URLs come from a command that counts how often it runs. */

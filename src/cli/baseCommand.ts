@@ -19,6 +19,10 @@ const ROLE_STOP_TIMEOUT_MS = 30_000;
 /** Time between the end of a role and the forced end of its process. Errors are printed in it. */
 const EXIT_GRACE_MS = 500;
 
+/** Variables that stand for no setting and for no flag. */
+const OTHER_VARIABLES = ['FEEDCTL_REEXEC', 'FEEDCTL_TRUST_TRACEPARENT'];
+let warnedOfVariables = false;
+
 /**
  * Base of all commands: configuration, JSON, errors and their exit status, signals, confirmation and
  * tables. A command parses its flags, calls the engine once and prints.
@@ -49,6 +53,27 @@ export abstract class BaseCommand extends Command {
       helpGroup: 'GLOBAL',
     }),
   };
+
+  protected override async init(): Promise<void> {
+    await super.init();
+    if (!this.ctor.hidden) await this.#warnOfVariables();
+  }
+
+  /** Warns once of variables that begin with `FEEDCTL_` and have no effect: a name may be mistyped. */
+  async #warnOfVariables(): Promise<void> {
+    const given = Object.keys(process.env).filter((name) => name.startsWith('FEEDCTL_'));
+    if (warnedOfVariables || given.length === 0) return;
+    warnedOfVariables = true;
+    const ofFlags = this.config.commands.flatMap(({ flags }) => Object.values(flags).map(({ env }) => env));
+    const ofSettings = Object.values(SETTINGS).map(({ variable }) => variable);
+    const known = new Set(
+      [...ofSettings, ...OTHER_VARIABLES, ...ofFlags].filter((name) => name !== undefined),
+    );
+    if (given.every((name) => known.has(name))) return;
+    const { unknownVariables } = await import('./unknownVariables.ts');
+    for (const warning of await unknownVariables(process.env, known))
+      process.stderr.write(`Warning: ${warning}\n`);
+  }
 
   #signal: AbortSignal | undefined;
 

@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import nodeModule from 'node:module';
+import { homedir, userInfo } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -14,11 +15,31 @@ if (major > 22 || (major === 22 && minor >= 12)) {
   // A colour library takes CI for a terminal. Text in a pipe or a file has colours only on request.
   if (!process.stdout.isTTY && !process.stderr.isTTY && !process.env.FORCE_COLOR)
     process.env.NO_COLOR ??= '1';
+  nameUser();
   speedUp();
   const { main } = await import('../dist/cli/main.js');
   await main(process.argv.slice(2), import.meta.url);
 } else {
   relaunch();
+}
+
+/**
+ * Completes the environment of a user id that has no entry in the list of users, as containers have it. The
+ * system then knows neither its shell nor its home, and oclif and other libraries fail when they ask.
+ */
+function nameUser() {
+  try {
+    userInfo();
+  } catch {
+    process.env.SHELL ||= '/bin/sh';
+  }
+  // An empty variable would make paths below it relative to the current directory.
+  if (process.env.HOME === '') delete process.env.HOME;
+  try {
+    homedir();
+  } catch {
+    process.env.HOME = '/';
+  }
 }
 
 /** Saves 15 of the 90 ms that `--help` takes. */

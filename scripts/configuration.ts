@@ -71,6 +71,7 @@ const OTHERS: Readonly<Record<string, readonly Variable[]>> = {
     ],
   ],
   'Files of the user': [
+    ['HOME', 'Home of the user, `~` below. Default: the system’s entry of the user, or `/` without one.'],
     ['XDG_CONFIG_HOME', 'Directory above `feedctl/contexts.json`, the context file. Default: `~/.config`.'],
     [
       'XDG_CACHE_HOME',
@@ -97,6 +98,7 @@ const OTHERS: Readonly<Record<string, readonly Variable[]>> = {
     ],
   ],
   'Internal variables': [
+    ['SHELL', 'feedctl sets it to `/bin/sh` if the operating system has no entry for the user id.'],
     [
       'FEEDCTL_REEXEC',
       'Marks a process that the launcher or a benchmark started, and that ends together with it. ' +

@@ -19,6 +19,10 @@ const ROLE_STOP_TIMEOUT_MS = 30_000;
 /** Time between the end of a role and the forced end of its process. Errors are printed in it. */
 const EXIT_GRACE_MS = 500;
 
+/** Variables that stand for no setting and for no flag. */
+const OTHER_VARIABLES = ['FEEDCTL_REEXEC', 'FEEDCTL_TRUST_TRACEPARENT'];
+let warnedOfVariables = false;
+
 /**
  * Base of all commands: configuration, JSON, errors and their exit status, signals, confirmation and
  * tables. A command parses its flags, calls the engine once and prints.
@@ -50,6 +54,27 @@ export abstract class BaseCommand extends Command {
     }),
   };
 
+  protected override async init(): Promise<void> {
+    await super.init();
+    if (!this.ctor.hidden) await this.#warnOfVariables();
+  }
+
+  /** Warns once of variables that begin with `FEEDCTL_` and have no effect: a name may be mistyped. */
+  async #warnOfVariables(): Promise<void> {
+    const given = Object.keys(process.env).filter((name) => name.startsWith('FEEDCTL_'));
+    if (warnedOfVariables || given.length === 0) return;
+    warnedOfVariables = true;
+    const ofFlags = this.config.commands.flatMap(({ flags }) => Object.values(flags).map(({ env }) => env));
+    const ofSettings = Object.values(SETTINGS).map(({ variable }) => variable);
+    const known = new Set(
+      [...ofSettings, ...OTHER_VARIABLES, ...ofFlags].filter((name) => name !== undefined),
+    );
+    if (given.every((name) => known.has(name))) return;
+    const { unknownVariables } = await import('./unknownVariables.ts');
+    for (const warning of await unknownVariables(process.env, known))
+      process.stderr.write(`Warning: ${warning}\n`);
+  }
+
   #signal: AbortSignal | undefined;
 
   /** Aborts at the first SIGINT or SIGTERM. The second one ends the process immediately. */
@@ -73,11 +98,35 @@ export abstract class BaseCommand extends Command {
     return flags['dry-run'] === false || flags.repair === true;
   }
 
+  /**
+   * The configuration, and whether a change of a production cluster is confirmed. A command reads its
+   * configuration once: meanwhile another shell may select another context.
+   */
+  #configuration: { readonly read: Promise<Config>; confirmed: boolean } | undefined;
+
+  /** Returns the configuration. The first call reads it, and asks before a change of a production cluster. */
   protected async loadConfig(flags: Record<string, unknown>): Promise<Config> {
-    const { loadConfig } = await import('../engine/config/config.ts');
-    const config = await loadConfig(settingsOf(flags));
-    if (this.changes(flags)) await this.confirmProduction(config, flags);
+    this.#configuration ??= { read: this.readConfig(flags), confirmed: false };
+    const config = await this.#configuration.read;
+    if (this.changes(flags) && !this.#configuration.confirmed) {
+      await this.confirmProduction(config, flags);
+      this.#configuration.confirmed = true;
+    }
     return config;
+  }
+
+  protected async readConfig(flags: Record<string, unknown>): Promise<Config> {
+    const { loadConfig } = await import('../engine/config/config.ts');
+    return loadConfig(settingsOf(flags));
+  }
+
+  /** Runs another command with the configuration that this one has read and confirmed. */
+  protected async runWithSameConfig(id: string, argv: string[]): Promise<void> {
+    const loaded = await this.config.findCommand(id, { must: true }).load();
+    const Other = loaded as unknown as new (...args: ConstructorParameters<typeof Command>) => BaseCommand;
+    const other = new Other(argv, this.config);
+    other.#configuration = this.#configuration;
+    await other._run();
   }
 
   /** Asks for the name of the context if it is a production cluster. */

@@ -1,8 +1,10 @@
 import type { Machine } from '../engine/bench/machine.ts';
-import { BaseCommand } from './baseCommand.ts';
+import { databaseFile, serverFiles, TemporaryCommand } from './temporaryCommand.ts';
 
 /** Base of the benchmarks: they report each step on stderr. */
-export abstract class BenchCommand extends BaseCommand {
+export abstract class BenchCommand extends TemporaryCommand {
+  static override baseFlags = { ...TemporaryCommand.baseFlags, ...databaseFile, ...serverFiles };
+
   protected readonly onProgress = (text: string): void => {
     process.stderr.write(`${text}\n`);
   };

@@ -1,20 +1,25 @@
-import { BaseCommand } from '../cli/baseCommand.ts';
+import { serverFiles, TemporaryCommand } from '../cli/temporaryCommand.ts';
 import { type DemoResult, type DemoSnapshot, runDemo } from '../engine/demo/demo.ts';
 import { FeedctlError } from '../engine/model/errors.ts';
 import { plainDemo } from '../ui/demo/plain.ts';
 import { demoSummary } from '../ui/demo/summary.ts';
 
-export default class Demo extends BaseCommand {
+export default class Demo extends TemporaryCommand {
   static override summary = 'Run a temporary cluster with real data, and verify every feed and push';
   static override description =
     `Loads a part of a real follow graph, and replays real posts while WebSocket clients
 listen. Compares every feed and every push with follows and posts, prints the results
-and removes the cluster.`;
+and removes the cluster.
+
+Only --broker-url and --cache-url name servers, not contexts or variables.`;
+  static override flags = serverFiles;
   static override examples = ['<%= config.bin %> demo', '<%= config.bin %> demo --json'];
 
   async run(): Promise<DemoResult> {
     const { flags } = await this.parse(Demo);
     const config = await this.loadConfig(flags);
+    if (config.databaseUrl)
+      throw new FeedctlError('USAGE', 'the demo makes its own database and takes no --database-url');
     const { signal } = this;
     const view = await this.#view();
     let result: DemoResult;

@@ -8,7 +8,7 @@ import pg from 'pg';
 import { afterAll, expect, inject, onTestFinished } from 'vitest';
 import { undocumented } from './outputSchemas.ts';
 
-const BINARY = fileURLToPath(new URL('../../bin/run.js', import.meta.url));
+export const BINARY = fileURLToPath(new URL('../../bin/run.js', import.meta.url));
 export const DEMO_DATA = fileURLToPath(new URL('../../src/engine/demo/data/', import.meta.url));
 export const DEMO_GRAPH = join(DEMO_DATA, 'follows.edgelist.gz');
 export const DEMO_ACTIVITY = join(DEMO_DATA, 'activity_time.txt.gz');

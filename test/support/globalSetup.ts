@@ -8,6 +8,7 @@ import { migrate } from '../../src/engine/database/migrate.ts';
 import { ensureEventPartitions } from '../../src/engine/store/events.ts';
 import { chromium } from './chromium.ts';
 import { citus } from './citus.ts';
+import { isolateFromPerson } from './isolation.ts';
 import { prometheus } from './prometheus.ts';
 import { rabbitmq } from './rabbitmq.ts';
 import { redis } from './redis.ts';
@@ -23,8 +24,12 @@ declare module 'vitest' {
   }
 }
 
-/** Starts one PostgreSQL for the whole run. Every test file makes its databases in it. */
+/**
+ * Isolates the run from the person's settings, and starts one PostgreSQL. Every test file makes its
+ * databases in it.
+ */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const removeHome = await isolateFromPerson();
   const dataDir = await mkdtemp(join(tmpdir(), 'feedctl-test-'));
   await chmod(dataDir, 0o711);
   await prepareDataDir(dataDir);
@@ -40,5 +45,6 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await servers.stop();
     await postgres.stop();
     await rm(dataDir, { recursive: true, force: true });
+    await removeHome();
   };
 }

@@ -21,7 +21,8 @@ export default class BenchCrowd extends BenchCommand {
     `Each person has a WebSocket, posts, waits and posts again. Every pushed frame is
 checked against follows and posts; exits 1 on errors.
 
-The database is a temporary embedded one, or the empty cluster of --database-url.`;
+Only flags name servers, not contexts or variables: an empty cluster of --database-url,
+or else a temporary embedded database.`;
   static override flags = {
     users: Flags.integer({ description: 'number of users', default: 100_000, min: 2, max: 1_000_000 }),
     friends: rangeFlag({ description: 'number of accounts that each user follows', default: [20, 1_000] }),

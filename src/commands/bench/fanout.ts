@@ -11,7 +11,8 @@ export default class BenchFanout extends BenchCommand {
     `Compare the ratio, not the rates: the path and plain COPY alternate in one run on
 one machine, with cached feeds and open sockets.
 
-The database is a temporary embedded one, or the empty cluster of --database-url.`;
+Only flags name servers, not contexts or variables: an empty cluster of --database-url,
+or else a temporary embedded database.`;
   static override flags = {
     mix: Flags.option({
       description: 'uniform: every author has --followers; higgs: a real week; one: one post to --followers',

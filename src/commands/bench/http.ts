@@ -12,7 +12,8 @@ export default class BenchHttp extends BenchCommand {
     `Compare the ratio, not the rates: a gateway and a bare route of fastify take turns
 in one run on one machine. Limits on requests are off.
 
-The database is a temporary embedded one, or the empty cluster of --database-url.`;
+Only flags name servers, not contexts or variables: an empty cluster of --database-url,
+or else a temporary embedded database.`;
   static override flags = {
     readers: count('number of users who read in turn', 500, 100_000),
     connections: count('number of connections', 64, 1_000),

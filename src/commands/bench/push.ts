@@ -12,7 +12,8 @@ export default class BenchPush extends BenchCommand {
     `Compare the ratios, not the rates: a gateway and a bare server of \`ws\` with as many
 open sockets take turns in one run on one machine.
 
-The database is a temporary embedded one, or the empty cluster of --database-url.`;
+Only flags name servers, not contexts or variables: an empty cluster of --database-url,
+or else a temporary embedded database.`;
   static override flags = {
     // All sockets have one address, whose ports limit their number.
     sockets: Flags.integer({

@@ -12,7 +12,8 @@ export default class BenchRead extends BenchCommand {
     `Compare the ratios, not the times: all ways of reading take turns in one run on one
 machine.
 
-The database is a temporary embedded one, or the empty cluster of --database-url.`;
+Only flags name servers, not contexts or variables: an empty cluster of --database-url,
+or else a temporary embedded database.`;
   static override flags = {
     readers: count('number of readers without celebrities, and of readers with them', 1_000, 100_000),
     authors: count('number of authors', 4_000, 100_000),

@@ -10,7 +10,8 @@ export default class BenchRebuild extends BenchCommand {
 feed rows, the rebuild of emptied and of sound feeds, and the latency of live posts
 alone and during a rebuild.
 
-The database is a temporary embedded one, or the empty cluster of --database-url.`;
+Only flags name servers, not contexts or variables: an empty cluster of --database-url,
+or else a temporary embedded database.`;
   static override flags = {
     graph: Flags.string({
       description: 'path of a SNAP edge list; may be repeated',

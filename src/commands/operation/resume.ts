@@ -25,7 +25,7 @@ exits like that command. Refused if a file that it reads is missing or has chang
     const found = this.config.findCommand(command, { must: true });
     const resuming = flags['dry-run'] ? 'Would resume' : 'Resuming';
     this.logToStderr(`${resuming} \`${oneLine([...command.split(':'), ...own].join(' '), 200)}\``);
-    await this.config.runCommand(command, [
+    await this.runWithSameConfig(command, [
       ...this.#global(flags),
       ...confirmed(found.flags, own, key),
       ...(flags['dry-run'] ? ['--dry-run'] : []),

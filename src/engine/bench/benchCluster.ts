@@ -2,14 +2,15 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { FeedCache } from '../cache/cache.ts';
+import { borrowServers } from '../cluster/borrowedServers.ts';
 import { type Cluster, openCluster } from '../cluster/cluster.ts';
-import { startEmbeddedCluster, startGatewayRole, startWorkerRole } from '../cluster/roles.ts';
+import { startGatewayRole, startTemporaryCluster, startWorkerRole } from '../cluster/roles.ts';
 import type { Config } from '../config/config.ts';
 import type { CheckedMessage } from '../fanout/copyBuffer.ts';
 import type { Gateway } from '../gateway/gateway.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { Resources } from '../resilience/resources.ts';
-import { listWorkers } from '../store/processes.ts';
+import { listGateways, listWorkers } from '../store/processes.ts';
 import { silentLog } from '../telemetry/log.ts';
 import { emptyAll } from './sql.ts';
 
@@ -30,7 +31,7 @@ interface BenchClusterOptions {
 
 /**
  * Opens a temporary embedded database, or the configured one, which must be empty and is emptied
- * again. Broker and cache are the configured ones. Throws CLUSTER_NOT_EMPTY.
+ * again. Broker and cache are the configured ones, which must be empty too. Throws CLUSTER_NOT_EMPTY.
  */
 export async function openBenchCluster(config: Config, options: BenchClusterOptions): Promise<BenchCluster> {
   return config.embedded ? openTemporary(config, options) : openNamed(config, options);
@@ -41,10 +42,12 @@ async function openTemporary(config: Config, options: BenchClusterOptions): Prom
   await chmod(dataDir, 0o711);
   const remove = () => rm(dataDir, { recursive: true, force: true });
   try {
-    const { cluster, cache, gateway, stop } = await startEmbeddedCluster(
-      { ...config, dataDir },
-      { ...options, host: '127.0.0.1', port: 0, log: silentLog, temporary: true },
-    );
+    const { cluster, cache, gateway, stop } = await startTemporaryCluster(config, dataDir, {
+      ...options,
+      host: '127.0.0.1',
+      port: 0,
+      log: silentLog,
+    });
     return { cluster, cache, gateway, stop: () => stop().finally(remove) };
   } catch (error) {
     await remove();
@@ -60,11 +63,18 @@ async function openNamed(config: Config, options: BenchClusterOptions): Promise<
     const { rows } = await cluster.db.query('select 1 from users limit 1');
     if (rows.length > 0)
       throw new FeedctlError('CLUSTER_NOT_EMPTY', 'the cluster has users, and a benchmark empties it');
+    if ((await listGateways(cluster.db)).length > 0)
+      throw new FeedctlError('CLUSTER_NOT_EMPTY', 'a gateway of the cluster is running');
     if ((await listWorkers(cluster.db)).length > 0)
       throw new FeedctlError(
         'CLUSTER_NOT_EMPTY',
         'a worker of the cluster is running and would share the work',
       );
+    const servers = await borrowServers(config, cluster.db);
+    resources.add('broker and cache', async () => {
+      await servers.identify(cluster.db);
+      await servers.clear();
+    });
     resources.add('rows of the benchmark', async () => {
       await emptyAll(cluster.db);
       await cluster.changes.resetting(cluster.db);

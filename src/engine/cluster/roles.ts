@@ -19,6 +19,7 @@ import type { Log } from '../telemetry/log.ts';
 import { type Metrics, openMetrics } from '../telemetry/metrics.ts';
 import type { MetricsServer } from '../telemetry/metricsServer.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
+import { borrowServers } from './borrowedServers.ts';
 import { type Cluster, openCluster } from './cluster.ts';
 import { type StatsReporter, startReporting } from './reportStats.ts';
 
@@ -174,4 +175,38 @@ export async function startEmbeddedCluster(
     }
     throw error;
   }
+}
+
+/**
+ * Starts a cluster that exists for one run only, with its database in `dataDir`. What it has left at the
+ * broker and at the cache of the configuration is removed when it stops. Throws as `borrowServers` and
+ * `startEmbeddedCluster` do.
+ */
+export async function startTemporaryCluster(
+  config: Config,
+  dataDir: string,
+  options: Parameters<typeof startEmbeddedCluster>[1],
+): Promise<EmbeddedCluster> {
+  const servers = await borrowServers(config);
+  let embedded: EmbeddedCluster | undefined;
+  try {
+    embedded = await startEmbeddedCluster(
+      { ...config, dataDir, databaseUrl: undefined, embedded: true },
+      { ...options, temporary: true },
+    );
+    await servers.identify(embedded.cluster.db);
+  } catch (error) {
+    await embedded?.stop();
+    await servers.clear();
+    throw error;
+  }
+  const { stop } = embedded;
+  let stopping: Promise<void> | undefined;
+  return {
+    ...embedded,
+    stop() {
+      stopping ??= stop().finally(() => servers.clear());
+      return stopping;
+    },
+  };
 }

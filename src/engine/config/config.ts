@@ -1,7 +1,7 @@
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { FeedctlError } from '../model/errors.ts';
-import { readContext } from './contexts.ts';
+import { type Context, readContext } from './contexts.ts';
 import { readSecret, type Secret } from './secrets.ts';
 import { parseBoolean, SETTINGS, type SettingName, settingProblem } from './settings.ts';
 
@@ -75,8 +75,32 @@ export function refuseSecrets(flags: ConfigFlags): void {
 export async function loadConfig(flags: ConfigFlags, env: NodeJS.ProcessEnv = process.env): Promise<Config> {
   refuseSecrets(flags);
   const { name, context } = await readContext(env, flags.context);
-  const stored: Record<string, unknown> = { ...context };
+  return merged(flags, env, name, context);
+}
 
+/**
+ * Returns the configuration of a cluster that exists for one run only: the values of its flags. A server that
+ * a context or a variable names is in use by another cluster. `files`: of values that may hold a password.
+ * Throws CONFIG_INVALID or SECRET_IN_FLAG.
+ */
+export async function flagsOnly(
+  flags: ConfigFlags,
+  files: Partial<Record<SettingName, string>>,
+): Promise<Config> {
+  refuseSecrets(flags);
+  const read: Partial<Record<SettingName, string>> = {};
+  for (const [name, file] of Object.entries(files) as [SettingName, string][])
+    read[name] = await readSecret(name, { file }, {});
+  return merged({ ...flags, ...read }, {}, 'local', {});
+}
+
+async function merged(
+  flags: ConfigFlags,
+  env: NodeJS.ProcessEnv,
+  name: string,
+  context: Context,
+): Promise<Config> {
+  const stored: Record<string, unknown> = { ...context };
   const values: Partial<Record<SettingName, unknown>> = {};
   const sources = {} as Record<SettingName, Source>;
   for (const key of Object.keys(SETTINGS) as SettingName[]) {

@@ -28,11 +28,41 @@ interface Rule {
   readonly accepts: (text: string) => boolean;
   /** Continues a sentence that begins with the setting's name. */
   readonly demand: string;
+  /** Returns why text that is accepted cannot mean what was meant. */
+  readonly fault?: (text: string) => string | undefined;
+}
+
+const ENCODED = { '/': '%2F', '?': '%3F', '#': '%23', '%': '%25' } as const;
+
+/**
+ * Returns the character of a user name or a password that ends it too early, because it is not
+ * percent-encoded: `scheme://user:p/ss@host` names the host `user`. Never returns a part of the password.
+ */
+function credentialFault(url: string): string | undefined {
+  const rest = url.trim().replace(/^[a-z]+:\/\//i, '');
+  const authority = /^[^/?#]*/.exec(rest)![0];
+  const after = rest.slice(authority.length);
+  const at = authority.lastIndexOf('@');
+  let character: string | undefined;
+  if (at >= 0) character = /%(?![0-9a-f]{2})/i.exec(authority.slice(0, at))?.[0];
+  else if (after.includes('@') && authority.includes(':') && !endsBefore(authority, after))
+    character = after[0];
+  if (!character) return undefined;
+  const encoded = ENCODED[character as keyof typeof ENCODED];
+  return `has a user name or a password with the character ${character}: write it as ${encoded}`;
+}
+
+/** Returns whether `host:port` is complete, and the `@` belongs to a path or a parameter after it. */
+function endsBefore(authority: string, after: string): boolean {
+  if (!/^(\[[^\]]*\]|[^:]+):\d*$/.test(authority)) return false;
+  const [path = '', query = ''] = after.split('@', 1)[0]!.split(/\?(.*)/s);
+  return query.includes('=') || (path.startsWith('/') && !/[/:]/.test(after.slice(after.lastIndexOf('@'))));
 }
 
 const url = (...protocols: string[]): Rule => ({
   accepts: (text) => protocols.some((protocol) => text.startsWith(`${protocol}://`)),
   demand: `must start with ${protocols.map((protocol) => `${protocol}://`).join(' or ')}`,
+  fault: credentialFault,
 });
 
 const notEmpty: Rule = { accepts: (text) => text !== '', demand: 'must not be empty' };
@@ -110,7 +140,8 @@ export const SETTINGS = {
     secret: true,
     rule: {
       accepts: (text) => text.split(',').every((one) => /^amqps?:\/\/./.test(one.trim())),
-      demand: 'must be amqp:// or amqps:// URLs, separated by commas',
+      demand: 'must be amqp:// or amqps:// URLs, separated by commas (a comma in a password: %2C)',
+      fault: (text) => text.split(',').map(credentialFault).find(Boolean),
     },
     about: 'Brokers of one RabbitMQ cluster: one or more `amqp://` or `amqps://` URLs, separated by commas.',
     fallback: 'none; the database then holds the queues',
@@ -180,8 +211,10 @@ export function settingProblem(
   for (const name of NAMES) {
     const value = values[name];
     if (value === undefined || (name === 'production' && typeof value === 'boolean')) continue;
-    const { accepts, demand }: Rule = SETTINGS[name].rule;
+    const { accepts, demand, fault }: Rule = SETTINGS[name].rule;
     if (typeof value !== 'string' || !accepts(value)) return { name, why: demand };
+    const why = fault?.(value);
+    if (why) return { name, why };
   }
   return undefined;
 }

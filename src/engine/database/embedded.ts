@@ -8,6 +8,7 @@ import {
   mkdtemp,
   readdir,
   readFile,
+  realpath,
   rename,
   rm,
   rmdir,
@@ -179,15 +180,29 @@ async function usableDataDir(dataDir: string, made: string[]): Promise<void> {
     });
   }
   const owner = await databaseOwner(join(dataDir, 'postgres'));
-  if (owner && spawnSync('/bin/sh', ['-c', 'cd "$1"', 'sh', dataDir], { ...owner, cwd: '/' }).status !== 0) {
+  if (owner && !canEnter(owner, dataDir)) {
+    const closed = await closedFolder(owner, dataDir);
     throw new FeedctlError(
       'DATA_DIR_UNUSABLE',
-      `PostgreSQL runs here as user ${owner.uid}, who cannot enter ${dataDir}`,
+      `PostgreSQL runs here as user ${owner.uid}, who cannot enter ${closed}, the place of ${dataDir}`,
       {
-        suggestions: ['Pick a directory outside /root with --data-dir, or run feedctl as an ordinary user.'],
+        suggestions: [
+          `Pick a directory outside ${closed} with --data-dir, or run feedctl as an ordinary user.`,
+          `Or let other users pass through: chmod o+x ${closed}`,
+        ],
       },
     );
   }
+}
+
+const canEnter = (owner: NonNullable<Owner>, directory: string): boolean =>
+  spawnSync('/bin/sh', ['-c', 'cd "$1"', 'sh', directory], { ...owner, cwd: '/' }).status === 0;
+
+/** Returns the topmost folder on the path to `directory` that `owner` cannot enter. */
+async function closedFolder(owner: NonNullable<Owner>, directory: string): Promise<string> {
+  const names = (await realpath(directory)).split('/').slice(1);
+  const folders = names.map((_, i) => `/${names.slice(0, i + 1).join('/')}`);
+  return folders.find((folder) => !canEnter(owner, folder)) ?? directory;
 }
 
 async function initialise(native: string, pgdata: string, owner: Owner, sync: boolean): Promise<void> {

@@ -2,7 +2,7 @@ import { rm } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { fanOutDrained } from '../bus/drained.ts';
 import type { Cluster } from '../cluster/cluster.ts';
-import { type EmbeddedCluster, startEmbeddedCluster } from '../cluster/roles.ts';
+import { type EmbeddedCluster, startTemporaryCluster } from '../cluster/roles.ts';
 import type { Config } from '../config/config.ts';
 import { readFeed } from '../feed/read/read.ts';
 import { type VerifyResult, verify } from '../feed/verify/verify.ts';
@@ -149,10 +149,13 @@ class Demo {
   async #start(): Promise<EmbeddedCluster> {
     this.#update({});
     const { version, signal } = this.#options;
-    const embedded = await startEmbeddedCluster(
-      { ...this.#config, dataDir: this.#dataDir, databaseUrl: undefined, embedded: true },
-      { host: '127.0.0.1', port: 0, log: silentLog, version, temporary: true, signal },
-    );
+    const embedded = await startTemporaryCluster(this.#config, this.#dataDir, {
+      host: '127.0.0.1',
+      port: 0,
+      log: silentLog,
+      version,
+      signal,
+    });
     this.#embedded = embedded;
     const { postgres, gateway } = embedded;
     this.#finish('start', `PostgreSQL ${postgres.version}, a worker, a gateway at ${gateway.url}`);

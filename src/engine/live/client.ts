@@ -1,5 +1,6 @@
 import { WebSocket } from 'ws';
 import { FeedctlError, messageOf } from '../model/errors.ts';
+import { urlBelow } from '../util/urlBelow.ts';
 
 export interface PushedPost {
   readonly postId: string;
@@ -37,7 +38,7 @@ export function followFeed(
   onPost: (post: PushedPost) => void,
   after?: string,
 ): Promise<FeedFollower> {
-  const url = new URL('/post/feed/posted', gatewayUrl.replace(/^http/, 'ws'));
+  const url = urlBelow(gatewayUrl.replace(/^http/, 'ws'), '/post/feed/posted');
   url.searchParams.set('token', token);
   if (after !== undefined) url.searchParams.set('after', after);
   const socket = new WebSocket(url, { perMessageDeflate: false, handshakeTimeout: HELLO_TIMEOUT_MS });

@@ -153,11 +153,13 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
     why: 'A data directory belongs to one process at a time. The message names the other process.',
   },
   CLUSTER_NOT_EMPTY: {
-    what: 'A benchmark was asked to run on a cluster that has users or a running worker.',
+    what:
+      'A benchmark or the demo was asked to run on a database, a broker or a cache that belongs to a ' +
+      'cluster: it has users, a running role, queues or keys.',
     why:
-      'A benchmark fills the cluster with its own users and posts, takes all of its work, and empties it ' +
+      'These commands fill a cluster with their own users and posts, take all of its work, and empty it ' +
       'at the end.',
-    more: 'Without `--database-url` the benchmark uses a temporary database.',
+    more: 'Without `--database-url`, `--broker-url` and `--cache-url` they need no server.',
   },
   CLUSTER_NOT_RUNNING: {
     what: 'No cluster runs in the data directory, and no database URL is set.',

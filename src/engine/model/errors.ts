@@ -98,7 +98,10 @@ export const ERRORS = {
     exit: 1,
     fix: 'Use that cluster, stop it with `feedctl down`, or choose another --data-dir.',
   },
-  CLUSTER_NOT_EMPTY: { exit: 1, fix: 'Use a separate cluster, or omit --database-url.' },
+  CLUSTER_NOT_EMPTY: {
+    exit: 1,
+    fix: 'Use an empty cluster and empty servers, or omit --database-url, --broker-url and --cache-url.',
+  },
   CLUSTER_NOT_RUNNING: {
     exit: 1,
     fix: 'Start one with `feedctl up`, or name another with --data-dir or --database-url.',

@@ -11,6 +11,7 @@ import { deletePost } from '../social/posts.ts';
 import { newestPostsAbove } from '../store/posts.ts';
 import { tenths } from '../util/numbers.ts';
 import { poll } from '../util/poll.ts';
+import { urlBelow } from '../util/urlBelow.ts';
 import {
   erasePair,
   insertProbePair,
@@ -181,13 +182,14 @@ async function sessionsOf(
   gatewayUrl: string,
   readerId: number,
 ): Promise<ConnectionsAnswer['connections']> {
-  const path = `/admin/connections?user=${readerId}`;
+  const path = `admin/connections?user=${readerId}`;
   const token = await signOperatorToken(db);
-  return (await askGateway<ConnectionsAnswer>(gatewayUrl, token, path)).connections;
+  const base = urlBelow(gatewayUrl, '/').href;
+  return (await askGateway<ConnectionsAnswer>(base, token, path)).connections;
 }
 
 async function post(gatewayUrl: string, token: string, signal: AbortSignal): Promise<number> {
-  const response = await fetch(new URL('/post/create', gatewayUrl), {
+  const response = await fetch(urlBelow(gatewayUrl, '/post/create'), {
     method: 'POST',
     headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
     body: JSON.stringify({ text: TEXT }),

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
-import { homedir, tmpdir } from 'node:os';
+import { mkdir, readdir, realpath, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { Database } from '../../../src/engine/database/database.ts';
@@ -66,11 +66,14 @@ test.skipIf(process.getuid?.() !== 0)(
   'a directory that the server cannot enter is not left behind',
   async () => {
     // A directory below a home that only root may enter.
-    const home = join(homedir(), `.feedctl-test-${process.pid}`);
+    const home = join(await realpath(tmpdir()), `feedctl-home-${process.pid}`);
     await mkdir(home, { mode: 0o700 });
     onTestFinished(() => rm(home, { recursive: true, force: true }));
     const dataDir = join(home, 'deep', 'below');
-    expect(await rejection(prepareDataDir(dataDir))).toMatchObject({ code: 'DATA_DIR_UNUSABLE' });
+    const refused = await rejection(prepareDataDir(dataDir));
+    expect(refused).toMatchObject({ code: 'DATA_DIR_UNUSABLE' });
+    expect(refused.message).toContain(`cannot enter ${home},`);
+    expect(refused.suggestions.join(' ')).toContain(`outside ${home} `);
     expect(existsSync(home)).toBe(true);
     expect(await readdir(home)).toEqual([]);
   },

@@ -78,11 +78,17 @@ const NO_LIMITS = {
   FEEDCTL_SOCKETS_PER_IP: '0',
 };
 
+/** The environment without settings: the gateway must not join another cluster. */
+function withoutSettings(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const others = Object.entries(env).filter(([name]) => !name.startsWith('FEEDCTL_'));
+  return { ...Object.fromEntries(others), XDG_CONFIG_HOME: '/nonexistent' };
+}
+
 /** Starts `feedctl gateway start` as a process on the database of the benchmark. */
 export async function startGatewayProcess(config: Config, databaseUrl: string): Promise<GatewayProcess> {
   const child = spawn(process.execPath, [INSPECTED, BINARY, 'gateway', 'start', '--port', '0', '--json'], {
     env: {
-      ...process.env,
+      ...withoutSettings(process.env),
       FEEDCTL_DATABASE_URL: databaseUrl,
       ...(config.brokerUrl && { FEEDCTL_BROKER_URL: config.brokerUrl }),
       ...(config.cacheUrl && { FEEDCTL_CACHE_URL: config.cacheUrl }),

@@ -8,6 +8,7 @@ export const PROBLEM_TYPE = 'application/problem+json';
 /** Codes with a status other than 500. */
 const HTTP_STATUS: Partial<Record<ErrorCode, number>> = {
   CIRCUIT_OPEN: 503,
+  CLOCK_BEHIND: 503,
   CONFIG_INVALID: 400,
   DATABASE_POOLED: 503,
   DATABASE_READ_ONLY: 503,

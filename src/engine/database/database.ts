@@ -244,8 +244,9 @@ export class Database implements Store {
   async sharding(): Promise<Sharding> {
     const { known, at } = this.#sharding ?? {};
     const sharding = await known?.catch(() => undefined);
-    if (sharding && (!sharding.distributed || Date.now() - at! < SHARDING_AGE_MS)) return sharding;
-    if (this.#sharding?.known === known) this.#sharding = { known: readSharding(this), at: Date.now() };
+    if (sharding && (!sharding.distributed || performance.now() - at! < SHARDING_AGE_MS)) return sharding;
+    if (this.#sharding?.known === known)
+      this.#sharding = { known: readSharding(this), at: performance.now() };
     return this.#sharding!.known;
   }
 

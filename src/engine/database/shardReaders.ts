@@ -28,7 +28,7 @@ export class ShardReaders {
     const node = sharding.shards[sharding.shardOfId(id)]?.node;
     if (!node?.takesQueries) return this.#db.withSession(work);
     const address = `${node.host}:${node.port}`;
-    if (Date.now() < (this.#avoidedUntil.get(address) ?? 0)) return this.#db.withSession(work);
+    if (performance.now() < (this.#avoidedUntil.get(address) ?? 0)) return this.#db.withSession(work);
     let begun = false;
     try {
       return await this.#pool(node, address).withSession((session) => {
@@ -37,7 +37,7 @@ export class ShardReaders {
       });
     } catch (error) {
       if (begun) throw error;
-      this.#avoidedUntil.set(address, Date.now() + AVOID_MS);
+      this.#avoidedUntil.set(address, performance.now() + AVOID_MS);
       return this.#db.withSession(work);
     }
   }

@@ -2,12 +2,22 @@ import type { Bus } from '../bus/bus.ts';
 import { Database } from '../database/database.ts';
 import { checkSessionsKept, checkWritable } from '../database/usable.ts';
 import { FeedctlError } from '../model/errors.ts';
+import type { IdSource } from '../store/idLeases.ts';
 
 const CONNECT_MS = 3_000;
 const ANSWER_MS = 5_000;
 
+interface Dependencies {
+  readonly db: { readonly url: string };
+  readonly bus?: Pick<Bus, 'health'>;
+  readonly ids?: Pick<IdSource, 'checkClock'>;
+}
+
 export interface Readiness {
-  /** Throws DATABASE_UNREACHABLE or another DATABASE_ code, TIMED_OUT or BROKER_UNREACHABLE. */
+  /**
+   * Throws DATABASE_UNREACHABLE or another DATABASE_ code, TIMED_OUT, CLOCK_BEHIND or
+   * BROKER_UNREACHABLE.
+   */
   check(): Promise<void>;
   close(): Promise<void>;
 }
@@ -20,7 +30,7 @@ export interface Readiness {
  * frequent probes cost nothing.
  */
 export function openReadiness(
-  { db, bus }: { readonly db: { readonly url: string }; readonly bus?: Pick<Bus, 'health'> },
+  { db, bus, ids }: Dependencies,
   { freshMs = 0 }: { freshMs?: number } = {},
 ): Readiness {
   const session = new Database(db.url, {
@@ -42,6 +52,7 @@ export function openReadiness(
       await checkSessionsKept(db.url);
       keptBy = pid;
     }
+    ids?.checkClock();
     const health = await bus?.health?.();
     if (health && !health.ready) throw new FeedctlError('BROKER_UNREACHABLE', health.detail);
   };

@@ -80,7 +80,7 @@ export async function startGateway(context: GatewayContext, options: GatewayOpti
       log.warn({ sockets: hub.sockets }, 'a key was revoked: sockets are closed and must authenticate again');
       void hub.drain(REVOKE_MS);
     };
-    const readiness = openReadiness({ db });
+    const readiness = openReadiness({ db, ids: context.ids });
     resources.add('readiness', () => readiness.close());
     let caughtUp = () => false;
     const app = await openApp({

@@ -97,8 +97,8 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
       'Redis refuses the user, the password, or a command that feedctl needs. A role that runs goes on ' +
       'without the cache, and connects again until a server takes its writes.',
     why:
-      'The password is wrong or missing; or an access list forbids scripts or keys below `feedctl:`. Or the ' +
-      'server has become a replica (READONLY), cannot save its data (MISCONF), or has too few replicas ' +
+      'The password is wrong or missing; or an access list forbids scripts or keys below `feedctl:`. Or ' +
+      'the server has become a replica (READONLY), cannot save its data (MISCONF), or has too few replicas ' +
       '(NOREPLICAS).',
     more:
       'The URL has the form `redis://user:password@host:6379`; a context can hold it too. Allow that ' +
@@ -147,6 +147,17 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
       'citus` in this database on every node. Register the nodes with `citus_set_coordinator_host` and ' +
       '`citus_add_node`, then run `feedctl migrate`. Without `store`, feedctl detects the kind of the ' +
       'database.',
+  },
+  CLOCK_BEHIND: {
+    what:
+      'No id can be minted, because ids are ordered by time and the next one would be below earlier ones. ' +
+      'Nothing was changed. Requests that need an id get 503, and the process is not ready.',
+    why:
+      'The clock was set back by more than 2 s, or it had been ahead before. Time that a process has used ' +
+      'is not used again.',
+    more:
+      'The message says how long the clock needs to catch up. If it had been hours ahead, posts of ' +
+      'that time stay on top of feeds until then.',
   },
   CLUSTER_ALREADY_RUNNING: {
     what: 'Another process already runs the cluster of this data directory. `up` did not start a second one.',

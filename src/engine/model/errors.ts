@@ -94,6 +94,11 @@ export const ERRORS = {
     exit: 1,
     fix: 'Load Citus on every node and create its extension there, or remove the setting `store`.',
   },
+  CLOCK_BEHIND: {
+    exit: 1,
+    failure: 'transient',
+    fix: 'Set the clock right and keep it so (chrony or another NTP client); ids resume by themselves.',
+  },
   CLUSTER_ALREADY_RUNNING: {
     exit: 1,
     fix: 'Use that cluster, stop it with `feedctl down`, or choose another --data-dir.',

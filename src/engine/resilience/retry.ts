@@ -5,11 +5,12 @@ import { backoffMs } from '../util/backoff.ts';
 import { isTransient } from './classify.ts';
 import type { Dependency } from './guard.ts';
 
-/**
- * Returns whether a retry may succeed. Retries of an open circuit or a full bulkhead only add load.
- */
+/** Retries of an open circuit or a full bulkhead only add load, and a clock does not catch up soon. */
+const NOT_RETRIED: ReadonlySet<string> = new Set(['CIRCUIT_OPEN', 'OVERLOADED', 'CLOCK_BEHIND']);
+
+/** Returns whether a retry may succeed. */
 const isRetriable = (error: unknown): boolean =>
-  isTransient(error) && !isFeedctlError(error, 'CIRCUIT_OPEN') && !isFeedctlError(error, 'OVERLOADED');
+  isTransient(error) && !(isFeedctlError(error) && NOT_RETRIED.has(error.code));
 
 export interface RetryLimits {
   /** Number of tries, the first included. */

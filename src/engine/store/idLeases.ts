@@ -9,6 +9,13 @@ import { poll } from '../util/poll.ts';
 const LEASE_MS = 30_000;
 const ACQUIRE_TIMEOUT_MS = 5_000;
 const ACQUIRE_POLL_MS = 100;
+/**
+ * Maximum time that the clock may be behind the last id. A clock that is adjusted in small steps catches
+ * up with it while a caller waits.
+ */
+const MAX_BEHIND_MS = 2_000;
+/** Maximum time in which a caller that waits gets no id. */
+const NO_ID_MS = 5_000;
 const FAILURES = ['renewal', 'lost', 'exhausted'] as const;
 
 /**
@@ -38,8 +45,11 @@ export interface IdSource {
   next(): Promise<number>;
   /**
    * Returns `count` rising ids. Waits if the clock does not allow as many yet (64,000 per second).
+   * Throws CLOCK_BEHIND if the clock has gone back.
    */
   take(count: number): Promise<number[]>;
+  /** Throws CLOCK_BEHIND while no id can be minted because the clock has gone back. */
+  checkClock(): void;
   release(): Promise<void>;
 }
 
@@ -47,7 +57,23 @@ export interface IdSource {
  * Takes a lease when the first id is needed. Throws NODE_NUMBERS_EXHAUSTED after 5 s without a free
  * number.
  */
-export const openIdSource = (db: Database, metrics?: Metrics): IdSource => new LeasedIds(db, metrics);
+export const openIdSource = (
+  db: Database,
+  metrics?: Metrics,
+  now: () => number = () => Date.now(),
+): IdSource => new LeasedIds(db, metrics, now);
+
+/** Clients try again when the clock should have caught up, or within this time. */
+const MAX_RETRY_AFTER_SECONDS = 60;
+
+function clockBehind(behindMs: number): FeedctlError {
+  const seconds = Math.ceil(behindMs / 1000);
+  const error = new FeedctlError(
+    'CLOCK_BEHIND',
+    `the clock of this machine has gone back: it is ${seconds} s behind ids that were minted already`,
+  );
+  return Object.assign(error, { retryAfterSeconds: Math.max(1, Math.min(seconds, MAX_RETRY_AFTER_SECONDS)) });
+}
 
 interface Lease {
   readonly mint: IdMint;
@@ -58,17 +84,22 @@ interface Lease {
 class LeasedIds implements IdSource {
   readonly #db: Database;
   readonly #metrics: Metrics | undefined;
+  /** The clock, in unix ms. */
+  readonly #now: () => number;
   readonly #owner = randomUUID();
   #lease: Promise<Lease> | undefined;
+  /** The mint of the present lease. */
+  #mint: IdMint | undefined;
   /** End of the lease, in unix ms. */
   #untilMs = 0;
   #renewal: NodeJS.Timeout | undefined;
   #lastId = 0;
   #released = false;
 
-  constructor(db: Database, metrics?: Metrics) {
+  constructor(db: Database, metrics: Metrics | undefined, now: () => number) {
     this.#db = db;
     this.#metrics = metrics;
+    this.#now = now;
     // A counter that appears with its first failure shows no growth to Prometheus, so each starts
     // at 0.
     for (const reason of FAILURES) this.#failed(reason, 0);
@@ -80,6 +111,7 @@ class LeasedIds implements IdSource {
 
   async take(count: number): Promise<number[]> {
     const ids: number[] = [];
+    let mintedAt = performance.now();
     while (ids.length < count) {
       if (this.#released) throw new Error('this source of ids has been released');
       this.#lease ??= this.#acquire().catch((error) => {
@@ -91,14 +123,23 @@ class LeasedIds implements IdSource {
       if (id !== undefined) {
         ids.push(id);
         this.#lastId = id;
-      } else if (Date.now() > this.#untilMs) {
+      } else if (this.#now() > this.#untilMs) {
         this.#drop();
       } else {
+        this.checkClock();
+        if (performance.now() - mintedAt > NO_ID_MS) throw clockBehind(mint.aheadMs);
         if (mint.aheadMs === 0) await this.#renew(node);
         await sleep(Math.max(1, mint.aheadMs - 10));
+        continue;
       }
+      mintedAt = performance.now();
     }
     return ids;
+  }
+
+  checkClock(): void {
+    const aheadMs = this.#mint?.aheadMs ?? 0;
+    if (aheadMs > MAX_BEHIND_MS) throw clockBehind(aheadMs);
   }
 
   async release(): Promise<void> {
@@ -118,11 +159,21 @@ class LeasedIds implements IdSource {
     });
     if (lease) return lease;
     this.#failed('exhausted');
+    await this.#checkFree();
     throw new FeedctlError('NODE_NUMBERS_EXHAUSTED', 'every node number is leased: no id can be minted');
   }
 
+  /** Throws CLOCK_BEHIND if numbers are free, and the clock is behind what their owners may have minted. */
+  async #checkFree(): Promise<void> {
+    const { rows } = await this.#db.query<{ from_ms: number | null }>(
+      'select min(reserved_until_ms) as from_ms from node_leases where expires_at < clock_timestamp()',
+    );
+    const behindMs = (rows[0]?.from_ms ?? 0) - this.#now();
+    if (behindMs > MAX_BEHIND_MS) throw clockBehind(behindMs);
+  }
+
   async #tryAcquire(): Promise<Lease | undefined> {
-    const values = [this.#owner, LEASE_MS, Date.now()];
+    const values = [this.#owner, LEASE_MS, this.#now()];
     const { rows } = await this.#db.query<{ node: number; from_ms: number }>(TAKE, values);
     const row = rows[0];
     if (!row) return undefined;
@@ -130,12 +181,13 @@ class LeasedIds implements IdSource {
     const lease: NodeLease = { node: row.node, fromMs: row.from_ms + 1, untilMs: () => this.#untilMs };
     this.#renewal = setInterval(() => void this.#renew(row.node), LEASE_MS / 3);
     this.#renewal.unref();
-    return { mint: new IdMint(lease), node: row.node, fromMs: row.from_ms };
+    this.#mint = new IdMint(lease, this.#now);
+    return { mint: this.#mint, node: row.node, fromMs: row.from_ms };
   }
 
   async #renew(node: number): Promise<void> {
     try {
-      const values = [node, this.#owner, LEASE_MS, Date.now()];
+      const values = [node, this.#owner, LEASE_MS, this.#now()];
       const { rows } = await this.#db.query<{ reserved_until_ms: number }>(RENEW, values);
       if (rows[0]) {
         this.#untilMs = rows[0].reserved_until_ms;
@@ -153,6 +205,7 @@ class LeasedIds implements IdSource {
   #drop(): void {
     clearInterval(this.#renewal);
     this.#lease = undefined;
+    this.#mint = undefined;
   }
 
   #failed(reason: (typeof FAILURES)[number], by = 1): void {

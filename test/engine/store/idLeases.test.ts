@@ -91,3 +91,53 @@ test('a released source mints nothing more', async () => {
   await ids.release();
   await expect(ids.next()).rejects.toThrow(/released/);
 });
+
+/** A source with a clock that a test sets. */
+async function clocked() {
+  const { db } = await freshDatabase();
+  const clock = { aheadMs: 0 };
+  const ids = openIdSource(db, undefined, () => Date.now() + clock.aheadMs);
+  onTestFinished(() => ids.release());
+  return { db, clock, ids };
+}
+
+test('a clock that goes back far ends the wait at once, and ids resume when it has caught up', async () => {
+  const { clock, ids } = await clocked();
+  const before = await ids.next();
+  clock.aheadMs = -45_000;
+  expect(await rejection(ids.next())).toMatchObject({
+    code: 'CLOCK_BEHIND',
+    message: expect.stringContaining('45 s behind'),
+    retryAfterSeconds: 45,
+  });
+  expect(() => ids.checkClock()).toThrow(/gone back/);
+  clock.aheadMs = 0;
+  ids.checkClock();
+  expect(await ids.next()).toBeGreaterThan(before);
+});
+
+test('a clock that goes back a little is waited for', async () => {
+  const { clock, ids } = await clocked();
+  const before = await ids.next();
+  clock.aheadMs = -500;
+  expect(await ids.next()).toBeGreaterThan(before);
+});
+
+test('a clock that stands still ends the wait', async () => {
+  const { db } = await freshDatabase();
+  const stopped = Date.now();
+  const ids = openIdSource(db, undefined, () => stopped);
+  onTestFinished(() => ids.release());
+  // 64 ids for each of the 50 ms that they may be ahead, and no more.
+  expect(await rejection(ids.take(10_000))).toMatchObject({ code: 'CLOCK_BEHIND' });
+});
+
+test('a process that starts with a clock behind every free number says so', async () => {
+  const { db, clock, ids } = await clocked();
+  await db.query('update node_leases set reserved_until_ms = $1', [Date.now()]);
+  clock.aheadMs = -3_600_000;
+  expect(await rejection(ids.next())).toMatchObject({
+    code: 'CLOCK_BEHIND',
+    message: expect.stringMatching(/3\d{3} s behind/),
+  });
+});

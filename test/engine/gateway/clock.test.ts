@@ -1,0 +1,28 @@
+import { expect, onTestFinished, test } from 'vitest';
+import { openIdSource } from '../../../src/engine/store/idLeases.ts';
+import { testCluster } from '../../support/cluster.ts';
+import { served } from './served.ts';
+
+test('while the clock is behind, posts get 503 at once, feeds are read, and the gateway is not ready', async () => {
+  const cluster = await testCluster();
+  let aheadMs = 0;
+  const ids = openIdSource(cluster.db, undefined, () => Date.now() + aheadMs);
+  onTestFinished(() => ids.release());
+  const { ask, tokenOf } = await served({}, { ...cluster, ids });
+  const [author] = (await cluster.users(1)) as [number];
+  const token = await tokenOf(author);
+  const post = () => ask('POST', '/post/create', { token, body: { text: 'here' } });
+  expect((await post()).status).toBe(201);
+  await expect.poll(async () => (await ask('GET', '/readyz')).status).toBe(200);
+
+  aheadMs = -45_000;
+  const refused = await post();
+  expect(refused).toMatchObject({ status: 503, body: { code: 'CLOCK_BEHIND' } });
+  expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(30);
+  expect(await ask('GET', '/readyz')).toMatchObject({ status: 503, body: { code: 'CLOCK_BEHIND' } });
+  expect((await ask('GET', '/post/feed', { token })).status).toBe(200);
+
+  aheadMs = 0;
+  expect((await post()).status).toBe(201);
+  expect((await ask('GET', '/readyz')).status).toBe(200);
+});

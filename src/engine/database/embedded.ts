@@ -205,6 +205,24 @@ async function closedFolder(owner: NonNullable<Owner>, directory: string): Promi
   return folders.find((folder) => !canEnter(owner, folder)) ?? directory;
 }
 
+/**
+ * Returns binaries at a path that initdb can start `postgres` from: it quotes the path for a shell, but not
+ * the characters in it.
+ */
+async function quotableBinaries(native: string): Promise<{ directory: string; remove(): Promise<void> }> {
+  if (!/["$`\\]/.test(native)) return { directory: native, remove: async () => {} };
+  const outside = await temporaryDirectory('run');
+  const remove = () => rm(outside, { recursive: true, force: true });
+  const directory = join(outside, 'postgres');
+  try {
+    await cp(native, directory, { recursive: true, verbatimSymlinks: true });
+  } catch (error) {
+    await remove();
+    throw error;
+  }
+  return { directory, remove };
+}
+
 async function initialise(native: string, pgdata: string, owner: Owner, sync: boolean): Promise<void> {
   // After kill -9 an earlier initdb may still write to its directory, which then cannot be removed
   // or used.
@@ -226,7 +244,8 @@ async function initialise(native: string, pgdata: string, owner: Owner, sync: bo
     '--no-instructions',
   ];
   args.push('--locale-provider=builtin', '--builtin-locale=C.UTF-8', ...(sync ? [] : ['--no-sync']));
-  const child = spawn(join(native, 'bin', 'initdb'), args, {
+  const binaries = await quotableBinaries(native);
+  const child = spawn(join(binaries.directory, 'bin', 'initdb'), args, {
     ...owner,
     cwd: '/',
     stdio: ['ignore', 'ignore', 'pipe'],
@@ -236,6 +255,7 @@ async function initialise(native: string, pgdata: string, owner: Owner, sync: bo
     stderr += chunk;
   });
   const status = await new Promise((done) => child.on('close', done).on('error', done));
+  await binaries.remove();
   if (status !== 0) {
     await rm(fresh, { recursive: true, force: true });
     throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', `initdb failed: ${stderr.trim() || status}`);

@@ -17,7 +17,8 @@ export const gatewayFlags = {
   host: Flags.string({ description: 'address that the gateway listens on', default: '127.0.0.1' }),
   origin: Flags.string({
     description:
-      'origin of web pages that may connect, such as https://app.example; default: any; may be repeated',
+      'origin of web pages that may connect, such as https://app.example; default: any; may be repeated.' +
+      '\n\nPages of these origins may also use the JSON API, from which browsers otherwise keep them.',
     env: 'FEEDCTL_ORIGIN',
     multiple: true,
     delimiter: ',',
@@ -33,6 +34,13 @@ export const gatewayFlags = {
     env: 'FEEDCTL_SOCKETS_PER_IP',
     default: SOCKETS.perIp,
     min: 0,
+  }),
+  'ping-interval': Flags.integer({
+    description: 'seconds between two pings of a WebSocket, fewer than proxies allow a silent connection',
+    env: 'FEEDCTL_PING_INTERVAL',
+    default: SOCKETS.pingSeconds,
+    min: 1,
+    max: 3_600,
   }),
   'user-limit': perMinute('of a user', 'FEEDCTL_USER_LIMIT', REQUEST_LIMITS.user),
   'user-write-limit': perMinute(
@@ -74,6 +82,7 @@ export const gatewayOptions = (flags: {
   origin?: string[] | undefined;
   'sockets-per-user': number;
   'sockets-per-ip': number;
+  'ping-interval': number;
   'user-limit': number;
   'user-write-limit': number;
   'ip-limit': number;
@@ -95,6 +104,7 @@ export const gatewayOptions = (flags: {
   trustedProxies: flags['trusted-proxy'],
   sockets: {
     origins: flags.origin,
+    heartbeatMs: flags['ping-interval'] * 1_000,
     limits: { perUser: flags['sockets-per-user'], perIp: flags['sockets-per-ip'] },
   },
 });

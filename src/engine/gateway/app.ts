@@ -7,6 +7,7 @@ import Fastify, { type ConnectionError, type FastifyReply } from 'fastify';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import { bearerOf } from './bearer.ts';
+import { addCors } from './cors.ts';
 import { invalidRequest } from './invalidRequest.ts';
 import { KnownPaths } from './knownPaths.ts';
 import { PROBLEM_TYPE, problem, problemOf } from './problems.ts';
@@ -31,6 +32,8 @@ const shouldUpgradeCallback = ({ headers }: IncomingMessage) =>
 export interface AppContext extends RouteContext {
   /** Returns the address of a client, as limits count it. */
   readonly addressOf: (request: IncomingMessage) => string;
+  /** Origins of pages that may use the API; empty: none but the gateway's own page. */
+  readonly origins: readonly string[];
   readonly metrics?: Metrics | undefined;
 }
 
@@ -70,6 +73,7 @@ export async function openApp(context: AppContext): Promise<App> {
     },
   });
   if (tracing) traceRequests(app, tracing);
+  addCors(app, paths, context.origins);
   admitRequests(app, context);
   if (metrics) addMetrics(app, metrics);
   addRoutes(app, context, paths);

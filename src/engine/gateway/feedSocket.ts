@@ -21,8 +21,9 @@ export class FeedSocket extends WebSocket implements LiveSocket {
   until = Number.POSITIVE_INFINITY;
   /** The turn of the heartbeat in which it is pinged. */
   turn = 0;
-  /** Frames received since the last ping. */
+  /** Frames received since the start of the window, in unix seconds. */
   inbound = 0;
+  countedFrom = 0;
 
   get bufferedBytes(): number {
     return this.bufferedAmount;
@@ -58,7 +59,6 @@ export class FeedSocket extends WebSocket implements LiveSocket {
     else if (now > this.until) this.close(CLOSE_CODES.policy, 'the token has expired');
     else {
       this.alive = false;
-      this.inbound = 0;
       this.ping();
     }
   }
@@ -67,6 +67,11 @@ export class FeedSocket extends WebSocket implements LiveSocket {
    * Counts a frame of the client. Frames are bounded and otherwise ignored: the protocol has none.
    */
   accepts(): boolean {
+    const now = Math.floor(Date.now() / 1_000);
+    if (now - this.countedFrom >= SOCKETS.inboundWindowSeconds) {
+      this.countedFrom = now;
+      this.inbound = 0;
+    }
     this.inbound += 1;
     if (this.inbound <= SOCKETS.inbound) return true;
     this.close(CLOSE_CODES.policy, 'too many messages');

@@ -88,6 +88,7 @@ export async function startGateway(context: GatewayContext, options: GatewayOpti
       tokens,
       limiter,
       addressOf,
+      origins: options.sockets?.origins ?? [],
       passwords: new Passwords(),
       admin: adminOf(hub, options.onDrain),
       async checkReady() {

@@ -17,11 +17,6 @@ import {
 } from './admission.ts';
 import { FeedSocket } from './feedSocket.ts';
 
-/**
- * A client that is lost is noticed at the second ping that it does not answer, within twice this
- * time.
- */
-const HEARTBEAT_MS = 30_000;
 /** Pings are spread over the heartbeat in this many turns. */
 const TURNS = 30;
 /** Time for a client to answer the close frame. */
@@ -42,7 +37,10 @@ export interface SocketOptions {
    * send none, and are allowed.
    */
   readonly origins?: readonly string[] | undefined;
-  /** Interval of pings. Default: 30 s. */
+  /**
+   * Interval of pings. Default: 20 s. A client that is lost is noticed at the second ping that it does
+   * not answer, within twice this time.
+   */
   readonly heartbeatMs?: number | undefined;
 }
 
@@ -98,7 +96,10 @@ class SocketServer implements Sockets {
     };
     this.#webSockets = new WebSocketServer<typeof FeedSocket>(settings);
     server.on('upgrade', this.#onUpgrade);
-    this.#pings = setInterval(() => this.#ping(), (options.heartbeatMs ?? HEARTBEAT_MS) / TURNS);
+    this.#pings = setInterval(
+      () => this.#ping(),
+      (options.heartbeatMs ?? SOCKETS.pingSeconds * 1_000) / TURNS,
+    );
   }
 
   async drain(ms: number): Promise<void> {

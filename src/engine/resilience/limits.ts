@@ -71,8 +71,11 @@ export const SOCKETS = {
   bufferedBytes: 1024 ** 2,
   /** Maximum size of a client's message, which is ignored. */
   payloadBytes: 4096,
-  /** Maximum number of messages and pings of a client between two heartbeats, 30 s. */
+  /** Maximum number of messages and pings of a client within a window. */
   inbound: 100,
+  inboundWindowSeconds: 30,
+  /** Interval of pings. Some proxies cut a connection that is silent for 30 s. */
+  pingSeconds: 20,
 } as const;
 
 /**

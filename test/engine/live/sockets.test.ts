@@ -3,6 +3,7 @@ import { connect, type Socket } from 'node:net';
 import { SignJWT } from 'jose';
 import { expect, onTestFinished, test } from 'vitest';
 import { WebSocket } from 'ws';
+import { gatewayFlags, gatewayOptions } from '../../../src/cli/flags/gateway.ts';
 import { signToken } from '../../../src/engine/gateway/tokens.ts';
 import { liveQueue } from '../../../src/engine/live/notifier.ts';
 import { CLOSE_CODES } from '../../../src/engine/live/session.ts';
@@ -16,6 +17,19 @@ import { testCluster } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
 import { FeedClient } from '../../support/feedClient.ts';
 import { followedAuthor, testClient, testGateway } from '../../support/gateways.ts';
+
+const GATEWAY_FLAGS = {
+  host: '127.0.0.1',
+  port: 0,
+  'sockets-per-user': 0,
+  'sockets-per-ip': 0,
+  'user-limit': 0,
+  'user-write-limit': 0,
+  'ip-limit': 0,
+  'ip-unauthenticated-limit': 0,
+  'limit-burst': 0,
+  'failed-login-limit': 0,
+};
 
 /** The status of a handshake: 101 where it is let in. */
 function handshake(url: string, query: string, headers: Record<string, string> = {}): Promise<number> {
@@ -74,6 +88,23 @@ test('a socket is closed when its token has expired', async () => {
   onTestFinished(() => client.stop());
   await client.open(gateway.url);
   await expect.poll(() => client.closes, { timeout: 10_000 }).toEqual([CLOSE_CODES.policy]);
+});
+
+test('a gateway pings as often as it is set to, and a client that answers stays connected', async () => {
+  const cluster = await testCluster();
+  const [user] = (await cluster.users(1)) as [number];
+  const flags = { ...GATEWAY_FLAGS, 'ping-interval': 1 };
+  const gateway = await testGateway(cluster, gatewayOptions(flags).sockets);
+  const client = new FeedClient(user, await signToken(cluster.db, user));
+  onTestFinished(() => client.stop());
+  await client.open(gateway.url);
+  let pings = 0;
+  client.socket.on('ping', () => {
+    pings += 1;
+  });
+  await expect.poll(() => pings, { timeout: 20_000 }).toBeGreaterThanOrEqual(3);
+  expect(client.closes).toEqual([]);
+  expect(gatewayFlags['ping-interval'].default).toBe(20);
 });
 
 test('a post that was held up comes to a socket that was opened meanwhile', async () => {

@@ -21,7 +21,8 @@ With \`--json\` it is the one JSON value on stdout:
 
 The exit status is the same either way: 0 done, 1 failed, 2 wrong usage, 3 partly done. Some commands exit 1
 without an error: \`feed verify\`, \`status\` and other checks if they find a fault, \`user erase\` if its
-scan finds remaining data. A second Ctrl-C ends a command immediately, with 130.
+scan finds remaining data. \`replay\` and \`seed generate\` exit 3 with any code if a server goes away
+after the first post. A second Ctrl-C ends a command immediately, with 130.
 `;
 
 /** Returns the text of docs/errors.md. */

@@ -10,7 +10,8 @@ export default class Replay extends BaseCommand {
     `Each row \`actor target unix-seconds kind\` becomes one post of the actor. Ends when the
 last post has been delivered.
 
-Running it again adds nothing; after Ctrl-C or a crash it continues where it stopped.`;
+Running it again adds nothing; after Ctrl-C, a crash or the loss of a server (exit status 3)
+it continues where it stopped.`;
   static override args = { file: Args.string({ description: 'path of the activity file', required: true }) };
   static override flags = { 'dry-run': dryRunFlag };
   static override examples = [

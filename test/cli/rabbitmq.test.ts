@@ -70,6 +70,8 @@ async function status(at: At): Promise<Status> {
   return JSON.parse(stdout) as Status;
 }
 
+const COUNT_POSTS = 'select count(*) as n from posts';
+
 const undispatched = async (databaseUrl: string): Promise<number> =>
   Number(
     (
@@ -176,6 +178,7 @@ describe.skipIf(!server)('a cluster on RabbitMQ', () => {
       await rabbit.up();
       const replayed = await replay.ended;
       if (replayed.status !== 0) {
+        expect(replayed.status, replayed.stdout).toBe(3);
         expect(JSON.parse(replayed.stdout)).toMatchObject({ error: { code: 'BROKER_UNREACHABLE' } });
         await json(['replay', part], at);
       }
@@ -188,6 +191,44 @@ describe.skipIf(!server)('a cluster on RabbitMQ', () => {
       worker.child.kill('SIGTERM');
       expect(await worker.ended).toMatchObject({ status: 0 });
     }
+  });
+
+  test('a replay whose broker goes away is partly done, and the same command continues it', {
+    timeout: 300_000,
+  }, async () => {
+    const rabbit = await startRabbit(await temporaryDirectory());
+    onTestFinished(() => rabbit.stop());
+    const { at, databaseUrl } = await seededCluster('rabbit_partly', rabbit.url);
+    const [first, second] = (await parts(2)) as [string, string];
+    const worker = await startWorker(at);
+    for (const [part, how] of [
+      [first, 'stop'],
+      [second, 'kill'],
+    ] as const) {
+      // A paused lane keeps the replay from its end until the broker is away.
+      await json(['fanout', 'pause', '--lane', 'bulk'], at);
+      const posts = async () => Number((await sql<{ n: string }>(databaseUrl, COUNT_POSTS))[0]!.n);
+      const before = await posts();
+      const replay = start(['replay', part, '--json'], at);
+      await waitUntil(async () => (await posts()) > before);
+      await rabbit.down(how);
+      const { status, stdout } = await replay.ended;
+      expect({ status, ...JSON.parse(stdout) }).toMatchObject({
+        status: 3,
+        error: {
+          code: 'BROKER_UNREACHABLE',
+          message: expect.stringContaining('delivered all the same'),
+          suggestions: [expect.stringContaining('Run the same command again'), expect.any(String)],
+        },
+      });
+      await rabbit.up();
+      await json(['fanout', 'resume', '--lane', 'bulk'], at);
+      await json(['replay', part], at);
+    }
+    await waitUntil(() => staysEmpty(at));
+    await expectWhole(at);
+    worker.child.kill('SIGTERM');
+    expect(await worker.ended).toMatchObject({ status: 0 });
   });
 
   test('what is wrong with the broker is said, with its cure, by commands and by doctor', async () => {

@@ -2,9 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { depthOf } from '../bus/depths.ts';
 import { fanOutDrained } from '../bus/drained.ts';
 import { dispatch, dispatchWithin } from '../fanout/dispatcher.ts';
-import { FeedctlError, isFeedctlError } from '../model/errors.ts';
+import { FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
 import type { EventRef } from '../model/event.ts';
 import { type Operation, runOperation, saveProgress, type Work } from '../operations/run.ts';
+import { isTransient } from '../resilience/classify.ts';
 import type { SocialContext } from '../social/context.ts';
 import { type ImportedPost, importPosts } from '../store/posts.ts';
 import { forgetRun, type LatencyMs, runDeliveries, runLatency } from '../store/runs.ts';
@@ -67,7 +68,7 @@ export interface PostSource {
 /**
  * Imports posts through the same path as any post, and returns after the last delivery. Idempotent:
  * existing posts stay as they are. Throws IMPORT_OVERLAP, OPERATION_RUNNING, OPERATION_CANCELLED or
- * INTERRUPTED.
+ * INTERRUPTED, or with exit status 3 the error of a server that went away after the first post.
  */
 export async function importAll(
   context: SocialContext,
@@ -79,10 +80,16 @@ export async function importAll(
   if (source.rows > 0) await claimImport(db, { digest: key, firstSecond, lastSecond });
   const { inputs, onResume, signal } = options;
   const work = { kind, key, inputs, onResume, signal };
-  return runOperation<{ rows: number }, ImportResult>(db, work, async (operation) => {
+  let begun = false;
+  const run = async (operation: Operation<{ rows: number }>): Promise<ImportResult> => {
+    begun = (operation.progress?.rows ?? 0) > 0;
     const importId = await context.ids.next();
+    const onCommitted = () => {
+      begun = true;
+    };
+    const { onProgress } = options;
     try {
-      return await importAs(context, source, { operation, importId, onProgress: options.onProgress });
+      return await importAs(context, source, { operation, importId, onProgress, onCommitted });
     } catch (error) {
       if (!signal?.aborted) throw error;
       throw new FeedctlError('INTERRUPTED', 'interrupted; every post so far is delivered all the same', {
@@ -91,13 +98,32 @@ export async function importAll(
     } finally {
       await forgetRun(db, importId).catch(() => {});
     }
-  });
+  };
+  try {
+    // The error that is saved with the operation is the one that ended it.
+    return await runOperation<{ rows: number }, ImportResult>(db, work, run);
+  } catch (error) {
+    throw begun ? partlyDone(error) : error;
+  }
+}
+
+/** Says of a server that went away in the middle of an import that the import can be continued. */
+function partlyDone(error: unknown): unknown {
+  if (!isTransient(error)) return error;
+  const message = `${messageOf(error)}; every post so far is delivered all the same`;
+  if (!isFeedctlError(error)) return new FeedctlError('INTERRUPTED', message, { cause: error });
+  if (error.exitStatus === 3) return error;
+  const again = 'Run the same command again: it continues where it stopped.';
+  const suggestions = [again, ...error.suggestions];
+  return new FeedctlError(error.code, message, { cause: error, suggestions, exitStatus: 3 });
 }
 
 interface ImportRun {
   readonly operation: Operation<{ rows: number }>;
   readonly importId: number;
   readonly onProgress: ImportOptions['onProgress'];
+  /** Called when the first posts are stored. */
+  readonly onCommitted: () => void;
 }
 
 async function importAs(context: SocialContext, source: PostSource, run: ImportRun): Promise<ImportResult> {
@@ -189,7 +215,7 @@ class PostImport {
 
   async #commit(batch: readonly NewPost[]): Promise<EventRef[]> {
     const { db, bus, ids } = this.#context;
-    const { importId, operation } = this.#run;
+    const { importId, operation, onCommitted } = this.#run;
     const eventIds = await ids.take(batch.length);
     const posts = batch.map((post, i) => ({ ...post, eventId: eventIds[i]! }));
     const publisher = new EventPublisher(this.#context, importId, operation.signal);
@@ -199,8 +225,14 @@ class PostImport {
     const publish = sharding.pick({ postgres: dispatchWithin(bus, importId, QUEUE), citus: undefined });
     const options = publish
       ? { publish }
-      : { committed: (events: readonly EventRef[]) => publisher.add(events) };
+      : {
+          committed: (events: readonly EventRef[]) => {
+            onCommitted();
+            return publisher.add(events);
+          },
+        };
     const events = await retryWhileFull(() => importPosts(db, posts, options), operation.signal);
+    onCommitted();
     await publisher.flush();
     return events;
   }

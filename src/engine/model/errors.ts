@@ -326,16 +326,19 @@ export type ErrorCode = keyof typeof ERRORS;
 export class FeedctlError extends Error {
   readonly code: ErrorCode;
   readonly suggestions: readonly string[];
+  /** The exit status of the code, or 3 of work that was partly done before it. */
+  readonly exitStatus: 1 | 2 | 3;
 
-  constructor(code: ErrorCode, message: string, options: { cause?: unknown; suggestions?: string[] } = {}) {
+  constructor(
+    code: ErrorCode,
+    message: string,
+    options: { cause?: unknown; suggestions?: string[]; exitStatus?: 3 } = {},
+  ) {
     super(message, { cause: options.cause });
     this.name = 'FeedctlError';
     this.code = code;
     this.suggestions = options.suggestions ?? [ERRORS[code].fix];
-  }
-
-  get exitStatus(): 1 | 2 | 3 {
-    return ERRORS[this.code].exit;
+    this.exitStatus = options.exitStatus ?? ERRORS[code].exit;
   }
 }
 

@@ -491,6 +491,23 @@ export function busContract(name: string, openBroker: () => Promise<Broker>, ski
         expect((await bus.peek('rows.live', 100)).map(text).sort()).toEqual(['a', 'b', 'c', 'd']);
       });
 
+      test('is looked at up to the limit, however unevenly the partitions are filled', async () => {
+        const bus = await (await openBroker()).open();
+        // One message in a partition, twelve in the other, with marks between them.
+        await bus.publish([{ ...message('alone', 'rows.live'), key: 0 }]);
+        const many = numbered(12, 'rows.live').map((one) => ({ ...one, key: 1 }));
+        const barriers = [];
+        for (const from of [0, 1, 2, 3]) {
+          await bus.publish(many.slice(from * 3, from * 3 + 3));
+          barriers.push(await bus.placeBarrier(['rows.live']));
+        }
+        expect((await bus.peek('rows.live', 20)).map(text).sort()).toEqual(
+          ['alone', ...many.map(({ body }) => body.toString())].sort(),
+        );
+        for (const limit of [1, 5, 12, 13]) expect((await bus.peek('rows.live', limit)).length).toBe(limit);
+        for (const barrier of barriers) expect(await bus.hasPassed(barrier)).toBe(false);
+      });
+
       test('what a consumer holds is not shown as waiting', async () => {
         const broker = await openBroker();
         const bus = await broker.open();

@@ -6,6 +6,8 @@ export interface InFlight {
   readonly seq: number;
   readonly raw: ConsumeMessage;
   readonly publishedAtMs: number;
+  /** Time of its arrival in this process. */
+  readonly arrivedAtMs: number;
   attempts: number;
   /** Delivered to the consumer. Otherwise it waits here, for its turn or for the end of a delay. */
   dispatched: boolean;

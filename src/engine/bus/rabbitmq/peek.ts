@@ -11,13 +11,23 @@ const DELIVERY_TIMEOUT_MS = 3_000;
 /** Maximum time that the broker takes to remove a consumer whose channel is closed. */
 const LEAVE_TIMEOUT_MS = 2_000;
 
+/** First messages of one queue. */
+interface Head {
+  readonly name: string;
+  /** Messages and markers of barriers that wait there. */
+  readonly ready: number;
+  /** Messages and markers that were taken. */
+  taken: number;
+  messages: WaitingMessage[];
+}
+
 /**
- * Returns some of the messages that wait in queues of the broker, the same number from each. A queue
- * with a single active consumer delivers to that consumer only: `basic.get`, and with it the
- * management API, is refused (405). So this becomes the consumer for a moment, if there is no other,
- * then closes its channel, and the messages return to their places. Measured with 3.10: each has one
- * delivery more, of 100. Cancelling the consumer first would requeue them behind all others.
- * Throws QUEUE_CONSUMED.
+ * Returns the first messages that wait in queues of the broker: all of them, or `limit`, about the same
+ * number from each. A queue with a single active consumer delivers to that consumer only: `basic.get`,
+ * and with it the management API, is refused (405). So this becomes the consumer for a moment, if there
+ * is no other, then closes its channel, and the messages return to their places. Measured with 3.10:
+ * each has one delivery more, of 100. Cancelling the consumer first would requeue them behind all
+ * others. Throws QUEUE_CONSUMED.
  */
 export async function peekQueues(
   connection: ChannelModel,
@@ -27,26 +37,55 @@ export async function peekQueues(
 ): Promise<WaitingMessage[]> {
   const states = await adminChannel.states(names);
   for (const [name, { consumers }] of states) if (consumers > 0) throw consumed(name);
-  const waiting = [...states].filter(([, { ready }]) => ready > 0);
-  const share = Math.ceil(limit / Math.max(1, waiting.length));
-  const found: WaitingMessage[] = [];
-  for (const [name, { ready }] of waiting) {
-    for (const message of await consumeFirst(connection, name, Math.min(ready, share))) {
-      const { type, timestamp, headers } = message.properties;
+  const heads = [...states]
+    .filter(([, { ready }]) => ready > 0)
+    .map(([name, { ready }]): Head => ({ name, ready, taken: 0, messages: [] }));
+  for (;;) {
+    const missing = limit - heads.reduce((sum, { messages }) => sum + messages.length, 0);
+    const rest = heads.filter(({ ready, taken }) => taken < ready);
+    if (missing <= 0 || rest.length === 0) break;
+    const more = shares(
+      rest.map(({ ready, taken }) => ready - taken),
+      missing,
+    );
+    for (const [i, head] of rest.entries()) {
+      if (more[i] === 0) continue;
+      // Twice as many each time: many markers before a message would cost it many deliveries.
+      head.taken = Math.min(head.ready, head.taken + Math.max(more[i]!, head.taken));
+      const taken = await consumeFirst(connection, head.name, head.taken);
       // Markers of barriers are no messages.
-      if (type === BARRIER_TYPE) continue;
-      found.push({
-        body: message.content,
-        publishedAt: timestamp === undefined ? null : new Date(Number(timestamp) * 1_000),
-        deliveries: Number(headers?.['x-delivery-count'] ?? 0),
-      });
+      head.messages = taken.filter(({ properties }) => properties.type !== BARRIER_TYPE).map(waitingMessage);
     }
+    await consumersLeft(
+      adminChannel,
+      heads.map(({ name }) => name),
+    );
   }
-  await consumersLeft(
-    adminChannel,
-    waiting.map(([name]) => name),
+  const shown = shares(
+    heads.map(({ messages }) => messages.length),
+    limit,
   );
-  return found.slice(0, limit);
+  return heads.flatMap(({ messages }, i) => messages.slice(0, shown[i]));
+}
+
+/** Divides a number over queues. What a short queue does not need goes to the longer ones. */
+function shares(lengths: readonly number[], count: number): number[] {
+  const given = lengths.map(() => 0);
+  const byLength = [...lengths.keys()].sort((a, b) => lengths[a]! - lengths[b]!);
+  let missing = count;
+  for (const [i, queue] of byLength.entries()) {
+    given[queue] = Math.min(lengths[queue]!, Math.ceil(missing / (lengths.length - i)));
+    missing -= given[queue];
+  }
+  return given;
+}
+
+function waitingMessage({ content, properties: { timestamp, headers } }: ConsumeMessage): WaitingMessage {
+  return {
+    body: content,
+    publishedAt: timestamp === undefined ? null : new Date(Number(timestamp) * 1_000),
+    deliveries: Number(headers?.['x-delivery-count'] ?? 0),
+  };
 }
 
 /**

@@ -222,8 +222,8 @@ class Findings {
   toString(): string {
     return [...this.#names]
       .map(([sentence, names]) => {
-        const others = names.length - MAX_NAMES;
-        return `${sentence} (${names.slice(0, MAX_NAMES).join(', ')}${others > 0 ? ` and ${others} more` : ''})`;
+        const others = names.length > MAX_NAMES ? ` and ${names.length - MAX_NAMES} more` : '';
+        return `${sentence} (${names.slice(0, MAX_NAMES).join(', ')}${others})`;
       })
       .join('; ');
   }
@@ -367,12 +367,13 @@ export function checkDeadLetterLimits(
   if (unsafe.size === 0) return [];
   const { major, vhost } = situation;
   const definition = JSON.stringify({ ...kept, 'delivery-limit': DEAD_DELIVERY_LIMIT });
+  const names = [...unsafe].join(', ');
   return [
     {
       name: 'broker dead letters',
       status: major >= 4 && management ? 'fault' : 'warning',
       detail:
-        `${[...unsafe].join(', ')} have no delivery limit${management ? '' : ', unless a policy sets one'}: ` +
+        `${names} have no delivery limit${management ? '' : ', unless a policy sets one'}: ` +
         'RabbitMQ 4 then drops a dead letter that is read and not kept',
       fix:
         `Run \`rabbitmqctl set_policy -p ${vhost} --priority ${priority} --apply-to queues ` +

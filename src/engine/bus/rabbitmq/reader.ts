@@ -120,7 +120,7 @@ export class Reader {
       await channel.consume(this.name, (message) => {
         if (this.#channel !== channel) return;
         if (message) this.#take(message);
-        else void this.#close(); // The queue has been deleted.
+        else this.#cancelled(channel);
       });
     } catch (error) {
       if (this.#channel === channel) this.#lost();
@@ -198,6 +198,23 @@ export class Reader {
     if (this.#retiring) await this.#close();
   }
 
+  /**
+   * Ends a consumer that the broker has cancelled: its queue was deleted, or a message was unacked for
+   * longer than the consumer timeout of RabbitMQ 4, where 3.x closes the channel. The channel goes too,
+   * at once: after a late ack the broker delivers to the cancelled consumer, which amqplib answers by
+   * closing the connection. The next heartbeat of the members opens the queue again.
+   */
+  #cancelled(channel: Channel): void {
+    const unacked = [...this.#inFlight.values()].filter(({ orphaned }) => !orphaned);
+    const heldMs = Math.max(0, ...unacked.map(({ arrivedAtMs }) => Date.now() - arrivedAtMs));
+    this.#context.log.warn(
+      { queue: this.name, unacked: unacked.length, heldMs },
+      'consumer cancelled by the broker: its queue was deleted, or the consumer timeout is over',
+    );
+    this.#lost();
+    void channel.close().catch(() => {});
+  }
+
   async #close(): Promise<void> {
     await this.#opening?.catch(() => {});
     const channel = this.#channel;
@@ -218,6 +235,7 @@ export class Reader {
       seq,
       raw: message,
       publishedAtMs: Number(timestamp) * 1000 || Date.now(),
+      arrivedAtMs: Date.now(),
       attempts: 0,
       dispatched: false,
       orphaned: false,

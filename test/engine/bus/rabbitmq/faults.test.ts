@@ -6,6 +6,7 @@ import { connect } from 'amqplib';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Bus } from '../../../../src/engine/bus/bus.ts';
 import { RabbitBus, type RabbitBusOptions } from '../../../../src/engine/bus/rabbitmq/bus.ts';
+import { silentLog } from '../../../../src/engine/telemetry/log.ts';
 import { freshVhost } from '../../../support/broker.ts';
 import { freshDatabase } from '../../../support/cluster.ts';
 import { rejection } from '../../../support/codes.ts';
@@ -235,6 +236,64 @@ describe.skipIf(!server)('a broker', () => {
     await rabbit.evaluate('vm_memory_monitor:set_vm_memory_high_watermark(0.4)');
     await Promise.all([held, ...noticing]);
     await expect.poll(() => inbox.waiting.some((one) => one.body.toString() === 'held up')).toBe(true);
+  });
+
+  test('whose consumer timeout is over gets its messages back, and that is logged', {
+    timeout: 240_000,
+  }, async () => {
+    const rabbit = await privateRabbit();
+    await rabbit.evaluate('application:set_env(rabbit, consumer_timeout, 2000)');
+    await rabbit.evaluate('application:set_env(rabbit, channel_tick_interval, 1000)');
+    const lines: string[] = [];
+    const log = { ...silentLog, warn: (_: object, text: string) => void lines.push(text) };
+    const bus = opened(rabbit.url, (await freshDatabase()).url, { log });
+    await bus.publish([message('slow')]);
+    const inbox = await openInbox(bus, { queues: ['events'], prefetch: 10 });
+    const slow = await inbox.next();
+    const again = await inbox.next();
+    expect(again.body.toString()).toBe('slow');
+    expect(lines).toContainEqual(expect.stringMatching(/^(channel closed|consumer cancelled by the broker)/));
+    // The first one is settled late: it belongs to a consumer that has ended.
+    slow.ack();
+    again.ack();
+    await settled(bus);
+    await bus.publish([message('next')]);
+    const next = await inbox.next();
+    expect(next.body.toString()).toBe('next');
+    next.ack();
+    await expect.poll(() => bus.depths()).toEqual([]);
+  });
+
+  test('that cancels a consumer is consumed again, and that is logged', async () => {
+    const { url, managementUrl } = await freshVhost(server!);
+    const lines: object[] = [];
+    const log = {
+      ...silentLog,
+      warn: (fields: object, text: string) => void lines.push({ ...fields, text }),
+    };
+    const bus = opened(url, (await freshDatabase()).url, { log, partitions: 1 });
+    await bus.publish([message('held')]);
+    const inbox = await openInbox(bus, { queues: ['events'], prefetch: 10 });
+    const held = await inbox.next();
+    await management(managementUrl, 'DELETE', `queues/${new URL(url).pathname.slice(1)}/feed.events.0`);
+    await expect
+      .poll(() => lines)
+      .toContainEqual({
+        queue: 'feed.events.0',
+        unacked: 1,
+        heldMs: expect.any(Number),
+        text: expect.stringContaining('consumer cancelled by the broker'),
+      });
+    held.ack();
+    await expect
+      .poll(() =>
+        bus.publish([message('next')]).then(
+          () => true,
+          () => false,
+        ),
+      )
+      .toBe(true);
+    expect((await inbox.next()).body.toString()).toBe('next');
   });
 
   test('without the plugin is told so', { timeout: 120_000 }, async () => {

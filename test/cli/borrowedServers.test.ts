@@ -78,7 +78,7 @@ describe.skipIf(!rabbitmq || !redis)('demo and bench beside a cluster', () => {
     };
     for (const env of [production, { ...production, ...environment }]) {
       const demo = await feedctl(['demo', '--json'], { env });
-      expect(demo.status, demo.stderr).toBe(0);
+      expect(demo.status, demo.stdout + demo.stderr).toBe(0);
       expect(demo.stderr.includes('FEEDCTL_BROKER_URL is not used')).toBe('FEEDCTL_BROKER_URL' in env);
       const bench = await json<{ machine: object }>(['bench', 'crowd', ...CROWD], { env });
       expect(bench.machine).toMatchObject({ bus: 'local', cache: 'memory' });
@@ -117,7 +117,7 @@ describe.skipIf(!rabbitmq || !redis)('demo and bench beside a cluster', () => {
     const servers = await freshServers();
     const named = ['--broker-url-file', await urlFile(servers.brokerUrl), '--cache-url', servers.cacheUrl];
     const demo = await feedctl(['demo', ...named, '--json'], {});
-    expect(demo.status, demo.stderr).toBe(0);
+    expect(demo.status, demo.stdout + demo.stderr).toBe(0);
     const left = async () => [await servers.queues(), await servers.exchanges(), await servers.keys()];
     expect(await left()).toEqual([[], [], []]);
     const crowd = await json<{ machine: object }>(['bench', 'crowd', ...CROWD, ...named]);

@@ -139,7 +139,8 @@ describe.skipIf(!server)('a cluster on RabbitMQ', () => {
     );
     const inHand = async () => {
       const { queues } = await status(at);
-      return queues.some(({ queue, unacked }) => queue === 'cleanup' && unacked > 0);
+      // Cleanups that wait for a barrier are in flight too, and counted as ready.
+      return queues.some(({ queue, ready, unacked }) => queue === 'cleanup' && ready + unacked > 0);
     };
     await waitUntil(inHand);
     victim.child.kill('SIGKILL');

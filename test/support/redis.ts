@@ -1,5 +1,8 @@
 import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { freePorts, type RunningServer, type ServerKind, type Supervised, supervise } from './servers.ts';
 
@@ -27,10 +30,13 @@ export interface PrivateRedis extends RunningServer {
 /** Starts a private instance without persistence. `options`: arguments of redis-server. */
 export async function startRedis(options: readonly string[] = []): Promise<PrivateRedis> {
   const [port] = (await freePorts(1)) as [number];
-  const args = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--dir', '/tmp', ...options];
+  const directory = await mkdtemp(join(tmpdir(), 'feedctl-redis-'));
+  const args = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--dir', directory, ...options];
   let server: Supervised | undefined;
   let pid = 0;
   const up = async () => {
+    // A replica writes this file even without persistence, and a server loads it at its start.
+    await rm(join(directory, 'dump.rdb'), { force: true });
     server = supervise(BINARY, args);
     pid = await answers(port);
   };
@@ -48,6 +54,7 @@ export async function startRedis(options: readonly string[] = []): Promise<Priva
     stop: async () => {
       if (server && pid > 0) process.kill(pid, 'SIGCONT');
       await down('stop');
+      await rm(directory, { recursive: true, force: true });
     },
   };
 }

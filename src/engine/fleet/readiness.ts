@@ -5,7 +5,8 @@ import { FeedctlError } from '../model/errors.ts';
 import type { IdSource } from '../store/idLeases.ts';
 
 const CONNECT_MS = 3_000;
-const ANSWER_MS = 5_000;
+/** Maximum time of a check at the database. */
+export const CHECK_TIMEOUT_MS = 5_000;
 
 interface Dependencies {
   readonly db: { readonly url: string };
@@ -46,7 +47,7 @@ export function openReadiness(
         await checkWritable(one, db.url);
         return (await one.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]!.pid;
       },
-      { deadlineMs: ANSWER_MS },
+      { deadlineMs: CHECK_TIMEOUT_MS },
     );
     if (pid !== keptBy) {
       await checkSessionsKept(db.url);

@@ -19,9 +19,9 @@ const KEYS_A_SCAN = 200;
 const CACHE = { dependency: 'cache' } as const;
 const UNAVAILABLE = 'the cache is unavailable: feeds are read from the database';
 const OLDEST_VERSION = [6, 2] as const;
-/** The key that a new connection writes. */
+/** The key that a new connection writes and deletes: it leaves none behind. */
 const HELLO_KEY = 'feedctl:hello';
-const HELLO = `redis.call('SET', KEYS[1], '1', 'EX', 10) return 1`;
+const HELLO = `redis.call('SET', KEYS[1], '1', 'EX', 10) redis.call('DEL', KEYS[1]) return 1`;
 /** Replies of a server whose state has changed. Some versions have them inside an error of a script. */
 const CHANGED = /\b(READONLY|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|MOVED|CLUSTERDOWN)\b/;
 const FORBIDDEN = /\b(NOPERM|NOAUTH)\b|user executing the script can't/;

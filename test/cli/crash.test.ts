@@ -64,7 +64,7 @@ test('kill -9 of the cluster in the middle of a replay', async () => {
   const interrupted = await halfReplayed(first);
   first.child.kill('SIGKILL');
   const failed = await interrupted.ended;
-  expect(failed.status).toBe(1);
+  expect(failed.status).toBe(3);
   expect(JSON.parse(failed.stdout)).toMatchObject({ error: { code: 'DATABASE_UNREACHABLE' } });
   await waitUntil(() => postgresOf(dataDir).length === 0);
 

@@ -80,8 +80,8 @@ kill "$reader" 2>/dev/null`;
 type Owner = { uid: number; gid: number } | undefined;
 
 /**
- * Returns the user that PostgreSQL runs as. It refuses to run as root. Every machine has the user
- * `nobody`.
+ * Returns the user that PostgreSQL runs as, because it refuses to run as root: the owner of its
+ * directory, else `postgres`, else the system's unprivileged user, which every machine has.
  */
 async function databaseOwner(pgdata: string): Promise<Owner> {
   if (process.getuid?.() !== 0) return undefined;

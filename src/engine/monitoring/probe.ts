@@ -182,10 +182,9 @@ async function sessionsOf(
   gatewayUrl: string,
   readerId: number,
 ): Promise<ConnectionsAnswer['connections']> {
-  const path = `admin/connections?user=${readerId}`;
+  const path = `/admin/connections?user=${readerId}`;
   const token = await signOperatorToken(db);
-  const base = urlBelow(gatewayUrl, '/').href;
-  return (await askGateway<ConnectionsAnswer>(base, token, path)).connections;
+  return (await askGateway<ConnectionsAnswer>(gatewayUrl, token, path)).connections;
 }
 
 async function post(gatewayUrl: string, token: string, signal: AbortSignal): Promise<number> {

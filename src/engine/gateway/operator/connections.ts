@@ -1,6 +1,7 @@
 import type { Queryable } from '../../database/database.ts';
 import { ERRORS, type ErrorCode, FeedctlError, messageOf } from '../../model/errors.ts';
 import { type GatewayRow, listGateways } from '../../store/processes.ts';
+import { urlBelow } from '../../util/urlBelow.ts';
 import type { ConnectionsAnswer } from '../routes/admin.ts';
 import { signOperatorToken } from '../tokens.ts';
 
@@ -19,7 +20,7 @@ export async function askGateway<T>(
   let response: Response;
   let answer: unknown;
   try {
-    response = await fetch(new URL(path, url), {
+    response = await fetch(urlBelow(url, path), {
       method,
       headers: { authorization: `Bearer ${token}` },
       signal: AbortSignal.timeout(TIMEOUT_MS),

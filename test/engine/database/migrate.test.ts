@@ -48,8 +48,9 @@ test('a migration that fails changes nothing', async () => {
 /** A database that lacks the newest migration, and a transaction that has read the table it changes. */
 async function blockedMigration() {
   const { db, url } = await freshDatabase();
-  await db.query('alter table workers drop column live');
-  await db.query(`delete from schema_migrations where name like '0012%'`);
+  await db.query('alter table workers drop column checks');
+  await db.query('alter table gateways drop column checks');
+  await db.query(`delete from schema_migrations where name like '0014%'`);
   const other = new Database(url, { applicationName: 'nightly report' });
   onTestFinished(() => other.close());
   const over = Promise.withResolvers<void>();
@@ -83,9 +84,9 @@ test('a migration waits for a long transaction, names it, and holds up no other 
     await users.query('select count(*) from workers');
     await users.query('delete from workers where false');
   }
-  expect((await schemaState(db)).pending).toEqual(['0012_worker_live']);
+  expect((await schemaState(db)).pending).toEqual(['0014_role_checks']);
   await end();
-  expect(await migrating).toEqual(['0012_worker_live']);
+  expect(await migrating).toEqual(['0014_role_checks']);
   await checkSchema(db);
 });
 
@@ -93,7 +94,7 @@ test('a migration gives up after its time and changes nothing', async () => {
   const { db, end } = await blockedMigration();
   const error = await rejection(migrate(db, undefined, { timeoutMs: 0 }));
   expect(error).toMatchObject({ code: 'SCHEMA_LOCKED', message: expect.stringContaining('nightly report') });
-  expect((await schemaState(db)).pending).toEqual(['0012_worker_live']);
+  expect((await schemaState(db)).pending).toEqual(['0014_role_checks']);
   await end();
   const { rows } = await db.query<{ timeout: string }>(`select current_setting('lock_timeout') as timeout`);
   expect(rows[0]!.timeout).toBe('0');

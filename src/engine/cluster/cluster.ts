@@ -6,6 +6,7 @@ import { readClusterState } from '../config/clusterState.ts';
 import type { Config } from '../config/config.ts';
 import { Database, type SessionLimits } from '../database/database.ts';
 import { checkSchema } from '../database/migrate.ts';
+import { Identity } from '../identity/identity.ts';
 import { openUnfollows } from '../live/unfollows.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { Invocation } from '../model/operation.ts';
@@ -21,6 +22,8 @@ import type { Tracing } from '../telemetry/tracing.ts';
 export interface Cluster extends SocialContext {
   readonly config: Config;
   readonly db: Database;
+  /** Who the cluster is, confirmed on each new session of the database. */
+  readonly identity: Identity;
   readonly bus: Bus;
   /** The cache that all processes share; undefined if each gateway has its own. */
   readonly sharedCache: FeedCache | undefined;
@@ -103,6 +106,7 @@ export async function openCluster(
       : new Database(url, { invocation });
     resources.add('database', () => db.close());
     await checkSchema(db, config.store);
+    const identity = await Identity.open(db, log);
     const bus = await guarded(await openBus(config, url, log), config, metrics);
     resources.add('bus', () => bus.close());
     const ids = openIdSource(db, metrics);
@@ -114,7 +118,7 @@ export async function openCluster(
     const changes = sharedCache ?? notifiedChanges;
     const close = () => resources.release(log);
     return {
-      ...{ config, db, bus, sharedCache, changes, ids, unfollows },
+      ...{ config, db, identity, bus, sharedCache, changes, ids, unfollows },
       ...{ log, metrics, tracing, stats, resources, close },
     };
   } catch (error) {

@@ -66,8 +66,9 @@ export class Database implements Store {
   /** Errors whose transaction was rolled back, so that the session can be reused. */
   readonly #rolledBack = new WeakSet<Error>();
   readonly #options: DatabaseOptions;
-  /** Sessions that were found to be able to write. */
-  readonly #writable = new WeakSet<Session>();
+  /** Sessions that were found to be usable. */
+  readonly #confirmed = new WeakSet<Session>();
+  #confirm: ((session: Session) => Promise<void>) | undefined;
   #unwatch: readonly (() => void)[] = [];
   #sharding: { readonly known: Promise<Sharding>; readonly at: number } | undefined;
   #closing: Promise<void> | undefined;
@@ -76,6 +77,7 @@ export class Database implements Store {
     this.url = url;
     this.invocation = options.invocation;
     this.#options = options;
+    if (options.writable) this.#confirm = (session) => checkWritable(session, url);
     this.pool = new pg.Pool({
       Client: SessionClient,
       connectionString: driverUrl(url),
@@ -147,9 +149,9 @@ export class Database implements Store {
         socketOf(session).destroy();
       }, deadlineMs);
     try {
-      if (this.#options.writable && !this.#writable.has(session)) {
-        await checkWritable(session, this.url);
-        this.#writable.add(session);
+      if (this.#confirm && !this.#confirmed.has(session)) {
+        await this.#confirm(session);
+        this.#confirmed.add(session);
       }
       return await work(session);
     } catch (error) {
@@ -173,6 +175,14 @@ export class Database implements Store {
   #isBroken(failed: Error | undefined): boolean {
     if (failed === undefined) return false;
     return isReadOnly(failed) || (!isFeedctlError(failed) && !this.#rolledBack.has(failed));
+  }
+
+  /**
+   * Runs `confirm` on each session before its first use from now on, in place of the check of `writable`.
+   * A session that it refuses is tried again.
+   */
+  confirmSessions(confirm: (session: Session) => Promise<void>): void {
+    this.#confirm = confirm;
   }
 
   /** Makes a round trip without the guard. Rejects if the server does not answer. */

@@ -21,9 +21,19 @@ const CAN_WRITE = `
 
 /** Throws DATABASE_READ_ONLY if statements of this session cannot write. */
 export async function checkWritable(db: Queryable, url: string): Promise<void> {
-  const { rows } = await db.query<{ standby: boolean; readOnly: boolean }>(CAN_WRITE);
-  const { standby, readOnly } = rows[0]!;
-  if (!standby && !readOnly) return;
+  const { rows } = await db.query<WriteState>(CAN_WRITE);
+  const [state] = rows as [WriteState];
+  if (state.standby || state.readOnly) throwReadOnly(state, url);
+}
+
+/** Whether the server is a standby, and whether the session's transactions cannot write. */
+export interface WriteState {
+  readonly standby: boolean;
+  readonly readOnly: boolean;
+}
+
+/** Throws DATABASE_READ_ONLY for a session that cannot write. */
+export function throwReadOnly({ standby }: WriteState, url: string): never {
   const why = standby
     ? 'the server is a standby, which replays the log of its primary'
     : 'default_transaction_read_only is on';

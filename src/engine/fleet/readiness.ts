@@ -1,6 +1,7 @@
 import type { Bus } from '../bus/bus.ts';
 import { Database } from '../database/database.ts';
 import { checkSessionsKept, checkWritable } from '../database/usable.ts';
+import type { Identity } from '../identity/identity.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { IdSource } from '../store/idLeases.ts';
 
@@ -12,6 +13,7 @@ interface Dependencies {
   readonly db: { readonly url: string };
   readonly bus?: Pick<Bus, 'health'>;
   readonly ids?: Pick<IdSource, 'checkClock'>;
+  readonly identity?: Pick<Identity, 'confirm'> | undefined;
 }
 
 export interface Readiness {
@@ -31,7 +33,7 @@ export interface Readiness {
  * frequent probes cost nothing.
  */
 export function openReadiness(
-  { db, bus, ids }: Dependencies,
+  { db, bus, ids, identity }: Dependencies,
   { freshMs = 0 }: { freshMs?: number } = {},
 ): Readiness {
   const session = new Database(db.url, {
@@ -50,6 +52,7 @@ export function openReadiness(
       { deadlineMs: CHECK_TIMEOUT_MS },
     );
     if (pid !== keptBy) {
+      if (identity) await session.withSession((one) => identity.confirm(one, db.url));
       await checkSessionsKept(db.url);
       keptBy = pid;
     }

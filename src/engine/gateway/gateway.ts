@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { FeedCache } from '../cache/cache.ts';
 import { databaseName } from '../cache/redis/epoch.ts';
 import { openReadiness } from '../fleet/readiness.ts';
+import type { Identity } from '../identity/identity.ts';
 import { listenForErasures } from '../live/erasures.ts';
 import { type Connection, type Hub, openHub } from '../live/hub.ts';
 import { type GatewayLiveness, joinCluster } from '../live/liveness.ts';
@@ -33,7 +34,11 @@ const REVOKE_MS = 10_000;
 /** Maximum time until a revoked key is refused. */
 const READ_KEYS_INTERVAL_MS = 5_000;
 
-export type GatewayContext = SocialContext & { cache: FeedCache; metrics?: Metrics | undefined };
+export type GatewayContext = SocialContext & {
+  cache: FeedCache;
+  metrics?: Metrics | undefined;
+  identity?: Identity | undefined;
+};
 
 export interface GatewayOptions {
   readonly host: string;
@@ -80,7 +85,7 @@ export async function startGateway(context: GatewayContext, options: GatewayOpti
       log.warn({ sockets: hub.sockets }, 'a key was revoked: sockets are closed and must authenticate again');
       void hub.drain(REVOKE_MS);
     };
-    const readiness = openReadiness({ db, ids: context.ids });
+    const readiness = openReadiness({ db, ids: context.ids, identity: context.identity });
     resources.add('readiness', () => readiness.close());
     let caughtUp = () => false;
     const app = await openApp({

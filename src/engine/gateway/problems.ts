@@ -32,6 +32,8 @@ const UNAVAILABLE: Partial<Record<ErrorCode, string>> = {
   CIRCUIT_OPEN: 'a server that the gateway needs failed too often',
   CLOCK_BEHIND: 'the clock of the gateway is behind',
   CONFIG_INVALID: 'the gateway is not configured correctly',
+  DATABASE_COPIED: 'the database is a copy of that of the cluster',
+  DATABASE_OTHER_CLUSTER: 'the gateway reaches the database of another cluster',
   DATABASE_POOLED: 'the gateway reaches the database through a pooler that loses sessions',
   DATABASE_READ_ONLY: 'the database takes no writes',
   DATABASE_REFUSED: 'the database refuses the gateway',

@@ -206,6 +206,17 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
     why: '`--context` or `FEEDCTL_CONTEXT` names a context that is not in the context file.',
     more: 'The built-in context `local` is the embedded cluster.',
   },
+  DATABASE_COPIED: {
+    what:
+      'The database says that its cluster has its database on another server. Nothing was changed. Roles ' +
+      'and commands do not use the copy.',
+    why:
+      'The database was moved with pg_dump, pg_upgrade or logical replication, or it is a copy of a ' +
+      'database that is still in use.',
+    more:
+      '`feedctl cluster adopt` continues the cluster with this database. `feedctl cluster identify` makes ' +
+      'the copy a cluster that shares nothing with the original.',
+  },
   DATABASE_ERROR: {
     what:
       'The database refused a statement, and the message repeats its reason. The command was rolled ' +
@@ -216,6 +227,13 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
     what: 'The server answers, but the database does not exist.',
     why: 'The name in the URL is wrong, or the database has not been created yet.',
     more: 'Run `feedctl migrate` after you create it.',
+  },
+  DATABASE_OTHER_CLUSTER: {
+    what:
+      'A new session of a running process leads to the database of another cluster. The process does not ' +
+      'use it, and is not ready.',
+    why: 'A name or an address in the database URL leads to another server than before.',
+    more: 'A copied database keeps its cluster’s id until `feedctl cluster identify` gives it another one.',
   },
   DATABASE_POOLED: {
     what:

@@ -116,10 +116,20 @@ export const ERRORS = {
   CONFIRMATION_REQUIRED: { exit: 2, fix: 'Pass --yes to confirm without being asked.' },
   CONTEXT_EXISTS: { exit: 1, fix: 'Choose another name, or pass --replace.' },
   CONTEXT_NOT_FOUND: { exit: 2, fix: 'See `feedctl context list`; `feedctl context add` creates one.' },
+  DATABASE_COPIED: {
+    exit: 1,
+    failure: 'transient',
+    fix: 'Run `feedctl cluster adopt` if it replaces the original, else `feedctl cluster identify`.',
+  },
   DATABASE_ERROR: { exit: 1, fix: 'Look at the database server’s log; the command may be run again.' },
   DATABASE_NOT_FOUND: {
     exit: 1,
     fix: 'Create the database (`createdb NAME`), or correct its name in the URL.',
+  },
+  DATABASE_OTHER_CLUSTER: {
+    exit: 1,
+    failure: 'transient',
+    fix: 'Make the URL lead to the database of this cluster again, or restart the process for the other one.',
   },
   DATABASE_POOLED: {
     exit: 1,

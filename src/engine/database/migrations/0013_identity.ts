@@ -27,9 +27,10 @@ export function up(pgm: MigrationBuilder): void {
       reason text not null,
       opened_at timestamptz not null default clock_timestamp()
     );
-    -- Marks that were also written outside of the database. A mark that is missing here was lost.
+    -- Marks that were also written outside of the database. One that is missing here was lost.
     create table lineage_marks (
-      mark text primary key,
+      ordinal bigint generated always as identity primary key,
+      nonce text not null,
       made_at timestamptz not null default clock_timestamp()
     );
   `);

@@ -102,7 +102,9 @@ export abstract class BaseCommand extends Command {
    * The configuration, and whether a change of a production cluster is confirmed. A command reads its
    * configuration once: meanwhile another shell may select another context.
    */
-  #configuration: { readonly read: Promise<Config>; confirmed: boolean } | undefined;
+  #configuration:
+    | { readonly read: Promise<Config>; confirmed: boolean; confirmedKnown?: boolean }
+    | undefined;
 
   /** Returns the configuration. The first call reads it, and asks before a change of a production cluster. */
   protected async loadConfig(flags: Record<string, unknown>): Promise<Config> {
@@ -161,13 +163,35 @@ export abstract class BaseCommand extends Command {
     flags: Record<string, unknown>,
     work: (cluster: Cluster) => Promise<T>,
   ): Promise<T> {
-    return this.withOpenCluster(await this.loadConfig(flags), work);
+    const config = await this.loadConfig(flags);
+    if (this.changes(flags)) {
+      return this.withOpenCluster(config, async (cluster) => {
+        await this.#confirmKnownProduction(cluster, flags);
+        return work(cluster);
+      });
+    }
+    // oclif's methods print nothing with --json.
+    const onDifference = ({ message, suggestions }: FeedctlError) =>
+      void process.stderr.write(`Warning: ${message}. ${suggestions[0]}\n`);
+    return this.withOpenCluster(config, work, { onDifference });
+  }
+
+  /** Asks before a change if only the database knows that this is a production cluster. */
+  async #confirmKnownProduction(cluster: Cluster, flags: Record<string, unknown>): Promise<void> {
+    const { config, production } = cluster;
+    if (production && !config.production && !this.#configuration?.confirmedKnown)
+      await this.confirmProduction({ ...config, production }, flags);
+    if (this.#configuration) this.#configuration.confirmedKnown = true;
   }
 
   /** Runs `work` with the cluster of this configuration. */
-  protected async withOpenCluster<T>(config: Config, work: (cluster: Cluster) => Promise<T>): Promise<T> {
+  protected async withOpenCluster<T>(
+    config: Config,
+    work: (cluster: Cluster) => Promise<T>,
+    options: { onDifference?: (difference: FeedctlError) => void } = {},
+  ): Promise<T> {
     const { openCluster } = await import('../engine/cluster/cluster.ts');
-    const cluster = await openCluster(config, { invocation: this.#invocation() });
+    const cluster = await openCluster(config, { invocation: this.#invocation(), ...options });
     try {
       return await work(cluster);
     } finally {
@@ -188,7 +212,7 @@ export abstract class BaseCommand extends Command {
     const invocation = { who: operator() };
     const telemetry = await openTelemetry(this.telemetryOptions(flags));
     try {
-      const cluster = await openCluster(config, { ...telemetry, invocation });
+      const cluster = await openCluster(config, { ...telemetry, invocation, role: 'one of many' });
       this.stuckAt = () => cluster.resources.current;
       try {
         const { ended } = await start(cluster);

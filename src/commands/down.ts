@@ -19,7 +19,7 @@ export default class Down extends BaseCommand {
     const { dataDir, embedded, context, sources } = await this.loadConfig(flags);
     // Such a context names another cluster than the one that would be stopped.
     if (!embedded && (sources.dataDir !== 'flag' || sources.databaseUrl === 'flag')) {
-      const where = { flag: '--database-url', environment: 'FEEDCTL_DATABASE_URL', default: '' };
+      const where = { flag: '--database-url', environment: 'FEEDCTL_DATABASE_URL', cluster: '', default: '' };
       const source =
         sources.databaseUrl === 'context' ? `the context ${context}` : where[sources.databaseUrl];
       throw new FeedctlError('USAGE', `\`down\` stops an embedded cluster, but ${source} names a database`, {

@@ -49,6 +49,8 @@ export interface FeedCache extends FeedChanges {
   fixText?(post: FeedEntry, load: () => Promise<Post | undefined>): Promise<void>;
   /** Counts keys of a user and keys whose values name them. Present only in a shared cache. */
   residue?(userId: number): Promise<number>;
+  /** Returns whether a process of the cluster has used this cache. Present only in a shared cache. */
+  isUsed?(): Promise<boolean>;
   stats(): CacheStats;
   health(): CacheHealth;
   close(): Promise<void>;

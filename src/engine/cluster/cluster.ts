@@ -17,6 +17,7 @@ import { openIdSource } from '../store/idLeases.ts';
 import { type Log, silentLog } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
+import type { FoundComponents } from './components.ts';
 
 /** Everything that a command or a role works with, opened in one place and passed down. */
 export interface Cluster extends SocialContext {
@@ -24,6 +25,8 @@ export interface Cluster extends SocialContext {
   readonly db: Database;
   /** Who the cluster is, confirmed on each new session of the database. */
   readonly identity: Identity;
+  /** Every change by an operator asks for a name: the database says so. */
+  readonly production: boolean;
   readonly bus: Bus;
   /** The cache that all processes share; undefined if each gateway has its own. */
   readonly sharedCache: FeedCache | undefined;
@@ -75,25 +78,27 @@ export async function openBus(
   });
 }
 
+interface OpenOptions {
+  /** Given by a process that started the server. */
+  readonly databaseUrl?: string;
+  readonly log?: Log;
+  /** Given by roles, whose calls are guarded; commands fail immediately instead. */
+  readonly metrics?: Metrics;
+  readonly tracing?: Tracing | undefined;
+  /** The operator and the command, recorded with operations. */
+  readonly invocation?: Invocation;
+  /** The process is a role of the cluster. `alone`: no other process can be one. */
+  readonly role?: 'one of many' | 'alone';
+  /** Called if the broker or the cache is not that of the cluster, by a command that only reads. */
+  readonly onDifference?: ((difference: FeedctlError) => void) | undefined;
+}
+
 /**
  * Opens the cluster. Throws DATABASE_UNREACHABLE or another DATABASE_ code, CLUSTER_NOT_RUNNING,
- * SCHEMA_MISSING, SCHEMA_NEWER, CACHE_REFUSED, CACHE_TLS_FAILED, CACHE_UNSUITABLE or
+ * SCHEMA_MISSING, SCHEMA_NEWER, CLUSTER_DIFFERS, CACHE_REFUSED, CACHE_TLS_FAILED, CACHE_UNSUITABLE or
  * CONFIG_INVALID.
- *
- * `databaseUrl`: given by a process that started the server. `metrics`: given by roles, whose calls
- * are guarded; commands fail immediately instead. `invocation`: the operator and the command,
- * recorded with operations.
  */
-export async function openCluster(
-  config: Config,
-  options: {
-    databaseUrl?: string;
-    log?: Log;
-    metrics?: Metrics;
-    tracing?: Tracing | undefined;
-    invocation?: Invocation;
-  } = {},
-): Promise<Cluster> {
+export async function openCluster(config: Config, options: OpenOptions = {}): Promise<Cluster> {
   const resources = new Resources();
   const stats = options.metrics && new ProcessStats(Date.now, () => performance.now());
   const baseLog = options.log ?? silentLog;
@@ -113,18 +118,40 @@ export async function openCluster(
     resources.add('node number', () => ids.release());
     const unfollows = openUnfollows(db);
     resources.add('unfollows', () => unfollows.close());
-    const sharedCache = await openSharedCache(config, db, log, metrics);
+    let sharedCache = await openSharedCache(config, db, log, metrics);
     resources.add('cache', () => sharedCache?.close());
+    const { difference, production } = await checkComponents({ config, db, log, sharedCache }, options);
+    if (difference) {
+      // Reading commands go on. What they would write to a cache that is not the cluster's misleads roles.
+      await sharedCache?.close();
+      sharedCache = undefined;
+      options.onDifference?.(difference);
+    }
     const changes = sharedCache ?? notifiedChanges;
     const close = () => resources.release(log);
     return {
-      ...{ config, db, identity, bus, sharedCache, changes, ids, unfollows },
+      ...{ config, db, identity, production, bus, sharedCache, changes, ids, unfollows },
       ...{ log, metrics, tracing, stats, resources, close },
     };
   } catch (error) {
     await resources.release(log);
     throw error;
   }
+}
+
+/** Returns a difference that a reading command is warned of. Throws CLUSTER_DIFFERS otherwise. */
+async function checkComponents(
+  cluster: Pick<Cluster, 'config' | 'db' | 'log' | 'sharedCache'>,
+  { role, onDifference }: OpenOptions,
+): Promise<FoundComponents> {
+  const { findComponents, joinComponents } = await import('./components.ts');
+  const { raiseEpoch } = await import('../cache/redis/epoch.ts');
+  const isOwnCache = async () => (await cluster.sharedCache?.isUsed?.().catch(() => false)) ?? false;
+  const context = { ...cluster, isOwnCache, raiseEpoch };
+  if (role) return { production: await joinComponents(context, role === 'alone'), difference: undefined };
+  const found = await findComponents(context);
+  if (found.difference && !onDifference) throw found.difference;
+  return found;
 }
 
 /** Guards a broker. The queue in the database is behind the database's guard already. */

@@ -7,6 +7,7 @@ import { Database } from '../database/database.ts';
 import { type EmbeddedPostgres, prepareDataDir, startEmbeddedPostgres } from '../database/embedded.ts';
 import { migrate } from '../database/migrate.ts';
 import { openRequestPool } from '../database/pools.ts';
+import { withoutPassword } from '../database/url.ts';
 import type { CheckedMessage } from '../fanout/copyBuffer.ts';
 import { startWorker, type Worker } from '../fanout/worker.ts';
 import { keepWarm } from '../feed/read/warm.ts';
@@ -148,7 +149,9 @@ export async function startEmbeddedCluster(
     }
     const metrics = options.metrics ?? (await openMetrics());
     const { tracing } = options;
-    const cluster = await openCluster(config, { databaseUrl: postgres.databaseUrl, log, metrics, tracing });
+    const { databaseUrl } = postgres;
+    const role = 'alone';
+    const cluster = await openCluster(config, { databaseUrl, log, metrics, tracing, role });
     resources.add('connections', () => cluster.close());
     // Released in reverse order: the gateway takes no more posts, then the worker finishes those it
     // has.
@@ -156,7 +159,7 @@ export async function startEmbeddedCluster(
     const { onBatch } = options;
     const worker = await startWorkerRole(cluster, resources, version, { onBatch }, reporter);
     const { gateway, cache } = await startGatewayRole(cluster, resources, options, reporter);
-    await lock.publish({ databaseUrl: postgres.databaseUrl, gatewayUrl: gateway.url });
+    await lock.publish({ databaseUrl, gatewayUrl: gateway.url, ...serversOf(config) });
     return {
       cluster,
       worker,
@@ -176,6 +179,12 @@ export async function startEmbeddedCluster(
     }
     throw error;
   }
+}
+
+/** Returns the broker and the cache for other commands, which read them from a file that is no secret. */
+function serversOf({ brokerUrl, cacheUrl }: Config): Pick<Config, 'brokerUrl' | 'cacheUrl'> {
+  const published = (url: string | undefined) => (url && url === withoutPassword(url) ? url : undefined);
+  return { brokerUrl: published(brokerUrl), cacheUrl: published(cacheUrl) };
 }
 
 /**

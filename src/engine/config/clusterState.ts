@@ -23,10 +23,15 @@ export interface ClusterState {
   readonly startedAt: string;
   readonly databaseUrl?: string | undefined;
   readonly gatewayUrl?: string | undefined;
+  /** Broker and cache, if their URLs have no password. */
+  readonly brokerUrl?: string | undefined;
+  readonly cacheUrl?: string | undefined;
 }
 
+type Published = Pick<ClusterState, 'databaseUrl' | 'gatewayUrl' | 'brokerUrl' | 'cacheUrl'>;
+
 const REQUIRED_TEXTS = ['processStart', 'version', 'startedAt'];
-const OPTIONAL_TEXTS = ['databaseUrl', 'gatewayUrl'];
+const OPTIONAL_TEXTS = ['databaseUrl', 'gatewayUrl', 'brokerUrl', 'cacheUrl'];
 
 /** A file that was cut short, or that another program wrote, is no state. */
 const isClusterState = (value: unknown): value is ClusterState =>
@@ -89,7 +94,7 @@ function liveState(text: string): ClusterState | undefined {
 
 export interface ClusterLock {
   /** Publishes the URLs for other commands. Replaces the file in one step. */
-  publish(urls: { databaseUrl: string; gatewayUrl?: string }): Promise<void>;
+  publish(urls: Published): Promise<void>;
   release(): Promise<void>;
 }
 
@@ -114,7 +119,7 @@ export async function lockCluster(dataDir: string, version: string): Promise<Clu
       `a cluster runs in ${dataDir} already (process ${owner?.pid}, since ${owner?.startedAt})`,
     );
   }
-  const publish = async (urls: { databaseUrl?: string; gatewayUrl?: string }) => {
+  const publish = async (urls: Published) => {
     const next = `${path}.new`;
     await writeFile(next, `${JSON.stringify({ ...state, ...urls }, null, 2)}\n`, { mode: 0o644 });
     await rename(next, path);

@@ -1,6 +1,7 @@
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { FeedctlError } from '../model/errors.ts';
+import { readClusterState } from './clusterState.ts';
 import { type Context, readContext } from './contexts.ts';
 import { readSecret, type Secret } from './secrets.ts';
 import { parseBoolean, SETTINGS, type SettingName, settingProblem } from './settings.ts';
@@ -20,7 +21,8 @@ interface Settings {
   readonly production: boolean;
 }
 
-export type Source = 'flag' | 'environment' | 'context' | 'default';
+/** `cluster`: the embedded cluster that runs uses it. */
+export type Source = 'flag' | 'environment' | 'context' | 'cluster' | 'default';
 
 export interface Config extends Settings {
   readonly context: string;
@@ -75,7 +77,22 @@ export function refuseSecrets(flags: ConfigFlags): void {
 export async function loadConfig(flags: ConfigFlags, env: NodeJS.ProcessEnv = process.env): Promise<Config> {
   refuseSecrets(flags);
   const { name, context } = await readContext(env, flags.context);
-  return merged(flags, env, name, context);
+  const config = await merged(flags, env, name, context);
+  return config.embedded ? withServers(config) : config;
+}
+
+/** Adds the broker and the cache of the embedded cluster that runs, so that its commands use them too. */
+async function withServers(config: Config): Promise<Config> {
+  const state = await readClusterState(config.dataDir);
+  const sources: Record<SettingName, Source> = { ...config.sources };
+  for (const name of ['brokerUrl', 'cacheUrl'] as const)
+    if (config[name] === undefined && state?.[name]) sources[name] = 'cluster';
+  return {
+    ...config,
+    brokerUrl: config.brokerUrl ?? state?.brokerUrl,
+    cacheUrl: config.cacheUrl ?? state?.cacheUrl,
+    sources,
+  };
 }
 
 /**
@@ -92,6 +109,17 @@ export async function flagsOnly(
   for (const [name, file] of Object.entries(files) as [SettingName, string][])
     read[name] = await readSecret(name, { file }, {});
   return merged({ ...flags, ...read }, {}, 'local', {});
+}
+
+/**
+ * Returns the name of the cluster for people: that of the context, unless a flag or a variable names the
+ * database. Then the context says nothing about it.
+ */
+function shownName(context: string, source: Source, databaseUrl: string | undefined): string {
+  if (databaseUrl === undefined || source === 'context') return context;
+  const address = /^[a-z]+:\/\/(?:[^/?]*@)?([^/?]*)\/?([^?]*)/i.exec(databaseUrl);
+  const [, host = '', name = ''] = address ?? [];
+  return `${name || 'postgres'}${host ? `@${host}` : ''}`;
 }
 
 async function merged(
@@ -132,7 +160,7 @@ async function merged(
     ...settings,
     dataDir: resolve(settings.dataDir),
     production: parseBoolean(String(settings.production)) ?? false,
-    context: name,
+    context: shownName(name, sources.databaseUrl, settings.databaseUrl),
     embedded: settings.databaseUrl === undefined,
     sources,
   };

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { existsSync, openSync, readFileSync } from 'node:fs';
+import { existsSync, openSync, readFileSync, statSync } from 'node:fs';
 import {
   chmod,
   chown,
@@ -421,7 +421,9 @@ export async function startEmbeddedPostgres(
   const { directory: socket, remove: removeSocket } = await socketDirectory(dataDir, owner);
   const flags = { ...SETTINGS, unix_socket_directories: quoted(socket) };
   const args = Object.entries(flags).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
-  const log = openSync(join(dataDir, 'postgres.log'), 'a');
+  const logPath = join(dataDir, 'postgres.log');
+  const log = openSync(logPath, 'a');
+  const logStart = statSync(logPath).size;
   const child = spawn(
     '/bin/sh',
     ['-c', SUPERVISOR, 'sh', join(native, 'bin', 'postgres'), '-D', pgdata, ...args],
@@ -429,7 +431,7 @@ export async function startEmbeddedPostgres(
   );
   const server = new ServerProcess(child, removeSocket);
   try {
-    await untilReady(server, { dataDir, socket, signal: options.signal });
+    await untilReady(server, { socket, signal: options.signal, reason: () => lastLine(logPath, logStart) });
   } catch (error) {
     await server.stop();
     throw error;
@@ -444,21 +446,21 @@ export async function startEmbeddedPostgres(
 
 async function untilReady(
   server: ServerProcess,
-  { dataDir, socket, signal }: { dataDir: string; socket: string; signal: AbortSignal | undefined },
+  { socket, signal, reason }: { socket: string; signal: AbortSignal | undefined; reason: () => string },
 ): Promise<void> {
   const check = async () => {
     if (await tryConnect(socket)) return true;
     signal?.throwIfAborted();
     if (server.hasExited)
-      throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', `PostgreSQL did not start: ${lastLine(dataDir)}`);
+      throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', `PostgreSQL did not start: ${reason()}`);
     return false;
   };
   if (!(await poll(check, { everyMs: READY_POLL_MS, timeoutMs: READY_TIMEOUT_MS })))
     throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', 'PostgreSQL did not get ready in time');
 }
 
-/** Returns the last error in the server's log, or its last line. */
-function lastLine(dataDir: string): string {
-  const lines = readFileSync(join(dataDir, 'postgres.log'), 'utf8').trim().split('\n');
+/** Returns the last error in the server's log since its start, or the last line. */
+function lastLine(logPath: string, from: number): string {
+  const lines = readFileSync(logPath).subarray(from).toString('utf8').trim().split('\n');
   return lines.findLast((line) => /FATAL|PANIC|ERROR/.test(line)) ?? lines.at(-1) ?? '';
 }

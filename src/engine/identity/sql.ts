@@ -49,7 +49,10 @@ export const RENEW = `
   kept as (insert into lineages (lineage, parent, reason) select lineage, $2, $3 from renewed)
   select pg_notify($4, lineage) from renewed`;
 
-/** In: cluster, lineage, channel. */
+/**
+ * In: cluster, lineage, channel. Atomic. Forgets the roles of the original, which the copy lists: `top` and
+ * fan-out would count on them until they are dead.
+ */
 export const RENAME = `
   with renamed as (
     update cluster_identity
@@ -57,6 +60,10 @@ export const RENAME = `
         production = false, broker = '{}', cache = '{}'
     returning lineage),
   forgotten as (delete from lineages),
+  no_workers as (delete from workers),
+  no_gateways as (delete from gateways),
+  no_presence as (delete from presence),
+  no_members as (delete from bus.members),
   kept as (insert into lineages (lineage, reason) select lineage, 'a copy became a cluster' from renamed)
   select pg_notify($3, lineage) from renamed`;
 

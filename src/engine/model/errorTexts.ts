@@ -163,6 +163,17 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
     what: 'Another process already runs the cluster of this data directory. `up` did not start a second one.',
     why: 'A data directory belongs to one process at a time. The message names the other process.',
   },
+  CLUSTER_DIFFERS: {
+    what:
+      'The broker or the cache of this process is not the one that the cluster uses. Nothing was changed: ' +
+      'messages would reach no worker, and cached feeds would stay as they are.',
+    why:
+      'The shell or the container lacks FEEDCTL_BROKER_URL or FEEDCTL_CACHE_URL, or names another server. ' +
+      'The database records what the roles of the cluster use.',
+    more:
+      'Commands that only read print a warning instead. To add, replace or remove a broker or a cache, ' +
+      'stop all roles. The first role that starts again decides.',
+  },
   CLUSTER_NOT_EMPTY: {
     what:
       'A benchmark or the demo was asked to run on a database, a broker or a cache that belongs to a ' +

@@ -103,6 +103,11 @@ export const ERRORS = {
     exit: 1,
     fix: 'Use that cluster, stop it with `feedctl down`, or choose another --data-dir.',
   },
+  CLUSTER_DIFFERS: {
+    exit: 1,
+    failure: 'transient',
+    fix: 'Set FEEDCTL_BROKER_URL and FEEDCTL_CACHE_URL as for the roles of the cluster.',
+  },
   CLUSTER_NOT_EMPTY: {
     exit: 1,
     fix: 'Use an empty cluster and empty servers, or omit --database-url, --broker-url and --cache-url.',

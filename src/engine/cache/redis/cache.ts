@@ -184,6 +184,10 @@ export class RedisFeedCache implements FeedCache {
     }
   }
 
+  isUsed(): Promise<boolean> {
+    return this.state.isUsed();
+  }
+
   stats(): CacheStats {
     return { ...this.#counts, checks: this.state.epoch.checks, failures: this.state.failures };
   }

@@ -90,8 +90,8 @@ export class CacheEpoch {
   }
 
   /** Raises the epoch in the caller's transaction. */
-  async raiseWithin(session: Queryable): Promise<void> {
-    await session.query(RAISE, [SETTING]);
+  raiseWithin(session: Queryable): Promise<void> {
+    return raiseEpoch(session);
   }
 
   async close(): Promise<void> {
@@ -137,6 +137,11 @@ export class CacheEpoch {
     this.#number = number;
     this.onChange();
   }
+}
+
+/** Invalidates every cached value when the transaction of the session commits. */
+export async function raiseEpoch(session: Queryable): Promise<void> {
+  await session.query(RAISE, [SETTING]);
 }
 
 async function readEpoch(db: Queryable): Promise<number> {

@@ -79,6 +79,14 @@ export class RedisState {
     throw this.connection.failure();
   }
 
+  /** Returns whether this Redis has the state, which the first use writes. Throws CACHE_UNREACHABLE. */
+  async isUsed(): Promise<boolean> {
+    const { server } = this.connection;
+    if (!server) throw this.connection.failure();
+    const key = Buffer.from(`${this.base}${server.runId}:state`);
+    return (await this.connection.getMany(server.runId, [key]))[0] !== null;
+  }
+
   script(state: State, name: ScriptName, ...values: (string | Buffer | number)[]): Promise<unknown> {
     return this.connection.script(name, state.runId, state.key, state.text, ...values);
   }

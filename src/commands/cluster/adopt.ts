@@ -1,0 +1,42 @@
+import { BaseCommand } from '../../cli/baseCommand.ts';
+import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
+
+interface AdoptResult {
+  readonly cluster: string | null;
+  /** The present lineage; with --dry-run that before. */
+  readonly lineage: string | null;
+  readonly dryRun: boolean;
+}
+
+export default class ClusterAdopt extends BaseCommand {
+  static override summary = 'Continue the cluster with this database, which was moved or restored';
+  static override description =
+    `Run this if the original database is gone: after pg_dump and pg_restore, pg_upgrade, or a restore that
+PostgreSQL cannot tell from the original. A new lineage begins: caches start empty.
+
+If the original is still in use, run \`feedctl cluster identify\` instead.`;
+  static override flags = { 'dry-run': dryRunFlag, yes: yesFlag };
+  static override examples = [
+    '<%= config.bin %> cluster adopt --dry-run',
+    '<%= config.bin %> cluster adopt --yes --json',
+  ];
+
+  async run(): Promise<AdoptResult> {
+    const { flags } = await this.parse(ClusterAdopt);
+    const config = await this.loadConfig(flags);
+    const { adopt, readIdentity, withAnyDatabase } = await import('../../engine/cluster/identify.ts');
+    const result = await withAnyDatabase(config, this.config.version, async (db): Promise<AdoptResult> => {
+      const { cluster, lineage } = await readIdentity(db);
+      const dryRun = flags['dry-run'];
+      if (cluster === null || dryRun) return { cluster, lineage, dryRun };
+      await this.confirm(`Is the original database of the cluster ${cluster} gone for good?`, flags.yes);
+      await adopt(db);
+      return { cluster, lineage: (await readIdentity(db)).lineage, dryRun };
+    });
+    const { cluster, lineage, dryRun } = result;
+    if (cluster === null) this.log('This database has no identity yet. Its first role gives it one.');
+    else if (dryRun) this.log(`Would continue the cluster ${cluster} after the lineage ${lineage}.`);
+    else this.log(`This database continues the cluster ${cluster}, with the lineage ${lineage}.`);
+    return result;
+  }
+}

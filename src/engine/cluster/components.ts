@@ -1,0 +1,161 @@
+import type { Config } from '../config/config.ts';
+import type { Database } from '../database/database.ts';
+import type { Queryable, Session } from '../database/types.ts';
+import { FeedctlError } from '../model/errors.ts';
+import { countGateways, countWorkers } from '../store/processes.ts';
+import { type Log, silentLog } from '../telemetry/log.ts';
+
+/** Servers that a cluster may use beside its database. */
+const COMPONENTS = ['broker', 'cache'] as const;
+type Component = (typeof COMPONENTS)[number];
+
+const VARIABLE = { broker: 'FEEDCTL_BROKER_URL', cache: 'FEEDCTL_CACHE_URL' } as const;
+
+/** `at`: address without credentials. Null: the cluster uses none. undefined: no role has run yet. */
+type Place = string | null | undefined;
+type Places = Readonly<Record<Component, Place>>;
+
+interface Known extends Places {
+  readonly production: boolean;
+}
+
+interface Difference {
+  readonly component: Component;
+  readonly used: Place;
+  readonly given: Place;
+}
+
+/** Returns the servers of a URL as `host:port/path`: without user, password and options. */
+export function placeOf(urls: string | undefined): string | null {
+  if (urls === undefined) return null;
+  const places = urls.split(',').map((one) =>
+    one
+      .trim()
+      .replace(/^[a-z+]+:\/\//i, '')
+      .replace(/^[^/?]*@/, '')
+      .replace(/\?.*$/s, '')
+      .replace(/\/$/, ''),
+  );
+  return places.sort().join(',');
+}
+
+/** Reads what the cluster uses, and whether it is in production. */
+export async function readComponents(db: Queryable): Promise<Known> {
+  type Row = Record<Component, { at?: string } | null> & { production: boolean };
+  const { rows } = await db.query<Row>('select broker, cache, production from cluster_identity');
+  const [row] = rows;
+  const of = (value: { at?: string } | null | undefined) => (value === null ? null : value?.at);
+  return { broker: of(row?.broker), cache: of(row?.cache), production: row?.production ?? false };
+}
+
+const record = (session: Session, given: Known) =>
+  session.query('update cluster_identity set broker = $1, cache = $2, production = $3', [
+    given.broker && JSON.stringify({ at: given.broker }),
+    given.cache && JSON.stringify({ at: given.cache }),
+    given.production,
+  ]);
+
+/** Says whether every change of this cluster asks for a name, whichever shell it comes from. */
+export async function setProduction(db: Queryable, production: boolean): Promise<void> {
+  await db.query('update cluster_identity set production = $1', [production]);
+}
+
+const placesOf = ({ brokerUrl, cacheUrl }: ComponentsContext['config']): Places => ({
+  broker: placeOf(brokerUrl),
+  cache: placeOf(cacheUrl),
+});
+
+function differences(used: Places, given: Places): Difference[] {
+  return COMPONENTS.map((component) => ({
+    component,
+    used: used[component],
+    given: given[component],
+  })).filter((one) => one.used !== undefined && one.used !== one.given);
+}
+
+export interface ComponentsContext {
+  readonly config: Pick<Config, 'brokerUrl' | 'cacheUrl' | 'production'>;
+  readonly db: Database;
+  readonly log?: Log;
+  /** Invalidates all that the shared cache holds, in the transaction of the session. */
+  readonly raiseEpoch: (session: Session) => Promise<void>;
+  /** Returns whether the cache of the configuration is the one that the cluster uses, by another address. */
+  readonly isOwnCache: () => Promise<boolean>;
+}
+
+/**
+ * Checks that a role uses the broker and the cache that the cluster uses. The first role of a cluster
+ * decides, and so does a role that runs alone: what an earlier cache holds is invalid then. `alone`: no
+ * other process can be running. Returns whether the cluster is in production. Throws CLUSTER_DIFFERS.
+ */
+export async function joinComponents(context: ComponentsContext, alone: boolean): Promise<boolean> {
+  const { config, db, log = silentLog } = context;
+  return db.transaction(async (session) => {
+    // One role at a time decides.
+    await session.query('select from cluster_identity for update');
+    const known = await readComponents(session);
+    const production = known.production || config.production;
+    const changed = differences(known, placesOf(config));
+    let used: Places = placesOf(config);
+    if (changed.length > 0) {
+      const others = alone ? 0 : (await countWorkers(session)) + (await countGateways(session));
+      if (others > 0 && (await isAnother(context, changed))) throw differs(changed, others);
+      if (others > 0) used = known;
+      else {
+        for (const { component, ...places } of changed)
+          log.warn(places, `the cluster uses another ${component} from now on`);
+        await context.raiseEpoch(session);
+      }
+    }
+    await record(session, { ...used, production });
+    return production;
+  });
+}
+
+/** What a command finds: see `findComponents`. */
+export interface FoundComponents {
+  /** CLUSTER_DIFFERS, if the broker or the cache of this process is not that of the cluster. */
+  readonly difference: FeedctlError | undefined;
+  readonly production: boolean;
+}
+
+/**
+ * Compares the servers of a command with those of the cluster. Without the cluster's broker and cache a
+ * command would leave work undone.
+ */
+export async function findComponents(context: ComponentsContext): Promise<FoundComponents> {
+  const known = await readComponents(context.db);
+  const changed = differences(known, placesOf(context.config));
+  const another = changed.length > 0 && (await isAnother(context, changed));
+  return { difference: another ? differs(changed) : undefined, production: known.production };
+}
+
+/**
+ * One server has several addresses: through a forwarded port, for example. The broker says whose it is when
+ * a process connects, so only its absence counts here.
+ */
+async function isAnother(context: ComponentsContext, changed: readonly Difference[]): Promise<boolean> {
+  for (const { component, used, given } of changed) {
+    if (used === null || given === null) return true;
+    if (component === 'cache' && !(await context.isOwnCache())) return true;
+  }
+  return false;
+}
+
+function differs(changed: readonly Difference[], others?: number): FeedctlError {
+  const named = (place: Place, component: Component) =>
+    place ? `the ${component} ${place}` : `no ${component}`;
+  const texts = changed.map(
+    ({ component, used, given }) =>
+      `the cluster uses ${named(used, component)}, and this process ${named(given, component)}`,
+  );
+  const variables = changed.map(({ component }) => VARIABLE[component]).join(' and ');
+  return new FeedctlError('CLUSTER_DIFFERS', texts.join('; '), {
+    suggestions: [
+      `Set ${variables} as for the cluster’s roles. A context can hold them: \`feedctl context add\`.`,
+      ...(others === undefined
+        ? []
+        : [`To change the cluster itself, stop its ${others} running role(s) first, then start them again.`]),
+    ],
+  });
+}

@@ -1,0 +1,92 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { lockCluster, readClusterState } from '../config/clusterState.ts';
+import type { Config } from '../config/config.ts';
+import { Database } from '../database/database.ts';
+import { prepareDataDir, startEmbeddedPostgres } from '../database/embedded.ts';
+import { checkSchema } from '../database/migrate.ts';
+import { adoptDatabase, type Lineage, readLineages, renameCluster } from '../identity/identity.ts';
+import { FeedctlError } from '../model/errors.ts';
+import { countGateways, countWorkers } from '../store/processes.ts';
+import { readComponents } from './components.ts';
+
+export interface IdentityReport {
+  /** Id of the cluster. Null: no process has opened this database yet. */
+  readonly cluster: string | null;
+  readonly lineage: string | null;
+  readonly production: boolean;
+  /** Address without credentials. Null: none. Missing: no role has run yet. */
+  readonly broker?: string | null;
+  readonly cache?: string | null;
+  /** This database is a copy: that of the cluster is on another server. */
+  readonly copied: boolean;
+  /** Workers and gateways with a heartbeat in the last 15 s. */
+  readonly roles: number;
+  /** The oldest first. */
+  readonly lineages: readonly Lineage[];
+}
+
+/**
+ * Runs `work` with the database of the configuration, whatever its identity is. Starts the database of an
+ * embedded cluster that is down. Throws as `openCluster`.
+ */
+export async function withAnyDatabase<T>(
+  config: Config,
+  version: string,
+  work: (db: Database) => Promise<T>,
+): Promise<T> {
+  const url = config.databaseUrl ?? (await readClusterState(config.dataDir))?.databaseUrl;
+  if (url !== undefined) return withDatabase(url, config, work);
+  if (!existsSync(join(config.dataDir, 'postgres', 'PG_VERSION')))
+    throw new FeedctlError('CLUSTER_NOT_RUNNING', `${config.dataDir} has no cluster`);
+  await prepareDataDir(config.dataDir);
+  const lock = await lockCluster(config.dataDir, version);
+  try {
+    const postgres = await startEmbeddedPostgres(config.dataDir);
+    try {
+      return await withDatabase(postgres.databaseUrl, config, work);
+    } finally {
+      await postgres.stop();
+    }
+  } finally {
+    await lock.release();
+  }
+}
+
+async function withDatabase<T>(
+  url: string,
+  { store }: Config,
+  work: (db: Database) => Promise<T>,
+): Promise<T> {
+  const db = new Database(url, { maxSessions: 2 });
+  try {
+    await checkSchema(db, store);
+    return await work(db);
+  } finally {
+    await db.close();
+  }
+}
+
+/** Reads who the cluster of a database is. Changes nothing. */
+export async function readIdentity(db: Database): Promise<IdentityReport> {
+  const { rows } = await db.query<Pick<IdentityReport, 'copied'> & { cluster: string; lineage: string }>(
+    `select cluster, lineage,
+            system <> (select system_identifier from pg_control_system()) || '.' ||
+                      (select oid from pg_database where datname = current_database()) as copied
+     from cluster_identity`,
+  );
+  const [row] = rows;
+  return {
+    cluster: row?.cluster ?? null,
+    lineage: row?.lineage ?? null,
+    ...(await readComponents(db)),
+    copied: row?.copied ?? false,
+    roles: (await countWorkers(db)) + (await countGateways(db)),
+    lineages: await readLineages(db),
+  };
+}
+
+export const identifyCopy = (db: Database): Promise<string> => renameCluster(db);
+
+/** Continues the cluster with this database. */
+export const adopt = (db: Database): Promise<void> => adoptDatabase(db);

@@ -1,3 +1,4 @@
+import type { ErrorCode } from '../model/errors.ts';
 import type { FeedEntry } from '../model/feed.ts';
 import type { Post, StoredPost } from '../model/post.ts';
 import type { FeedChanges } from './changes.ts';
@@ -142,6 +143,8 @@ export interface CacheHealth {
   /** False while feeds are read from the database. */
   readonly ready: boolean;
   readonly detail: string;
+  /** Code of the failure of a cache that is not ready. */
+  readonly code?: ErrorCode | undefined;
   /** How to make a cache ready that is not. */
   readonly fix?: string | undefined;
   /** A setting that will cause a fault, and its fix. */

@@ -22,6 +22,7 @@ import type { MetricsServer } from '../telemetry/metricsServer.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import { borrowServers } from './borrowedServers.ts';
 import { type Cluster, openCluster } from './cluster.ts';
+import { startCheckReports } from './reportChecks.ts';
 import { type StatsReporter, startReporting } from './reportStats.ts';
 
 /** Time for each part of a role to stop, one after the other. `manifests` give a pod longer. */
@@ -60,6 +61,7 @@ export async function startGatewayRole(
     { ...options, limitsUrl: cluster.config.cacheUrl },
   );
   reporter.add({ gateway, cache });
+  startCheckReports(cluster, resources, { gateway, cache });
   resources.add('gateway', () => gateway.stop(DRAIN_MS));
   return { gateway, cache };
 }
@@ -93,6 +95,7 @@ export async function startWorkerRole(
   });
   const worker = await startWorker({ ...cluster, version, ...options });
   reporter.add({ worker });
+  startCheckReports(cluster, resources, { worker, cache: cluster.sharedCache });
   resources.add('worker', () => worker.stop(DRAIN_MS));
   resources.add('evaluation of celebrities', scheduleEvaluations(cluster));
   return worker;

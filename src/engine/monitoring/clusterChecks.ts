@@ -1,6 +1,7 @@
 import type { Database } from '../database/database.ts';
 import type { Check } from '../model/check.ts';
 import { laneTroubles } from '../model/lanes.ts';
+import { listRoleChecks, type RoleChecks } from '../store/processes.ts';
 import { type ClusterParts, type ClusterStatus, clusterStatus } from './status.ts';
 
 /** Clocks that differ by more mint ids in the wrong order. */
@@ -105,7 +106,12 @@ export async function checkCluster(cluster: ClusterParts): Promise<Check[]> {
   const status = await clusterStatus(cluster);
   const deadLetters = status.queues.reduce((sum, queue) => sum + queue.deadLetters, 0);
   const found = { ...measured, skewMs, status, deadLetters };
-  return [...roleChecks(status), ...CHECKS.map((row) => resultOf(row, found)), ...laneChecks(status)];
+  return [
+    ...roleChecks(status),
+    ...roleViews(await listRoleChecks(cluster.db)),
+    ...CHECKS.map((row) => resultOf(row, found)),
+    ...laneChecks(status),
+  ];
 }
 
 function resultOf({ name, severity, isBad, detail, fix }: ClusterCheck, found: Findings): Check {
@@ -123,6 +129,21 @@ function roleChecks({ components }: ClusterStatus): Check[] {
       detail,
       ...(!ready && { fix: `Start one with \`feedctl up\` or \`feedctl ${kind} start\`.` }),
     }));
+}
+
+/** What the roles themselves find. They may reach other servers than the shell of this command. */
+function roleViews(roles: readonly RoleChecks[]): Check[] {
+  const found = roles.flatMap(({ kind, id, at, checks }) =>
+    (checks ?? []).map(({ name, status, detail, fix }) => ({
+      name: `${kind} ${id.slice(0, 8)}`,
+      status,
+      detail: `${name} at ${at}: ${detail}`,
+      ...(fix !== undefined && { fix }),
+    })),
+  );
+  const reporting = roles.filter(({ checks }) => checks !== null).length;
+  if (found.length > 0 || reporting === 0) return found;
+  return [{ name: 'roles', status: 'ok', detail: `${reporting} can use everything that they need` }];
 }
 
 function laneChecks({ lanes }: ClusterStatus): Check[] {

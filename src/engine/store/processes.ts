@@ -1,4 +1,5 @@
 import type { Queryable } from '../database/types.ts';
+import type { Check } from '../model/check.ts';
 import { announceLanes } from './lanes.ts';
 
 /**
@@ -53,6 +54,40 @@ export async function workerHeartbeat(
        live = excluded.live`,
     [id, host, pid, version, startedAt, drainable, reads, paused, live],
   );
+}
+
+/** Keeps what a role finds when it uses its dependencies, as a JSON list of checks. */
+export async function saveChecks(
+  db: Queryable,
+  table: 'workers' | 'gateways',
+  id: string,
+  checks: string,
+): Promise<void> {
+  await db.query(`update ${table} set checks = $2 where id = $1`, [id, checks]);
+}
+
+/** What one role has found last. */
+export interface RoleChecks {
+  readonly kind: 'worker' | 'gateway';
+  readonly id: string;
+  /** Host of a worker, URL of a gateway. */
+  readonly at: string;
+  /** Null: a role of an older version. */
+  readonly checks: readonly Check[] | null;
+}
+
+/** Returns the checks of all roles that are alive. */
+export async function listRoleChecks(db: Queryable): Promise<RoleChecks[]> {
+  const { rows } = await db.query<RoleChecks>(
+    `select 'worker' as kind, id, host as at, checks, started_at from workers
+     where heartbeat_at > clock_timestamp() - $1 * interval '1 ms'
+     union all
+     select 'gateway', id, url, checks, started_at from gateways
+     where heartbeat_at > clock_timestamp() - $1 * interval '1 ms'
+     order by kind desc, started_at`,
+    [HEARTBEAT_TIMEOUT_MS],
+  );
+  return rows;
 }
 
 /** Returns the number of workers that are alive. */

@@ -124,6 +124,11 @@ export const METRICS = {
     labels: ['dependency'],
     help: 'Calls that timed out',
   },
+  feedctl_role_fault: {
+    type: 'gauge',
+    labels: ['code'],
+    help: '1 while a dependency fails as this role uses it',
+  },
   feedctl_database_sessions: {
     type: 'gauge',
     labels: ['pool', 'state'],

@@ -127,8 +127,8 @@ export class RedisState {
   health(): CacheHealth {
     const { server } = this.connection;
     if (!server) {
-      const { message, suggestions } = this.connection.failure();
-      return { version: '', ready: false, detail: message, fix: suggestions[0] };
+      const { code, message, suggestions } = this.connection.failure();
+      return { version: '', ready: false, detail: message, code, fix: suggestions[0] };
     }
     return {
       server: server.name,

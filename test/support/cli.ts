@@ -36,6 +36,8 @@ export interface SpawnOptions {
   readonly node?: readonly string[];
   /** Path of another node binary. */
   readonly executable?: string;
+  /** Path of the `bin/run.js` of another version. */
+  readonly binary?: string;
   /** Starts a process group, which a terminal's Ctrl-C signals. */
   readonly group?: boolean;
 }
@@ -68,11 +70,15 @@ function environment(extra: Record<string, string> = {}): NodeJS.ProcessEnv {
 }
 
 export function start(args: readonly string[], options: SpawnOptions = {}): Running {
-  const child = spawn(options.executable ?? process.execPath, [...(options.node ?? []), BINARY, ...args], {
-    env: environment(options.env),
-    stdio: ['ignore', 'pipe', 'pipe'],
-    detached: options.group ?? false,
-  });
+  const child = spawn(
+    options.executable ?? process.execPath,
+    [...(options.node ?? []), options.binary ?? BINARY, ...args],
+    {
+      env: environment(options.env),
+      stdio: ['ignore', 'pipe', 'pipe'],
+      detached: options.group ?? false,
+    },
+  );
   running.add(child);
   let stdout = '';
   let stderr = '';

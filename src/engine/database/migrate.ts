@@ -9,6 +9,11 @@ import { checkSessionsKept, checkWritable } from './usable.ts';
 
 const DIRECTORY = new URL('./migrations/', import.meta.url);
 const TABLE = 'schema_migrations';
+/**
+ * Setting with the names of migrations that programs without them must not work with. Every other migration
+ * only expands the schema, so roles of two versions run side by side.
+ */
+const BREAKING = 'schema.breaking';
 
 /** Name of a table's distribution in the list of migrations. */
 const distributing = (table: string): string => `distribute ${table}`;
@@ -30,6 +35,15 @@ async function appliedMigrations(db: Database): Promise<string[]> {
   return applied.rows.map((row) => row.name);
 }
 
+/** Returns migrations that this program does not know and cannot work with. */
+async function breakingMigrations(db: Database, foreign: readonly string[]): Promise<string[]> {
+  if (foreign.length === 0) return [];
+  const { rows } = await db.query<{ value: string[] }>('select value from settings where name = $1', [
+    BREAKING,
+  ]);
+  return foreign.filter((name) => rows[0]?.value.includes(name));
+}
+
 export interface SchemaState {
   readonly applied: string[];
   readonly pending: string[];
@@ -37,16 +51,17 @@ export interface SchemaState {
 
 /**
  * Returns what `migrate` would do: migrations, and on Citus tables to distribute. Throws
- * SCHEMA_NEWER for migrations that this program does not know, CITUS_MISSING or DISTRIBUTION_WRONG.
+ * SCHEMA_NEWER for a breaking migration that this program does not know, CITUS_MISSING or DISTRIBUTION_WRONG.
  */
 export async function schemaState(db: Database, store?: StoreSetting): Promise<SchemaState> {
   const known = await knownMigrations();
   const applied = await appliedMigrations(db);
   const foreign = applied.filter((name) => !known.includes(name));
-  if (foreign.length > 0) {
+  const breaking = await breakingMigrations(db, foreign);
+  if (breaking.length > 0) {
     throw new FeedctlError(
       'SCHEMA_NEWER',
-      `the database schema is newer than this program: it has ${foreign.join(', ')}, ` +
+      `the database schema is newer than this program: it has ${breaking.join(', ')}, ` +
         `this program ends at ${known.at(-1)}`,
     );
   }
@@ -57,7 +72,7 @@ export async function schemaState(db: Database, store?: StoreSetting): Promise<S
   };
 }
 
-/** Throws SCHEMA_MISSING or SCHEMA_NEWER unless the schema is exactly that of this program. */
+/** Throws SCHEMA_MISSING or SCHEMA_NEWER unless this program can work with the schema. */
 export async function checkSchema(db: Database, store?: StoreSetting): Promise<void> {
   const { pending } = await schemaState(db, store);
   if (pending.length > 0) {

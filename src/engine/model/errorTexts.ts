@@ -602,8 +602,11 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
     why: 'The database is new, or an older version of feedctl made it.',
   },
   SCHEMA_NEWER: {
-    what: 'The database has migrations that this program does not know. It was not changed.',
+    what:
+      'The database has a migration that this program does not know and cannot work with. It was not ' +
+      'changed.',
     why: 'A newer version of feedctl migrated it.',
+    more: 'A newer schema that only expands that of this program is no error.',
   },
   SECRET_IN_FLAG: {
     what: 'A URL given as a flag (`--database-url`, `--broker-url`, `--cache-url`) contains a password.',

@@ -23,9 +23,15 @@ test('several processes may migrate at once: one does it', async () => {
   await checkSchema(db);
 });
 
-test('a database that a newer program has migrated is left alone', async () => {
+test('a newer schema is used while it only expands this one, and otherwise left alone', async () => {
   const { db } = await freshDatabase();
   await db.query(`insert into schema_migrations (name, run_on) values ('9999_later', now())`);
+  // A migration that only expands the schema leaves it usable for roles of this version.
+  await checkSchema(db);
+  expect(await migrate(db)).toEqual([]);
+  await db.query(`insert into settings (name, value) values ('schema.breaking', '["9998_other"]')`);
+  await checkSchema(db);
+  await db.query(`update settings set value = '["9998_other", "9999_later"]' where name = 'schema.breaking'`);
   for (const work of [schemaState, checkSchema, migrate]) {
     const error = await rejection(work(db));
     expect(error).toMatchObject({ code: 'SCHEMA_NEWER' });

@@ -84,7 +84,8 @@ describe.each(foundations)('on $name', (foundation) => {
       await asked;
       await client.query(
         `select pg_terminate_backend(pid) from pg_stat_activity
-         where datname = current_database() and wait_event_type = 'Lock' and query like '%insert into bus.messages%'`,
+         where datname = current_database() and wait_event_type = 'Lock'
+           and query like '%insert into bus.messages%'`,
       );
       if (!proxy) await client.query('rollback');
       expect(await textOf(second.url)).toBe('committed, then killed');

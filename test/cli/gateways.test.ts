@@ -1,7 +1,7 @@
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
 import { follow, unfollow } from '../../src/engine/social/follows.ts';
-import { createPost } from '../../src/engine/social/posts.ts';
+import { createPost, updatePost } from '../../src/engine/social/posts.ts';
 import { runConcurrently } from '../../src/engine/util/parallel.ts';
 import { Random } from '../properties/random.ts';
 import { feedctl, json, start, waitUntil } from '../support/cli.ts';
@@ -168,6 +168,39 @@ test('feed watch goes on at another gateway when its own stops', async () => {
     .split('\n')
     .map((line) => (JSON.parse(line) as { postText: string }).postText);
   expect(texts).toEqual(['at the first', 'in between', 'at the second']);
+});
+
+test('feed watch prints edits, marked as such, and counts posts only', async () => {
+  const cluster = await testCluster();
+  await cluster.startWorker();
+  await gatewayProcess(cluster);
+  const [author, reader] = (await cluster.users(2)) as [number, number];
+  await follow(cluster, { followerId: reader, followeeId: author });
+  await cluster.settled();
+  const [people, scripts] = [[], ['--json']].map((flags) =>
+    start(['feed', 'watch', String(reader), '--count', '2', ...flags], {
+      env: { FEEDCTL_DATABASE_URL: cluster.url },
+    }),
+  ) as [ReturnType<typeof start>, ReturnType<typeof start>];
+  for (const watch of [people, scripts]) await waitUntil(() => watch.stderr().includes('Watching'));
+  const { id, createdAt } = await createPost(cluster, author, 'a post');
+  for (const watch of [people, scripts]) await watch.printed(/a post/);
+  await updatePost(cluster, id, 'another\ntext');
+  for (const watch of [people, scripts]) await watch.printed(/another/);
+  await createPost(cluster, author, 'the last');
+  const at = createdAt.toISOString();
+  const lines = (text: string) => text.trim().split('\n');
+  expect(lines((await people.ended).stdout)).toEqual([
+    `${at}  ${author}: a post`,
+    `${at}  ${author}: another text (edited)`,
+    expect.stringContaining('the last'),
+  ]);
+  const post = { postId: String(id), author_user_id: String(author), createdAt: at };
+  expect(lines((await scripts.ended).stdout).map((line) => JSON.parse(line) as object)).toEqual([
+    { ...post, postText: 'a post' },
+    { ...post, postText: 'another\ntext', version: 2, edited: true },
+    expect.objectContaining({ postText: 'the last' }),
+  ]);
 });
 
 test('a key is rotated under gateways that run: tokens stay good, or end everywhere', async () => {

@@ -1,6 +1,6 @@
 import { type Browser, chromium, type Locator, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { emptyDatabase, json, type Running, start } from '../support/cli.ts';
+import { emptyDatabase, json, type Running, sql, start } from '../support/cli.ts';
 import { findServer } from '../support/server.ts';
 import { freePorts } from '../support/servers.ts';
 
@@ -113,6 +113,30 @@ describe.skipIf(!browserUrl)('the page at / in a browser', () => {
     expect(bob.sockets[0]).not.toContain('after=');
     expect(bob.sockets.at(-1)).toContain('after=');
     for (const url of bob.sockets) expect(url, 'no token in any URL').not.toContain('token=');
+  });
+
+  test('an edited post shows its new text, also if the edit was made without a connection', async () => {
+    const edited = bob.posts.filter({ hasText: 'while it was away' });
+    const id = (await edited.getAttribute('data-id'))!;
+    const { token } = await json<{ token: string }>(['user', 'token', ada.id], at);
+    const answer = await fetch(`http://127.0.0.1:${port}/post/update`, {
+      method: 'PUT',
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ id, text: '<b>edited</b>' }),
+    });
+    expect(answer.status).toBe(200);
+    const texts = bob.posts.locator('p');
+    await texts.getByText('<b>edited</b>', { exact: true }).waitFor();
+    expect(await bob.page.locator('#feed b').count()).toBe(0);
+    gateway.child.kill('SIGKILL');
+    await gateway.ended;
+    await sql(
+      at.env.FEEDCTL_DATABASE_URL!,
+      `update posts set body = 'edited again', version = version + 1 where id = ${id}`,
+    );
+    await startGateway();
+    await texts.getByText('edited again', { exact: true }).waitFor();
+    expect(await bob.page.locator(`#feed [data-id="${id}"]`).count()).toBe(1);
   });
 
   test('a deleted post goes away, and so do those of somebody who is not followed any more', async () => {

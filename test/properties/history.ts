@@ -45,6 +45,8 @@ interface Role {
 interface SocketSession {
   readonly userId: number;
   readonly frames: Set<number>;
+  /** The text that the client shows of each post that it got. */
+  readonly texts: Map<number, string>;
   connectedAt: number | undefined;
   open: boolean;
   disconnect: () => void;
@@ -371,26 +373,31 @@ export class HistoryRun {
     const session: SocketSession = {
       userId,
       frames: new Set(),
+      texts: new Map(),
       connectedAt: undefined,
       open: true,
       disconnect: () => {},
     };
     this.#sessions.push(session);
-    const send = (postId: number) => {
+    const send = (postId: number, text: string, isEdit: boolean) => {
       if (gateway.crashed) return;
       if (!session.open) this.#fail(`user ${userId} got post ${postId} on a socket that is closed`);
-      if (session.frames.has(postId)) this.#fail(`user ${userId} got post ${postId} twice on one socket`);
+      if (!isEdit && session.frames.has(postId))
+        this.#fail(`user ${userId} got post ${postId} twice on one socket`);
       if (!this.model.wasVisibleSince(userId, postId, gateway.steppedAt))
         this.#fail(`user ${userId} got post ${postId}, which is deleted or of an author not followed`);
       if (this.model.posts.get(postId)?.authorId === userId)
         this.#fail(`user ${userId} got their own post ${postId}`);
+      if (isEdit && !session.frames.has(postId)) return;
       session.frames.add(postId);
+      session.texts.set(postId, text);
     };
     const actor = this.scheduler.actor('connect', 'client');
     this.#launch(actor, async () => {
       const hub = this.#hub!;
       const socket = inProcessSocket(({ messageId, payload }) => {
-        if (messageId === 'post') send(Number(payload.postId));
+        if (messageId === 'post' || messageId === 'edited')
+          send(Number(payload.postId), String(payload.postText), messageId === 'edited');
       });
       const open = hub.open(socket, userId);
       session.disconnect = () => hub.disconnect(open);
@@ -443,6 +450,8 @@ export class HistoryRun {
       for (const post of this.model.pushed(session.userId, session.connectedAt)) {
         if (!session.frames.has(post.id))
           this.#fail(`the socket of user ${session.userId} never got post ${post.id}`);
+        if (session.texts.get(post.id) !== post.text)
+          this.#fail(`the socket of user ${session.userId} has an old text of post ${post.id}`);
       }
     }
     for (const letter of this.bus.deadLetters) this.#fail(`dead letter in ${letter.queue}: ${letter.reason}`);

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
 import { notifiedChanges } from '../../src/engine/cache/invalidation.ts';
 import type { Database, Store } from '../../src/engine/database/database.ts';
+import { silentNotifier } from '../../src/engine/live/notifier.ts';
 import { backfillFollowers, removeAuthorItems, setPushState } from '../../src/engine/store/celebrities.ts';
 import { backfillPair } from '../../src/engine/store/feeds.ts';
 import { copyPairState, postsSinceFollow, withPairLock } from '../../src/engine/store/follows.ts';
@@ -22,10 +23,10 @@ const SEED = 20_260_101;
 const HISTORIES = 1_000;
 
 /** Runs the property on an engine with a bug. Returns the failure of the first history that finds it. */
-async function whatFails(planted: Partial<Engine>): Promise<string> {
+async function whatFails(planted: Partial<Engine>, among = histories): Promise<string> {
   const lane = await openLane();
   const result = await fc.check(
-    fc.asyncProperty(histories, async (history) => {
+    fc.asyncProperty(among, async (history) => {
       await runHistory(lane, history, { ...engine, ...planted });
     }),
     { seed: SEED, numRuns: HISTORIES, endOnFailure: true },
@@ -115,4 +116,24 @@ test('an unmark without `both`: merging ends before the rows are there', async (
     },
   });
   expect(why).toMatch(/missed post \d+, which had arrived/);
+});
+
+test('edits that reach caches only: a socket keeps the old text', { timeout: 180_000 }, async () => {
+  // Few random histories edit a post that a socket has got.
+  const edited = histories.filter(({ operations }) => {
+    const connected = operations.findIndex((one) => one.do === 'connect');
+    const updates = operations.filter((one, i) => one.do === 'update' && i > connected + 2);
+    return connected >= 0 && updates.length > 2;
+  });
+  const why = await whatFails(
+    {
+      relations: {
+        ...engine.relations,
+        postsUpdated: (context, posts, header) =>
+          engine.relations.postsUpdated({ ...context, notifier: silentNotifier }, posts, header),
+      },
+    },
+    edited,
+  );
+  expect(why).toMatch(/the socket of user \d+ has an old text of post \d+/);
 });

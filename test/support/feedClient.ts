@@ -9,7 +9,11 @@ export class FeedClient {
   readonly hellos: Frame[] = [];
   /** Posts in the order of their arrival, over all sessions. */
   readonly posts: number[] = [];
+  /** Edits in the order of their arrival, over all sessions. */
+  readonly edits: { readonly postId: number; readonly version: number }[] = [];
   readonly deleted: number[] = [];
+  /** The text that the client shows of each post that it got. */
+  readonly texts = new Map<number, string>();
   /** Close codes of ended sessions. */
   readonly closes: number[] = [];
   cursor: string | undefined;
@@ -59,8 +63,23 @@ export class FeedClient {
 
   #take(frame: Frame): void {
     this.cursor = frame.cursor;
-    if (frame.messageId === 'hello') this.hellos.push(frame);
-    else (frame.messageId === 'post' ? this.posts : this.deleted).push(Number(frame.payload.postId));
+    const postId = Number(frame.payload.postId);
+    switch (frame.messageId) {
+      case 'hello':
+        this.hellos.push(frame);
+        break;
+      case 'post':
+        this.posts.push(postId);
+        this.texts.set(postId, String(frame.payload.postText));
+        break;
+      case 'edited':
+        this.edits.push({ postId, version: Number(frame.payload.version) });
+        if (this.texts.has(postId)) this.texts.set(postId, String(frame.payload.postText));
+        break;
+      case 'deleted':
+        this.deleted.push(postId);
+        this.texts.delete(postId);
+    }
     this.onFrame(frame);
   }
 

@@ -2,7 +2,7 @@ import type { LiveSocket } from '../../src/engine/live/session.ts';
 
 /** A frame of a gateway, as its clients read it. */
 export interface Frame {
-  readonly messageId: 'hello' | 'post' | 'deleted';
+  readonly messageId: 'hello' | 'post' | 'edited' | 'deleted';
   readonly payload: Readonly<Record<string, unknown>>;
   readonly cursor: string;
 }

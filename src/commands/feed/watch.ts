@@ -3,7 +3,7 @@ import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { userArg } from '../../cli/flags/common.ts';
 import { aborted } from '../../cli/signals.ts';
-import type { PushedPost } from '../../engine/live/client.ts';
+import type { PushedEdit, PushedPost } from '../../engine/live/client.ts';
 import { isFeedctlError } from '../../engine/model/errors.ts';
 import { backoffMs } from '../../engine/util/backoff.ts';
 import { oneLine } from '../../ui/terminal/format.ts';
@@ -14,8 +14,9 @@ const MAX_TRIES = 6;
 export default class FeedWatch extends BaseCommand {
   static override summary = 'Open a WebSocket as a user and print each post as it is pushed';
   static override description =
-    `With --json each post is one line of JSON. If the gateway closes the socket, it
-connects again, to the same gateway or another one, and continues there.
+    `An edit of a post is printed too. With --json each line is the JSON of a post, or of
+an edit, which has "edited": true. If the gateway closes the socket, it connects again, to the same
+gateway or another one, and continues there.
 
 Ctrl-C ends it.`;
   static override args = {
@@ -44,14 +45,20 @@ Ctrl-C ends it.`;
         gatewayUrl: await resolveGatewayUrl(config, db),
         token: await issueToken(db, args.user),
       }));
+      const print = (post: PushedPost & { edited?: true }, mark = '') => {
+        const line = `${post.createdAt}  ${post.author_user_id}: ${oneLine(post.postText, 200)}${mark}`;
+        process.stdout.write(`${this.jsonEnabled() ? JSON.stringify(post) : line}\n`);
+      };
       const onPost = (post: PushedPost) => {
         if (end.aborted) return;
-        const line = `${post.createdAt}  ${post.author_user_id}: ${oneLine(post.postText, 200)}`;
-        process.stdout.write(`${this.jsonEnabled() ? JSON.stringify(post) : line}\n`);
+        print(post);
         seen += 1;
         if (seen === flags.count) enough.abort();
       };
-      const socket = await followFeed(gatewayUrl, token, onPost, after);
+      const onEdited = (edit: PushedEdit) => {
+        if (!end.aborted) print({ ...edit, edited: true }, ' (edited)');
+      };
+      const socket = await followFeed(gatewayUrl, token, onPost, { after, onEdited });
       // Printed even with --json, unlike logToStderr: a script has to know that the socket is open.
       process.stderr.write(`Watching the feed of user ${args.user} at ${gatewayUrl}.\n`);
       if (!socket.recovered) process.stderr.write('Posts were missed: read the feed.\n');

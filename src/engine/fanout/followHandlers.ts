@@ -3,7 +3,7 @@ import type { Database } from '../database/database.ts';
 import { syncFollower } from '../feed/syncFollower.ts';
 import type { Notifier } from '../live/notifier.ts';
 import { FEED_LIMIT, type FeedEntry } from '../model/feed.ts';
-import type { PendingCleanup } from '../model/messages.ts';
+import type { MessageHeader, PendingCleanup } from '../model/messages.ts';
 import { removePostItems } from '../store/feeds.ts';
 import { type Pair, postsSinceFollow } from '../store/follows.ts';
 import { findPost } from '../store/posts.ts';
@@ -37,15 +37,21 @@ async function postDeleted(context: LiveContext, post: FeedEntry): Promise<Pendi
   return { post };
 }
 
-async function postUpdated(context: FollowContext, post: FeedEntry): Promise<void> {
-  await context.changes.edited(post, () => findPost(context.db, post));
+/** Handles edits: caches first, so that a client that reads after a frame reads that text. */
+async function postsUpdated(
+  context: LiveContext,
+  posts: readonly FeedEntry[],
+  header: MessageHeader,
+): Promise<void> {
+  for (const post of posts) await context.changes.edited(post, () => findPost(context.db, post));
+  await context.notifier.edited(posts, header);
 }
 
 /** Handlers of the planner for events other than new posts. They return the pending cleanup. */
 export interface FollowHandlers {
   followChanged(context: LiveContext, pair: Pair): Promise<PendingCleanup | undefined>;
   postDeleted(context: LiveContext, post: FeedEntry): Promise<PendingCleanup | undefined>;
-  postUpdated(context: FollowContext, post: FeedEntry): Promise<void>;
+  postsUpdated(context: LiveContext, posts: readonly FeedEntry[], header: MessageHeader): Promise<void>;
 }
 
-export const followHandlers: FollowHandlers = { followChanged, postDeleted, postUpdated };
+export const followHandlers: FollowHandlers = { followChanged, postDeleted, postsUpdated };

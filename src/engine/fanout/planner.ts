@@ -9,6 +9,7 @@ import { ShardReaders } from '../database/shardReaders.ts';
 import { type Notifier, silentNotifier } from '../live/notifier.ts';
 import type { PushState } from '../model/celebrity.ts';
 import type { EventRef, EventType } from '../model/event.ts';
+import type { FeedEntry } from '../model/feed.ts';
 import type { LaneName } from '../model/lanes.ts';
 import { idsOfEvents } from '../model/messageIds.ts';
 import {
@@ -224,12 +225,16 @@ async function handleEvents(
   const created = events.filter((event) => event.type === 'post.created');
   const posts = await planPosts(context, lane, created, plan);
   const cleanups: (PendingCleanup | undefined)[] = [];
+  const updated = new Map<number, FeedEntry>();
   for (const event of events) {
     const post = { authorId: event.aggregateId, postId: event.subjectId };
-    // An update changes no feed: texts are joined at read time.
     if (event.type === 'post.deleted') cleanups.push(await context.relations.postDeleted(context, post));
-    else if (event.type === 'post.updated') await context.relations.postUpdated(context, post);
+    else if (event.type === 'post.updated') updated.set(post.postId, post);
   }
+  // An update changes no feed, because texts are joined at read time. Gateways read the text of the
+  // moment they send it, so several updates of one post need one notification.
+  if (updated.size > 0)
+    await context.relations.postsUpdated(context, [...updated.values()], liveHeader(lane, plan));
   // The order does not matter: each handler brings its pair to the current state under the pair's
   // lock.
   const pairs = events
@@ -246,6 +251,10 @@ async function handleEvents(
   );
   return posts;
 }
+
+/** Returns the header of messages to gateways. */
+const liveHeader = (lane: Lane, { header }: PlanContext): MessageHeader =>
+  lane === LANES.bulk ? { ...header, bulk: true } : header;
 
 async function planPosts(
   context: Planning,
@@ -292,8 +301,7 @@ async function planPosts(
     .group(byAuthor, (post) => post.authorId)
     .flatMap((group) => [...splitIntoQueries(group)]);
   await fanOut(context, lane.rows, queries, plan);
-  const liveHeader = lane === LANES.bulk ? { ...header, bulk: true as const } : header;
-  await context.notifier.toFollowers(pulled, liveHeader, plan.traces?.posts);
+  await context.notifier.toFollowers(pulled, liveHeader(lane, plan), plan.traces?.posts);
   const others = created.length - pushed.length - pulled.length - forwarded.length;
   return { pushed, merged: pulled.length, others };
 }

@@ -9,6 +9,11 @@ export interface PushedPost {
   readonly createdAt: string;
 }
 
+/** Another text of a post, which the client may not have got. */
+export interface PushedEdit extends PushedPost {
+  readonly version: number;
+}
+
 export interface FeedFollower {
   /** Position of the client: pass it as `after` to resume there. */
   readonly cursor: string;
@@ -21,6 +26,7 @@ export interface FeedFollower {
 
 type Frame = { readonly cursor: string } & (
   | { readonly messageId: 'post'; readonly payload: PushedPost }
+  | { readonly messageId: 'edited'; readonly payload: PushedEdit }
   | { readonly messageId: 'hello'; readonly payload: { readonly recovered?: boolean } }
   | { readonly messageId: 'deleted' }
 );
@@ -29,14 +35,14 @@ const HELLO_TIMEOUT_MS = 10_000;
 
 /**
  * Opens a WebSocket on a gateway as a user and calls `onPost` with each pushed post. Resolves at
- * the hello frame: every later post arrives. `after`: posts since that cursor arrive first. Throws
- * GATEWAY_UNREACHABLE or INVALID_TOKEN.
+ * the hello frame: every later post arrives. `after`: posts since that cursor arrive first.
+ * `onEdited` is called with each pushed edit. Throws GATEWAY_UNREACHABLE or INVALID_TOKEN.
  */
 export function followFeed(
   gatewayUrl: string,
   token: string,
   onPost: (post: PushedPost) => void,
-  after?: string,
+  { after, onEdited }: { after?: string | undefined; onEdited?: (edit: PushedEdit) => void } = {},
 ): Promise<FeedFollower> {
   const url = urlBelow(gatewayUrl.replace(/^http/, 'ws'), '/post/feed/posted');
   url.searchParams.set('token', token);
@@ -61,6 +67,7 @@ export function followFeed(
       const frame = JSON.parse(String(data)) as Frame;
       ({ cursor } = frame);
       if (frame.messageId === 'post') onPost(frame.payload);
+      if (frame.messageId === 'edited') onEdited?.(frame.payload);
       if (frame.messageId !== 'hello') return;
       const { recovered = true } = frame.payload;
       resolve({

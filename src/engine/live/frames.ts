@@ -44,11 +44,11 @@ export class Frames {
   #ids: readonly number[] = [];
   #frame: Buffer | undefined;
 
-  constructor(messageId: 'post' | 'deleted', payload: object) {
+  constructor(messageId: 'post' | 'edited' | 'deleted', payload: object) {
     this.#head = headOf(messageId, payload);
   }
 
-  /** Returns the frame for a session to which the post has just been added. */
+  /** Returns the frame with the cursor of a session. A sent post has been added to the session before. */
   for(delivered: DeliveredIds): Buffer {
     const { cursorWatermark: low, ids, from } = delivered;
     if (!this.#frame || low !== this.#low || !this.#sameIds(ids, from)) {
@@ -67,13 +67,17 @@ export class Frames {
   }
 }
 
-export const postFrames = (post: Post): Frames =>
-  new Frames('post', {
-    postId: String(post.id),
-    postText: post.body,
-    author_user_id: String(post.authorId),
-    createdAt: post.createdAt.toISOString(),
-  });
+const payloadOf = (post: Post) => ({
+  postId: String(post.id),
+  postText: post.body,
+  author_user_id: String(post.authorId),
+  createdAt: post.createdAt.toISOString(),
+});
+
+export const postFrames = (post: Post): Frames => new Frames('post', payloadOf(post));
+
+export const editedFrames = (post: Post): Frames =>
+  new Frames('edited', { ...payloadOf(post), version: post.version });
 
 export const deletedFrames = (post: { postId: number; authorId: number }): Frames =>
   new Frames('deleted', { postId: String(post.postId), author_user_id: String(post.authorId) });

@@ -1,5 +1,6 @@
 import type { Bus, Outgoing, QueueName } from '../bus/bus.ts';
 import {
+  EDITED,
   EVERY_FOLLOWER,
   encodeLive,
   type LiveRecord,
@@ -36,6 +37,8 @@ export interface Notifier {
     header: MessageHeader,
     traces?: Traces,
   ): Promise<void>;
+  /** Publishes that posts have other texts, once to every gateway. */
+  edited(posts: readonly { postId: number; authorId: number }[], header: MessageHeader): Promise<void>;
   /** Publishes the deletion of a post, once to every gateway. */
   retracted(post: { postId: number; authorId: number }, header: MessageHeader): Promise<void>;
 }
@@ -45,6 +48,7 @@ export const silentNotifier: Notifier = {
   toRecipients: async () => {},
   toUser: async () => {},
   toFollowers: async () => {},
+  edited: async () => {},
   retracted: async () => {},
 };
 
@@ -70,6 +74,11 @@ class BusNotifier implements Notifier {
   ): Promise<void> {
     const records = posts.map((post) => ({ userId: EVERY_FOLLOWER, ...post }));
     return this.#toEveryGateway(records, header, traces);
+  }
+
+  edited(posts: readonly { postId: number; authorId: number }[], header: MessageHeader): Promise<void> {
+    const records = posts.map((post) => ({ userId: EDITED, ...post }));
+    return this.#toEveryGateway(records, header);
   }
 
   retracted(post: { postId: number; authorId: number }, header: MessageHeader): Promise<void> {

@@ -1,9 +1,10 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Database } from '../database/database.ts';
 import { FeedctlError } from '../model/errors.ts';
-import { EVERY_FOLLOWER, type LiveRecord, RETRACTED } from '../model/messages.ts';
+import { EDITED, EVERY_FOLLOWER, type LiveRecord, RETRACTED } from '../model/messages.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import { deletedFrames, type Frames, postFrames } from './frames.ts';
+import { deletedFrames, editedFrames, type Frames, postFrames } from './frames.ts';
+import { SentVersions } from './sentVersions.ts';
 import { drained, type Session } from './session.ts';
 import { type AddressedPost, followersAmong, postsForFollowers, postsForUsers } from './sql.ts';
 
@@ -26,19 +27,29 @@ interface Context {
   readonly metrics?: Metrics | undefined;
 }
 
+/** The frames of one text of a post. */
+interface TextFrames {
+  readonly version: number;
+  readonly frames: Frames;
+  /** Sessions that have got this edit: a check that is repeated does not send it again. */
+  readonly edited: Set<Session>;
+}
+
 /** Common to everything that one call sends. */
 interface Run {
-  readonly frames: Map<number, Frames>;
+  readonly kind: 'post' | 'edited';
+  readonly texts: Map<number, TextFrames>;
   readonly only: Session | undefined;
   readonly pushed: Map<number, number> | undefined;
 }
 
-/** Sends each post once to every session that may see it. */
+/** Sends each post once to every session that may see it, and then its edits and its deletion. */
 export class Sender {
   readonly #context: Context;
   readonly #online: ReadonlyMap<number, readonly Session[]>;
   /** Checks of these users' follows are valid only if they began later, by the monotonic clock. */
   readonly #invalidatedAt = new Map<number, number>();
+  readonly #versions = new SentVersions(FRESH_MS);
   /** Frames sent since the start. */
   sent = 0;
   /** Maximum of the sessions' watermarks. */
@@ -60,23 +71,31 @@ export class Sender {
     const { db, metrics } = this.#context;
     const single: LiveRecord[] = [];
     const toAll: LiveRecord[] = [];
+    const edited: LiveRecord[] = [];
     const retracted: LiveRecord[] = [];
     for (const record of records) {
       if (record.userId === EVERY_FOLLOWER) toAll.push(record);
+      else if (record.userId === EDITED) edited.push(record);
       else if (record.userId === RETRACTED) retracted.push(record);
       else if (this.#online.has(record.userId)) single.push(record);
     }
-    const run: Run = { frames: new Map(), only, pushed };
-    if (toAll.length > 0 && this.#online.size > 0)
-      await this.#sendChecked([...this.#online.keys()], { ...run, only: undefined }, (users) =>
-        postsForFollowers(db, toAll, users),
+    const run: Run = { kind: 'post', texts: new Map(), only, pushed };
+    const sendToFollowers = async (posts: readonly LiveRecord[], kind: Run['kind']) => {
+      if (posts.length === 0 || this.#online.size === 0) return;
+      const texts = new Map<number, TextFrames>();
+      await this.#sendChecked([...this.#online.keys()], { ...run, kind, texts, only: undefined }, (users) =>
+        postsForFollowers(db, posts, users),
       );
+    };
+    await sendToFollowers(toAll, 'post');
     single.sort((a, b) => a.postId - b.postId);
     await this.#sendChecked(single, run, (part) => postsForUsers(db, part));
+    await sendToFollowers(edited, 'edited');
     if (retracted.length > 0 && this.#online.size > 0) await this.#retract(retracted);
     // Counted last: after a failed check the message is retried, and counted then.
     if (!only) {
-      const offline = records.length - toAll.length - retracted.length - single.length;
+      const toFollowers = toAll.length + edited.length + retracted.length;
+      const offline = records.length - toFollowers - single.length;
       metrics?.count('feedctl_gateway_addressed_total', single.length, { listening: 'yes' });
       metrics?.count('feedctl_gateway_addressed_total', offline, { listening: 'no' });
     }
@@ -124,8 +143,8 @@ export class Sender {
     }
   }
 
-  /** Returns false if some posts were not sent because the check had become too old. */
-  #write(posts: readonly AddressedPost[], checkedAt: number, { frames, only, pushed }: Run): boolean {
+  /** Returns false if some frames were not sent because the check had become too old. */
+  #write(posts: readonly AddressedPost[], checkedAt: number, { kind, texts, only, pushed }: Run): boolean {
     let all = true;
     for (const { userId, post } of posts) {
       const sessions = only ? [only] : this.#online.get(userId);
@@ -135,22 +154,35 @@ export class Sender {
         all = false;
         continue;
       }
+      if (this.#versions.hasNewerThan(post)) {
+        all = false;
+        continue;
+      }
       for (const session of sessions) {
-        if (session.has(post.id)) continue;
-        if (session !== only && session.pending) {
+        // A session before its hello reads the text later, with its missed posts or over HTTP.
+        if (kind === 'edited' ? !session.greeted : session.has(post.id)) continue;
+        if (kind === 'post' && session !== only && session.pending) {
           this.#keep(session, { userId, authorId: post.authorId, postId: post.id });
           continue;
         }
-        let shared = frames.get(post.id);
-        if (!shared) {
-          shared = postFrames(post);
-          frames.set(post.id, shared);
+        let text = texts.get(post.id);
+        if (text?.version !== post.version) {
+          const frames = kind === 'edited' ? editedFrames(post) : postFrames(post);
+          text = { version: post.version, frames, edited: new Set() };
+          texts.set(post.id, text);
+          this.#versions.add(post, performance.now());
         }
+        if (text.edited.has(session)) continue;
         // Read last, immediately before the bytes are sent.
         const now = performance.now();
         if (now - checkedAt > FRESH_MS) return false;
+        if (kind === 'edited') {
+          text.edited.add(session);
+          session.socket.write(text.frames.for(session));
+          continue;
+        }
         session.add(post.id, this.watermarkLimit);
-        session.socket.write(shared.for(session));
+        session.socket.write(text.frames.for(session));
         session.delivered += 1;
         session.deliveredAt = now;
         this.sent += 1;

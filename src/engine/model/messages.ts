@@ -53,10 +53,15 @@ export interface MessageHeader {
 export const EVERY_FOLLOWER = 0;
 /** Recipient of a deleted post: every follower who is online removes it. */
 export const RETRACTED = MAX_ID;
+/**
+ * Recipient of an edited post: every follower who is online gets its text. No user has this id, so a
+ * gateway of an older version takes the record for one of an offline user.
+ */
+export const EDITED = MAX_ID + 1;
 
 /** One post on its way to the sockets of one user. */
 export interface LiveRecord {
-  /** User, EVERY_FOLLOWER or RETRACTED. */
+  /** User, EVERY_FOLLOWER, RETRACTED or EDITED. */
   readonly userId: number;
   readonly authorId: number;
   readonly postId: number;

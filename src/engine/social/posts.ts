@@ -39,8 +39,8 @@ export async function createPost(
 }
 
 /**
- * Changes the text that feeds show; nothing is pushed. Throws POST_NOT_FOUND, VERSION_CONFLICT, or
- * as `createPost`.
+ * Changes the text that feeds show. Sockets get it as `createPost` describes. Throws POST_NOT_FOUND,
+ * VERSION_CONFLICT, or as `createPost`.
  */
 export async function updatePost(
   context: SocialContext,

@@ -7,7 +7,7 @@ import { expect, test } from 'vitest';
 import { CLOSE_CODES } from '../../../src/engine/live/session.ts';
 import { MAX_POST_CHARACTERS } from '../../../src/engine/model/post.ts';
 import { SOCKETS } from '../../../src/engine/resilience/limits.ts';
-import { createPost, deletePost } from '../../../src/engine/social/posts.ts';
+import { createPost, deletePost, updatePost } from '../../../src/engine/social/posts.ts';
 import { followedAuthor } from '../../support/gateways.ts';
 import type { Frame } from '../../support/liveSocket.ts';
 
@@ -57,12 +57,14 @@ test('every frame that is sent is as documented, and every one that is documente
   await client.open(gateway.url);
   const { id } = await createPost(cluster, author, `a text with "quotes", \u0007 and ${'😀'.repeat(2_000)}`);
   await expect.poll(() => client.posts).toEqual([id]);
+  await updatePost(cluster, id, 'another text');
+  await expect.poll(() => client.edits.length).toBe(1);
   await deletePost(cluster, id);
   await expect.poll(() => client.deleted).toEqual([id]);
   await client.close();
   await client.open(gateway.url);
   for (const frame of frames) expect(check(frame), JSON.stringify(frame).slice(0, 300)).toBeUndefined();
-  expect(frames.map(({ messageId }) => messageId)).toEqual(['hello', 'post', 'deleted', 'hello']);
+  expect(frames.map(({ messageId }) => messageId)).toEqual(['hello', 'post', 'edited', 'deleted', 'hello']);
   expect(new Set(frames.map(({ messageId }) => messageId))).toEqual(
     new Set(Object.keys(document.components.messages)),
   );

@@ -9,6 +9,7 @@ import {
 } from '../../../src/engine/live/presence.ts';
 import {
   decodeLive,
+  EDITED,
   EVERY_FOLLOWER,
   RETRACTED,
   ROW_BYTES,
@@ -55,6 +56,7 @@ test('nothing is published for who is offline, and once for each gateway that ha
   await notifier.toRecipients([rowsTo(followers)], HEADER);
   await notifier.toFollowers([POST], HEADER);
   await notifier.toUser(7, [POST], HEADER);
+  await notifier.edited([POST], HEADER);
   await notifier.retracted(POST, HEADER);
   expect(await published()).toEqual([]);
 
@@ -68,10 +70,13 @@ test('nothing is published for who is offline, and once for each gateway that ha
   await notifier.toUser(9, [POST], HEADER);
   expect((await published()).map(([gateway]) => gateway)).toEqual([`live.${first}`, `live.${second}`]);
   await notifier.toFollowers([POST], HEADER);
+  await notifier.edited([POST, POST], HEADER);
   await notifier.retracted(POST, HEADER);
   expect(await published()).toEqual([
     [`live.${first}`, EVERY_FOLLOWER],
     [`live.${second}`, EVERY_FOLLOWER],
+    [`live.${first}`, EDITED, EDITED],
+    [`live.${second}`, EDITED, EDITED],
     [`live.${first}`, RETRACTED],
     [`live.${second}`, RETRACTED],
   ]);

@@ -4,7 +4,7 @@ import { markCelebrity, unmarkCelebrity } from '../../../src/engine/celebrities/
 import { startGateway } from '../../../src/engine/gateway/gateway.ts';
 import { signToken } from '../../../src/engine/gateway/tokens.ts';
 import { follow, unfollow } from '../../../src/engine/social/follows.ts';
-import { createPost, deletePost } from '../../../src/engine/social/posts.ts';
+import { createPost, deletePost, updatePost } from '../../../src/engine/social/posts.ts';
 import { runConcurrently } from '../../../src/engine/util/parallel.ts';
 import { Random } from '../../properties/random.ts';
 import { type TestCluster, testCluster } from '../../support/cluster.ts';
@@ -36,6 +36,8 @@ interface ModelPost {
   /** When everybody had got it. */
   settledAt: number;
   deletedAt: number | undefined;
+  /** The last one. */
+  text: string;
 }
 
 class Model {
@@ -142,16 +144,22 @@ test(`${SOCKETS} sockets at two gateways each get what they should, and nothing 
       const author = random.pick(authors);
       actions.push(async () => {
         const start = model.now;
-        const { id } = await createPost(cluster, author, `post ${i} of round ${round} by ${author} “äöü”`);
+        const text = `post ${i} of round ${round} by ${author} “äöü”`;
+        const { id } = await createPost(cluster, author, text);
         const post: ModelPost = {
           id,
           author,
           start,
           settledAt: Number.POSITIVE_INFINITY,
           deletedAt: undefined,
+          text,
         };
         model.posts.set(id, post);
         fresh.push(post);
+        for (let edit = 1; i % 5 === 1 && edit < 4; edit += 1) {
+          post.text = `${text}, edit ${edit}`;
+          await updatePost(cluster, id, post.text);
+        }
         if (i % 8 !== 0) return;
         post.deletedAt = model.now;
         await deletePost(cluster, id);
@@ -215,7 +223,14 @@ test(`${SOCKETS} sockets at two gateways each get what they should, and nothing 
   await cluster.settled();
   const start = model.now;
   const last = await createPost(cluster, author, 'the last one');
-  model.posts.set(last.id, { id: last.id, author, start, settledAt: model.now, deletedAt: undefined });
+  model.posts.set(last.id, {
+    id: last.id,
+    author,
+    start,
+    settledAt: model.now,
+    deletedAt: undefined,
+    text: 'the last one',
+  });
 
   await expect
     .poll(
@@ -225,9 +240,9 @@ test(`${SOCKETS} sockets at two gateways each get what they should, and nothing 
     .toBe(0);
 
   for (const { client, resumes } of sessions) {
-    const { userId, posts, deleted } = client;
+    const { userId, posts, deleted, edits, texts } = client;
     expect(new Set(posts).size, `posts of user ${userId} that came twice`).toBe(posts.length);
-    const strangers = posts.filter((id) => {
+    const strangers = [...posts, ...edits.map(({ postId }) => postId)].filter((id) => {
       const post = model.posts.get(id);
       if (!post || post.author === userId) return true;
       // A feed that is read when a session is resumed also has posts from before a follow.
@@ -243,5 +258,10 @@ test(`${SOCKETS} sockets at two gateways each get what they should, and nothing 
     if (resumes.length > 0) continue;
     const untold = posts.filter((id) => model.posts.get(id)!.deletedAt && !deleted.includes(id));
     expect(untold, `posts that user ${userId} got, and was not told that they were deleted`).toEqual([]);
+    const old = [...texts].filter(([id, text]) => {
+      const post = model.posts.get(id)!;
+      return model.throughout(userId, post.author, post.start, post.settledAt) && text !== post.text;
+    });
+    expect(old, `old texts that user ${userId} has of authors followed all the time`).toEqual([]);
   }
 });

@@ -2,6 +2,8 @@
 // inserted into the document as text, never as HTML.
 
 const FEED_PAGE = 20;
+const MAX_PAGE = 1_000;
+const MAX_EDITS = 100;
 const MIN_BACKOFF_MS = 500;
 const MAX_BACKOFF_MS = 15_000;
 
@@ -83,14 +85,21 @@ function nameOf(userId) {
 /** List items on the page, by post id. */
 const items = new Map();
 let oldest;
+/** The last edits of this connection, by post id: a page that was read before one may arrive after it. */
+const edits = new Map();
 
 function add(post, live) {
-  if (items.has(post.id)) return;
+  const present = edits.get(post.id) ?? post.text;
+  const shown = items.get(post.id);
+  if (shown) {
+    shown.querySelector('p').textContent = present;
+    return;
+  }
   const item = document.createElement('li');
   item.dataset.id = post.id;
   if (live) item.dataset.live = '';
   const text = document.createElement('p');
-  text.textContent = post.text;
+  text.textContent = present;
   const author = document.createElement('span');
   author.textContent = `user ${post.author_user_id}`;
   void nameOf(post.author_user_id).then((name) => {
@@ -108,6 +117,20 @@ function add(post, live) {
 function remove(postId) {
   items.get(postId)?.remove();
   items.delete(postId);
+}
+
+function edit(postId, text) {
+  edits.delete(postId);
+  edits.set(postId, text);
+  if (edits.size > MAX_EDITS) edits.delete(edits.keys().next().value);
+  const shown = items.get(postId);
+  if (shown) shown.querySelector('p').textContent = text;
+}
+
+/** Shows the present texts of the newest posts: edits without a connection are not sent later. */
+async function refreshTexts() {
+  const page = await call('GET', `/post/feed?limit=${Math.min(items.size, MAX_PAGE)}`);
+  for (const post of page) if (items.has(post.id)) add(post, false);
 }
 
 async function readFeed(before) {
@@ -197,13 +220,17 @@ class Live {
     if (cursor) this.#cursor = cursor;
     if (messageId === 'hello') {
       this.#failures = 0;
+      edits.clear();
       showState('live', 'live');
       // The socket sends only new posts. Read the feed at first, and after a gap that was too long
       // to resend.
       if (items.size === 0 || payload.recovered === false) void attempt(() => readFeed());
+      else void attempt(() => refreshTexts());
     } else if (messageId === 'post') {
       const { postId, postText, author_user_id, createdAt } = payload;
       add({ id: postId, text: postText, author_user_id, createdAt }, true);
+    } else if (messageId === 'edited') {
+      edit(payload.postId, payload.postText);
     } else if (messageId === 'deleted') {
       remove(payload.postId);
     }
@@ -234,6 +261,7 @@ function logOut(text = '') {
   live = undefined;
   session.end();
   items.clear();
+  edits.clear();
   oldest = undefined;
   $('feed').replaceChildren();
   $('found').replaceChildren();

@@ -184,7 +184,7 @@ async function sessionsOf(
 ): Promise<ConnectionsAnswer['connections']> {
   const path = `/admin/connections?user=${readerId}`;
   const token = await signOperatorToken(db);
-  return (await askGateway<ConnectionsAnswer>(gatewayUrl, token, path)).connections;
+  return (await askGateway<ConnectionsAnswer>({ url: gatewayUrl }, token, path)).connections;
 }
 
 async function post(gatewayUrl: string, token: string, signal: AbortSignal): Promise<number> {

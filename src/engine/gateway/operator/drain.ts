@@ -1,9 +1,11 @@
 import type { Queryable } from '../../database/database.ts';
+import { checkSender } from '../../fleet/addressee.ts';
 import { type GatewayState, gatewayStates } from '../../fleet/gateways.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { listGateways } from '../../store/processes.ts';
 import { secondsSince } from '../../util/numbers.ts';
 import { poll } from '../../util/poll.ts';
+import type { ConnectionsAnswer } from '../routes/admin.ts';
 import { signOperatorToken } from '../tokens.ts';
 import { askGateway } from './connections.ts';
 
@@ -15,27 +17,33 @@ export interface DrainPlan {
   readonly others: number;
 }
 
-/** Throws GATEWAY_NOT_FOUND. */
+/**
+ * Returns a gateway that answers, and what its drain would leave. Throws GATEWAY_NOT_FOUND,
+ * GATEWAY_UNREACHABLE or GATEWAY_OTHER.
+ */
 export async function planDrain(db: Queryable, id: string): Promise<DrainPlan> {
   const gateways = await gatewayStates(db);
   const gateway = gateways.find((one) => one.id === id);
   if (!gateway) throw new FeedctlError('GATEWAY_NOT_FOUND', `there is no gateway ${id}`);
+  await meet(gateway, await signOperatorToken(db));
   return { gateway, others: gateways.filter((one) => one !== gateway && one.ready).length };
 }
 
 /**
  * Ends one gateway as a SIGTERM does: it takes no more sockets, closes open ones one after the
  * other (1012), finishes requests, leaves the cluster, and its process exits with 0. Resolves when
- * the gateway has left. Throws GATEWAY_UNREACHABLE or STOP_TIMEOUT.
+ * the gateway has left. Throws GATEWAY_UNREACHABLE, GATEWAY_OTHER or STOP_TIMEOUT.
  */
 export async function drainGateway(
   db: Queryable,
-  { id, url }: { id: string; url: string },
+  gateway: { id: string; url: string },
   { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal },
 ): Promise<{ sockets: number; seconds: number }> {
   const startedAt = performance.now();
   const token = await signOperatorToken(db);
-  const { sockets } = await askGateway<{ sockets: number }>(url, token, '/admin/drain', 'POST');
+  const { id } = gateway;
+  await meet(gateway, token);
+  const { sockets } = await askGateway<{ sockets: number }>(gateway, token, '/admin/drain', 'POST');
   const hasLeft = async () => !(await listGateways(db)).some((row) => row.id === id);
   if (!(await poll(hasLeft, { everyMs: POLL_MS, timeoutMs, signal })))
     throw new FeedctlError(
@@ -43,4 +51,13 @@ export async function drainGateway(
       `gateway ${id} is draining, and has not left after ${secondsSince(startedAt)} s`,
     );
   return { sockets, seconds: secondsSince(startedAt) };
+}
+
+/**
+ * Throws GATEWAY_OTHER if another gateway answers. One of an older version does not refuse a request that
+ * means another gateway, but its answer to this one holds its id.
+ */
+async function meet(gateway: { id: string; url: string }, token: string): Promise<void> {
+  const { gatewayId } = await askGateway<ConnectionsAnswer>(gateway, token, '/admin/connections?limit=0');
+  checkSender({ gateway: gateway.id }, { gateway: gatewayId }, gateway.url);
 }

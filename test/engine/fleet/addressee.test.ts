@@ -126,6 +126,8 @@ test('a gateway of an older version answers new commands, and is not drained for
   const old = await olderVersion(a.url);
   for (const { id } of [a, b]) await register(cluster, id, old);
   expect(await gatewayStates(cluster.db)).toMatchObject([{ ready: true }, { ready: true }]);
+  const { unreachable } = await listConnections(cluster.db, { limit: 0 });
+  expect(unreachable).toMatchObject([{ gatewayId: b.id, reason: expect.stringContaining(a.id) }]);
   await expect(planDrain(cluster.db, b.id)).rejects.toEqual(CODE);
   await expect(drainGateway(cluster.db, { ...b, url: old }, { timeoutMs: 1_000, signal })).rejects.toEqual(
     CODE,

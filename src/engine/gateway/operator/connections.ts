@@ -9,7 +9,7 @@ import { signOperatorToken } from '../tokens.ts';
 const TIMEOUT_MS = 5_000;
 
 /** A registered gateway, or what answers at a URL. */
-export type Asked = Pick<GatewayRow, 'url'> & Partial<Pick<GatewayRow, 'id'>>;
+type Asked = Pick<GatewayRow, 'url'> & Partial<Pick<GatewayRow, 'id'>>;
 
 /**
  * Sends one request to a gateway as an operator. Throws GATEWAY_UNREACHABLE if it does not answer,
@@ -45,6 +45,20 @@ export async function askGateway<T>(
   throw new FeedctlError(knownCode, `the gateway at ${url} answers ${response.status}: ${detail}`);
 }
 
+/**
+ * Asks a gateway for its open sockets. Throws as `askGateway` does. A gateway of an older version does not
+ * refuse a request that means another one, but this answer of it holds its id.
+ */
+export async function askConnections(
+  gateway: Asked,
+  token: string,
+  query: string,
+): Promise<ConnectionsAnswer> {
+  const answer = await askGateway<ConnectionsAnswer>(gateway, token, `/admin/connections?${query}`);
+  checkSender({ gateway: gateway.id }, { gateway: answer.gatewayId }, gateway.url);
+  return answer;
+}
+
 export interface ListedConnection {
   readonly userId: number;
   readonly gatewayId: string;
@@ -78,8 +92,7 @@ export async function listConnections(
   const token = await signOperatorToken(db);
   const parameters = new URLSearchParams({ limit: String(query.limit) });
   if (query.userId !== undefined) parameters.set('user', String(query.userId));
-  const ask = (gateway: GatewayRow) =>
-    askGateway<ConnectionsAnswer>(gateway, token, `/admin/connections?${parameters}`);
+  const ask = (gateway: GatewayRow) => askConnections(gateway, token, String(parameters));
   const answers = await Promise.allSettled(gateways.map(ask));
   const connections: ListedConnection[] = [];
   const unreachable: ConnectionList['unreachable'][number][] = [];

@@ -1,15 +1,15 @@
 import type { Queryable } from '../../database/database.ts';
-import { checkSender } from '../../fleet/addressee.ts';
 import { type GatewayState, gatewayStates } from '../../fleet/gateways.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { listGateways } from '../../store/processes.ts';
 import { secondsSince } from '../../util/numbers.ts';
 import { poll } from '../../util/poll.ts';
-import type { ConnectionsAnswer } from '../routes/admin.ts';
 import { signOperatorToken } from '../tokens.ts';
-import { askGateway } from './connections.ts';
+import { askConnections, askGateway } from './connections.ts';
 
 const POLL_MS = 100;
+/** Asks a gateway who it is, and lists none of its sockets. */
+const ONLY_ID = 'limit=0';
 
 export interface DrainPlan {
   readonly gateway: GatewayState;
@@ -25,7 +25,7 @@ export async function planDrain(db: Queryable, id: string): Promise<DrainPlan> {
   const gateways = await gatewayStates(db);
   const gateway = gateways.find((one) => one.id === id);
   if (!gateway) throw new FeedctlError('GATEWAY_NOT_FOUND', `there is no gateway ${id}`);
-  await meet(gateway, await signOperatorToken(db));
+  await askConnections(gateway, await signOperatorToken(db), ONLY_ID);
   return { gateway, others: gateways.filter((one) => one !== gateway && one.ready).length };
 }
 
@@ -42,7 +42,8 @@ export async function drainGateway(
   const startedAt = performance.now();
   const token = await signOperatorToken(db);
   const { id } = gateway;
-  await meet(gateway, token);
+  // A gateway of an older version would drain itself for another one.
+  await askConnections(gateway, token, ONLY_ID);
   const { sockets } = await askGateway<{ sockets: number }>(gateway, token, '/admin/drain', 'POST');
   const hasLeft = async () => !(await listGateways(db)).some((row) => row.id === id);
   if (!(await poll(hasLeft, { everyMs: POLL_MS, timeoutMs, signal })))
@@ -51,13 +52,4 @@ export async function drainGateway(
       `gateway ${id} is draining, and has not left after ${secondsSince(startedAt)} s`,
     );
   return { sockets, seconds: secondsSince(startedAt) };
-}
-
-/**
- * Throws GATEWAY_OTHER if another gateway answers. One of an older version does not refuse a request that
- * means another gateway, but its answer to this one holds its id.
- */
-async function meet(gateway: { id: string; url: string }, token: string): Promise<void> {
-  const { gatewayId } = await askGateway<ConnectionsAnswer>(gateway, token, '/admin/connections?limit=0');
-  checkSender({ gateway: gateway.id }, { gateway: gatewayId }, gateway.url);
 }

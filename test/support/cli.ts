@@ -165,8 +165,12 @@ export interface UpCluster extends Running {
 }
 
 /** Starts `feedctl up` as a process and waits until it is ready. */
-export async function up(dataDir: string, options: SpawnOptions = {}): Promise<UpCluster> {
-  const process = start(['up', '--data-dir', dataDir, '--port', '0', '--json'], options);
+export async function up(
+  dataDir: string,
+  options: SpawnOptions = {},
+  flags: readonly string[] = [],
+): Promise<UpCluster> {
+  const process = start(['up', '--data-dir', dataDir, '--port', '0', ...flags, '--json'], options);
   const ready = JSON.parse(await process.printed(/^\{[\s\S]*\n\}\n/)) as {
     gatewayUrl: string;
     databaseUrl: string;

@@ -75,6 +75,14 @@ export const gatewayFlags = {
   }),
 };
 
+/** Flag of `gateway start` alone: every process of the cluster of `up` runs on its machine. */
+export const advertiseUrlFlag = Flags.string({
+  description:
+    'URL under which other processes reach this gateway, such as http://10.0.0.7:8080.' +
+    '\n\nDefault: the address of --host; if that is 0.0.0.0 or ::, the first address of this machine.',
+  env: 'FEEDCTL_ADVERTISE_URL',
+});
+
 /** Returns the options of the gateway that these flags stand for. */
 export const gatewayOptions = (flags: {
   host: string;

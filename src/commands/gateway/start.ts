@@ -1,5 +1,5 @@
 import { BaseCommand } from '../../cli/baseCommand.ts';
-import { gatewayFlags, gatewayOptions } from '../../cli/flags/gateway.ts';
+import { advertiseUrlFlag, gatewayFlags, gatewayOptions } from '../../cli/flags/gateway.ts';
 import { telemetryFlags } from '../../cli/flags/telemetry.ts';
 
 export default class GatewayStart extends BaseCommand {
@@ -8,17 +8,21 @@ export default class GatewayStart extends BaseCommand {
     '<%= config.bin %> gateway start --port 8080',
     'FEEDCTL_DATABASE_URL=postgres://feeds@db/feeds <%= config.bin %> gateway start --host 0.0.0.0 --json',
   ];
-  static override flags = { ...gatewayFlags, ...telemetryFlags };
+  static override flags = { ...gatewayFlags, 'advertise-url': advertiseUrlFlag, ...telemetryFlags };
 
   async run(): Promise<void> {
     const { flags } = await this.parse(GatewayStart);
     const { startGatewayRole } = await import('../../engine/cluster/roles.ts');
     await this.runRole(flags, async (cluster) => {
       const drain = Promise.withResolvers<void>();
-      const options = { ...gatewayOptions(flags), onDrain: drain.resolve };
+      const given = flags['advertise-url'];
+      const advertised = given === undefined ? undefined : { url: given };
+      const options = { ...gatewayOptions(flags), advertised, onDrain: drain.resolve };
       const { gateway } = await startGatewayRole(cluster, cluster.resources, options);
-      if (this.jsonEnabled()) this.logJson({ ready: true, gatewayId: gateway.id, gatewayUrl: gateway.url });
-      this.log(`Gateway ${gateway.id} listens at ${gateway.url}.`);
+      const { id: gatewayId, url: gatewayUrl, advertisedUrl } = gateway;
+      if (this.jsonEnabled()) this.logJson({ ready: true, gatewayId, gatewayUrl, advertisedUrl });
+      this.log(`Gateway ${gatewayId} listens at ${gatewayUrl}.`);
+      if (advertisedUrl !== gatewayUrl) this.log(`Other processes reach it at ${advertisedUrl}.`);
       return { ended: drain.promise };
     });
   }

@@ -52,11 +52,15 @@ export async function resolveDatabaseUrl(config: Config): Promise<string> {
 export async function resolveGatewayUrl(config: Config, db: Database): Promise<string> {
   if (config.gatewayUrl) return config.gatewayUrl;
   const { listGateways } = await import('../store/processes.ts');
-  const { isReady } = await import('../fleet/isReady.ts');
+  const { whyNotReady } = await import('../fleet/notReady.ts');
   const gateways = (await listGateways(db)).sort((a, b) => a.heartbeatAgeMs - b.heartbeatAgeMs);
-  for (const { url } of gateways) if (await isReady(url)) return url;
-  const why = gateways.length > 0 ? `none of ${gateways.length} gateway(s) answers` : 'no gateway is running';
-  throw new FeedctlError('GATEWAY_UNREACHABLE', why);
+  let first: string | undefined;
+  for (const gateway of gateways) {
+    const reason = await whyNotReady(gateway);
+    if (reason === null) return gateway.url;
+    first ??= `none of ${gateways.length} gateway(s) is ready; ${gateway.url}: ${reason}`;
+  }
+  throw new FeedctlError('GATEWAY_UNREACHABLE', first ?? 'no gateway is running');
 }
 
 /**

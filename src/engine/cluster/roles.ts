@@ -161,7 +161,9 @@ export async function startEmbeddedCluster(
     const reporter = startReporting(cluster, resources);
     const { onBatch } = options;
     const worker = await startWorkerRole(cluster, resources, version, { onBatch }, reporter);
-    const { gateway, cache } = await startGatewayRole(cluster, resources, options, reporter);
+    // The database has a Unix socket only: every process of the cluster runs on this machine.
+    const here = { ...options, advertised: 'this machine' } as const;
+    const { gateway, cache } = await startGatewayRole(cluster, resources, here, reporter);
     await lock.publish({ databaseUrl, gatewayUrl: gateway.url, ...serversOf(config) });
     return {
       cluster,

@@ -65,6 +65,17 @@ const url = (...protocols: string[]): Rule => ({
   fault: credentialFault,
 });
 
+const httpUrl = url('http', 'https');
+
+/** Returns why no request can be sent to a path below this URL, or undefined if one can. */
+export function httpUrlProblem(text: string): string | undefined {
+  if (!httpUrl.accepts(text)) return httpUrl.demand;
+  if (!URL.canParse(text)) return 'is no URL';
+  const { username, password, search, hash } = new URL(text);
+  if (username || password) return 'must not have a user name or a password';
+  return search || hash ? 'must end with its path' : undefined;
+}
+
 const notEmpty: Rule = { accepts: (text) => text !== '', demand: 'must not be empty' };
 
 const BOOLEANS: Readonly<Record<string, boolean>> = {
@@ -149,7 +160,7 @@ export const SETTINGS = {
   brokerManagementUrl: {
     variable: 'FEEDCTL_BROKER_MANAGEMENT_URL',
     secret: true,
-    rule: url('http', 'https'),
+    rule: httpUrl,
     about:
       'Management API of RabbitMQ: an `http://` or `https://` URL. `feedctl doctor` reads policies there.',
     fallback: 'port 15672 of the broker, or port 15671 if its URL is `amqps://`',
@@ -166,7 +177,7 @@ export const SETTINGS = {
     flag: 'gateway-url',
     variable: 'FEEDCTL_GATEWAY_URL',
     secret: false,
-    rule: url('http', 'https'),
+    rule: httpUrl,
     about: 'Gateway that clients of the cluster use: an `http://` or `https://` URL.',
     fallback: 'the gateway with the newest heartbeat that answers',
   },

@@ -1,12 +1,16 @@
 import type { Queryable } from '../database/database.ts';
 import { type GatewayRow, HEARTBEAT_TIMEOUT_MS, listGateways } from '../store/processes.ts';
-import { isReady } from './isReady.ts';
+import { whyNotReady } from './notReady.ts';
 
 export const isAlive = (row: { heartbeatAgeMs: number }): boolean =>
   row.heartbeatAgeMs < HEARTBEAT_TIMEOUT_MS;
 
-/** `ready`: it is alive and takes requests now. */
-export type GatewayState = GatewayRow & { readonly ready: boolean };
+export type GatewayState = GatewayRow & {
+  /** It is alive, and takes requests at its URL now. */
+  readonly ready: boolean;
+  /** Why it is not ready; null if it is. */
+  readonly reason: string | null;
+};
 
 /**
  * Returns every gateway that has registered and not left. Each one is asked over HTTP if it is
@@ -14,9 +18,25 @@ export type GatewayState = GatewayRow & { readonly ready: boolean };
  */
 export async function gatewayStates(db: Queryable): Promise<GatewayState[]> {
   return Promise.all(
-    (await listGateways(db)).map(async (row) => ({
-      ...row,
-      ready: isAlive(row) && (await isReady(row.url)),
-    })),
+    (await listGateways(db)).map(async (row) => {
+      const reason = isAlive(row) ? await whyNotReady(row) : 'its last heartbeat is too old';
+      return { ...row, ready: reason === null, reason };
+    }),
   );
 }
+
+/** A URL of several gateways that are alive. It leads to one of them at most. */
+export interface SharedUrl {
+  readonly url: string;
+  readonly gatewayIds: readonly string[];
+}
+
+export function sharedUrls(gateways: readonly GatewayRow[]): SharedUrl[] {
+  const idsByUrl = Map.groupBy(gateways.filter(isAlive), ({ url }) => url);
+  return [...idsByUrl]
+    .filter(([, rows]) => rows.length > 1)
+    .map(([url, rows]) => ({ url, gatewayIds: rows.map(({ id }) => id) }));
+}
+
+export const sharedUrlText = ({ url, gatewayIds }: SharedUrl): string =>
+  `the gateways ${gatewayIds.join(' and ')} are registered at one URL, ${url}`;

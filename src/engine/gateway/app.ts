@@ -4,6 +4,7 @@ import ajvCompiler from '@fastify/ajv-compiler';
 import swagger from '@fastify/swagger';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import Fastify, { type ConnectionError, type FastifyReply } from 'fastify';
+import { answeredBy, checkRequest } from '../fleet/addressee.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import { bearerOf } from './bearer.ts';
@@ -72,6 +73,7 @@ export async function openApp(context: AppContext): Promise<App> {
       },
     },
   });
+  refuseMisdirected(app, context);
   if (tracing) traceRequests(app, tracing);
   addCors(app, paths, context.origins);
   admitRequests(app, context);
@@ -86,6 +88,15 @@ function validate(app: App): void {
     ajvCompiler()({}, { customOptions: { coerceTypes, removeAdditional: false, verbose: true } }),
   );
   app.setValidatorCompiler((route) => (route.httpPart === 'querystring' ? query! : rest!)(route));
+}
+
+/** Refuses a request of another process that means another gateway, before anything is done for it. */
+function refuseMisdirected(app: App, { admin }: AppContext): void {
+  app.addHook('onRequest', async ({ headers }, reply) => {
+    const self = { gateway: admin.id };
+    void reply.headers(answeredBy(self, headers));
+    checkRequest(self, headers);
+  });
 }
 
 /** Authenticates a request and applies the limits, before its body is read. */

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type { AddressInfo } from 'node:net';
 import type { FeedCache } from '../cache/cache.ts';
 import { databaseName } from '../cache/redis/epoch.ts';
 import { openReadiness } from '../fleet/readiness.ts';
@@ -20,6 +21,7 @@ import { openAddresses } from './clientAddress.ts';
 import { type Limiter, openLimiter, type RequestLimits } from './rateLimits.ts';
 import type { App, GatewayAdmin } from './routes/context.ts';
 import { openTokens, type Tokens } from './tokens.ts';
+import { type Advertised, checkAdvertised, gatewayUrls } from './urls.ts';
 import { type SocketOptions, type Sockets, serveSockets } from './websockets.ts';
 
 /**
@@ -43,6 +45,8 @@ export type GatewayContext = SocialContext & {
 export interface GatewayOptions {
   readonly host: string;
   readonly port: number;
+  /** What other processes of the cluster reach it by. Default: the address that it listens on. */
+  readonly advertised?: Advertised | undefined;
   readonly sockets?: SocketOptions | undefined;
   /** Default: REQUEST_LIMITS, 100 requests a minute of a user and 1,000 of an address. */
   readonly limits?: RequestLimits | undefined;
@@ -56,8 +60,10 @@ export interface GatewayOptions {
 
 export interface Gateway {
   readonly id: string;
-  /** URL it listens on, e.g. http://127.0.0.1:8080. */
+  /** URL it listens on, for this machine, e.g. http://127.0.0.1:8080. */
   readonly url: string;
+  /** URL that it has registered, for other processes of the cluster. */
+  readonly advertisedUrl: string;
   readonly sockets: number;
   readonly pushed: number;
   /** Live posts arrive, and every open socket has received the earlier ones. */
@@ -78,6 +84,7 @@ export async function startGateway(context: GatewayContext, options: GatewayOpti
   let stopMs = DEFAULT_STOP_MS;
   try {
     const addressOf = openAddresses(options.trustedProxies ?? []);
+    const advertised = options.advertised && checkAdvertised(options.advertised);
     const { tokens, limiter } = await openAdmission(context, options, resources);
     const hub = await openHub({ ...context, gatewayId: randomUUID() });
     resources.add('live queue', () => hub.stop(stopMs));
@@ -107,10 +114,11 @@ export async function startGateway(context: GatewayContext, options: GatewayOpti
     const authenticate = openAuthentication({ db, tokens, limiter });
     const sockets = serveSockets(app.server, { hub, authenticate, addressOf, log, metrics }, options.sockets);
     resources.add('sockets', () => sockets.stop());
-    const url = await app.listen({ host: options.host, port: options.port }).catch((error) => {
+    await app.listen({ host: options.host, port: options.port }).catch((error) => {
       throw listenError(error, options);
     });
-    const liveness = await joinCluster({ db, log, url }, hub);
+    const { url, advertisedUrl } = gatewayUrls(app.server.address() as AddressInfo, advertised, log);
+    const liveness = await joinCluster({ db, log, url: advertisedUrl }, hub);
     resources.add('registration', () => liveness.stop());
     caughtUp = () => liveness.caughtUp;
     const unfollows = await confirmUnfollows({ db, log }, hub);
@@ -128,6 +136,7 @@ export async function startGateway(context: GatewayContext, options: GatewayOpti
         return hub.gatewayId;
       },
       url,
+      advertisedUrl,
       get sockets() {
         return hub.sockets;
       },

@@ -8,6 +8,7 @@ export const PROBLEM_TYPE = 'application/problem+json';
 
 /** Codes of failures that the request caused. Their messages repeat only the request and public data. */
 const REQUEST_STATUS: Partial<Record<ErrorCode, number>> = {
+  GATEWAY_OTHER: 421,
   IDEMPOTENCY_KEY_REUSED: 422,
   INVALID_ID: 400,
   INVALID_TOKEN: 401,

@@ -338,6 +338,16 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
       'The id belongs to another object or is cut short. Or the gateway has left the cluster: it ' +
       'stopped, or its heartbeat is too old.',
   },
+  GATEWAY_OTHER: {
+    what:
+      'Another gateway answers at the URL of the one that the command means. It refuses the request with ' +
+      'HTTP 421. Nothing was changed.',
+    why:
+      'The gateway has registered a URL that leads elsewhere from this machine, such as 127.0.0.1 or the ' +
+      'address of a load balancer. Or the gateway was killed, and another one took its port or rejoined ' +
+      'the cluster under another id: the old entry goes within 30 s.',
+    more: '`feedctl gateway list` shows the URL of each gateway, and why one is not ready.',
+  },
   GATEWAY_UNREACHABLE: {
     what: 'No gateway answers, or the gateway closed the socket.',
     why: 'No gateway runs, `--gateway-url` is wrong, or the gateway was stopped.',

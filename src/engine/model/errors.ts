@@ -173,6 +173,10 @@ export const ERRORS = {
   FILE_TRUNCATED: { exit: 1, fix: 'Fetch the file again; nothing was changed.' },
   FILE_UNREADABLE: { exit: 1, fix: 'Check the file and its permissions.' },
   GATEWAY_NOT_FOUND: { exit: 1, fix: 'See `feedctl gateway list` for the ids.' },
+  GATEWAY_OTHER: {
+    exit: 1,
+    fix: 'Start each gateway with --advertise-url: a URL that leads to it, and to no other, from everywhere.',
+  },
   GATEWAY_UNREACHABLE: {
     exit: 1,
     fix: 'Start one with `feedctl up` or `feedctl gateway start`, or correct --gateway-url.',

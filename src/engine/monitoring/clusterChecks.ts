@@ -1,5 +1,7 @@
 import type { Database } from '../database/database.ts';
+import { sharedUrls, sharedUrlText } from '../fleet/gateways.ts';
 import type { Check } from '../model/check.ts';
+import { ERRORS } from '../model/errors.ts';
 import { laneTroubles } from '../model/lanes.ts';
 import { listRoleChecks, type RoleChecks } from '../store/processes.ts';
 import { type ClusterParts, type ClusterStatus, clusterStatus } from './status.ts';
@@ -46,6 +48,13 @@ const CHECKS: readonly ClusterCheck[] = [
     isBad: ({ skewMs }) => skewMs > CLOCK_SKEW_MS,
     detail: ({ skewMs }) => `${Math.round(skewMs)} ms from the database's`,
     fix: 'Synchronise the clocks: ids are ordered by time.',
+  },
+  {
+    name: 'gateway URLs',
+    severity: 'warning',
+    isBad: ({ status }) => sharedUrls(status.gateways).length > 0,
+    detail: ({ status }) => sharedUrls(status.gateways).map(sharedUrlText).join('; ') || 'none is shared',
+    fix: ERRORS.GATEWAY_OTHER.fix,
   },
   {
     name: 'sessions',

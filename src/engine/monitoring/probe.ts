@@ -2,7 +2,7 @@ import type { Barrier } from '../bus/bus.ts';
 import { barrierPassed } from '../bus/drained.ts';
 import { markStale } from '../cache/changes.ts';
 import { type Cluster, resolveGatewayUrl } from '../cluster/cluster.ts';
-import { askGateway } from '../gateway/operator/connections.ts';
+import { askConnections } from '../gateway/operator/connections.ts';
 import type { ConnectionsAnswer } from '../gateway/routes/admin.ts';
 import { signOperatorToken, signToken } from '../gateway/tokens.ts';
 import { type FeedFollower, followFeed } from '../live/client.ts';
@@ -182,9 +182,8 @@ async function sessionsOf(
   gatewayUrl: string,
   readerId: number,
 ): Promise<ConnectionsAnswer['connections']> {
-  const path = `/admin/connections?user=${readerId}`;
   const token = await signOperatorToken(db);
-  return (await askGateway<ConnectionsAnswer>(gatewayUrl, token, path)).connections;
+  return (await askConnections({ url: gatewayUrl }, token, `user=${readerId}`)).connections;
 }
 
 async function post(gatewayUrl: string, token: string, signal: AbortSignal): Promise<number> {

@@ -96,8 +96,12 @@ export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatu
       version: '',
       ready: readyGateways.length > 0,
       detail:
-        readyGateways.map((gateway) => `${gateway.url} (${gateway.online} online)`).join(', ') ||
-        'none ready',
+        gateways
+          .map(
+            ({ url, online, reason }) =>
+              `${url} (${reason === null ? `${online} online` : `not ready: ${reason}`})`,
+          )
+          .join(', ') || 'none runs',
     },
   ];
   const { rates, tumblingEndedAt, latencyMs } = aggregate(await readStats(db));

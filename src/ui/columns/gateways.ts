@@ -1,4 +1,4 @@
-import type { GatewayState } from '../../engine/fleet/gateways.ts';
+import type { GatewayRow as Registered } from '../../engine/store/processes.ts';
 import { formatBytes, formatCount } from '../terminal/format.ts';
 import {
   type Column,
@@ -11,7 +11,11 @@ import {
 } from './column.ts';
 
 /** A gateway, with its statistics in `top`. */
-export type GatewayRow = GatewayState & Working & { readonly sockets?: number | null };
+export type GatewayRow = Registered &
+  Working & {
+    readonly ready: boolean;
+    readonly sockets?: number | null;
+  };
 
 const ID = { title: 'gateway', width: 36, priority: 8, text: (row: GatewayRow) => row.id } as const;
 

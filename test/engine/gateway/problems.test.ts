@@ -35,6 +35,7 @@ test('an answer about a failure of a server or of the program has none of the te
   }
   // Messages of these codes are written by the gateway about the request.
   expect(told.sort()).toEqual([
+    'GATEWAY_OTHER',
     'IDEMPOTENCY_KEY_REUSED',
     'INVALID_ID',
     'INVALID_TOKEN',

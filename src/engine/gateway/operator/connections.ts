@@ -1,5 +1,6 @@
 import type { Queryable } from '../../database/database.ts';
-import { ERRORS, type ErrorCode, FeedctlError, messageOf } from '../../model/errors.ts';
+import { addressedTo, checkSender, senderOf } from '../../fleet/addressee.ts';
+import { ERRORS, type ErrorCode, FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
 import { type GatewayRow, listGateways } from '../../store/processes.ts';
 import { urlBelow } from '../../util/urlBelow.ts';
 import type { ConnectionsAnswer } from '../routes/admin.ts';
@@ -7,26 +8,32 @@ import { signOperatorToken } from '../tokens.ts';
 
 const TIMEOUT_MS = 5_000;
 
+/** A registered gateway, or what answers at a URL. */
+type Asked = Pick<GatewayRow, 'url'> & Partial<Pick<GatewayRow, 'id'>>;
+
 /**
  * Sends one request to a gateway as an operator. Throws GATEWAY_UNREACHABLE if it does not answer,
- * and the code of its refusal if it refuses.
+ * GATEWAY_OTHER if another gateway answers, and the code of its refusal if it refuses.
  */
 export async function askGateway<T>(
-  url: string,
+  { id, url }: Asked,
   token: string,
   path: string,
   method: 'GET' | 'POST' = 'GET',
 ): Promise<T> {
+  const meant = { gateway: id };
   let response: Response;
   let answer: unknown;
   try {
     response = await fetch(urlBelow(url, path), {
       method,
-      headers: { authorization: `Bearer ${token}` },
+      headers: { authorization: `Bearer ${token}`, ...addressedTo(meant) },
       signal: AbortSignal.timeout(TIMEOUT_MS),
     });
+    checkSender(meant, senderOf(response.headers), url);
     answer = await response.json();
   } catch (error) {
+    if (isFeedctlError(error)) throw error;
     const why = messageOf((error as Error).cause ?? error);
     throw new FeedctlError('GATEWAY_UNREACHABLE', `the gateway at ${url} does not answer: ${why}`, {
       cause: error,
@@ -36,6 +43,20 @@ export async function askGateway<T>(
   const { code, detail = '' } = answer as { code?: string; detail?: string };
   const knownCode = code !== undefined && code in ERRORS ? (code as ErrorCode) : 'GATEWAY_UNREACHABLE';
   throw new FeedctlError(knownCode, `the gateway at ${url} answers ${response.status}: ${detail}`);
+}
+
+/**
+ * Asks a gateway for its open sockets. Throws as `askGateway` does. A gateway of an older version does not
+ * refuse a request that means another one, but this answer of it holds its id.
+ */
+export async function askConnections(
+  gateway: Asked,
+  token: string,
+  query: string,
+): Promise<ConnectionsAnswer> {
+  const answer = await askGateway<ConnectionsAnswer>(gateway, token, `/admin/connections?${query}`);
+  checkSender({ gateway: gateway.id }, { gateway: answer.gatewayId }, gateway.url);
+  return answer;
 }
 
 export interface ListedConnection {
@@ -61,7 +82,7 @@ export interface ConnectionList {
 
 /**
  * Lists open sockets of all gateways, or those of one user; each gateway lists at most `limit`.
- * Throws GATEWAY_UNREACHABLE if there are gateways and none answers.
+ * Throws GATEWAY_UNREACHABLE if there are gateways and none answers, and GATEWAY_OTHER if others do.
  */
 export async function listConnections(
   db: Queryable,
@@ -71,8 +92,7 @@ export async function listConnections(
   const token = await signOperatorToken(db);
   const parameters = new URLSearchParams({ limit: String(query.limit) });
   if (query.userId !== undefined) parameters.set('user', String(query.userId));
-  const ask = ({ url }: GatewayRow) =>
-    askGateway<ConnectionsAnswer>(url, token, `/admin/connections?${parameters}`);
+  const ask = (gateway: GatewayRow) => askConnections(gateway, token, String(parameters));
   const answers = await Promise.allSettled(gateways.map(ask));
   const connections: ListedConnection[] = [];
   const unreachable: ConnectionList['unreachable'][number][] = [];
@@ -88,6 +108,12 @@ export async function listConnections(
       connections.push({ userId: Number(userId), gatewayId: id, gatewayUrl: url, ...rest });
   }
   if (gateways.length > 0 && unreachable.length === gateways.length)
-    throw new FeedctlError('GATEWAY_UNREACHABLE', unreachable.map(({ reason }) => reason).join('; '));
+    throw new FeedctlError(
+      answers.every(isOther) ? 'GATEWAY_OTHER' : 'GATEWAY_UNREACHABLE',
+      unreachable.map(({ reason }) => reason).join('; '),
+    );
   return { connections, total, unreachable };
 }
+
+const isOther = (answer: PromiseSettledResult<unknown>): boolean =>
+  answer.status === 'rejected' && isFeedctlError(answer.reason, 'GATEWAY_OTHER');

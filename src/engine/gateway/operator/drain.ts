@@ -5,9 +5,11 @@ import { listGateways } from '../../store/processes.ts';
 import { secondsSince } from '../../util/numbers.ts';
 import { poll } from '../../util/poll.ts';
 import { signOperatorToken } from '../tokens.ts';
-import { askGateway } from './connections.ts';
+import { askConnections, askGateway } from './connections.ts';
 
 const POLL_MS = 100;
+/** Asks a gateway who it is, and lists none of its sockets. */
+const ONLY_ID = 'limit=0';
 
 export interface DrainPlan {
   readonly gateway: GatewayState;
@@ -15,27 +17,34 @@ export interface DrainPlan {
   readonly others: number;
 }
 
-/** Throws GATEWAY_NOT_FOUND. */
+/**
+ * Returns a gateway that answers, and what its drain would leave. Throws GATEWAY_NOT_FOUND,
+ * GATEWAY_UNREACHABLE or GATEWAY_OTHER.
+ */
 export async function planDrain(db: Queryable, id: string): Promise<DrainPlan> {
   const gateways = await gatewayStates(db);
   const gateway = gateways.find((one) => one.id === id);
   if (!gateway) throw new FeedctlError('GATEWAY_NOT_FOUND', `there is no gateway ${id}`);
+  await askConnections(gateway, await signOperatorToken(db), ONLY_ID);
   return { gateway, others: gateways.filter((one) => one !== gateway && one.ready).length };
 }
 
 /**
  * Ends one gateway as a SIGTERM does: it takes no more sockets, closes open ones one after the
  * other (1012), finishes requests, leaves the cluster, and its process exits with 0. Resolves when
- * the gateway has left. Throws GATEWAY_UNREACHABLE or STOP_TIMEOUT.
+ * the gateway has left. Throws GATEWAY_UNREACHABLE, GATEWAY_OTHER or STOP_TIMEOUT.
  */
 export async function drainGateway(
   db: Queryable,
-  { id, url }: { id: string; url: string },
+  gateway: { id: string; url: string },
   { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal },
 ): Promise<{ sockets: number; seconds: number }> {
   const startedAt = performance.now();
   const token = await signOperatorToken(db);
-  const { sockets } = await askGateway<{ sockets: number }>(url, token, '/admin/drain', 'POST');
+  const { id } = gateway;
+  // A gateway of an older version would drain itself for another one.
+  await askConnections(gateway, token, ONLY_ID);
+  const { sockets } = await askGateway<{ sockets: number }>(gateway, token, '/admin/drain', 'POST');
   const hasLeft = async () => !(await listGateways(db)).some((row) => row.id === id);
   if (!(await poll(hasLeft, { everyMs: POLL_MS, timeoutMs, signal })))
     throw new FeedctlError(

@@ -42,8 +42,8 @@ export type Readers =
 
 /**
  * Loads feeds into the shared cache before their readers need them. A feed that is cached stays as
- * it is. Throws CACHE_NOT_SHARED, CACHE_UNREACHABLE, USER_NOT_FOUND, GATEWAY_UNREACHABLE, or an
- * error of the file, before anything is loaded.
+ * it is. Throws CACHE_NOT_SHARED, CACHE_UNREACHABLE, USER_NOT_FOUND, GATEWAY_UNREACHABLE, GATEWAY_OTHER,
+ * or an error of the file, before anything is loaded.
  */
 export async function warmCache(
   { db, sharedCache }: { db: Database; sharedCache: FeedCache | undefined },
@@ -125,27 +125,24 @@ async function readersOf(db: Database, readers: Readers): Promise<readonly numbe
 }
 
 /**
- * Returns the users with most reads at all gateways together. Throws GATEWAY_UNREACHABLE if none
+ * Returns the users with most reads at all gateways together. Throws the first gateway's failure if none
  * answers.
  */
 async function hotReaders(db: Database, count: number): Promise<number[]> {
   const gateways = await listGateways(db);
   const token = await signOperatorToken(db);
   const answers = await Promise.allSettled(
-    gateways.map(({ url }) => askGateway<ReadersAnswer>(url, token, `/admin/readers?limit=${count}`)),
+    gateways.map((gateway) => askGateway<ReadersAnswer>(gateway, token, `/admin/readers?limit=${count}`)),
   );
   const reads = new Map<string, number>();
   for (const answer of answers) {
     if (answer.status === 'rejected') continue;
     for (const one of answer.value.readers) reads.set(one.userId, (reads.get(one.userId) ?? 0) + one.reads);
   }
-  if (answers.every(({ status }) => status === 'rejected'))
-    throw new FeedctlError(
-      'GATEWAY_UNREACHABLE',
-      gateways.length === 0
-        ? 'no gateway is running: gateways count who reads most'
-        : `none of ${gateways.length} gateway(s) answers`,
-    );
+  if (gateways.length === 0)
+    throw new FeedctlError('GATEWAY_UNREACHABLE', 'no gateway is running: gateways count who reads most');
+  const refused = answers.filter((answer) => answer.status === 'rejected');
+  if (refused.length === gateways.length) throw refused[0]!.reason;
   const ids = [...reads]
     .sort((a, b) => b[1] - a[1])
     .slice(0, count)

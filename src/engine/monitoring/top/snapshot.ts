@@ -1,5 +1,5 @@
 import { messagesIn } from '../../bus/depths.ts';
-import { type GatewayState, isAlive } from '../../fleet/gateways.ts';
+import { isAlive } from '../../fleet/gateways.ts';
 import type { RegisteredWorker, WorkerState } from '../../fleet/workers.ts';
 import type { LaneState } from '../../model/lanes.ts';
 import type { OperationRow } from '../../operations/table.ts';
@@ -32,7 +32,11 @@ interface Work {
 }
 
 export type TopWorker = WorkerState & { readonly work: Work | null };
-export type TopGateway = GatewayState & { readonly sockets: number | null; readonly work: Work | null };
+export type TopGateway = GatewayRow & {
+  readonly ready: boolean;
+  readonly sockets: number | null;
+  readonly work: Work | null;
+};
 
 export interface TopCache {
   readonly kind: string;

@@ -1,0 +1,54 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import { type ErrorCode, FeedctlError } from '../model/errors.ts';
+
+/** Ids of the process that a request means, or that answers it. A part that is not known is left out. */
+export interface Addressee {
+  readonly gateway?: string | undefined;
+}
+
+/**
+ * The header of each part. A request between processes names whom it means, and the answer names whom it
+ * comes from, because a URL may lead to another process than the one that has registered it. Requests of
+ * users have no such header.
+ */
+const PARTS: readonly {
+  readonly part: keyof Addressee;
+  readonly header: string;
+  readonly code: ErrorCode;
+}[] = [{ part: 'gateway', header: 'feedctl-gateway', code: 'GATEWAY_OTHER' }];
+
+/** Returns the headers of a request to this process. */
+export const addressedTo = (meant: Addressee): Record<string, string> => headersOf(meant, () => true);
+
+/** Returns the headers of this process's answer: its ids, where the request names any. */
+export const answeredBy = (self: Addressee, request: IncomingHttpHeaders): Record<string, string> =>
+  headersOf(self, (header) => request[header] !== undefined);
+
+/** Refuses a request that means another process. Throws the code of the part that differs. */
+export function checkRequest(self: Addressee, request: IncomingHttpHeaders): void {
+  for (const { part, header, code } of PARTS)
+    if (request[header] !== undefined && request[header] !== self[part])
+      throw new FeedctlError(code, `this is ${part} ${self[part]}, and the request means another one`);
+}
+
+/** Returns whom an answer comes from. Processes of older versions do not say it. */
+export const senderOf = (answer: Pick<Headers, 'get'>): Addressee =>
+  Object.fromEntries(PARTS.map(({ part, header }) => [part, answer.get(header) ?? undefined]));
+
+/**
+ * Refuses an answer that comes from another process than the request meant. Throws the code of the part
+ * that differs. A part that one of them does not name is taken for the same.
+ */
+export function checkSender(meant: Addressee, sender: Addressee, url: string): void {
+  for (const { part, code } of PARTS)
+    if (meant[part] !== undefined && sender[part] !== undefined && meant[part] !== sender[part])
+      throw new FeedctlError(code, `${part} ${sender[part]} answers at ${url}, not ${part} ${meant[part]}`);
+}
+
+const headersOf = (ids: Addressee, wanted: (header: string) => boolean): Record<string, string> =>
+  Object.fromEntries(
+    PARTS.flatMap(({ part, header }) => {
+      const id = ids[part];
+      return id !== undefined && wanted(header) ? [[header, id]] : [];
+    }),
+  );

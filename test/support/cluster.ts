@@ -8,6 +8,7 @@ import type { FeedChanges } from '../../src/engine/cache/changes.ts';
 import { notifiedChanges } from '../../src/engine/cache/invalidation.ts';
 import { Database } from '../../src/engine/database/database.ts';
 import { startWorker } from '../../src/engine/fanout/worker.ts';
+import { Identity } from '../../src/engine/identity/identity.ts';
 import { openUnfollows } from '../../src/engine/live/unfollows.ts';
 import type { SocialContext } from '../../src/engine/social/context.ts';
 import { createUser } from '../../src/engine/social/users.ts';
@@ -64,6 +65,7 @@ async function onServer(statement: string): Promise<void> {
 export interface TestCluster extends SocialContext {
   readonly url: string;
   readonly bus: Bus;
+  readonly identity: Identity;
   /** Starts a worker that is stopped when the test ends. */
   startWorker(): Promise<Awaited<ReturnType<typeof startWorker>>>;
   users(count: number): Promise<number[]>;
@@ -82,7 +84,8 @@ export async function testCluster(
   onTestFinished(() => ids.release());
   const unfollows = openUnfollows(db);
   onTestFinished(() => unfollows.close());
-  const context = { db, bus, ids, unfollows, changes: await openChanges(db), log: silentLog };
+  const identity = await Identity.open(db);
+  const context = { db, identity, bus, ids, unfollows, changes: await openChanges(db), log: silentLog };
   return {
     ...context,
     url,

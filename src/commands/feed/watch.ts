@@ -33,7 +33,6 @@ Ctrl-C ends it.`;
 
   async run(): Promise<void> {
     const { args, flags } = await this.parse(FeedWatch);
-    const config = await this.loadConfig(flags);
     const { resolveGatewayUrl } = await import('../../engine/cluster/cluster.ts');
     const { issueToken } = await import('../../engine/gateway/tokens.ts');
     const { followFeed } = await import('../../engine/live/client.ts');
@@ -41,9 +40,9 @@ Ctrl-C ends it.`;
     const end = AbortSignal.any([this.watchSignal(), enough.signal]);
     let seen = 0;
     const connect = async (after?: string) => {
-      const { gatewayUrl, token } = await this.withCluster(flags, async ({ db }) => ({
-        gatewayUrl: await resolveGatewayUrl(config, db),
-        token: await issueToken(db, args.user),
+      const { gatewayUrl, token } = await this.withCluster(flags, async (cluster) => ({
+        gatewayUrl: await resolveGatewayUrl(cluster),
+        token: await issueToken(cluster.db, args.user),
       }));
       const print = (post: PushedPost & { edited?: true }, mark = '') => {
         const line = `${post.createdAt}  ${post.author_user_id}: ${oneLine(post.postText, 200)}${mark}`;

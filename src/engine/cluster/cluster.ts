@@ -49,10 +49,17 @@ export async function resolveDatabaseUrl(config: Config): Promise<string> {
  * Returns the URL of the gateway with the newest heartbeat that is ready. Throws
  * GATEWAY_UNREACHABLE if none is.
  */
-export async function resolveGatewayUrl(config: Config, db: Database): Promise<string> {
-  if (config.gatewayUrl) return config.gatewayUrl;
+export async function resolveGatewayUrl({
+  config,
+  db,
+  identity,
+}: Pick<Cluster, 'config' | 'db' | 'identity'>): Promise<string> {
+  const { checkCluster, whyNotReady } = await import('../fleet/notReady.ts');
+  if (config.gatewayUrl) {
+    await checkCluster(config.gatewayUrl, identity.cluster);
+    return config.gatewayUrl;
+  }
   const { listGateways } = await import('../store/processes.ts');
-  const { whyNotReady } = await import('../fleet/notReady.ts');
   const gateways = (await listGateways(db)).sort((a, b) => a.heartbeatAgeMs - b.heartbeatAgeMs);
   let first: string | undefined;
   for (const gateway of gateways) {

@@ -3,6 +3,7 @@ import { type ErrorCode, FeedctlError } from '../model/errors.ts';
 
 /** Ids of the process that a request means, or that answers it. A part that is not known is left out. */
 export interface Addressee {
+  readonly cluster?: string | undefined;
   readonly gateway?: string | undefined;
 }
 
@@ -15,7 +16,10 @@ const PARTS: readonly {
   readonly part: keyof Addressee;
   readonly header: string;
   readonly code: ErrorCode;
-}[] = [{ part: 'gateway', header: 'feedctl-gateway', code: 'GATEWAY_OTHER' }];
+}[] = [
+  { part: 'cluster', header: 'feedctl-cluster', code: 'GATEWAY_OTHER' },
+  { part: 'gateway', header: 'feedctl-gateway', code: 'GATEWAY_OTHER' },
+];
 
 /** Returns the headers of a request to this process. */
 export const addressedTo = (meant: Addressee): Record<string, string> => headersOf(meant, () => true);
@@ -27,7 +31,7 @@ export const answeredBy = (self: Addressee, request: IncomingHttpHeaders): Recor
 /** Refuses a request that means another process. Throws the code of the part that differs. */
 export function checkRequest(self: Addressee, request: IncomingHttpHeaders): void {
   for (const { part, header, code } of PARTS)
-    if (request[header] !== undefined && request[header] !== self[part])
+    if (request[header] !== undefined && self[part] !== undefined && request[header] !== self[part])
       throw new FeedctlError(code, `this is ${part} ${self[part]}, and the request means another one`);
 }
 

@@ -23,3 +23,15 @@ export async function whyNotReady({ id, url }: Pick<GatewayRow, 'id' | 'url'>): 
     return `it does not answer: ${messageOf((error as Error).cause ?? error)}`;
   }
 }
+
+/**
+ * Checks that the gateway behind a URL that a person has configured is of this cluster. Throws GATEWAY_OTHER.
+ * A gateway that does not answer is left to the request that follows.
+ */
+export async function checkCluster(url: string, cluster: string): Promise<void> {
+  const meant = { cluster };
+  const signal = AbortSignal.timeout(TIMEOUT_MS);
+  const request = fetch(urlBelow(url, '/readyz'), { headers: addressedTo(meant), signal });
+  const response = await request.catch(() => undefined);
+  if (response) checkSender(meant, senderOf(response.headers), url);
+}

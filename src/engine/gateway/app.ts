@@ -91,9 +91,9 @@ function validate(app: App): void {
 }
 
 /** Refuses a request of another process that means another gateway, before anything is done for it. */
-function refuseMisdirected(app: App, { admin }: AppContext): void {
+function refuseMisdirected(app: App, { admin, identity }: AppContext): void {
   app.addHook('onRequest', async ({ headers }, reply) => {
-    const self = { gateway: admin.id };
+    const self = { cluster: identity?.cluster, gateway: admin.id };
     void reply.headers(answeredBy(self, headers));
     checkRequest(self, headers);
   });

@@ -69,7 +69,7 @@ export interface ProbeResult {
  */
 export async function probe(cluster: Cluster, options: ProbeOptions): Promise<ProbeResult> {
   const { db, ids } = cluster;
-  const gatewayUrl = await resolveGatewayUrl(cluster.config, db);
+  const gatewayUrl = await resolveGatewayUrl(cluster);
   const [authorId, readerId] = (await ids.take(2)) as [number, number];
   const pair = { authorId, readerId };
   let result: Omit<ProbeResult, 'cleanedUp'>;

@@ -115,7 +115,7 @@ test('a gateway whose URL leads to another one is not ready, and nothing of the 
 
   await cluster.db.query('delete from gateways where id = $1', [a.id]);
   await expect(listConnections(cluster.db, { limit: 0 })).rejects.toEqual(CODE);
-  await expect(resolveGatewayUrl({} as Config, cluster.db)).rejects.toMatchObject({
+  await expect(resolveGatewayUrl({ ...cluster, config: {} as Config })).rejects.toMatchObject({
     code: 'GATEWAY_UNREACHABLE',
     message: expect.stringContaining(`gateway ${a.id} answers`),
   });
@@ -138,4 +138,14 @@ test('a gateway of an older version answers new commands, and is not drained for
     code: 'STOP_TIMEOUT',
   });
   expect(a.drained()).toBe(true);
+});
+
+test('a gateway URL that leads to another cluster is refused', async () => {
+  const [here, there] = [await testCluster(), await testCluster()];
+  const { gateway } = await cachedGateway(there, {});
+  const config = { gatewayUrl: gateway.url } as Config;
+  await expect(resolveGatewayUrl({ ...here, config })).rejects.toEqual(CODE);
+  expect(await resolveGatewayUrl({ ...there, config })).toBe(gateway.url);
+  // A request of a user names no cluster.
+  expect((await fetch(`${gateway.url}/healthz`)).status).toBe(200);
 });

@@ -123,9 +123,11 @@ test('commands find the gateway that answers, not the one that was there first',
   const dead = randomUUID();
   await registerGateway(db, { id: dead, url: 'http://127.0.0.1:1' });
   await db.query(`update gateways set started_at = now() - interval '1 hour' where id = '${dead}'`);
-  expect(await resolveGatewayUrl(config, db)).toBe(url);
+  expect(await resolveGatewayUrl({ ...cluster, config })).toBe(url);
   await db.query(`delete from gateways where id <> '${dead}'`);
-  expect(await rejection(resolveGatewayUrl(config, db))).toMatchObject({ code: 'GATEWAY_UNREACHABLE' });
+  expect(await rejection(resolveGatewayUrl({ ...cluster, config }))).toMatchObject({
+    code: 'GATEWAY_UNREACHABLE',
+  });
 });
 
 test('a gateway is ready however many of its sessions are at work', async () => {

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from 'fastify';
 import type { FeedCache } from '../../cache/cache.ts';
+import type { Identity } from '../../identity/identity.ts';
 import type { Connection } from '../../live/hub.ts';
 import type { SocialContext } from '../../social/context.ts';
 import type { Passwords } from '../../social/passwords.ts';
@@ -18,6 +19,7 @@ export interface RouteContext extends SocialContext {
   /** Throws while the gateway should get no traffic. */
   readonly checkReady: () => Promise<void>;
   readonly admin: GatewayAdmin;
+  readonly identity?: Pick<Identity, 'cluster'> | undefined;
 }
 
 /** Operations of an operator on one gateway. */

@@ -11,6 +11,7 @@ import { startWorker } from '../../src/engine/fanout/worker.ts';
 import { openUnfollows } from '../../src/engine/live/unfollows.ts';
 import type { SocialContext } from '../../src/engine/social/context.ts';
 import { createUser } from '../../src/engine/social/users.ts';
+import { DatabaseClock } from '../../src/engine/store/databaseClock.ts';
 import { openIdSource } from '../../src/engine/store/idLeases.ts';
 import { silentLog } from '../../src/engine/telemetry/log.ts';
 import { dropCitusDatabase, freshCitusDatabase } from './citus.ts';
@@ -64,6 +65,7 @@ async function onServer(statement: string): Promise<void> {
 export interface TestCluster extends SocialContext {
   readonly url: string;
   readonly bus: Bus;
+  readonly clock: DatabaseClock;
   /** Starts a worker that is stopped when the test ends. */
   startWorker(): Promise<Awaited<ReturnType<typeof startWorker>>>;
   users(count: number): Promise<number[]>;
@@ -78,11 +80,12 @@ export async function testCluster(
   const { url, db } = await database;
   const bus = new LocalBus(url);
   onTestFinished(() => bus.close());
-  const ids = openIdSource(db);
+  const clock = new DatabaseClock();
+  const ids = openIdSource(db, { clock });
   onTestFinished(() => ids.release());
   const unfollows = openUnfollows(db);
   onTestFinished(() => unfollows.close());
-  const context = { db, bus, ids, unfollows, changes: await openChanges(db), log: silentLog };
+  const context = { db, bus, clock, ids, unfollows, changes: await openChanges(db), log: silentLog };
   return {
     ...context,
     url,

@@ -11,6 +11,7 @@ import { REQUEST_LIMITS } from '../resilience/limits.ts';
 import { Resources } from '../resilience/resources.ts';
 import type { SocialContext } from '../social/context.ts';
 import { Passwords } from '../social/passwords.ts';
+import type { DatabaseClock } from '../store/databaseClock.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { listenError } from '../telemetry/metricsServer.ts';
 import { openApp } from './app.ts';
@@ -33,7 +34,11 @@ const REVOKE_MS = 10_000;
 /** Maximum time until a revoked key is refused. */
 const READ_KEYS_INTERVAL_MS = 5_000;
 
-export type GatewayContext = SocialContext & { cache: FeedCache; metrics?: Metrics | undefined };
+export type GatewayContext = SocialContext & {
+  clock: DatabaseClock;
+  cache: FeedCache;
+  metrics?: Metrics | undefined;
+};
 
 export interface GatewayOptions {
   readonly host: string;
@@ -68,7 +73,7 @@ export interface Gateway {
 
 /** Serves HTTP and WebSockets on one port. Throws PORT_TAKEN or CONFIG_INVALID. */
 export async function startGateway(context: GatewayContext, options: GatewayOptions): Promise<Gateway> {
-  const { db, log, metrics } = context;
+  const { db, log, metrics, clock } = context;
   const resources = new Resources();
   let stopMs = DEFAULT_STOP_MS;
   try {
@@ -80,7 +85,7 @@ export async function startGateway(context: GatewayContext, options: GatewayOpti
       log.warn({ sockets: hub.sockets }, 'a key was revoked: sockets are closed and must authenticate again');
       void hub.drain(REVOKE_MS);
     };
-    const readiness = openReadiness({ db, ids: context.ids });
+    const readiness = openReadiness({ db, ids: context.ids, clock });
     resources.add('readiness', () => readiness.close());
     let caughtUp = () => false;
     const app = await openApp({
@@ -100,12 +105,16 @@ export async function startGateway(context: GatewayContext, options: GatewayOpti
     });
     resources.add('HTTP server', () => closeApp(app, 0));
     const authenticate = openAuthentication({ db, tokens, limiter });
-    const sockets = serveSockets(app.server, { hub, authenticate, addressOf, log, metrics }, options.sockets);
+    const sockets = serveSockets(
+      app.server,
+      { hub, authenticate, addressOf, clock, log, metrics },
+      options.sockets,
+    );
     resources.add('sockets', () => sockets.stop());
     const url = await app.listen({ host: options.host, port: options.port }).catch((error) => {
       throw listenError(error, options);
     });
-    const liveness = await joinCluster({ db, log, url }, hub);
+    const liveness = await joinCluster({ db, log, clock, url }, hub);
     resources.add('registration', () => liveness.stop());
     caughtUp = () => liveness.caughtUp;
     const unfollows = await confirmUnfollows({ db, log }, hub);

@@ -30,7 +30,8 @@ const REQUEST_STATUS: Partial<Record<ErrorCode, number>> = {
  */
 const UNAVAILABLE: Partial<Record<ErrorCode, string>> = {
   CIRCUIT_OPEN: 'a server that the gateway needs failed too often',
-  CLOCK_BEHIND: 'the clock of the gateway is behind',
+  CLOCK_BEHIND: 'the clock of the database is behind',
+  CLOCK_OFF: 'the clocks of the gateway and of the database differ too much',
   CONFIG_INVALID: 'the gateway is not configured correctly',
   DATABASE_POOLED: 'the gateway reaches the database through a pooler that loses sessions',
   DATABASE_READ_ONLY: 'the database takes no writes',

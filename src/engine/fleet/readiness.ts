@@ -18,8 +18,8 @@ interface Dependencies {
 
 export interface Readiness {
   /**
-   * Throws DATABASE_UNREACHABLE or another DATABASE_ code, TIMED_OUT, CLOCK_OFF,
-   * CLOCK_BEHIND or BROKER_UNREACHABLE.
+   * Throws DATABASE_UNREACHABLE or another DATABASE_ code, TIMED_OUT, CLOCK_OFF, CLOCK_BEHIND or
+   * BROKER_UNREACHABLE.
    */
   check(): Promise<void>;
   close(): Promise<void>;
@@ -28,10 +28,9 @@ export interface Readiness {
 /**
  * Checks that a role can work: its database can write and keeps sessions, its clock is right, and its
  * broker, if it needs one, is connected. Sessions are checked again whenever the server's process is
- * another one.
- * The check has its own session, because a busy role may use all the others and is ready
- * nevertheless. Calls during a check, and for `freshMs` after it, share its answer, so that
- * frequent probes cost nothing.
+ * another one. The check has its own session, because a busy role may use all the others and is ready
+ * nevertheless. Calls during a check, and for `freshMs` after it, share its answer, so that frequent
+ * probes cost nothing.
  */
 export function openReadiness(
   { db, bus, ids, clock }: Dependencies,

@@ -71,6 +71,7 @@ const planOnly = (at: At): Promise<void> =>
     const planner = await startPlanner({
       db,
       bus,
+      clock: { now: () => Date.now() },
       changes: notifiedChanges,
       notifier: silentNotifier,
       relations: followHandlers,

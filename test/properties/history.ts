@@ -75,6 +75,9 @@ export async function runHistory(
   }
 }
 
+/** Ids and the latency of messages have the time of this process. */
+const clock = { now: () => Date.now() };
+
 export class HistoryRun {
   readonly scheduler: Scheduler;
   readonly bus: SimulatedBus;
@@ -129,7 +132,7 @@ export class HistoryRun {
       const bus = this.bus.port(actor);
       const stepped = new SteppedDatabase(db, actor);
       const notifier = openNotifier(bus, steppedPresence(presence, actor, known));
-      return { db: stepped, bus, changes: this.#lane.changes, notifier, log: silentLog };
+      return { db: stepped, bus, clock, changes: this.#lane.changes, notifier, log: silentLog };
     };
     const planner = (actor: Actor): Promise<Consumer> =>
       startPlanner({ ...parts(actor), relations: this.#engine.relations });
@@ -236,6 +239,7 @@ export class HistoryRun {
           onCommit(outgoing);
         }),
         ids,
+        clock,
         changes: this.#lane.changes,
         // A frame is sent in the step of its check, so no check is pending.
         unfollows: { waitForGateways: async () => {}, close: async () => {} },

@@ -12,6 +12,7 @@ import { Identity } from '../../src/engine/identity/identity.ts';
 import { openUnfollows } from '../../src/engine/live/unfollows.ts';
 import type { SocialContext } from '../../src/engine/social/context.ts';
 import { createUser } from '../../src/engine/social/users.ts';
+import { DatabaseClock } from '../../src/engine/store/databaseClock.ts';
 import { openIdSource } from '../../src/engine/store/idLeases.ts';
 import { silentLog } from '../../src/engine/telemetry/log.ts';
 import { dropCitusDatabase, freshCitusDatabase } from './citus.ts';
@@ -66,6 +67,7 @@ export interface TestCluster extends SocialContext {
   readonly url: string;
   readonly bus: Bus;
   readonly identity: Identity;
+  readonly clock: DatabaseClock;
   /** Starts a worker that is stopped when the test ends. */
   startWorker(): Promise<Awaited<ReturnType<typeof startWorker>>>;
   users(count: number): Promise<number[]>;
@@ -80,12 +82,13 @@ export async function testCluster(
   const { url, db } = await database;
   const bus = new LocalBus(url);
   onTestFinished(() => bus.close());
-  const ids = openIdSource(db);
+  const clock = new DatabaseClock();
+  const ids = openIdSource(db, { clock });
   onTestFinished(() => ids.release());
   const unfollows = openUnfollows(db);
   onTestFinished(() => unfollows.close());
   const identity = await Identity.open(db);
-  const context = { db, identity, bus, ids, unfollows, changes: await openChanges(db), log: silentLog };
+  const context = { db, identity, bus, clock, ids, unfollows, changes: await openChanges(db), log: silentLog };
   return {
     ...context,
     url,

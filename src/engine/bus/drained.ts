@@ -1,12 +1,13 @@
 import type { Database } from '../database/database.ts';
 import { firstIdAt } from '../model/ids.ts';
+import { databaseNow } from '../store/databaseClock.ts';
 import { anyUndispatched } from '../store/events.ts';
 import { poll } from '../util/poll.ts';
 import { type Bus, STAGES } from './bus.ts';
 
 const FIRST_POLL_MS = 10;
 const POLL_MS = 200;
-/** Ids may run ahead of the clock by 50 ms, and clocks differ a little. */
+/** Ids may run ahead of the database's clock by 50 ms, and processes know it to some milliseconds. */
 const AHEAD_MS = 1_000;
 
 /** Resolves when everything before the barrier has left its queues. Throws when the signal aborts. */
@@ -27,7 +28,7 @@ export async function fanOutDrained(
   { db, bus }: { db: Database; bus: Bus },
   signal?: AbortSignal,
 ): Promise<void> {
-  const lastId = firstIdAt(Date.now() + AHEAD_MS);
+  const lastId = firstIdAt(Math.floor(await databaseNow(db)) + AHEAD_MS);
   const dispatched = async () => !(await anyUndispatched(db, lastId));
   await poll(dispatched, { firstMs: FIRST_POLL_MS, everyMs: POLL_MS, signal });
   for (const queues of STAGES) await barrierPassed(bus, queues, signal);

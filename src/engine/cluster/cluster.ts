@@ -13,6 +13,7 @@ import type { Invocation } from '../model/operation.ts';
 import { Resources } from '../resilience/resources.ts';
 import type { SocialContext } from '../social/context.ts';
 import { ProcessStats } from '../stats/process.ts';
+import { DatabaseClock, MAX_OFFSET_MS } from '../store/databaseClock.ts';
 import { openIdSource } from '../store/idLeases.ts';
 import { type Log, silentLog } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -28,6 +29,7 @@ export interface Cluster extends SocialContext {
   /** Every change by an operator asks for a name: the database says so. */
   readonly production: boolean;
   readonly bus: Bus;
+  readonly clock: DatabaseClock;
   /** The cache that all processes share; undefined if each gateway has its own. */
   readonly sharedCache: FeedCache | undefined;
   readonly log: Log;
@@ -125,7 +127,11 @@ export async function openCluster(config: Config, options: OpenOptions = {}): Pr
     const identity = await Identity.open(db, log);
     const bus = await guarded(await openBus(config, url, log), config, metrics);
     resources.add('bus', () => bus.close());
-    const ids = openIdSource(db, metrics);
+    const limitMs = metrics ? MAX_OFFSET_MS : Number.POSITIVE_INFINITY;
+    const clock = new DatabaseClock({ log, metrics, limitMs });
+    resources.add('clock', () => clock.close());
+    if (metrics) await clock.read(db);
+    const ids = openIdSource(db, { clock, metrics });
     resources.add('node number', () => ids.release());
     const unfollows = openUnfollows(db);
     resources.add('unfollows', () => unfollows.close());
@@ -141,7 +147,7 @@ export async function openCluster(config: Config, options: OpenOptions = {}): Pr
     const changes = sharedCache ?? notifiedChanges;
     const close = () => resources.release(log);
     return {
-      ...{ config, db, identity, production, bus, sharedCache, changes, ids, unfollows },
+      ...{ config, db, identity, production, bus, sharedCache, changes, clock, ids, unfollows },
       ...{ log, metrics, tracing, stats, resources, close },
     };
   } catch (error) {

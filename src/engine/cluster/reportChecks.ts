@@ -17,7 +17,7 @@ const CHECK_INTERVAL_MS = 10_000;
  * servers that the role does not. Runs until the resources are released.
  */
 export function startCheckReports(
-  cluster: Pick<Cluster, 'db' | 'bus' | 'ids' | 'identity' | 'metrics' | 'log'>,
+  cluster: Pick<Cluster, 'db' | 'bus' | 'ids' | 'identity' | 'clock' | 'metrics' | 'log'>,
   resources: Resources,
   roles: Pick<RunningRoles, 'worker' | 'gateway' | 'cache'>,
 ): void {

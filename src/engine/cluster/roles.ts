@@ -89,7 +89,7 @@ export async function startWorkerRole(
   reporter: StatsReporter = startReporting(cluster, resources),
 ): Promise<Worker> {
   // The default partition takes events meanwhile, and maintenance tries again.
-  await ensureEventPartitions(cluster.db, Date.now(), { timeoutMs: 0 }).catch((error) => {
+  await ensureEventPartitions(cluster.db, cluster.clock.now(), { timeoutMs: 0 }).catch((error) => {
     if (!isFeedctlError(error, 'SCHEMA_LOCKED')) throw error;
     cluster.log.warn({ reason: error.message }, 'partitions of events not created');
   });

@@ -3,6 +3,7 @@ import type { Database, Queryable } from '../database/database.ts';
 import type { EventRef } from '../model/event.ts';
 import { idsOfEvents } from '../model/messageIds.ts';
 import { encodeEvents } from '../model/messages.ts';
+import type { Clock } from '../store/databaseClock.ts';
 import { markDispatched } from '../store/events.ts';
 import type { Log } from '../telemetry/log.ts';
 import { encodeTraces, MAX_TRACES, type Span, type Tracing } from '../telemetry/tracing.ts';
@@ -113,11 +114,12 @@ export function dispatchWithin(
   bus: Bus,
   importId: number,
   queue: EventQueue,
+  clock: Clock,
 ): ((session: Queryable, events: readonly EventRef[]) => Promise<void>) | undefined {
   const publishIn = bus.publishIn?.bind(bus);
   return (
     publishIn &&
     ((session, events) =>
-      publishIn(session, eventMessages(events, { importId, committedAt: Date.now() }, queue)))
+      publishIn(session, eventMessages(events, { importId, committedAt: clock.now() }, queue)))
   );
 }

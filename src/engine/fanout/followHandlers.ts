@@ -4,6 +4,7 @@ import { syncFollower } from '../feed/syncFollower.ts';
 import type { Notifier } from '../live/notifier.ts';
 import { FEED_LIMIT, type FeedEntry } from '../model/feed.ts';
 import type { MessageHeader, PendingCleanup } from '../model/messages.ts';
+import type { Clock } from '../store/databaseClock.ts';
 import { removePostItems } from '../store/feeds.ts';
 import { type Pair, postsSinceFollow } from '../store/follows.ts';
 import { findPost } from '../store/posts.ts';
@@ -15,6 +16,7 @@ export interface FollowContext {
 
 /** Follows and deletions also notify sockets. */
 export interface LiveContext extends FollowContext {
+  readonly clock: Clock;
   readonly notifier: Notifier;
 }
 
@@ -26,13 +28,13 @@ async function followChanged(context: LiveContext, pair: Pair): Promise<PendingC
   // feed, but no writer notifies the sockets. Posts that a writer handles too are sent once: a
   // session remembers its posts.
   const posts = await postsSinceFollow(context.db, pair, FEED_LIMIT);
-  await context.notifier.toUser(pair.followerId, posts, { importId: 0, committedAt: Date.now() });
+  await context.notifier.toUser(pair.followerId, posts, { importId: 0, committedAt: context.clock.now() });
   return undefined;
 }
 
 async function postDeleted(context: LiveContext, post: FeedEntry): Promise<PendingCleanup> {
   await context.changes.deleted(post);
-  await context.notifier.retracted(post, { importId: 0, committedAt: Date.now() });
+  await context.notifier.retracted(post, { importId: 0, committedAt: context.clock.now() });
   await removePostItems(context.db, post);
   return { post };
 }

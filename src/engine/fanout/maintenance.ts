@@ -6,6 +6,7 @@ import { unregisterGateway } from '../live/presence.ts';
 import { isFeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT } from '../model/feed.ts';
 import { deleteOldStats } from '../stats/table.ts';
+import type { Clock } from '../store/databaseClock.ts';
 import { dropOldEventPartitions, ensureEventPartitions } from '../store/events.ts';
 import { forgetOldIdempotencyKeys } from '../store/idempotency.ts';
 import { removeDeadWorkers, silentGateways } from '../store/processes.ts';
@@ -20,9 +21,16 @@ const SCAN_INTERVAL_SECONDS = 600;
 /** 1.5 times the rows that are kept, so that a feed is not trimmed after every post. */
 const TRIM_LONGER_THAN = FEED_LIMIT * 1.5;
 
+export interface MaintenanceContext {
+  readonly db: Database;
+  readonly bus: Bus;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
 /** Runs periodic maintenance. Every step is idempotent, so any worker may run it. */
-export async function maintain(db: Database, bus: Bus, log: Log): Promise<void> {
-  await maintainPartitions(db, log);
+export async function maintain({ db, bus, clock, log }: MaintenanceContext): Promise<void> {
+  await maintainPartitions(db, clock, log);
   await forgetOldRuns(db);
   await forgetOldTickets(db);
   if (await claimTableScan(db)) {
@@ -40,10 +48,11 @@ export async function maintain(db: Database, bus: Bus, log: Log): Promise<void> 
 }
 
 /** Leaves partitions that other sessions lock to the next run: there is time for weeks. */
-async function maintainPartitions(db: Database, log: Log): Promise<void> {
+async function maintainPartitions(db: Database, clock: Clock, log: Log): Promise<void> {
   try {
-    await ensureEventPartitions(db, Date.now(), ONE_ATTEMPT);
-    const dropped = await dropOldEventPartitions(db, KEEP_EVENTS_DAYS, Date.now(), ONE_ATTEMPT);
+    const now = clock.now();
+    await ensureEventPartitions(db, now, ONE_ATTEMPT);
+    const dropped = await dropOldEventPartitions(db, KEEP_EVENTS_DAYS, now, ONE_ATTEMPT);
     if (dropped.length > 0) log.info({ partitions: dropped }, 'old events dropped');
   } catch (error) {
     if (!isFeedctlError(error, 'SCHEMA_LOCKED')) throw error;

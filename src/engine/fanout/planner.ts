@@ -22,6 +22,7 @@ import {
 import { type AuthorPosts, MAX_POSTS, postsIn } from '../model/rowsMessage.ts';
 import { isTransient } from '../resilience/classify.ts';
 import type { ProcessStats } from '../stats/process.ts';
+import type { Clock } from '../store/databaseClock.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import {
@@ -68,6 +69,7 @@ const QUERY_CONCURRENCY = { plain: 1, distributed: 4 } as const;
 export interface PlannerContext {
   readonly db: Database;
   readonly bus: Bus;
+  readonly clock: Clock;
   /** Without lanes nothing is ever paused. */
   readonly lanes?: Lanes | undefined;
   readonly changes: FeedChanges;

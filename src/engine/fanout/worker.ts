@@ -8,6 +8,7 @@ import { openPresence, type Presence } from '../live/presence.ts';
 import { messageOf } from '../model/errors.ts';
 import { Resources } from '../resilience/resources.ts';
 import type { ProcessStats } from '../stats/process.ts';
+import type { DatabaseClock } from '../store/databaseClock.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
@@ -22,7 +23,7 @@ import { sweep } from './sweeper.ts';
 import { type FirstDelivery, startWriter } from './writer.ts';
 
 const SWEEP_INTERVAL_MS = 1_000;
-const BROKER_POLL_MS = 1_000;
+const LIVE_POLL_MS = 1_000;
 const HEARTBEAT_MS = 5_000;
 const MAINTENANCE_INTERVAL_MS = 15_000;
 /** Time for each part to drain when the start itself fails. */
@@ -39,6 +40,7 @@ export interface Worker {
 interface WorkerContext {
   readonly db: Database;
   readonly bus: Bus;
+  readonly clock: DatabaseClock;
   readonly changes: FeedChanges;
   readonly log: Log;
   readonly metrics?: Metrics | undefined;
@@ -69,9 +71,9 @@ class FanoutWorker implements Worker {
   #drainMs = DEFAULT_DRAIN_MS;
 
   constructor(context: WorkerContext) {
-    const { db, bus, version, drainable = false } = context;
+    const { version, drainable = false } = context;
     this.#context = context;
-    this.#heartbeats = new WorkerHeartbeats(db, bus, { id: this.id, version, drainable });
+    this.#heartbeats = new WorkerHeartbeats(context, { id: this.id, version, drainable });
   }
 
   get rowsWritten(): number {
@@ -126,9 +128,12 @@ class FanoutWorker implements Worker {
   }
 
   async #startWriter(lanes: OpenLanes, notifier: Notifier): Promise<void> {
-    const { db, bus, changes, log, metrics, tracing, onBatch } = this.#context;
+    const { db, bus, clock, changes, log, metrics, tracing, onBatch } = this.#context;
     const onWritten = (rows: number, first: readonly FirstDelivery[]) => this.#countWritten(rows, first);
-    const context = { db, bus, lanes, changes, notifier, log, metrics, tracing, onWritten, onBatch };
+    const context = {
+      ...{ db, bus, clock, lanes, changes, notifier },
+      ...{ log, metrics, tracing, onWritten, onBatch },
+    };
     const writer = await startWriter(context);
     this.#resources.add('writer', () => writer.stop(this.#drainMs));
   }
@@ -140,9 +145,12 @@ class FanoutWorker implements Worker {
   }
 
   async #startPlanner(lanes: OpenLanes, notifier: Notifier): Promise<void> {
-    const { db, bus, changes, log, metrics, tracing, stats } = this.#context;
+    const { db, bus, clock, changes, log, metrics, tracing, stats } = this.#context;
     const relations = followHandlers;
-    const context = { db, bus, lanes, changes, notifier, relations, log, metrics, tracing, stats };
+    const context = {
+      ...{ db, bus, clock, lanes, changes, notifier, relations },
+      ...{ log, metrics, tracing, stats },
+    };
     const planner = await startPlanner(context);
     this.#resources.add('planner', () => planner.stop(this.#drainMs));
   }
@@ -155,15 +163,15 @@ class FanoutWorker implements Worker {
   }
 
   #startTasks(lanes: OpenLanes): void {
-    const { db, bus, log } = this.#context;
+    const { log } = this.#context;
     const tasks = [
       every(SWEEP_INTERVAL_MS, 'sweeper', log, () => this.#sweep()),
       every(HEARTBEAT_MS, 'heartbeat', log, async () => {
         await this.#heartbeats.send();
         await lanes.refresh();
       }),
-      every(BROKER_POLL_MS, 'broker check', log, () => this.#heartbeats.checkBroker()),
-      every(MAINTENANCE_INTERVAL_MS, 'maintenance', log, () => maintain(db, bus, log)),
+      every(LIVE_POLL_MS, 'broker and clock', log, () => this.#heartbeats.checkLive()),
+      every(MAINTENANCE_INTERVAL_MS, 'maintenance', log, () => maintain(this.#context)),
     ];
     this.#resources.add('timers', async () => {
       for (const task of tasks) await task.stop();

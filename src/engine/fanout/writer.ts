@@ -12,6 +12,7 @@ import { type MessageHeader, ROW_BYTES, rowAuthor, rowPost, rowUser } from '../m
 import { decodeRows, readRows } from '../model/rowsMessage.ts';
 import { isTransient } from '../resilience/classify.ts';
 import { DATABASE_WORK } from '../resilience/limits.ts';
+import type { Clock } from '../store/databaseClock.ts';
 import { insertFeedRows } from '../store/feeds.ts';
 import { recordRun } from '../store/runs.ts';
 import type { Log } from '../telemetry/log.ts';
@@ -56,6 +57,7 @@ const COPY = 'copy feed_items (user_id, post_id, author_id) from stdin (format b
 export interface WriterContext {
   readonly db: Database;
   readonly bus: Bus;
+  readonly clock: Clock;
   /** Without lanes nothing is ever paused or throttled. */
   readonly lanes?: Lanes | undefined;
   readonly changes: FeedChanges;
@@ -292,6 +294,7 @@ async function writeShards(context: WriterContext, parts: Part[], groups: ShardR
     await recordRun(
       session,
       parts.map((part, i) => ({ ...part.header, deliveries: fresh[i]! })),
+      context.clock.now(),
     );
   }, TRANSACTION_OPTIONS);
   record(context, parts, { fresh, ms: performance.now() - startedAt });
@@ -329,6 +332,7 @@ async function writeBatch(context: WriterContext, parts: Part[], rows: Buffer[])
     await recordRun(
       session,
       parts.map((part, i) => ({ ...part.header, deliveries: written[i]! })),
+      context.clock.now(),
     );
   };
   try {
@@ -367,11 +371,11 @@ const laneOf = (parts: readonly Part[]): LaneName =>
 
 /** Counts a batch in metrics and statistics alike. `fresh`: new rows, by message. */
 function record(
-  { metrics, onWritten }: WriterContext,
+  { clock, metrics, onWritten }: WriterContext,
   parts: readonly Part[],
   { fresh, ms }: { fresh: readonly number[]; ms: number },
 ): void {
-  const now = Date.now();
+  const now = clock.now();
   const lane = laneOf(parts);
   // Redispatched and redelivered messages may be of any age: their latency is not recorded.
   const first = parts.flatMap(({ header }, i): FirstDelivery[] =>

@@ -2,26 +2,33 @@ import { hostname } from 'node:os';
 import type { Bus } from '../bus/bus.ts';
 import type { Database } from '../database/database.ts';
 import type { LaneName } from '../model/lanes.ts';
+import type { DatabaseClock } from '../store/databaseClock.ts';
 import { unregisterWorker, type WorkerIdentity, workerHeartbeat } from '../store/processes.ts';
 import { Coalesced } from '../util/coalesce.ts';
 
 /**
  * Keeps the row of one worker: it is alive, which queues it reads, which lanes it has paused,
- * broker readiness.
+ * whether its broker and its clock are usable.
  */
 export class WorkerHeartbeats {
   readonly #db: Database;
   readonly #bus: Bus;
+  readonly #clock: DatabaseClock;
   readonly #identity: WorkerIdentity;
   /** One at a time: the last one sent is the latest state. */
   readonly #sends = new Coalesced(() => this.#send());
-  #brokerReady: boolean | undefined;
+  /** As the last one reported. */
+  #live: boolean | undefined;
   /** Returns lanes that are paused and of which the worker has nothing in flight. */
   pausedLanes: () => readonly LaneName[] = () => [];
 
-  constructor(db: Database, bus: Bus, identity: Pick<WorkerIdentity, 'id' | 'version' | 'drainable'>) {
+  constructor(
+    { db, bus, clock }: { db: Database; bus: Bus; clock: DatabaseClock },
+    identity: Pick<WorkerIdentity, 'id' | 'version' | 'drainable'>,
+  ) {
     this.#db = db;
     this.#bus = bus;
+    this.#clock = clock;
     this.#identity = { ...identity, host: hostname(), pid: process.pid, startedAt: new Date() };
   }
 
@@ -30,9 +37,9 @@ export class WorkerHeartbeats {
     return this.#sends.run();
   }
 
-  /** Sends a heartbeat if the broker has become ready or unavailable since the last one. */
-  async checkBroker(): Promise<void> {
-    if ((await this.#isBrokerReady()) !== this.#brokerReady) await this.send();
+  /** Sends a heartbeat if the broker or the clock has become usable or unusable since the last one. */
+  async checkLive(): Promise<void> {
+    if ((await this.#isLive()) !== this.#live) await this.send();
   }
 
   unregister(): Promise<void> {
@@ -42,12 +49,16 @@ export class WorkerHeartbeats {
   async #send(): Promise<void> {
     const reads = this.#bus.reads?.() ?? null;
     const paused = this.pausedLanes();
-    this.#brokerReady = await this.#isBrokerReady();
-    await workerHeartbeat(this.#db, this.#identity, { reads, paused, live: this.#brokerReady });
+    const live = await this.#isLive();
+    this.#live = live;
+    await this.#clock.measure(
+      () => workerHeartbeat(this.#db, this.#identity, { reads, paused, live }),
+      ({ now }) => now,
+    );
   }
 
   /** The queue in the database has no broker: it is always ready. */
-  async #isBrokerReady(): Promise<boolean> {
-    return (await this.#bus.health?.())?.ready ?? true;
+  async #isLive(): Promise<boolean> {
+    return !this.#clock.isOff() && ((await this.#bus.health?.())?.ready ?? true);
   }
 }

@@ -3,6 +3,7 @@ import { Database } from '../database/database.ts';
 import { checkSessionsKept, checkWritable } from '../database/usable.ts';
 import type { Identity } from '../identity/identity.ts';
 import { FeedctlError } from '../model/errors.ts';
+import { DATABASE_NOW, type DatabaseClock } from '../store/databaseClock.ts';
 import type { IdSource } from '../store/idLeases.ts';
 
 const CONNECT_MS = 3_000;
@@ -14,11 +15,12 @@ interface Dependencies {
   readonly bus?: Pick<Bus, 'health'>;
   readonly ids?: Pick<IdSource, 'checkClock'>;
   readonly identity?: Pick<Identity, 'confirm'> | undefined;
+  readonly clock?: DatabaseClock;
 }
 
 export interface Readiness {
   /**
-   * Throws DATABASE_UNREACHABLE or another DATABASE_ code, TIMED_OUT, CLOCK_BEHIND or
+   * Throws DATABASE_UNREACHABLE or another DATABASE_ code, TIMED_OUT, CLOCK_OFF, CLOCK_BEHIND or
    * BROKER_UNREACHABLE.
    */
   check(): Promise<void>;
@@ -26,14 +28,14 @@ export interface Readiness {
 }
 
 /**
- * Checks that a role can work: its database can write and keeps sessions, and its broker, if it needs
- * one, is connected. Sessions are checked again whenever the server's process is another one.
- * The check has its own session, because a busy role may use all the others and is ready
- * nevertheless. Calls during a check, and for `freshMs` after it, share its answer, so that
- * frequent probes cost nothing.
+ * Checks that a role can work: its database can write and keeps sessions, its clock is right, and its
+ * broker, if it needs one, is connected. Sessions are checked again whenever the server's process is
+ * another one. The check has its own session, because a busy role may use all the others and is ready
+ * nevertheless. Calls during a check, and for `freshMs` after it, share its answer, so that frequent
+ * probes cost nothing.
  */
 export function openReadiness(
-  { db, bus, ids, identity }: Dependencies,
+  { db, bus, ids, identity, clock }: Dependencies,
   { freshMs = 0 }: { freshMs?: number } = {},
 ): Readiness {
   const session = new Database(db.url, {
@@ -47,7 +49,10 @@ export function openReadiness(
     const pid = await session.withSession(
       async (one) => {
         await checkWritable(one, db.url);
-        return (await one.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]!.pid;
+        const look = () =>
+          one.query<{ pid: number; now: number }>(`select pg_backend_pid() as pid, ${DATABASE_NOW} as now`);
+        const { rows } = await (clock ? clock.measure(look, (answer) => answer.rows[0]?.now) : look());
+        return rows[0]!.pid;
       },
       { deadlineMs: CHECK_TIMEOUT_MS },
     );

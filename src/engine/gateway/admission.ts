@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { type Cursor, parseCursor } from '../live/cursor.ts';
 import { FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
+import type { Clock } from '../store/databaseClock.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Admitted } from './authenticate.ts';
 import type { RetryLater } from './problems.ts';
@@ -29,6 +30,7 @@ export interface AdmissionContext {
   readonly authenticate: (query: URLSearchParams, address: string) => Promise<Admitted>;
   /** Returns the address of a client, as limits count it. */
   readonly addressOf: (request: IncomingMessage) => string;
+  readonly clock: Clock;
   readonly log: Log;
 }
 
@@ -46,7 +48,7 @@ export async function admit(
   const address = context.addressOf(request);
   try {
     const text = url.searchParams.get('after');
-    const after = text ? parseCursor(text) : undefined;
+    const after = text ? parseCursor(text, context.clock.now()) : undefined;
     const { userId, until } = await context.authenticate(url.searchParams, address);
     return { userId, until, address, after };
   } catch (error) {

@@ -9,7 +9,10 @@ import { type Erasure, erasuresOf, readErasures } from '../store/erasures.ts';
 export class ErasedAccounts {
   readonly #db: Queryable;
   readonly #seconds: number;
-  /** By user, in unix milliseconds: the start of the last erasure, and the end of the entry. */
+  /**
+   * By user: the start of the last erasure in unix milliseconds of the database, and the end of the entry
+   * by the monotonic clock.
+   */
   readonly #erased = new Map<number, { startedAt: number; until: number }>();
   #mark = 0;
 
@@ -23,7 +26,7 @@ export class ErasedAccounts {
     const { erasures, mark } = await readErasures(this.#db, this.#seconds, this.#mark);
     this.#mark = mark;
     this.#keep(erasures);
-    const now = Date.now();
+    const now = performance.now();
     for (const [userId, { until }] of this.#erased) if (until < now) this.#erased.delete(userId);
   }
 
@@ -42,7 +45,7 @@ export class ErasedAccounts {
   }
 
   #keep(erasures: readonly Erasure[]): void {
-    const until = Date.now() + this.#seconds * 1_000;
+    const until = performance.now() + this.#seconds * 1_000;
     for (const { userId, startedAt } of erasures) {
       const before = this.#erased.get(userId)?.startedAt ?? 0;
       this.#erased.set(userId, { startedAt: Math.max(before, startedAt.getTime()), until });

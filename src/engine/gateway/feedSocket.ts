@@ -21,7 +21,7 @@ export class FeedSocket extends WebSocket implements LiveSocket {
   until = Number.POSITIVE_INFINITY;
   /** The turn of the heartbeat in which it is pinged. */
   turn = 0;
-  /** Frames received since the start of the window, in unix seconds. */
+  /** Frames received since the start of the window, in seconds of the monotonic clock. */
   inbound = 0;
   countedFrom = 0;
 
@@ -67,7 +67,7 @@ export class FeedSocket extends WebSocket implements LiveSocket {
    * Counts a frame of the client. Frames are bounded and otherwise ignored: the protocol has none.
    */
   accepts(): boolean {
-    const now = Math.floor(Date.now() / 1_000);
+    const now = Math.floor(performance.now() / 1_000);
     if (now - this.countedFrom >= SOCKETS.inboundWindowSeconds) {
       this.countedFrom = now;
       this.inbound = 0;

@@ -13,6 +13,7 @@ import { REQUEST_LIMITS } from '../resilience/limits.ts';
 import { Resources } from '../resilience/resources.ts';
 import type { SocialContext } from '../social/context.ts';
 import { Passwords } from '../social/passwords.ts';
+import type { DatabaseClock } from '../store/databaseClock.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { listenError } from '../telemetry/metricsServer.ts';
 import { openApp } from './app.ts';
@@ -40,6 +41,7 @@ export type GatewayContext = SocialContext & {
   cache: FeedCache;
   metrics?: Metrics | undefined;
   identity?: Identity | undefined;
+  clock: DatabaseClock;
 };
 
 export interface GatewayOptions {
@@ -79,7 +81,7 @@ export interface Gateway {
 
 /** Serves HTTP and WebSockets on one port. Throws PORT_TAKEN or CONFIG_INVALID. */
 export async function startGateway(context: GatewayContext, options: GatewayOptions): Promise<Gateway> {
-  const { db, log, metrics } = context;
+  const { db, log, metrics, clock } = context;
   const resources = new Resources();
   let stopMs = DEFAULT_STOP_MS;
   try {
@@ -92,7 +94,7 @@ export async function startGateway(context: GatewayContext, options: GatewayOpti
       log.warn({ sockets: hub.sockets }, 'a key was revoked: sockets are closed and must authenticate again');
       void hub.drain(REVOKE_MS);
     };
-    const readiness = openReadiness({ db, ids: context.ids, identity: context.identity });
+    const readiness = openReadiness({ db, ids: context.ids, identity: context.identity, clock });
     resources.add('readiness', () => readiness.close());
     let caughtUp = () => false;
     const app = await openApp({
@@ -112,13 +114,17 @@ export async function startGateway(context: GatewayContext, options: GatewayOpti
     });
     resources.add('HTTP server', () => closeApp(app, 0));
     const authenticate = openAuthentication({ db, tokens, limiter });
-    const sockets = serveSockets(app.server, { hub, authenticate, addressOf, log, metrics }, options.sockets);
+    const sockets = serveSockets(
+      app.server,
+      { hub, authenticate, addressOf, clock, log, metrics },
+      options.sockets,
+    );
     resources.add('sockets', () => sockets.stop());
     await app.listen({ host: options.host, port: options.port }).catch((error) => {
       throw listenError(error, options);
     });
     const { url, advertisedUrl } = gatewayUrls(app.server.address() as AddressInfo, advertised, log);
-    const liveness = await joinCluster({ db, log, url: advertisedUrl }, hub);
+    const liveness = await joinCluster({ db, log, clock, url: advertisedUrl }, hub);
     resources.add('registration', () => liveness.stop());
     caughtUp = () => liveness.caughtUp;
     const unfollows = await confirmUnfollows({ db, log }, hub);

@@ -31,7 +31,8 @@ const REQUEST_STATUS: Partial<Record<ErrorCode, number>> = {
  */
 const UNAVAILABLE: Partial<Record<ErrorCode, string>> = {
   CIRCUIT_OPEN: 'a server that the gateway needs failed too often',
-  CLOCK_BEHIND: 'the clock of the gateway is behind',
+  CLOCK_BEHIND: 'the clock of the database is behind',
+  CLOCK_OFF: 'the clocks of the gateway and of the database differ too much',
   CONFIG_INVALID: 'the gateway is not configured correctly',
   DATABASE_COPIED: 'the database is a copy of that of the cluster',
   DATABASE_OTHER_CLUSTER: 'the gateway reaches the database of another cluster',

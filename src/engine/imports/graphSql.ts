@@ -1,6 +1,7 @@
 import { CopyRows, copyIn } from '../database/copy.ts';
 import type { Session } from '../database/types.ts';
 import type { EventRef } from '../model/event.ts';
+import { timeOfId } from '../model/ids.ts';
 
 export interface SeedCounts {
   /** New users and follows. */
@@ -104,11 +105,10 @@ export async function loadSeed(
 }
 
 async function copyFollowEvents(session: Session, events: readonly EventRef[]): Promise<void> {
-  const now = Date.now();
   const rows = new CopyRows(events.length * 96);
   for (const event of events) {
     rows.row(6).bigint(event.id).bigint(event.aggregateId).bigint(event.subjectId);
-    rows.text(event.type).timestamp(now).jsonb({});
+    rows.text(event.type).timestamp(timeOfId(event.id)).jsonb({});
   }
   await copyIn(
     session,

@@ -214,7 +214,7 @@ class PostImport {
   }
 
   async #commit(batch: readonly NewPost[]): Promise<EventRef[]> {
-    const { db, bus, ids } = this.#context;
+    const { db, bus, clock, ids } = this.#context;
     const { importId, operation, onCommitted } = this.#run;
     const eventIds = await ids.take(batch.length);
     const posts = batch.map((post, i) => ({ ...post, eventId: eventIds[i]! }));
@@ -222,7 +222,10 @@ class PostImport {
     // A batch over several shards has several commits. A message inside of one could precede posts
     // of another.
     const sharding = await db.sharding();
-    const publish = sharding.pick({ postgres: dispatchWithin(bus, importId, QUEUE), citus: undefined });
+    const publish = sharding.pick({
+      postgres: dispatchWithin(bus, importId, QUEUE, clock),
+      citus: undefined,
+    });
     const options = publish
       ? { publish }
       : {
@@ -257,7 +260,7 @@ class EventPublisher {
   }
 
   async add(events: readonly EventRef[]): Promise<void> {
-    if (this.#events.length === 0) this.#committedAt = Date.now();
+    if (this.#events.length === 0) this.#committedAt = this.#context.clock.now();
     this.#events.push(...events);
     if (this.#events.length >= EVENTS_PER_MESSAGE) await this.flush();
   }

@@ -5,6 +5,7 @@ import { type FeedPage, type FeedQuery, readFeed } from '../feed/read/read.ts';
 import { FEED_LIMIT } from '../model/feed.ts';
 import { firstIdAt, isAhead } from '../model/ids.ts';
 import type { LiveRecord } from '../model/messages.ts';
+import type { Clock } from '../store/databaseClock.ts';
 import { type Cursor, REMEMBERED, REORDER_MS } from './cursor.ts';
 import { helloFrame } from './frames.ts';
 import { CLOSE_CODES, drained, type Session } from './session.ts';
@@ -24,6 +25,7 @@ const REPLAY_TIMEOUT_MS = 10_000;
 
 interface Context {
   readonly db: Database;
+  readonly clock: Clock;
   readonly cache?: FeedCache | undefined;
 }
 
@@ -39,15 +41,15 @@ interface Sessions {
  */
 const ROUND_MS = 1_000;
 
-/** Returns the cursor of a client that connects now. */
-export function newestCursor(): Cursor {
-  const sinceMs = Date.now() - REORDER_MS;
+/** Returns the cursor of a client that connects now. `now`: unix milliseconds of the database. */
+export function newestCursor(now: number): Cursor {
+  const sinceMs = now - REORDER_MS;
   return { low: firstIdAt(sinceMs - (sinceMs % ROUND_MS)), ids: [] };
 }
 
 /** Returns the cursor of a client that will read these posts in its feed. */
-function cursorPast(posts: readonly LiveRecord[]): Cursor {
-  const { low } = newestCursor();
+function cursorPast(posts: readonly LiveRecord[], now: number): Cursor {
+  const { low } = newestCursor(now);
   const recent = posts.map(({ postId }) => postId).filter((id) => id > low);
   return { low: recent.at(-1 - REMEMBERED) ?? low, ids: recent.slice(-REMEMBERED) };
 }
@@ -97,8 +99,9 @@ export class CatchUp {
       if (session.behind) {
         session.behind = false;
         const missed = await this.#reads.execute(() => this.#missed(session));
-        const recovered = missed.length <= RESUME_LIMIT;
-        if (!recovered) session.reset(cursorPast(missed));
+        const recovered = !session.isLost && missed.length <= RESUME_LIMIT;
+        session.isLost = false;
+        if (!recovered) session.reset(cursorPast(missed, this.#context.clock.now()));
         if (!session.greeted || !recovered) this.#hello(session, recovered);
         if (recovered) await this.#replay(session, missed);
       } else if (!session.greeted) {

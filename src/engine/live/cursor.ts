@@ -12,10 +12,15 @@ export const REMEMBERED = 512;
 export interface Cursor {
   readonly low: number;
   readonly ids: readonly number[];
+  /**
+   * It names a time that has not come: a clock was ahead when it was made, or the database has gone back.
+   * Posts that are made until then are not above it.
+   */
+  readonly isAhead?: true;
 }
 
-/** Maximum difference between the clocks of two gateways. */
-const CLOCK_SKEW_MS = 60_000;
+/** Ids run ahead of the clock by 50 ms, and gateways know the database's clock nearly as exactly. */
+const AHEAD_MS = 1_000;
 const VERSION = 1;
 const MAX_LENGTH = 4_096;
 
@@ -40,14 +45,13 @@ const invalid = () => new FeedctlError('INVALID_CURSOR', 'the cursor was not mad
 /**
  * Parses a cursor of a client, or the bare id of a post. After a bare id, posts up to one reorder
  * window older may arrive again. A cursor is not signed: it only selects posts of its bearer's own
- * feed. Throws INVALID_CURSOR.
+ * feed. `now`: unix milliseconds of the database. Throws INVALID_CURSOR or INVALID_ID.
  */
-export function parseCursor(text: string, now = Date.now()): Cursor {
-  const latest = firstIdAt(now + CLOCK_SKEW_MS);
+export function parseCursor(text: string, now: number): Cursor {
+  const ahead = (newest: number) => newest > firstIdAt(now + AHEAD_MS) && { isAhead: true as const };
   if (/^\d+$/.test(text)) {
     const id = parseId(text, 'post');
-    if (id > latest) throw invalid();
-    return { low: Math.max(0, id - REORDER_MS * IDS_PER_MS), ids: [] };
+    return { low: Math.max(0, id - REORDER_MS * IDS_PER_MS), ids: [], ...ahead(id) };
   }
   if (text.length > MAX_LENGTH) throw invalid();
   const bytes = Buffer.from(text, 'base64url');
@@ -65,10 +69,11 @@ export function parseCursor(text: string, now = Date.now()): Cursor {
   const low = take();
   const ids: number[] = [];
   for (let last = low; at < bytes.length; ids.push(last)) last += take();
-  const known = bytes[0] === VERSION && ids.length <= REMEMBERED && (ids.at(-1) ?? low) <= latest;
+  const newest = ids.at(-1) ?? low;
+  const known = bytes[0] === VERSION && ids.length <= REMEMBERED && newest <= MAX_ID;
   // Each cursor has one encoding. This refuses characters outside base64url and ids that do not
   // rise.
   if (!known || encodeCursor(low, ids) !== text || ids.some((id, i) => id <= (ids[i - 1] ?? low)))
     throw invalid();
-  return { low, ids };
+  return { low, ids, ...ahead(newest) };
 }

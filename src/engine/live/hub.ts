@@ -9,6 +9,7 @@ import type { LaneName } from '../model/lanes.ts';
 import { idsOfPosts } from '../model/messageIds.ts';
 import { decodeLive, type LiveRecord } from '../model/messages.ts';
 import { isTransient } from '../resilience/classify.ts';
+import type { Clock } from '../store/databaseClock.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { beginBatch, decodeTraces, mergedTraces, type Tracing } from '../telemetry/tracing.ts';
@@ -24,6 +25,7 @@ const PREFETCH = 50;
 export interface HubContext {
   readonly db: Database;
   readonly bus: Bus;
+  readonly clock: Clock;
   /** Used if it is notified of every change before the change is acknowledged. */
   readonly cache?: FeedCache | undefined;
   readonly log: Log;
@@ -172,10 +174,15 @@ export class Hub {
       sinceMs === undefined ? Number.POSITIVE_INFINITY : firstIdAt(sinceMs - REORDER_MS);
   }
 
-  /** Adds a session. `after`: the client resumes there. Nothing is sent before `connect`. */
+  /**
+   * Adds a session. `after`: the client resumes there, or from now on if that is ahead. Nothing is sent
+   * before `connect`.
+   */
   open(socket: LiveSocket, userId: number, after?: Cursor): Session {
     // A post of a moment ago may arrive later: clocks and latencies differ.
-    const session = new Session(socket, userId, after ?? newestCursor(), after !== undefined);
+    const cursor = after && !after.isAhead ? after : newestCursor(this.#context.clock.now());
+    const session = new Session(socket, userId, cursor, after !== undefined);
+    session.isLost = after?.isAhead ?? false;
     this.#online.set(userId, [...(this.#online.get(userId) ?? []), session]);
     this.#sockets += 1;
     session.behind = session.resumes;
@@ -282,7 +289,7 @@ export class Hub {
   }
 
   async #handle(deliveries: readonly Delivery[]): Promise<void> {
-    const { metrics, tracing, log } = this.#context;
+    const { clock, metrics, tracing, log } = this.#context;
     const records: LiveRecord[] = [];
     const decoded: { delivery: Delivery; committedAt: number; lane: LaneName }[] = [];
     for (const delivery of deliveries) {
@@ -311,7 +318,7 @@ export class Hub {
       log.debug?.({ recipients: records.length, ...idsOfPosts(records) }, 'posts pushed');
       for (const { delivery, committedAt, lane } of decoded) {
         delivery.ack();
-        const tookMs = Math.max(0, Date.now() - committedAt);
+        const tookMs = Math.max(0, clock.now() - committedAt);
         metrics?.observe('feedctl_gateway_push_seconds', tookMs / 1000, { lane });
       }
       metrics?.count('feedctl_bus_handled_total', decoded.length, { queue: 'live' });

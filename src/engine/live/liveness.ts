@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Database } from '../database/database.ts';
 import { messageOf } from '../model/errors.ts';
+import type { DatabaseClock } from '../store/databaseClock.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Hub } from './hub.ts';
 import { gatewayHeartbeat, registerGateway, unregisterGateway } from './presence.ts';
@@ -28,6 +29,7 @@ export interface GatewayLiveness {
 interface Context {
   readonly db: Database;
   readonly log: Log;
+  readonly clock: DatabaseClock;
   readonly url: string;
 }
 
@@ -46,8 +48,11 @@ export async function joinCluster(context: Context, hub: Hub): Promise<GatewayLi
 class Membership implements GatewayLiveness {
   readonly #context: Context;
   readonly #hub: Hub;
-  /** Time until which live updates were complete; undefined while they are. Unix milliseconds. */
-  #completeUntil: number | undefined = Date.now();
+  /**
+   * Time until which live updates were complete; undefined while they are. Unix milliseconds of the
+   * database, as ids are.
+   */
+  #completeUntil: number | undefined;
   /** The cluster's rows of this gateway are missing or wrong. */
   #mustRejoin = false;
   #mismatches = 0;
@@ -67,6 +72,7 @@ class Membership implements GatewayLiveness {
   constructor(context: Context, hub: Hub) {
     this.#context = context;
     this.#hub = hub;
+    this.#completeUntil = context.clock.now();
   }
 
   get caughtUp(): boolean {
@@ -96,7 +102,7 @@ class Membership implements GatewayLiveness {
   #lost(why: string, sinceMs = HEARTBEAT_MS): void {
     this.#losses += 1;
     if (this.#completeUntil !== undefined) return;
-    this.#completeUntil = Date.now() - sinceMs;
+    this.#completeUntil = this.#context.clock.now() - sinceMs;
     clearTimeout(this.#limitTimer);
     this.#watermarkLimit = Math.min(this.#watermarkLimit ?? this.#completeUntil, this.#completeUntil);
     this.#hub.limitWatermarks(this.#watermarkLimit);
@@ -152,7 +158,12 @@ class Membership implements GatewayLiveness {
   async #beat(): Promise<void> {
     const hub = this.#hub;
     const announced = hub.announced;
-    const counted = await gatewayHeartbeat(this.#context.db, hub.gatewayId);
+    const { db, clock } = this.#context;
+    const beat = await clock.measure(
+      () => gatewayHeartbeat(db, hub.gatewayId),
+      (answer) => answer?.now,
+    );
+    const counted = beat?.online;
     const silentMs = performance.now() - this.#heartbeatAt;
     this.#heartbeatAt = performance.now();
     if (silentMs > SILENT_MS) this.#lost(`no heartbeat for ${Math.round(silentMs / 1000)} s`, silentMs);

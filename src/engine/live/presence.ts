@@ -1,4 +1,5 @@
 import type { Database, Listener, Queryable } from '../database/database.ts';
+import { DATABASE_NOW } from '../store/databaseClock.ts';
 
 /** Notifications about online users and gateways. */
 const CHANNEL = 'feedctl_presence';
@@ -62,14 +63,21 @@ export async function unregisterGateway(db: Queryable, id: string, silentSeconds
   return rowCount === 1;
 }
 
-/** Returns the number of announced users; undefined if the gateway was declared dead. */
-export async function gatewayHeartbeat(db: Queryable, id: string): Promise<number | undefined> {
-  const { rows } = await db.query<{ online: number }>(
+/**
+ * Returns the number of announced users, and the time of the database. Undefined: the gateway was
+ * declared dead.
+ */
+export async function gatewayHeartbeat(
+  db: Queryable,
+  id: string,
+): Promise<{ readonly online: number; readonly now: number } | undefined> {
+  const { rows } = await db.query<{ online: number; now: number }>(
     `update gateways set heartbeat_at = now() where id = $1
-     returning (select count(*) from presence where gateway_id = $1)::integer as online`,
+     returning (select count(*) from presence where gateway_id = $1)::integer as online,
+               ${DATABASE_NOW} as now`,
     [id],
   );
-  return rows[0]?.online;
+  return rows[0];
 }
 
 /** Informs every gateway and every worker that a user was erased. */

@@ -37,6 +37,8 @@ export class Session extends DeliveredIds {
   deliveredAt = 0;
   /** The client asked to resume from a cursor. */
   readonly resumes: boolean;
+  /** The client's cursor does not say what it has missed. */
+  isLost = false;
   greeted = false;
   /** Presence is committed: the fan-out of later posts knows that the user is online. */
   announced = false;

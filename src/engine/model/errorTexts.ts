@@ -153,11 +153,22 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
       'No id can be minted, because ids are ordered by time and the next one would be below earlier ones. ' +
       'Nothing was changed. Requests that need an id get 503, and the process is not ready.',
     why:
-      'The clock was set back by more than 2 s, or it had been ahead before. Time that a process has used ' +
-      'is not used again.',
+      'The clock of the database was set back by more than 2 s, or it had been ahead before. Time that a ' +
+      'process has used is not used again.',
     more:
       'The message says how long the clock needs to catch up. If it had been hours ahead, posts of ' +
       'that time stay on top of feeds until then.',
+  },
+  CLOCK_OFF: {
+    what:
+      'The clock of a machine and the clock of the database differ by more than 5 s. The role on that ' +
+      'machine mints no ids and is not ready. Requests that need an id get 503.',
+    why:
+      'One of the two clocks is wrong. Ids have the time of the database, so a smaller difference changes ' +
+      'no feed.',
+    more:
+      'The message says which one is ahead, and `feedctl_clock_offset_seconds` shows it for each role. If ' +
+      'all roles report the same difference, the clock of the database is wrong.',
   },
   CLUSTER_ALREADY_RUNNING: {
     what: 'Another process already runs the cluster of this data directory. `up` did not start a second one.',
@@ -376,7 +387,7 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
   },
   INVALID_CURSOR: {
     what: 'A gateway refused the position from which a WebSocket was to resume.',
-    why: '`after` is neither a cursor from a frame nor the id of a post, or it lies in the future.',
+    why: '`after` is neither a cursor from a frame nor the id of a post.',
   },
   INVALID_ID: {
     what: 'An id or a cursor is not valid.',

@@ -99,6 +99,11 @@ export const ERRORS = {
     failure: 'transient',
     fix: 'Set the clock right and keep it so (chrony or another NTP client); ids resume by themselves.',
   },
+  CLOCK_OFF: {
+    exit: 1,
+    failure: 'transient',
+    fix: 'Set the wrong clock right and keep it so (chrony or another NTP client); roles then resume.',
+  },
   CLUSTER_ALREADY_RUNNING: {
     exit: 1,
     fix: 'Use that cluster, stop it with `feedctl down`, or choose another --data-dir.',

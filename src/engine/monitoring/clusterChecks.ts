@@ -3,11 +3,12 @@ import { sharedUrls, sharedUrlText } from '../fleet/gateways.ts';
 import type { Check } from '../model/check.ts';
 import { ERRORS } from '../model/errors.ts';
 import { laneTroubles } from '../model/lanes.ts';
+import { DatabaseClock, describeOffset, MAX_OFFSET_MS } from '../store/databaseClock.ts';
 import { listRoleChecks, type RoleChecks } from '../store/processes.ts';
 import { type ClusterParts, type ClusterStatus, clusterStatus } from './status.ts';
 
-/** Clocks that differ by more mint ids in the wrong order. */
-const CLOCK_SKEW_MS = 1_000;
+/** A fifth of the difference at which roles are no longer ready. */
+const LARGE_OFFSET_MS = 1_000;
 /** A worker dispatches an event within a second. */
 const OLD_EVENT_SECONDS = 30;
 /** A gateway or a worker needs about this many sessions. */
@@ -17,7 +18,6 @@ const MANY_NODES = 50;
 
 /** Numbers of the database that the checks need. */
 interface Measured {
-  readonly nowMs: number;
   readonly sessionsLeft: number;
   readonly unpartitioned: number;
   readonly oldestEventSeconds: number;
@@ -27,7 +27,7 @@ interface Measured {
 }
 
 interface Findings extends Measured {
-  readonly skewMs: number;
+  readonly offsetMs: number;
   readonly status: ClusterStatus;
   readonly deadLetters: number;
 }
@@ -45,9 +45,9 @@ const CHECKS: readonly ClusterCheck[] = [
   {
     name: 'clock',
     severity: 'warning',
-    isBad: ({ skewMs }) => skewMs > CLOCK_SKEW_MS,
-    detail: ({ skewMs }) => `${Math.round(skewMs)} ms from the database's`,
-    fix: 'Synchronise the clocks: ids are ordered by time.',
+    isBad: ({ offsetMs }) => Math.abs(offsetMs) > LARGE_OFFSET_MS,
+    detail: ({ offsetMs }) => describeOffset(offsetMs),
+    fix: `Set the wrong clock right. Beyond ${MAX_OFFSET_MS / 1000} s a role on this machine is not ready.`,
   },
   {
     name: 'gateway URLs',
@@ -109,12 +109,12 @@ const CHECKS: readonly ClusterCheck[] = [
 
 /** Checks the roles, the lanes and everything of `CHECKS` with two queries and one status. */
 export async function checkCluster(cluster: ClusterParts): Promise<Check[]> {
-  const askedAt = Date.now();
   const measured = await measure(cluster.db);
-  const skewMs = Math.abs(measured.nowMs - (askedAt + Date.now()) / 2);
+  const clock = new DatabaseClock();
+  await clock.read(cluster.db);
   const status = await clusterStatus(cluster);
   const deadLetters = status.queues.reduce((sum, queue) => sum + queue.deadLetters, 0);
-  const found = { ...measured, skewMs, status, deadLetters };
+  const found = { ...measured, offsetMs: clock.offsetMs, status, deadLetters };
   return [
     ...roleChecks(status),
     ...roleViews(await listRoleChecks(cluster.db)),
@@ -166,8 +166,7 @@ function laneChecks({ lanes }: ClusterStatus): Check[] {
 
 async function measure(db: Database): Promise<Measured> {
   const { rows } = await db.query<Measured>(
-    `select extract(epoch from clock_timestamp())::float8 * 1000 as "nowMs",
-            current_setting('max_connections')::integer
+    `select current_setting('max_connections')::integer
               - (select count(*)::integer from pg_stat_activity) as "sessionsLeft",
             (select count(*)::integer from events_default) as unpartitioned,
             coalesce((select extract(epoch from clock_timestamp() - min(occurred_at))::float8

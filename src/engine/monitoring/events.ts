@@ -3,6 +3,7 @@ import type { Database } from '../database/database.ts';
 import type { EventType, FeedEvent } from '../model/event.ts';
 import { firstIdAt } from '../model/ids.ts';
 import { type OperationRow, operationsSince } from '../operations/table.ts';
+import { DatabaseClock } from '../store/databaseClock.ts';
 import { eventsAfter, lastEvents } from '../store/events.ts';
 
 const POLL_MS = 500;
@@ -38,7 +39,9 @@ export async function* tailEvents(
   db: Database,
   query: TailQuery,
 ): AsyncGenerator<ListedEvent | OperationEvent> {
-  const startedAt = Date.now();
+  const clock = new DatabaseClock();
+  await clock.read(db);
+  const startedAt = clock.now();
   const seen = new Set<number>();
   const yielded = new Set<string>();
   const events = await lastEvents(db, query);
@@ -52,7 +55,7 @@ export async function* tailEvents(
   let fromId = firstIdAt(startedAt);
   let since = new Date(startedAt - REORDER_MS);
   while (query.follow && !query.signal.aborted) {
-    const now = Date.now();
+    const now = clock.now();
     const windowStart = firstIdAt(now - REORDER_MS);
     for (const event of await eventsAfter(db, fromId, query)) {
       if (seen.has(event.id)) continue;

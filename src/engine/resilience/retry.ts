@@ -5,8 +5,8 @@ import { backoffMs } from '../util/backoff.ts';
 import { isTransient } from './classify.ts';
 import type { Dependency } from './guard.ts';
 
-/** Retries of an open circuit or a full bulkhead only add load, and a clock does not catch up soon. */
-const NOT_RETRIED: ReadonlySet<string> = new Set(['CIRCUIT_OPEN', 'OVERLOADED', 'CLOCK_BEHIND']);
+/** Retries of an open circuit or a full bulkhead only add load, and a clock is not right again soon. */
+const NOT_RETRIED: ReadonlySet<string> = new Set(['CIRCUIT_OPEN', 'OVERLOADED', 'CLOCK_BEHIND', 'CLOCK_OFF']);
 
 /** Returns whether a retry may succeed. */
 const isRetriable = (error: unknown): boolean =>

@@ -50,9 +50,9 @@ export async function moveShard(
   to: string,
   options: { signal?: AbortSignal; onProgress?(bytes: number, total: number, phase: string): void } = {},
 ): Promise<MoveResult> {
-  const startedAt = Date.now();
+  const startedAt = performance.now();
   const { fromNode, toNode, ...move } = await planMove(db, shard, to);
-  const seconds = () => Math.round(Date.now() - startedAt) / 1000;
+  const seconds = () => Math.round(performance.now() - startedAt) / 1000;
   if (fromNode === toNode) return { ...move, moved: false, seconds: seconds() };
   await db.withSession(async (session) => {
     const { rows } = await session.query<{ pid: number }>('select pg_backend_pid() as pid');

@@ -75,8 +75,8 @@ export async function removeEmptyNode(
   const node = findNode(await citusNodes(db), text);
   const shards = (await readShards(db)).filter((group) => group.nodeId === node.id).length;
   if (shards > 0) throw new FeedctlError('NODE_IN_USE', `${node.name} still has ${shards} shard(s)`);
-  for (const from = Date.now(); Date.now() - from < FORGOTTEN_AFTER_MS; ) {
-    options.onProgress?.((Date.now() - from) / 1000, FORGOTTEN_AFTER_MS / 1000);
+  for (const from = performance.now(); performance.now() - from < FORGOTTEN_AFTER_MS; ) {
+    options.onProgress?.((performance.now() - from) / 1000, FORGOTTEN_AFTER_MS / 1000);
     await sleep(500, undefined, options.signal && { signal: options.signal }).catch(() => {});
     if (options.signal?.aborted)
       throw new FeedctlError('INTERRUPTED', `${node.name} is empty, and still a node of the cluster`);

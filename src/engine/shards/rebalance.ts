@@ -103,7 +103,7 @@ export async function planRebalance(db: Database, options: RebalanceOptions = {}
  */
 export async function rebalance(db: Database, options: RebalanceOptions = {}): Promise<RebalanceResult> {
   await requireDistributed(db);
-  const startedAt = Date.now();
+  const startedAt = performance.now();
   const drainOnly = options.drainOnly ?? false;
   const key = `${drainOnly ? 'drain' : 'even'} ${options.drainNode ?? ''}`.trim();
   return runOperation<{ jobId: number }, RebalanceResult>(
@@ -127,7 +127,7 @@ export async function rebalance(db: Database, options: RebalanceOptions = {}): P
         jobId: jobId ?? null,
         moves: ended?.moves.map(({ shard, from, to, bytes }) => ({ shard, from, to, bytes })) ?? [],
         bytes: ended?.bytes ?? 0,
-        seconds: Math.round(Date.now() - startedAt) / 1000,
+        seconds: Math.round(performance.now() - startedAt) / 1000,
         nodes: nodeShards(await citusNodes(db), await readShards(db)),
       };
     },

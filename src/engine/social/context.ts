@@ -6,6 +6,7 @@ import type { Unfollows } from '../live/unfollows.ts';
 import { messageOf } from '../model/errors.ts';
 import { idsOfEvents } from '../model/messageIds.ts';
 import type { ProcessStats } from '../stats/process.ts';
+import type { Clock } from '../store/databaseClock.ts';
 import type { IdSource } from '../store/idLeases.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
@@ -16,6 +17,7 @@ export interface SocialContext {
   readonly bus: Bus;
   readonly changes: FeedChanges;
   readonly ids: IdSource;
+  readonly clock: Clock;
   /** Confirms an unfollow with gateways before it is acknowledged. */
   readonly unfollows: Unfollows;
   readonly log: Log;
@@ -34,7 +36,7 @@ export async function dispatchCommitted(
   queue: 'events' | 'events.bulk' = 'events',
 ): Promise<void> {
   try {
-    await dispatch(context, events, { importId: 0, committedAt: Date.now() }, queue);
+    await dispatch(context, events, { importId: 0, committedAt: context.clock.now() }, queue);
   } catch (error) {
     const fields = { events: events.length, ...idsOfEvents(events), reason: messageOf(error) };
     context.log.warn(fields, 'events left to the sweeper');

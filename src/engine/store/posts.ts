@@ -6,6 +6,7 @@ import type { Queryable, Session } from '../database/types.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { EventRef } from '../model/event.ts';
 import type { FeedEntry } from '../model/feed.ts';
+import { timeOfId } from '../model/ids.ts';
 import type { Post, StoredPost } from '../model/post.ts';
 import { runConcurrently } from '../util/parallel.ts';
 import { postOfKey } from './idempotency.ts';
@@ -306,9 +307,10 @@ async function copyEvents(
   posts: readonly ImportedPost[],
   dispatched: boolean,
 ): Promise<void> {
-  const now = Date.now();
   const rows = new CopyRows(posts.length * 128);
   for (const post of posts) {
+    // The time of the database, when the id was minted.
+    const now = timeOfId(post.eventId);
     rows.row(7).bigint(post.eventId).bigint(post.authorId).bigint(post.id);
     rows.text('post.created').timestamp(now).jsonb({ text: post.body });
     if (dispatched) rows.timestamp(now);

@@ -1,17 +1,18 @@
 import type { Queryable } from '../database/types.ts';
 import type { Check } from '../model/check.ts';
+import { DATABASE_NOW } from './databaseClock.ts';
 import { announceLanes } from './lanes.ts';
 
 /**
- * A worker's heartbeat, every five seconds and whenever its broker becomes usable or unusable. Its
- * counts are in its statistics.
+ * A worker's heartbeat, every five seconds and whenever its broker or its clock becomes usable or
+ * unusable. Its counts are in its statistics.
  */
 export interface WorkerHeartbeat {
   /** Partitions that it alone reads. Null if workers share all queues. */
   readonly reads: readonly string[] | null;
   /** Paused lanes without messages in flight at this worker. */
   readonly paused: readonly string[];
-  /** Its broker is usable, as its `/readyz` reports. True without a broker. */
+  /** Its clock is right, and its broker, if there is one, is usable, as its `/readyz` reports. */
   readonly live: boolean;
 }
 
@@ -39,21 +40,26 @@ export interface GatewayRow {
 
 export type WorkerIdentity = Pick<WorkerRow, 'id' | 'host' | 'pid' | 'version' | 'startedAt' | 'drainable'>;
 
-/** Inserts or updates a worker. One that was suspended may have been removed as dead meanwhile. */
+/**
+ * Inserts or updates a worker. One that was suspended may have been removed as dead meanwhile. Returns
+ * the time of the database.
+ */
 export async function workerHeartbeat(
   db: Queryable,
   identity: WorkerIdentity,
   beat: WorkerHeartbeat,
-): Promise<void> {
+): Promise<{ readonly now: number }> {
   const { id, host, pid, version, startedAt, drainable } = identity;
   const { reads, paused, live } = beat;
-  await db.query(
+  const { rows } = await db.query<{ now: number }>(
     `insert into workers (id, host, pid, version, started_at, drainable, reads, paused, live)
      values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
      on conflict (id) do update set heartbeat_at = now(), reads = excluded.reads, paused = excluded.paused,
-       live = excluded.live`,
+       live = excluded.live
+     returning ${DATABASE_NOW} as now`,
     [id, host, pid, version, startedAt, drainable, reads, paused, live],
   );
+  return rows[0]!;
 }
 
 /** Keeps what a role finds when it uses its dependencies, as a JSON list of checks. */

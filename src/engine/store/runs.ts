@@ -7,15 +7,15 @@ const DAY_MS = 86_400_000;
 
 /**
  * Records the deliveries of a batch for the imports that its messages belong to. It runs in the
- * transaction of the batch, so each delivery counts once.
+ * transaction of the batch, so each delivery counts once. `now`: unix milliseconds.
  */
 export async function recordRun(
   session: Queryable,
   parts: readonly (MessageHeader & { deliveries: number })[],
+  now: number,
 ): Promise<void> {
   const counted = parts.filter((part) => part.importId !== 0 && part.deliveries > 0);
   if (counted.length === 0) return;
-  const now = Date.now();
   await session.query(
     `insert into run_batches (run, deliveries, latency_ms)
      select * from unnest($1::bigint[], $2::integer[], $3::float8[])`,

@@ -103,6 +103,11 @@ export const METRICS = {
     known: { reason: ['renewal', 'lost', 'exhausted'] },
     help: 'Failed leases of a node number, which ids need',
   },
+  feedctl_clock_offset_seconds: {
+    type: 'gauge',
+    labels: [],
+    help: 'Clock of the machine minus the clock of the database',
+  },
   feedctl_dependency_circuit_state: {
     type: 'gauge',
     labels: ['dependency'],

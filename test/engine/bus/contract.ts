@@ -11,6 +11,7 @@ import {
   replayDeadLetters,
   showDeadLetter,
 } from '../../../src/engine/queues/deadLetters.ts';
+import { settableClock } from '../../support/clock.ts';
 import { rejection } from '../../support/codes.ts';
 import { openInbox } from './inbox.ts';
 
@@ -107,6 +108,35 @@ export function busContract(name: string, openBroker: () => Promise<Broker>, ski
         const inbox = await openInbox(bus, many);
         await bus.publish([{ ...message('later'), delayMs: 500 }, message('now')]);
         expect((await inbox.take(2)).map(text)).toEqual(['now', 'later']);
+      });
+
+      test('waits no longer than its delay, whatever clock its publisher has', async () => {
+        const bus = await (await openBroker()).open();
+        const clock = settableClock();
+        for (const aheadMs of [3_600_000, -3_600_000]) {
+          clock.aheadMs = aheadMs;
+          await bus.publish([{ ...message(`from ${aheadMs}`), delayMs: 500 }]);
+        }
+        clock.aheadMs = 0;
+        const inbox = await openInbox(bus, many);
+        expect((await inbox.take(2)).map(text).sort()).toEqual(['from -3600000', 'from 3600000']);
+      });
+
+      test('is taken again when there is room, although the clock was set back', async () => {
+        const broker = await openBroker();
+        const bus = await broker.open({ maxMessages: 10 });
+        const clock = settableClock();
+        await bus.publish(numbered(10));
+        const publish = () =>
+          bus.publish([message('over')]).then(
+            () => 'taken',
+            ({ code }) => code,
+          );
+        await expect.poll(publish).toBe('QUEUE_FULL');
+        clock.aheadMs = -3_600_000;
+        // Another process makes room: this one knows it only by looking again.
+        await (await broker.open()).dropQueue('events');
+        await expect.poll(publish).toBe('taken');
       });
 
       test('is refused at the bound, as a whole, and taken again when there is room', async () => {

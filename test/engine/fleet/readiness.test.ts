@@ -62,14 +62,17 @@ test('a worker is ready however many of its sessions are at work, and not withou
 });
 
 test.skipIf(!server)('a worker is not ready without its broker, and whoever lists it says so', async () => {
-  const { db, url, changes } = await testCluster();
+  const { db, url, clock, changes } = await testCluster();
   const direct = (await freshVhost(server!)).url;
   const proxy = await openProxy(direct);
   const through = new URL(direct);
   through.host = new URL(proxy.url).host;
   const bus = new RabbitBus(through.href, url, { log: silentLog });
   onTestFinished(() => bus.close());
-  const worker = await startWorker({ db, bus, changes, log: silentLog, version: 'test', drainable: true });
+  const worker = await startWorker({
+    ...{ db, bus, clock, changes },
+    ...{ log: silentLog, version: 'test', drainable: true },
+  });
   onTestFinished(() => worker.stop(5_000));
   const ready = await asked({ db, bus });
   const listed = () => workerStates(db);

@@ -1,14 +1,19 @@
 import { expect, onTestFinished, test } from 'vitest';
+import { DatabaseClock } from '../../../src/engine/store/databaseClock.ts';
 import { openIdSource } from '../../../src/engine/store/idLeases.ts';
 import { testCluster } from '../../support/cluster.ts';
 import { served } from './served.ts';
 
-test('while the clock is behind, posts get 503 at once, feeds are read, and the gateway is not ready', async () => {
+test('while the clock of the database is behind, posts get 503 at once, feeds are read, and the gateway is not ready', async () => {
   const cluster = await testCluster();
   let aheadMs = 0;
-  const ids = openIdSource(cluster.db, undefined, () => Date.now() + aheadMs);
+  class SetClock extends DatabaseClock {
+    override now = () => super.now() + aheadMs;
+  }
+  const clock = new SetClock();
+  const ids = openIdSource(cluster.db, { clock });
   onTestFinished(() => ids.release());
-  const { ask, tokenOf } = await served({}, { ...cluster, ids });
+  const { ask, tokenOf } = await served({}, { ...cluster, clock, ids });
   const [author] = (await cluster.users(1)) as [number];
   const token = await tokenOf(author);
   const post = () => ask('POST', '/post/create', { token, body: { text: 'here' } });

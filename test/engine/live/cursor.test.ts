@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { encodeCursor, parseCursor, REMEMBERED, REORDER_MS } from '../../../src/engine/live/cursor.ts';
 import { DeliveredIds } from '../../../src/engine/live/deliveredIds.ts';
-import { firstIdAt, IDS_PER_MS, importedId } from '../../../src/engine/model/ids.ts';
+import { firstIdAt, IDS_PER_MS, importedId, MAX_ID } from '../../../src/engine/model/ids.ts';
 import { codeOf } from '../../support/codes.ts';
 
 const NOW = Date.UTC(2026, 0, 1);
@@ -40,9 +40,6 @@ test('anything else is refused', () => {
     'x'.repeat(5_000),
   ])
     expect(refused(text), text).toBe('INVALID_CURSOR');
-  const ahead = firstIdAt(NOW + 120_000);
-  expect(refused(encodeCursor(ahead, []))).toBe('INVALID_CURSOR');
-  expect(refused(encodeCursor(1, [ahead]))).toBe('INVALID_CURSOR');
   expect(refused(encodeCursor(1, [5, 5]))).toBe('INVALID_CURSOR');
   expect(
     refused(
@@ -52,8 +49,17 @@ test('anything else is refused', () => {
       ),
     ),
   ).toBe('INVALID_CURSOR');
-  expect(refused(String(ahead))).toBe('INVALID_CURSOR');
+  expect(refused(encodeCursor(1, [MAX_ID, MAX_ID + 2]))).toBe('INVALID_CURSOR');
   expect(refused('9'.repeat(17))).toBe('INVALID_ID');
+});
+
+test('a cursor of a time that has not come is one, and is known as such', () => {
+  const [soon, ahead] = [firstIdAt(NOW + 500), firstIdAt(NOW + 3_600_000)];
+  expect(parseCursor(encodeCursor(1, [soon]), NOW)).toEqual({ low: 1, ids: [soon] });
+  expect(parseCursor(encodeCursor(1, [ahead]), NOW)).toEqual({ low: 1, ids: [ahead], isAhead: true });
+  expect(parseCursor(encodeCursor(ahead, []), NOW)).toEqual({ low: ahead, ids: [], isAhead: true });
+  expect(parseCursor(String(ahead), NOW)).toMatchObject({ ids: [], isAhead: true });
+  expect(parseCursor(String(MAX_ID), NOW)).toMatchObject({ isAhead: true });
 });
 
 test('whatever text a client sends, it is a cursor or refused', () => {
@@ -137,6 +143,6 @@ test('an imported post of a time to come is sent once, and is no part of the cur
   const made = firstIdAt(NOW + 1);
   session.add(made, Number.POSITIVE_INFINITY);
   expect([session.cursorWatermark, session.watermark]).toEqual([firstIdAt(NOW), firstIdAt(NOW)]);
-  const cursor = parseCursor(encodeCursor(session.cursorWatermark, session.ids, session.from));
+  const cursor = parseCursor(encodeCursor(session.cursorWatermark, session.ids, session.from), NOW);
   expect(cursor).toEqual({ low: firstIdAt(NOW), ids: [made] });
 });

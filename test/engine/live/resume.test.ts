@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { markCelebrity } from '../../../src/engine/celebrities/change.ts';
+import { encodeCursor } from '../../../src/engine/live/cursor.ts';
 import { firstIdAt } from '../../../src/engine/model/ids.ts';
 import { follow, unfollow } from '../../../src/engine/social/follows.ts';
 import { createPost, deletePost } from '../../../src/engine/social/posts.ts';
@@ -118,4 +119,34 @@ test('a post that is deleted is withdrawn from whoever follows, and once', async
   await expect.poll(() => client.posts).toEqual([id, ...live]);
   expect(client.deleted).toEqual([id]);
   expect([...other.posts, ...other.deleted]).toEqual([]);
+});
+
+test('a cursor of a time that has not come is answered as a gap, and the client goes on from now', async () => {
+  const { cluster, gateways, client, post } = await reading();
+  const before = await post(2);
+  await cluster.settled();
+  const ahead = firstIdAt(Date.now() + 3_600_000);
+  for (const cursor of [encodeCursor(ahead, []), encodeCursor(1, [ahead]), String(ahead)]) {
+    await client.open(gateways[0].url, cursor);
+    expect(client.hellos.at(-1)).toMatchObject({ payload: { recovered: false } });
+    const live = await post();
+    await expect.poll(() => client.posts).toEqual(live);
+    await client.close();
+    // The cursor that it has got is one to resume from.
+    const missed = await post();
+    await cluster.settled();
+    await client.open(gateways[1].url);
+    expect(client.hellos.at(-1)).toMatchObject({ payload: { recovered: true } });
+    await expect.poll(() => client.posts).toEqual([...live, ...missed]);
+    await client.close();
+    client.posts.length = 0;
+    before.push(...live, ...missed);
+  }
+  // What was not sent is in the feed, and a page from there is the newest.
+  const page = await fetch(new URL(`/post/feed?before=${ahead}`, gateways[0].url), {
+    headers: { authorization: `Bearer ${client.token}` },
+  });
+  expect(page.status).toBe(200);
+  const ids = ((await page.json()) as { id: string }[]).map(({ id }) => Number(id));
+  expect(ids).toEqual(before.toReversed());
 });

@@ -1,6 +1,7 @@
 import { expect, onTestFinished, test } from 'vitest';
 import type { Database } from '../../../src/engine/database/database.ts';
 import { timeOfId } from '../../../src/engine/model/ids.ts';
+import { DatabaseClock, databaseNow } from '../../../src/engine/store/databaseClock.ts';
 import { openIdSource } from '../../../src/engine/store/idLeases.ts';
 import { freshDatabase } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
@@ -92,14 +93,70 @@ test('a released source mints nothing more', async () => {
   await expect(ids.next()).rejects.toThrow(/released/);
 });
 
+/** A clock of the database that a test sets. */
+class SetClock extends DatabaseClock {
+  aheadMs = 0;
+  stopped: number | undefined;
+
+  override now(): number {
+    return (this.stopped ?? super.now()) + this.aheadMs;
+  }
+}
+
 /** A source with a clock that a test sets. */
 async function clocked() {
   const { db } = await freshDatabase();
-  const clock = { aheadMs: 0 };
-  const ids = openIdSource(db, undefined, () => Date.now() + clock.aheadMs);
+  const clock = new SetClock();
+  const ids = openIdSource(db, { clock });
   onTestFinished(() => ids.release());
   return { db, clock, ids };
 }
+
+test('ids have the time of the database, whatever the clock of this machine says', async () => {
+  const { db } = await freshDatabase();
+  for (const aheadMs of [3_600_000, -3_600_000, 0]) {
+    const machine = { wall: () => Date.now() + aheadMs, monotonic: () => performance.now() };
+    const clock = new DatabaseClock({ machine, limitMs: Number.POSITIVE_INFINITY });
+    const ids = openIdSource(db, { clock });
+    const before = await databaseNow(db);
+    const startedAt = performance.now();
+    const made = timeOfId(await ids.next());
+    const after = await databaseNow(db);
+    // The clock is measured to half a round trip, and the round trip is within this time.
+    const errorMs = performance.now() - startedAt + 1;
+    await ids.release();
+    expect(Math.abs(clock.offsetMs - aheadMs)).toBeLessThan(errorMs);
+    expect(made).toBeGreaterThan(before - errorMs);
+    expect(made).toBeLessThan(after + errorMs);
+  }
+});
+
+test('a clock that differs from the database’s by more than five seconds ends the minting', async () => {
+  const { db } = await freshDatabase();
+  const machine = { wall: () => Date.now() - 3_600_000, monotonic: () => performance.now() };
+  const ids = openIdSource(db, { clock: new DatabaseClock({ machine }) });
+  onTestFinished(() => ids.release());
+  expect(await rejection(ids.next())).toMatchObject({
+    code: 'CLOCK_OFF',
+    message: expect.stringMatching(/3600 s behind the database's/),
+    retryAfterSeconds: 10,
+  });
+  expect(() => ids.checkClock()).toThrow(/behind the database's/);
+});
+
+test('a machine whose clock is set mints rising ids of the right time', async () => {
+  const { db } = await freshDatabase();
+  let aheadMs = 0;
+  const machine = { wall: () => Date.now() + aheadMs, monotonic: () => performance.now() };
+  const ids = openIdSource(db, { clock: new DatabaseClock({ machine }) });
+  onTestFinished(() => ids.release());
+  const taken: number[] = [];
+  for (aheadMs of [0, -3_000, 4_000, -45_000, 0, 1_000]) {
+    if (aheadMs === -45_000) expect(await rejection(ids.next())).toMatchObject({ code: 'CLOCK_OFF' });
+    else taken.push(...(await ids.take(200)));
+  }
+  expect(taken).toEqual([...new Set(taken)].sort((a, b) => a - b));
+});
 
 test('a clock that goes back far ends the wait at once, and ids resume when it has caught up', async () => {
   const { clock, ids } = await clocked();
@@ -124,18 +181,15 @@ test('a clock that goes back a little is waited for', async () => {
 });
 
 test('a clock that stands still ends the wait', async () => {
-  const { db } = await freshDatabase();
-  const stopped = Date.now();
-  const ids = openIdSource(db, undefined, () => stopped);
-  onTestFinished(() => ids.release());
+  const { clock, ids } = await clocked();
+  clock.stopped = Date.now();
   // 64 ids for each of the 50 ms that they may be ahead, and no more.
   expect(await rejection(ids.take(10_000))).toMatchObject({ code: 'CLOCK_BEHIND' });
 });
 
-test('a process that starts with a clock behind every free number says so', async () => {
-  const { db, clock, ids } = await clocked();
-  await db.query('update node_leases set reserved_until_ms = $1', [Date.now()]);
-  clock.aheadMs = -3_600_000;
+test('a process that starts with the database’s clock behind every free number says so', async () => {
+  const { db, ids } = await clocked();
+  await db.query('update node_leases set reserved_until_ms = $1', [Date.now() + 3_600_000]);
   expect(await rejection(ids.next())).toMatchObject({
     code: 'CLOCK_BEHIND',
     message: expect.stringMatching(/3\d{3} s behind/),

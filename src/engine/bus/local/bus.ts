@@ -62,7 +62,8 @@ export class LocalBus implements Bus {
   readonly #throughput: ThroughputReporter;
   #identity: Promise<Identity> | undefined;
   #full: ReadonlySet<string> = new Set();
-  #fullReadAt = 0;
+  /** By the monotonic clock. */
+  #fullReadAt = Number.NEGATIVE_INFINITY;
 
   constructor(url: string, options: LocalBusOptions = {}) {
     const { maxMessages = 100_000, maxBytes = 1024 ** 3, sessions } = options;
@@ -182,9 +183,9 @@ export class LocalBus implements Bus {
 
   /** Throws QUEUE_FULL. */
   async #checkRoom(messages: readonly Outgoing[]): Promise<void> {
-    if (Date.now() - this.#fullReadAt > DEPTHS_AGE_MS) {
+    if (performance.now() - this.#fullReadAt > DEPTHS_AGE_MS) {
       // Set first: concurrent publishers do not read the depths too.
-      this.#fullReadAt = Date.now();
+      this.#fullReadAt = performance.now();
       const full = (await this.#readDepths()).filter(
         ({ ready, unacked, bytes }) => ready + unacked >= this.#maxMessages || bytes >= this.#maxBytes,
       );

@@ -59,7 +59,8 @@ export class LocalConsumer implements Consumer {
   #flushQueued = false;
   #stopped = false;
   #running: Promise<void> | undefined;
-  #recoveredAt = 0;
+  /** By the monotonic clock. */
+  #recoveredAt = Number.NEGATIVE_INFINITY;
   #heartbeat: NodeJS.Timeout | undefined;
   #wake = Promise.withResolvers<void>();
 
@@ -117,9 +118,9 @@ export class LocalConsumer implements Consumer {
   }
 
   async #takeAll(): Promise<number> {
-    if (Date.now() - this.#recoveredAt > RECOVER_INTERVAL_MS) {
+    if (performance.now() - this.#recoveredAt > RECOVER_INTERVAL_MS) {
       await this.#db.query(RECOVER, [this.#queues]);
-      this.#recoveredAt = Date.now();
+      this.#recoveredAt = performance.now();
     }
     let taken = 0;
     for (const queue of this.#queues) {

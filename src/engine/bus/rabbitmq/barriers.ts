@@ -28,7 +28,10 @@ export class Barriers {
   readonly #publisher: Publisher;
   readonly #declared: () => Promise<number>;
   readonly #consumedHere: (queue: string) => boolean;
-  /** Times at which queues were last seen with consumers in every partition, which will reach a marker. */
+  /**
+   * Times at which queues were last seen with consumers in every partition, which will reach a marker. By
+   * the monotonic clock.
+   */
   readonly #consumedAt = new Map<string, number>();
   readonly #placing = new Map<string, Coalesced<Barrier>>();
 
@@ -98,7 +101,10 @@ export class Barriers {
    * message of it is in flight, and no consumer would ack the marker.
    */
   async #notEmpty(queue: string, names: readonly string[]): Promise<readonly string[]> {
-    if (this.#consumedHere(queue) || Date.now() - (this.#consumedAt.get(queue) ?? 0) < CONSUMED_MS)
+    if (
+      this.#consumedHere(queue) ||
+      performance.now() - (this.#consumedAt.get(queue) ?? Number.NEGATIVE_INFINITY) < CONSUMED_MS
+    )
       return names;
     const states = await this.#adminChannel.states(names);
     const left = names.filter((name) => {
@@ -106,7 +112,7 @@ export class Barriers {
       return state && (state.ready > 0 || state.consumers > 0);
     });
     if (names.every((name) => (states.get(name)?.consumers ?? 0) > 0))
-      this.#consumedAt.set(queue, Date.now());
+      this.#consumedAt.set(queue, performance.now());
     return left;
   }
 }

@@ -39,7 +39,7 @@ import {
   type QueueLimits,
   routeOf,
 } from './queueNames.ts';
-import { NOT_BEFORE, TRACES } from './reader.ts';
+import { DELAY, NOT_BEFORE, TRACES } from './reader.ts';
 import { DELETE_OLD_BARRIERS } from './sql.ts';
 
 /** Partitions of a new cluster. A power of two, so that a partition has whole shards. */
@@ -84,6 +84,7 @@ export class RabbitBus implements Bus {
   readonly #group: ConsumerGroup;
   readonly #barriers: Barriers;
   readonly #consumers = new Set<RabbitConsumer>();
+  /** By queue, by the monotonic clock. */
   readonly #fullUntil = new Map<string, number>();
   #topology: Topology | undefined;
   #declaring: Promise<void> | undefined;
@@ -119,7 +120,7 @@ export class RabbitBus implements Bus {
       },
     });
     this.#publisher = new Publisher(this.#publishing, (queue) =>
-      this.#fullUntil.set(queue, Date.now() + FULL_MS),
+      this.#fullUntil.set(queue, performance.now() + FULL_MS),
     );
     this.#adminChannel = new AdminChannel(this.#consuming);
     this.#group = new ConsumerGroup(db, log, (topology) => {
@@ -165,7 +166,7 @@ export class RabbitBus implements Bus {
   async publish(messages: readonly Outgoing[]): Promise<void> {
     if (messages.length === 0) return;
     for (const { queue } of messages) {
-      if ((this.#fullUntil.get(queue) ?? 0) > Date.now())
+      if ((this.#fullUntil.get(queue) ?? 0) > performance.now())
         throw new FeedctlError('QUEUE_FULL', `the queue ${queue} is at its limit`);
     }
     await this.partitions();
@@ -191,7 +192,7 @@ export class RabbitBus implements Bus {
         body,
         ...((delayMs > 0 || traces) && {
           headers: {
-            ...(delayMs > 0 && { [NOT_BEFORE]: Date.now() + delayMs }),
+            ...(delayMs > 0 && { [NOT_BEFORE]: Date.now() + delayMs, [DELAY]: delayMs }),
             ...(traces && { [TRACES]: traces }),
           },
         }),

@@ -87,11 +87,11 @@ export class Connection {
   async ready(timeoutMs: number, blockedMs = timeoutMs): Promise<ChannelModel> {
     if (this.#closed) throw new FeedctlError('BROKER_UNREACHABLE', 'the bus has been closed');
     await this.open();
-    const startedAt = Date.now();
+    const startedAt = performance.now();
     for (;;) {
       if (this.#closed) throw new FeedctlError('BROKER_UNREACHABLE', 'the bus has been closed');
       if (this.#connection && this.#blocked === undefined) return this.#connection;
-      const left = startedAt + (this.#connection ? blockedMs : timeoutMs) - Date.now();
+      const left = startedAt + (this.#connection ? blockedMs : timeoutMs) - performance.now();
       if (left <= 0) {
         if (this.#blocked !== undefined) {
           throw new FeedctlError(

@@ -6,7 +6,7 @@ export interface InFlight {
   readonly seq: number;
   readonly raw: ConsumeMessage;
   readonly publishedAtMs: number;
-  /** Time of its arrival in this process. */
+  /** Time of its arrival in this process, by the monotonic clock. */
   readonly arrivedAtMs: number;
   attempts: number;
   /** Delivered to the consumer. Otherwise it waits here, for its turn or for the end of a delay. */

@@ -118,15 +118,15 @@ async function consumeFirst(
     failure = error;
   });
   const messages: ConsumeMessage[] = [];
-  let deliveredAt = Date.now();
+  let deliveredAt = performance.now();
   try {
     await channel.prefetch(count);
     await channel.consume(name, (message) => {
-      deliveredAt = Date.now();
+      deliveredAt = performance.now();
       if (message) messages.push(message);
     });
     const ended = () =>
-      messages.length >= count || Boolean(failure) || Date.now() - deliveredAt >= DELIVERY_TIMEOUT_MS;
+      messages.length >= count || Boolean(failure) || performance.now() - deliveredAt >= DELIVERY_TIMEOUT_MS;
     await poll(ended, { everyMs: POLL_MS });
   } finally {
     await channel.close().catch(() => {});

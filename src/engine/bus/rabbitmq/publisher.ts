@@ -59,9 +59,9 @@ export class Publisher {
     const confirmed = Promise.withResolvers<void>();
     // The error may reach the wait for room below first.
     confirmed.promise.catch(() => {});
-    const startedAt = Date.now();
+    const startedAt = performance.now();
     const timer = setInterval(() => {
-      if (this.#connection.blocked !== undefined || Date.now() - startedAt >= CONFIRM_MS)
+      if (this.#connection.blocked !== undefined || performance.now() - startedAt >= CONFIRM_MS)
         confirmed.reject(this.#explain(new Error('a message was not confirmed in time')));
     }, BLOCKED_MS);
     let failure: FeedctlError | undefined;

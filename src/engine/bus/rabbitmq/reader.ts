@@ -24,14 +24,26 @@ export interface ReaderContext {
 
 /** Message type of a barrier's marker. Its correlation id is the barrier's. */
 export const BARRIER_TYPE = 'feedctl.mark';
-/** Header: earliest delivery, in unix milliseconds. */
+/** Header: earliest delivery, in unix milliseconds of the publisher. */
 export const NOT_BEFORE = 'not-before';
+/** Header: milliseconds from publishing to the earliest delivery. */
+export const DELAY = 'delay-ms';
 /** Header: trace contexts of the records in the message. */
 export const TRACES = 'feedctl-traces';
 const DEAD_LETTER_RETRY_MS = 1_000;
 const BARRIER_RETRY_MS = 500;
 /** Longest timer of a wait without deadline. */
 const MAX_WAIT_MS = 60_000;
+
+/**
+ * Returns the milliseconds that a message still waits. Its time of delivery is that of another machine,
+ * whose clock may be ahead: after its arrival no message waits longer than its whole delay.
+ */
+function remainingDelay(headers: Record<string, unknown>): number {
+  const notBefore = Number(headers[NOT_BEFORE] ?? 0);
+  const delayMs = Number(headers[DELAY] ?? Number.POSITIVE_INFINITY);
+  return Math.max(0, Math.min(notBefore - Date.now(), delayMs));
+}
 
 interface ArrivedBarrier {
   readonly seq: number;
@@ -185,12 +197,12 @@ export class Reader {
   async retire(deadlineMs: number): Promise<void> {
     this.#retiring = true;
     for (
-      const until = Date.now() + deadlineMs;
-      this.#dispatchedCount > 0 && this.#retiring && Date.now() < until;
+      const until = performance.now() + deadlineMs;
+      this.#dispatchedCount > 0 && this.#retiring && performance.now() < until;
     ) {
       let timer: NodeJS.Timeout | undefined;
       const timeout = new Promise<void>((done) => {
-        timer = setTimeout(done, Math.min(MAX_WAIT_MS, until - Date.now()));
+        timer = setTimeout(done, Math.min(MAX_WAIT_MS, until - performance.now()));
       });
       await Promise.race([this.#settled.promise, timeout]);
       clearTimeout(timer);
@@ -206,7 +218,7 @@ export class Reader {
    */
   #cancelled(channel: Channel): void {
     const unacked = [...this.#inFlight.values()].filter(({ orphaned }) => !orphaned);
-    const heldMs = Math.max(0, ...unacked.map(({ arrivedAtMs }) => Date.now() - arrivedAtMs));
+    const heldMs = Math.max(0, ...unacked.map(({ arrivedAtMs }) => performance.now() - arrivedAtMs));
     this.#context.log.warn(
       { queue: this.name, unacked: unacked.length, heldMs },
       'consumer cancelled by the broker: its queue was deleted, or the consumer timeout is over',
@@ -235,15 +247,15 @@ export class Reader {
       seq,
       raw: message,
       publishedAtMs: Number(timestamp) * 1000 || Date.now(),
-      arrivedAtMs: Date.now(),
+      arrivedAtMs: performance.now(),
       attempts: 0,
       dispatched: false,
       orphaned: false,
     };
     this.#inFlight.set(seq, inFlight);
-    const notBefore = Number(headers?.[NOT_BEFORE] ?? 0);
-    if (notBefore > Date.now()) {
-      this.#delay(inFlight, notBefore - Date.now());
+    const waitMs = remainingDelay(headers ?? {});
+    if (waitMs > 0) {
+      this.#delay(inFlight, waitMs);
     } else {
       this.#arrived.push(inFlight);
       this.#context.onReady();

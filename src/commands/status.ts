@@ -1,6 +1,7 @@
 import { BaseCommand } from '../cli/baseCommand.ts';
 import type { ClusterStatus } from '../engine/monitoring/status.ts';
 import { ratesTable } from '../ui/tables/rates.ts';
+import { samplingLine } from '../ui/tables/sampling.ts';
 import { formatDuration } from '../ui/terminal/format.ts';
 
 export default class Status extends BaseCommand {
@@ -37,6 +38,7 @@ export default class Status extends BaseCommand {
       );
     }
     this.log(ratesTable(status, { borders }));
+    this.log(samplingLine(status.sampling));
     await this.logLanes(status.lanes);
     if (!status.ready) process.exitCode = 1;
     return status;

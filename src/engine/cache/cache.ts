@@ -48,6 +48,16 @@ export interface FeedCache extends FeedChanges {
    * Replaces one cached text by what `load` returns, as `edited` does, even by an older version.
    */
   fixText?(post: FeedEntry, load: () => Promise<Post | undefined>): Promise<void>;
+  /**
+   * Returns users whose feeds this process keeps or has read lately: the most recent ones for one half,
+   * any of the others for the other half.
+   */
+  sample(count: number): number[];
+  /**
+   * Drops a cached feed that differs from the database, with everything that these posts are read from.
+   * Another process that caches it keeps its own copy.
+   */
+  discard(userId: number, posts: readonly FeedEntry[]): Promise<void>;
   /** Counts keys of a user and keys whose values name them. Present only in a shared cache. */
   residue?(userId: number): Promise<number>;
   /** Returns whether a process of the cluster has used this cache. Present only in a shared cache. */
@@ -95,7 +105,7 @@ export interface PageQuery {
   readonly before: number;
   /** Maximum number of entries of each kind. */
   readonly count: number;
-  /** The same reader asks again for the same page: counts as no read. */
+  /** Counts as no read: the same reader asks again for the same page, or no reader asks. */
   readonly isRetry?: boolean;
   /** Digest of the page that the caller already has. */
   readonly digest?: string | undefined;

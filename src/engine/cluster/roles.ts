@@ -11,6 +11,7 @@ import { withoutPassword } from '../database/url.ts';
 import type { CheckedMessage } from '../fanout/copyBuffer.ts';
 import { startWorker, type Worker } from '../fanout/worker.ts';
 import { keepWarm } from '../feed/read/warm.ts';
+import { sampleCachedFeeds, sampleFeeds } from '../feed/sample/schedule.ts';
 import { openReadiness } from '../fleet/readiness.ts';
 import type { Gateway, GatewayOptions } from '../gateway/gateway.ts';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
@@ -62,6 +63,8 @@ export async function startGatewayRole(
   );
   reporter.add({ gateway, cache });
   startCheckReports(cluster, resources, { gateway, cache });
+  // Through the cluster's own sessions: those of requests are for users.
+  resources.add('sampling of cached feeds', sampleCachedFeeds({ ...cluster, cache }));
   resources.add('gateway', () => gateway.stop(DRAIN_MS));
   return { gateway, cache };
 }
@@ -98,6 +101,7 @@ export async function startWorkerRole(
   startCheckReports(cluster, resources, { worker, cache: cluster.sharedCache });
   resources.add('worker', () => worker.stop(DRAIN_MS));
   resources.add('evaluation of celebrities', scheduleEvaluations(cluster));
+  resources.add('sampling of feeds', sampleFeeds({ ...cluster, id: worker.id }));
   return worker;
 }
 

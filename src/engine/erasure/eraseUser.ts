@@ -13,6 +13,7 @@ import { deleteStatsOfUser } from '../stats/table.ts';
 import { fillsEnded } from '../store/celebrities.ts';
 import { ERASE_KIND } from '../store/erasures.ts';
 import { listGateways } from '../store/processes.ts';
+import { forgetSamplesOf } from '../store/samples.ts';
 import { getUser } from '../store/users.ts';
 import { runConcurrently } from '../util/parallel.ts';
 import { poll } from '../util/poll.ts';
@@ -176,6 +177,7 @@ class Erasure {
         await this.#context.changes.erased(this.#userId);
         // Gateways may have cached the user again since the first announcement.
         await announceErased(db, this.#userId);
+        await forgetSamplesOf(db, this.#userId);
         return deleteStatsOfUser(db, this.#userId);
     }
   }

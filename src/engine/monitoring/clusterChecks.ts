@@ -3,6 +3,7 @@ import { sharedUrls, sharedUrlText } from '../fleet/gateways.ts';
 import type { Check } from '../model/check.ts';
 import { ERRORS } from '../model/errors.ts';
 import { laneTroubles } from '../model/lanes.ts';
+import { mismatchText } from '../model/sample.ts';
 import { DatabaseClock, describeOffset, MAX_OFFSET_MS } from '../store/databaseClock.ts';
 import { listRoleChecks, type RoleChecks } from '../store/processes.ts';
 import { type ClusterParts, type ClusterStatus, clusterStatus } from './status.ts';
@@ -15,6 +16,11 @@ const OLD_EVENT_SECONDS = 30;
 const FEW_SESSIONS = 20;
 /** Of 63 node numbers. */
 const MANY_NODES = 50;
+
+/** Workers look every 15 to 30 s. */
+const OLD_LOOK_SECONDS = 300;
+/** A cached feed that was dropped is no news after this time. */
+const HEALED_WARNING_MS = 3_600_000;
 
 /** Numbers of the database that the checks need. */
 interface Measured {
@@ -120,6 +126,7 @@ export async function checkCluster(cluster: ClusterParts): Promise<Check[]> {
     ...roleViews(await listRoleChecks(cluster.db)),
     ...CHECKS.map((row) => resultOf(row, found)),
     ...laneChecks(status),
+    ...samplingChecks(status, measured.nowMs),
   ];
 }
 
@@ -162,6 +169,50 @@ function laneChecks({ lanes }: ClusterStatus): Check[] {
     detail: `${kind} ${detail}`,
     fix: `Run \`${fix}\` when the reason no longer applies: messages of the lane wait until then.`,
   }));
+}
+
+/** One check of rows and one of caches, each with the commands for the first feed that it names. */
+function samplingChecks({ sampling, workers }: ClusterStatus, nowMs: number): Check[] {
+  const { lastAt, checked, checkedCached, waiting, differing, healed } = sampling;
+  const [first] = differing;
+  const rows = { name: 'sampled feeds', status: 'ok' } as const;
+  const ageSeconds = lastAt === null ? undefined : Math.max(0, (nowMs - Date.parse(lastAt)) / 1_000);
+  const [dropped] = healed.filter(({ at }) => nowMs - Date.parse(at) < HEALED_WARNING_MS);
+  const caches = { name: 'sampled caches', status: 'ok', detail: `${checkedCached} compared` } as const;
+  return [
+    first
+      ? {
+          ...rows,
+          status: 'warning',
+          detail: `${differing.length} of ${checked} differ: ${mismatchText(first)}`,
+          fix:
+            `Run \`feedctl feed explain ${first.userId} ${first.postId}\`, ` +
+            `then \`feedctl feed verify ${first.userId} --repair\`.`,
+        }
+      : ageSeconds !== undefined && ageSeconds > OLD_LOOK_SECONDS && workers.some(({ ready }) => ready)
+        ? {
+            ...rows,
+            status: 'warning',
+            detail: `none compared for ${Math.round(ageSeconds)} s`,
+            fix: 'Read the logs of the workers: `feeds not sampled` has the reason.',
+          }
+        : {
+            ...rows,
+            detail:
+              ageSeconds === undefined
+                ? 'none compared yet'
+                : `${checked} compared, the last ${Math.round(ageSeconds)} s ago` +
+                  (waiting > 0 ? `; ${waiting} wait for messages in flight` : ''),
+          },
+    dropped
+      ? {
+          ...caches,
+          status: 'warning',
+          detail: mismatchText(dropped),
+          fix: `Run \`feedctl feed verify ${dropped.userId}\`, and see the runbook of FeedctlFeedsDiffer.`,
+        }
+      : caches,
+  ];
 }
 
 async function measure(db: Database): Promise<Measured> {

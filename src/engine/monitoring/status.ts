@@ -5,10 +5,12 @@ import { withoutPassword } from '../database/url.ts';
 import { type GatewayState, gatewayStates } from '../fleet/gateways.ts';
 import { type WorkerState, workerStates } from '../fleet/workers.ts';
 import type { LaneState } from '../model/lanes.ts';
+import type { Sampling } from '../model/sample.ts';
 import { readStats } from '../stats/table.ts';
 import { aggregate, type ClusterTotals } from '../stats/totals.ts';
 import { readLanes } from '../store/lanes.ts';
 import type { WorkerRow } from '../store/processes.ts';
+import { readSampling } from '../store/samples.ts';
 
 export interface Component {
   readonly name: string;
@@ -35,6 +37,8 @@ export interface ClusterStatus {
   readonly tumblingEndedAt: ClusterTotals['tumblingEndedAt'];
   /** Latency from the commit of a post to the commit of its feed rows, over the same windows. */
   readonly latencyMs: ClusterTotals['latencyMs'];
+  /** Feeds that workers and gateways compare with the database in the background. */
+  readonly sampling: Sampling;
 }
 
 export type ClusterParts = Pick<Cluster, 'config' | 'db' | 'bus' | 'sharedCache'>;
@@ -119,6 +123,7 @@ export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatu
     rates,
     tumblingEndedAt,
     latencyMs,
+    sampling: await readSampling(db),
   };
 }
 

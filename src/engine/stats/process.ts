@@ -62,6 +62,8 @@ export interface StatsReport {
   readonly live?: boolean | undefined;
   /** Gateways only. */
   readonly cache?: CacheCounters | undefined;
+  /** Cached feeds that were compared with the database since the start. Missing: none. */
+  readonly sampled?: number | undefined;
   /** Workers only. Missing in reports of older releases. */
   readonly worker?: WorkerCounters | undefined;
 }
@@ -103,6 +105,8 @@ export class ProcessStats {
   readonly #slowest: RecentMaximum;
   /** Number of changes of the errors. */
   errorsVersion = 0;
+  /** Number of cached feeds that this process has compared with the database. */
+  sampled = 0;
 
   /** `now`: unix milliseconds; `steady`: milliseconds of a monotonic clock. */
   constructor(now: () => number = Date.now, steady: () => number = now) {
@@ -232,6 +236,7 @@ export class ProcessStats {
       ),
       authors: this.#authors.last(),
       readers: this.#readers.last(),
+      ...(this.sampled > 0 && { sampled: this.sampled }),
     };
   }
 }

@@ -35,6 +35,16 @@ export async function followingPairs<P extends Pair>(db: Queryable, pairs: reado
   return rows.map(({ nth }) => pairs[nth - 1]!);
 }
 
+/** Returns the pairs that have followed at this time or later. On Citus the pairs have one follower. */
+export async function followsSince(db: Queryable, pairs: readonly Pair[], since: Date): Promise<Pair[]> {
+  const { rows } = await db.query<Pair & { [column: string]: unknown }>(
+    `select follower_id as "followerId", followee_id as "followeeId" from follows
+     where follower_id = any($1) and followee_id = any($2) and created_at >= $3`,
+    [pairs.map((pair) => pair.followerId), pairs.map((pair) => pair.followeeId), since],
+  );
+  return rows;
+}
+
 /** Returns false if the pair follows already. */
 export async function insertFollow(db: Queryable, pair: Pair, eventId: number): Promise<boolean> {
   const { rowCount } = await db.query(CREATE, [pair.followerId, pair.followeeId, eventId]);

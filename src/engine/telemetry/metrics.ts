@@ -1,6 +1,7 @@
 import type { Counter, Histogram, Registry } from 'prom-client';
 import { EVENT_TYPES } from '../model/event.ts';
 import { LANES } from '../model/lanes.ts';
+import { MISMATCH_KINDS } from '../model/sample.ts';
 
 /** Values of the label `queue`. The queues of all gateways share `live`. */
 export const QUEUE_LABELS = ['events', 'events.bulk', 'rows.live', 'rows.bulk', 'cleanup', 'live'] as const;
@@ -219,6 +220,17 @@ export const METRICS = {
     read: true,
     labels: ['cache'],
     help: 'Changes that a cache missed',
+  },
+  feedctl_sampled_feeds_total: {
+    type: 'counter',
+    labels: [],
+    help: 'Feeds compared with the database in the background',
+  },
+  feedctl_sampled_mismatches_total: {
+    type: 'counter',
+    labels: ['kind'],
+    known: { kind: MISMATCH_KINDS },
+    help: 'Looks at a sampled feed that differed twice',
   },
 } as const satisfies Record<string, MetricRow>;
 

@@ -1,3 +1,4 @@
+import type { Sampling } from '../../engine/model/sample.ts';
 import type { TopBacklog, TopCache, TopSnapshot } from '../../engine/monitoring/top/snapshot.ts';
 import type { RateName } from '../../engine/stats/process.ts';
 import { tenths } from '../../engine/util/numbers.ts';
@@ -83,7 +84,7 @@ function ratesLine({ figures: stats }: TopSnapshot, state: ViewState, width: num
 }
 
 function levelsLine(snapshot: TopSnapshot, width: number): Line {
-  const { figures: stats, backlog, cache, bus } = snapshot;
+  const { figures: stats, backlog, cache, bus, sampling } = snapshot;
   const stale = backlog ? staleText(snapshot, 'queues') : undefined;
   const growing = backlog !== null && isGrowing(backlog);
   return parts(
@@ -102,6 +103,7 @@ function levelsLine(snapshot: TopSnapshot, width: number): Line {
       labelled('workers', readyOf(snapshot.workers)),
       labelled('gateways', readyOf(snapshot.gateways)),
       cache ? labelled('cache', cacheText(cache), cache.readyAt < cache.of ? 'warn' : 'strong') : undefined,
+      sampling ? labelled('feeds', samplingText(sampling), isSound(sampling) ? 'strong' : 'bad') : undefined,
       bus ? labelled('bus', bus) : undefined,
       backlog && backlog.messages > 0 && backlog.oldestAgeMs !== null
         ? labelled('oldest', formatDuration(backlog.oldestAgeMs / 1_000))
@@ -110,6 +112,14 @@ function levelsLine(snapshot: TopSnapshot, width: number): Line {
     width,
   );
 }
+
+const isSound = ({ differing }: Sampling): boolean => differing.length === 0;
+
+/** Feeds that differ now, or the number that was compared. */
+const samplingText = (sampling: Sampling): string =>
+  isSound(sampling)
+    ? `${formatCount(sampling.checked)} checked`
+    : `${formatCount(sampling.differing.length)} DIFFER`;
 
 const isGrowing = ({ messages, etaSeconds, stuck }: TopBacklog): boolean =>
   messages > 0 && etaSeconds === null && stuck;

@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { Database, Listener } from '../../database/database.ts';
+import { sampleOf } from '../../util/sample.ts';
 import type { CachedFeed, CacheHealth, CacheStats, FeedCache, LoadedFeed } from '../cache.ts';
 import { INVALIDATE_CHANNEL, notifiedChanges, slotOf, slotsOfPayload } from '../invalidation.ts';
 
@@ -24,6 +25,8 @@ const memoryCache = (feeds: MemoryFeeds, listener: Listener): FeedCache => ({
   async *entries(userIds) {
     yield* feeds.entries(userIds);
   },
+  sample: (count) => sampleOf([...feeds.users()], count),
+  discard: async (userId) => feeds.forget(userId),
   stats: () => feeds.stats(),
   health: () => feeds.health(),
   async close() {
@@ -84,6 +87,11 @@ class MemoryFeeds {
     }
   }
 
+  /** The most recently read first. */
+  users(): Iterable<number> {
+    return this.#feeds.keys();
+  }
+
   /** Starts to keep feeds, or stops: without notifications a kept feed could be out of date. */
   listen(listening: boolean): void {
     this.#listening = listening;
@@ -93,9 +101,16 @@ class MemoryFeeds {
   forgetSlots(payload: string): void {
     if (this.#bySlot.size === 0) return;
     for (const slot of slotsOfPayload(payload)) {
-      for (const userId of this.#bySlot.get(slot) ?? []) this.#forget(userId);
+      for (const userId of this.#bySlot.get(slot) ?? []) this.forget(userId);
       this.#bySlot.delete(slot);
     }
+  }
+
+  forget(userId: number): void {
+    this.#feeds.delete(userId);
+    const load = this.#loading.get(userId);
+    if (load) load.stale = true;
+    this.#loading.delete(userId);
   }
 
   forgetAll(): void {
@@ -126,12 +141,5 @@ class MemoryFeeds {
   #track(userId: number): void {
     const users = this.#bySlot.get(slotOf(userId)) ?? new Set();
     this.#bySlot.set(slotOf(userId), users.add(userId));
-  }
-
-  #forget(userId: number): void {
-    this.#feeds.delete(userId);
-    const load = this.#loading.get(userId);
-    if (load) load.stale = true;
-    this.#loading.delete(userId);
   }
 }

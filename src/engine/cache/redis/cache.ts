@@ -6,6 +6,7 @@ import { packIds, readId } from '../../model/messages.ts';
 import type { Post } from '../../model/post.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
+import { sampleOf } from '../../util/sample.ts';
 import type { CachedFeed, CacheHealth, CacheStats, FeedCache, LoadedFeed, PageCache } from '../cache.ts';
 import { keysOfUser } from './findUser.ts';
 import {
@@ -156,6 +157,20 @@ export class RedisFeedCache implements FeedCache {
       },
       { awaitReaders: true },
     );
+  }
+
+  sample(count: number): number[] {
+    const readers = this.pages.hotReaders(Number.POSITIVE_INFINITY).map(({ userId }) => userId);
+    return sampleOf(readers, count);
+  }
+
+  async discard(userId: number, posts: readonly FeedEntry[]): Promise<void> {
+    await this.forget([userId]);
+    const authors = [...new Set([userId, ...posts.map(({ authorId }) => authorId)])];
+    const rings = packIds(authors);
+    await this.state.report((now) => this.state.script(now, 'forget', `${now.prefix}a`, rings), {
+      awaitReaders: false,
+    });
   }
 
   residue(userId: number): Promise<number> {

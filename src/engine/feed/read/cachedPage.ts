@@ -12,15 +12,15 @@ const SPARE = 10;
 /**
  * Reads a page from a cache that hears of every change. It needs no statement if the cache holds
  * everything. `refill` loads the feed into the cache. Returns undefined if the cache is unavailable
- * or does not reach far enough down.
+ * or does not reach far enough down. `unread`: no reader asks.
  */
 export async function cachedPage(
   db: Queryable,
   pages: PageCache,
-  query: { userId: number; before: number; limit: number; staleOk?: boolean },
+  query: { userId: number; before: number; limit: number; staleOk?: boolean; unread?: boolean },
   refill: () => Promise<unknown>,
 ): Promise<readonly PageRow[] | undefined> {
-  const { userId, before, limit, staleOk } = query;
+  const { userId, before, limit, staleOk, unread = false } = query;
   const name = `${userId}:${before}:${limit}`;
   const known = pages.recentPages.get(name);
   const load = (authorIds: readonly number[]) => loadRings(db, authorIds);
@@ -28,7 +28,7 @@ export async function cachedPage(
   for (let count = limit + SPARE; ; count = FEED_LIMIT) {
     const digest = count === FEED_LIMIT ? undefined : known?.digest;
     let found = await pages.page(
-      { userId, before, count, isRetry: count === FEED_LIMIT, digest, staleOk },
+      { userId, before, count, isRetry: unread || count === FEED_LIMIT, digest, staleOk },
       load,
     );
     if (found === 'same') return known?.rows;

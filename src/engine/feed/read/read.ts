@@ -69,6 +69,23 @@ export async function readFeedUnconfirmed(
   return items && pageOf(userId, items, limit);
 }
 
+/**
+ * Reads the first page from the cache, as a reader gets it, without counting a read. Returns undefined
+ * if it is not cached.
+ */
+export async function cachedFirstPage(
+  db: Store,
+  userId: number,
+  limit: number,
+  cache: FeedCache,
+): Promise<readonly PageRow[] | undefined> {
+  const query = { userId, before: MAX_ID, limit };
+  if (cache.pages) return cachedPage(db, cache.pages, { ...query, unread: true }, async () => {});
+  for await (const [, feed] of cache.entries([userId]))
+    return pageOverCached(db, userId, query.before, limit, feed);
+  return undefined;
+}
+
 const pageOf = (userId: number, items: FeedPage['items'], limit: number): FeedPage => ({
   userId,
   items,
@@ -95,7 +112,13 @@ async function pageFromCache(
   return pageOverCached(db, userId, before, limit, feed);
 }
 
-async function pageFromTable(db: Store, userId: number, before: number, limit: number): Promise<PageRow[]> {
+/** Throws USER_NOT_FOUND. */
+export async function pageFromTable(
+  db: Store,
+  userId: number,
+  before: number,
+  limit: number,
+): Promise<PageRow[]> {
   const above = await (await feedPages(db)).aboveFloor(db, { userId, before, limit });
   if (!above) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${userId}`);
   return withOlder(db, { userId, before, limit, floor: above.floor }, above.rows);

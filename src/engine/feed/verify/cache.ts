@@ -53,7 +53,8 @@ export async function staleTexts(
   return stale;
 }
 
-async function checkTexts(
+/** Compares cached texts once. */
+export async function checkTexts(
   db: Store,
   cache: FeedCache,
   posts: readonly FeedEntry[] | undefined,
@@ -71,6 +72,12 @@ async function checkTexts(
   return [...stale.values()];
 }
 
+/** Names the posts that a cached feed lacks, and those of authors who are not followed. */
+export async function differingCached(db: Store, userId: number, cached: CachedFeed): Promise<FeedEntry[]> {
+  const { missing, strangers } = await differences(db, userId, cached);
+  return [...missing, ...strangers];
+}
+
 async function checkFeeds(
   db: Store,
   cache: FeedCache,
@@ -80,9 +87,8 @@ async function checkFeeds(
   for await (const [userId, cached] of cache.entries(userIds)) {
     const distinct = new Set(cached.entries.map((entry) => entry.postId));
     const duplicates = cached.entries.length - distinct.size;
-    const { missing, strangers } = cache.pages
-      ? await differences(db, userId, cached)
-      : { missing: 0, strangers: 0 };
+    const found = cache.pages ? await differences(db, userId, cached) : { missing: [], strangers: [] };
+    const [missing, strangers] = [found.missing.length, found.strangers.length];
     if (duplicates + missing + strangers > 0)
       faults.push({ userId, missing, strangers, orphans: 0, duplicates });
   }
@@ -94,12 +100,12 @@ async function differences(
   db: Store,
   userId: number,
   cached: CachedFeed,
-): Promise<{ missing: number; strangers: number }> {
+): Promise<{ missing: FeedEntry[]; strangers: FeedEntry[] }> {
   const table = await loadFeed(db, userId, { entries: FEED_LIMIT, own: 0 });
   const known = new Set(cached.entries.map((entry) => entry.postId));
   const followees = new Set(table.followees);
   return {
-    missing: table.entries.filter(({ postId }) => postId > cached.completeAbove && !known.has(postId)).length,
-    strangers: cached.entries.filter(({ authorId }) => !followees.has(authorId)).length,
+    missing: table.entries.filter(({ postId }) => postId > cached.completeAbove && !known.has(postId)),
+    strangers: cached.entries.filter(({ authorId }) => !followees.has(authorId)),
   };
 }

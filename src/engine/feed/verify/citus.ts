@@ -1,9 +1,10 @@
 import type { Database } from '../../database/database.ts';
 import type { Queryable } from '../../database/types.ts';
+import type { FeedEntry } from '../../model/feed.ts';
 import { followsOf, itemsOf, truthOf } from '../../store/citusFeeds.ts';
 import type { Pair } from '../../store/follows.ts';
 import { runConcurrently } from '../../util/parallel.ts';
-import type { FeedFaults, VerifyVariant } from './variant.ts';
+import { type DifferingEntry, type FeedFaults, MAX_NAMED, type VerifyVariant } from './variant.ts';
 
 /*
  * Verification on Citus. Follows and feeds are in the shard of their reader, posts and followers in
@@ -100,17 +101,31 @@ async function compareFeeds(
   const single = last - after === 1;
   const differ = single ? [last] : await differing(db, [ITEMS_SUMS, TRUTH_SUMS], [after, last]);
   const ids = [...new Set([...differ, ...asymmetric.map((pair) => pair.followerId)])];
+  const faults = (await compareByShard(db, ids)).map(({ userId, missing, strangers, orphans }) => {
+    return { userId, missing: missing.length, strangers: strangers.length, orphans };
+  });
+  return faults.sort((a, b) => a.userId - b.userId);
+}
+
+/** The differences of one feed, row by row. */
+interface RowFaults {
+  readonly userId: number;
+  readonly missing: readonly FeedEntry[];
+  readonly strangers: readonly FeedEntry[];
+  readonly orphans: number;
+}
+
+async function compareByShard(db: Database, ids: readonly number[]): Promise<RowFaults[]> {
   const sharding = await db.sharding();
   const batches: number[][] = [];
   for (const group of sharding.group(ids, (id) => id)) {
     for (let from = 0; from < group.length; from += USERS_PER_COMPARISON)
       batches.push(group.slice(from, from + USERS_PER_COMPARISON));
   }
-  const faults = (await runConcurrently(batches, CONCURRENCY, (batch) => compareRows(db, batch))).flat();
-  return faults.sort((a, b) => a.userId - b.userId);
+  return (await runConcurrently(batches, CONCURRENCY, (batch) => compareRows(db, batch))).flat();
 }
 
-async function compareRows(db: Queryable, ids: readonly number[]): Promise<FeedFaults[]> {
+async function compareRows(db: Queryable, ids: readonly number[]): Promise<RowFaults[]> {
   const users = await db.query<{ id: number; floor: number }>(
     'select id, feed_floor as floor from users where id = any($1)',
     [ids],
@@ -122,23 +137,41 @@ async function compareRows(db: Queryable, ids: readonly number[]): Promise<FeedF
   const actual = await itemsOf(db, ids);
   const both = await db.query<{ id: number }>(`select user_id as id from celebrities where state = 'both'`);
   const changing = new Set(both.rows.map((row) => row.id));
-  const faults: FeedFaults[] = [];
+  const faults: RowFaults[] = [];
   for (const [userId, floor] of floors) {
-    const expected = new Map(truth.get(userId)!.map((entry) => [entry.postId, entry.authorId]));
+    const expected = new Map(truth.get(userId)!.map((entry) => [entry.postId, entry]));
     for (const postId of expected.keys()) if (postId <= floor) expected.delete(postId);
     const follows = new Set(followsByUser.get(userId)?.map((pair) => pair.followeeId));
-    let strangers = 0;
+    const strangers: FeedEntry[] = [];
     let orphans = 0;
-    for (const { postId, authorId } of actual.get(userId)!) {
+    for (const row of actual.get(userId)!) {
+      const { postId, authorId } = row;
       if (postId <= floor || changing.has(authorId)) continue;
-      if (expected.get(postId) === authorId) expected.delete(postId);
+      if (expected.get(postId)?.authorId === authorId) expected.delete(postId);
       else if (follows.has(authorId)) orphans += 1;
-      else strangers += 1;
+      else strangers.push(row);
     }
-    if (expected.size + strangers + orphans > 0)
-      faults.push({ userId, missing: expected.size, strangers, orphans });
+    if (expected.size + strangers.length + orphans > 0)
+      faults.push({ userId, missing: [...expected.values()], strangers, orphans });
   }
   return faults;
+}
+
+async function differingEntries(
+  db: Database,
+  userIds: readonly number[],
+  upTo: number,
+): Promise<DifferingEntry[]> {
+  const named = (userId: number, kind: DifferingEntry['kind'], entries: readonly FeedEntry[]) =>
+    entries
+      .filter(({ postId }) => postId <= upTo)
+      .sort((a, b) => b.postId - a.postId)
+      .slice(0, MAX_NAMED)
+      .map((entry) => ({ userId, kind, ...entry }));
+  return (await compareByShard(db, userIds)).flatMap(({ userId, missing, strangers }) => [
+    ...named(userId, 'missing', missing),
+    ...named(userId, 'strangers', strangers),
+  ]);
 }
 
 export const citusVerify: VerifyVariant = {
@@ -149,4 +182,5 @@ export const citusVerify: VerifyVariant = {
   rangeSize: 200_000,
   asymmetricPairs,
   compareFeeds,
+  differingEntries,
 };

@@ -106,6 +106,7 @@ class Collector implements TopCollector {
         moves: moves.value,
         celebrities: celebrities.value,
         operations: operations.value,
+        sampling: roles.value?.sampling,
       },
     });
   }

@@ -2,6 +2,7 @@ import { messagesIn } from '../../bus/depths.ts';
 import { isAlive } from '../../fleet/gateways.ts';
 import type { RegisteredWorker, WorkerState } from '../../fleet/workers.ts';
 import type { LaneState } from '../../model/lanes.ts';
+import { mismatchText, type Sampling } from '../../model/sample.ts';
 import type { OperationRow } from '../../operations/table.ts';
 import type { QueueRow } from '../../queues/list.ts';
 import type { NodeShards, ShardList } from '../../shards/list.ts';
@@ -96,6 +97,8 @@ export interface TopSnapshot {
   readonly moves: readonly ActiveMove[] | null;
   readonly celebrities: readonly Celebrity[] | null;
   readonly operations: readonly OperationRow[] | null;
+  /** Feeds that workers and gateways compare with the database in the background. */
+  readonly sampling: Sampling | null;
   readonly sources: readonly SourceState[];
 }
 
@@ -111,6 +114,7 @@ export interface Known {
   readonly moves?: readonly ActiveMove[] | undefined;
   readonly celebrities?: readonly Celebrity[] | undefined;
   readonly operations?: readonly OperationRow[] | undefined;
+  readonly sampling?: Sampling | undefined;
 }
 
 interface Taken {
@@ -165,6 +169,7 @@ export function snapshotOf(taken: Taken): TopSnapshot {
     moves: known.moves ?? null,
     celebrities: celebrities ?? null,
     operations: operations ?? null,
+    sampling: known.sampling ?? null,
     sources,
   };
 }
@@ -274,6 +279,9 @@ function healthOf(parts: {
   if (p99 > MAX_P99_MS)
     degraded.push(`1% of posts take ${(p99 / 1_000).toFixed(1)} s or longer to reach feeds`);
   if (backlog && backlog.deadLetters > 0) degraded.push(`${backlog.deadLetters} dead letter(s)`);
+  const { differing = [] } = known.sampling ?? {};
+  if (differing[0])
+    degraded.push(`${differing.length} sampled feed(s) differ: ${mismatchText(differing[0])}`);
   if (cache && cache.readyAt < cache.of)
     degraded.push(`the cache is unavailable for ${cache.of - cache.readyAt} of ${cache.of} gateway(s)`);
   return {

@@ -8,6 +8,7 @@ import { readActiveMoves } from '../../shards/sql.ts';
 import { readStats } from '../../stats/table.ts';
 import { listCelebrities } from '../../store/celebrities.ts';
 import { listGateways } from '../../store/processes.ts';
+import { readSampling } from '../../store/samples.ts';
 import { DEADLINE_MS, type Servers, type TopConnection } from './connection.ts';
 import { Source } from './source.ts';
 
@@ -53,8 +54,12 @@ export function openSources(config: Config, connection: TopConnection) {
     roles: on(
       'roles',
       async ({ db }) => {
-        const [workers, gateways] = await Promise.all([registeredWorkers(db), listGateways(db)]);
-        return { workers, gateways };
+        const [workers, gateways, sampling] = await Promise.all([
+          registeredWorkers(db),
+          listGateways(db),
+          readSampling(db),
+        ]);
+        return { workers, gateways, sampling };
       },
       ROLES_SHARE,
     ),

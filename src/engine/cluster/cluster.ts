@@ -3,7 +3,7 @@ import { LocalBus } from '../bus/local/bus.ts';
 import type { FeedCache } from '../cache/cache.ts';
 import { notifiedChanges } from '../cache/invalidation.ts';
 import { readClusterState } from '../config/clusterState.ts';
-import type { Config } from '../config/config.ts';
+import { type Config, serverUrl } from '../config/config.ts';
 import { Database, type SessionLimits } from '../database/database.ts';
 import { checkSchema } from '../database/migrate.ts';
 import { openUnfollows } from '../live/unfollows.ts';
@@ -16,6 +16,7 @@ import { openIdSource } from '../store/idLeases.ts';
 import { type Log, silentLog } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
+import { ServerUrl } from '../util/serverUrl.ts';
 
 /** Everything that a command or a role works with, opened in one place and passed down. */
 export interface Cluster extends SocialContext {
@@ -31,12 +32,13 @@ export interface Cluster extends SocialContext {
 }
 
 /** Returns the configured URL, or that of the embedded cluster that runs in the data directory. */
-export async function resolveDatabaseUrl(config: Config): Promise<string> {
-  if (config.databaseUrl) return config.databaseUrl;
+export async function resolveDatabase(config: Config): Promise<ServerUrl> {
+  const configured = serverUrl(config, 'databaseUrl');
+  if (configured) return configured;
   const state = await readClusterState(config.dataDir);
   if (!state?.databaseUrl)
     throw new FeedctlError('CLUSTER_NOT_RUNNING', `no cluster runs in ${config.dataDir}`);
-  return state.databaseUrl;
+  return new ServerUrl(state.databaseUrl);
 }
 
 /**
@@ -59,13 +61,14 @@ export async function resolveGatewayUrl(config: Config, db: Database): Promise<s
  */
 export async function openBus(
   config: Config,
-  databaseUrl: string,
+  database: ServerUrl,
   log: Log,
   sessions?: SessionLimits,
 ): Promise<Bus> {
-  if (!config.brokerUrl) return new LocalBus(databaseUrl, { sessions });
+  const brokers = serverUrl(config, 'brokerUrl');
+  if (!brokers) return new LocalBus(database, { sessions });
   const { RabbitBus } = await import('../bus/rabbitmq/bus.ts');
-  return new RabbitBus(config.brokerUrl, databaseUrl, {
+  return new RabbitBus(brokers, database, {
     log,
     managementUrl: config.brokerManagementUrl,
     sessions,
@@ -96,14 +99,15 @@ export async function openCluster(
   const baseLog = options.log ?? silentLog;
   const log = stats?.watchLog(baseLog) ?? baseLog;
   try {
-    const url = options.databaseUrl ?? (await resolveDatabaseUrl(config));
+    const server = options.databaseUrl ? new ServerUrl(options.databaseUrl) : await resolveDatabase(config);
+    reportProblems(config, log);
     const { metrics, tracing, invocation } = options;
     const db = metrics
-      ? (await import('../database/pools.ts')).openWorkPool(url, metrics, invocation)
-      : new Database(url, { invocation });
+      ? (await import('../database/pools.ts')).openWorkPool(server, metrics, invocation)
+      : new Database(server, { invocation });
     resources.add('database', () => db.close());
     await checkSchema(db, config.store);
-    const bus = await guarded(await openBus(config, url, log), config, metrics);
+    const bus = await guarded(await openBus(config, server, log), config, metrics);
     resources.add('bus', () => bus.close());
     const ids = openIdSource(db, metrics);
     resources.add('node number', () => ids.release());
@@ -121,6 +125,12 @@ export async function openCluster(
     await resources.release(log);
     throw error;
   }
+}
+
+/** Logs why the source of a URL could not be read again. */
+function reportProblems({ sourced = {} }: Config, log: Log): void {
+  for (const url of Object.values(sourced))
+    url.onProblem = (reason) => log.warn({ reason }, 'the last known URL is used for new connections');
 }
 
 /** Guards a broker. The queue in the database is behind the database's guard already. */
@@ -141,7 +151,8 @@ export async function openSharedCache(
   log: Log,
   metrics?: Metrics,
 ): Promise<FeedCache | undefined> {
-  if (!config.cacheUrl) return undefined;
+  const url = serverUrl(config, 'cacheUrl');
+  if (!url) return undefined;
   const { openRedisCache } = await import('../cache/redis/cache.ts');
-  return openRedisCache(config.cacheUrl, db, log, metrics);
+  return openRedisCache(url, db, log, metrics);
 }

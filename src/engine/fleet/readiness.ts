@@ -9,7 +9,7 @@ const CONNECT_MS = 3_000;
 export const CHECK_TIMEOUT_MS = 5_000;
 
 interface Dependencies {
-  readonly db: { readonly url: string };
+  readonly db: Pick<Database, 'server'>;
   readonly bus?: Pick<Bus, 'health'>;
   readonly ids?: Pick<IdSource, 'checkClock'>;
 }
@@ -34,7 +34,7 @@ export function openReadiness(
   { db, bus, ids }: Dependencies,
   { freshMs = 0 }: { freshMs?: number } = {},
 ): Readiness {
-  const session = new Database(db.url, {
+  const session = new Database(db.server, {
     maxSessions: 1,
     connectMs: CONNECT_MS,
     applicationName: 'feedctl readiness',
@@ -44,13 +44,13 @@ export function openReadiness(
   const checkNow = async () => {
     const pid = await session.withSession(
       async (one) => {
-        await checkWritable(one, db.url);
+        await checkWritable(one, db.server.current);
         return (await one.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]!.pid;
       },
       { deadlineMs: CHECK_TIMEOUT_MS },
     );
     if (pid !== keptBy) {
-      await checkSessionsKept(db.url);
+      await checkSessionsKept(db.server);
       keptBy = pid;
     }
     ids?.checkClock();

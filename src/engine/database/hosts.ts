@@ -42,10 +42,18 @@ interface UrlParts {
   readonly head: string;
   readonly hosts: string;
   readonly path: string;
-  /** Parameters as they stand in the URL, without the own ones. */
+  /** Other parameters as they stand in the URL. */
   readonly others: readonly string[];
+  /** Values of the parameters that this file reads, percent-encoded. */
   readonly own: ReadonlyMap<string, string>;
 }
+
+/** Splits a list of hosts. An encoded comma in the path of a socket belongs to the path. */
+const splitHosts = (list: string): string[] =>
+  list.split(',').flatMap((one) => {
+    const host = decoded(one);
+    return host.startsWith('/') ? [host] : host.split(',');
+  });
 
 function partsOf(url: string): UrlParts | undefined {
   const [, scheme, authority, path, query = ''] = PARTS.exec(url) ?? [];
@@ -61,7 +69,7 @@ function partsOf(url: string): UrlParts | undefined {
     own: new Map(
       parameters
         .filter((one) => OWN.has(nameOf(one)))
-        .map((one) => [nameOf(one), decoded(one.slice(nameOf(one).length + 1))]),
+        .map((one) => [nameOf(one), one.slice(nameOf(one).length + 1)]),
     ),
   };
 }
@@ -127,8 +135,10 @@ function hostsOf({ hosts, own }: UrlParts, bad: (why: string) => Error): Host[] 
     if (host === undefined) throw bad(`names the host ${text}, which cannot be read`);
     return { host: decoded(host), port };
   });
-  const names = own.get('host')?.split(',') ?? inAuthority.map(({ host }) => host);
-  const ports = own.get('port')?.split(',') ?? inAuthority.map(({ port }) => port);
+  const hostList = own.get('host');
+  const portList = own.get('port');
+  const names = hostList === undefined ? inAuthority.map(({ host }) => host) : splitHosts(hostList);
+  const ports = portList === undefined ? inAuthority.map(({ port }) => port) : decoded(portList).split(',');
   if (ports.some((port) => !/^\d*$/.test(port))) throw bad('has a port that is no number');
   if (ports.length > 1 && ports.length !== names.length)
     throw bad(`names ${ports.length} ports for ${names.length} hosts`);

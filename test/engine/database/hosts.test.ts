@@ -21,6 +21,7 @@ describe('the hosts of a URL', () => {
     ['postgres://u@/feeds?host=db1,db2&port=5432,5433', ['db1:5432', 'db2:5433']],
     ['postgres://u@/feeds?host=%2Fvar%2Frun,db2', ['/var/run', 'db2']],
     ['postgres://%2Fvar%2Frun,db2/feeds', ['/var/run', 'db2']],
+    ['postgres://u@/feeds?host=%2Fa%2Cb%2Frun,db1%2Cdb2', ['/a,b/run', 'db1', 'db2']],
     ['postgres://u@db1/feeds', ['db1']],
     ['postgres://', ['localhost']],
   ])('of %s are read in their order', (url, hosts) => {

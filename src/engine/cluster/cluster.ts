@@ -100,7 +100,7 @@ export async function openCluster(
   const log = stats?.watchLog(baseLog) ?? baseLog;
   try {
     const server = options.databaseUrl ? new ServerUrl(options.databaseUrl) : await resolveDatabase(config);
-    reportProblems(config, log);
+    if (options.metrics) followSources(config, log);
     const { metrics, tracing, invocation } = options;
     const db = metrics
       ? (await import('../database/pools.ts')).openWorkPool(server, metrics, invocation)
@@ -127,10 +127,10 @@ export async function openCluster(
   }
 }
 
-/** Logs why the source of a URL could not be read again. */
-function reportProblems({ sourced = {} }: Config, log: Log): void {
+/** Makes a role read the sources of its URLs again. */
+function followSources({ sourced = {} }: Config, log: Log): void {
   for (const url of Object.values(sourced))
-    url.onProblem = (reason) => log.warn({ reason }, 'the last known URL is used for new connections');
+    url.follow((reason) => log.warn({ reason }, 'the last known URL is used for new connections'));
 }
 
 /** Guards a broker. The queue in the database is behind the database's guard already. */

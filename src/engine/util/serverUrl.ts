@@ -9,8 +9,9 @@ const WAIT_MS = 1_000;
 const REFUSED_WAIT_MS = 5_000;
 
 /**
- * URL of a server. Its source, a file or a command, is read again for new connections, because a
- * password may change while a process runs for weeks. A URL without such a source stays as it is.
+ * URL of a server, whose password may change while a process runs for weeks. Its source, a file or a
+ * command, is read again after a refusal, and by a process that follows it also for new connections. A URL
+ * without such a source stays as it is.
  */
 export class ServerUrl {
   readonly #read: (() => Promise<string>) | undefined;
@@ -22,8 +23,8 @@ export class ServerUrl {
   #reported: string | undefined;
   /** Database host that took the last session. It is tried first where only one host can fit. */
   lastHost: string | undefined;
-  /** Called when the source cannot be used. The same reason is reported once. */
-  onProblem: (reason: string) => void = () => {};
+  #following = false;
+  #onProblem: (reason: string) => void = () => {};
 
   /** `read`: reads and checks the source. */
   constructor(current: string, read?: () => Promise<string>) {
@@ -35,6 +36,15 @@ export class ServerUrl {
     return typeof url === 'string' ? new ServerUrl(url) : url;
   }
 
+  /**
+   * Reads the source for new connections from now on. For roles: a command of an operator may ask for a
+   * passphrase. `onProblem` is called when the source cannot be used, once for the same reason.
+   */
+  follow(onProblem: (reason: string) => void): void {
+    this.#following = true;
+    this.#onProblem = onProblem;
+  }
+
   /** The URL as it was read last. */
   get current(): string {
     return this.#current;
@@ -42,7 +52,7 @@ export class ServerUrl {
 
   /** Returns the URL for a new connection. */
   async latest(): Promise<string> {
-    if (this.#read && performance.now() - this.#readAt > FRESH_MS)
+    if (this.#read && this.#following && performance.now() - this.#readAt > FRESH_MS)
       await settleWithin(WAIT_MS, this.#readAgain());
     return this.#current;
   }
@@ -59,14 +69,10 @@ export class ServerUrl {
 
   /** Returns a URL that is made of this one, and follows its source. */
   derive(change: (url: string) => string): ServerUrl {
-    return new ServerUrl(
-      change(this.#current),
-      this.#read &&
-        (async () => {
-          await this.#readAgain();
-          return change(this.#current);
-        }),
-    );
+    const read = this.#read && (() => this.#readAgain().then(() => change(this.#current)));
+    const derived = new ServerUrl(change(this.#current), read);
+    if (this.#following) derived.follow(() => {});
+    return derived;
   }
 
   /** Concurrent calls share one reading. Never rejects. */
@@ -79,7 +85,7 @@ export class ServerUrl {
         },
         (error) => {
           const reason = messageOf(error);
-          if (reason !== this.#reported) this.onProblem(reason);
+          if (reason !== this.#reported) this.#onProblem(reason);
           this.#reported = reason;
         },
       )

@@ -1,14 +1,18 @@
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { Database } from '../../../src/engine/database/database.ts';
 import { ServerUrl } from '../../../src/engine/util/serverUrl.ts';
 import { startReplicated } from '../../support/standby.ts';
 
 test('a URL is read again at once after a refusal, one time for all sessions that were refused', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] });
+  onTestFinished(() => void vi.useRealTimers());
   let reads = 0;
   const url = new ServerUrl('one', async () => {
     reads += 1;
     return 'two';
   });
+  // Only a role follows the source.
+  vi.advanceTimersByTime(60_000);
   expect(await url.latest()).toBe('one');
   expect(reads).toBe(0);
   expect(await Promise.all([1, 2, 3].map(() => url.afterRefusal('one')))).toEqual(['two', 'two', 'two']);
@@ -33,7 +37,7 @@ test('a source that cannot be read leaves the known URL, and is reported once', 
     return 'two';
   });
   const reported: string[] = [];
-  url.onProblem = (reason) => reported.push(reason);
+  url.follow((reason) => reported.push(reason));
   // Each derived URL asks the source by itself.
   const ask = () => url.derive((text) => `${text}!`).afterRefusal('one!');
   expect([await ask(), await ask(), reported]).toEqual(['one!', 'one!', ['gone']]);
@@ -52,4 +56,19 @@ test('a session uses the password of now, although the known one is fresh', asyn
   onTestFinished(() => db.close());
   await db.ping();
   expect(db.url).toBe(url('two'));
+});
+
+test('a role reads the source again for a new connection if the known URL is old', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] });
+  onTestFinished(() => void vi.useRealTimers());
+  let password = 'one';
+  const url = new ServerUrl(password, async () => password);
+  url.follow(() => {});
+  password = 'two';
+  expect(await url.latest()).toBe('one');
+  vi.advanceTimersByTime(2_001);
+  expect(await Promise.all([url.latest(), url.derive((text) => `${text}!`).latest()])).toEqual([
+    'two',
+    'one!',
+  ]);
 });

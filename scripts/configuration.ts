@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { type Command, Config } from '@oclif/core';
-import { SETTINGS } from '../src/engine/config/settings.ts';
+import { fileVariable, SETTINGS } from '../src/engine/config/settings.ts';
 import { wrap } from './markdown.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -155,7 +155,8 @@ The context file is \`~/.config/feedctl/contexts.json\`, or \`feedctl/contexts.j
 
 A setting that may contain a password has a second field, whose name ends in \`From\`. It names the source
 of the value: \`{ "env": "NAME" }\`, \`{ "file": "PATH" }\` or \`{ "command": "COMMAND" }\`. feedctl reads the
-source when it needs the value, and uses the first line. A command may take 10 seconds.
+source when it needs the value, and uses the first line. A command may take 10 seconds. Roles read files and
+commands again for new connections: see [servers](../guides/servers.md#passwords-that-change).
 `;
 
 /** Returns the text of docs/reference/configuration.md. Needs the built commands. */
@@ -184,9 +185,10 @@ function settingSection(name: string, setting: SettingRow, commands: readonly Co
   const addFlag = kebab(name);
   const added = commands.find(({ id }) => id === 'context:add')!.flags[addFlag] && !flag;
   const fields = [`\`${name}\``, ...(setting.secret ? [`\`${name}From\``] : [])].join(' or ');
+  const file = setting.secret ? `, or \`${fileVariable(setting.variable)}\`: a file with the value` : '';
   const lines = [
     ...(flag ? [`Flag: \`--${flag}\`, of ${commandsWith(flag, commands)}`] : []),
-    `Environment variable: \`${setting.variable}\``,
+    `Environment variable: \`${setting.variable}\`${file}`,
     `Context file: ${fields}${added ? `, set by \`feedctl context add --${addFlag}\`` : ''}`,
     `Default: ${setting.fallback}`,
   ];

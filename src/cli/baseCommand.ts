@@ -1,7 +1,7 @@
 import { Command, Flags } from '@oclif/core';
 import type { Cluster } from '../engine/cluster/cluster.ts';
 import type { Config, ConfigFlags } from '../engine/config/config.ts';
-import { SETTINGS } from '../engine/config/settings.ts';
+import { fileVariable, SETTINGS } from '../engine/config/settings.ts';
 import type { Kubernetes } from '../engine/kubernetes/client.ts';
 import { FeedctlError } from '../engine/model/errors.ts';
 import type { LaneState } from '../engine/model/lanes.ts';
@@ -65,7 +65,9 @@ export abstract class BaseCommand extends Command {
     if (warnedOfVariables || given.length === 0) return;
     warnedOfVariables = true;
     const ofFlags = this.config.commands.flatMap(({ flags }) => Object.values(flags).map(({ env }) => env));
-    const ofSettings = Object.values(SETTINGS).map(({ variable }) => variable);
+    const ofSettings = Object.values(SETTINGS).flatMap(({ variable, secret }) =>
+      secret ? [variable, fileVariable(variable)] : [variable],
+    );
     const known = new Set(
       [...ofSettings, ...OTHER_VARIABLES, ...ofFlags].filter((name) => name !== undefined),
     );

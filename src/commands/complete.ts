@@ -36,11 +36,11 @@ export default class Complete extends BaseCommand {
 
   async #nodes(words: readonly string[]): Promise<string[]> {
     const { loadConfig } = await import('../engine/config/config.ts');
-    const { resolveDatabaseUrl } = await import('../engine/cluster/cluster.ts');
+    const { resolveDatabase } = await import('../engine/cluster/cluster.ts');
     const { Database } = await import('../engine/database/database.ts');
     const { citusNodes } = await import('../engine/shards/nodesSql.ts');
     const config = await loadConfig(settingsOf(settingsIn(words)));
-    const db = new Database(await resolveDatabaseUrl(config), { maxSessions: 1 });
+    const db = new Database(await resolveDatabase(config), { maxSessions: 1 });
     return (await citusNodes(db)).map(({ name }) => name);
   }
 

@@ -30,11 +30,11 @@ docs/guides/servers.md.`;
   async run(): Promise<{ applied: string[]; pending: string[]; dryRun: boolean; partitions?: number }> {
     const { flags } = await this.parse(Migrate);
     const config = await this.loadConfig(flags);
-    const { resolveDatabaseUrl } = await import('../engine/cluster/cluster.ts');
+    const { resolveDatabase } = await import('../engine/cluster/cluster.ts');
     const { Database } = await import('../engine/database/database.ts');
     const { migrate, schemaState } = await import('../engine/database/migrate.ts');
     const { ensureEventPartitions } = await import('../engine/store/events.ts');
-    const db = new Database(await resolveDatabaseUrl(config), { maxSessions: 2 });
+    const db = new Database(await resolveDatabase(config), { maxSessions: 2 });
     try {
       const dryRun = flags['dry-run'];
       const wait = {
@@ -48,7 +48,7 @@ docs/guides/servers.md.`;
       else this.log(applied.length > 0 ? `Applied: ${applied.join(', ')}` : 'Up to date.');
       if (dryRun || !config.brokerUrl) return { applied, pending, dryRun };
       const { RabbitBus } = await import('../engine/bus/rabbitmq/bus.ts');
-      const bus = new RabbitBus(config.brokerUrl, db.url);
+      const bus = new RabbitBus(config.brokerUrl, db.server);
       try {
         if (flags.partitions === undefined) await bus.declare();
         else await bus.changePartitions(flags.partitions);

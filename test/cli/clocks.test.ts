@@ -70,7 +70,9 @@ test.skipIf(!able)(
 
     const checks = async () => {
       const { stdout } = await cluster.run('doctor', '--json');
-      return (JSON.parse(stdout) as { checks: Check[] }).checks.map(({ name, detail }) => `${name} ${detail}`);
+      return (JSON.parse(stdout) as { checks: Check[] }).checks.map(
+        ({ name, detail }) => `${name} ${detail}`,
+      );
     };
     for (const kind of ['worker', 'gateway'])
       await expect

@@ -88,7 +88,16 @@ export async function testCluster(
   const unfollows = openUnfollows(db);
   onTestFinished(() => unfollows.close());
   const identity = await Identity.open(db);
-  const context = { db, identity, bus, clock, ids, unfollows, changes: await openChanges(db), log: silentLog };
+  const context = {
+    db,
+    identity,
+    bus,
+    clock,
+    ids,
+    unfollows,
+    changes: await openChanges(db),
+    log: silentLog,
+  };
   return {
     ...context,
     url,

@@ -5,6 +5,8 @@ import { onTestFinished } from 'vitest';
 /** A proxy to the database server that a test can break. */
 export interface Proxy {
   readonly url: string;
+  /** Number of connections so far. */
+  connections(): number;
   /** Drops all connections and refuses new ones until `open`. */
   cut(): void;
   /** Leads new connections to another server. */
@@ -33,7 +35,9 @@ export async function openProxy(url: string): Promise<Proxy> {
   let held: (() => void)[] | undefined;
   const pairs = new Map<Socket, Socket>();
   const stranded = new Set<Socket>();
+  let connections = 0;
   const server = createServer((client) => {
+    connections += 1;
     const drop = () => {
       client.destroy();
       upstream.destroy();
@@ -74,6 +78,7 @@ export async function openProxy(url: string): Promise<Proxy> {
   const { port } = server.address() as { port: number };
   return {
     url: `postgres://${user}@127.0.0.1:${port}/${database}`,
+    connections: () => connections,
     cut() {
       state = 'cut';
       dropAll();

@@ -26,7 +26,7 @@ export const EVERY_FOUNDATION = process.env.FEEDCTL_FOUNDATIONS === 'all';
 
 export type Foundation = (typeof FOUNDATIONS)[number];
 
-const UNLIMITED = Object.fromEntries(
+export const UNLIMITED = Object.fromEntries(
   ['USER', 'USER_WRITE', 'IP', 'IP_UNAUTHENTICATED', 'FAILED_LOGIN'].map((name) => [
     `FEEDCTL_${name}_LIMIT`,
     '0',

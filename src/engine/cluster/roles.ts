@@ -2,7 +2,7 @@ import type { FeedCache } from '../cache/cache.ts';
 import { openMemoryCache } from '../cache/memory/cache.ts';
 import { scheduleEvaluations } from '../celebrities/schedule.ts';
 import { type ClusterLock, lockCluster } from '../config/clusterState.ts';
-import type { Config } from '../config/config.ts';
+import { type Config, serverUrl } from '../config/config.ts';
 import { Database } from '../database/database.ts';
 import { type EmbeddedPostgres, prepareDataDir, startEmbeddedPostgres } from '../database/embedded.ts';
 import { migrate } from '../database/migrate.ts';
@@ -52,14 +52,14 @@ export async function startGatewayRole(
   const cache = cluster.sharedCache ?? (await openMemoryCache(cluster.db));
   resources.add('cache', () => cache.close());
   if (cluster.metrics) watchCache(cluster.metrics, cache, resources);
-  const requests = openRequestPool(cluster.db.url, cluster.metrics);
+  const requests = openRequestPool(cluster.db.server, cluster.metrics);
   resources.add('sessions of requests', () => requests.close());
   requests.confirmSessions((session) => cluster.identity.confirm(session, requests.url));
   resources.add('warm-up', keepWarm(requests, cache));
   const { startGateway } = await import('../gateway/gateway.ts');
   const gateway = await startGateway(
     { ...cluster, db: requests, cache },
-    { ...options, limitsUrl: cluster.config.cacheUrl },
+    { ...options, limitsUrl: serverUrl(cluster.config, 'cacheUrl') },
   );
   reporter.add({ gateway, cache });
   startCheckReports(cluster, resources, { gateway, cache });

@@ -1,10 +1,11 @@
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { FeedctlError } from '../model/errors.ts';
+import { ServerUrl } from '../util/serverUrl.ts';
 import { readClusterState } from './clusterState.ts';
 import { type Context, readContext } from './contexts.ts';
 import { readSecret, type Secret } from './secrets.ts';
-import { parseBoolean, SETTINGS, type SettingName, settingProblem } from './settings.ts';
+import { fileVariable, parseBoolean, SETTINGS, type SettingName, settingProblem } from './settings.ts';
 
 export type { SettingName };
 
@@ -30,6 +31,17 @@ export interface Config extends Settings {
   readonly embedded: boolean;
   /** Source of each value. */
   readonly sources: Readonly<Record<SettingName, Source>>;
+  /** The URLs that a file or a command supplies, which may change while the process runs. */
+  readonly sourced?: Readonly<Partial<Record<SettingName, ServerUrl>>>;
+}
+
+/** Returns the URL of a server as new connections need it, or undefined if the setting has no value. */
+export function serverUrl(
+  config: Config,
+  name: 'databaseUrl' | 'brokerUrl' | 'cacheUrl',
+): ServerUrl | undefined {
+  const url = config[name];
+  return url === undefined ? undefined : (config.sourced?.[name] ?? new ServerUrl(url));
 }
 
 export interface ConfigFlags {
@@ -64,7 +76,8 @@ export function checkSettings(values: Partial<Record<SettingName, unknown>>): vo
 export function refuseSecrets(flags: ConfigFlags): void {
   const values = flags as Record<string, string | undefined>;
   for (const [name, { flag, secret }] of Object.entries<{ flag?: string; secret: boolean }>(SETTINGS)) {
-    const urls = (secret && flag && values[name]?.split(',')) || [];
+    // Commas separate the brokers, and also the hosts of one database.
+    const urls = (secret && flag && values[name]?.split(/,(?=\s*\w+:\/\/)/)) || [];
     if (urls.some((one) => /^\s*[a-z]+:\/\/[^/@]*:.+@|[?&]password=/i.test(one)))
       throw new FeedctlError('SECRET_IN_FLAG', `--${flag} contains a password`);
   }
@@ -131,21 +144,22 @@ async function merged(
   const stored: Record<string, unknown> = { ...context };
   const values: Partial<Record<SettingName, unknown>> = {};
   const sources = {} as Record<SettingName, Source>;
+  const secrets: Partial<Record<SettingName, Secret>> = {};
   for (const key of Object.keys(SETTINGS) as SettingName[]) {
-    const candidates: [Source, unknown][] = [
+    const candidates: [Source, unknown, Secret?][] = [
       ['flag', (flags as Record<string, unknown>)[key]],
-      ['environment', env[SETTINGS[key].variable] || undefined],
-      ['context', stored[key] ?? stored[`${key}From`]],
+      ['environment', env[SETTINGS[key].variable] || undefined, fileInEnvironment(key, env)],
+      ['context', stored[key], stored[`${key}From`] as Secret | undefined],
       ['default', { dataDir: defaultDataDir(env), production: false }[key as string]],
     ];
-    const [source, value] = candidates.find(([, candidate]) => candidate !== undefined) ?? [
-      'default',
-      undefined,
-    ];
+    const [source, value, secret] = candidates.find(
+      ([, candidate, from]) => candidate !== undefined || from !== undefined,
+    ) ?? ['default', undefined];
     // A flag or a variable overrides the context, so the command of a secret does not run for
     // nothing.
-    const secret = source === 'context' && stored[key] === undefined;
-    values[key] = secret ? await readSecret(key, value as Secret, env) : value;
+    const read = value === undefined && secret;
+    if (read) secrets[key] = secret;
+    values[key] = read ? await readSecret(key, secret, env) : value;
     sources[key] = source;
   }
   const problem = settingProblem(values);
@@ -163,5 +177,41 @@ async function merged(
     context: shownName(name, sources.databaseUrl, settings.databaseUrl),
     embedded: settings.databaseUrl === undefined,
     sources,
+    sourced: rereadable(values, secrets, env),
   };
 }
+
+/** Returns the file that a variable names: `FEEDCTL_DATABASE_URL_FILE`. Throws CONFIG_INVALID. */
+function fileInEnvironment(key: SettingName, env: NodeJS.ProcessEnv): Secret | undefined {
+  const { variable, secret } = SETTINGS[key];
+  const name = fileVariable(variable);
+  const file = (secret && env[name]) || undefined;
+  if (file && env[variable])
+    throw new FeedctlError('CONFIG_INVALID', `${variable} and ${name} are both set: remove one of them`);
+  return file === undefined ? undefined : { file };
+}
+
+/** Returns the URLs whose source can show another value. A variable of a process cannot. */
+function rereadable(
+  values: Partial<Record<SettingName, unknown>>,
+  secrets: Partial<Record<SettingName, Secret>>,
+  env: NodeJS.ProcessEnv,
+): Partial<Record<SettingName, ServerUrl>> {
+  const urls: Partial<Record<SettingName, ServerUrl>> = {};
+  for (const [key, secret] of Object.entries(secrets) as [SettingName, Secret][]) {
+    if ('env' in secret) continue;
+    const first = values[key] as string;
+    urls[key] = new ServerUrl(first, async () => {
+      const url = await readSecret(key, secret, env);
+      checkSettings({ [key]: url });
+      // Another database may belong to another cluster.
+      if (pathOf(url) !== pathOf(first))
+        throw new FeedctlError('CONFIG_INVALID', `${key}: the source now names another database`);
+      return url;
+    });
+  }
+  return urls;
+}
+
+/** Returns the database, the virtual host or the number of a URL. */
+const pathOf = (url: string): string | undefined => /^\s*\w+:\/\/[^/?#]*\/?([^?#,]*)/.exec(url)?.[1];

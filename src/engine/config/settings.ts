@@ -54,7 +54,7 @@ function credentialFault(url: string): string | undefined {
 
 /** Returns whether `host:port` is complete, and the `@` belongs to a path or a parameter after it. */
 function endsBefore(authority: string, after: string): boolean {
-  if (!/^(\[[^\]]*\]|[^:]+):\d*$/.test(authority)) return false;
+  if (!authority.split(',').every((host) => /^(\[[^\]]*\]|[^:]+)(:\d*)?$/.test(host))) return false;
   const [path = '', query = ''] = after.split('@', 1)[0]!.split(/\?(.*)/s);
   return query.includes('=') || (path.startsWith('/') && !/[/:]/.test(after.slice(after.lastIndexOf('@'))));
 }
@@ -135,7 +135,9 @@ export const SETTINGS = {
     variable: 'FEEDCTL_DATABASE_URL',
     secret: true,
     rule: url('postgres', 'postgresql'),
-    about: 'Database of the cluster: a `postgres://` or `postgresql://` URL.',
+    about:
+      'Database of the cluster: a `postgres://` or `postgresql://` URL. It may name several hosts with ' +
+      'commas, the primary and its standbys.',
     fallback: 'the database of the embedded cluster that runs in the data directory',
   },
   store: {
@@ -212,6 +214,9 @@ export const SETTINGS = {
 } as const satisfies { readonly [Name in InContext]-?: Setting<Name> };
 
 export type SettingName = keyof typeof SETTINGS;
+
+/** Returns the variable that names a file with the value of a secret setting. */
+export const fileVariable = (variable: string): string => `${variable}_FILE`;
 
 const NAMES = Object.keys(SETTINGS) as SettingName[];
 

@@ -4,6 +4,7 @@ import type { Invocation } from '../model/operation.ts';
 import type { Guard } from '../resilience/guard.ts';
 import { ONCE, type RetryLimits, retry } from '../resilience/retry.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { ServerUrl } from '../util/serverUrl.ts';
 import { explainError, isReadOnly } from './errors.ts';
 import { type Listener, type ListenHandlers, ListeningSession } from './listener.ts';
 import {
@@ -11,12 +12,12 @@ import {
   columnTypes,
   KEEP_ALIVE,
   SessionClient,
+  type SessionConfig,
   sessionOptions,
   socketOf,
 } from './session.ts';
 import { readSharding, type Sharding, type Store } from './sharding.ts';
 import type { Session } from './types.ts';
-import { driverUrl } from './url.ts';
 import { checkWritable } from './usable.ts';
 
 export type { Listener } from './listener.ts';
@@ -59,7 +60,8 @@ export type SessionLimits = Pick<DatabaseOptions, 'maxSessions' | 'connectMs' | 
 
 /** A pool of sessions on one database. */
 export class Database implements Store {
-  readonly url: string;
+  /** Where its sessions are opened, and those of others with the same database. */
+  readonly server: ServerUrl;
   readonly pool: pg.Pool;
   readonly invocation: Invocation | undefined;
   readonly #listeners = new Set<Listener>();
@@ -73,14 +75,14 @@ export class Database implements Store {
   #sharding: { readonly known: Promise<Sharding>; readonly at: number } | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(url: string, options: DatabaseOptions = {}) {
-    this.url = url;
+  constructor(url: string | ServerUrl, options: DatabaseOptions = {}) {
+    this.server = ServerUrl.of(url);
     this.invocation = options.invocation;
     this.#options = options;
-    if (options.writable) this.#confirm = (session) => checkWritable(session, url);
-    this.pool = new pg.Pool({
-      Client: SessionClient,
-      connectionString: driverUrl(url),
+    if (options.writable) this.#confirm = (session) => checkWritable(session, this.url);
+    const config: pg.PoolConfig & SessionConfig = {
+      Client: SessionClient as unknown as new () => SessionClient,
+      server: this.server,
       max: options.maxSessions ?? 10,
       connectionTimeoutMillis: options.connectMs ?? CONNECT_TIMEOUT_MS,
       idleTimeoutMillis: 30_000,
@@ -88,11 +90,16 @@ export class Database implements Store {
       application_name: options.applicationName ?? 'feedctl',
       types: columnTypes,
       options: sessionOptions(options.sessionSettings),
-    });
+    };
+    this.pool = new pg.Pool(config);
     // The next query replaces an idle session that broke. Without a listener its error would end
     // the process.
     this.pool.on('error', () => {});
     this.#watch(options);
+  }
+
+  get url(): string {
+    return this.server.current;
   }
 
   #watch({ metrics, name: pool = 'work', retry }: DatabaseOptions): void {
@@ -235,7 +242,7 @@ export class Database implements Store {
 
   /** Listens on channels with a separate session. Closing the database closes it too. */
   async listen(channels: string[], handlers: ListenHandlers): Promise<Listener> {
-    const session = await ListeningSession.open(this.url, channels, handlers);
+    const session = await ListeningSession.open(this.server, channels, handlers);
     const listener: Listener = {
       barrier: () => session.barrier(),
       close: () => {

@@ -54,6 +54,9 @@ const isTimeout = ({ code, text }: Failure): boolean =>
  */
 export function databaseError(error: unknown, url: string): FeedctlError {
   if (isFeedctlError(error)) return error;
+  // The pool replaces an error that came late by an error without a reason.
+  const { cause: reason } = error as { cause?: unknown };
+  if (isFeedctlError(reason)) return reason;
   const text = messageOf(error);
   const failure = { code: (error as { code?: string }).code ?? '', text, error };
   const at = withoutPassword(url);

@@ -1,9 +1,9 @@
 import pg from 'pg';
 import { FeedctlError } from '../model/errors.ts';
 import { Coalesced } from '../util/coalesce.ts';
+import type { ServerUrl } from '../util/serverUrl.ts';
 import { explainError } from './errors.ts';
-import { CONNECT_TIMEOUT_MS, columnTypes, KEEP_ALIVE, socketOf } from './session.ts';
-import { driverUrl } from './url.ts';
+import { CONNECT_TIMEOUT_MS, columnTypes, KEEP_ALIVE, SessionClient, socketOf } from './session.ts';
 import { checkSessionsKept } from './usable.ts';
 
 export interface Listener {
@@ -38,10 +38,10 @@ const jittered = (ms: number, spreadMs: number): number => ms + Math.random() * 
  * process of the server that runs its statements. A pooler greets with a number of its choice, so its
  * sessions are checked.
  */
-async function checkKept(session: pg.Client, url: string): Promise<void> {
+async function checkKept(session: pg.Client, server: ServerUrl): Promise<void> {
   const { rows } = await session.query<{ pid: number }>('select pg_backend_pid() as pid');
   const { processID } = session as unknown as { processID: number | null };
-  if (rows[0]!.pid !== processID) await checkSessionsKept(url);
+  if (rows[0]!.pid !== processID) await checkSessionsKept(server);
 }
 
 /**
@@ -49,7 +49,7 @@ async function checkKept(session: pg.Client, url: string): Promise<void> {
  * answer.
  */
 export class ListeningSession implements Listener {
-  readonly #url: string;
+  readonly #server: ServerUrl;
   readonly #listen: string;
   readonly #handlers: ListenHandlers;
   /** The connection that listens. */
@@ -62,19 +62,19 @@ export class ListeningSession implements Listener {
   /** A session runs one statement at a time: calls during a round trip share the next one. */
   readonly #roundTrips = new Coalesced(() => this.#roundTrip());
 
-  private constructor(url: string, channels: readonly string[], handlers: ListenHandlers) {
-    this.#url = url;
+  private constructor(server: ServerUrl, channels: readonly string[], handlers: ListenHandlers) {
+    this.#server = server;
     this.#listen = channels.map((channel) => `listen ${pg.escapeIdentifier(channel)}`).join('; ');
     this.#handlers = handlers;
   }
 
   /** Rejects if the first connection fails. The caller decides about another attempt. */
   static async open(
-    url: string,
+    server: ServerUrl,
     channels: readonly string[],
     handlers: ListenHandlers,
   ): Promise<ListeningSession> {
-    const listener = new ListeningSession(url, channels, handlers);
+    const listener = new ListeningSession(server, channels, handlers);
     await listener.#connect();
     listener.#pingTimer = setInterval(() => void listener.barrier().catch(() => {}), PING_INTERVAL_MS);
     return listener;
@@ -108,14 +108,14 @@ export class ListeningSession implements Listener {
       await session.connect();
       await session.query(this.#listen);
       listening = true;
-      await checkKept(session, this.#url);
+      await checkKept(session, this.#server);
       await this.#handlers.onListening?.(session);
       if (!connection.alive || this.#closed) throw new Error('Connection terminated');
       this.#session = session;
     } catch (error) {
       if (listening) this.#handlers.onLost?.();
       await session.end().catch(() => {});
-      throw explainError(error, this.#url);
+      throw explainError(error, this.#server.current);
     } finally {
       clearTimeout(timer);
       this.#connecting = undefined;
@@ -123,8 +123,8 @@ export class ListeningSession implements Listener {
   }
 
   #open(): pg.Client {
-    return new pg.Client({
-      connectionString: driverUrl(this.#url),
+    return new SessionClient({
+      server: this.#server,
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       application_name: 'feedctl listener',
       ...KEEP_ALIVE,

@@ -92,7 +92,7 @@ export async function migrate(db: Database, store?: StoreSetting, wait?: LockWai
   if ((await schemaState(db, store)).pending.length === 0) return [];
   await checkWritable(db, db.url);
   // Session locks keep two migrations apart.
-  await checkSessionsKept(db.url);
+  await checkSessionsKept(db.server);
   return [...(await runMigrations(db, wait)), ...(await distribute(db, store)).map(distributing)];
 }
 

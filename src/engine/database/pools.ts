@@ -2,12 +2,13 @@ import type { Invocation } from '../model/operation.ts';
 import { openGuard } from '../resilience/guard.ts';
 import { DATABASE_REQUESTS, DATABASE_WORK, REQUEST_RETRIES } from '../resilience/limits.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import type { ServerUrl } from '../util/serverUrl.ts';
 import { Database } from './database.ts';
 
 /**
  * Opens sessions for a role's own work. Failed work is requeued, or repeated at the next interval.
  */
-export function openWorkPool(url: string, metrics?: Metrics, invocation?: Invocation): Database {
+export function openWorkPool(url: string | ServerUrl, metrics?: Metrics, invocation?: Invocation): Database {
   const { sessions, waiting, idleTransactionMs, deadlineMs } = DATABASE_WORK;
   const guard = openGuard({ dependency: 'database', metrics, probe: () => db.ping() });
   const db: Database = new Database(url, {
@@ -28,7 +29,7 @@ export function openWorkPool(url: string, metrics?: Metrics, invocation?: Invoca
  * Opens sessions for users' requests: short ones with retries. They are apart from the work, so
  * that neither starves the other.
  */
-export function openRequestPool(url: string, metrics?: Metrics): Database {
+export function openRequestPool(url: string | ServerUrl, metrics?: Metrics): Database {
   const { sessions, waiting, connectMs, statementMs, lockMs, deadlineMs, slowMs } = DATABASE_REQUESTS;
   const guard = openGuard({
     dependency: 'database',

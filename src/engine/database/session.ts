@@ -1,6 +1,9 @@
-import type { EventEmitter } from 'node:events';
+import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import pg from 'pg';
+import type { ServerUrl } from '../util/serverUrl.ts';
+import { isUserRefused, Misfit, misfitOf, reachHost, readServerState } from './hosts.ts';
+import { driverUrl } from './url.ts';
 
 export const CONNECT_TIMEOUT_MS = 10_000;
 
@@ -44,7 +47,7 @@ export const sessionOptions = (settings: Readonly<Record<string, string>> = {}):
     .join(' ');
 
 interface Wired {
-  readonly connection: EventEmitter & { readonly stream: Socket };
+  readonly connection: EventEmitter & { readonly stream: Socket; end(): void };
 }
 
 /**
@@ -53,13 +56,118 @@ interface Wired {
  */
 export const socketOf = (session: pg.ClientBase): Socket => (session as unknown as Wired).connection.stream;
 
+export interface SessionConfig extends pg.ClientConfig {
+  readonly server: ServerUrl;
+}
+
 /**
- * Closes its socket on errors. The driver leaves it open after a missing password, and the process
- * never ends.
+ * A session of the first host that fits, as the URL says. The URL is read again for each session, and at
+ * once if the server refuses the password.
+ *
+ * The driver knows one host, and its pool makes a client before it connects. So this client takes over the
+ * state of a new one for each host that it tries, and tells its listeners only of the host that fits.
  */
 export class SessionClient extends pg.Client {
-  constructor(config?: pg.ClientConfig) {
-    super(config);
+  readonly #config: SessionConfig;
+  #state: 'new' | 'connecting' | 'open' = 'new';
+  #ended = false;
+
+  constructor(config: SessionConfig) {
+    super();
+    this.#config = config;
+  }
+
+  override connect(): Promise<this>;
+  override connect(callback: (error: Error) => void): void;
+  override connect(callback?: (error: Error) => void): Promise<this> | undefined {
+    const opened = this.#open();
+    if (!callback) return opened;
+    const answer = (error: unknown) => process.nextTick(callback, error as Error);
+    opened.then(() => answer(undefined), answer);
+    return undefined;
+  }
+
+  override end(): Promise<void>;
+  override end(callback: (error: Error) => void): void;
+  override end(callback?: (error: Error) => void): Promise<void> | undefined {
+    this.#ended = true;
+    if (this.#state === 'open') {
+      if (!callback) return super.end();
+      super.end(callback);
+      return undefined;
+    }
+    // An attempt to connect ends with an error.
+    socketOf(this).destroy();
+    if (!callback) return Promise.resolve();
+    process.nextTick(callback);
+    return undefined;
+  }
+
+  override emit(event: string | symbol, ...values: unknown[]): boolean {
+    // `connect` rejects for an attempt that fails.
+    const hidden = this.#state === 'connecting' && (event === 'error' || event === 'end');
+    return !hidden && super.emit(event as 'end', ...(values as []));
+  }
+
+  async #open(): Promise<this> {
+    const { server } = this.#config;
+    this.#state = 'connecting';
+    const url = await server.latest();
+    try {
+      await this.#reach(url);
+    } catch (error) {
+      if (!isUserRefused(error)) throw error;
+      const another = await server.afterRefusal(url);
+      if (another === url) throw error;
+      await this.#reach(another);
+    }
+    this.#state = 'open';
+    return this;
+  }
+
+  async #reach(url: string): Promise<void> {
+    const { server, connectionTimeoutMillis: timeoutMs = CONNECT_TIMEOUT_MS } = this.#config;
+    const options = { timeoutMs, first: server.lastHost };
+    server.lastHost = await reachHost(url, options, async (host, target, limitMs) => {
+      let late = false;
+      this.#renew(host.url);
+      const timer = setTimeout(() => {
+        late = true;
+        socketOf(this).destroy();
+      }, limitMs);
+      try {
+        await super.connect();
+        const misfit = target && misfitOf(target, await readServerState(this));
+        if (misfit) throw new Misfit(misfit);
+      } catch (error) {
+        this.#leave(error);
+        throw late ? new Error('timeout expired') : error;
+      } finally {
+        clearTimeout(timer);
+      }
+    });
+  }
+
+  /** Makes this a client that has not connected yet. Listeners stay. */
+  #renew(url: string): void {
+    if (this.#ended) throw new Error('Connection terminated');
+    const { server: _, ...config } = this.#config;
+    const client = new pg.Client({ ...config, connectionString: driverUrl(url) });
+    const listening = new Set(Object.keys(new EventEmitter()));
+    const state = Object.entries(client).filter(([name]) => !listening.has(name));
+    Object.assign(this, Object.fromEntries(state));
+    // The driver hides the password from logs.
+    Object.defineProperty(this, 'password', { value: client.password, writable: true });
+    // The driver leaves the socket open after a missing password, and the process would never end.
     (this as unknown as Wired).connection.on('error', () => socketOf(this).destroy());
+  }
+
+  /** Drops the connection of an attempt, with everything that it would still report. */
+  #leave(error: unknown): void {
+    const { connection } = this as unknown as Wired;
+    connection.removeAllListeners();
+    connection.on('error', () => {});
+    if (error instanceof Misfit) connection.end();
+    else socketOf(this).destroy();
   }
 }

@@ -1,4 +1,5 @@
 import { Database } from './database.ts';
+import { urlAt } from './hosts.ts';
 import type { StoreNode } from './sharding.ts';
 import type { Session } from './types.ts';
 
@@ -49,10 +50,8 @@ export class ShardReaders {
   #pool(node: StoreNode, address: string): Database {
     const known = this.#pools.get(address);
     if (known) return known;
-    const url = new URL(this.#db.url);
-    url.hostname = node.host;
-    url.port = String(node.port);
-    const pool = new Database(url.href, { maxSessions: SESSIONS_PER_NODE, connectMs: CONNECT_MS });
+    const server = this.#db.server.derive((url) => urlAt(url, node.host, node.port));
+    const pool = new Database(server, { maxSessions: SESSIONS_PER_NODE, connectMs: CONNECT_MS });
     this.#pools.set(address, pool);
     return pool;
   }

@@ -1,11 +1,13 @@
 import { randomBytes } from 'node:crypto';
-import pg from 'pg';
+import type pg from 'pg';
 import { FeedctlError } from '../model/errors.ts';
 import { poll } from '../util/poll.ts';
+import { ServerUrl } from '../util/serverUrl.ts';
 import { explainError } from './errors.ts';
-import { CONNECT_TIMEOUT_MS, KEEP_ALIVE, socketOf } from './session.ts';
+import { readServerState, type ServerState, urlAt } from './hosts.ts';
+import { CONNECT_TIMEOUT_MS, KEEP_ALIVE, SessionClient, socketOf } from './session.ts';
 import type { Queryable } from './types.ts';
-import { driverUrl, withoutPassword } from './url.ts';
+import { withoutPassword } from './url.ts';
 
 const CHANNEL = 'feedctl_hello';
 /** First key of the advisory locks of this check: "fs". */
@@ -16,24 +18,14 @@ const HEARD_POLL_MS = 5;
 /** Maximum time of the whole check. */
 const CHECK_TIMEOUT_MS = 10_000;
 
-const CAN_WRITE = `
-  select pg_is_in_recovery() as standby, current_setting('transaction_read_only') = 'on' as "readOnly"`;
-
 /** Throws DATABASE_READ_ONLY if statements of this session cannot write. */
 export async function checkWritable(db: Queryable, url: string): Promise<void> {
-  const { rows } = await db.query<WriteState>(CAN_WRITE);
-  const [state] = rows as [WriteState];
+  const state = await readServerState(db);
   if (state.standby || state.readOnly) throwReadOnly(state, url);
 }
 
-/** Whether the server is a standby, and whether the session's transactions cannot write. */
-export interface WriteState {
-  readonly standby: boolean;
-  readonly readOnly: boolean;
-}
-
 /** Throws DATABASE_READ_ONLY for a session that cannot write. */
-export function throwReadOnly({ standby }: WriteState, url: string): never {
+export function throwReadOnly({ standby }: Pick<ServerState, 'standby'>, url: string): never {
   const why = standby
     ? 'the server is a standby, which replays the log of its primary'
     : 'default_transaction_read_only is on';
@@ -53,27 +45,34 @@ const LOST = {
  * One session listens and another notifies it; then one holds an advisory lock and the other tries to
  * take it. Throws DATABASE_POOLED.
  */
-export async function checkSessionsKept(url: string): Promise<void> {
+export async function checkSessionsKept(url: string | ServerUrl): Promise<void> {
+  const server = ServerUrl.of(url);
   const config = {
-    connectionString: driverUrl(url),
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     application_name: 'feedctl session check',
     ...KEEP_ALIVE,
   };
-  const sessions = [new pg.Client(config), new pg.Client(config)] as const;
-  for (const session of sessions) session.on('error', () => {});
+  const sessions: pg.Client[] = [];
+  const open = async (at: ServerUrl) => {
+    const session = new SessionClient({ ...config, server: at });
+    session.on('error', () => {});
+    sessions.push(session);
+    return session.connect();
+  };
   const timer = setTimeout(() => {
     for (const session of sessions) socketOf(session).destroy();
   }, CHECK_TIMEOUT_MS);
   try {
-    for (const session of sessions) await session.connect();
-    const lost = await findLost(...sessions);
+    const listener = await open(server);
+    // Both at the same host, where several of them take sessions.
+    const other = await open(server.derive((one) => urlAt(one, listener.host, listener.port)));
+    const lost = await findLost(listener, other);
     if (lost) {
-      const at = withoutPassword(url);
+      const at = withoutPassword(server.current);
       throw new FeedctlError('DATABASE_POOLED', `the database ${at} does not keep sessions: ${LOST[lost]}`);
     }
   } catch (error) {
-    throw explainError(error, url);
+    throw explainError(error, server.current);
   } finally {
     clearTimeout(timer);
     for (const session of sessions) await session.end().catch(() => {});

@@ -11,7 +11,7 @@ const CONNECT_MS = 3_000;
 export const CHECK_TIMEOUT_MS = 5_000;
 
 interface Dependencies {
-  readonly db: { readonly url: string };
+  readonly db: Pick<Database, 'server'>;
   readonly bus?: Pick<Bus, 'health'>;
   readonly ids?: Pick<IdSource, 'checkClock'>;
   readonly identity?: Pick<Identity, 'confirm'> | undefined;
@@ -38,7 +38,7 @@ export function openReadiness(
   { db, bus, ids, identity, clock }: Dependencies,
   { freshMs = 0 }: { freshMs?: number } = {},
 ): Readiness {
-  const session = new Database(db.url, {
+  const session = new Database(db.server, {
     maxSessions: 1,
     connectMs: CONNECT_MS,
     applicationName: 'feedctl readiness',
@@ -48,7 +48,7 @@ export function openReadiness(
   const checkNow = async () => {
     const pid = await session.withSession(
       async (one) => {
-        await checkWritable(one, db.url);
+        await checkWritable(one, db.server.current);
         const look = () =>
           one.query<{ pid: number; now: number }>(`select pg_backend_pid() as pid, ${DATABASE_NOW} as now`);
         const { rows } = await (clock ? clock.measure(look, (answer) => answer.rows[0]?.now) : look());
@@ -57,8 +57,8 @@ export function openReadiness(
       { deadlineMs: CHECK_TIMEOUT_MS },
     );
     if (pid !== keptBy) {
-      if (identity) await session.withSession((one) => identity.confirm(one, db.url));
-      await checkSessionsKept(db.url);
+      if (identity) await session.withSession((one) => identity.confirm(one, db.server.current));
+      await checkSessionsKept(db.server);
       keptBy = pid;
     }
     ids?.checkClock();

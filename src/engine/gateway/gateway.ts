@@ -16,6 +16,7 @@ import { Passwords } from '../social/passwords.ts';
 import type { DatabaseClock } from '../store/databaseClock.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { listenError } from '../telemetry/metricsServer.ts';
+import type { ServerUrl } from '../util/serverUrl.ts';
 import { openApp } from './app.ts';
 import { openAuthentication } from './authenticate.ts';
 import { openAddresses } from './clientAddress.ts';
@@ -53,7 +54,7 @@ export interface GatewayOptions {
   /** Default: REQUEST_LIMITS, 100 requests a minute of a user and 1,000 of an address. */
   readonly limits?: RequestLimits | undefined;
   /** A Redis in which all gateways count requests together. */
-  readonly limitsUrl?: string | undefined;
+  readonly limitsUrl?: string | ServerUrl | undefined;
   /** Addresses or networks whose `X-Forwarded-For` is trusted. */
   readonly trustedProxies?: readonly string[] | undefined;
   /** Stops this process as a signal does, for an operator. Without it a drain is refused. */

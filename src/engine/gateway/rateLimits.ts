@@ -6,9 +6,11 @@ import {
   RateLimiterRes,
 } from 'rate-limiter-flexible';
 import { isRefusal, redisServer } from '../cache/redis/connection.ts';
+import { followUrl } from '../cache/redis/followUrl.ts';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
 import type { REQUEST_LIMITS } from '../resilience/limits.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { ServerUrl } from '../util/serverUrl.ts';
 import type { RetryLater } from './problems.ts';
 
 export type RequestLimits = { readonly [Name in keyof typeof REQUEST_LIMITS]: number };
@@ -45,10 +47,10 @@ export interface Limiter {
  */
 export function openLimiter(
   limits: RequestLimits,
-  shared?: { readonly url: string; readonly name: string },
+  shared?: { readonly url: string | ServerUrl; readonly name: string },
   metrics?: Metrics,
 ): Limiter {
-  const redis = shared && connect(shared.url);
+  const redis = shared && connect(ServerUrl.of(shared.url));
   const refused = (limit: string) => () => metrics?.count('feedctl_gateway_rate_limited_total', 1, { limit });
   const counter = (name: string, points: number, duration: number) => {
     const keyPrefix = `feedctl:${shared?.name ?? ''}:limit:${name}`;
@@ -118,9 +120,9 @@ async function take(
   }
 }
 
-function connect(url: string): Redis {
+function connect(server: ServerUrl): Redis {
   const redis = new Redis({
-    ...redisServer(url),
+    ...redisServer(server.current),
     connectionName: 'feedctl limits',
     commandTimeout: REDIS_TIMEOUT_MS,
     enableOfflineQueue: false,
@@ -129,6 +131,7 @@ function connect(url: string): Redis {
     reconnectOnError: isRefusal,
     disableClientInfo: true,
   });
+  followUrl(redis, server, redisServer);
   // The cache already logs that Redis is down.
   redis.on('error', () => {});
   return redis;

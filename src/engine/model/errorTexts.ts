@@ -272,7 +272,8 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
       'standby may show old data.',
     why:
       'The URL leads to a standby, for example during a failover, or `default_transaction_read_only` is on ' +
-      'for the server, the database or the user.',
+      'for the server, the database or the user. If the URL names several hosts, none of them accepts ' +
+      'writes, or `target_session_attrs` chose one that does not.',
     more: 'Workers and gateways open new sessions by themselves until one can write.',
   },
   DATABASE_REFUSED: {

@@ -149,7 +149,9 @@ export const ERRORS = {
   DATABASE_READ_ONLY: {
     exit: 1,
     failure: 'transient',
-    fix: 'Name the primary in FEEDCTL_DATABASE_URL, or promote the standby (`pg_ctl promote`).',
+    fix:
+      'Name the primary in the URL, or all hosts without target_session_attrs; ' +
+      'or promote the standby (`pg_ctl promote`).',
   },
   DATABASE_REFUSED: {
     exit: 1,

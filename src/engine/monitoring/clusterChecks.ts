@@ -126,7 +126,7 @@ export async function checkCluster(cluster: ClusterParts): Promise<Check[]> {
     ...roleViews(await listRoleChecks(cluster.db)),
     ...CHECKS.map((row) => resultOf(row, found)),
     ...laneChecks(status),
-    ...samplingChecks(status, measured.nowMs),
+    ...samplingChecks(status, clock.now()),
   ];
 }
 

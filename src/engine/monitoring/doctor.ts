@@ -2,7 +2,7 @@ import { access, constants, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Bus } from '../bus/bus.ts';
 import type { FeedCache } from '../cache/cache.ts';
-import { openBus, openSharedCache, resolveDatabaseUrl } from '../cluster/cluster.ts';
+import { openBus, openSharedCache, resolveDatabase } from '../cluster/cluster.ts';
 import { readClusterState } from '../config/clusterState.ts';
 import type { Config, SettingName, Source } from '../config/config.ts';
 import { Database } from '../database/database.ts';
@@ -52,26 +52,25 @@ async function checkServers(config: Config, checks: Check[]): Promise<void> {
     }
   };
   const resources = new Resources();
-  let url: string | undefined;
   let db: Database | undefined;
   let bus: Bus | undefined;
   let sharedCache: FeedCache | undefined;
   await part('database', async () => {
-    url = await resolveDatabaseUrl(config);
-    const opened = new Database(url);
+    const server = await resolveDatabase(config);
+    const opened = new Database(server);
     resources.add('database', () => opened.close());
     await opened.ping();
-    await checkWritable(opened, url);
-    await checkSessionsKept(url);
-    checks.push({ name: 'database', status: 'ok', detail: withoutPassword(url) });
+    await checkWritable(opened, opened.url);
+    await checkSessionsKept(server);
+    checks.push({ name: 'database', status: 'ok', detail: withoutPassword(opened.url) });
     await checkSchema(opened, config.store);
     db = opened;
     return [{ name: 'schema', status: 'ok', detail: 'up to date' }];
   });
-  if (db && url) {
-    const [database, databaseUrl] = [db, url];
+  if (db) {
+    const database = db;
     await part('broker', async () => {
-      const opened = await openBus(config, databaseUrl, silentLog);
+      const opened = await openBus(config, database.server, silentLog);
       resources.add('bus', () => opened.close());
       bus = opened;
       return (await opened.check?.()) ?? [];

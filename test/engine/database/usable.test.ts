@@ -10,6 +10,7 @@ import { diagnose } from '../../../src/engine/monitoring/doctor.ts';
 import { createUser } from '../../../src/engine/social/users.ts';
 import { silentLog } from '../../../src/engine/telemetry/log.ts';
 import { openMetrics } from '../../../src/engine/telemetry/metrics.ts';
+import { ServerUrl } from '../../../src/engine/util/serverUrl.ts';
 import { emptyDatabase, freshDatabase } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
 import { UNLIMITED } from '../../support/gateways.ts';
@@ -30,7 +31,7 @@ const faultsOf = async (databaseUrl: string) =>
   (await diagnose(await loadConfig({ databaseUrl }, {}))).checks.filter(({ status }) => status === 'fault');
 
 function readinessOf(url: string) {
-  const readiness = openReadiness({ db: { url } });
+  const readiness = openReadiness({ db: { server: new ServerUrl(url) } });
   onTestFinished(() => readiness.close());
   return readiness;
 }

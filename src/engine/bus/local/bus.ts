@@ -1,5 +1,6 @@
 import { Database, type Listener, type Queryable, type SessionLimits } from '../../database/database.ts';
 import { FeedctlError } from '../../model/errors.ts';
+import type { ServerUrl } from '../../util/serverUrl.ts';
 import type {
   Barrier,
   BarrierQueue,
@@ -65,7 +66,7 @@ export class LocalBus implements Bus {
   /** By the monotonic clock. */
   #fullReadAt = Number.NEGATIVE_INFINITY;
 
-  constructor(url: string, options: LocalBusOptions = {}) {
+  constructor(url: string | ServerUrl, options: LocalBusOptions = {}) {
     const { maxMessages = 100_000, maxBytes = 1024 ** 3, sessions } = options;
     this.#maxMessages = maxMessages;
     this.#maxBytes = maxBytes;

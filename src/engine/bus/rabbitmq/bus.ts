@@ -1,9 +1,11 @@
 import type { Channel } from 'amqplib';
 import { Database, type SessionLimits } from '../../database/database.ts';
+import { withoutPassword } from '../../database/url.ts';
 import type { Check } from '../../model/check.ts';
 import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
 import { countDeadLetters, keepDeadLetters } from '../../store/deadLetters.ts';
 import { type Log, silentLog } from '../../telemetry/log.ts';
+import { ServerUrl } from '../../util/serverUrl.ts';
 import {
   type BarrierQueue,
   type Bus,
@@ -23,7 +25,7 @@ import { checkBroker } from './checks.ts';
 import { Connection } from './connection.ts';
 import { RabbitConsumer } from './consumer.ts';
 import { collectDeadLetters } from './deadLetters.ts';
-import { type Endpoint, parseEndpoints } from './endpoints.ts';
+import { parseEndpoints } from './endpoints.ts';
 import type { InFlight } from './inFlight.ts';
 import { ConsumerGroup, type MessageCounts, type Topology } from './membership.ts';
 import { changePartitions, declare, endDrained, type PartitionsContext, readTopology } from './partitions.ts';
@@ -69,7 +71,7 @@ export interface RabbitBusOptions {
  */
 export class RabbitBus implements Bus {
   readonly kind = 'RabbitMQ';
-  readonly #endpoints: readonly Endpoint[];
+  readonly #brokers: ServerUrl;
   readonly #managementUrl: string | undefined;
   /** Separate sessions: heartbeats of members must not wait for other queries. */
   readonly #db: Database;
@@ -92,15 +94,15 @@ export class RabbitBus implements Bus {
   #maintaining: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(urls: string, databaseUrl: string, options: RabbitBusOptions = {}) {
-    const endpoints = parseEndpoints(urls);
+  constructor(urls: string | ServerUrl, databaseUrl: string | ServerUrl, options: RabbitBusOptions = {}) {
+    const brokers = ServerUrl.of(urls);
     const log = options.log ?? silentLog;
     const db = new Database(databaseUrl, {
       maxSessions: 4,
       applicationName: 'feedctl bus',
       ...options.sessions,
     });
-    this.#endpoints = endpoints;
+    this.#brokers = brokers;
     this.#managementUrl = options.managementUrl;
     this.#db = db;
     this.#log = log;
@@ -109,10 +111,10 @@ export class RabbitBus implements Bus {
       maxMessages: options.maxMessages ?? 100_000,
       maxBytes: options.maxBytes ?? 1024 ** 3,
     };
-    this.#publishing = new Connection(endpoints, 'feedctl publishes', log, {
+    this.#publishing = new Connection(brokers, 'feedctl publishes', log, {
       onDown: () => this.#publisher.reset(),
     });
-    this.#consuming = new Connection(endpoints, 'feedctl consumes', log, {
+    this.#consuming = new Connection(brokers, 'feedctl consumes', log, {
       onUp: () => {
         setImmediate(() => {
           for (const consumer of this.#consumers) consumer.reopen();
@@ -138,7 +140,10 @@ export class RabbitBus implements Bus {
   async health(): Promise<BusHealth> {
     try {
       await this.#publishing.ready(0);
-      const detail = this.#endpoints.map((endpoint) => endpoint.shown).join(', ');
+      const detail = this.#brokers.current
+        .split(',')
+        .map((url) => withoutPassword(url.trim()))
+        .join(', ');
       return { version: this.#publishing.version, ready: true, detail };
     } catch (error) {
       return { version: this.#publishing.version, ready: false, detail: messageOf(error) };
@@ -147,7 +152,11 @@ export class RabbitBus implements Bus {
 
   async check(): Promise<Check[]> {
     const { partitions } = await this.#readTopology();
-    return checkBroker(this.#endpoints, { partitions, limits: this.#limits }, this.#managementUrl);
+    return checkBroker(
+      parseEndpoints(this.#brokers.current),
+      { partitions, limits: this.#limits },
+      this.#managementUrl,
+    );
   }
 
   /** Reason for which the broker takes no messages. undefined: it takes them. */

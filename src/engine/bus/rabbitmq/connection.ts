@@ -1,9 +1,10 @@
 import type { ChannelModel } from 'amqplib';
-import { FeedctlError, messageOf } from '../../model/errors.ts';
+import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
 import type { Log } from '../../telemetry/log.ts';
 import { backoffMs } from '../../util/backoff.ts';
+import type { ServerUrl } from '../../util/serverUrl.ts';
 import { connectTo } from './connect.ts';
-import type { Endpoint } from './endpoints.ts';
+import { type Endpoint, parseEndpoints } from './endpoints.ts';
 import { brokerError } from './errors.ts';
 
 /** Oldest version whose quorum queues dead-letter at least once. */
@@ -18,7 +19,7 @@ export interface ConnectionEvents {
 
 /** A connection that reconnects: when it breaks, it tries the brokers in turn, with backoff and jitter. */
 export class Connection {
-  readonly #endpoints: readonly Endpoint[];
+  readonly #brokers: ServerUrl;
   readonly #name: string;
   readonly #log: Log;
   readonly #events: ConnectionEvents;
@@ -33,9 +34,10 @@ export class Connection {
   #changed = Promise.withResolvers<void>();
   #opening: Promise<void> | undefined;
 
-  constructor(endpoints: readonly Endpoint[], name: string, log: Log, events: ConnectionEvents = {}) {
-    this.#endpoints = endpoints;
-    this.#endpoint = endpoints[0]!;
+  /** Throws CONFIG_INVALID. */
+  constructor(brokers: ServerUrl, name: string, log: Log, events: ConnectionEvents = {}) {
+    this.#brokers = brokers;
+    this.#endpoint = parseEndpoints(brokers.current)[0]!;
     this.#name = name;
     this.#log = log;
     this.#events = events;
@@ -68,13 +70,12 @@ export class Connection {
 
   async #open(): Promise<void> {
     let failure: FeedctlError | undefined;
-    for (const endpoint of this.#endpoints) {
+    for (const place of parseEndpoints(this.#brokers.current).keys()) {
       try {
-        await this.#connect(endpoint);
+        await this.#dial(place);
         return;
       } catch (error) {
-        const explained = brokerError(error, endpoint);
-        if (!failure || failure.code === 'BROKER_UNREACHABLE') failure = explained;
+        if (!failure || failure.code === 'BROKER_UNREACHABLE') failure = error as FeedctlError;
       }
     }
     throw failure!;
@@ -122,6 +123,26 @@ export class Connection {
   #change(): void {
     this.#changed.resolve();
     this.#changed = Promise.withResolvers<void>();
+  }
+
+  /**
+   * Connects to the broker at a place of the list, which goes round. Reads the URL again for each connection,
+   * and at once if the broker refuses the password. Throws FeedctlErrors.
+   */
+  async #dial(place: number): Promise<void> {
+    const connect = async (url: string) => {
+      const endpoints = parseEndpoints(url);
+      const endpoint = endpoints[place % endpoints.length]!;
+      await this.#connect(endpoint).catch((error) => Promise.reject(brokerError(error, endpoint)));
+    };
+    const url = await this.#brokers.latest();
+    try {
+      await connect(url);
+    } catch (error) {
+      const another = isFeedctlError(error, 'BROKER_REFUSED') ? await this.#brokers.afterRefusal(url) : url;
+      if (another === url) throw error;
+      await connect(another);
+    }
   }
 
   async #connect(endpoint: Endpoint): Promise<void> {
@@ -179,15 +200,13 @@ export class Connection {
   }
 
   #reconnect(attempt: number): void {
-    const endpoint = this.#endpoints[attempt % this.#endpoints.length]!;
     this.#retry = setTimeout(async () => {
       try {
-        await this.#connect(endpoint);
-        this.#log.info({ connection: this.#name, broker: endpoint.shown }, 'broker connected again');
+        await this.#dial(attempt);
+        this.#log.info({ connection: this.#name, broker: this.#endpoint.shown }, 'broker connected again');
       } catch (error) {
         this.#lastError = error;
-        const { message } = brokerError(error, endpoint);
-        this.#log.warn({ connection: this.#name, attempt, reason: message }, 'broker not connected');
+        this.#log.warn({ connection: this.#name, attempt, reason: messageOf(error) }, 'broker not connected');
         if (!this.#closed) this.#reconnect(attempt + 1);
       }
     }, backoffMs(attempt));

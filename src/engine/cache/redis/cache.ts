@@ -7,6 +7,7 @@ import type { Post } from '../../model/post.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
 import { sampleOf } from '../../util/sample.ts';
+import type { ServerUrl } from '../../util/serverUrl.ts';
 import type { CachedFeed, CacheHealth, CacheStats, FeedCache, LoadedFeed, PageCache } from '../cache.ts';
 import { keysOfUser } from './findUser.ts';
 import {
@@ -36,7 +37,7 @@ const LOADS = 8;
  * until it is back. Throws CACHE_REFUSED, CACHE_TLS_FAILED, CACHE_UNSUITABLE or CONFIG_INVALID.
  */
 export async function openRedisCache(
-  url: string,
+  url: string | ServerUrl,
   db: Database,
   log: Log,
   metrics?: Metrics,

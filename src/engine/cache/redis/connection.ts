@@ -4,7 +4,9 @@ import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
 import { poll } from '../../util/poll.ts';
+import { ServerUrl } from '../../util/serverUrl.ts';
 import { isTlsError, tlsOptions } from '../../util/tls.ts';
+import { followUrl } from './followUrl.ts';
 import { type ScriptName, scriptOf } from './scripts.ts';
 
 /** Maximum wait for a reply. A page from a loaded database takes about as long. */
@@ -57,7 +59,7 @@ export interface ServerInfo {
 export class RedisConnection {
   readonly #redis: Redis;
   readonly #log: Log;
-  readonly #url: string;
+  readonly #url: ServerUrl;
   #server: ServerInfo | undefined;
   #timeouts = 0;
   #closed = false;
@@ -72,7 +74,7 @@ export class RedisConnection {
   readonly #unwatch: (() => void) | undefined;
   onReady: () => void = () => {};
 
-  private constructor(url: string, log: Log, metrics: Metrics | undefined) {
+  private constructor(url: ServerUrl, log: Log, metrics: Metrics | undefined) {
     this.#url = url;
     this.#log = log;
     this.#metrics = metrics;
@@ -80,7 +82,7 @@ export class RedisConnection {
       metrics?.count(`feedctl_dependency_${name}_total`, 0, CACHE);
     this.#unwatch = metrics?.watch('feedctl_dependency_circuit_state', () => (this.#server ? 0 : 2), CACHE);
     this.#redis = new Redis({
-      ...redisServer(url),
+      ...redisServer(url.current),
       lazyConnect: true,
       connectTimeout: CONNECT_TIMEOUT_MS,
       commandTimeout: COMMAND_TIMEOUT_MS,
@@ -96,6 +98,7 @@ export class RedisConnection {
         return Math.min(MAX_RETRY_MS, 50 * 2 ** Math.min(failures, 8)) * (0.5 + Math.random() / 2);
       },
     });
+    followUrl(this.#redis, url, redisServer);
     this.#redis.on('error', (error) => {
       this.#fault = this.#explain(error);
     });
@@ -108,8 +111,8 @@ export class RedisConnection {
    * Throws CACHE_REFUSED, CACHE_TLS_FAILED, CACHE_UNSUITABLE or CONFIG_INVALID, which waiting does
    * not fix.
    */
-  static async open(url: string, log: Log, metrics?: Metrics): Promise<RedisConnection> {
-    const connection = new RedisConnection(url, log, metrics);
+  static async open(url: string | ServerUrl, log: Log, metrics?: Metrics): Promise<RedisConnection> {
+    const connection = new RedisConnection(ServerUrl.of(url), log, metrics);
     connection.#redis.connect().catch(() => {});
     const connected = () => connection.#server !== undefined || connection.#fault !== undefined;
     await poll(connected, { everyMs: CONNECT_POLL_MS, timeoutMs: CONNECT_TIMEOUT_MS });
@@ -130,14 +133,14 @@ export class RedisConnection {
 
   /** The URL without its password. */
   get shownUrl(): string {
-    return withoutPassword(this.#url);
+    return withoutPassword(this.#url.current);
   }
 
   /** Returns why no server answers. */
   failure(): FeedctlError {
     return (
       this.#fault ??
-      new FeedctlError('CACHE_UNREACHABLE', `the cache ${withoutPassword(this.#url)} does not answer`)
+      new FeedctlError('CACHE_UNREACHABLE', `the cache ${withoutPassword(this.#url.current)} does not answer`)
     );
   }
 
@@ -269,7 +272,7 @@ export class RedisConnection {
   #explain(error: unknown): FeedctlError {
     if (isFeedctlError(error)) return error;
     const text = messageOf(error);
-    const at = withoutPassword(this.#url);
+    const at = withoutPassword(this.#url.current);
     if (text.startsWith('NOAUTH'))
       return new FeedctlError('CACHE_REFUSED', `the cache ${at} requires a password`, { cause: error });
     if (isTlsError(error))

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../../database/database.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
+import type { ServerUrl } from '../../util/serverUrl.ts';
 import type { CacheHealth } from '../cache.ts';
 import { isCacheError, RedisConnection, StaleState } from './connection.ts';
 import { CacheEpoch, databaseName, READERS_KNOW_MS } from './epoch.ts';
@@ -41,7 +42,7 @@ export class RedisState {
   }
 
   /** Throws as `RedisConnection.open` does. A Redis that is down is no error. */
-  static async open(url: string, db: Database, log: Log, metrics?: Metrics): Promise<RedisState> {
+  static async open(url: string | ServerUrl, db: Database, log: Log, metrics?: Metrics): Promise<RedisState> {
     const connection = await RedisConnection.open(url, log, metrics);
     try {
       return new RedisState(connection, await CacheEpoch.open(db), await databaseName(db));

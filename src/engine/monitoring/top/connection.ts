@@ -1,11 +1,12 @@
 import type { Bus } from '../../bus/bus.ts';
-import { openBus, resolveDatabaseUrl } from '../../cluster/cluster.ts';
+import { openBus, resolveDatabase } from '../../cluster/cluster.ts';
 import type { Config } from '../../config/config.ts';
 import { Database } from '../../database/database.ts';
 import { checkSchema } from '../../database/migrate.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { type QueueView, watchQueues } from '../../queues/list.ts';
 import { silentLog } from '../../telemetry/log.ts';
+import type { ServerUrl } from '../../util/serverUrl.ts';
 
 /** Maximum time for an answer of the database or the broker. */
 export const DEADLINE_MS = 5_000;
@@ -14,7 +15,7 @@ const SESSIONS = 4;
 const BUS_SESSIONS = 1;
 
 export interface Servers {
-  readonly url: string;
+  readonly server: ServerUrl;
   readonly db: Database;
   readonly bus: Bus;
   queues: AsyncGenerator<QueueView>;
@@ -58,7 +59,7 @@ export class TopConnection {
   /** Drops the connection where an embedded cluster was restarted, which gives it another URL. */
   async follow(): Promise<void> {
     const before = await this.#servers?.catch(() => undefined);
-    if (!before || (await resolveDatabaseUrl(this.#config)) === before.url) return;
+    if (!before || (await resolveDatabase(this.#config)).current === before.server.current) return;
     this.#servers = undefined;
     this.#closing = Promise.all([this.#closing, shut(before)]);
   }
@@ -71,14 +72,14 @@ export class TopConnection {
 
   async #open(): Promise<Servers> {
     const config = this.#config;
-    const url = await resolveDatabaseUrl(config);
+    const server = await resolveDatabase(config);
     const limits = { connectMs: DEADLINE_MS - 1_000, deadlineMs: DEADLINE_MS };
-    const db = new Database(url, { ...limits, maxSessions: SESSIONS, applicationName: 'feedctl top' });
+    const db = new Database(server, { ...limits, maxSessions: SESSIONS, applicationName: 'feedctl top' });
     try {
       await checkSchema(db, config.store);
-      const bus = await openBus(config, url, silentLog, { ...limits, maxSessions: BUS_SESSIONS });
+      const bus = await openBus(config, server, silentLog, { ...limits, maxSessions: BUS_SESSIONS });
       this.busKind = bus.kind;
-      return { url, db, bus, queues: this.watch({ db, bus }) };
+      return { server, db, bus, queues: this.watch({ db, bus }) };
     } catch (error) {
       await db.close();
       throw error;

@@ -1,8 +1,8 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
 import { Connection } from '../../../../src/engine/bus/rabbitmq/connection.ts';
-import { parseEndpoints } from '../../../../src/engine/bus/rabbitmq/endpoints.ts';
 import { silentLog } from '../../../../src/engine/telemetry/log.ts';
+import { ServerUrl } from '../../../../src/engine/util/serverUrl.ts';
 import { freshVhost } from '../../../support/broker.ts';
 import { settableClock } from '../../../support/clock.ts';
 import { rejection } from '../../../support/codes.ts';
@@ -17,7 +17,7 @@ test.skipIf(!server)('a wait for the broker ends although the clock is set back 
   const through = new URL(url);
   through.host = new URL(proxy.url).host;
   const clock = settableClock();
-  const connection = new Connection(parseEndpoints(through.href), 'test', silentLog);
+  const connection = new Connection(ServerUrl.of(through.href), 'test', silentLog);
   onTestFinished(() => connection.close());
   const lost = Promise.withResolvers<void>();
   (await connection.ready(5_000)).once('close', () => lost.resolve());

@@ -113,7 +113,7 @@ export async function openCluster(
     resources.add('node number', () => ids.release());
     const unfollows = openUnfollows(db);
     resources.add('unfollows', () => unfollows.close());
-    const sharedCache = await openSharedCache(config, db, log, metrics);
+    const sharedCache = await openSharedCache(config, db, identity, log, metrics);
     resources.add('cache', () => sharedCache?.close());
     const changes = sharedCache ?? notifiedChanges;
     const close = () => resources.release(log);
@@ -142,10 +142,11 @@ async function guarded(bus: Bus, config: Config, metrics: Metrics | undefined): 
 export async function openSharedCache(
   config: Config,
   db: Database,
+  identity: Identity,
   log: Log,
   metrics?: Metrics,
 ): Promise<FeedCache | undefined> {
   if (!config.cacheUrl) return undefined;
   const { openRedisCache } = await import('../cache/redis/cache.ts');
-  return openRedisCache(config.cacheUrl, db, log, metrics);
+  return openRedisCache(config.cacheUrl, db, log, metrics, identity);
 }

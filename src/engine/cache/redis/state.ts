@@ -161,7 +161,7 @@ export class RedisState {
       if (!found.covered) this.#marks.wrote(state);
       return state;
     }
-    const isEmpty = hasNoValues(found, epoch) || this.#begun === `${base}${epoch}`;
+    const isEmpty = hasNoValues(found, epoch) || (!found.text && this.#begun === `${base}${epoch}`);
     if (!isEmpty && !this.#isOwn(base, runId, found)) {
       // Values of the last moments may be of another server's history: an epoch without them begins.
       await this.#asked(() => this.epoch.raise());
@@ -204,7 +204,7 @@ export class RedisState {
     const name = `${base} ${this.#identity.instance} ${mark}`;
     if (mark !== undefined && this.#checkedMark !== name) {
       if (!(await this.#identity.hasMark(mark))) {
-        await this.#identity.renew(CACHE_SEES_MORE);
+        if (base === this.base) await this.#identity.renew(CACHE_SEES_MORE);
         return false;
       }
       this.#checkedMark = name;
@@ -212,7 +212,8 @@ export class RedisState {
     if (this.epoch.isCurrent && found.epoch <= this.epoch.number) return true;
     await this.epoch.refresh();
     // An epoch is committed before any process starts it.
-    if (this.epoch.isCurrent && found.epoch > this.epoch.number) await this.#identity.renew(CACHE_SEES_MORE);
+    const isLost = this.epoch.isCurrent && found.epoch > this.epoch.number;
+    if (isLost && base === this.base) await this.#identity.renew(CACHE_SEES_MORE);
     return false;
   }
 

@@ -1,8 +1,8 @@
 import type { Channel, ChannelModel } from 'amqplib';
-import { databaseName } from '../cache/redis/epoch.ts';
 import type { Config } from '../config/config.ts';
 import type { Database } from '../database/database.ts';
 import { withoutPassword } from '../database/url.ts';
+import { Identity } from '../identity/identity.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { silentLog } from '../telemetry/log.ts';
 
@@ -128,13 +128,17 @@ async function look<T>(
   }
 }
 
-const prefixOf = async (db: Database): Promise<string> => `feedctl:${await databaseName(db)}:`;
+/** Returns the prefixes of a cluster's keys: of its lineage, of later lineages, and of its request limits. */
+async function prefixesOf(db: Database): Promise<readonly string[]> {
+  const { cluster, keyPrefix } = await Identity.open(db);
+  return [`feedctl:${keyPrefix}:`, `feedctl:${cluster}.`, `feedctl:${cluster}:`];
+}
 
 async function borrowCache(url: string, db: Database | undefined): Promise<BorrowedServers> {
-  let own = db && (await prefixOf(db));
+  let own = db && (await prefixesOf(db));
   await withCache(url, async (keys) => {
     for await (const found of keys('feedctl:*')) {
-      const other = found.find((key) => own === undefined || !key.toString('latin1').startsWith(own));
+      const other = found.find((key) => !own?.some((prefix) => key.toString('latin1').startsWith(prefix)));
       if (!other) continue;
       const name = /^feedctl:[^:]*/.exec(other.toString('latin1'))?.[0];
       throw new FeedctlError(
@@ -151,12 +155,13 @@ async function borrowCache(url: string, db: Database | undefined): Promise<Borro
   });
   return {
     async identify(database) {
-      own = await prefixOf(database);
+      own = await prefixesOf(database);
     },
     async clear() {
-      if (own === undefined) return;
+      const prefixes = own;
+      if (!prefixes) return;
       await withCache(url, async (keys, remove) => {
-        for await (const found of keys(`${own}*`)) await remove(found);
+        for (const prefix of prefixes) for await (const found of keys(`${prefix}*`)) await remove(found);
       });
     },
   };

@@ -139,7 +139,7 @@ export async function openCluster(config: Config, options: OpenOptions = {}): Pr
     resources.add('node number', () => ids.release());
     const unfollows = openUnfollows(db);
     resources.add('unfollows', () => unfollows.close());
-    let sharedCache = await openSharedCache(config, db, log, metrics);
+    let sharedCache = await openSharedCache(config, db, identity, log, metrics);
     resources.add('cache', () => sharedCache?.close());
     const { difference, production } = await checkComponents({ config, db, log, sharedCache }, options);
     if (difference) {
@@ -196,11 +196,12 @@ async function guarded(bus: Bus, config: Config, metrics: Metrics | undefined): 
 export async function openSharedCache(
   config: Config,
   db: Database,
+  identity: Identity,
   log: Log,
   metrics?: Metrics,
 ): Promise<FeedCache | undefined> {
   const url = serverUrl(config, 'cacheUrl');
   if (!url) return undefined;
   const { openRedisCache } = await import('../cache/redis/cache.ts');
-  return openRedisCache(url, db, log, metrics);
+  return openRedisCache(url, db, log, metrics, identity);
 }

@@ -49,8 +49,10 @@ export async function startGatewayRole(
   options: GatewayOptions,
   reporter: StatsReporter = startReporting(cluster, resources),
 ): Promise<{ gateway: Gateway; cache: FeedCache }> {
-  const cache = cluster.sharedCache ?? (await openMemoryCache(cluster.db));
-  resources.add('cache', () => cache.close());
+  const { db, identity, sharedCache } = cluster;
+  const cache = sharedCache ?? (await openMemoryCache(db, identity));
+  // The shared cache is the cluster's: the worker of the same process needs it until its own end.
+  if (!sharedCache) resources.add('cache', () => cache.close());
   if (cluster.metrics) watchCache(cluster.metrics, cache, resources);
   const requests = openRequestPool(cluster.db.server, cluster.metrics);
   resources.add('sessions of requests', () => requests.close());

@@ -245,6 +245,7 @@ export class Database implements Store {
     const session = await ListeningSession.open(this.server, channels, handlers);
     const listener: Listener = {
       barrier: () => session.barrier(),
+      reconnect: () => session.reconnect(),
       close: () => {
         this.#listeners.delete(listener);
         return session.close();

@@ -13,6 +13,8 @@ export interface Listener {
    * after 5 s.
    */
   barrier(): Promise<void>;
+  /** Replaces the connection: the next one may lead to another server. */
+  reconnect(): void;
   close(): Promise<void>;
 }
 
@@ -82,6 +84,11 @@ export class ListeningSession implements Listener {
 
   barrier(): Promise<void> {
     return this.#roundTrips.run();
+  }
+
+  reconnect(): void {
+    const session = this.#session ?? this.#connecting;
+    if (session) socketOf(session).destroy();
   }
 
   async close(): Promise<void> {

@@ -1,9 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { AddressInfo } from 'node:net';
 import type { FeedCache } from '../cache/cache.ts';
-import { databaseName } from '../cache/redis/epoch.ts';
 import { openReadiness } from '../fleet/readiness.ts';
-import type { Identity } from '../identity/identity.ts';
+import { Identity } from '../identity/identity.ts';
 import { listenForErasures } from '../live/erasures.ts';
 import { type Connection, type Hub, openHub } from '../live/hub.ts';
 import { type GatewayLiveness, joinCluster } from '../live/liveness.ts';
@@ -167,14 +166,15 @@ export async function startGateway(context: GatewayContext, options: GatewayOpti
 
 /** Opens the token keys, which are read again every 5 s, and the request limits. */
 async function openAdmission(
-  { db, metrics }: GatewayContext,
+  { db, log, metrics, identity }: GatewayContext,
   { limits = REQUEST_LIMITS, limitsUrl }: GatewayOptions,
   resources: Resources,
 ): Promise<{ tokens: Tokens; limiter: Limiter }> {
   const tokens = await openTokens(db);
   const refreshing = setInterval(() => void tokens.refresh().catch(() => {}), READ_KEYS_INTERVAL_MS);
   resources.add('token keys', () => clearInterval(refreshing));
-  const shared = limitsUrl ? { url: limitsUrl, name: await databaseName(db) } : undefined;
+  const clusterId = async () => (identity ?? (await Identity.open(db, log))).cluster;
+  const shared = limitsUrl ? { url: limitsUrl, name: await clusterId() } : undefined;
   const limiter = openLimiter(limits, shared, metrics);
   resources.add('limits', () => limiter.close());
   return { tokens, limiter };

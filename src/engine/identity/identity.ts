@@ -6,7 +6,7 @@ import { throwReadOnly } from '../database/usable.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { type Log, silentLog } from '../telemetry/log.ts';
 import { Coalesced } from '../util/coalesce.ts';
-import { CONFIRM, CREATE, HISTORY, MARK, RENAME, RENEW } from './sql.ts';
+import { CONFIRM, CREATE, EARLIER, HISTORY, MARK, RENAME, RENEW } from './sql.ts';
 
 /** Processes that listen here learn of a new lineage. Payload: the lineage. */
 export const LINEAGE_CHANNEL = 'feedctl_lineage';
@@ -63,7 +63,8 @@ export class Identity {
   readonly #db: Database;
   readonly #log: Log;
   readonly #onLineage = new Set<() => void>();
-  readonly #marking = new Coalesced(() => this.#makeMark());
+  readonly #marking = new Coalesced(() => this.#makeMark(MARK_AGE_MS));
+  readonly #freshMarking = new Coalesced(() => this.#makeMark(0));
   #present: Present;
   #mark: Mark | undefined;
   #markedAt = Number.NEGATIVE_INFINITY;
@@ -123,19 +124,25 @@ export class Identity {
    * Throws DATABASE_READ_ONLY, DATABASE_OTHER_CLUSTER or DATABASE_COPIED.
    */
   async confirm(session: Queryable, url: string): Promise<void> {
-    const found = await look(session, this.#mark, this.lineage);
+    const found = await this.#look(session);
     if (found.standby || found.readOnly) throwReadOnly(found, url);
     await this.#learn(session, found, url);
   }
 
   /** Reads the identity again, after a notification. */
   async refresh(): Promise<void> {
-    await this.#learn(this.#db, await look(this.#db, this.#mark, this.lineage), this.#db.url);
+    await this.#learn(this.#db, await this.#look(this.#db), this.#db.url);
   }
 
   /** Returns a mark, at most a second old, that the database has. */
   async mark(): Promise<string> {
     if (performance.now() - this.#markedAt > MARK_AGE_MS) await this.#marking.run();
+    return markText(this.#mark!);
+  }
+
+  /** Returns a mark that is made after this call. */
+  async freshMark(): Promise<string> {
+    await this.#freshMarking.run();
     return markText(this.#mark!);
   }
 
@@ -157,6 +164,15 @@ export class Identity {
     const before = this.lineage;
     await session.query(RENEW, [randomId(), before, reason, LINEAGE_CHANNEL]);
     this.#adopt(present(await look(session)), reason);
+  }
+
+  /** Compares the database with what is known here, which other sessions may change meanwhile. */
+  async #look(session: Queryable): Promise<Confirmed> {
+    for (;;) {
+      const { lineage } = this;
+      const found = await look(session, this.#mark, lineage);
+      if (lineage === this.lineage) return found;
+    }
   }
 
   #adopt(next: Present, reason?: string): void {
@@ -199,12 +215,12 @@ export class Identity {
     this.#adopt(present(await look(session)), reason);
   }
 
-  async #makeMark(): Promise<void> {
-    if (performance.now() - this.#markedAt <= MARK_AGE_MS) return;
+  async #makeMark(maxAgeMs: number): Promise<void> {
     const askedAt = performance.now();
+    if (askedAt - this.#markedAt <= maxAgeMs) return;
     const { lineage } = this;
-    const { rows } = await this.#db.query<Mark>(MARK, [randomId(), MARK_AGE_MS]);
-    if (lineage !== this.lineage) return this.#makeMark();
+    const { rows } = await this.#db.query<Mark>(MARK, [randomId(), maxAgeMs]);
+    if (lineage !== this.lineage) return this.#makeMark(maxAgeMs);
     this.#mark = rows[0]!;
     this.#markedAt = askedAt;
   }
@@ -235,6 +251,11 @@ function parseMark(text: string): Mark | undefined {
 /** Returns the histories of the database, the oldest first. */
 export async function readLineages(db: Queryable): Promise<Lineage[]> {
   return (await db.query<Lineage & object>(HISTORY)).rows;
+}
+
+/** Returns the key prefixes of earlier lineages. */
+export async function readEarlierPrefixes(db: Queryable): Promise<string[]> {
+  return (await db.query<{ prefix: string }>(EARLIER)).rows.map(({ prefix }) => prefix);
 }
 
 /** Makes a copied database a cluster that is not the original: another id, and no history. */

@@ -37,6 +37,9 @@ export const CREATE = `
     on conflict do nothing returning lineage)
   insert into lineages (lineage, reason) select lineage, 'first' from created`;
 
+/** Name of the setting that lists the key prefixes of earlier lineages. */
+const EARLIER_PREFIXES = 'cache.earlier_prefixes';
+
 /**
  * In: new lineage, present lineage, reason, channel. Atomic: one of several processes replaces the lineage,
  * and all are notified.
@@ -45,7 +48,12 @@ export const RENEW = `
   with renewed as (
     update cluster_identity
     set lineage = $1, system = ${SYSTEM}, timeline = ${TIMELINE}, key_prefix = cluster || '.' || $1
-    where lineage = $2 returning lineage),
+    from (select key_prefix as earlier from cluster_identity) as before
+    where lineage = $2 returning lineage, earlier),
+  listed as (
+    insert into settings (name, value)
+    select '${EARLIER_PREFIXES}', jsonb_build_array(earlier) from renewed
+    on conflict (name) do update set value = settings.value || excluded.value),
   kept as (insert into lineages (lineage, parent, reason) select lineage, $2, $3 from renewed)
   select pg_notify($4, lineage) from renewed`;
 
@@ -64,6 +72,7 @@ export const RENAME = `
   no_gateways as (delete from gateways),
   no_presence as (delete from presence),
   no_members as (delete from bus.members),
+  unlisted as (delete from settings where name = '${EARLIER_PREFIXES}'),
   kept as (insert into lineages (lineage, reason) select lineage, 'a copy became a cluster' from renamed)
   select pg_notify($3, lineage) from renamed`;
 
@@ -78,6 +87,10 @@ export const MARK = `
     returning ordinal, nonce),
   pruned as (delete from lineage_marks where ordinal < (select ordinal - ${KEPT_MARKS} from made))
   select ordinal, nonce from recent union all select ordinal, nonce from made`;
+
+/** Result: the key prefixes of earlier lineages. */
+export const EARLIER = `
+  select jsonb_array_elements_text(value) as prefix from settings where name = '${EARLIER_PREFIXES}'`;
 
 export const HISTORY = `
   select lineage, parent, reason, opened_at as "openedAt" from lineages order by opened_at, lineage`;

@@ -9,12 +9,14 @@ import { Database } from '../database/database.ts';
 import { checkSchema } from '../database/migrate.ts';
 import { withoutPassword } from '../database/url.ts';
 import { checkSessionsKept, checkWritable } from '../database/usable.ts';
+import { Identity } from '../identity/identity.ts';
 import type { Check } from '../model/check.ts';
 import { ERRORS, isFeedctlError, messageOf } from '../model/errors.ts';
 import { Resources } from '../resilience/resources.ts';
 import { silentLog } from '../telemetry/log.ts';
 import { checkCitus } from './citusChecks.ts';
 import { checkCluster } from './clusterChecks.ts';
+import { checkLineage } from './lineageCheck.ts';
 
 export interface DoctorReport {
   readonly context: string;
@@ -76,10 +78,12 @@ async function checkServers(config: Config, checks: Check[]): Promise<void> {
       return (await opened.check?.()) ?? [];
     });
     await part('cache', async () => {
-      sharedCache = await openSharedCache(config, database, silentLog);
+      const identity = await Identity.open(database);
+      sharedCache = await openSharedCache(config, database, identity, silentLog);
       resources.add('cache', () => sharedCache?.close());
       return checkCache(sharedCache);
     });
+    await part('lineage', () => checkLineage(database));
     await part('citus', () => checkCitus(database));
   }
   if (db && bus) {

@@ -1,5 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Database, Listener } from '../../database/database.ts';
+import { Identity } from '../../identity/identity.ts';
+import { listenConfirmed } from '../../identity/listen.ts';
 import { sampleOf } from '../../util/sample.ts';
 import type { CachedFeed, CacheHealth, CacheStats, FeedCache, LoadedFeed } from '../cache.ts';
 import { INVALIDATE_CHANNEL, notifiedChanges, slotOf, slotsOfPayload } from '../invalidation.ts';
@@ -7,10 +9,14 @@ import { INVALIDATE_CHANNEL, notifiedChanges, slotOf, slotsOfPayload } from '../
 /** Maximum number of entries of all feeds together, about 100 bytes each. */
 const MAX_ENTRIES = 1_000_000;
 
-/** Opens the cache of this process. Notifications of the database remove feeds that changed. */
-export async function openMemoryCache(db: Database): Promise<FeedCache> {
+/**
+ * Opens the cache of this process. Notifications of the database remove feeds that changed. It starts empty
+ * in another lineage. `identity`: read here where the caller has none.
+ */
+export async function openMemoryCache(db: Database, identity?: Identity): Promise<FeedCache> {
   const feeds = new MemoryFeeds();
-  const listener = await db.listen([INVALIDATE_CHANNEL], {
+  const known = identity ?? (await Identity.open(db));
+  const listener = await listenConfirmed(db, known, [INVALIDATE_CHANNEL], {
     onNotify: (_, payload) => feeds.forgetSlots(payload),
     onListening: () => feeds.listen(true),
     onLost: () => feeds.listen(false),

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { type BulkheadPolicy, bulkhead } from 'cockatiel';
 import type { Database, Queryable } from '../../database/database.ts';
+import type { Identity } from '../../identity/identity.ts';
 import type { FeedEntry } from '../../model/feed.ts';
 import { packIds, readId } from '../../model/messages.ts';
 import type { Post } from '../../model/post.ts';
@@ -35,14 +36,16 @@ const LOADS = 8;
 /**
  * Opens the cache in Redis. A Redis that is down is no error: feeds are read from the database
  * until it is back. Throws CACHE_REFUSED, CACHE_TLS_FAILED, CACHE_UNSUITABLE or CONFIG_INVALID.
+ * `identity`: read here where the caller has none.
  */
 export async function openRedisCache(
   url: string | ServerUrl,
   db: Database,
   log: Log,
   metrics?: Metrics,
+  identity?: Identity,
 ): Promise<RedisFeedCache> {
-  return new RedisFeedCache(await RedisState.open(url, db, log, metrics));
+  return new RedisFeedCache(await RedisState.open(url, db, log, metrics, identity));
 }
 
 /**
@@ -133,13 +136,13 @@ export class RedisFeedCache implements FeedCache {
   }
 
   async *texts(posts?: readonly FeedEntry[]): AsyncGenerator<Post[]> {
-    const { connection } = this.state;
-    const now = await this.state.now();
+    const { state } = this;
+    const now = await state.now();
     const parts = posts
       ? inParts(posts.map(({ postId }) => keyOf(now, 'p', postId)))
-      : connection.keys(now.runId, `${now.prefix}p*`);
+      : state.connection.keys(now.runId, `${now.prefix}p*`);
     for await (const keys of parts) {
-      const values = await connection.getMany(now.runId, keys);
+      const values = await state.getMany(now, keys);
       yield keys.flatMap((key, i) => {
         const post = values[i] && unpackPost(readId(key, key.length - 8), values[i]);
         return post ? [post] : [];
@@ -187,8 +190,8 @@ export class RedisFeedCache implements FeedCache {
     for (const part of inParts(userIds)) {
       const values = await state
         .run((now) =>
-          state.connection.getMany(
-            now.runId,
+          state.getMany(
+            now,
             part.map((userId) => keyOf(now, 'h', userId)),
           ),
         )
@@ -219,7 +222,7 @@ export class RedisFeedCache implements FeedCache {
   async #read(userId: number): Promise<CachedFeed | undefined> {
     const { state } = this;
     if (!(await state.epoch.trusted())) return undefined;
-    const [value] = await state.run((now) => state.connection.getMany(now.runId, [keyOf(now, 'h', userId)]));
+    const [value] = await state.run((now) => state.getMany(now, [keyOf(now, 'h', userId)]));
     return value ? unpackFeed(value) : undefined;
   }
 

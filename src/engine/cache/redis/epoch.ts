@@ -1,5 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database, Listener, Queryable } from '../../database/database.ts';
+import type { Identity } from '../../identity/identity.ts';
+import { listenConfirmed } from '../../identity/listen.ts';
 import { Coalesced } from '../../util/coalesce.ts';
 import { withTimeout } from '../../util/deadline.ts';
 
@@ -29,11 +31,15 @@ const RAISE = `
 
 /**
  * The generation of the cache. A process that cannot report a change to Redis raises the epoch in
- * the database instead: values of older epochs are no longer read.
+ * the database instead: values of older epochs are no longer read. A database that went back in time has
+ * a lower epoch, in a new lineage.
  */
 export class CacheEpoch {
   readonly #db: Database;
-  #number: number;
+  readonly #identity: Identity;
+  #number = 0;
+  /** The lineage in which the epoch was read. */
+  #lineage: string | undefined;
   #listener: Promise<Listener> | undefined;
   #confirmedAt = Number.NEGATIVE_INFINITY;
   #confirming: Promise<void> | undefined;
@@ -44,27 +50,35 @@ export class CacheEpoch {
   checks = 0;
   onChange: () => void = () => {};
 
-  private constructor(db: Database, number: number) {
+  private constructor(db: Database, identity: Identity) {
     this.#db = db;
-    this.#number = number;
+    this.#identity = identity;
   }
 
-  static async open(db: Database): Promise<CacheEpoch> {
-    return new CacheEpoch(db, await readEpoch(db));
+  static async open(db: Database, identity: Identity): Promise<CacheEpoch> {
+    const epoch = new CacheEpoch(db, identity);
+    await epoch.refresh();
+    return epoch;
   }
 
   get number(): number {
     return this.#number;
   }
 
+  /** The epoch is of the present lineage. */
+  get isCurrent(): boolean {
+    return this.#lineage === this.#identity.lineage;
+  }
+
   async refresh(): Promise<void> {
-    this.#learn(await readEpoch(this.#db));
+    const { lineage } = this.#identity;
+    this.#learn(await readEpoch(this.#db), lineage);
   }
 
   /**
    * Returns whether the cache may be used: the database has answered within 250 ms on the session
-   * that is notified of epochs. Every change that was acknowledged before is then in the cache, or
-   * its new epoch is known here.
+   * that is notified of epochs, and that session leads to the present lineage. Every change that was
+   * acknowledged before is then in the cache, or its new epoch is known here.
    */
   async trusted(): Promise<boolean> {
     const age = performance.now() - this.#confirmedAt;
@@ -100,8 +114,9 @@ export class CacheEpoch {
 
   async #raise(): Promise<void> {
     this.#raisedAt = performance.now();
+    const { lineage } = this.#identity;
     const { rows } = await this.#db.query<{ epoch: number }>(RAISE, [SETTING]);
-    this.#learn(rows[0]!.epoch);
+    this.#learn(rows[0]!.epoch, lineage);
   }
 
   #confirm(): Promise<void> {
@@ -119,9 +134,9 @@ export class CacheEpoch {
   }
 
   #listen(): Promise<Listener> {
-    const listener = this.#db.listen([CHANNEL], {
-      onNotify: (_, payload) => this.#learn(Number(payload)),
-      onListening: async (session) => this.#learn(await readEpoch(session)),
+    const listener = listenConfirmed(this.#db, this.#identity, [CHANNEL], {
+      onNotify: (_, payload) => this.#learn(Number(payload), this.#identity.lineage),
+      onListening: async (session) => this.#learn(await readEpoch(session), this.#identity.lineage),
       onLost: () => {
         this.#confirmedAt = Number.NEGATIVE_INFINITY;
       },
@@ -132,8 +147,9 @@ export class CacheEpoch {
     return listener;
   }
 
-  #learn(number: number): void {
-    if (number <= this.#number) return;
+  #learn(number: number, lineage: string): void {
+    if (lineage === this.#lineage && number <= this.#number) return;
+    this.#lineage = lineage;
     this.#number = number;
     this.onChange();
   }
@@ -150,17 +166,4 @@ async function readEpoch(db: Queryable): Promise<number> {
     [SETTING],
   );
   return rows[0]?.epoch ?? 0;
-}
-
-/**
- * Names this database among all that share a Redis. The name contains the timeline: a server that
- * was restored or promoted starts with an empty cache.
- */
-export async function databaseName(db: Queryable): Promise<string> {
-  const { rows } = await db.query<{ name: string }>(
-    `select system_identifier || '.' || oid || '.'
-            || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) as name
-     from pg_control_system(), pg_database where datname = current_database()`,
-  );
-  return rows[0]!.name;
 }

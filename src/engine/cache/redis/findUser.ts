@@ -2,9 +2,9 @@ import { readId } from '../../model/messages.ts';
 import { namesUser } from './format.ts';
 import type { RedisState, State } from './state.ts';
 
-/** `feedctl:<database>:<run>:<epoch>:<kind><id>`: a cached value of any epoch. */
+/** `feedctl:<lineage>:<run>:<epoch>:<kind><id>`: a cached value of any epoch. */
 const CACHED = /^feedctl:[^:]*:[^:]*:\d+:([hap])(.{8})$/s;
-/** `feedctl:<database>:limit:<name>:<user>`: the request count of a user. */
+/** `feedctl:<cluster>:limit:<name>:<user>`: the request count of a user. */
 const LIMITED = /^feedctl:[^:]*:limit:[^:]*:(\d+)$/;
 
 /**
@@ -12,7 +12,16 @@ const LIMITED = /^feedctl:[^:]*:limit:[^:]*:(\d+)$/;
  * posts. Reads every value of the cache.
  */
 export async function* keysOfUser(state: RedisState, now: State, userId: number): AsyncGenerator<Buffer[]> {
-  for await (const keys of state.connection.keys(now.runId, `${state.base}*`)) {
+  for (const base of state.bases) yield* keysBelow(state, now, base, userId);
+}
+
+async function* keysBelow(
+  state: RedisState,
+  now: State,
+  base: string,
+  userId: number,
+): AsyncGenerator<Buffer[]> {
+  for await (const keys of state.connection.keys(now.runId, `${base}*`)) {
     const unread: Buffer[] = [];
     const naming: Buffer[] = [];
     for (const key of keys) {

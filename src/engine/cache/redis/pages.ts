@@ -195,10 +195,10 @@ export class RedisPages implements PageCache {
     wanted: readonly FeedEntry[],
     found: Map<number, Post>,
   ): Promise<{ now: State; missing: readonly FeedEntry[] }> {
-    const { connection } = this.#state;
-    const now = await this.#state.now();
-    const keys = wanted.map((entry) => keyOf(now, 'p', entry.postId));
-    const values = await connection.getMany(now.runId, keys);
+    const [now, values] = await this.#state.run(async (state) => {
+      const keys = wanted.map((entry) => keyOf(state, 'p', entry.postId));
+      return [state, await this.#state.getMany(state, keys)] as const;
+    });
     const missing = wanted.filter(({ postId }, i) => {
       const value = values[i];
       const post = value && unpackPost(postId, value);

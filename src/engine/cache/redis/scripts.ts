@@ -2,7 +2,9 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 
 /** The Lua files of `lua/`; each opens with its inputs, its result and why it has to be atomic. */
-export type ScriptName = 'adopt' | 'push' | 'forget' | 'lease' | 'slots' | 'fill' | 'page' | 'posts' | 'edit';
+export type ScriptName =
+  | ('look' | 'adopt' | 'claim' | 'cover')
+  | ('push' | 'forget' | 'lease' | 'slots' | 'fill' | 'page' | 'posts' | 'edit');
 
 export interface Script {
   readonly text: string;

@@ -1,5 +1,6 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { openMemoryCache } from '../../../../src/engine/cache/memory/cache.ts';
+import { adoptDatabase } from '../../../../src/engine/identity/identity.ts';
 import { freshDatabase } from '../../../support/cluster.ts';
 import { cacheContract, change, heldFeeds, loaded } from '../contract.ts';
 
@@ -29,6 +30,18 @@ test('a full cache forgets the feeds that were not asked for longest, and still 
   await cache.refill(1, load);
   await change(cache, db, 1, 1_100);
   await expect.poll(() => heldFeeds(cache, [1, 1_100])).toEqual([]);
+});
+
+test('starts empty in another lineage of the database, and keeps again after', async () => {
+  const { cache, db } = await open();
+  await cache.refill(1, async () => loaded(1));
+  await adoptDatabase(db);
+  await expect.poll(() => heldFeeds(cache)).toEqual([]);
+  const kept = async () => {
+    await cache.refill(1, async () => loaded(2));
+    return cache.get(1);
+  };
+  await expect.poll(kept).toMatchObject({ entries: [{ postId: 2 }] });
 });
 
 test('forgets everything while it cannot hear of changes, and keeps again after', async () => {

@@ -1,10 +1,12 @@
--- Starts an epoch of the cache, unless the same one or a later one has started.
--- In: KEYS[1] state key; ARGV[1] epoch, ARGV[2] nonce for the state. It has no state to compare with.
--- Result: the state from now on, `<epoch>:<nonce>`. Another nonce than before means that Redis was flushed.
--- Atomic: two processes that start the same epoch get the same nonce, and an epoch never falls.
-local state = redis.call('GET', KEYS[1])
-if state and tonumber(string.match(state, '^%d+')) >= tonumber(ARGV[1]) then return state end
-state = ARGV[1] .. ':' .. ARGV[2]
--- Seven days: the state outlives every value, which expire within the hour.
-redis.call('SET', KEYS[1], state, 'EX', 604800)
-return state
+-- Starts a state of the cache: a new epoch, or the present one with another database server.
+-- In: KEYS[1] state key; ARGV[1] the state that the caller has found, or ''; ARGV[2] the number of writes
+-- that it has found, ARGV[3] the new state, ARGV[4] key of the mark, ARGV[5] a mark that the database has.
+-- Result: 1, or 0 if state or writes are others by now; it has done nothing then.
+-- Atomic: no other database writes between the caller's look and its state, and one process starts it.
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+if (redis.call('HGET', ARGV[4], 'writes') or '0') ~= ARGV[2] then return 0 end
+-- Seven days: state and mark outlive every value, which expire within the hour.
+redis.call('SET', KEYS[1], ARGV[3], 'EX', 604800)
+redis.call('HSET', ARGV[4], 'mark', ARGV[5], 'covered', ARGV[2])
+redis.call('EXPIRE', ARGV[4], 604800)
+return 1

@@ -4,6 +4,8 @@
 -- Result: 0. Atomic: no page is read with the old text and the new edit, or the other way round.
 --- @include "state"
 --- @include "keepNewer"
+--- @include "wrote"
 redis.call('SET', ARGV[2], ARGV[3], 'EX', ARGV[4])
 keep_newer(5, ARGV[4])
+wrote()
 return 0

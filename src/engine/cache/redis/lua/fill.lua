@@ -5,6 +5,7 @@
 -- token, so a refill never overwrites anything newer.
 --- @include "state"
 --- @include "add"
+--- @include "wrote"
 local lease, kept = 'L' .. ARGV[2], 0
 for i = 4, #ARGV, 2 do
   local key, value = ARGV[i], ARGV[i + 1]
@@ -19,4 +20,5 @@ for i = 4, #ARGV, 2 do
     end
   end
 end
+if kept > 0 then wrote() end
 return kept

@@ -3,5 +3,7 @@
 -- Result: 0. Atomic: versions are compared and written together, so an older text never replaces a newer one.
 --- @include "state"
 --- @include "keepNewer"
+--- @include "wrote"
 keep_newer(3, ARGV[2])
+wrote()
 return 0

@@ -4,10 +4,12 @@
 -- Result: 0. Atomic: a page is read before or after all entries of the call.
 --- @include "state"
 --- @include "add"
-local prefix, all, at = ARGV[2], ARGV[3], 1
+--- @include "wrote"
+local prefix, all, at, added = ARGV[2], ARGV[3], 1, false
 while at <= #all do
   local next = at + 12 + 16 * struct.unpack('>I4', all, at + 8)
-  add(prefix .. string.sub(all, at, at + 7), string.sub(all, at + 12, next - 1))
+  added = add(prefix .. string.sub(all, at, at + 7), string.sub(all, at + 12, next - 1)) or added
   at = next
 end
+if added then wrote() end
 return 0

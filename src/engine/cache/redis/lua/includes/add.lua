@@ -1,6 +1,7 @@
 -- add(key, entries): inserts entries into a feed or an author's ring that is cached, and appends them to a
--- lease. Skips what must not be added: any entry of a feed that is not cached, a post that is present, a
--- post below the bound, and a post of an author who is not followed (a plan made before an unfollow).
+-- lease. Returns true if it has written. Skips what must not be added: any entry of a feed that is not
+-- cached, a post that is present, a post below the bound, and a post of an author who is not followed (a
+-- plan made before an unfollow).
 -- Needs includes/state.lua.
 
 -- LIMIT is FEED_LIMIT of model/feed.ts. A ring is cut to LIMIT when it holds SLACK more, so that the
@@ -59,7 +60,7 @@ local function add(key, entries)
   if top == '' then return end
   if not base then
     if redis.call('APPEND', key, entries) > 9 + 16 * LIMIT then redis.call('DEL', key) end
-    return
+    return true
   end
   local found = wanted(key, entries, top, base, celebrities, string.byte(top) == 72 and followees or false)
   if #found == 0 then return end
@@ -87,4 +88,5 @@ local function add(key, entries)
     local kept = head .. redis.call('GETRANGE', key, -16 * (LIMIT + 1), -1)
     redis.call('SET', key, kept, 'KEEPTTL')
   end
+  return true
 end

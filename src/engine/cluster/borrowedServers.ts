@@ -128,10 +128,13 @@ async function look<T>(
   }
 }
 
-const prefixOf = async (db: Database): Promise<string> => `feedctl:${await databaseName(db)}:`;
+async function prefixOf(url: string, db: Database): Promise<string> {
+  const { basePrefix } = await import('../cache/redis/cacheUrl.ts');
+  return basePrefix(url, await databaseName(db));
+}
 
 async function borrowCache(url: string, db: Database | undefined): Promise<BorrowedServers> {
-  let own = db && (await prefixOf(db));
+  let own = db && (await prefixOf(url, db));
   await withCache(url, async (keys) => {
     for await (const found of keys('feedctl:*')) {
       const other = found.find((key) => own === undefined || !key.toString('latin1').startsWith(own));
@@ -151,7 +154,7 @@ async function borrowCache(url: string, db: Database | undefined): Promise<Borro
   });
   return {
     async identify(database) {
-      own = await prefixOf(database);
+      own = await prefixOf(url, database);
     },
     async clear() {
       if (own === undefined) return;
@@ -165,17 +168,21 @@ async function borrowCache(url: string, db: Database | undefined): Promise<Borro
 type KeysOf = (match: string) => AsyncGenerator<Buffer[]>;
 type Remove = (keys: readonly Buffer[]) => Promise<void>;
 
+/** Does the work on each server that may hold keys: on every node of a Redis Cluster. */
 async function withCache(url: string, work: (keys: KeysOf, remove: Remove) => Promise<void>): Promise<void> {
   const { RedisConnection } = await import('../cache/redis/connection.ts');
-  const connection = await RedisConnection.open(url, silentLog);
-  try {
-    const { server } = connection;
-    if (!server) throw connection.failure();
-    await work(
-      (match) => connection.keys(server.runId, match),
-      (keys) => connection.remove(server.runId, keys),
-    );
-  } finally {
-    await connection.close();
+  const { allEndpoints } = await import('../cache/redis/endpoint.ts');
+  for (const endpoint of await allEndpoints(url)) {
+    const connection = await RedisConnection.open(endpoint, silentLog);
+    try {
+      const { server } = connection;
+      if (!server) throw connection.failure();
+      await work(
+        (match) => connection.keys(server.runId, match),
+        (keys) => connection.remove(server.runId, keys),
+      );
+    } finally {
+      await connection.close();
+    }
   }
 }

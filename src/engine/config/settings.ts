@@ -39,7 +39,7 @@ const ENCODED = { '/': '%2F', '?': '%3F', '#': '%23', '%': '%25' } as const;
  * percent-encoded: `scheme://user:p/ss@host` names the host `user`. Never returns a part of the password.
  */
 function credentialFault(url: string): string | undefined {
-  const rest = url.trim().replace(/^[a-z]+:\/\//i, '');
+  const rest = url.trim().replace(/^[a-z+]+:\/\//i, '');
   const authority = /^[^/?#]*/.exec(rest)![0];
   const after = rest.slice(authority.length);
   const at = authority.lastIndexOf('@');
@@ -54,7 +54,7 @@ function credentialFault(url: string): string | undefined {
 
 /** Returns whether `host:port` is complete, and the `@` belongs to a path or a parameter after it. */
 function endsBefore(authority: string, after: string): boolean {
-  if (!/^(\[[^\]]*\]|[^:]+):\d*$/.test(authority)) return false;
+  if (!authority.split(',').every((host) => /^(\[[^\]]*\]|[^:]+):\d*$/.test(host))) return false;
   const [path = '', query = ''] = after.split('@', 1)[0]!.split(/\?(.*)/s);
   return query.includes('=') || (path.startsWith('/') && !/[/:]/.test(after.slice(after.lastIndexOf('@'))));
 }
@@ -158,8 +158,14 @@ export const SETTINGS = {
     flag: 'cache-url',
     variable: 'FEEDCTL_CACHE_URL',
     secret: true,
-    rule: url('redis', 'rediss'),
-    about: 'Redis that all gateways share as a cache: a `redis://` or `rediss://` URL.',
+    rule: url(
+      'redis',
+      'rediss',
+      ...['sentinel', 'cluster'].flatMap((kind) => [`redis+${kind}`, `rediss+${kind}`]),
+    ),
+    about:
+      'Redis that all gateways share as a cache: a `redis://` or `rediss://` URL. `redis+sentinel://` ' +
+      'names sentinels, and `redis+cluster://` nodes of a Redis Cluster.',
     fallback: 'none; each gateway then caches in its own memory',
   },
   gatewayUrl: {

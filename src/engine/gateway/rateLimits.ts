@@ -5,7 +5,9 @@ import {
   RateLimiterRedis,
   RateLimiterRes,
 } from 'rate-limiter-flexible';
-import { isRefusal, redisServer } from '../cache/redis/connection.ts';
+import { basePrefix } from '../cache/redis/cacheUrl.ts';
+import { endpointFor } from '../cache/redis/endpoint.ts';
+import { isRefusal } from '../cache/redis/faults.ts';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
 import type { REQUEST_LIMITS } from '../resilience/limits.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -48,10 +50,10 @@ export function openLimiter(
   shared?: { readonly url: string; readonly name: string },
   metrics?: Metrics,
 ): Limiter {
-  const redis = shared && connect(shared.url);
+  const redis = shared && connect(shared);
   const refused = (limit: string) => () => metrics?.count('feedctl_gateway_rate_limited_total', 1, { limit });
   const counter = (name: string, points: number, duration: number) => {
-    const keyPrefix = `feedctl:${shared?.name ?? ''}:limit:${name}`;
+    const keyPrefix = `${shared ? basePrefix(shared.url, shared.name) : ''}limit:${name}`;
     const memory = new RateLimiterMemory({ keyPrefix, points, duration });
     if (!redis) return memory;
     // Above the limit a key is counted in this process only: a flood must not reach Redis.
@@ -118,9 +120,9 @@ async function take(
   }
 }
 
-function connect(url: string): Redis {
+function connect({ url, name }: { url: string; name: string }): Redis {
   const redis = new Redis({
-    ...redisServer(url),
+    ...endpointFor(url, name).options,
     connectionName: 'feedctl limits',
     commandTimeout: REDIS_TIMEOUT_MS,
     enableOfflineQueue: false,

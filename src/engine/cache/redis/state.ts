@@ -4,7 +4,9 @@ import type { Database } from '../../database/database.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
 import type { CacheHealth } from '../cache.ts';
-import { isCacheError, RedisConnection, StaleState } from './connection.ts';
+import { basePrefix } from './cacheUrl.ts';
+import { isCacheError, RedisConnection, type ServerInfo, StaleState } from './connection.ts';
+import { endpointFor } from './endpoint.ts';
 import { CacheEpoch, databaseName, READERS_KNOW_MS } from './epoch.ts';
 import type { ScriptName } from './scripts.ts';
 
@@ -28,32 +30,31 @@ const TRIES = 5;
 export class RedisState {
   readonly connection: RedisConnection;
   readonly epoch: CacheEpoch;
-  readonly #database: string;
+  /** Prefix of all keys of this cluster, including older epochs and request limits. */
+  readonly base: string;
   #state: State | undefined;
+  /** The connection whose server was named in the database. */
+  #agreed: ServerInfo | undefined;
   failures = 0;
   /** Called when every cached value has become invalid. */
   onCold: () => void = () => {};
 
-  private constructor(connection: RedisConnection, epoch: CacheEpoch, database: string) {
+  private constructor(connection: RedisConnection, epoch: CacheEpoch, base: string) {
     this.connection = connection;
     this.epoch = epoch;
-    this.#database = database;
+    this.base = base;
   }
 
   /** Throws as `RedisConnection.open` does. A Redis that is down is no error. */
   static async open(url: string, db: Database, log: Log, metrics?: Metrics): Promise<RedisState> {
-    const connection = await RedisConnection.open(url, log, metrics);
+    const name = await databaseName(db);
+    const connection = await RedisConnection.open(endpointFor(url, name), log, metrics);
     try {
-      return new RedisState(connection, await CacheEpoch.open(db), await databaseName(db));
+      return new RedisState(connection, await CacheEpoch.open(db), basePrefix(url, name));
     } catch (error) {
       await connection.close();
       throw error;
     }
-  }
-
-  /** Prefix of all keys of this cluster, including older epochs and request limits. */
-  get base(): string {
-    return `feedctl:${this.#database}:`;
   }
 
   /** Returns the state, which it asks Redis for once an epoch. Throws CACHE_UNREACHABLE. */
@@ -64,6 +65,7 @@ export class RedisState {
       const { runId } = server;
       const known = this.#state;
       if (known && known.runId === runId && known.epoch === this.epoch.number) return known;
+      await this.#agree(server);
       const base = `${this.base}${runId}:`;
       const key = `${base}state`;
       const nonce = randomBytes(6).toString('hex');
@@ -76,6 +78,23 @@ export class RedisState {
       if (this.#state?.text !== text) this.onCold();
       this.#state = { runId, epoch, text, key, prefix: `${base}${epoch}:` };
     }
+    throw this.connection.failure();
+  }
+
+  /**
+   * Makes this server the one that holds the cache, once a connection. If the other processes have moved to
+   * another one since, this process leaves it. Throws CACHE_UNREACHABLE then.
+   */
+  async #agree(server: ServerInfo): Promise<void> {
+    if (this.#agreed === server) return this.#confirm(server.runId);
+    await this.epoch.claim(server.runId);
+    this.#agreed = server;
+  }
+
+  /** Throws CACHE_UNREACHABLE, and leaves the server, unless it still holds the cache. */
+  async #confirm(runId: string): Promise<void> {
+    if (await this.epoch.names(runId)) return;
+    this.connection.move(runId);
     throw this.connection.failure();
   }
 
@@ -101,13 +120,18 @@ export class RedisState {
   }
 
   /**
-   * Reports a committed change to Redis. If that fails it raises the epoch, which invalidates every
-   * cached value before the change is acknowledged. With `awaitReaders` it then also waits until
-   * every reader knows of the new epoch. Throws where the database fails too.
+   * Reports a committed change to Redis. If that fails, or other processes use another server by
+   * now, it raises the epoch, which invalidates every cached value before the change is acknowledged.
+   * With `awaitReaders` it then also waits until every reader knows of the new epoch. Throws where
+   * the database fails too.
    */
   async report(work: (state: State) => Promise<unknown>, options: { awaitReaders: boolean }): Promise<void> {
     try {
-      await this.run(work);
+      const runId = await this.run(async (now) => {
+        await work(now);
+        return now.runId;
+      });
+      await this.#confirm(runId);
     } catch (error) {
       if (!isCacheError(error)) throw error;
       this.failures += 1;

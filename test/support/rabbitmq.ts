@@ -7,7 +7,9 @@ import { promisify } from 'node:util';
 import { connect } from 'amqplib';
 import { freePorts, type RunningServer, type ServerKind, type Supervised, supervise } from './servers.ts';
 
-const BINARY = '/usr/lib/rabbitmq/bin/rabbitmq-server';
+/** Directory with `rabbitmq-server` and `rabbitmqctl`. */
+const BINARIES = process.env.FEEDCTL_TEST_RABBITMQ_BIN ?? '/usr/lib/rabbitmq/bin';
+const BINARY = join(BINARIES, 'rabbitmq-server');
 const START_MS = 60_000;
 
 /** RabbitMQ for the suites, with the management API. See broker.ts. */
@@ -94,7 +96,7 @@ export async function startRabbit(directory: string, options: RabbitOptions = {}
     server = undefined;
   };
   const evaluate = async (expression: string) => {
-    await promisify(execFile)('/usr/lib/rabbitmq/bin/rabbitmqctl', ['eval', `${expression}.`], {
+    await promisify(execFile)(join(BINARIES, 'rabbitmqctl'), ['eval', `${expression}.`], {
       env: { ...process.env, ...env },
     });
   };

@@ -4,9 +4,11 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Redis } from 'ioredis';
 import { freePorts, type RunningServer, type ServerKind, type Supervised, supervise } from './servers.ts';
 
-const BINARY = '/usr/bin/redis-server';
+/** Also the binary of sentinels and of cluster nodes. */
+const BINARY = process.env.FEEDCTL_TEST_REDIS_SERVER ?? '/usr/bin/redis-server';
 const START_MS = 20_000;
 
 /** Redis for the suites. */
@@ -19,6 +21,7 @@ export const redis: ServerKind = {
 };
 
 export interface PrivateRedis extends RunningServer {
+  readonly port: number;
   /** Ends the server with kill -9, or gracefully. */
   down(how: 'stop' | 'kill'): Promise<void>;
   /** Restarts the server on the same port, without its data. */
@@ -27,11 +30,15 @@ export interface PrivateRedis extends RunningServer {
   freeze(frozen: boolean): void;
 }
 
-/** Starts a private instance without persistence. `options`: arguments of redis-server. */
+/**
+ * Starts a private instance without persistence. `options`: arguments of redis-server; the first one may be a
+ * configuration file.
+ */
 export async function startRedis(options: readonly string[] = []): Promise<PrivateRedis> {
   const [port] = (await freePorts(1)) as [number];
   const directory = await mkdtemp(join(tmpdir(), 'feedctl-redis-'));
-  const args = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--dir', directory, ...options];
+  const own = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--dir', directory];
+  const args = options[0]?.startsWith('--') === false ? [...options, ...own] : [...own, ...options];
   let server: Supervised | undefined;
   let pid = 0;
   const up = async () => {
@@ -48,6 +55,7 @@ export async function startRedis(options: readonly string[] = []): Promise<Priva
   await up();
   return {
     url: `redis://127.0.0.1:${port}`,
+    port,
     up,
     down,
     freeze: (frozen) => process.kill(pid, frozen ? 'SIGSTOP' : 'SIGCONT'),
@@ -83,4 +91,15 @@ function say(port: number, command: string): Promise<string> {
     });
     socket.on('error', reject);
   });
+}
+
+/** Runs one command on a connection that is closed afterwards. */
+export async function redisCommand(url: string, ...words: (string | number)[]): Promise<unknown> {
+  const client = new Redis(url, { retryStrategy: null, maxRetriesPerRequest: 0 });
+  client.on('error', () => {});
+  try {
+    return await client.call(...(words.map(String) as [string, ...string[]]));
+  } finally {
+    client.disconnect();
+  }
 }

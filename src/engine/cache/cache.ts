@@ -60,7 +60,9 @@ export interface FeedCache extends FeedChanges {
   discard(userId: number, posts: readonly FeedEntry[]): Promise<void>;
   /** Counts keys of a user and keys whose values name them. Present only in a shared cache. */
   residue?(userId: number): Promise<number>;
-  /** Returns whether a process of the cluster has used this cache. Present only in a shared cache. */
+  /** Compares a shared cache with the database. Without this call its first use does. */
+  begin?(): Promise<void>;
+  /** Returns whether the cluster uses this server as its cache. Present only in a shared cache. */
   isUsed?(): Promise<boolean>;
   stats(): CacheStats;
   health(): CacheHealth;

@@ -131,7 +131,7 @@ async function look<T>(
 /** Returns the prefixes of a cluster's keys: of its lineage, of later lineages, and of its request limits. */
 async function prefixesOf(db: Database): Promise<readonly string[]> {
   const { cluster, keyPrefix } = await Identity.open(db);
-  return [`feedctl:${keyPrefix}:`, `feedctl:${cluster}.`, `feedctl:${cluster}:`];
+  return [`feedctl:${keyPrefix}:`, `feedctl:${cluster}.`, `feedctl:${cluster}:`, `feedctl:{${cluster}}`];
 }
 
 async function borrowCache(url: string, db: Database | undefined): Promise<BorrowedServers> {
@@ -170,17 +170,21 @@ async function borrowCache(url: string, db: Database | undefined): Promise<Borro
 type KeysOf = (match: string) => AsyncGenerator<Buffer[]>;
 type Remove = (keys: readonly Buffer[]) => Promise<void>;
 
+/** Does the work on each server that may hold keys: on every node of a Redis Cluster. */
 async function withCache(url: string, work: (keys: KeysOf, remove: Remove) => Promise<void>): Promise<void> {
   const { RedisConnection } = await import('../cache/redis/connection.ts');
-  const connection = await RedisConnection.open(url, silentLog);
-  try {
-    const { server } = connection;
-    if (!server) throw connection.failure();
-    await work(
-      (match) => connection.keys(server.runId, match),
-      (keys) => connection.remove(server.runId, keys),
-    );
-  } finally {
-    await connection.close();
+  const { allEndpoints } = await import('../cache/redis/endpoint.ts');
+  for (const endpoint of await allEndpoints(url)) {
+    const connection = await RedisConnection.open(endpoint, silentLog);
+    try {
+      const { server } = connection;
+      if (!server) throw connection.failure();
+      await work(
+        (match) => connection.keys(server.runId, match),
+        (keys) => connection.remove(server.runId, keys),
+      );
+    } finally {
+      await connection.close();
+    }
   }
 }

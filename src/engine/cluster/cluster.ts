@@ -148,6 +148,7 @@ export async function openCluster(config: Config, options: OpenOptions = {}): Pr
       sharedCache = undefined;
       options.onDifference?.(difference);
     }
+    await sharedCache?.begin?.();
     const changes = sharedCache ?? notifiedChanges;
     const close = () => resources.release(log);
     return {

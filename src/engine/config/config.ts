@@ -76,9 +76,9 @@ export function checkSettings(values: Partial<Record<SettingName, unknown>>): vo
 export function refuseSecrets(flags: ConfigFlags): void {
   const values = flags as Record<string, string | undefined>;
   for (const [name, { flag, secret }] of Object.entries<{ flag?: string; secret: boolean }>(SETTINGS)) {
-    // Commas separate the brokers, and also the hosts of one database.
-    const urls = (secret && flag && values[name]?.split(/,(?=\s*\w+:\/\/)/)) || [];
-    if (urls.some((one) => /^\s*[a-z]+:\/\/[^/@]*:.+@|[?&]password=/i.test(one)))
+    // One URL may name several hosts, separated by commas too.
+    const urls = (secret && flag && values[name]?.split(/,(?=\s*[a-z+]+:\/\/)/i)) || [];
+    if (urls.some((one) => /^\s*[a-z+]+:\/\/[^/@]*:.+@|[?&](sentinel_)?password=/i.test(one)))
       throw new FeedctlError('SECRET_IN_FLAG', `--${flag} contains a password`);
   }
 }

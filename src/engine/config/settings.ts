@@ -39,7 +39,7 @@ const ENCODED = { '/': '%2F', '?': '%3F', '#': '%23', '%': '%25' } as const;
  * percent-encoded: `scheme://user:p/ss@host` names the host `user`. Never returns a part of the password.
  */
 function credentialFault(url: string): string | undefined {
-  const rest = url.trim().replace(/^[a-z]+:\/\//i, '');
+  const rest = url.trim().replace(/^[a-z+]+:\/\//i, '');
   const authority = /^[^/?#]*/.exec(rest)![0];
   const after = rest.slice(authority.length);
   const at = authority.lastIndexOf('@');
@@ -171,8 +171,14 @@ export const SETTINGS = {
     flag: 'cache-url',
     variable: 'FEEDCTL_CACHE_URL',
     secret: true,
-    rule: url('redis', 'rediss'),
-    about: 'Redis that all gateways share as a cache: a `redis://` or `rediss://` URL.',
+    rule: url(
+      'redis',
+      'rediss',
+      ...['sentinel', 'cluster'].flatMap((kind) => [`redis+${kind}`, `rediss+${kind}`]),
+    ),
+    about:
+      'Redis that all gateways share as a cache: a `redis://` or `rediss://` URL. `redis+sentinel://` ' +
+      'names sentinels, and `redis+cluster://` nodes of a Redis Cluster.',
     fallback: 'none; each gateway then caches in its own memory',
   },
   gatewayUrl: {

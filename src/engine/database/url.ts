@@ -4,8 +4,10 @@
  */
 export function withoutPassword(urls: string): string {
   return urls
-    .split(/,(?=\s*\w+:\/\/)/)
-    .map((url) => url.replace(/(:\/\/[^:/@]*):.*@/, '$1:***@').replace(/([?&]password=)[^&]*/g, '$1***'))
+    .split(/,(?=\s*[a-z+]+:\/\/)/i)
+    .map((url) =>
+      url.replace(/(:\/\/[^:/@]*):.*@/, '$1:***@').replace(/([?&](?:sentinel_)?password=)[^&]*/g, '$1***'),
+    )
     .join(',');
 }
 

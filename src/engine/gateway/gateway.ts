@@ -174,7 +174,7 @@ async function openAdmission(
   const refreshing = setInterval(() => void tokens.refresh().catch(() => {}), READ_KEYS_INTERVAL_MS);
   resources.add('token keys', () => clearInterval(refreshing));
   const clusterId = async () => (identity ?? (await Identity.open(db, log))).cluster;
-  const shared = limitsUrl ? { url: limitsUrl, name: await clusterId() } : undefined;
+  const shared = limitsUrl ? { url: limitsUrl, cluster: await clusterId() } : undefined;
   const limiter = openLimiter(limits, shared, metrics);
   resources.add('limits', () => limiter.close());
   return { tokens, limiter };

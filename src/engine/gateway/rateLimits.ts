@@ -5,7 +5,9 @@ import {
   RateLimiterRedis,
   RateLimiterRes,
 } from 'rate-limiter-flexible';
-import { isRefusal, redisServer } from '../cache/redis/connection.ts';
+import { basePrefix } from '../cache/redis/cacheUrl.ts';
+import { endpointFor } from '../cache/redis/endpoint.ts';
+import { isRefusal } from '../cache/redis/faults.ts';
 import { followUrl } from '../cache/redis/followUrl.ts';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
 import type { REQUEST_LIMITS } from '../resilience/limits.ts';
@@ -47,13 +49,14 @@ export interface Limiter {
  */
 export function openLimiter(
   limits: RequestLimits,
-  shared?: { readonly url: string | ServerUrl; readonly name: string },
+  shared?: { readonly url: string | ServerUrl; readonly cluster: string },
   metrics?: Metrics,
 ): Limiter {
-  const redis = shared && connect(ServerUrl.of(shared.url));
+  const redis = shared && connect(shared);
+  const base = shared ? basePrefix(ServerUrl.of(shared.url).current, shared.cluster, shared.cluster) : '';
   const refused = (limit: string) => () => metrics?.count('feedctl_gateway_rate_limited_total', 1, { limit });
   const counter = (name: string, points: number, duration: number) => {
-    const keyPrefix = `feedctl:${shared?.name ?? ''}:limit:${name}`;
+    const keyPrefix = `${base}limit:${name}`;
     const memory = new RateLimiterMemory({ keyPrefix, points, duration });
     if (!redis) return memory;
     // Above the limit a key is counted in this process only: a flood must not reach Redis.
@@ -120,9 +123,10 @@ async function take(
   }
 }
 
-function connect(server: ServerUrl): Redis {
+function connect({ url, cluster }: { url: string | ServerUrl; cluster: string }): Redis {
+  const { options, source } = endpointFor(url, cluster);
   const redis = new Redis({
-    ...redisServer(server.current),
+    ...options,
     connectionName: 'feedctl limits',
     commandTimeout: REDIS_TIMEOUT_MS,
     enableOfflineQueue: false,
@@ -131,7 +135,7 @@ function connect(server: ServerUrl): Redis {
     reconnectOnError: isRefusal,
     disableClientInfo: true,
   });
-  followUrl(redis, server, redisServer);
+  if (source) followUrl(redis, source.url, source.options);
   // The cache already logs that Redis is down.
   redis.on('error', () => {});
   return redis;

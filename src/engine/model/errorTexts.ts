@@ -99,7 +99,7 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
     why:
       'The password is wrong or missing; or an access list forbids scripts or keys below `feedctl:`. Or ' +
       'the server has become a replica (READONLY), cannot save its data (MISCONF), or has too few replicas ' +
-      '(NOREPLICAS).',
+      '(NOREPLICAS). Or the Redis Cluster is down (CLUSTERDOWN) or is moving the slot of the keys (ASK).',
     more:
       'The URL has the form `redis://user:password@host:6379`; a context can hold it too. Allow that ' +
       'user `~feedctl:* +@read +@write +@scripting +info`.',
@@ -117,13 +117,17 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
       'database. They use the cache again when Redis answers.',
     why:
       'Redis is not running or is still loading its data, the URL is wrong, or a firewall blocks the ' +
-      'connection.',
+      'connection. Or no sentinel answers, or no node of the Redis Cluster owns the slot of the keys.',
     more: '`feedctl doctor` checks the cache.',
   },
   CACHE_UNSUITABLE: {
     what: 'The server at the cache’s URL cannot be used.',
-    why: 'The server is older than Redis 6.2, a node of a Redis Cluster, a replica, or not Redis at all.',
+    why:
+      'The server is older than Redis 6.2, a replica, or not Redis at all. Or the URL begins with the ' +
+      'wrong scheme for a sentinel or for a node of a Redis Cluster. Or no sentinel knows the name at ' +
+      'its end.',
     more:
+      'A node of a Redis Cluster needs `redis+cluster://`, a sentinel `redis+sentinel://host:26379/NAME`. ' +
       'The server has to accept writes. A cache needs no replica: while it is unavailable, feeds are ' +
       'read from the database.',
   },

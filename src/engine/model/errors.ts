@@ -84,7 +84,10 @@ export const ERRORS = {
     failure: 'transient',
     fix: 'Check that Redis runs and that the URL is right; the cluster works without it, only slower.',
   },
-  CACHE_UNSUITABLE: { exit: 1, fix: 'Name one Redis server, 6.2 or newer, that is not a replica.' },
+  CACHE_UNSUITABLE: {
+    exit: 1,
+    fix: 'Name a Redis server, 6.2 or newer, that is no replica; or sentinels, or nodes of a Redis Cluster.',
+  },
   CIRCUIT_OPEN: {
     exit: 1,
     failure: 'transient',

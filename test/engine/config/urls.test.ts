@@ -14,6 +14,7 @@ test.each([
   ['FEEDCTL_BROKER_URL', 'amqp://a.example, amqps://feeds:hunter2/@b.example', '/', '%2F'],
   ['FEEDCTL_BROKER_MANAGEMENT_URL', 'http://feeds:hunter2?@b.example:15672', '?', '%3F'],
   ['FEEDCTL_CACHE_URL', 'redis://:hunter2/+a=@cache.example:6379/0', '/', '%2F'],
+  ['FEEDCTL_CACHE_URL', 'redis+sentinel://:hunter2/+a=@s1.example:26379,s2.example/feeds', '/', '%2F'],
   ['FEEDCTL_GATEWAY_URL', 'http://feeds:hunter2#@gateway.example', '#', '%23'],
 ])(
   '%s: %s names the character to encode, and shows no password',
@@ -41,7 +42,20 @@ test.each([
   ['FEEDCTL_DATABASE_URL', 'postgres://[::1]:5432/feeds?user=a@b'],
   ['FEEDCTL_BROKER_URL', 'amqp://broker.example:5672/feeds@prod,amqp://user:pass@other.example'],
   ['FEEDCTL_CACHE_URL', 'redis://:pass:word@cache.example:6379/0'],
+  ['FEEDCTL_CACHE_URL', 'redis+sentinel://s1.example:26379,s2.example:26379/feeds?sentinel_username=a@b'],
+  ['FEEDCTL_CACHE_URL', 'rediss+cluster://:pass@n1.example:7000,n2.example:7000'],
   ['FEEDCTL_GATEWAY_URL', 'http://gateway.example:8080/feeds@home'],
 ])('%s: %s is taken', async (variable, url) => {
   expect(Object.values(await loadConfig({}, { ...env, [variable]: url }))).toContain(url);
+});
+
+test.each([
+  ['redis+sentinel://s1.example:26379,s2.example:26379/feeds', false],
+  ['redis+sentinel://feeds:hunter2@s1.example:26379,s2.example:26379/feeds', true],
+  ['redis+sentinel://s1.example:26379/feeds?sentinel_password=hunter2', true],
+  ['redis+cluster://n1.example:7000,n2.example:7000', false],
+])('%s as a flag is refused if it has a password', async (cacheUrl, isSecret) => {
+  const loaded = loadConfig({ cacheUrl }, env);
+  if (isSecret) expect(await rejection(loaded)).toMatchObject({ code: 'SECRET_IN_FLAG' });
+  else expect(await loaded).toMatchObject({ cacheUrl });
 });

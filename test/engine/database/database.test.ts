@@ -60,6 +60,9 @@ test('a URL is shown without its password', () => {
   );
   expect(withoutPassword('postgres://me@host/db')).toBe('postgres://me@host/db');
   expect(withoutPassword('amqp://a:one@x/v, amqps://b:two@y/v')).toBe('amqp://a:***@x/v, amqps://b:***@y/v');
+  expect(withoutPassword('redis+sentinel://a:one@x:1,y:2/z?sentinel_password=two&sentinel_tls=true')).toBe(
+    'redis+sentinel://a:***@x:1,y:2/z?sentinel_password=***&sentinel_tls=true',
+  );
   expect(withoutPassword('amqp://a:not/enc@oded,@x/v')).toBe('amqp://a:***@x/v');
 });
 

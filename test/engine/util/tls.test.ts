@@ -17,7 +17,7 @@ import { freshDatabase } from '../../support/cluster.ts';
 import { codeOf, rejection } from '../../support/codes.ts';
 import { file } from '../../support/files.ts';
 import { rabbitmq, startRabbit } from '../../support/rabbitmq.ts';
-import { redis, startRedis } from '../../support/redis.ts';
+import { redis, redisCommand, startRedis } from '../../support/redis.ts';
 import { freePorts } from '../../support/servers.ts';
 
 const query = (parameters: Record<string, string>) => `?${new URLSearchParams(parameters)}`;
@@ -95,6 +95,60 @@ describe.skipIf(!canCertify())('TLS', () => {
       code: 'CONFIG_INVALID',
       message: expect.stringContaining('/nowhere.pem'),
     });
+  });
+
+  test.skipIf(!redis.installed())('with sentinels and the server that they name', async () => {
+    const files = await certificates();
+    const { ca, server } = files;
+    const [port, sentinelPort] = (await freePorts(2)) as [number, number];
+    const tls = [
+      ...['--tls-cert-file', server.cert, '--tls-key-file', server.key],
+      ...['--tls-ca-cert-file', ca, '--tls-auth-clients', 'yes', '--tls-replication', 'yes'],
+    ];
+    const running = await startRedis(['--tls-port', String(port), ...tls]);
+    onTestFinished(() => running.stop());
+    // Sentinels write to this file.
+    const config = await file(`requirepass secret\nsentinel monitor feeds 127.0.0.1 ${port} 1\n`);
+    const sentinel = await startRedis([config, '--sentinel', '--tls-port', String(sentinelPort), ...tls]);
+    onTestFinished(() => sentinel.stop());
+    const { db } = await freshDatabase();
+    const open = async (name: string, parameters: object) => {
+      const url = `rediss+sentinel://localhost:${sentinelPort}/${name}${asClient(files)}`;
+      const cache = await openRedisCache(
+        url + query(parameters as Record<string, string>).replace('?', '&'),
+        db,
+        silentLog,
+      );
+      onTestFinished(() => cache.close());
+      return cache;
+    };
+    const refused = await rejection(open('feeds', { sentinel_tls: 'true', sentinel_password: 'wrong' }));
+    expect(refused).toMatchObject({ code: 'CACHE_REFUSED' });
+    expect(refused.message).not.toContain('wrong');
+    expect(refused.suggestions.join()).toContain('sentinel_password');
+    const right = { sentinel_tls: 'true', sentinel_password: 'secret' };
+    expect((await open('feeds', right)).health()).toMatchObject({ ready: true });
+    expect((await open('feeds', { sentinel_password: 'secret' })).health()).toMatchObject({ ready: false });
+  });
+
+  test.skipIf(!redis.installed())('with a Redis Cluster', async () => {
+    const files = await certificates();
+    const { ca, server } = files;
+    const [port, bus] = (await freePorts(2)) as [number, number];
+    const node = await startRedis([
+      ...['--tls-port', String(port), '--tls-cert-file', server.cert, '--tls-key-file', server.key],
+      ...['--tls-ca-cert-file', ca, '--tls-auth-clients', 'yes', '--tls-cluster', 'yes'],
+      ...['--cluster-enabled', 'yes', '--cluster-port', String(bus), '--requirepass', 'secret'],
+    ]);
+    onTestFinished(() => node.stop());
+    await redisCommand(node.url.replace('//', '//:secret@'), 'CLUSTER', 'ADDSLOTSRANGE', 0, 16_383);
+    const { db } = await freshDatabase();
+    const at = `rediss+cluster://:secret@localhost:${port}/${asClient(files)}`;
+    const cache = await openRedisCache(at, db, silentLog);
+    onTestFinished(() => cache.close());
+    await expect.poll(() => cache.health()).toMatchObject({ ready: true });
+    const refused = await rejection(openRedisCache(at.replace('secret', 'wrong'), db, silentLog));
+    expect(refused).toMatchObject({ code: 'CACHE_REFUSED' });
   });
 
   test('with PostgreSQL', async () => {

@@ -203,6 +203,10 @@ export class RedisFeedCache implements FeedCache {
     }
   }
 
+  begin(): Promise<void> {
+    return this.state.begin();
+  }
+
   isUsed(): Promise<boolean> {
     return this.state.isUsed();
   }

@@ -1,11 +1,10 @@
-import { Redis, type RedisOptions } from 'ioredis';
-import { withoutPassword } from '../../database/url.ts';
+import { Redis } from 'ioredis';
 import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
 import { poll } from '../../util/poll.ts';
-import { ServerUrl } from '../../util/serverUrl.ts';
-import { isTlsError, tlsOptions } from '../../util/tls.ts';
+import type { Endpoint } from './endpoint.ts';
+import { explain, isChanged, isRefusal } from './faults.ts';
 import { followUrl } from './followUrl.ts';
 import { type ScriptName, scriptOf } from './scripts.ts';
 
@@ -17,23 +16,13 @@ const MAX_RETRY_MS = 2_000;
 /** After this many consecutive timeouts the connection is replaced. */
 const TIMEOUTS_TO_TRIP = 2;
 const KEYS_A_SCAN = 200;
+const MOVES_FORGOTTEN_MS = 60_000;
 /** Labels of the metrics. */
 const CACHE = { dependency: 'cache' } as const;
 const UNAVAILABLE = 'the cache is unavailable: feeds are read from the database';
 const OLDEST_VERSION = [6, 2] as const;
-/** The key that a new connection writes and deletes: it leaves none behind. */
-const HELLO_KEY = 'feedctl:hello';
+/** Leaves no key behind. */
 const HELLO = `redis.call('SET', KEYS[1], '1', 'EX', 10) redis.call('DEL', KEYS[1]) return 1`;
-/** Replies of a server whose state has changed. Some versions have them inside an error of a script. */
-const CHANGED = /\b(READONLY|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|MOVED|CLUSTERDOWN)\b/;
-const FORBIDDEN = /\b(NOPERM|NOAUTH)\b|user executing the script can't/;
-
-/** Returns whether a server refuses this client or its writes, so that another one may be needed. */
-export const isRefusal = (error: unknown): boolean => {
-  const text = messageOf(error);
-  return CHANGED.test(text) || FORBIDDEN.test(text);
-};
-
 export interface ServerInfo {
   /**
    * Changes with every restart, and differs on every replica. It is part of all keys: values of an
@@ -59,12 +48,15 @@ export interface ServerInfo {
 export class RedisConnection {
   readonly #redis: Redis;
   readonly #log: Log;
-  readonly #url: ServerUrl;
+  readonly #endpoint: Endpoint;
   #server: ServerInfo | undefined;
   #timeouts = 0;
   #closed = false;
   /** Consecutive connections to servers that are not usable. */
   #refusals = 0;
+  /** Connections that were left for another server, without a pause of a minute. */
+  #moves = 0;
+  #movedAt = 0;
   /** False during the first attempt, whose failure the caller learns. */
   #isOpen = false;
   /** Reasons that were logged since the cache was available. */
@@ -74,15 +66,15 @@ export class RedisConnection {
   readonly #unwatch: (() => void) | undefined;
   onReady: () => void = () => {};
 
-  private constructor(url: ServerUrl, log: Log, metrics: Metrics | undefined) {
-    this.#url = url;
+  private constructor(endpoint: Endpoint, log: Log, metrics: Metrics | undefined) {
+    this.#endpoint = endpoint;
     this.#log = log;
     this.#metrics = metrics;
     for (const name of ['timeouts', 'circuit_openings'] as const)
       metrics?.count(`feedctl_dependency_${name}_total`, 0, CACHE);
     this.#unwatch = metrics?.watch('feedctl_dependency_circuit_state', () => (this.#server ? 0 : 2), CACHE);
     this.#redis = new Redis({
-      ...redisServer(url.current),
+      ...endpoint.options,
       lazyConnect: true,
       connectTimeout: CONNECT_TIMEOUT_MS,
       commandTimeout: COMMAND_TIMEOUT_MS,
@@ -94,11 +86,11 @@ export class RedisConnection {
       disableClientInfo: true,
       connectionName: 'feedctl',
       retryStrategy: (times) => {
-        const failures = Math.max(times, this.#refusals);
+        const failures = Math.max(times, this.#refusals, this.#moves);
         return Math.min(MAX_RETRY_MS, 50 * 2 ** Math.min(failures, 8)) * (0.5 + Math.random() / 2);
       },
     });
-    followUrl(this.#redis, url, redisServer);
+    if (endpoint.source) followUrl(this.#redis, endpoint.source.url, endpoint.source.options);
     this.#redis.on('error', (error) => {
       this.#fault = this.#explain(error);
     });
@@ -111,13 +103,13 @@ export class RedisConnection {
    * Throws CACHE_REFUSED, CACHE_TLS_FAILED, CACHE_UNSUITABLE or CONFIG_INVALID, which waiting does
    * not fix.
    */
-  static async open(url: string | ServerUrl, log: Log, metrics?: Metrics): Promise<RedisConnection> {
-    const connection = new RedisConnection(ServerUrl.of(url), log, metrics);
+  static async open(endpoint: Endpoint, log: Log, metrics?: Metrics): Promise<RedisConnection> {
+    const connection = new RedisConnection(endpoint, log, metrics);
     connection.#redis.connect().catch(() => {});
     const connected = () => connection.#server !== undefined || connection.#fault !== undefined;
     await poll(connected, { everyMs: CONNECT_POLL_MS, timeoutMs: CONNECT_TIMEOUT_MS });
     const fault = connection.#fault;
-    if (fault && fault.code !== 'CACHE_UNREACHABLE' && !CHANGED.test(fault.message)) {
+    if (fault && fault.code !== 'CACHE_UNREACHABLE' && !isChanged(fault)) {
       await connection.close();
       throw fault;
     }
@@ -131,17 +123,14 @@ export class RedisConnection {
     return this.#server;
   }
 
-  /** The URL without its password. */
+  /** The URL without its passwords. */
   get shownUrl(): string {
-    return withoutPassword(this.#url.current);
+    return this.#endpoint.shown;
   }
 
   /** Returns why no server answers. */
   failure(): FeedctlError {
-    return (
-      this.#fault ??
-      new FeedctlError('CACHE_UNREACHABLE', `the cache ${withoutPassword(this.#url.current)} does not answer`)
-    );
+    return this.#fault ?? new FeedctlError('CACHE_UNREACHABLE', `the cache ${this.shownUrl} does not answer`);
   }
 
   /**
@@ -181,6 +170,20 @@ export class RedisConnection {
 
   async remove(runId: string, keys: readonly Buffer[]): Promise<void> {
     await this.#run(runId, () => this.#redis.unlink(...keys));
+  }
+
+  /**
+   * Leaves a server because the other processes use another one. The next connection leads there, if the URL
+   * does. Slows down where it does not.
+   */
+  move(runId: string): void {
+    if (this.#server?.runId !== runId) return;
+    const now = performance.now();
+    this.#moves = now - this.#movedAt < MOVES_FORGOTTEN_MS ? this.#moves + 1 : 1;
+    this.#movedAt = now;
+    this.#replace(
+      new FeedctlError('CACHE_UNREACHABLE', `another process uses another server than ${this.shownUrl}`),
+    );
   }
 
   async close(): Promise<void> {
@@ -243,7 +246,7 @@ export class RedisConnection {
       const info = new Map(
         text.split('\r\n').map((line) => line.split(/:(.*)/s).slice(0, 2) as [string, string]),
       );
-      const server = checkServer(info);
+      const server = checkServer(info, this.#endpoint.kind);
       await this.#write();
       if (this.#closed) return;
       this.#server = server;
@@ -262,64 +265,17 @@ export class RedisConnection {
 
   /** Throws where the server refuses writes, except where it is only full. */
   async #write(): Promise<void> {
+    const { helloKey } = this.#endpoint;
+    if (helloKey === undefined) return;
     try {
-      await this.#redis.eval(HELLO, 1, HELLO_KEY);
+      await this.#redis.eval(HELLO, 1, helloKey);
     } catch (error) {
       if (isRefusal(error) || !/\b(OOM|ERR|BUSY)\b/.test(messageOf(error))) throw error;
     }
   }
 
   #explain(error: unknown): FeedctlError {
-    if (isFeedctlError(error)) return error;
-    const text = messageOf(error);
-    const at = withoutPassword(this.#url.current);
-    if (text.startsWith('NOAUTH'))
-      return new FeedctlError('CACHE_REFUSED', `the cache ${at} requires a password`, { cause: error });
-    if (isTlsError(error))
-      return new FeedctlError('CACHE_TLS_FAILED', `no TLS with the cache ${at}: ${text.trim()}`, {
-        cause: error,
-      });
-    if (CHANGED.test(text))
-      return new FeedctlError('CACHE_REFUSED', `the cache ${at} refuses commands: ${text}`, {
-        cause: error,
-        suggestions: ['Make the URL lead to the server that takes writes, and read the log of that server.'],
-      });
-    if (
-      FORBIDDEN.test(text) ||
-      /^(WRONGPASS|DENIED)|invalid password|without any password configured/i.test(text)
-    )
-      return new FeedctlError('CACHE_REFUSED', `the cache ${at} refused this user: ${text}`, {
-        cause: error,
-      });
-    if (/protocol error|Got .* as reply type/i.test(text))
-      return new FeedctlError('CACHE_UNSUITABLE', `the server at ${at} is no Redis: ${text}`, {
-        cause: error,
-      });
-    return new FeedctlError('CACHE_UNREACHABLE', `the cache ${at} fails: ${text}`, { cause: error });
-  }
-}
-
-/**
- * Reads `redis(s)://user:password@host:port/number?cacertfile=&certfile=&keyfile=`. Ignores any
- * other parameter, which the driver would take as one of its options. Throws CONFIG_INVALID.
- */
-export function redisServer(text: string): RedisOptions {
-  const bad = (why: string, cause?: unknown) =>
-    new FeedctlError('CONFIG_INVALID', `the cache URL ${withoutPassword(text)} ${why}`, { cause });
-  try {
-    const url = new URL(text);
-    const db = url.pathname.slice(1);
-    if (!/^\d*$/.test(db)) throw bad(`names the database ${db}, which is no number`);
-    return {
-      host: url.hostname.replace(/^\[|\]$/g, ''),
-      port: Number(url.port) || 6379,
-      db: Number(db),
-      ...(url.username && { username: decodeURIComponent(url.username) }),
-      ...(url.password && { password: decodeURIComponent(url.password) }),
-      ...(url.protocol === 'rediss:' && { tls: tlsOptions(url.searchParams, bad) }),
-    };
-  } catch (error) {
-    throw isFeedctlError(error) ? error : bad('cannot be read', error);
+    return explain(error, `the cache ${this.#endpoint.shown}`);
   }
 }
 
@@ -330,8 +286,11 @@ export const isCacheError = (error: unknown): boolean =>
 /** The state of the cache has changed since the caller read it. */
 export class StaleState extends Error {}
 
-function checkServer(info: Map<string, string>): ServerInfo {
-  const unsuitable = (why: string) => new FeedctlError('CACHE_UNSUITABLE', `the cache ${why}`);
+function checkServer(info: Map<string, string>, kind: Endpoint['kind']): ServerInfo {
+  const unsuitable = (why: string, ...suggestions: string[]) =>
+    new FeedctlError('CACHE_UNSUITABLE', `the cache ${why}`, {
+      ...(suggestions.length > 0 && { suggestions }),
+    });
   const version = info.get('redis_version');
   const runId = info.get('run_id');
   if (!version || !runId) throw unsuitable('reports neither a version nor a run id: it is no Redis');
@@ -340,9 +299,17 @@ function checkServer(info: Map<string, string>): ServerInfo {
     throw unsuitable(`is Redis ${version}; ${OLDEST_VERSION.join('.')} or newer is required`);
   // Valkey 9.1 reports `server_mode`.
   const mode = info.get('server_mode') ?? info.get('redis_mode');
-  if (mode === 'cluster' || info.get('cluster_enabled') === '1')
-    throw unsuitable('is a Redis Cluster; one server is required');
-  if (info.get('role') === 'slave') throw unsuitable('is a replica, which refuses writes');
+  if (mode === 'sentinel')
+    throw unsuitable(
+      'is a sentinel, which holds no values',
+      'Begin the URL with redis+sentinel:// and end it with /NAME, the name of the group of servers.',
+    );
+  if (kind !== 'cluster' && (mode === 'cluster' || info.get('cluster_enabled') === '1'))
+    throw unsuitable('is a node of a Redis Cluster', 'Begin the URL with redis+cluster://.');
+  if (info.get('role') === 'slave') {
+    if (kind === 'server') throw unsuitable('is a replica, which refuses writes');
+    throw new FeedctlError('CACHE_UNREACHABLE', 'the server that was named as the master is a replica still');
+  }
   // A server that loads its snapshot answers soon.
   if (info.get('loading') === '1')
     throw new FeedctlError('CACHE_UNREACHABLE', 'the cache is loading its data');

@@ -7,6 +7,8 @@ import { withTimeout } from '../../util/deadline.ts';
 
 const CHANNEL = 'feedctl_cache_epoch';
 const SETTING = 'cache.epoch';
+/** Names the server that holds the cache by its run id, and since when if there was another one before. */
+const SERVER_SETTING = 'cache.server';
 /** A confirmation of the epoch by the database is trusted for this long. */
 const TRUST_MS = 250;
 /** Maximum wait for a confirmation. Without one the cache is not used. */
@@ -30,6 +32,29 @@ const RAISE = `
   select value::bigint as epoch, pg_notify('${CHANNEL}', value) from epoch`;
 
 /**
+ * In: the settings of the epoch and of the server, the server. Atomic: of all processes that name the same
+ * server, one raises the epoch.
+ */
+const CLAIM = `
+  with claimed as (
+    insert into settings (name, value) values ($2, jsonb_build_object('server', $3::text))
+    on conflict (name) do update set value = excluded.value || jsonb_build_object('since', clock_timestamp())
+      where settings.value ->> 'server' <> $3
+    returning 1),
+  epoch as (
+    insert into settings (name, value) select $1, '1' from claimed
+    on conflict (name) do update set value = to_jsonb((settings.value #>> '{}')::bigint + 1)
+    returning value #>> '{}' as value)
+  select pg_notify('${CHANNEL}', value) from epoch`;
+
+/** In: the setting of the server, the milliseconds after which every reader knows of it. */
+const READ_SERVER = `
+  select value ->> 'server' as server,
+         coalesce(least($2, greatest(0, $2 - 1000 * extract(epoch from
+           clock_timestamp() - (value ->> 'since')::timestamptz))), 0)::float8 as "waitMs"
+  from settings where name = $1`;
+
+/**
  * The generation of the cache. A process that cannot report a change to Redis raises the epoch in
  * the database instead: values of older epochs are no longer read. A database that went back in time has
  * a lower epoch, in a new lineage.
@@ -44,6 +69,7 @@ export class CacheEpoch {
   #confirmedAt = Number.NEGATIVE_INFINITY;
   #confirming: Promise<void> | undefined;
   readonly #raising = new Coalesced(() => this.#raise());
+  readonly #reading = new Coalesced(() => this.#readServer());
   #paused: Promise<void> | undefined;
   #raisedAt = 0;
   /** Round trips that confirmed the epoch. */
@@ -103,6 +129,23 @@ export class CacheEpoch {
     return this.#paused;
   }
 
+  /**
+   * Names the server that holds the cache from now on. Raises the epoch where that was another one: this
+   * one may have values of an earlier use, as a master that was demoted meanwhile, or a node whose slot
+   * has come back. Resolves when no reader uses the other one any more.
+   */
+  async claim(server: string): Promise<void> {
+    if (!(await this.names(server))) await this.#db.query(CLAIM, [SETTING, SERVER_SETTING, server]);
+    const named = await this.#reading.run();
+    if (named) await sleep(named.waitMs);
+    await this.refresh();
+  }
+
+  /** Returns whether this server holds the cache. Concurrent calls share one query that begins later. */
+  async names(server: string): Promise<boolean> {
+    return (await this.#reading.run())?.server === server;
+  }
+
   /** Raises the epoch in the caller's transaction. */
   raiseWithin(session: Queryable): Promise<void> {
     return raiseEpoch(session);
@@ -117,6 +160,12 @@ export class CacheEpoch {
     const { lineage } = this.#identity;
     const { rows } = await this.#db.query<{ epoch: number }>(RAISE, [SETTING]);
     this.#learn(rows[0]!.epoch, lineage);
+  }
+
+  async #readServer(): Promise<{ server: string; waitMs: number } | undefined> {
+    const values = [SERVER_SETTING, READERS_KNOW_MS];
+    const { rows } = await this.#db.query<{ server: string; waitMs: number }>(READ_SERVER, values);
+    return rows[0];
   }
 
   #confirm(): Promise<void> {

@@ -6,9 +6,11 @@ import { FeedctlError, messageOf } from '../../model/errors.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
 import { Coalesced } from '../../util/coalesce.ts';
-import type { ServerUrl } from '../../util/serverUrl.ts';
+import { ServerUrl } from '../../util/serverUrl.ts';
 import type { CacheHealth } from '../cache.ts';
-import { isCacheError, RedisConnection, StaleState } from './connection.ts';
+import { basePrefix } from './cacheUrl.ts';
+import { isCacheError, RedisConnection, type ServerInfo, StaleState } from './connection.ts';
+import { endpointFor } from './endpoint.ts';
 import { CacheEpoch, READERS_KNOW_MS } from './epoch.ts';
 import { Marks } from './marks.ts';
 import type { ScriptName } from './scripts.ts';
@@ -55,11 +57,14 @@ const CACHE_SEES_MORE = 'the cache has seen commits that the database lacks';
 export class RedisState {
   readonly connection: RedisConnection;
   readonly epoch: CacheEpoch;
+  readonly #url: string;
   readonly #db: Database;
   readonly #identity: Identity;
   readonly #marks: Marks;
   readonly #identified = new Coalesced(() => this.#identity.refresh());
   #state: State | undefined;
+  /** The connection whose server was named in the database. */
+  #agreed: ServerInfo | undefined;
   /** Base and server whose earlier bases are known to be closed. */
   #closedEarlier: string | undefined;
   /** The mark that the database was last found to have, with lineage and instance. */
@@ -70,9 +75,14 @@ export class RedisState {
   /** Called when every cached value has become invalid. */
   onCold: () => void = () => {};
 
-  private constructor(connection: RedisConnection, epoch: CacheEpoch, db: Database, identity: Identity) {
+  private constructor(
+    connection: RedisConnection,
+    epoch: CacheEpoch,
+    { url, db, identity }: { url: string; db: Database; identity: Identity },
+  ) {
     this.connection = connection;
     this.epoch = epoch;
+    this.#url = url;
     this.#db = db;
     this.#identity = identity;
     this.#marks = new Marks(connection, identity);
@@ -89,28 +99,34 @@ export class RedisState {
     metrics?: Metrics,
     identity?: Identity,
   ): Promise<RedisState> {
-    const connection = await RedisConnection.open(url, log, metrics);
-    let state: RedisState;
+    const known = identity ?? (await Identity.open(db, log));
+    const connection = await RedisConnection.open(endpointFor(url, known.cluster), log, metrics);
     try {
-      const known = identity ?? (await Identity.open(db, log));
-      state = new RedisState(connection, await CacheEpoch.open(db, known), db, known);
-      // Finds a database that went back at the start, and not at the first read.
-      await state.now().catch(ignoreCacheError);
+      const epoch = await CacheEpoch.open(db, known);
+      return new RedisState(connection, epoch, { url: ServerUrl.of(url).current, db, identity: known });
     } catch (error) {
       await connection.close();
       throw error;
     }
-    return state;
+  }
+
+  /** Finds a database that went back at the start, and not at the first read. */
+  async begin(): Promise<void> {
+    await this.now().catch(ignoreCacheError);
   }
 
   /** Prefix of all keys of this lineage, including older epochs. */
   get base(): string {
-    return `feedctl:${this.#identity.keyPrefix}:`;
+    return this.#baseOf(this.#identity.keyPrefix);
+  }
+
+  #baseOf(keyPrefix: string): string {
+    return basePrefix(this.#url, this.#identity.cluster, keyPrefix);
   }
 
   /** Prefixes of the cluster's keys: of this lineage, and of what outlives it. */
   get bases(): readonly string[] {
-    return [this.base, `feedctl:${this.#identity.cluster}:`];
+    return [this.base, this.#baseOf(this.#identity.cluster)];
   }
 
   /**
@@ -123,6 +139,7 @@ export class RedisState {
       if (!server) break;
       const known = this.#state;
       if (known && known.runId === server.runId && this.#isPresent(known)) return known;
+      await this.#asked(() => this.#agree(server));
       const state = await this.#adopt(server.runId);
       if (!state) continue;
       if (known?.prefix !== state.prefix || nonceOf(known.text) !== nonceOf(state.text)) this.onCold();
@@ -132,12 +149,28 @@ export class RedisState {
     throw this.connection.failure();
   }
 
-  /** Returns whether this Redis has the state, which the first use writes. Throws CACHE_UNREACHABLE. */
+  /** Returns whether the database names this server as the one that holds the cache. Throws CACHE_UNREACHABLE. */
   async isUsed(): Promise<boolean> {
     const { server } = this.connection;
     if (!server) throw this.connection.failure();
-    const key = Buffer.from(stateKey(this.base, server.runId));
-    return (await this.connection.getMany(server.runId, [key]))[0] !== null;
+    return this.epoch.names(server.runId);
+  }
+
+  /**
+   * Makes this server the one that holds the cache, once a connection. If the other processes have moved to
+   * another one since, this process leaves it. Throws CACHE_UNREACHABLE then.
+   */
+  async #agree(server: ServerInfo): Promise<void> {
+    if (this.#agreed === server) return this.#confirm(server.runId);
+    await this.epoch.claim(server.runId);
+    this.#agreed = server;
+  }
+
+  /** Throws CACHE_UNREACHABLE, and leaves the server, unless it still holds the cache. */
+  async #confirm(runId: string): Promise<void> {
+    if (await this.epoch.names(runId)) return;
+    this.connection.move(runId);
+    throw this.connection.failure();
   }
 
   #isPresent({ base, epoch, instance }: State): boolean {
@@ -197,7 +230,7 @@ export class RedisState {
     const name = `${base}${runId}`;
     if (this.#closedEarlier === name) return;
     const prefixes = await this.#asked(() => readEarlierPrefixes(this.#db));
-    const keys = prefixes.map((prefix) => Buffer.from(stateKey(`feedctl:${prefix}:`, runId)));
+    const keys = prefixes.map((prefix) => Buffer.from(stateKey(this.#baseOf(prefix), runId)));
     if (keys.length > 0) await this.connection.remove(runId, keys);
     this.#closedEarlier = name;
   }
@@ -280,13 +313,18 @@ export class RedisState {
   }
 
   /**
-   * Reports a committed change to Redis. If that fails it raises the epoch, which invalidates every
-   * cached value before the change is acknowledged. With `awaitReaders` it then also waits until
-   * every reader knows of the new epoch. Throws where the database fails too.
+   * Reports a committed change to Redis. If that fails, or other processes use another server by
+   * now, it raises the epoch, which invalidates every cached value before the change is acknowledged.
+   * With `awaitReaders` it then also waits until every reader knows of the new epoch. Throws where
+   * the database fails too.
    */
   async report(work: (state: State) => Promise<unknown>, options: { awaitReaders: boolean }): Promise<void> {
     try {
-      await this.run(work);
+      const runId = await this.run(async (now) => {
+        await work(now);
+        return now.runId;
+      });
+      await this.#confirm(runId);
     } catch (error) {
       if (!isCacheError(error)) throw error;
       this.failures += 1;

@@ -30,6 +30,7 @@ async function open(url: string, redisUrl: string): Promise<Process> {
   };
   const identity = await Identity.open(db, log);
   const cache = await openRedisCache(redisUrl, db, log, undefined, identity);
+  await cache.begin();
   const close = async () => {
     await cache.close();
     await db.close();

@@ -3,7 +3,6 @@ import { rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { dirname } from 'node:path';
-import { Redis } from 'ioredis';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { openRedisCache } from '../../../../src/engine/cache/redis/cache.ts';
 import { type Log, silentLog } from '../../../../src/engine/telemetry/log.ts';
@@ -13,7 +12,7 @@ import { freshDatabase } from '../../../support/cluster.ts';
 import { rejection } from '../../../support/codes.ts';
 import { file } from '../../../support/files.ts';
 import { openProxy } from '../../../support/proxy.ts';
-import { redis, startRedis } from '../../../support/redis.ts';
+import { redis, redisCommand, startRedis } from '../../../support/redis.ts';
 import { freePorts } from '../../../support/servers.ts';
 import { loaded } from '../contract.ts';
 
@@ -28,12 +27,6 @@ async function open(url: string) {
   const cache = await openRedisCache(url, db, silentLog);
   onTestFinished(() => cache.close());
   return cache;
-}
-
-async function command(url: string, ...words: string[]): Promise<void> {
-  const client = new Redis(url);
-  await client.call(...(words as [string, ...string[]]));
-  client.disconnect();
 }
 
 /** Serves a server that answers INFO with these lines and accepts every other command. */
@@ -96,7 +89,7 @@ describe.skipIf(!redis.installed())('servers', () => {
       return (await cache.get(userId)) !== undefined;
     };
     expect(await kept(1)).toBe(true);
-    await command(demoted.url, 'replicaof', '127.0.0.1', new URL(promoted.url).port);
+    await redisCommand(demoted.url, 'replicaof', '127.0.0.1', new URL(promoted.url).port);
     await expect.poll(() => kept(2)).toBe(false);
     expect(cache.health()).toMatchObject({ ready: false });
     await expect.poll(() => cache.health().detail).toMatch(/is a replica/);
@@ -132,7 +125,7 @@ describe.skipIf(!redis.installed())('servers', () => {
       return (await cache.get(userId)) !== undefined;
     };
     expect(await kept(1)).toBe(true);
-    for (const words of refuse) await command(running.url, ...words);
+    for (const words of refuse) await redisCommand(running.url, ...words);
     await expect.poll(() => kept(2)).toBe(false);
     await expect
       .poll(() => cache.health())
@@ -140,7 +133,7 @@ describe.skipIf(!redis.installed())('servers', () => {
     expect(warnings[0]).toMatchObject({ code: 'CACHE_REFUSED', reason: expect.stringMatching(why) });
     const reasons = warnings.map(({ reason }) => reason);
     expect(reasons.length).toBe(new Set(reasons).size);
-    for (const words of allow) await command(running.url, ...words);
+    for (const words of allow) await redisCommand(running.url, ...words);
     await expect.poll(() => kept(3)).toBe(true);
   });
 
@@ -148,7 +141,7 @@ describe.skipIf(!redis.installed())('servers', () => {
     const directory = await temporaryDirectory();
     const running = await server('--save', '3600 1000000', '--dir', directory);
     await rm(directory, { recursive: true });
-    await command(running.url, 'bgsave');
+    await redisCommand(running.url, 'bgsave');
     const cache = await open(running.url);
     await expect
       .poll(async () => {
@@ -158,7 +151,7 @@ describe.skipIf(!redis.installed())('servers', () => {
       .toMatchObject({ ready: false, detail: expect.stringContaining('MISCONF') });
     const late = await open(running.url);
     expect(late.health()).toMatchObject({ ready: false, fix: expect.stringContaining('log') });
-    await command(running.url, 'config', 'set', 'save', '');
+    await redisCommand(running.url, 'config', 'set', 'save', '');
     await expect.poll(() => late.health().ready).toBe(true);
   });
 

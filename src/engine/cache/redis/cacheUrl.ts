@@ -24,8 +24,8 @@ export interface CacheUrl {
 }
 
 /**
- * Prefix of keys: those of one lineage of a cluster, or those that outlive its lineages. In a Redis Cluster the
- * cluster's id is a hash tag: scripts use many keys at once, so all are in one slot, whatever the lineage.
+ * Prefix of keys: those of one lineage of a cluster, or those that outlive its lineages. In a Redis Cluster
+ * the cluster's id is a hash tag: scripts use many keys at once, so all are in one slot.
  */
 export const basePrefix = (cacheUrl: string, cluster: string, name: string): string =>
   `feedctl:${/^\s*rediss?\+cluster:/.test(cacheUrl) ? `{${cluster}}` : ''}${name}:`;

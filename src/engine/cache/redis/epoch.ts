@@ -33,16 +33,16 @@ const RAISE = `
 
 /**
  * In: the settings of the epoch and of the server, the server. Atomic: of all processes that name the same
- * server, one raises the epoch.
+ * server in place of another one, one raises the epoch.
  */
 const CLAIM = `
   with claimed as (
     insert into settings (name, value) values ($2, jsonb_build_object('server', $3::text))
     on conflict (name) do update set value = excluded.value || jsonb_build_object('since', clock_timestamp())
       where settings.value ->> 'server' <> $3
-    returning 1),
+    returning value ? 'since' as moved),
   epoch as (
-    insert into settings (name, value) select $1, '1' from claimed
+    insert into settings (name, value) select $1, '1' from claimed where moved
     on conflict (name) do update set value = to_jsonb((settings.value #>> '{}')::bigint + 1)
     returning value #>> '{}' as value)
   select pg_notify('${CHANNEL}', value) from epoch`;

@@ -149,7 +149,7 @@ export class RedisState {
     throw this.connection.failure();
   }
 
-  /** Returns whether the database names this server as the one that holds the cache. Throws CACHE_UNREACHABLE. */
+  /** Returns whether the database names this server as the cache. Throws CACHE_UNREACHABLE. */
   async isUsed(): Promise<boolean> {
     const { server } = this.connection;
     if (!server) throw this.connection.failure();

@@ -220,7 +220,7 @@ describe.skipIf(!redis.installed())('a Redis Cluster', () => {
     const { cache, kept } = await opened(group.url);
     expect(await kept(1)).toBe(true);
     const { base } = cache.state;
-    expect(base).toMatch(/^feedctl:\{[^{}]+\}:$/);
+    expect(base).toMatch(/^feedctl:\{[0-9a-f]{12}\}[\d.]+:$/);
     const owner = await group.ownerOf(base);
     const keysAt = async (server: PrivateRedis) =>
       ((await redisCommand(server.url, 'KEYS', `${base}*`)) as string[]).length;

@@ -58,13 +58,14 @@ export async function resolveGatewayUrl(config: Config, db: Database): Promise<s
 
 /**
  * Opens the configured broker, or the queue in the database. The broker's driver is loaded only for
- * a broker. `sessions`: limits of each pool, for commands that only read.
+ * a broker. `sessions`: limits of each pool, for commands that only read. `identity`: without it the
+ * broker's driver reads it when it connects.
  */
 export async function openBus(
   config: Config,
   databaseUrl: string,
   log: Log,
-  sessions?: SessionLimits,
+  { sessions, identity }: { sessions?: SessionLimits; identity?: Identity } = {},
 ): Promise<Bus> {
   if (!config.brokerUrl) return new LocalBus(databaseUrl, { sessions });
   const { RabbitBus } = await import('../bus/rabbitmq/bus.ts');
@@ -72,6 +73,7 @@ export async function openBus(
     log,
     managementUrl: config.brokerManagementUrl,
     sessions,
+    identity,
   });
 }
 
@@ -107,8 +109,9 @@ export async function openCluster(
     resources.add('database', () => db.close());
     await checkSchema(db, config.store);
     const identity = await Identity.open(db, log);
-    const bus = await guarded(await openBus(config, url, log), config, metrics);
+    const bus = await guarded(await openBus(config, url, log, { identity }), config, metrics);
     resources.add('bus', () => bus.close());
+    if (metrics) watchBroker(metrics, bus, resources);
     const ids = openIdSource(db, metrics);
     resources.add('node number', () => ids.release());
     const unfollows = openUnfollows(db);
@@ -125,6 +128,16 @@ export async function openCluster(
     await resources.release(log);
     throw error;
   }
+}
+
+function watchBroker(metrics: Metrics, bus: Bus, resources: Resources): void {
+  if (!bus.refusal) return;
+  const unwatch = (['BROKER_OTHER_CLUSTER', 'BROKER_OTHER_LINEAGE'] as const).map((code) =>
+    metrics.watch('feedctl_broker_refused', () => Number(bus.refusal?.()?.code === code), { code }),
+  );
+  resources.add('metrics of the broker', () => {
+    for (const stop of unwatch) stop();
+  });
 }
 
 /** Guards a broker. The queue in the database is behind the database's guard already. */

@@ -13,6 +13,7 @@ import { keepWarm } from '../feed/read/warm.ts';
 import { openReadiness } from '../fleet/readiness.ts';
 import type { Gateway, GatewayOptions } from '../gateway/gateway.ts';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
+import { keepComplete } from '../queues/completeness.ts';
 import { Resources } from '../resilience/resources.ts';
 import { ensureEventPartitions } from '../store/events.ts';
 import type { Log } from '../telemetry/log.ts';
@@ -94,6 +95,7 @@ export async function startWorkerRole(
   reporter.add({ worker });
   resources.add('worker', () => worker.stop(DRAIN_MS));
   resources.add('evaluation of celebrities', scheduleEvaluations(cluster));
+  resources.add('completeness of feeds', keepComplete(cluster));
   return worker;
 }
 

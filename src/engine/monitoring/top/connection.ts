@@ -76,7 +76,9 @@ export class TopConnection {
     const db = new Database(url, { ...limits, maxSessions: SESSIONS, applicationName: 'feedctl top' });
     try {
       await checkSchema(db, config.store);
-      const bus = await openBus(config, url, silentLog, { ...limits, maxSessions: BUS_SESSIONS });
+      const bus = await openBus(config, url, silentLog, {
+        sessions: { ...limits, maxSessions: BUS_SESSIONS },
+      });
       this.busKind = bus.kind;
       return { url, db, bus, queues: this.watch({ db, bus }) };
     } catch (error) {

@@ -5,6 +5,8 @@ interface AdoptResult {
   readonly cluster: string | null;
   /** The present lineage; with --dry-run that before. */
   readonly lineage: string | null;
+  /** Cluster that had the virtual host of the broker before. Null: none, or this one. */
+  readonly brokerFrom: string | null;
   readonly dryRun: boolean;
 }
 
@@ -13,6 +15,8 @@ export default class ClusterAdopt extends BaseCommand {
   static override description =
     `Run this if the original database is gone: after pg_dump and pg_restore, pg_upgrade, or a restore that
 PostgreSQL cannot tell from the original. A new lineage begins: caches start empty.
+
+With a broker its virtual host becomes this cluster's too. Messages of another cluster in it are dropped.
 
 If the original is still in use, run \`feedctl cluster identify\` instead.`;
   static override flags = { 'dry-run': dryRunFlag, yes: yesFlag };
@@ -28,15 +32,17 @@ If the original is still in use, run \`feedctl cluster identify\` instead.`;
     const result = await withAnyDatabase(config, this.config.version, async (db): Promise<AdoptResult> => {
       const { cluster, lineage } = await readIdentity(db);
       const dryRun = flags['dry-run'];
-      if (cluster === null || dryRun) return { cluster, lineage, dryRun };
+      if (cluster === null || dryRun) return { cluster, lineage, brokerFrom: null, dryRun };
       await this.confirm(`Is the original database of the cluster ${cluster} gone for good?`, flags.yes);
-      await adopt(db);
-      return { cluster, lineage: (await readIdentity(db)).lineage, dryRun };
+      const brokerFrom = (await adopt(db, config)) ?? null;
+      return { cluster, lineage: (await readIdentity(db)).lineage, brokerFrom, dryRun };
     });
-    const { cluster, lineage, dryRun } = result;
+    const { cluster, lineage, brokerFrom, dryRun } = result;
     if (cluster === null) this.log('This database has no identity yet. Its first role gives it one.');
     else if (dryRun) this.log(`Would continue the cluster ${cluster} after the lineage ${lineage}.`);
     else this.log(`This database continues the cluster ${cluster}, with the lineage ${lineage}.`);
+    if (brokerFrom !== null && brokerFrom !== cluster)
+      this.log(`The virtual host of the broker belonged to the cluster ${brokerFrom} before.`);
     return result;
   }
 }

@@ -1,5 +1,6 @@
 import type { Queryable } from '../database/database.ts';
 import type { Check } from '../model/check.ts';
+import type { ErrorCode, FeedctlError } from '../model/errors.ts';
 
 /**
  * Port of the bus: durable queues with at-least-once delivery. Pipelines know only this file.
@@ -32,6 +33,9 @@ export const STAGES: readonly (readonly BarrierQueue[])[] = [
   ['rows.live', 'rows.bulk'],
 ];
 
+/** `lineage` of messages that may have been made from any history of the database. */
+export const ANY_LINEAGE = '-';
+
 /** A message to publish. */
 export interface Outgoing {
   readonly queue: QueueName;
@@ -42,6 +46,11 @@ export interface Outgoing {
   readonly delayMs?: number;
   /** Trace contexts (`encodeTraces`), sent outside of the body. Dead letters do not keep them. */
   readonly traces?: string;
+  /**
+   * History of the database (`identity`) that the message was made from. Default: the present one. For
+   * messages whose making takes long: a failover may end that history meanwhile.
+   */
+  readonly lineage?: string | undefined;
 }
 
 /** One message in flight. The consumer calls exactly one of `ack`, `retry` and `deadLetter`, once. */
@@ -52,6 +61,11 @@ export interface Delivery {
   readonly traces?: string | undefined;
   /** Failed attempts so far. The death of a consumer does not count. */
   readonly attempts: number;
+  /**
+   * The message was made from an earlier history of the database, which may have lost the posts and the
+   * follows that it is about. Ask when the work begins, on a session of the database.
+   */
+  readonly earlier?: boolean;
   /** Removes the message. */
   ack(): void;
   /** Requeues the message. `counts: false`: the message is not at fault, and no attempt is counted. */
@@ -109,6 +123,8 @@ export interface Throughput {
 export interface Barrier {
   readonly queues: readonly BarrierQueue[];
   readonly position: number;
+  /** History of the database in which it was placed. What it waits for may be lost with that history. */
+  readonly lineage?: string;
 }
 
 /** State of the server behind the bus. */
@@ -116,12 +132,18 @@ export interface BusHealth {
   readonly version: string;
   readonly ready: boolean;
   readonly detail: string;
+  /** Why it is not ready. Default: BROKER_UNREACHABLE. */
+  readonly code?: ErrorCode;
 }
 
 export interface Bus {
   readonly kind: string;
   /** Missing in the bus in PostgreSQL. Never throws for the state it finds. */
   health?(): Promise<BusHealth>;
+  /** Why this process takes no messages: they or the broker are not this cluster's. */
+  refusal?(): FeedctlError | undefined;
+  /** The present history of the database, for `Outgoing.lineage`. undefined before the first message. */
+  lineage?(): string | undefined;
   /** Checks for `doctor`. Never throws for the state it finds. */
   check?(): Promise<Check[]>;
   /**

@@ -8,12 +8,16 @@ import type { Bus } from './bus.ts';
 export function guardedBus(bus: Bus, guard: Guard): Bus {
   const publishIn = bus.publishIn?.bind(bus);
   const health = bus.health?.bind(bus);
+  const refusal = bus.refusal?.bind(bus);
+  const lineage = bus.lineage?.bind(bus);
   const check = bus.check?.bind(bus);
   const reads = bus.reads?.bind(bus);
   const collectDeadLetters = bus.collectDeadLetters?.bind(bus);
   return {
     kind: bus.kind,
     ...(health && { health }),
+    ...(refusal && { refusal }),
+    ...(lineage && { lineage }),
     ...(check && { check }),
     ...(reads && { reads }),
     ...(collectDeadLetters && { collectDeadLetters }),

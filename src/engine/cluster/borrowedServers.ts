@@ -40,11 +40,14 @@ export async function borrowServers(config: Config, db?: Database): Promise<Borr
 
 async function borrowBroker(url: string, db: Database | undefined): Promise<BorrowedServers> {
   const { DURABLE_QUEUES } = await import('../bus/bus.ts');
-  const { DEAD_LETTERS, EXCHANGES, partitionsOf } = await import('../bus/rabbitmq/queueNames.ts');
+  const { DEAD_LETTERS, EXCHANGES, OWNER_QUEUE, partitionsOf } = await import(
+    '../bus/rabbitmq/queueNames.ts'
+  );
   const { readTopology } = await import('../bus/rabbitmq/partitions.ts');
   const queues = (partitions: number) => [
     ...DURABLE_QUEUES.flatMap((queue) => partitionsOf(queue, partitions)),
     ...DEAD_LETTERS,
+    OWNER_QUEUE,
   ];
   // A database whose cluster has used a broker may have declared the queues: then they must be idle.
   const topology = db && (await readTopology(db));

@@ -76,13 +76,14 @@ export async function resolveGatewayUrl({
 
 /**
  * Opens the configured broker, or the queue in the database. The broker's driver is loaded only for
- * a broker. `sessions`: limits of each pool, for commands that only read.
+ * a broker. `sessions`: limits of each pool, for commands that only read. `identity`: without it the
+ * broker's driver reads it when it connects.
  */
 export async function openBus(
   config: Config,
   database: ServerUrl,
   log: Log,
-  sessions?: SessionLimits,
+  { sessions, identity }: { sessions?: SessionLimits; identity?: Identity } = {},
 ): Promise<Bus> {
   const brokers = serverUrl(config, 'brokerUrl');
   if (!brokers) return new LocalBus(database, { sessions });
@@ -91,6 +92,7 @@ export async function openBus(
     log,
     managementUrl: config.brokerManagementUrl,
     sessions,
+    identity,
   });
 }
 
@@ -129,8 +131,9 @@ export async function openCluster(config: Config, options: OpenOptions = {}): Pr
     resources.add('database', () => db.close());
     await checkSchema(db, config.store);
     const identity = await Identity.open(db, log);
-    const bus = await guarded(await openBus(config, server, log), config, metrics);
+    const bus = await guarded(await openBus(config, server, log, { identity }), config, metrics);
     resources.add('bus', () => bus.close());
+    if (metrics) watchBroker(metrics, bus, resources);
     const limitMs = metrics ? MAX_OFFSET_MS : Number.POSITIVE_INFINITY;
     const clock = new DatabaseClock({ log, metrics, limitMs });
     resources.add('clock', () => clock.close());
@@ -141,7 +144,10 @@ export async function openCluster(config: Config, options: OpenOptions = {}): Pr
     resources.add('unfollows', () => unfollows.close());
     let sharedCache = await openSharedCache(config, db, identity, log, metrics);
     resources.add('cache', () => sharedCache?.close());
-    const { difference, production } = await checkComponents({ config, db, log, sharedCache }, options);
+    const { difference, production } = await checkComponents(
+      { config, db, identity, log, sharedCache },
+      options,
+    );
     if (difference) {
       // Reading commands go on. What they would write to a cache that is not the cluster's misleads roles.
       await sharedCache?.close();
@@ -163,13 +169,13 @@ export async function openCluster(config: Config, options: OpenOptions = {}): Pr
 
 /** Returns a difference that a reading command is warned of. Throws CLUSTER_DIFFERS otherwise. */
 async function checkComponents(
-  cluster: Pick<Cluster, 'config' | 'db' | 'log' | 'sharedCache'>,
+  cluster: Pick<Cluster, 'config' | 'db' | 'identity' | 'log' | 'sharedCache'>,
   { role, onDifference }: OpenOptions,
 ): Promise<FoundComponents> {
   const { findComponents, joinComponents } = await import('./components.ts');
   const { raiseEpoch } = await import('../cache/redis/epoch.ts');
   const isOwnCache = async () => (await cluster.sharedCache?.isUsed?.().catch(() => false)) ?? false;
-  const context = { ...cluster, isOwnCache, raiseEpoch };
+  const context = { ...cluster, lineage: cluster.identity.lineage, isOwnCache, raiseEpoch };
   if (role) return { production: await joinComponents(context, role === 'alone'), difference: undefined };
   const found = await findComponents(context);
   if (found.difference && !onDifference) throw found.difference;
@@ -180,6 +186,16 @@ async function checkComponents(
 function followSources({ sourced = {} }: Config, log: Log): void {
   for (const url of Object.values(sourced))
     url.follow((reason) => log.warn({ reason }, 'the last known URL is used for new connections'));
+}
+
+function watchBroker(metrics: Metrics, bus: Bus, resources: Resources): void {
+  if (!bus.refusal) return;
+  const unwatch = (['BROKER_OTHER_CLUSTER', 'BROKER_OTHER_LINEAGE'] as const).map((code) =>
+    metrics.watch('feedctl_broker_refused', () => Number(bus.refusal?.()?.code === code), { code }),
+  );
+  resources.add('metrics of the broker', () => {
+    for (const stop of unwatch) stop();
+  });
 }
 
 /** Guards a broker. The queue in the database is behind the database's guard already. */

@@ -2,12 +2,17 @@ import type { Config } from '../config/config.ts';
 import type { Database } from '../database/database.ts';
 import type { Queryable, Session } from '../database/types.ts';
 import { FeedctlError } from '../model/errors.ts';
+import { firstIdAt } from '../model/ids.ts';
+import { assumeComplete, forgetMessages } from '../store/completeness.ts';
 import { countGateways, countWorkers } from '../store/processes.ts';
 import { type Log, silentLog } from '../telemetry/log.ts';
 
 /** Servers that a cluster may use beside its database. */
 const COMPONENTS = ['broker', 'cache'] as const;
 type Component = (typeof COMPONENTS)[number];
+
+/** A cluster without a broker does not know how far its feeds are complete. */
+const OLDEST_MESSAGE_MS = 86_400_000;
 
 const VARIABLE = { broker: 'FEEDCTL_BROKER_URL', cache: 'FEEDCTL_CACHE_URL' } as const;
 
@@ -76,6 +81,7 @@ function differences(used: Places, given: Places): Difference[] {
 export interface ComponentsContext {
   readonly config: Pick<Config, 'brokerUrl' | 'cacheUrl' | 'production'>;
   readonly db: Database;
+  readonly lineage: string;
   readonly log?: Log;
   /** Invalidates all that the shared cache holds, in the transaction of the session. */
   readonly raiseEpoch: (session: Session) => Promise<void>;
@@ -104,6 +110,11 @@ export async function joinComponents(context: ComponentsContext, alone: boolean)
       else {
         for (const { component, ...places } of changed)
           log.warn(places, `the cluster uses another ${component} from now on`);
+        // What waits at the earlier broker, or in the database, does not come any more.
+        if (changed.some(({ component }) => component === 'broker')) {
+          await assumeComplete(session, context.lineage, firstIdAt(Date.now() - OLDEST_MESSAGE_MS));
+          await forgetMessages(session);
+        }
         await context.raiseEpoch(session);
       }
     }

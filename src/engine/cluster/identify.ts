@@ -88,5 +88,12 @@ export async function readIdentity(db: Database): Promise<IdentityReport> {
 
 export const identifyCopy = (db: Database): Promise<string> => renameCluster(db);
 
-/** Continues the cluster with this database. */
-export const adopt = (db: Database): Promise<void> => adoptDatabase(db);
+/**
+ * Continues the cluster with this database, and takes the virtual host of the configuration over. Returns the
+ * id of the cluster that had it before. Throws the BROKER_ codes of a broker that does not answer.
+ */
+export async function adopt(db: Database, config: Config): Promise<string | undefined> {
+  await adoptDatabase(db);
+  const { adoptBroker } = await import('./adoptBroker.ts');
+  return adoptBroker(config, db);
+}

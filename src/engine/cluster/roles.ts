@@ -15,6 +15,7 @@ import { sampleCachedFeeds, sampleFeeds } from '../feed/sample/schedule.ts';
 import { openReadiness } from '../fleet/readiness.ts';
 import type { Gateway, GatewayOptions } from '../gateway/gateway.ts';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
+import { keepComplete } from '../queues/completeness.ts';
 import { Resources } from '../resilience/resources.ts';
 import { ensureEventPartitions } from '../store/events.ts';
 import type { Log } from '../telemetry/log.ts';
@@ -104,6 +105,7 @@ export async function startWorkerRole(
   resources.add('worker', () => worker.stop(DRAIN_MS));
   resources.add('evaluation of celebrities', scheduleEvaluations(cluster));
   resources.add('sampling of feeds', sampleFeeds({ ...cluster, id: worker.id }));
+  resources.add('completeness of feeds', keepComplete(cluster));
   return worker;
 }
 

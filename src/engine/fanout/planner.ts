@@ -23,6 +23,7 @@ import { type AuthorPosts, MAX_POSTS, postsIn } from '../model/rowsMessage.ts';
 import { isTransient } from '../resilience/classify.ts';
 import type { ProcessStats } from '../stats/process.ts';
 import type { Clock } from '../store/databaseClock.ts';
+import { alivePostIds } from '../store/posts.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import {
@@ -164,7 +165,7 @@ async function handleBatch(context: Planning, lane: Lane, deliveries: readonly D
 /** After a permanent failure the group is halved until the faulty message is alone. */
 async function planTogether(context: Planning, lane: Lane, group: readonly Planned[]): Promise<void> {
   const { tracing, log } = context;
-  const events = group.flatMap((one) => one.events);
+  const planned = group.flatMap((one) => one.events);
   const from = tracing && mergedTraces(group.map(({ delivery }) => decodeTraces(delivery.traces)));
   const spans =
     from &&
@@ -173,6 +174,8 @@ async function planTogether(context: Planning, lane: Lane, group: readonly Plann
       'messaging.batch.message_count': group.length,
     });
   try {
+    const isEarlier = group.some(({ delivery }) => delivery.earlier);
+    const events = isEarlier ? await stillTrue(context.db, planned) : planned;
     const committedAt = Math.min(...group.map(({ header }) => header.committedAt));
     const traces = spans && { events: spans.traces, posts: tracesOfPosts(events, spans.traces) };
     const posts = await handleEvents(context, lane, events, {
@@ -191,6 +194,22 @@ async function planTogether(context: Planning, lane: Lane, group: readonly Plann
       for (const half of halves(group)) await planTogether(context, lane, half);
     }
   }
+}
+
+/**
+ * Returns the events that the database confirms. It may have lost a post, or the deletion of one, that an
+ * earlier history had. Other events bring what they are about to its present state.
+ */
+async function stillTrue(db: Database, events: readonly EventRef[]): Promise<EventRef[]> {
+  const about = events.filter(({ type }) => type === 'post.created' || type === 'post.deleted');
+  const alive = await alivePostIds(
+    db,
+    about.map(({ aggregateId, subjectId }) => ({ authorId: aggregateId, postId: subjectId })),
+  );
+  return events.filter(
+    ({ type, subjectId }) =>
+      (type !== 'post.created' || alive.has(subjectId)) && (type !== 'post.deleted' || !alive.has(subjectId)),
+  );
 }
 
 const tracesOfPosts = (events: readonly EventRef[], traces: Traces): Traces =>
@@ -363,6 +382,8 @@ async function fanOut(
   { header, traces }: PlanContext,
 ): Promise<void> {
   const batches = new RowMessages(await context.bus.partitions(), header);
+  // A failover may lose posts that are read below.
+  const lineage = context.bus.lineage?.();
   // Reading continues while the previous messages are being confirmed, but not further ahead.
   let last: Promise<void> = Promise.resolve();
   const publish = (messages: PlannedMessage[]): Promise<void> => {
@@ -374,6 +395,7 @@ async function fanOut(
             queue,
             body,
             key: partition,
+            lineage,
             ...(traces && tracesAmong(traces.posts, postsIn(body))),
           }),
         ),

@@ -14,6 +14,8 @@ import { isTransient } from '../resilience/classify.ts';
 import { DATABASE_WORK } from '../resilience/limits.ts';
 import type { Clock } from '../store/databaseClock.ts';
 import { insertFeedRows } from '../store/feeds.ts';
+import { followingPairs } from '../store/follows.ts';
+import { alivePostIds } from '../store/posts.ts';
 import { recordRun } from '../store/runs.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -247,11 +249,13 @@ async function writeParts(context: WriterContext, parts: Part[], batchRows: Copy
       'messaging.batch.message_count': parts.length,
       'feedctl.batch.rows': parts.reduce((sum, { count }) => sum + count, 0),
     });
+  const isEarlier = hasEarlier(parts);
   try {
     const sharding = await context.db.sharding();
+    const keep = isEarlier ? (rows: Buffer) => trueRows(context.db, rows) : undefined;
     const rows = sharding.distributed
-      ? await writeShards(context, parts, batchRows.expandByShard(parts, sharding))
-      : await writeBatch(context, parts, batchRows.expand(parts));
+      ? await writeShards(context, parts, await keptShards(batchRows.expandByShard(parts, sharding), keep))
+      : await writeBatch(context, parts, await kept(batchRows.expand(parts), keep));
     await context.changes.push(rows);
     const header = { ...parts[0]!.header, ...(laneOf(parts) === 'bulk' && { bulk: true as const }) };
     if (!header.feedsOnly) await context.notifier.toRecipients(rows, header, spans?.traces);
@@ -262,12 +266,65 @@ async function writeParts(context: WriterContext, parts: Part[], batchRows: Copy
     context.metrics?.count('feedctl_bus_handled_total', parts.length, { queue });
   } catch (error) {
     spans?.end({ error });
-    if (parts.length === 1 || isTransient(error)) {
+    if (!isEarlier && hasEarlier(parts)) {
+      await writeParts(context, parts, batchRows);
+    } else if (parts.length === 1 || isTransient(error)) {
       for (const part of parts) failDelivery(part.delivery, error, context);
     } else {
       for (const half of halves(parts)) await writeParts(context, half, batchRows);
     }
   }
+}
+
+const hasEarlier = (parts: readonly Part[]): boolean => parts.some(({ delivery }) => delivery.earlier);
+
+/**
+ * Returns a check for the beginning of each transaction: by then a session of a server that has taken over
+ * has been confirmed.
+ */
+function historyCheck(parts: readonly Part[]): () => void {
+  const before = hasEarlier(parts);
+  return () => {
+    if (!before && hasEarlier(parts))
+      throw new Error('the database has another history since the batch began');
+  };
+}
+
+type Keep = ((rows: Buffer) => Promise<Buffer>) | undefined;
+
+const kept = async (rows: Buffer[], keep: Keep): Promise<Buffer[]> =>
+  keep ? Promise.all(rows.map((part) => keep(part))) : rows;
+
+async function keptShards(groups: ShardRows[], keep: Keep): Promise<ShardRows[]> {
+  if (!keep) return groups;
+  const all: ShardRows[] = [];
+  for (const { rows, counts } of groups) {
+    let at = 0;
+    const parts = await Promise.all(
+      counts.map((count) => {
+        at += count * ROW_BYTES;
+        return keep(rows.subarray(at - count * ROW_BYTES, at));
+      }),
+    );
+    all.push({ rows: Buffer.concat(parts), counts: parts.map((part) => part.length / ROW_BYTES) });
+  }
+  return all;
+}
+
+/** Returns the rows of posts that the database has, for readers who follow the author. */
+async function trueRows(db: Database, rows: Buffer): Promise<Buffer> {
+  const entries = Array.from({ length: rows.length / ROW_BYTES }, (_, i) => {
+    const at = i * ROW_BYTES;
+    const [followerId, followeeId] = [rowUser(rows, at), rowAuthor(rows, at)];
+    return { followerId, followeeId, postId: rowPost(rows, at), row: rows.subarray(at, at + ROW_BYTES) };
+  });
+  const posts = new Map(entries.map(({ postId, followeeId }) => [postId, { postId, authorId: followeeId }]));
+  const alive = await alivePostIds(db, [...posts.values()]);
+  const present = entries.filter(({ postId }) => alive.has(postId));
+  const sharding = await db.sharding();
+  const groups = present.length > 0 ? sharding.group(present, ({ followerId }) => followerId) : [];
+  const following = await runConcurrently(groups, SHARDED.concurrency, (group) => followingPairs(db, group));
+  return Buffer.concat(following.flat().map(({ row }) => row));
 }
 
 /**
@@ -281,9 +338,10 @@ async function writeParts(context: WriterContext, parts: Part[], batchRows: Copy
 async function writeShards(context: WriterContext, parts: Part[], groups: ShardRows[]): Promise<Buffer[]> {
   const rows = groups.map((group) => group.rows);
   const startedAt = performance.now();
+  const check = historyCheck(parts);
   let failure: unknown;
   const written = await runConcurrently(groups, SHARDED.concurrency, (group) =>
-    writeShard(context, group).catch((error) => {
+    writeShard(context, group, check).catch((error) => {
       failure ??= error;
       return parts.map(() => 0);
     }),
@@ -303,14 +361,22 @@ async function writeShards(context: WriterContext, parts: Part[], groups: ShardR
 }
 
 /** Writes the rows of one shard. Returns the number of new rows of each message. */
-async function writeShard(context: WriterContext, { rows, counts }: ShardRows): Promise<readonly number[]> {
+async function writeShard(
+  context: WriterContext,
+  { rows, counts }: ShardRows,
+  check: () => void,
+): Promise<readonly number[]> {
   try {
-    await context.db.withSession((session) => copyIn(session, COPY, [rows]), TRANSACTION_OPTIONS);
+    await context.db.withSession((session) => {
+      check();
+      return copyIn(session, COPY, [rows]);
+    }, TRANSACTION_OPTIONS);
     return counts;
   } catch (error) {
     if (!isDuplicate(error)) throw error;
   }
   return context.db.transaction(async (session) => {
+    check();
     const fresh: number[] = [];
     let at = 0;
     for (const count of counts) {
@@ -325,6 +391,7 @@ async function writeShard(context: WriterContext, { rows, counts }: ShardRows): 
 /** Writes a batch in one transaction. `rows`: the rows of each message, which are returned. */
 async function writeBatch(context: WriterContext, parts: Part[], rows: Buffer[]): Promise<Buffer[]> {
   const startedAt = performance.now();
+  const check = historyCheck(parts);
   const done = (fresh: readonly number[]) =>
     record(context, parts, { fresh, ms: performance.now() - startedAt });
   const commit = async (session: Session, written: number[]) => {
@@ -336,8 +403,9 @@ async function writeBatch(context: WriterContext, parts: Part[], rows: Buffer[])
     );
   };
   try {
-    const all = parts.map((part) => part.count);
+    const all = rows.map(({ length }) => length / ROW_BYTES);
     await context.db.transaction(async (session) => {
+      check();
       await copyIn(session, COPY, rows);
       await commit(session, all);
     }, TRANSACTION_OPTIONS);
@@ -348,6 +416,7 @@ async function writeBatch(context: WriterContext, parts: Part[], rows: Buffer[])
     if (!isDuplicate(error)) throw error;
   }
   const written = await context.db.transaction(async (session) => {
+    check();
     const counts: number[] = [];
     for (const part of rows) counts.push(await insertFeedRows(session, decodeAll(part), false));
     await commit(session, counts);

@@ -20,8 +20,8 @@ interface Dependencies {
 
 export interface Readiness {
   /**
-   * Throws DATABASE_UNREACHABLE or another DATABASE_ code, TIMED_OUT, CLOCK_OFF, CLOCK_BEHIND or
-   * BROKER_UNREACHABLE.
+   * Throws DATABASE_UNREACHABLE or another DATABASE_ code, TIMED_OUT, CLOCK_OFF, CLOCK_BEHIND,
+   * BROKER_UNREACHABLE or another BROKER_ code.
    */
   check(): Promise<void>;
   close(): Promise<void>;
@@ -63,7 +63,7 @@ export function openReadiness(
     }
     ids?.checkClock();
     const health = await bus?.health?.();
-    if (health && !health.ready) throw new FeedctlError('BROKER_UNREACHABLE', health.detail);
+    if (health && !health.ready) throw new FeedctlError(health.code ?? 'BROKER_UNREACHABLE', health.detail);
   };
   let current: Promise<void> | undefined;
   let answeredAt = Number.POSITIVE_INFINITY;

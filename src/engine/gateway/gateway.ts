@@ -108,6 +108,8 @@ export async function startGateway(context: GatewayContext, options: GatewayOpti
       async checkReady() {
         // Names the database first: without it live updates are lost too.
         await readiness.check();
+        const refusal = context.bus.refusal?.();
+        if (refusal) throw refusal;
         if (!caughtUp())
           throw new FeedctlError('NOT_LIVE', 'live updates are lost, or sockets are being caught up');
       },

@@ -30,6 +30,8 @@ const REQUEST_STATUS: Partial<Record<ErrorCode, number>> = {
  * so it goes to the log only.
  */
 const UNAVAILABLE: Partial<Record<ErrorCode, string>> = {
+  BROKER_OTHER_CLUSTER: 'the gateway reaches the broker of another cluster',
+  BROKER_OTHER_LINEAGE: 'the broker has messages from another history of the database',
   CIRCUIT_OPEN: 'a server that the gateway needs failed too often',
   CLOCK_BEHIND: 'the clock of the database is behind',
   CLOCK_OFF: 'the clocks of the gateway and of the database differ too much',

@@ -30,6 +30,28 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
     why: 'Its memory or its disk has reached the limit, and it blocks every publisher.',
     more: 'More workers make the queues shorter.',
   },
+  BROKER_OTHER_CLUSTER: {
+    what:
+      'The virtual host belongs to another cluster, or a queue has a message of one. Nothing was declared, ' +
+      'published or consumed. Roles are not ready.',
+    why:
+      'Two clusters have the same broker URL, for example from a copied file. Or the database was made ' +
+      'again, and the virtual host still belongs to the cluster of the earlier one.',
+    more:
+      'The message names both ids. `feedctl cluster adopt` drops the messages of the other cluster, so ' +
+      'run it only if that cluster is gone. See [RabbitMQ](guides/rabbitmq.md#whose-virtual-host-it-is).',
+  },
+  BROKER_OTHER_LINEAGE: {
+    what:
+      'A queue has a message from a history that the database does not know. The message stays in its ' +
+      'place, and its queue is not consumed. Roles are not ready.',
+    why:
+      'The database went back to an earlier state, for example by a restored copy. Or a copy of the ' +
+      'database uses the same virtual host.',
+    more:
+      'After `feedctl cluster adopt` such messages are taken as far as the database confirms them: rows of ' +
+      'posts that it has and of authors that the reader follows.',
+  },
   BROKER_PLUGIN_MISSING: {
     what: 'RabbitMQ does not know the type of exchange that spreads events over queues.',
     why: 'RabbitMQ ships the plugin `rabbitmq_consistent_hash_exchange`, but it is not enabled.',

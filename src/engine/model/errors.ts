@@ -26,6 +26,16 @@ export const ERRORS = {
     failure: 'transient',
     fix: 'Free memory or disk space of the broker: it has raised an alarm (`rabbitmq-diagnostics alarms`).',
   },
+  BROKER_OTHER_CLUSTER: {
+    exit: 1,
+    failure: 'transient',
+    fix: 'Give this cluster another virtual host; or, if the other one is gone, run `feedctl cluster adopt`.',
+  },
+  BROKER_OTHER_LINEAGE: {
+    exit: 1,
+    failure: 'transient',
+    fix: 'If this database is the cluster now: `feedctl cluster adopt`. Give a copy another virtual host.',
+  },
   BROKER_PLUGIN_MISSING: {
     exit: 1,
     failure: 'transient',

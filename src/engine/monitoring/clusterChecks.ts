@@ -29,6 +29,7 @@ interface Measured {
   readonly oldestEventSeconds: number;
   readonly splitStates: number;
   readonly halfDone: number;
+  readonly redispatching: boolean;
   readonly nodes: number;
 }
 
@@ -110,6 +111,13 @@ const CHECKS: readonly ClusterCheck[] = [
     isBad: ({ halfDone }) => halfDone > 0,
     detail: ({ halfDone }) => `${halfDone} on the way between push and pull`,
     fix: 'A change was cut off: run `feedctl celebrity mark` or `unmark` again.',
+  },
+  {
+    name: 'lost messages',
+    severity: 'warning',
+    isBad: ({ redispatching }) => redispatching,
+    detail: ({ redispatching }) => (redispatching ? 'events are to be dispatched again' : 'none known'),
+    fix: 'A worker does it by itself: see `feedctl operation list`. Feeds may lack posts until then.',
   },
 ];
 
@@ -225,6 +233,8 @@ async function measure(db: Database): Promise<Measured> {
             (select count(*)::integer from users u left join celebrities c on c.user_id = u.id
              where u.push_state <> coalesce(c.state, 'push')) as "splitStates",
             (select count(*)::integer from celebrities where state = 'both') as "halfDone",
+            exists (select from settings, cluster_identity where name = 'feeds.complete'
+                    and value ->> 'lineage' is distinct from lineage) as redispatching,
             (select count(*)::integer from node_leases where expires_at > clock_timestamp()) as nodes`,
   );
   return rows[0]!;

@@ -1,4 +1,4 @@
-import type { Bus, Outgoing, QueueName } from '../bus/bus.ts';
+import { ANY_LINEAGE, type Bus, type Outgoing, type QueueName } from '../bus/bus.ts';
 import type { Database } from '../database/database.ts';
 import { FeedctlError, messageOf } from '../model/errors.ts';
 import { type MessageContent, messageContent } from '../model/messageContent.ts';
@@ -72,7 +72,13 @@ export async function replayDeadLetters(
   const publishIn = bus.publishIn?.bind(bus);
   return settle(context, filter, options, true, async (session, letters) => {
     const messages = letters.map(
-      ({ queue, body }): Outgoing => ({ queue: queue as QueueName, body, key: keyOf(body) }),
+      // The database may have lost what a letter is about.
+      ({ queue, body }): Outgoing => ({
+        queue: queue as QueueName,
+        body,
+        key: keyOf(body),
+        lineage: ANY_LINEAGE,
+      }),
     );
     await (publishIn ? publishIn(session, messages) : bus.publish(messages));
   });

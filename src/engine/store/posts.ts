@@ -165,6 +165,15 @@ export async function storedPosts(db: Queryable, posts: readonly FeedEntry[]): P
   return rows;
 }
 
+/** Returns the ids of those posts that exist and are not deleted. Reads each shard once. */
+export async function alivePostIds(db: Database, posts: readonly FeedEntry[]): Promise<Set<number>> {
+  const sharding = await db.sharding();
+  const alive = new Set<number>();
+  for (const group of posts.length > 0 ? sharding.group(posts, (post) => post.authorId) : [])
+    for (const { id, deleted } of await storedPosts(db, group)) if (!deleted) alive.add(id);
+  return alive;
+}
+
 /** Returns the newest posts of each author, in rising order. In: authors, limit. */
 export async function newestPosts(
   db: Queryable,

@@ -67,6 +67,11 @@ export const METRICS = {
     labels: ['queue'],
     help: 'Age of the oldest message, or its lower bound',
   },
+  feedctl_broker_refused: {
+    type: 'gauge',
+    labels: ['code'],
+    help: '1 while the process takes no messages, by error code',
+  },
   feedctl_dead_letters: {
     type: 'gauge',
     ofCluster: true,

@@ -27,6 +27,7 @@ export class Barriers {
   readonly #adminChannel: AdminChannel;
   readonly #publisher: Publisher;
   readonly #declared: () => Promise<number>;
+  readonly #lineage: () => Promise<string>;
   readonly #consumedHere: (queue: string) => boolean;
   /**
    * Times at which queues were last seen with consumers in every partition, which will reach a marker. By
@@ -42,12 +43,15 @@ export class Barriers {
     /** Reads the number of partitions: it includes those that other processes have added. */
     declared: () => Promise<number>;
     consumedHere: (queue: string) => boolean;
+    /** The present history of the database. */
+    lineage: () => Promise<string>;
   }) {
     this.#db = context.db;
     this.#adminChannel = context.adminChannel;
     this.#publisher = context.publisher;
     this.#declared = context.declared;
     this.#consumedHere = context.consumedHere;
+    this.#lineage = context.lineage;
   }
 
   /** Places a barrier. Calls that wait for one in the same queues share it. */
@@ -58,8 +62,13 @@ export class Barriers {
     return placing.run();
   }
 
-  async hasPassed({ position }: Barrier): Promise<boolean> {
+  /**
+   * A barrier of an earlier history has passed: the database may have lost that it did. Messages before it
+   * are of that history too, and are written only as far as they are still true.
+   */
+  async hasPassed({ position, lineage }: Barrier): Promise<boolean> {
     if (position === PASSED) return true;
+    if (lineage !== undefined && lineage !== (await this.#lineage())) return true;
     const { rows } = await this.#db.query<{ passed: boolean }>(BARRIER_PASSED, [position]);
     return rows[0]!.passed;
   }
@@ -75,6 +84,7 @@ export class Barriers {
     for (const queue of queues) names.push(...(await this.#notEmpty(queue, partitionsOf(queue, declared))));
     if (names.length === 0) return { queues, position: PASSED };
     const id = randomInt(1, 2 ** 48 - 1);
+    const lineage = await this.#lineage();
     await this.#db.query(INSERT_BARRIER, [id, names]);
     const markers = names.map((name) => ({
       queue: name,
@@ -88,7 +98,7 @@ export class Barriers {
       try {
         // Partitions that were deleted meanwhile were empty.
         for (const { key } of await this.#publisher.publish(markers)) await this.pass(key, [id]);
-        return { queues, position: id };
+        return { queues, position: id, lineage };
       } catch (error) {
         if (!isFeedctlError(error, 'QUEUE_FULL')) throw error;
         await sleep(QUEUE_FULL_RETRY_MS);

@@ -1,9 +1,12 @@
-import type { Channel } from 'amqplib';
+import type { Channel, ChannelModel } from 'amqplib';
 import { Database, type SessionLimits } from '../../database/database.ts';
 import { withoutPassword } from '../../database/url.ts';
+import { Identity } from '../../identity/identity.ts';
 import type { Check } from '../../model/check.ts';
-import { FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
-import { countDeadLetters, keepDeadLetters } from '../../store/deadLetters.ts';
+import { ERRORS, FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
+import { saveAdopted } from '../../store/adopted.ts';
+import { forgetMessages } from '../../store/completeness.ts';
+import { countDeadLetters, keepDeadLetters, type NewDeadLetter } from '../../store/deadLetters.ts';
 import { type Log, silentLog } from '../../telemetry/log.ts';
 import { ServerUrl } from '../../util/serverUrl.ts';
 import {
@@ -25,10 +28,19 @@ import { checkBroker } from './checks.ts';
 import { Connection } from './connection.ts';
 import { RabbitConsumer } from './consumer.ts';
 import { collectDeadLetters } from './deadLetters.ts';
-import { parseEndpoints } from './endpoints.ts';
+import { type Endpoint, parseEndpoints } from './endpoints.ts';
 import type { InFlight } from './inFlight.ts';
 import { ConsumerGroup, type MessageCounts, type Topology } from './membership.ts';
-import { changePartitions, declare, endDrained, type PartitionsContext, readTopology } from './partitions.ts';
+import { ORIGIN, Origins } from './origins.ts';
+import { markOwner, type Owner, otherCluster, readOwner, replaceOwner } from './owner.ts';
+import {
+  changePartitions,
+  declare,
+  endDrained,
+  MAX_PARTITIONS,
+  type PartitionsContext,
+  readTopology,
+} from './partitions.ts';
 import { peekQueues } from './peek.ts';
 import { Publisher, type Routed } from './publisher.ts';
 import {
@@ -40,6 +52,7 @@ import {
   partitionsOf,
   type QueueLimits,
   routeOf,
+  unbindPartitions,
 } from './queueNames.ts';
 import { DELAY, NOT_BEFORE, TRACES } from './reader.ts';
 import { DELETE_OLD_BARRIERS } from './sql.ts';
@@ -50,6 +63,12 @@ const PARTITIONS = 8;
 const FULL_MS = 1_000;
 const MAINTENANCE_INTERVAL_MS = 5_000;
 const READY_MS = 5_000;
+/** Timeout of a connection that publishes: a user's request waits for it. */
+const PUBLISH_READY_MS = 2_000;
+/** Timeout of publishing while the broker's alarm blocks it. */
+const BLOCKED_MS = 10_000;
+/** Interval at which a role asks the broker whether its virtual host is still its own. */
+const OWNER_INTERVAL_MS = 2_000;
 
 export interface RabbitBusOptions {
   /** Limits of one partition. */
@@ -61,13 +80,18 @@ export interface RabbitBusOptions {
   /** URL of the management API. Default: port 15672 or 15671 of the first broker. */
   readonly managementUrl?: string | undefined;
   readonly sessions?: SessionLimits | undefined;
+  /** Default: that of the database, read when the broker is needed first. */
+  readonly identity?: Identity | undefined;
 }
 
 /**
  * The bus over RabbitMQ 3.10 or newer. Members, barriers and the number of partitions are in the
  * database. The first call that needs the broker connects: reading feeds and committing posts work
  * without it. Such calls throw BROKER_UNREACHABLE, BROKER_REFUSED, BROKER_VHOST_UNKNOWN,
- * BROKER_TLS_FAILED or BROKER_TOO_OLD. The constructor throws CONFIG_INVALID.
+ * BROKER_TLS_FAILED, BROKER_TOO_OLD or BROKER_OTHER_CLUSTER. The constructor throws CONFIG_INVALID.
+ *
+ * A virtual host is one cluster's, which its queue `feed.cluster` names. Each new connection compares it.
+ * Each message says which cluster and which history of the database it is from, and consumers compare that.
  */
 export class RabbitBus implements Bus {
   readonly kind = 'RabbitMQ';
@@ -88,10 +112,21 @@ export class RabbitBus implements Bus {
   readonly #consumers = new Set<RabbitConsumer>();
   /** By queue, by the monotonic clock. */
   readonly #fullUntil = new Map<string, number>();
+  #identity: Promise<Identity> | undefined;
+  #knownIdentity: Identity | undefined;
+  #origins: Origins | undefined;
+  /** The broker's mark names this cluster. Otherwise nothing is published before `declare`. */
+  #owned = false;
+  /** Why the virtual host is refused. */
+  #refused: FeedctlError | undefined;
+  /** The owner of the virtual host is being replaced. */
+  #adopting = false;
   #topology: Topology | undefined;
   #declaring: Promise<void> | undefined;
   #maintenance: NodeJS.Timeout | undefined;
   #maintaining: Promise<void> | undefined;
+  #ownerCheck: NodeJS.Timeout | undefined;
+  #checkingOwner: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(urls: string | ServerUrl, databaseUrl: string | ServerUrl, options: RabbitBusOptions = {}) {
@@ -106,16 +141,19 @@ export class RabbitBus implements Bus {
     this.#managementUrl = options.managementUrl;
     this.#db = db;
     this.#log = log;
+    if (options.identity) this.#take(options.identity);
     this.#firstPartitions = options.partitions ?? PARTITIONS;
     this.#limits = {
       maxMessages: options.maxMessages ?? 100_000,
       maxBytes: options.maxBytes ?? 1024 ** 3,
     };
     this.#publishing = new Connection(brokers, 'feedctl publishes', log, {
+      onUp: (connection, endpoint) => this.#confirmOwner(connection, endpoint),
       onDown: () => this.#publisher.reset(),
     });
     this.#consuming = new Connection(brokers, 'feedctl consumes', log, {
-      onUp: () => {
+      onUp: async (connection, endpoint) => {
+        await this.#confirmOwner(connection, endpoint);
         setImmediate(() => {
           for (const consumer of this.#consumers) consumer.reopen();
         });
@@ -134,29 +172,156 @@ export class RabbitBus implements Bus {
       publisher: this.#publisher,
       declared: async () => (await this.#readTopology()).declared,
       consumedHere: (queue) => [...this.#consumers].some((consumer) => consumer.reads(queue)),
+      lineage: async () => (await this.#identify()).lineage,
     });
+  }
+
+  /** Reads the identity of the cluster, once. Sessions of this bus are confirmed from then on. */
+  #identify(): Promise<Identity> {
+    this.#identity ??= Identity.open(this.#db, this.#log).then(
+      (identity) => this.#take(identity),
+      (error) => {
+        this.#identity = undefined;
+        throw error;
+      },
+    );
+    return this.#identity;
+  }
+
+  #take(identity: Identity): Identity {
+    this.#identity ??= Promise.resolve(identity);
+    this.#knownIdentity = identity;
+    this.#origins = new Origins(this.#db, identity);
+    this.#db.confirmSessions((session) => identity.confirm(session, this.#db.url));
+    return identity;
+  }
+
+  lineage(): string | undefined {
+    return this.#knownIdentity?.lineage;
+  }
+
+  refusal(): FeedctlError | undefined {
+    return this.#refused ?? [...this.#consumers].map((one) => one.refusal).find((one) => one !== undefined);
+  }
+
+  /** Throws BROKER_OTHER_CLUSTER. */
+  async #confirmOwner(connection: ChannelModel, endpoint: Endpoint): Promise<void> {
+    if (this.#adopting) return;
+    const { cluster } = await this.#identify();
+    const owner = await readOwner(connection, cluster);
+    this.#owned = owner === 'own';
+    const mayMark = owner === 'none' || (owner === 'unmarked' && (await readTopology(this.#db)));
+    if (owner !== 'own' && owner !== 'none' && !mayMark) this.#refuse(owner, cluster, endpoint);
+    this.#refused = undefined;
+  }
+
+  #refuse(owner: Exclude<Owner, 'own' | 'none'>, cluster: string, endpoint: Endpoint): never {
+    const error = otherCluster(endpoint, owner, cluster);
+    if (this.#refused?.message !== error.message)
+      this.#log.error({ code: error.code, cluster, reason: error.message }, 'the broker is refused');
+    this.#refused = error;
+    throw error;
+  }
+
+  /**
+   * Marks the virtual host as this cluster's, unless it is already. Also if a version without marks has
+   * declared the queues, and this database knows of a broker. Throws BROKER_OTHER_CLUSTER.
+   */
+  async #own(): Promise<void> {
+    const connection = await this.#consuming.ready(READY_MS);
+    if (this.#owned) return;
+    const { cluster } = await this.#identify();
+    const owner = await this.#onBroker(() => markOwner(connection, cluster));
+    if (owner !== 'own') this.#refuse(owner, cluster, this.#consuming.endpoint);
+    this.#owned = true;
+  }
+
+  async #onBroker<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      throw this.#consuming.explain(error);
+    }
+  }
+
+  /** Gives the connections up if the virtual host has become another cluster's. */
+  async #checkOwner(): Promise<void> {
+    const connection = await this.#consuming.ready(0);
+    const { cluster } = await this.#identify();
+    const owner = await this.#onBroker(() => readOwner(connection, cluster));
+    this.#owned = owner === 'own';
+    if (typeof owner !== 'object') return;
+    try {
+      this.#refuse(owner, cluster, this.#consuming.endpoint);
+    } catch (error) {
+      await Promise.all([this.#publishing.drop(error), this.#consuming.drop(error)]);
+    }
+  }
+
+  /**
+   * Makes the virtual host this cluster's. Its earlier owner is gone: the messages of that cluster are
+   * dropped. Messages of unknown histories of this cluster are taken as far as they are still true. Messages
+   * that were lost with the earlier owner are dispatched again. Returns the earlier owner.
+   */
+  async adopt(): Promise<string | undefined> {
+    this.#adopting = true;
+    try {
+      const { cluster } = await this.#identify();
+      const connection = await this.#consuming.ready(READY_MS);
+      const owner = await this.#onBroker(() => readOwner(connection, cluster));
+      const other = typeof owner === 'object' ? owner.other : undefined;
+      await saveAdopted(this.#db, other);
+      if (owner !== 'own') {
+        await forgetMessages(this.#db);
+        await this.#onBroker(() => replaceOwner(connection, cluster));
+      }
+      await this.#own();
+      this.#refused = undefined;
+      await this.declare();
+      // The earlier owner may have had more partitions: events would go to queues that are not read.
+      const { declared } = await this.#readTopology();
+      await this.#adminChannel.run((channel) => unbindPartitions(channel, declared, MAX_PARTITIONS));
+      return other;
+    } finally {
+      this.#adopting = false;
+    }
   }
 
   async health(): Promise<BusHealth> {
     try {
       await this.#publishing.ready(0);
+      const refusal = this.refusal();
+      if (refusal) throw refusal;
       const detail = this.#brokers.current
         .split(',')
         .map((url) => withoutPassword(url.trim()))
         .join(', ');
       return { version: this.#publishing.version, ready: true, detail };
     } catch (error) {
-      return { version: this.#publishing.version, ready: false, detail: messageOf(error) };
+      const { code } = isFeedctlError(error) ? error : { code: 'BROKER_UNREACHABLE' as const };
+      return { version: this.#publishing.version, ready: false, detail: messageOf(error), code };
     }
   }
 
   async check(): Promise<Check[]> {
-    const { partitions } = await this.#readTopology();
-    return checkBroker(
-      parseEndpoints(this.#brokers.current),
-      { partitions, limits: this.#limits },
-      this.#managementUrl,
-    );
+    const topology = await readTopology(this.#db);
+    const { cluster } = await this.#identify();
+    const partitions = topology?.partitions ?? this.#firstPartitions;
+    const situation = { partitions, limits: this.#limits, cluster, usedBefore: topology !== undefined };
+    const endpoints = parseEndpoints(this.#brokers.current);
+    const checks = await checkBroker(endpoints, situation, this.#managementUrl);
+    return [...checks, ...(await this.#refusedQueues())];
+  }
+
+  /** Queues that a process does not consume, because of a message in them. */
+  async #refusedQueues(): Promise<Check[]> {
+    const counts = (await this.#group.counts()).flatMap((member) => Object.entries(member));
+    const faults = counts.flatMap(([queue, { refused }]): [string, Check][] => {
+      if (!refused) return [];
+      const { code, message } = refused;
+      return [[code, { name: code, status: 'fault', detail: `${queue}: ${message}`, fix: ERRORS[code].fix }]];
+    });
+    return [...new Map(faults).values()];
   }
 
   /** Reason for which the broker takes no messages. undefined: it takes them. */
@@ -178,8 +343,13 @@ export class RabbitBus implements Bus {
       if ((this.#fullUntil.get(queue) ?? 0) > performance.now())
         throw new FeedctlError('QUEUE_FULL', `the queue ${queue} is at its limit`);
     }
+    if (!this.#knownIdentity) await this.#identify();
+    // Read first: what follows may take long, and a failover may end that history meanwhile.
+    const lineage = this.#knownIdentity!.lineage;
+    await this.#publishing.ready(PUBLISH_READY_MS, BLOCKED_MS);
+    if (!this.#owned) await this.declare();
     await this.partitions();
-    const unroutable = await this.#publishRouted(messages).catch((error) => {
+    const unroutable = await this.#publishRouted(messages, lineage).catch((error) => {
       if (!isFeedctlError(error, 'BROKER_UNROUTABLE')) throw error;
       return messages;
     });
@@ -188,23 +358,25 @@ export class RabbitBus implements Bus {
     if (left.length === 0) return;
     // The broker was set up again, or partitions were removed.
     await this.declare();
-    const [lost] = await this.#publishRouted(left);
+    const [lost] = await this.#publishRouted(left, lineage);
     if (lost) throw new FeedctlError('BROKER_UNROUTABLE', `no queue of the broker takes ${lost.queue}`);
   }
 
   /** Returns the messages that no queue takes. */
-  async #publishRouted(messages: readonly Outgoing[]): Promise<Outgoing[]> {
+  async #publishRouted(messages: readonly Outgoing[], present: string): Promise<Outgoing[]> {
+    const origins = new Map<string, string>();
+    for (const { lineage = present } of messages)
+      if (!origins.has(lineage)) origins.set(lineage, await this.#origins!.present(lineage));
     const routed = messages.map(
-      ({ queue, body, key = 0, delayMs = 0, traces }): Routed => ({
+      ({ queue, body, key = 0, delayMs = 0, traces, lineage = present }): Routed => ({
         queue,
         ...routeOf(queue, key, this.#topology!.partitions),
         body,
-        ...((delayMs > 0 || traces) && {
-          headers: {
-            ...(delayMs > 0 && { [NOT_BEFORE]: Date.now() + delayMs, [DELAY]: delayMs }),
-            ...(traces && { [TRACES]: traces }),
-          },
-        }),
+        headers: {
+          [ORIGIN]: origins.get(lineage),
+          ...(delayMs > 0 && { [NOT_BEFORE]: Date.now() + delayMs, [DELAY]: delayMs }),
+          ...(traces && { [TRACES]: traces }),
+        },
       }),
     );
     const unroutable = new Set(await this.#publisher.publish(routed));
@@ -220,6 +392,7 @@ export class RabbitBus implements Bus {
       {
         log: this.#log,
         connection: this.#consuming,
+        origins: this.#origins!,
         declared: () => this.#topology!.declared,
         declareLive: (channel, queue) => declareLiveQueue(channel, queue, this.#limits),
         declareTopology: () => this.declare(),
@@ -234,6 +407,13 @@ export class RabbitBus implements Bus {
       },
     );
     this.#consumers.add(consumer);
+    this.#ownerCheck ??= setInterval(() => {
+      this.#checkingOwner ??= this.#checkOwner()
+        .catch(() => {}) // The connection reports its errors itself.
+        .finally(() => {
+          this.#checkingOwner = undefined;
+        });
+    }, OWNER_INTERVAL_MS);
     this.#maintenance ??= setInterval(() => {
       this.#maintaining ??= this.#maintain()
         .catch((error) => this.#log.warn({ reason: messageOf(error) }, 'bus maintenance failed'))
@@ -308,8 +488,10 @@ export class RabbitBus implements Bus {
     return peekQueues(await this.#consuming.ready(READY_MS), this.#adminChannel, names, limit);
   }
 
-  collectDeadLetters(): Promise<void> {
-    return collectDeadLetters(this.#adminChannel, (letters) => keepDeadLetters(this.#db, letters));
+  async collectDeadLetters(): Promise<void> {
+    const keep = (letters: readonly NewDeadLetter[]) => keepDeadLetters(this.#db, letters);
+    const { cluster } = await this.#identify();
+    return collectDeadLetters(this.#adminChannel, cluster, keep);
   }
 
   /** Purges a durable queue, deletes a gateway's. */
@@ -324,10 +506,12 @@ export class RabbitBus implements Bus {
 
   /**
    * Declares what is missing at the broker. Throws BROKER_PLUGIN_MISSING, BROKER_TOPOLOGY_MISMATCH or
-   * BROKER_REFUSED.
+   * BROKER_REFUSED, or BROKER_OTHER_CLUSTER: then it declares nothing.
    */
   declare(): Promise<void> {
     this.#declaring ??= (async () => {
+      await this.#own();
+      await this.#noticeLoss();
       this.#topology = await declare(this.#partitionsContext, this.#firstPartitions);
     })().finally(() => {
       this.#declaring = undefined;
@@ -335,8 +519,18 @@ export class RabbitBus implements Bus {
     return this.#declaring;
   }
 
+  /** A queue that the cluster had is missing: its messages are lost, and are dispatched again. */
+  async #noticeLoss(): Promise<void> {
+    const topology = await readTopology(this.#db);
+    if (!topology) return;
+    const names = DURABLE_QUEUES.flatMap((queue) => partitionsOf(queue, topology.partitions));
+    const states = await this.#adminChannel.states(names);
+    if (states.size < names.length) await forgetMessages(this.#db);
+  }
+
   /** Changes the number of partitions while the cluster runs. No message is lost. Throws CONFIG_INVALID. */
   async changePartitions(partitions: number): Promise<void> {
+    await this.#own();
     await changePartitions(this.#partitionsContext, partitions);
     await this.#readTopology();
   }
@@ -344,6 +538,7 @@ export class RabbitBus implements Bus {
   close(): Promise<void> {
     this.#closing ??= (async () => {
       clearInterval(this.#maintenance);
+      clearInterval(this.#ownerCheck);
       await this.#maintaining;
       await Promise.all([...this.#consumers].map((consumer) => consumer.stop(0)));
       await Promise.all([this.#publishing.close(), this.#consuming.close()]);
@@ -376,6 +571,7 @@ export class RabbitBus implements Bus {
         key: deadQueueOf(queue),
         body: message.raw.content,
         headers: {
+          [ORIGIN]: message.raw.properties.headers?.[ORIGIN],
           queue,
           reason: messageOf(reason).slice(0, 2_000),
           attempts: message.attempts + 1,

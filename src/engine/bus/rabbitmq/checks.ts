@@ -8,6 +8,7 @@ import { checkVersion } from './connection.ts';
 import type { Endpoint } from './endpoints.ts';
 import { brokerError } from './errors.ts';
 import { readManagement } from './management.ts';
+import { otherCluster, readOwner } from './owner.ts';
 import { checkDeadLetterLimits, checkPolicies } from './policies.ts';
 import { DEAD_LETTERS, declareTopology, EXCHANGES, partitionsOf, type QueueLimits } from './queueNames.ts';
 
@@ -19,10 +20,18 @@ const fault = (error: unknown, endpoint: Endpoint): Check => {
   return { name: code, status: 'fault', detail: message, ...(suggestions[0] && { fix: suggestions[0] }) };
 };
 
+interface Situation {
+  readonly partitions: number;
+  readonly limits: QueueLimits;
+  readonly cluster: string;
+  /** The database of this cluster knows that the cluster has used a broker. */
+  readonly usedBefore: boolean;
+}
+
 /** Checks every broker, and the cluster's queues at the first one that is reachable. Changes nothing. */
 export async function checkBroker(
   endpoints: readonly Endpoint[],
-  topology: { partitions: number; limits: QueueLimits },
+  { cluster, usedBefore, ...topology }: Situation,
   managementUrl: string | undefined,
 ): Promise<Check[]> {
   const checks: Check[] = [];
@@ -43,6 +52,10 @@ export async function checkBroker(
   // The cluster works with the brokers that are reachable.
   for (const [i, one] of checks.entries())
     if (one.status === 'fault') checks[i] = { ...one, status: 'warning' };
+  const owner = await checkOwner(reached, { cluster, usedBefore });
+  checks.push(owner);
+  // The queues of another cluster are not looked at.
+  if (owner.status === 'fault') return checks;
   const queues = await checkQueues(reached, topology);
   checks.push(await checkPlugin(reached), queues.check, await checkAlarms(reached));
   const management = await readManagement(reached, managementUrl);
@@ -78,6 +91,25 @@ async function onBroker<T>(
     throw refused ?? error;
   } finally {
     await connection.close().catch(() => {});
+  }
+}
+
+/** Compares the mark of the virtual host. Writes none. */
+async function checkOwner(
+  endpoint: Endpoint,
+  { cluster, usedBefore }: { cluster: string; usedBefore: boolean },
+): Promise<Check> {
+  const name = 'broker owner';
+  try {
+    const connection = await connectTo(endpoint);
+    connection.on('error', () => {});
+    const owner = await readOwner(connection, cluster).finally(() => connection.close().catch(() => {}));
+    if (owner === 'own') return { name, status: 'ok', detail: `this cluster, ${cluster}` };
+    if (owner === 'none' || (owner === 'unmarked' && usedBefore))
+      return { name, status: 'ok', detail: 'no cluster yet: the first worker marks the virtual host' };
+    return fault(otherCluster(endpoint, owner, cluster), endpoint);
+  } catch (error) {
+    return fault(error, endpoint);
   }
 }
 

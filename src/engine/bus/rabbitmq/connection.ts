@@ -47,6 +47,11 @@ export class Connection {
     return this.#version;
   }
 
+  /** The broker of the present connection, or of the last one. */
+  get endpoint(): Endpoint {
+    return this.#endpoint;
+  }
+
   get blocked(): string | undefined {
     return this.#blocked;
   }
@@ -109,6 +114,15 @@ export class Connection {
       await Promise.race([this.#changed.promise, timeout]);
       clearTimeout(timer);
     }
+  }
+
+  /** Gives the present connection up, and connects again as if it had broken. */
+  async drop(reason: unknown): Promise<void> {
+    const connection = this.#connection;
+    if (!connection) return;
+    this.#lastError = reason;
+    this.#lost(connection);
+    await connection.close().catch(() => {});
   }
 
   async close(): Promise<void> {

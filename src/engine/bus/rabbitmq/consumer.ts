@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Channel } from 'amqplib';
-import { messageOf } from '../../model/errors.ts';
+import { type FeedctlError, messageOf } from '../../model/errors.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { ConsumeOptions, Consumer, Delivery } from '../bus.ts';
 import type { Connection } from './connection.ts';
@@ -16,7 +16,8 @@ const MAX_PREFETCH = 24;
 /** Additional prefetch of cleanups: they are small, wait for barriers, and contain none. */
 const CLEANUP_SLACK = 500;
 
-export interface ConsumerContext extends Pick<ReaderContext, 'log' | 'deadLetter' | 'passBarriers'> {
+export interface ConsumerContext
+  extends Pick<ReaderContext, 'log' | 'deadLetter' | 'passBarriers' | 'origins'> {
   readonly connection: Connection;
   declared(): number;
   /** Declares the queue of a gateway. Returns its name at the broker. */
@@ -71,9 +72,16 @@ export class RabbitConsumer implements Consumer {
   /** Returns the messages in this process by name at the broker. Empty queues are missing. */
   counts(): Record<string, MessageCounts> {
     const counts: Record<string, MessageCounts> = {};
-    for (const [name, { dispatched: out, waiting, oldestMs }] of this.#readers)
-      if (out + waiting > 0) counts[name] = { out, waiting, oldestMs };
+    for (const [name, { dispatched: out, waiting, oldestMs, refusal }] of this.#readers) {
+      const refused = refusal && { refused: { code: refusal.code, message: refusal.message } };
+      if (out + waiting > 0 || refused) counts[name] = { out, waiting, oldestMs, ...refused };
+    }
     return counts;
+  }
+
+  /** Why a partition is not consumed: a message in it is not this cluster's. */
+  get refusal(): FeedctlError | undefined {
+    return [...this.#readers.values()].map((reader) => reader.refusal).find((one) => one !== undefined);
   }
 
   reads(queue: string): boolean {
@@ -127,6 +135,7 @@ export class RabbitConsumer implements Consumer {
     for (const [name, queue] of assigned) {
       const reader = this.#readers.get(name) ?? this.#reader(name, queue);
       if (reader.isOpen && !reader.retiring) continue;
+      if (!(await reader.mayOpen())) continue;
       try {
         const connection = await this.#context.connection.ready(0);
         await reader.open(
@@ -154,6 +163,7 @@ export class RabbitConsumer implements Consumer {
     const reader = new Reader(queue, name, {
       log: this.#log,
       prefetch,
+      origins: this.#context.origins,
       deadLetter: this.#context.deadLetter,
       passBarriers: this.#context.passBarriers,
       onReady: () => this.#pumpSoon(),
@@ -203,6 +213,7 @@ export class RabbitConsumer implements Consumer {
   }
 
   #delivery(reader: Reader, message: InFlight): Delivery {
+    const { origins } = this.#context;
     let settled = false;
     const settleOnce = () => {
       if (settled) throw new Error(`a message of ${reader.name} was settled already`);
@@ -213,6 +224,9 @@ export class RabbitConsumer implements Consumer {
       body: message.raw.content,
       traces: message.raw.properties.headers?.[TRACES] as string | undefined,
       attempts: message.attempts,
+      get earlier() {
+        return origins.isEarlier(message.origin!);
+      },
       ack: () => {
         settleOnce();
         reader.ack(message);

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Channel, GetMessage } from 'amqplib';
 import type { NewDeadLetter } from '../../store/deadLetters.ts';
 import type { AdminChannel } from './adminChannel.ts';
+import { ORIGIN } from './origins.ts';
 import { DEAD_LETTERS } from './queueNames.ts';
 
 /** Messages fetched from the broker at a time: up to 30 MB if all of them are full rows messages. */
@@ -10,17 +11,19 @@ const BATCH = 100;
 /**
  * Moves dead letters from the broker to the database, where they can be listed: reading a queue of the
  * broker takes its messages. Each letter is stored before it is acked. A process killed in between
- * leaves one at the broker that is stored again under the same id.
+ * leaves one at the broker that is stored again under the same id. Letters of another cluster stay there.
  */
 export async function collectDeadLetters(
   adminChannel: AdminChannel,
+  cluster: string,
   keep: (letters: readonly NewDeadLetter[]) => Promise<void>,
 ): Promise<void> {
   const states = await adminChannel.states(DEAD_LETTERS);
   for (const [name, { ready }] of states) {
     // Letters that arrive meanwhile are left for the next call.
     for (let left = ready; left > 0; ) {
-      const count = await adminChannel.run((channel) => collect(channel, name, Math.min(left, BATCH), keep));
+      const most = Math.min(left, BATCH);
+      const count = await adminChannel.run((channel) => collect(channel, { name, most, cluster }, keep));
       if (count === 0) break;
       left -= count;
     }
@@ -29,12 +32,15 @@ export async function collectDeadLetters(
 
 async function collect(
   channel: Channel,
-  name: string,
-  count: number,
+  { name, most, cluster }: { name: string; most: number; cluster: string },
   keep: (letters: readonly NewDeadLetter[]) => Promise<void>,
 ): Promise<number> {
-  const answers = await Promise.all(Array.from({ length: count }, () => channel.get(name)));
-  const messages = answers.filter((message) => message !== false);
+  const answers = await Promise.all(Array.from({ length: most }, () => channel.get(name)));
+  const found = answers.filter((message) => message !== false);
+  const isOwn = ({ properties }: GetMessage) =>
+    String(properties.headers?.[ORIGIN] ?? cluster).split('.')[0] === cluster;
+  const messages = found.filter(isOwn);
+  for (const message of found) if (!isOwn(message)) channel.nack(message);
   try {
     await keep(messages.map((message) => deadLetterOf(name, message)));
   } catch (error) {

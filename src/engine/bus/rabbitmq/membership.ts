@@ -1,5 +1,5 @@
 import type { Database } from '../../database/database.ts';
-import { messageOf } from '../../model/errors.ts';
+import { type ErrorCode, messageOf } from '../../model/errors.ts';
 import type { Log } from '../../telemetry/log.ts';
 import { DURABLE_QUEUES } from '../bus.ts';
 import { type DurableQueue, partitionsOf } from './queueNames.ts';
@@ -15,6 +15,8 @@ export interface MessageCounts {
   readonly waiting: number;
   /** Publication of the oldest, in unix milliseconds. */
   readonly oldestMs: number | undefined;
+  /** Why the member does not consume the queue. */
+  readonly refused?: { readonly code: ErrorCode; readonly message: string };
 }
 
 /** A consumer of any process. */

@@ -16,7 +16,7 @@ import {
 } from './sql.ts';
 
 /** Maximum partitions. A power of two divides the shards of a table, so that a partition has whole shards. */
-const MAX_PARTITIONS = 32;
+export const MAX_PARTITIONS = 32;
 /** Longer than the heartbeat in which members report their messages and learn of a change. */
 const MEMBERS_KNOWN_MS = 2_500;
 

@@ -13,6 +13,7 @@ import { DURABLE_QUEUES } from '../bus.ts';
  *     exchange feed.live         direct             -> feed.live.<gateway>         declared by the gateway
  *     exchange feed.dead         direct             -> feed.dead.<queue>           dead letters
  *     (default exchange)                            -> feed.cleanup
+ *     (none)                                           feed.cluster                names the owner: owner.ts
  */
 export const EXCHANGES = {
   events: 'feed.events',
@@ -38,6 +39,9 @@ export function partitionsOf(queue: DurableQueue, to: number, from = 0): string[
   if (queue === 'cleanup') return from === 0 ? ['feed.cleanup'] : [];
   return Array.from({ length: Math.max(0, to - from) }, (_, i) => `feed.${queue}.${from + i}`);
 }
+
+/** The queue that names the cluster of a virtual host. No message is ever in it. */
+export const OWNER_QUEUE = 'feed.cluster';
 
 /** Limits of one queue at the broker, which refuses messages beyond them. */
 export interface QueueLimits {
@@ -85,6 +89,19 @@ export const deadQueue = (limits: QueueLimits) => ({
     'x-overflow': 'reject-publish',
     'x-max-length': limits.maxMessages,
     'x-max-length-bytes': limits.maxBytes,
+  },
+});
+
+/**
+ * The broker compares these arguments at each declaration, and says the present ones if they differ. A quorum
+ * queue answers while a node of the brokers is down.
+ */
+export const ownerQueue = (cluster: string) => ({
+  durable: true,
+  arguments: {
+    'x-queue-type': 'quorum',
+    'x-dead-letter-exchange': EXCHANGES.dead,
+    'x-dead-letter-routing-key': cluster,
   },
 });
 

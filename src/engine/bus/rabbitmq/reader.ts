@@ -1,13 +1,16 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
-import { messageOf } from '../../model/errors.ts';
+import { FeedctlError, messageOf } from '../../model/errors.ts';
 import { idsOfMessage } from '../../model/messageIds.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { InFlight } from './inFlight.ts';
+import { ORIGIN, type Origins, type Verdict } from './origins.ts';
 
 export interface ReaderContext {
   readonly log: Log;
   /** Maximum messages in this process, delivered or not. */
   readonly prefetch: number;
+  readonly origins: Origins;
   /** Called when consumption begins or stops. */
   onConsumed(consumed: boolean): void;
   /** Called when a message can be delivered. */
@@ -32,6 +35,12 @@ export const DELAY = 'delay-ms';
 export const TRACES = 'feedctl-traces';
 const DEAD_LETTER_RETRY_MS = 1_000;
 const BARRIER_RETRY_MS = 500;
+const JUDGE_RETRY_MS = 1_000;
+/** Time between two looks at a queue with a message that is not this cluster's: doubles up to the maximum. */
+const REFUSED_FIRST_MS = 1_000;
+const REFUSED_MAX_MS = 600_000;
+/** Time between two questions to the database, where an operator may have adopted such messages. */
+const ADOPTED_POLL_MS = 1_000;
 /** Longest timer of a wait without deadline. */
 const MAX_WAIT_MS = 60_000;
 
@@ -43,6 +52,16 @@ function remainingDelay(headers: Record<string, unknown>): number {
   const notBefore = Number(headers[NOT_BEFORE] ?? 0);
   const delayMs = Number(headers[DELAY] ?? Number.POSITIVE_INFINITY);
   return Math.max(0, Math.min(notBefore - Date.now(), delayMs));
+}
+
+/** A message that is not this cluster's, at the head of the queue. */
+interface Refusal {
+  readonly error: FeedctlError;
+  readonly origin: string;
+  readonly publishedAtMs: number;
+  readonly count: number;
+  readonly until: number;
+  askAt: number;
 }
 
 interface ArrivedBarrier {
@@ -65,6 +84,12 @@ export class Reader {
   /** Messages to deliver. Those whose delay is over are delivered before new ones. */
   readonly #due: InFlight[] = [];
   #arrived: InFlight[] = [];
+  /** Messages that arrived behind one whose origin is not known yet. */
+  #unjudged: InFlight[] = [];
+  #judging = false;
+  #refusal: Refusal | undefined;
+  /** Opened with a prefetch of one, to look at the message that was refused. */
+  #looking = false;
   #barriers: ArrivedBarrier[] = [];
   #passingBarriers = false;
   #seq = 0;
@@ -104,6 +129,24 @@ export class Reader {
     return this.#retiring;
   }
 
+  get refusal(): FeedctlError | undefined {
+    return this.#refusal?.error;
+  }
+
+  /** Returns false while a message in the queue is known not to be this cluster's. Never rejects. */
+  async mayOpen(): Promise<boolean> {
+    const refusal = this.#refusal;
+    if (!refusal || performance.now() >= refusal.until) return true;
+    if (performance.now() < refusal.askAt) return false;
+    refusal.askAt = performance.now() + ADOPTED_POLL_MS;
+    const verdict = await this.#context.origins
+      .judge(refusal.origin, refusal.publishedAtMs)
+      .catch(() => refusal.error);
+    if (verdict instanceof FeedctlError) return false;
+    this.#refusal = undefined;
+    return true;
+  }
+
   /** Begins to consume, if it does not yet. Throws the broker's error. */
   open(connection: ChannelModel, prepare?: (channel: Channel) => Promise<void>): Promise<void> {
     this.#retiring = false;
@@ -125,7 +168,10 @@ export class Reader {
       if (this.#channel === channel) this.#lost();
     });
     await prepare?.(channel);
-    await channel.prefetch(this.#context.prefetch);
+    // Each look counts a delivery of what is prefetched, and the broker limits these.
+    if (this.#refusal && (await channel.checkQueue(this.name)).messageCount === 0) this.#refusal = undefined;
+    this.#looking = this.#refusal !== undefined;
+    await channel.prefetch(this.#looking ? 1 : this.#context.prefetch);
     // Set before `consume`, which may deliver the first message before it returns.
     this.#channel = channel;
     try {
@@ -248,12 +294,70 @@ export class Reader {
       raw: message,
       publishedAtMs: Number(timestamp) * 1000 || Date.now(),
       arrivedAtMs: performance.now(),
+      origin: undefined,
       attempts: 0,
       dispatched: false,
       orphaned: false,
     };
     this.#inFlight.set(seq, inFlight);
-    const waitMs = remainingDelay(headers ?? {});
+    const origin = this.#judging ? undefined : this.#context.origins.known(headers?.[ORIGIN]);
+    if (origin) {
+      inFlight.origin = origin;
+      this.#accept(inFlight);
+    } else {
+      this.#unjudged.push(inFlight);
+      if (!this.#judging) void this.#judge();
+    }
+  }
+
+  /** Judges messages in their order. A message that is not this cluster's stays in its queue. */
+  async #judge(): Promise<void> {
+    this.#judging = true;
+    for (let message = this.#unjudged.shift(); message; message = this.#unjudged.shift()) {
+      const origin: string | undefined = message.raw.properties.headers?.[ORIGIN];
+      for (let verdict: Verdict | undefined; !verdict && !message.orphaned; ) {
+        verdict = this.#context.origins.known(origin);
+        verdict ??= await this.#context.origins.judge(origin!, message.publishedAtMs).catch((error) => {
+          this.#context.log.warn({ queue: this.name, reason: messageOf(error) }, 'origin not known yet');
+          return sleep(JUDGE_RETRY_MS, undefined);
+        });
+        if (verdict && !message.orphaned) this.#apply(verdict, message, origin);
+      }
+    }
+    this.#judging = false;
+  }
+
+  #apply(verdict: Verdict, message: InFlight, origin: string | undefined): void {
+    if (verdict instanceof FeedctlError) {
+      this.#refuse(verdict, origin!, message.publishedAtMs);
+    } else if (verdict === 'drop') {
+      const fields = { queue: this.name, origin, ...idsOfMessage(message.raw.content) };
+      this.#context.log.warn(fields, 'message of a cluster that is gone dropped');
+      this.#channel?.ack(message.raw);
+      this.#inFlight.delete(message.seq);
+      this.#passBarriers();
+      this.#endLook();
+    } else {
+      message.origin = verdict;
+      this.#accept(message);
+    }
+  }
+
+  /** Gives the messages back to the broker, in their places. */
+  #refuse(error: FeedctlError, origin: string, publishedAtMs: number): void {
+    const count = (this.#refusal?.count ?? 0) + 1;
+    const until = performance.now() + Math.min(REFUSED_MAX_MS, REFUSED_FIRST_MS * 2 ** (count - 1));
+    if (this.#refusal?.error.message !== error.message)
+      this.#context.log.error({ queue: this.name, code: error.code, reason: error.message }, 'queue refused');
+    this.#refusal = { error, origin, publishedAtMs, count, until, askAt: 0 };
+    const channel = this.#channel;
+    this.#lost();
+    void channel?.close().catch(() => {});
+  }
+
+  #accept(inFlight: InFlight): void {
+    this.#refusal = undefined;
+    const waitMs = remainingDelay(inFlight.raw.properties.headers ?? {});
     if (waitMs > 0) {
       this.#delay(inFlight, waitMs);
     } else {
@@ -282,6 +386,12 @@ export class Reader {
     this.#undispatch(message);
     this.#context.onDone(message);
     this.#passBarriers();
+    this.#endLook();
+  }
+
+  /** Ends a look when the message is settled. The next heartbeat opens the queue again. */
+  #endLook(): void {
+    if (this.#looking && this.#inFlight.size === 0) void this.#close();
   }
 
   /** Orphans the messages of a channel that is closed: they can no longer be settled. */
@@ -294,6 +404,7 @@ export class Reader {
       if (!message.dispatched) this.#inFlight.delete(message.seq);
     }
     this.#arrived = [];
+    this.#unjudged = [];
     this.#due.length = 0;
     this.#barriers = [];
   }
@@ -317,6 +428,7 @@ export class Reader {
         if (this.#channel !== channel) return;
         for (const marker of due) channel.ack(marker.message);
         this.#barriers = this.#barriers.filter((marker) => !due.includes(marker));
+        this.#endLook();
       })
       .catch((error) => {
         this.#context.log.warn({ queue: this.name, reason: messageOf(error) }, 'barrier not passed yet');

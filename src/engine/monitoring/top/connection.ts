@@ -77,7 +77,9 @@ export class TopConnection {
     const db = new Database(server, { ...limits, maxSessions: SESSIONS, applicationName: 'feedctl top' });
     try {
       await checkSchema(db, config.store);
-      const bus = await openBus(config, server, silentLog, { ...limits, maxSessions: BUS_SESSIONS });
+      const bus = await openBus(config, server, silentLog, {
+        sessions: { ...limits, maxSessions: BUS_SESSIONS },
+      });
       this.busKind = bus.kind;
       return { server, db, bus, queues: this.watch({ db, bus }) };
     } catch (error) {

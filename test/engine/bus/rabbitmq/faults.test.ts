@@ -390,12 +390,11 @@ test.skipIf(!server)('markers that another database has left in the virtual host
   await before.publish([message('a')]);
   for (let i = 0; i < 3; i += 1) await before.placeBarrier(['events']);
   await before.close();
-  await after.declare();
+  await after.adopt();
   await after.publish([message('b')]);
   const marks = await Promise.all([after.placeBarrier(['events']), after.placeBarrier(['events'])]);
   const inbox = await openInbox(after, { queues: ['events'], prefetch: 10 });
-  const [a] = await inbox.take(2);
-  a!.ack();
+  await inbox.take(1);
   await expect.poll(async () => (await after.depths())[0]).toMatchObject({ ready: 0, unacked: 1 });
   await new Promise((done) => setTimeout(done, 500));
   expect(await Promise.all(marks.map((barrier) => after.hasPassed(barrier)))).toEqual([false, false]);

@@ -1,0 +1,105 @@
+import { expect, onTestFinished, test } from 'vitest';
+import { RabbitBus } from '../../../src/engine/bus/rabbitmq/bus.ts';
+import { Identity } from '../../../src/engine/identity/identity.ts';
+import { firstIdAt } from '../../../src/engine/model/ids.ts';
+import { decodeEvents } from '../../../src/engine/model/messages.ts';
+import { keepComplete } from '../../../src/engine/queues/completeness.ts';
+import { type Completeness, readCompleteness } from '../../../src/engine/store/completeness.ts';
+import { silentLog } from '../../../src/engine/telemetry/log.ts';
+import { freshVhost } from '../../support/broker.ts';
+import { freshDatabase, testCluster } from '../../support/cluster.ts';
+import { findServer } from '../../support/server.ts';
+import { openInbox } from '../bus/inbox.ts';
+
+const server = await findServer('rabbitmq');
+
+async function opened() {
+  const { url } = await freshVhost(server!);
+  const { db, url: databaseUrl } = await freshDatabase();
+  const identity = await Identity.open(db);
+  const bus = new RabbitBus(url, databaseUrl, { identity, partitions: 1 });
+  onTestFinished(() => bus.close());
+  return { db, bus, identity, log: silentLog };
+}
+
+const AN_HOUR_AGO = `update settings set value = value || jsonb_build_object('at', now() - interval '1 hour')
+  where name = 'feeds.complete'`;
+
+test.skipIf(!server)(
+  'feeds are complete up to a moment when a barrier of it has passed all stages',
+  async () => {
+    const context = await opened();
+    const { db, bus, identity } = context;
+    const inbox = await openInbox(bus, { queues: ['events'], prefetch: 1 });
+    await bus.publish([{ queue: 'events', body: Buffer.from('held'), key: 1 }]);
+    const held = await inbox.next();
+    const workers = [keepComplete(context, 50), keepComplete(context, 50)];
+    const state = async (): Promise<Completeness | undefined> => readCompleteness(db);
+    await expect.poll(state).toMatchObject({ lineage: identity.lineage, from: 0 });
+    const before = firstIdAt(Date.now() - 60_000);
+    await db.query(AN_HOUR_AGO);
+    await expect.poll(state).toMatchObject({ from: 0, next: { step: 0 } });
+    await new Promise((done) => setTimeout(done, 1_000));
+    // A backlog delays it.
+    expect(await state()).toMatchObject({ from: 0, next: { step: 0 } });
+    held.ack();
+    await expect.poll(async () => (await state())!.from).toBeGreaterThan(before);
+    expect((await state())!.next).toBeUndefined();
+    for (const stop of workers) await stop();
+  },
+);
+
+test.skipIf(!server)('an event that is not dispatched limits how far feeds are complete', async () => {
+  const context = await opened();
+  const { db } = context;
+  const id = firstIdAt(Date.now() - 3_600_000);
+  await db.query(
+    `insert into events (id, aggregate_id, subject_id, type, occurred_at, data)
+     values ($1, 1, 1, 'post.created', now(), '{}')`,
+    [id],
+  );
+  const stop = keepComplete(context, 50);
+  await expect.poll(() => readCompleteness(db)).toBeDefined();
+  await db.query(AN_HOUR_AGO);
+  await expect.poll(async () => (await readCompleteness(db))!.from).toBe(id);
+  await stop();
+});
+
+test.skipIf(!server)(
+  'after a new lineage the events that may be lost are dispatched again, once',
+  async () => {
+    const context = await opened();
+    const { db, bus, identity } = context;
+    const inbox = await openInbox(bus, { queues: ['events.bulk'], prefetch: 10 });
+    const [old, recent] = [firstIdAt(Date.now() - 3_600_000), firstIdAt(Date.now() - 10_000)];
+    await db.query(
+      `insert into events (id, aggregate_id, subject_id, type, occurred_at, data, dispatched_at)
+     select id, 1, id, 'post.created', now(), '{}', now() from unnest($1::bigint[]) id`,
+      [[old, recent]],
+    );
+    const workers = [keepComplete(context, 50), keepComplete(context, 50)];
+    await expect.poll(() => readCompleteness(db)).toBeDefined();
+    await db.query(AN_HOUR_AGO);
+    await expect.poll(async () => (await readCompleteness(db))!.from).toBeGreaterThan(recent);
+    await identity.renew('a test');
+    const delivery = await inbox.next();
+    const { events, feedsOnly } = decodeEvents(delivery.body);
+    expect([events.map(({ id }) => id), feedsOnly]).toEqual([[recent], true]);
+    await expect
+      .poll(() => readCompleteness(db))
+      .toMatchObject({ lineage: identity.lineage, from: expect.any(Number) });
+    for (const stop of workers) await stop();
+    expect(inbox.waiting).toEqual([]);
+    const { rows } = await db.query(`select state from operations where kind = 'redispatch'`);
+    expect(rows).toEqual([{ state: 'done' }]);
+  },
+);
+
+test('the queue in the database needs no new dispatch', async () => {
+  const { db, bus } = await testCluster();
+  const identity = await Identity.open(db);
+  const stop = keepComplete({ db, bus, identity, log: silentLog }, 10);
+  await identity.renew('a test');
+  await stop();
+  expect(await readCompleteness(db)).toBeUndefined();
+});

@@ -34,7 +34,8 @@ export const beginCompleteness = (db: Queryable, lineage: string): Promise<void>
 export async function assumeComplete(db: Queryable, lineage: string, from: number): Promise<void> {
   await db.query(
     `insert into settings (name, value)
-     values ($1, jsonb_build_object('lineage', $2::text, 'from', $3::bigint, 'at', now())) on conflict do nothing`,
+     values ($1, jsonb_build_object('lineage', $2::text, 'from', $3::bigint, 'at', now()))
+     on conflict do nothing`,
     [SETTING, lineage, from],
   );
 }

@@ -140,6 +140,10 @@ export async function openCluster(config: Config, options: OpenOptions = {}): Pr
     if (metrics) await clock.read(db);
     const ids = openIdSource(db, { clock, metrics });
     resources.add('node number', () => ids.release());
+    resources.add(
+      'watch of the lineage',
+      identity.watch(() => ids.confirmLease()),
+    );
     const unfollows = openUnfollows(db);
     resources.add('unfollows', () => unfollows.close());
     let sharedCache = await openSharedCache(config, db, identity, log, metrics);

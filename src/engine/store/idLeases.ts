@@ -55,6 +55,11 @@ export interface IdSource {
    * CLOCK_BEHIND while no id can be minted because the database's clock has gone back.
    */
   checkClock(): void;
+  /**
+   * Makes sure of the lease before the next id: another history of the database may lack it, and another
+   * process may have the same number.
+   */
+  confirmLease(): void;
   release(): Promise<void>;
 }
 
@@ -96,6 +101,7 @@ class LeasedIds implements IdSource {
   /** End of the lease, in unix ms. */
   #untilMs = 0;
   #renewal: NodeJS.Timeout | undefined;
+  #confirming: Promise<void> | undefined;
   #lastId = 0;
   #released = false;
 
@@ -117,6 +123,7 @@ class LeasedIds implements IdSource {
     let mintedAt = performance.now();
     while (ids.length < count) {
       if (this.#released) throw new Error('this source of ids has been released');
+      await this.#confirming;
       this.#lease ??= this.#acquire().catch((error) => {
         this.#lease = undefined;
         throw error;
@@ -147,6 +154,20 @@ class LeasedIds implements IdSource {
     this.#clock.check();
     const aheadMs = this.#mint?.aheadMs ?? 0;
     if (aheadMs > MAX_BEHIND_MS) throw clockBehind(aheadMs);
+  }
+
+  confirmLease(): void {
+    const lease = this.#lease;
+    if (!lease) return;
+    const confirming = (async () => {
+      const { node } = await lease;
+      if (this.#lease === lease) await this.#renew(node);
+    })()
+      .catch(() => {})
+      .finally(() => {
+        if (this.#confirming === confirming) this.#confirming = undefined;
+      });
+    this.#confirming = confirming;
   }
 
   async release(): Promise<void> {

@@ -195,3 +195,18 @@ test('a process that starts with the database’s clock behind every free number
     message: expect.stringMatching(/3\d{3} s behind/),
   });
 });
+
+test('a number that another history of the database does not know is given up before the next id', async () => {
+  const { db } = await freshDatabase();
+  await db.query('delete from node_leases where node > 1');
+  const ids = source(db);
+  const before = await ids.next();
+  // A restore to the time before the lease: the number is free, and another process takes it.
+  await db.query(`update node_leases set owner = null, expires_at = '-infinity', reserved_until_ms = 0`);
+  await db.query(`update node_leases set expires_at = 'infinity' where node <> $1`, [nodeOf(before)]);
+  const other = source(db);
+  expect(nodeOf(await other.next())).toBe(nodeOf(before));
+  await db.query(`update node_leases set expires_at = '-infinity' where node <> $1`, [nodeOf(before)]);
+  ids.confirmLease();
+  expect(nodeOf(await ids.next())).not.toBe(nodeOf(before));
+});

@@ -229,6 +229,7 @@ test('a database without a schema, and one of a newer version', async () => {
   await expectError('SCHEMA_MISSING', ['worker', 'start'], { env });
   await json(['migrate'], { env });
   await sql(url, `insert into schema_migrations (name, run_on) values ('9999_future', now())`);
+  await sql(url, `insert into settings (name, value) values ('schema.breaking', '["9999_future"]')`);
   for (const args of [['user', 'show', '1'], ['migrate'], ['worker', 'start'], ['status']])
     await expectError('SCHEMA_NEWER', args, { env, says: /9999_future/ });
 });

@@ -79,7 +79,7 @@ test(KNOWN_SIZE, {
   // No terminal: one snapshot, whatever is not there.
   const once = await feedctl(['top', '--once'], at);
   expect({ status: once.status, stderr: once.stderr }).toEqual({ status: 0, stderr: '' });
-  expect(once.stdout).toMatch(/^feedctl top local ● ok/);
+  expect(once.stdout).toMatch(/^feedctl top test_[0-9a-f]{12} ● ok/);
   expect(once.stdout).toContain('online 1');
   for (const role of [worker, gateway]) {
     role.child.kill('SIGTERM');
@@ -150,7 +150,7 @@ describe.skipIf(!tmux)('at a terminal', () => {
   const restored = async (terminal: Terminal, status: number) => {
     await terminal.shows(new RegExp(`exit ${status}\\s+icanon\\s+echo`));
     expect(await terminal.ask('#{alternate_on} #{cursor_flag}')).toBe('0 1');
-    expect((await terminal.rows()).join('\n')).not.toMatch(/feedctl top local|deliveries|Overview|backlog/);
+    expect((await terminal.rows()).join('\n')).not.toMatch(/feedctl top test_|deliveries|Overview|backlog/);
   };
   /** Of the node process below the shell. */
   const pidOf = async (terminal: Terminal): Promise<number> => {

@@ -7,7 +7,7 @@ import { formatCount, formatDuration, formatMs, formatRate, oneLine } from '../t
 import type { Screen } from './screen.ts';
 import { staleText } from './sources.ts';
 import type { ViewState } from './state.ts';
-import { ends, type Line, parts, type Span, span, type Tone } from './styledText.ts';
+import { ends, type Line, parts, type Span, span, type Tone, widthOf } from './styledText.ts';
 
 /** Screens with fewer rows have no sparklines. */
 const MIN_HEIGHT_FOR_SPARKS = 23;
@@ -15,8 +15,6 @@ const MIN_HEIGHT_FOR_ALL_SPARKS = 40;
 /** Screens with fewer cells have one sparkline a row. */
 const MIN_WIDTH_FOR_TWO_SPARKS = 76;
 const MAX_SPARK_WIDTH = 90;
-/** Cells that the left side of the first row keeps. */
-const TITLE_WIDTH = 24;
 /** A higher p99 of post to feed is shown as a warning. */
 const WARN_P99_MS = 5_000;
 
@@ -25,6 +23,9 @@ const HEALTH = {
   degraded: ['▲ DEGRADED', 'warn'],
   down: ['▼ DOWN', 'bad'],
 } as const satisfies Record<string, readonly [string, Tone]>;
+
+/** A longer name would push a warning out of a terminal of 80 columns. */
+const CONTEXT_WIDTH = 24;
 
 /** Title, rates, levels, sparklines and problems: the rows above the tabs. */
 export const header = (snapshot: TopSnapshot, state: ViewState, screen: Screen): Line[] => [
@@ -40,7 +41,10 @@ function titleLine(snapshot: TopSnapshot, state: ViewState, { width, admin, stil
   const stale = staleText(snapshot, 'figures');
   const left: Line = [
     span('feedctl top ', 'strong'),
-    span(`${oneLine(snapshot.context, 40)}${snapshot.production ? ' (production)' : ''} `, 'accent'),
+    span(
+      `${oneLine(snapshot.context, CONTEXT_WIDTH)}${snapshot.production ? ' (production)' : ''} `,
+      'accent',
+    ),
     span(word, tone),
   ];
   const right = parts(
@@ -51,7 +55,7 @@ function titleLine(snapshot: TopSnapshot, state: ViewState, { width, admin, stil
       [span(`${snapshot.takenAt.slice(11, 19)} UTC`, 'dim')],
       still ? undefined : [span(`every ${state.intervalSeconds} s`, 'dim')],
     ],
-    Math.max(0, width - TITLE_WIDTH),
+    Math.max(0, width - widthOf(left) - 1),
   );
   return ends(left, right, width);
 }

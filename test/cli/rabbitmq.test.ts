@@ -297,6 +297,7 @@ describe.skipIf(!server)('a cluster on RabbitMQ', () => {
     };
     expect((await broker()).map(({ name, status }) => [name, status])).toEqual([
       ['broker', 'ok'],
+      ['broker owner', 'ok'],
       ['broker plugin', 'ok'],
       ['broker queues', 'ok'],
       ['broker alarms', 'ok'],
@@ -345,5 +346,5 @@ describe.skipIf(!server)('a cluster on RabbitMQ', () => {
     );
     const away = await status(env(other((one) => (one.port = '1'))));
     expect(away.components).toContainEqual(expect.objectContaining({ name: 'bus', ready: false }));
-  });
+  }, 180_000);
 });

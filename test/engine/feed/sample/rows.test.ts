@@ -254,7 +254,8 @@ test('nothing is reported while posts are in flight, a lane is paused, and follo
       await resumeLanes(db, ['bulk', 'live']);
       await sleep(200);
       await pauseLanes(db, random(2) === 0 ? ['bulk'] : ['bulk', 'live'], BY);
-    }),
+      // A change of a celebrity that has begun waits for the lane.
+    }).then(() => resumeLanes(db, ['bulk', 'live'])),
     repeated(async () => {
       const author = authors[0]!;
       await markCelebrity(cluster, author);

@@ -29,10 +29,10 @@ export interface Readiness {
 
 /**
  * Checks that a role can work: its database is that of its cluster, can write and keeps sessions, its clock
- * is right, and its broker, if it needs one, is connected. Sessions are checked again whenever the server's process is
- * another one. The check has its own session, because a busy role may use all the others and is ready
- * nevertheless. Calls during a check, and for `freshMs` after it, share its answer, so that frequent
- * probes cost nothing.
+ * is right, and its broker, if it needs one, is connected. Whether connections keep their sessions is checked
+ * again when the server's process is another one. The check has its own session, because a busy role may use
+ * all the others and is ready nevertheless. Calls during a check, and for `freshMs` after it, share its
+ * answer, so that frequent probes cost nothing.
  */
 export function openReadiness(
   { db, bus, ids, identity, clock }: Dependencies,

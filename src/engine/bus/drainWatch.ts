@@ -1,10 +1,11 @@
 import type { Database } from '../database/database.ts';
 import { firstIdAt } from '../model/ids.ts';
+import { databaseNow } from '../store/databaseClock.ts';
 import { anyUndispatched } from '../store/events.ts';
 import { type Barrier, type Bus, STAGES } from './bus.ts';
 import { messagesIn } from './depths.ts';
 
-/** Ids may run ahead of the clock by 50 ms, and clocks differ a little. */
+/** Ids may run ahead of the database's clock by 50 ms, and processes know it to some milliseconds. */
 const AHEAD_MS = 1_000;
 /**
  * A barrier that has not passed for this long may be lost: its queue was purged, or another cluster has
@@ -13,15 +14,16 @@ const AHEAD_MS = 1_000;
 const BARRIER_LOST_MS = 120_000;
 
 /**
- * Finds out whether everything that was in flight when it began has been handled, as `fanOutDrained`
+ * Finds out whether everything that was in flight at the first question has been handled, as `fanOutDrained`
  * does, but without waiting: the caller asks again and again.
  */
 export class DrainWatch {
   readonly #db: Database;
   readonly #bus: Bus;
   readonly #barrierLostMs: number;
-  readonly #lastId = firstIdAt(Date.now() + AHEAD_MS);
   readonly #startedAt = performance.now();
+  /** Ids of the events in flight are smaller. */
+  #lastId: number | undefined;
   #dispatched = false;
   #stage = 0;
   #barrier: Barrier | undefined;
@@ -37,6 +39,7 @@ export class DrainWatch {
   /** Returns whether all has been handled. Once it has returned true, it must not be asked again. */
   async passed(): Promise<boolean> {
     if (!this.#dispatched) {
+      this.#lastId ??= firstIdAt(Math.floor(await databaseNow(this.#db)) + AHEAD_MS);
       if (await anyUndispatched(this.#db, this.#lastId)) return false;
       this.#dispatched = true;
     }

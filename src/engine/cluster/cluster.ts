@@ -86,7 +86,7 @@ export async function openBus(
   { sessions, identity }: { sessions?: SessionLimits; identity?: Identity } = {},
 ): Promise<Bus> {
   const brokers = serverUrl(config, 'brokerUrl');
-  if (!brokers) return new LocalBus(database, { sessions });
+  if (!brokers) return new LocalBus(database, { sessions, identity });
   const { RabbitBus } = await import('../bus/rabbitmq/bus.ts');
   return new RabbitBus(brokers, database, {
     log,

@@ -33,15 +33,15 @@ interface Difference {
 /** Returns the servers of a URL as `host:port/path`: without user, password and options. */
 export function placeOf(urls: string | undefined): string | null {
   if (urls === undefined) return null;
-  const places = urls.split(',').map((one) =>
-    one
-      .trim()
-      .replace(/^[a-z+]+:\/\//i, '')
-      .replace(/^[^/?]*@/, '')
-      .replace(/\?.*$/s, '')
-      .replace(/\/$/, ''),
-  );
-  return places.sort().join(',');
+  // A password may contain a comma, so it goes before the list of hosts is split.
+  const servers = urls
+    .split(/,(?=\s*[a-z+]+:\/\/)/i)
+    .map((url) => url.replace(/^\s*[a-z+]+:\/\/([^/?#]*@)?/i, '').replace(/\?.*$/s, ''));
+  return servers
+    .flatMap((list) => list.split(','))
+    .map((one) => one.trim().replace(/\/$/, ''))
+    .sort()
+    .join(',');
 }
 
 /** Reads what the cluster uses, and whether it is in production. */

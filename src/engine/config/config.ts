@@ -214,4 +214,4 @@ function rereadable(
 }
 
 /** Returns the database, the virtual host or the number of a URL. */
-const pathOf = (url: string): string | undefined => /^\s*\w+:\/\/[^/?#]*\/?([^?#,]*)/.exec(url)?.[1];
+const pathOf = (url: string): string | undefined => /^\s*[\w+]+:\/\/[^/?#]*\/?([^?#,]*)/.exec(url)?.[1];

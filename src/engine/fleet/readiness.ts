@@ -28,11 +28,11 @@ export interface Readiness {
 }
 
 /**
- * Checks that a role can work: its database can write and keeps sessions, its clock is right, and its
- * broker, if it needs one, is connected. Sessions are checked again whenever the server's process is
- * another one. The check has its own session, because a busy role may use all the others and is ready
- * nevertheless. Calls during a check, and for `freshMs` after it, share its answer, so that frequent
- * probes cost nothing.
+ * Checks that a role can work: its database is that of its cluster, can write and keeps sessions, its clock
+ * is right, and its broker, if it needs one, is connected. Whether connections keep their sessions is checked
+ * again when the server's process is another one. The check has its own session, because a busy role may use
+ * all the others and is ready nevertheless. Calls during a check, and for `freshMs` after it, share its
+ * answer, so that frequent probes cost nothing.
  */
 export function openReadiness(
   { db, bus, ids, identity, clock }: Dependencies,
@@ -48,7 +48,9 @@ export function openReadiness(
   const checkNow = async () => {
     const pid = await session.withSession(
       async (one) => {
-        await checkWritable(one, db.server.current);
+        // One statement either way. An identity may end while the server stays the same.
+        if (identity) await identity.confirm(one, db.server.current);
+        else await checkWritable(one, db.server.current);
         const look = () =>
           one.query<{ pid: number; now: number }>(`select pg_backend_pid() as pid, ${DATABASE_NOW} as now`);
         const { rows } = await (clock ? clock.measure(look, (answer) => answer.rows[0]?.now) : look());
@@ -57,7 +59,6 @@ export function openReadiness(
       { deadlineMs: CHECK_TIMEOUT_MS },
     );
     if (pid !== keptBy) {
-      if (identity) await session.withSession((one) => identity.confirm(one, db.server.current));
       await checkSessionsKept(db.server);
       keptBy = pid;
     }

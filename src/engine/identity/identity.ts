@@ -136,14 +136,13 @@ export class Identity {
 
   /** Returns a mark, at most a second old, that the database has. */
   async mark(): Promise<string> {
-    if (performance.now() - this.#markedAt > MARK_AGE_MS) await this.#marking.run();
-    return markText(this.#mark!);
+    const known = performance.now() - this.#markedAt <= MARK_AGE_MS ? this.#mark : undefined;
+    return markText(known ?? (await this.#marking.run()));
   }
 
   /** Returns a mark that is made after this call. */
   async freshMark(): Promise<string> {
-    await this.#freshMarking.run();
-    return markText(this.#mark!);
+    return markText(await this.#freshMarking.run());
   }
 
   /** Returns whether the database has a mark that another process may have made. */
@@ -215,14 +214,15 @@ export class Identity {
     this.#adopt(present(await look(session)), reason);
   }
 
-  async #makeMark(maxAgeMs: number): Promise<void> {
+  async #makeMark(maxAgeMs: number): Promise<Mark> {
     const askedAt = performance.now();
-    if (askedAt - this.#markedAt <= maxAgeMs) return;
+    if (this.#mark && askedAt - this.#markedAt <= maxAgeMs) return this.#mark;
     const { lineage } = this;
     const { rows } = await this.#db.query<Mark>(MARK, [randomId(), maxAgeMs]);
     if (lineage !== this.lineage) return this.#makeMark(maxAgeMs);
     this.#mark = rows[0]!;
     this.#markedAt = askedAt;
+    return this.#mark;
   }
 }
 

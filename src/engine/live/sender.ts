@@ -154,7 +154,7 @@ export class Sender {
         all = false;
         continue;
       }
-      if (this.#versions.hasNewerThan(post)) {
+      if (this.#versions.hasNewerThan(post, performance.now())) {
         all = false;
         continue;
       }

@@ -15,8 +15,10 @@ export class SentVersions {
   }
 
   /** Returns true if a newer text of the post has been sent: this one must be read again. */
-  hasNewerThan(post: Post): boolean {
-    return (this.#sent.get(post.id)?.version ?? 0) > post.version;
+  hasNewerThan(post: Post, now: number): boolean {
+    const sent = this.#sent.get(post.id);
+    // A database that went back may have lost the version that was sent longer ago.
+    return sent !== undefined && sent.version > post.version && now - sent.at <= this.#freshMs;
   }
 
   /** Call it before the first frame with this text. Posts that were never edited cost nothing. */

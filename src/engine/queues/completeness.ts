@@ -11,7 +11,9 @@ import {
   readCompleteness,
   saveCompleteness,
 } from '../store/completeness.ts';
+import type { Clock } from '../store/databaseClock.ts';
 import type { Log } from '../telemetry/log.ts';
+import { settleWithin } from '../util/deadline.ts';
 import { poll } from '../util/poll.ts';
 import { redispatch } from './redispatch.ts';
 
@@ -21,15 +23,18 @@ const EVERY_MS = 60_000;
 /** Time in which a barrier of short queues passes. Otherwise the next turn looks again. */
 const PASS_TIMEOUT_MS = 2_000;
 const PASS_POLL_MS = 100;
-/** An event commits at most this long after its id was minted; clocks of processes differ less. */
+/** An event commits at most this long after its id was minted. */
 const MARGIN_MS = 300_000;
 /** Ids may run ahead of the clock. */
 const AHEAD_MS = 1_000;
+/** Shutdown waits at most this long: another worker continues, and a barrier waits while a queue is full. */
+const SHUTDOWN_TIMEOUT_MS = 2_000;
 
 export interface CompletenessContext {
   readonly db: Database;
   readonly bus: Bus;
   readonly identity: Pick<Identity, 'lineage' | 'refresh' | 'watch'>;
+  readonly clock: Clock;
   readonly log: Log;
 }
 
@@ -71,7 +76,7 @@ export function keepComplete(context: CompletenessContext, everyMs: number = POL
   return async () => {
     stop.abort();
     unwatch();
-    await working;
+    await settleWithin(SHUTDOWN_TIMEOUT_MS, working);
   };
 }
 
@@ -90,7 +95,7 @@ async function turn(context: CompletenessContext, signal: AbortSignal): Promise<
 
 /** Dispatches the events that may not have done their work. Feeds get the present state, sockets nothing. */
 async function dispatchAgain(
-  { db, bus, identity, log }: CompletenessContext,
+  { db, bus, identity, clock, log }: CompletenessContext,
   state: Completeness,
   signal: AbortSignal,
 ): Promise<void> {
@@ -101,7 +106,7 @@ async function dispatchAgain(
     { lineage, before: state.lineage, fromId: from },
     'messages may be lost: events are dispatched again',
   );
-  const range = { from, to: firstIdAt(Date.now() + AHEAD_MS) };
+  const range = { from, to: firstIdAt(clock.now() + AHEAD_MS) };
   try {
     const { events, nextId } = await redispatch({ db, bus }, why, range, { dryRun: false, signal });
     if (nextId !== null) return;
@@ -114,15 +119,18 @@ async function dispatchAgain(
 }
 
 /** Looks whether what was dispatched before has done its work: a barrier passes one stage after the other. */
-async function advance({ db, bus, identity }: CompletenessContext, signal: AbortSignal): Promise<void> {
+async function advance(
+  { db, bus, identity, clock }: CompletenessContext,
+  signal: AbortSignal,
+): Promise<void> {
   const { lineage } = identity;
   let state = await readCompleteness(db);
   if (!state || state.lineage !== lineage) return;
-  if (!state.next && Date.now() - Date.parse(state.at) < EVERY_MS) return;
+  if (!state.next && clock.now() - Date.parse(state.at) < EVERY_MS) return;
   const save = async (next: Omit<Completeness, 'at'>): Promise<Completeness | undefined> =>
     (await saveCompleteness(db, state!, next)) ? readCompleteness(db) : undefined;
   if (!state.next) {
-    const from = await firstUnfinished(db, firstIdAt(Date.now() - AHEAD_MS));
+    const from = await firstUnfinished(db, firstIdAt(clock.now() - AHEAD_MS));
     const barrier = await bus.placeBarrier(STAGES[0]!);
     state = await save({ lineage, from: state.from, next: { from, step: 0, barrier } });
   }

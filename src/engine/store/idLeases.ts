@@ -101,6 +101,8 @@ class LeasedIds implements IdSource {
   /** End of the lease, in unix ms. */
   #untilMs = 0;
   #renewal: NodeJS.Timeout | undefined;
+  /** Another history of the database may lack the lease. Each doubt is another object. */
+  #doubt: object | undefined;
   #confirming: Promise<void> | undefined;
   #lastId = 0;
   #released = false;
@@ -123,7 +125,6 @@ class LeasedIds implements IdSource {
     let mintedAt = performance.now();
     while (ids.length < count) {
       if (this.#released) throw new Error('this source of ids has been released');
-      await this.#confirming;
       this.#lease ??= this.#acquire().catch((error) => {
         this.#lease = undefined;
         throw error;
@@ -132,6 +133,10 @@ class LeasedIds implements IdSource {
       // Without this, ids of a machine that was suspended would be as old as its sleep.
       if (this.#clock.hasStepped) await this.#clock.read(this.#db);
       this.#clock.check();
+      if (this.#doubt) {
+        await this.#confirm(node);
+        continue;
+      }
       const id = mint.tryNext();
       if (id !== undefined) {
         ids.push(id);
@@ -157,17 +162,19 @@ class LeasedIds implements IdSource {
   }
 
   confirmLease(): void {
-    const lease = this.#lease;
-    if (!lease) return;
-    const confirming = (async () => {
-      const { node } = await lease;
-      if (this.#lease === lease) await this.#renew(node);
-    })()
-      .catch(() => {})
-      .finally(() => {
-        if (this.#confirming === confirming) this.#confirming = undefined;
-      });
-    this.#confirming = confirming;
+    if (this.#lease) this.#doubt = {};
+  }
+
+  /** Makes sure of the lease. Callers share one attempt. Throws where the database does not answer. */
+  #confirm(node: number): Promise<void> {
+    this.#confirming ??= (async () => {
+      const doubt = this.#doubt;
+      await this.#prolong(node);
+      if (this.#doubt === doubt) this.#doubt = undefined;
+    })().finally(() => {
+      this.#confirming = undefined;
+    });
+    return this.#confirming;
   }
 
   async release(): Promise<void> {
@@ -218,21 +225,25 @@ class LeasedIds implements IdSource {
 
   async #renew(node: number): Promise<void> {
     try {
-      const values = [node, this.#owner, LEASE_MS];
-      const { rows } = await this.#clock.measure(
-        () => this.#db.query<{ reserved_until_ms: number; now_ms: number }>(RENEW, values),
-        (renewed) => renewed.rows[0]?.now_ms,
-      );
-      if (rows[0]) {
-        this.#untilMs = rows[0].reserved_until_ms;
-      } else {
-        // Another process has taken over the number.
-        this.#failed('lost');
-        this.#drop();
-      }
+      await this.#prolong(node);
     } catch {
       // The lease stays valid until its end. No id is minted after that.
       this.#failed('renewal');
+    }
+  }
+
+  /** Prolongs the lease, or drops it if another process has taken over the number. */
+  async #prolong(node: number): Promise<void> {
+    const values = [node, this.#owner, LEASE_MS];
+    const { rows } = await this.#clock.measure(
+      () => this.#db.query<{ reserved_until_ms: number; now_ms: number }>(RENEW, values),
+      (renewed) => renewed.rows[0]?.now_ms,
+    );
+    if (rows[0]) {
+      this.#untilMs = rows[0].reserved_until_ms;
+    } else {
+      this.#failed('lost');
+      this.#drop();
     }
   }
 

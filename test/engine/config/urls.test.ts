@@ -1,4 +1,7 @@
-import { expect, test } from 'vitest';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
 import { loadConfig } from '../../../src/engine/config/config.ts';
 import { rejection } from '../../support/codes.ts';
 
@@ -58,4 +61,20 @@ test.each([
   const loaded = loadConfig({ cacheUrl }, env);
   if (isSecret) expect(await rejection(loaded)).toMatchObject({ code: 'SECRET_IN_FLAG' });
   else expect(await loaded).toMatchObject({ cacheUrl });
+});
+
+test('a file of sentinels that names another group later is not followed', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'feedctl-urls-'));
+  onTestFinished(() => rm(directory, { recursive: true }));
+  const file = join(directory, 'cache-url');
+  const url = (group: string, password: string) => `redis+sentinel://:${password}@s1,s2/${group}`;
+  await writeFile(file, url('feeds', 'one'));
+  const { sourced } = await loadConfig({}, { ...env, FEEDCTL_CACHE_URL_FILE: file });
+  const problems: string[] = [];
+  sourced!.cacheUrl!.follow((reason) => problems.push(reason));
+  await writeFile(file, url('feeds', 'two'));
+  expect(await sourced!.cacheUrl!.afterRefusal(url('feeds', 'one'))).toBe(url('feeds', 'two'));
+  await writeFile(file, url('others', 'two'));
+  expect(await sourced!.cacheUrl!.afterRefusal(url('feeds', 'two'))).toBe(url('feeds', 'two'));
+  expect(problems).toEqual([expect.stringContaining('the source now names another database')]);
 });

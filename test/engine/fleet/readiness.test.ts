@@ -6,13 +6,16 @@ import { openWorkPool } from '../../../src/engine/database/pools.ts';
 import { workersOf } from '../../../src/engine/fanout/laneControl.ts';
 import { startWorker } from '../../../src/engine/fanout/worker.ts';
 import { planWorkerDrain } from '../../../src/engine/fleet/drain.ts';
+import { openReadiness } from '../../../src/engine/fleet/readiness.ts';
 import { workerStates } from '../../../src/engine/fleet/workers.ts';
+import { Identity, renameCluster } from '../../../src/engine/identity/identity.ts';
 import { DATABASE_WORK } from '../../../src/engine/resilience/limits.ts';
 import { Resources } from '../../../src/engine/resilience/resources.ts';
 import { silentLog } from '../../../src/engine/telemetry/log.ts';
 import { openMetrics } from '../../../src/engine/telemetry/metrics.ts';
 import { freshVhost } from '../../support/broker.ts';
 import { testCluster } from '../../support/cluster.ts';
+import { rejection } from '../../support/codes.ts';
 import { openProxy } from '../../support/proxy.ts';
 import { findServer } from '../../support/server.ts';
 
@@ -89,4 +92,13 @@ test.skipIf(!server)('a worker is not ready without its broker, and whoever list
   proxy.open();
   await expect.poll(async () => (await ready()).status).toBe(200);
   await expect.poll(listed, SECONDS).toMatchObject([{ id: worker.id, ready: true }]);
+});
+
+test('a role is not ready once its database is another cluster’s, although its sessions stay open', async () => {
+  const { db } = await testCluster();
+  const readiness = openReadiness({ db, identity: await Identity.open(db) });
+  onTestFinished(() => readiness.close());
+  await readiness.check();
+  await renameCluster(db);
+  expect(await rejection(readiness.check())).toMatchObject({ code: 'DATABASE_OTHER_CLUSTER' });
 });

@@ -1,25 +1,27 @@
 import { expect, onTestFinished, test } from 'vitest';
-import { RabbitBus } from '../../../src/engine/bus/rabbitmq/bus.ts';
+import { RabbitBus, type RabbitBusOptions } from '../../../src/engine/bus/rabbitmq/bus.ts';
 import { Identity } from '../../../src/engine/identity/identity.ts';
 import { firstIdAt } from '../../../src/engine/model/ids.ts';
 import { decodeEvents } from '../../../src/engine/model/messages.ts';
 import { keepComplete } from '../../../src/engine/queues/completeness.ts';
 import { type Completeness, readCompleteness } from '../../../src/engine/store/completeness.ts';
+import { DatabaseClock } from '../../../src/engine/store/databaseClock.ts';
 import { silentLog } from '../../../src/engine/telemetry/log.ts';
 import { freshVhost } from '../../support/broker.ts';
 import { freshDatabase, testCluster } from '../../support/cluster.ts';
+import { rejection } from '../../support/codes.ts';
 import { findServer } from '../../support/server.ts';
 import { openInbox } from '../bus/inbox.ts';
 
 const server = await findServer('rabbitmq');
 
-async function opened() {
+async function opened(options: RabbitBusOptions = {}) {
   const { url } = await freshVhost(server!);
   const { db, url: databaseUrl } = await freshDatabase();
   const identity = await Identity.open(db);
-  const bus = new RabbitBus(url, databaseUrl, { identity, partitions: 1 });
+  const bus = new RabbitBus(url, databaseUrl, { identity, partitions: 1, ...options });
   onTestFinished(() => bus.close());
-  return { db, bus, identity, log: silentLog };
+  return { db, bus, identity, clock: new DatabaseClock(), log: silentLog };
 }
 
 const AN_HOUR_AGO = `update settings set value = value || jsonb_build_object('at', now() - interval '1 hour')
@@ -96,10 +98,24 @@ test.skipIf(!server)(
 );
 
 test('the queue in the database needs no new dispatch', async () => {
-  const { db, bus } = await testCluster();
+  const { db, bus, clock } = await testCluster();
   const identity = await Identity.open(db);
-  const stop = keepComplete({ db, bus, identity, log: silentLog }, 10);
+  const stop = keepComplete({ db, bus, identity, clock, log: silentLog }, 10);
   await identity.renew('a test');
   await stop();
   expect(await readCompleteness(db)).toBeUndefined();
+});
+
+test.skipIf(!server)('a full queue, which takes no barrier, holds up no shutdown', async () => {
+  const context = await opened({ maxMessages: 1 });
+  const { db, bus } = context;
+  const publish = () => bus.publish([{ queue: 'events', body: Buffer.from('waits'), key: 1 }]);
+  const isFull = async () => (await rejection(publish()))?.code === 'QUEUE_FULL';
+  await expect.poll(isFull).toBe(true);
+  const stop = keepComplete(context, 50);
+  await expect.poll(() => readCompleteness(db)).toBeDefined();
+  await db.query(AN_HOUR_AGO);
+  await expect.poll(async () => (await db.query('select from bus.marks')).rowCount).toBe(1);
+  await stop();
+  expect((await readCompleteness(db))!.next).toBeUndefined();
 });

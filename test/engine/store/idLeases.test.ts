@@ -210,3 +210,16 @@ test('a number that another history of the database does not know is given up be
   ids.confirmLease();
   expect(nodeOf(await ids.next())).not.toBe(nodeOf(before));
 });
+
+test('no id is minted until the database has answered that it has the number in its other history', async () => {
+  const { db } = await freshDatabase();
+  const ids = source(db);
+  const before = await ids.next();
+  await db.query('alter table node_leases rename to away');
+  ids.confirmLease();
+  expect(await rejection(ids.next())).toMatchObject({ code: 'SCHEMA_MISSING' });
+  await db.query('alter table away rename to node_leases');
+  // Another process has taken the number meanwhile.
+  await db.query('update node_leases set owner = gen_random_uuid() where node = $1', [nodeOf(before)]);
+  expect(nodeOf(await ids.next())).not.toBe(nodeOf(before));
+});

@@ -1,4 +1,5 @@
 import { Database, type Listener, type Queryable, type SessionLimits } from '../../database/database.ts';
+import type { Identity as ClusterIdentity } from '../../identity/identity.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import type { ServerUrl } from '../../util/serverUrl.ts';
 import type {
@@ -40,6 +41,8 @@ export interface LocalBusOptions {
   readonly maxMessages?: number;
   readonly maxBytes?: number;
   readonly sessions?: SessionLimits | undefined;
+  /** Confirms each new session: another cluster's database has queues of the same names. */
+  readonly identity?: ClusterIdentity | undefined;
 }
 
 /** Number of a process's consumers, and the session whose advisory lock proves that they are alive. */
@@ -67,7 +70,7 @@ export class LocalBus implements Bus {
   #fullReadAt = Number.NEGATIVE_INFINITY;
 
   constructor(url: string | ServerUrl, options: LocalBusOptions = {}) {
-    const { maxMessages = 100_000, maxBytes = 1024 ** 3, sessions } = options;
+    const { maxMessages = 100_000, maxBytes = 1024 ** 3, sessions, identity } = options;
     this.#maxMessages = maxMessages;
     this.#maxBytes = maxBytes;
     this.#durable = new Database(url, { maxSessions: 6, applicationName: 'feedctl bus', ...sessions });
@@ -77,6 +80,9 @@ export class LocalBus implements Bus {
       sessionSettings: { synchronous_commit: 'off' },
       ...sessions,
     });
+    if (identity)
+      for (const db of [this.#durable, this.#relaxed])
+        db.confirmSessions((session) => identity.confirm(session, db.url));
     this.#throughput = new ThroughputReporter(this.#relaxed);
   }
 

@@ -4,7 +4,7 @@ import { withoutPassword } from '../../database/url.ts';
 import { Identity } from '../../identity/identity.ts';
 import type { Check } from '../../model/check.ts';
 import { ERRORS, FeedctlError, isFeedctlError, messageOf } from '../../model/errors.ts';
-import { saveAdopted } from '../../store/adopted.ts';
+import { readAdopted, saveAdopted } from '../../store/adopted.ts';
 import { forgetMessages } from '../../store/completeness.ts';
 import { countDeadLetters, keepDeadLetters, type NewDeadLetter } from '../../store/deadLetters.ts';
 import { type Log, silentLog } from '../../telemetry/log.ts';
@@ -491,7 +491,8 @@ export class RabbitBus implements Bus {
   async collectDeadLetters(): Promise<void> {
     const keep = (letters: readonly NewDeadLetter[]) => keepDeadLetters(this.#db, letters);
     const { cluster } = await this.#identify();
-    return collectDeadLetters(this.#adminChannel, cluster, keep);
+    const { clusters: gone } = await readAdopted(this.#db);
+    return collectDeadLetters(this.#adminChannel, { own: cluster, gone }, keep);
   }
 
   /** Purges a durable queue, deletes a gateway's. */

@@ -8,14 +8,22 @@ import { DEAD_LETTERS } from './queueNames.ts';
 /** Messages fetched from the broker at a time: up to 30 MB if all of them are full rows messages. */
 const BATCH = 100;
 
+interface Clusters {
+  /** Its letters are kept. */
+  readonly own: string;
+  /** Their virtual host has been adopted. */
+  readonly gone: readonly string[];
+}
+
 /**
  * Moves dead letters from the broker to the database, where they can be listed: reading a queue of the
  * broker takes its messages. Each letter is stored before it is acked. A process killed in between
- * leaves one at the broker that is stored again under the same id. Letters of another cluster stay there.
+ * leaves one at the broker that is stored again under the same id. Letters of another cluster stay there, and
+ * those of clusters that are gone are dropped, as their messages are.
  */
 export async function collectDeadLetters(
   adminChannel: AdminChannel,
-  cluster: string,
+  clusters: Clusters,
   keep: (letters: readonly NewDeadLetter[]) => Promise<void>,
 ): Promise<void> {
   const states = await adminChannel.states(DEAD_LETTERS);
@@ -23,24 +31,28 @@ export async function collectDeadLetters(
     // Letters that arrive meanwhile are left for the next call.
     for (let left = ready; left > 0; ) {
       const most = Math.min(left, BATCH);
-      const count = await adminChannel.run((channel) => collect(channel, { name, most, cluster }, keep));
+      const count = await adminChannel.run((channel) => collect(channel, { name, most, ...clusters }, keep));
       if (count === 0) break;
       left -= count;
     }
   }
 }
 
+/** Returns the number of letters that are settled. */
 async function collect(
   channel: Channel,
-  { name, most, cluster }: { name: string; most: number; cluster: string },
+  { name, most, own, gone }: Clusters & { name: string; most: number },
   keep: (letters: readonly NewDeadLetter[]) => Promise<void>,
 ): Promise<number> {
   const answers = await Promise.all(Array.from({ length: most }, () => channel.get(name)));
   const found = answers.filter((message) => message !== false);
-  const isOwn = ({ properties }: GetMessage) =>
-    String(properties.headers?.[ORIGIN] ?? cluster).split('.')[0] === cluster;
-  const messages = found.filter(isOwn);
-  for (const message of found) if (!isOwn(message)) channel.nack(message);
+  const clusterOf = ({ properties }: GetMessage) =>
+    String(properties.headers?.[ORIGIN] ?? own).split('.')[0]!;
+  const messages = found.filter((message) => clusterOf(message) === own);
+  const dropped = found.filter((message) => gone.includes(clusterOf(message)));
+  for (const message of found)
+    if (!messages.includes(message) && !dropped.includes(message)) channel.nack(message);
+  for (const message of dropped) channel.ack(message);
   try {
     await keep(messages.map((message) => deadLetterOf(name, message)));
   } catch (error) {
@@ -48,7 +60,7 @@ async function collect(
     throw error;
   }
   for (const message of messages) channel.ack(message);
-  return messages.length;
+  return messages.length + dropped.length;
 }
 
 /** Header of a message that the broker itself dead-lettered, after too many deliveries. */

@@ -33,6 +33,8 @@ export class Origins {
   readonly #db: Database;
   readonly #identity: Identity;
   readonly #known = new Map<string, Origin>();
+  /** Questions to the database by origin: the readers of all queues meet a new one at the same time. */
+  readonly #asking = new Map<string, Promise<boolean>>();
 
   constructor(db: Database, identity: Identity) {
     this.#db = db;
@@ -68,15 +70,20 @@ export class Origins {
       return clusters.includes(cluster ?? '') ? 'drop' : this.#ofOtherCluster(cluster ?? '');
     }
     if (lineage === ANY_LINEAGE) return this.#keep(origin, { lineage, unsure: true });
-    // Another process may have opened a new lineage.
-    if (lineage !== this.#identity.lineage) await this.#identity.refresh();
-    const isKnown =
-      lineage === this.#identity.lineage
-        ? await this.#identity.hasMark(mark)
-        : await this.#identity.hasLineage(lineage);
+    const asking = this.#asking.get(origin) ?? this.#isKnown(lineage, mark);
+    this.#asking.set(origin, asking);
+    const isKnown = await asking.finally(() => this.#asking.delete(origin));
     if (isKnown) return this.#keep(origin, { lineage });
     const { atMs } = await readAdopted(this.#db);
     return publishedAtMs < atMs ? { lineage, unsure: true } : this.#ofOtherLineage(lineage, mark);
+  }
+
+  async #isKnown(lineage: string, mark: string): Promise<boolean> {
+    // Another process may have opened a new lineage.
+    if (lineage !== this.#identity.lineage) await this.#identity.refresh();
+    return lineage === this.#identity.lineage
+      ? this.#identity.hasMark(mark)
+      : this.#identity.hasLineage(lineage);
   }
 
   #keep(origin: string, verdict: Origin): Origin {

@@ -161,9 +161,12 @@ export class RedisState {
    * another one since, this process leaves it. Throws CACHE_UNREACHABLE then.
    */
   async #agree(server: ServerInfo): Promise<void> {
-    if (this.#agreed === server) return this.#confirm(server.runId);
-    await this.epoch.claim(server.runId);
-    this.#agreed = server;
+    if (this.#agreed !== server) {
+      await this.epoch.claim(server.runId);
+      this.#agreed = server;
+    }
+    // Another process may have named another server since. A later one raises the epoch that is known here.
+    await this.#confirm(server.runId);
   }
 
   /** Throws CACHE_UNREACHABLE, and leaves the server, unless it still holds the cache. */

@@ -4,6 +4,7 @@ import { DrainWatch } from '../../bus/drainWatch.ts';
 import type { Database } from '../../database/database.ts';
 import { firstIdAt } from '../../model/ids.ts';
 import type { Mismatch } from '../../model/sample.ts';
+import { databaseNow } from '../../store/databaseClock.ts';
 import { erasuresOf } from '../../store/erasures.ts';
 import { followsSince } from '../../store/follows.ts';
 import { activeUsers, type RowsSample, readRowsSample, saveRowsSample } from '../../store/samples.ts';
@@ -82,7 +83,7 @@ export class RowsSampler {
   async look(): Promise<number[]> {
     const { db, metrics } = this.#context;
     const before = await readRowsSample(db);
-    const atMs = await databaseTime(db);
+    const atMs = Math.floor(await databaseNow(db));
     const still = await this.#stillDiffering(before.differing);
     const confirmed = await this.#confirm();
     const chosen = await this.#choose(before);
@@ -261,11 +262,4 @@ async function differingEntries(
 ): Promise<DifferingEntry[]> {
   if (userIds.length === 0) return [];
   return verifyVariant(await db.sharding()).differingEntries(db, userIds, upTo);
-}
-
-async function databaseTime(db: Database): Promise<number> {
-  const { rows } = await db.query<{ ms: number }>(
-    'select floor(extract(epoch from clock_timestamp()) * 1000)::float8 as ms',
-  );
-  return rows[0]!.ms;
 }

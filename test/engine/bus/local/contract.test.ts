@@ -1,6 +1,8 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { LocalBus } from '../../../../src/engine/bus/local/bus.ts';
+import { Identity } from '../../../../src/engine/identity/identity.ts';
 import { freshDatabase } from '../../../support/cluster.ts';
+import { rejection } from '../../../support/codes.ts';
 import { openProxy } from '../../../support/proxy.ts';
 import { busContract } from '../contract.ts';
 import { openInbox } from '../inbox.ts';
@@ -111,4 +113,15 @@ test('a consumer whose sessions are all ended goes on', async () => {
   }
   await expect.poll(() => bus.depths()).toEqual([]);
   expect(seen.size).toBe(20);
+});
+
+test('sessions of another cluster’s database are refused: its queues have the same names', async () => {
+  const [own, other] = [await freshDatabase(), await freshDatabase()];
+  await Identity.open(other.db);
+  const bus = new LocalBus(other.url, { identity: await Identity.open(own.db) });
+  onTestFinished(() => bus.close());
+  expect(await rejection(bus.publish(messages(1)))).toMatchObject({ code: 'DATABASE_OTHER_CLUSTER' });
+  expect(await rejection(openInbox(bus, { queues: ['events'], prefetch: 1 }))).toMatchObject({
+    code: 'DATABASE_OTHER_CLUSTER',
+  });
 });

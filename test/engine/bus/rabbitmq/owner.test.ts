@@ -254,3 +254,27 @@ test.skipIf(!server)('messages and barriers of an earlier history are known as s
   await publisher.publish([{ ...message('made before'), lineage: barrier.lineage }]);
   expect((await inbox.take(1)).map(({ earlier }) => earlier)).toEqual([true]);
 });
+
+test.skipIf(!server)(
+  'dead letters of a cluster that is gone are dropped, and hide no other ones',
+  async () => {
+    const { url } = await freshVhost(server!);
+    const before = await cluster(url, { partitions: 1 });
+    const inbox = await openInbox(before.bus, { queues: ['events'], prefetch: 10 });
+    await before.bus.publish([message('of the earlier cluster')]);
+    (await inbox.next()).deadLetter('a test');
+    const waiting = async () => (await before.bus.depths()).map(({ deadLetters }) => deadLetters);
+    await expect.poll(waiting).toEqual([1]);
+    await before.bus.close();
+    const after = await cluster(url, { partitions: 1 });
+    await after.bus.adopt();
+    const own = await openInbox(after.bus, { queues: ['events'], prefetch: 10 });
+    await after.bus.publish([message('of this cluster')]);
+    (await own.next()).deadLetter('a test');
+    await expect.poll(() => after.bus.depths()).toMatchObject([{ deadLetters: 2 }]);
+    await after.bus.collectDeadLetters();
+    const { rows } = await after.db.query<{ body: Buffer }>('select body from bus.dead_letters');
+    expect(texts(rows)).toEqual(['of this cluster']);
+    await expect.poll(() => after.bus.depths()).toMatchObject([{ deadLetters: 1 }]);
+  },
+);

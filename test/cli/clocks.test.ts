@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { firstIdAt, timeOfId } from '../../src/engine/model/ids.ts';
-import { json, testRole } from '../support/cli.ts';
+import { feedctl, testRole } from '../support/cli.ts';
 import { canFakeTime, type MachineClock, machineClock } from '../support/faketime.ts';
 import { FOUNDATIONS, httpClient, spawnedCluster } from '../support/spawnedCluster.ts';
 
@@ -22,8 +22,11 @@ async function clockedCluster() {
   const on = ({ env }: MachineClock) => ({ ...cluster.at, env: { ...cluster.at.env, ...env } });
   return {
     ...cluster,
-    doctor: async (clock?: MachineClock) =>
-      (await json<{ checks: Check[] }>(['doctor'], clock ? on(clock) : cluster.at)).checks,
+    // A fault of a role, which is reported for some seconds longer, is an exit status.
+    async doctor(clock?: MachineClock) {
+      const { stdout } = await feedctl(['doctor', '--json'], clock ? on(clock) : cluster.at);
+      return (JSON.parse(stdout) as { checks: Check[] }).checks;
+    },
     workerOn: (clock: MachineClock) => testRole(['worker', 'start'], on(clock)),
     async gatewayOn(clock: MachineClock) {
       const role = await testRole(['gateway', 'start', '--port', '0'], on(clock));

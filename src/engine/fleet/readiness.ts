@@ -48,7 +48,9 @@ export function openReadiness(
   const checkNow = async () => {
     const pid = await session.withSession(
       async (one) => {
-        await checkWritable(one, db.server.current);
+        // A confirmed session can write too. Its database may have become another cluster's meanwhile.
+        if (identity) await identity.confirm(one, db.server.current);
+        else await checkWritable(one, db.server.current);
         const look = () =>
           one.query<{ pid: number; now: number }>(`select pg_backend_pid() as pid, ${DATABASE_NOW} as now`);
         const { rows } = await (clock ? clock.measure(look, (answer) => answer.rows[0]?.now) : look());
@@ -57,7 +59,6 @@ export function openReadiness(
       { deadlineMs: CHECK_TIMEOUT_MS },
     );
     if (pid !== keptBy) {
-      if (identity) await session.withSession((one) => identity.confirm(one, db.server.current));
       await checkSessionsKept(db.server);
       keptBy = pid;
     }

@@ -13,10 +13,12 @@ export default class GatewayStart extends BaseCommand {
   async run(): Promise<void> {
     const { flags } = await this.parse(GatewayStart);
     const { startGatewayRole } = await import('../../engine/cluster/roles.ts');
+    const { checkAdvertisedUrl } = await import('../../engine/gateway/urls.ts');
+    const given = flags['advertise-url'];
+    // A wrong URL is refused before the servers of the cluster are asked.
+    const advertised = given === undefined ? undefined : { url: checkAdvertisedUrl(given) };
     await this.runRole(flags, async (cluster) => {
       const drain = Promise.withResolvers<void>();
-      const given = flags['advertise-url'];
-      const advertised = given === undefined ? undefined : { url: given };
       const options = { ...gatewayOptions(flags), advertised, onDrain: drain.resolve };
       const { gateway } = await startGatewayRole(cluster, cluster.resources, options);
       const { id: gatewayId, url: gatewayUrl, advertisedUrl } = gateway;

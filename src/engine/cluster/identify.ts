@@ -89,11 +89,20 @@ export async function readIdentity(db: Database): Promise<IdentityReport> {
 export const identifyCopy = (db: Database): Promise<string> => renameCluster(db);
 
 /**
- * Continues the cluster with this database, and takes the virtual host of the configuration over. Returns the
- * id of the cluster that had it before. Throws the BROKER_ codes of a broker that does not answer.
+ * Continues the cluster with this database, and takes the virtual host of the configuration over. Asks
+ * `mayAdopt` before, with the other cluster that the virtual host belongs to, and changes nothing if that
+ * returns false. Returns that other cluster. Throws the BROKER_ codes of a broker that does not answer.
  */
-export async function adopt(db: Database, config: Config): Promise<string | undefined> {
+export async function adopt(
+  db: Database,
+  config: Config,
+  cluster: string,
+  mayAdopt: (brokerFrom: string | undefined) => Promise<boolean>,
+): Promise<string | undefined> {
+  const { adoptBroker, otherBrokerOwner } = await import('./adoptBroker.ts');
+  const brokerFrom = await otherBrokerOwner(config, db, cluster);
+  if (!(await mayAdopt(brokerFrom))) return brokerFrom;
   await adoptDatabase(db);
-  const { adoptBroker } = await import('./adoptBroker.ts');
-  return adoptBroker(config, db);
+  await adoptBroker(config, db);
+  return brokerFrom;
 }

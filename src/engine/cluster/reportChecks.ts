@@ -27,7 +27,10 @@ export function startCheckReports(
   let reported: string | undefined;
   const reports = new Coalesced(async () => {
     const checks = [...(await faultsOf(readiness.check())), ...cacheFaults(roles.cache)];
-    for (const { name, detail } of faults.replace(checks)) log.warn({ code: name, reason: detail }, 'fault');
+    const { begun, ended } = faults.replace(checks);
+    for (const { name, detail } of begun)
+      log.warn({ code: name, reason: detail }, 'this role cannot use everything that it needs');
+    for (const code of ended) log.info({ code }, 'this fault is over');
     const text = JSON.stringify(checks);
     // The row of a gateway that was declared dead is another one from then on.
     const id = roles.gateway?.id ?? roles.worker?.id;
@@ -77,8 +80,8 @@ class Faults {
     this.#metrics = metrics;
   }
 
-  /** Returns the faults that were not present before. */
-  replace(checks: readonly Check[]): Check[] {
+  /** Returns the faults that were not present before, and the codes of those that are over. */
+  replace(checks: readonly Check[]): { begun: Check[]; ended: string[] } {
     const before = this.#present;
     this.#present = new Set(checks.map(({ name }) => name));
     for (const code of this.#present) {
@@ -87,7 +90,10 @@ class Faults {
       if (this.#metrics && !this.#unwatch.has(code))
         this.#unwatch.set(code, this.#metrics.watch('feedctl_role_fault', read, { code }));
     }
-    return checks.filter(({ name }) => !before.has(name));
+    return {
+      begun: checks.filter(({ name }) => !before.has(name)),
+      ended: [...before].filter((code) => !this.#present.has(code)),
+    };
   }
 
   close(): void {

@@ -57,7 +57,7 @@ export async function startGatewayRole(
   if (cluster.metrics) watchCache(cluster.metrics, cache, resources);
   const requests = openRequestPool(cluster.db.server, cluster.metrics);
   resources.add('sessions of requests', () => requests.close());
-  requests.confirmSessions((session) => cluster.identity.confirm(session, requests.url));
+  cluster.identity.guard(requests);
   resources.add('warm-up', keepWarm(requests, cache));
   const { startGateway } = await import('../gateway/gateway.ts');
   const gateway = await startGateway(

@@ -71,15 +71,18 @@ export function checkSettings(values: Partial<Record<SettingName, unknown>>): vo
 }
 
 /**
- * Refuses passwords in flags, because every user of the machine sees them. Throws SECRET_IN_FLAG.
+ * Refuses passwords in flags, because every user of the machine sees them. `fileFlags`: the command takes
+ * such a URL from a file that another flag names, and not from the environment. Throws SECRET_IN_FLAG.
  */
-export function refuseSecrets(flags: ConfigFlags): void {
+export function refuseSecrets(flags: ConfigFlags, fileFlags = false): void {
   const values = flags as Record<string, string | undefined>;
   for (const [name, { flag, secret }] of Object.entries<{ flag?: string; secret: boolean }>(SETTINGS)) {
     // One URL may name several hosts, separated by commas too.
     const urls = (secret && flag && values[name]?.split(/,(?=\s*[a-z+]+:\/\/)/i)) || [];
     if (urls.some((one) => /^\s*[a-z+]+:\/\/[^/@]*:.+@|[?&](sentinel_)?password=/i.test(one)))
-      throw new FeedctlError('SECRET_IN_FLAG', `--${flag} contains a password`);
+      throw new FeedctlError('SECRET_IN_FLAG', `--${flag} contains a password`, {
+        ...(fileFlags && { suggestions: [`Write the URL to a file, and pass \`--${flag}-file FILE\`.`] }),
+      });
   }
 }
 
@@ -117,7 +120,7 @@ export async function flagsOnly(
   flags: ConfigFlags,
   files: Partial<Record<SettingName, string>>,
 ): Promise<Config> {
-  refuseSecrets(flags);
+  refuseSecrets(flags, true);
   const read: Partial<Record<SettingName, string>> = {};
   for (const [name, file] of Object.entries(files) as [SettingName, string][])
     read[name] = await readSecret(name, { file }, {});

@@ -69,7 +69,7 @@ export class Database implements Store {
   readonly #rolledBack = new WeakSet<Error>();
   readonly #options: DatabaseOptions;
   /** Sessions that were found to be usable. */
-  readonly #confirmed = new WeakSet<Session>();
+  #confirmed = new WeakSet<Session>();
   #confirm: ((session: Session) => Promise<void>) | undefined;
   #unwatch: readonly (() => void)[] = [];
   #sharding: { readonly known: Promise<Sharding>; readonly at: number } | undefined;
@@ -190,6 +190,11 @@ export class Database implements Store {
    */
   confirmSessions(confirm: (session: Session) => Promise<void>): void {
     this.#confirm = confirm;
+  }
+
+  /** Confirms every session again before its next use. */
+  confirmAgain(): void {
+    this.#confirmed = new WeakSet();
   }
 
   /** Makes a round trip without the guard. Rejects if the server does not answer. */

@@ -12,6 +12,10 @@ const UNREACHABLE = new Set([
   'EPIPE',
   'ETIMEDOUT',
   'EACCES',
+  'EHOSTUNREACH',
+  'EHOSTDOWN',
+  'ENETUNREACH',
+  'ENETDOWN',
 ]);
 
 interface Failure {

@@ -26,7 +26,8 @@ const BLOCKERS = `
   select a.pid, coalesce(a.usename, 'unknown') as "user", coalesce(a.state, 'unknown') as state,
          coalesce(nullif(a.application_name, ''), 'unnamed') as name,
          to_char(a.xact_start at time zone 'UTC', 'HH24:MI:SS') as since,
-         regexp_replace(left(a.query, 60), '\\s+', ' ', 'g') as query
+         regexp_replace(left(a.query, 60), '\\s+', ' ', 'g') ||
+           case when length(a.query) > 60 then '…' else '' end as query
   from pg_stat_activity a where a.pid = any(pg_blocking_pids($1)) order by a.xact_start`;
 
 interface Blocker {

@@ -48,7 +48,7 @@ export function openReadiness(
   const checkNow = async () => {
     const pid = await session.withSession(
       async (one) => {
-        // One statement either way. An identity may end while the server stays the same.
+        // A confirmed session can write too. Its database may have become another cluster's meanwhile.
         if (identity) await identity.confirm(one, db.server.current);
         else await checkWritable(one, db.server.current);
         const look = () =>

@@ -22,7 +22,7 @@ import { openAddresses } from './clientAddress.ts';
 import { type Limiter, openLimiter, type RequestLimits } from './rateLimits.ts';
 import type { App, GatewayAdmin } from './routes/context.ts';
 import { openTokens, type Tokens } from './tokens.ts';
-import { type Advertised, checkAdvertised, gatewayUrls } from './urls.ts';
+import { type Advertised, gatewayUrls } from './urls.ts';
 import { type SocketOptions, type Sockets, serveSockets } from './websockets.ts';
 
 /**
@@ -86,7 +86,6 @@ export async function startGateway(context: GatewayContext, options: GatewayOpti
   let stopMs = DEFAULT_STOP_MS;
   try {
     const addressOf = openAddresses(options.trustedProxies ?? []);
-    const advertised = options.advertised && checkAdvertised(options.advertised);
     const { tokens, limiter } = await openAdmission(context, options, resources);
     const hub = await openHub({ ...context, gatewayId: randomUUID() });
     resources.add('live queue', () => hub.stop(stopMs));
@@ -125,7 +124,7 @@ export async function startGateway(context: GatewayContext, options: GatewayOpti
     await app.listen({ host: options.host, port: options.port }).catch((error) => {
       throw listenError(error, options);
     });
-    const { url, advertisedUrl } = gatewayUrls(app.server.address() as AddressInfo, advertised, log);
+    const { url, advertisedUrl } = gatewayUrls(app.server.address() as AddressInfo, options.advertised, log);
     const liveness = await joinCluster({ db, log, clock, url: advertisedUrl }, hub);
     resources.add('registration', () => liveness.stop());
     caughtUp = () => liveness.caughtUp;

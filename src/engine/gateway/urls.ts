@@ -25,11 +25,17 @@ const WILDCARDS: Readonly<Record<string, string>> = { '0.0.0.0': '127.0.0.1', ':
 const LINK_LOCAL = /^(169\.254\.|fe[89ab][0-9a-f]:)/i;
 
 /** Returns the URL in one form. Throws CONFIG_INVALID for one that no request can be sent to. */
-export function checkAdvertised(advertised: Advertised): Advertised {
-  if (advertised === 'this machine') return advertised;
-  const why = httpUrlProblem(advertised.url);
+export function checkAdvertisedUrl(url: string): string {
+  const why = httpUrlProblem(url);
   if (why) throw new FeedctlError('CONFIG_INVALID', `the URL of --advertise-url ${why}`);
-  return { url: new URL(advertised.url).href.replace(/\/+$/, '') };
+  const { href, hostname } = new URL(url);
+  // Each process would take it for its own machine.
+  if (hostname.replace(/^\[|\]$/g, '') in WILDCARDS)
+    throw new FeedctlError(
+      'CONFIG_INVALID',
+      `the URL of --advertise-url must not have the host ${hostname}, which is no machine's address`,
+    );
+  return href.replace(/\/+$/, '');
 }
 
 /**

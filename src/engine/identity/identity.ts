@@ -24,6 +24,8 @@ interface Confirmed {
   readonly knownSystem: string | null;
   readonly knownTimeline: number | null;
   readonly keyPrefix: string | null;
+  /** Why the lineage began. */
+  readonly reason: string | null;
   readonly hasMark: boolean;
   readonly hasLineage: boolean;
 }
@@ -63,10 +65,14 @@ export class Identity {
   readonly #db: Database;
   readonly #log: Log;
   readonly #onLineage = new Set<() => void>();
+  /** Pools of this process, which live as long as it does. */
+  readonly #guarded = new Set<Database>();
   readonly #marking = new Coalesced(() => this.#makeMark(MARK_AGE_MS));
   readonly #freshMarking = new Coalesced(() => this.#makeMark(0));
   #present: Present;
   #mark: Mark | undefined;
+  /** Why the database was refused last. */
+  #refused: string | undefined;
   #markedAt = Number.NEGATIVE_INFINITY;
 
   private constructor(db: Database, log: Log, present: Present) {
@@ -88,8 +94,14 @@ export class Identity {
     }
     const identity = new Identity(db, log, present(found));
     await identity.#learn(db, found, db.url);
-    db.confirmSessions((session) => identity.confirm(session, db.url));
+    identity.guard(db);
     return identity;
+  }
+
+  /** Confirms each session of `db` before its first use, and all again when one meets another cluster. */
+  guard(db: Database): void {
+    this.#guarded.add(db);
+    db.confirmSessions((session) => this.confirm(session, db.url));
   }
 
   /** Id of the cluster: 12 hexadecimal digits. */
@@ -174,7 +186,7 @@ export class Identity {
     }
   }
 
-  #adopt(next: Present, reason?: string): void {
+  #adopt(next: Present, reason: string | null): void {
     const { lineage, instance } = this.#present;
     this.#present = next;
     if (next.lineage !== lineage) {
@@ -191,11 +203,8 @@ export class Identity {
   async #learn(session: Queryable, found: Confirmed, url: string): Promise<void> {
     const next = present(found);
     const at = withoutPassword(url);
-    if (next.cluster !== this.cluster)
-      throw new FeedctlError(
-        'DATABASE_OTHER_CLUSTER',
-        `the database ${at} is of the cluster ${next.cluster}; this process works for ${this.cluster}`,
-      );
+    if (next.cluster !== this.cluster) this.#refuse(next.cluster, at);
+    this.#refused = undefined;
     if (found.system !== found.knownSystem)
       throw new FeedctlError(
         'DATABASE_COPIED',
@@ -206,7 +215,22 @@ export class Identity {
       await this.#replace(session, next, `timeline ${found.timeline} after ${found.knownTimeline}`);
     else if (sameHistory ? !found.hasMark : !found.hasLineage)
       await this.#replace(session, next, 'the database went back to an earlier state');
-    else this.#adopt(next);
+    else this.#adopt(next, found.reason);
+  }
+
+  /** An operator may have renamed the cluster of this database: then the other sessions are of it too. */
+  #refuse(other: string, at: string): never {
+    const error = new FeedctlError(
+      'DATABASE_OTHER_CLUSTER',
+      `the database ${at} is of the cluster ${other}; this process works for ${this.cluster}`,
+    );
+    if (this.#refused !== error.message) {
+      const { code, message: reason } = error;
+      this.#log.error({ code, cluster: this.cluster, reason }, 'the database is refused');
+      for (const db of this.#guarded) db.confirmAgain();
+    }
+    this.#refused = error.message;
+    throw error;
   }
 
   async #replace(session: Queryable, found: Present, reason: string): Promise<void> {

@@ -20,6 +20,7 @@ export const CONFIRM = `
          (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint::text as instance,
          i.cluster, i.lineage, i.system as "knownSystem", i.timeline as "knownTimeline",
          i.key_prefix as "keyPrefix",
+         (select reason from lineages where lineage = i.lineage) as reason,
          $1::bigint is null or exists (select from lineage_marks where ordinal = $1 and nonce = $2)
            or $1 < coalesce((select min(ordinal) from lineage_marks), 0) as "hasMark",
          $3::text is null or exists (select from lineages where lineage = $3) as "hasLineage"

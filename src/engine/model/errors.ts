@@ -29,7 +29,7 @@ export const ERRORS = {
   BROKER_OTHER_CLUSTER: {
     exit: 1,
     failure: 'transient',
-    fix: 'Give this cluster another virtual host; or, if the other one is gone, run `feedctl cluster adopt`.',
+    fix: 'Give this cluster another virtual host; or, if that cluster is gone, run `feedctl cluster adopt`.',
   },
   BROKER_OTHER_LINEAGE: {
     exit: 1,

@@ -1,6 +1,6 @@
 import type { NetworkInterfaceInfo } from 'node:os';
 import { expect, test } from 'vitest';
-import { checkAdvertised, gatewayUrls } from '../../../src/engine/gateway/urls.ts';
+import { checkAdvertisedUrl, gatewayUrls } from '../../../src/engine/gateway/urls.ts';
 import { isFeedctlError } from '../../../src/engine/model/errors.ts';
 
 const address = (family: 'IPv4' | 'IPv6', ip: string, internal = false) =>
@@ -62,7 +62,7 @@ test('a gateway on one address advertises that address', () => {
 });
 
 test('a gateway advertises the URL that it is given, or that of its own machine', () => {
-  const given = checkAdvertised({ url: 'https://feeds.example:443/one/' });
+  const given = { url: checkAdvertisedUrl('https://feeds.example:443/one/') };
   expect(advertised('0.0.0.0', INTERFACES, given)).toEqual({
     url: 'http://127.0.0.1:8080',
     advertisedUrl: 'https://feeds.example/one',
@@ -82,9 +82,11 @@ test.each([
   ['http://a b', /is no URL/],
   ['http://feeds:secret@10.0.0.7', /must not have a user name/],
   ['http://10.0.0.7/?a=1', /must end with its path/],
+  ['http://0.0.0.0:8080', /must not have the host 0\.0\.0\.0/],
+  ['http://[::]:8080', /must not have the host \[::\]/],
 ])('the URL %s cannot be advertised', (url, why) => {
   try {
-    checkAdvertised({ url });
+    checkAdvertisedUrl(url);
     expect.unreachable();
   } catch (error) {
     expect(isFeedctlError(error, 'CONFIG_INVALID')).toBe(true);

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { expect, onTestFinished, test } from 'vitest';
 import { Database } from '../../../src/engine/database/database.ts';
 import { migrate } from '../../../src/engine/database/migrate.ts';
+import { openReadiness } from '../../../src/engine/fleet/readiness.ts';
 import {
   adoptDatabase,
   Identity,
@@ -109,4 +110,19 @@ test('a copied database is refused until it is adopted, or becomes another clust
   expect((await Identity.open(another(copy.url))).cluster).toBe(id);
   // The process that has worked with it as the old cluster stops doing so.
   expect(await rejection(adopted.refresh())).toMatchObject({ code: 'DATABASE_OTHER_CLUSTER' });
+});
+
+test('a process whose database becomes another cluster is not ready, and uses none of its sessions', async () => {
+  const { db, url } = await freshDatabase();
+  const identity = await Identity.open(db);
+  const requests = another(url);
+  identity.guard(requests);
+  const readiness = openReadiness({ db, identity });
+  onTestFinished(() => readiness.close());
+  await readiness.check();
+  await requests.query('select 1');
+  await renameCluster(another(url));
+  const refused = { code: 'DATABASE_OTHER_CLUSTER' };
+  expect(await rejection(readiness.check())).toMatchObject(refused);
+  for (const one of [requests, db]) expect(await rejection(one.query('select 1'))).toMatchObject(refused);
 });

@@ -192,7 +192,7 @@ export class RabbitBus implements Bus {
     this.#identity ??= Promise.resolve(identity);
     this.#knownIdentity = identity;
     this.#origins = new Origins(this.#db, identity);
-    this.#db.confirmSessions((session) => identity.confirm(session, this.#db.url));
+    identity.guard(this.#db);
     return identity;
   }
 
@@ -255,6 +255,18 @@ export class RabbitBus implements Bus {
       this.#refuse(owner, cluster, this.#consuming.endpoint);
     } catch (error) {
       await Promise.all([this.#publishing.drop(error), this.#consuming.drop(error)]);
+    }
+  }
+
+  /** Returns the other cluster that the virtual host belongs to, or undefined. Changes nothing. */
+  async otherOwner(cluster: string): Promise<string | undefined> {
+    this.#adopting = true;
+    try {
+      const connection = await this.#consuming.ready(READY_MS);
+      const owner = await this.#onBroker(() => readOwner(connection, cluster));
+      return typeof owner === 'object' ? owner.other : undefined;
+    } finally {
+      this.#adopting = false;
     }
   }
 

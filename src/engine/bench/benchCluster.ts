@@ -58,7 +58,8 @@ async function openTemporary(config: Config, options: BenchClusterOptions): Prom
 async function openNamed(config: Config, options: BenchClusterOptions): Promise<BenchCluster> {
   const resources = new Resources();
   try {
-    const cluster = await openCluster(config);
+    // A cluster in use is refused below, whichever servers it has.
+    const cluster = await openCluster(config, { onDifference: () => {} });
     resources.add('connections', () => cluster.close());
     const { rows } = await cluster.db.query('select 1 from users limit 1');
     if (rows.length > 0)

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { markCelebrity, unmarkCelebrity } from '../../../src/engine/celebrities/change.ts';
 import { Database } from '../../../src/engine/database/database.ts';
 import { checkSchema, migrate, schemaState } from '../../../src/engine/database/migrate.ts';
@@ -204,6 +204,24 @@ describe.skipIf(!server)('Citus', () => {
     const far = new ShardReaders(db);
     await look(far);
     await far.close();
+  });
+
+  test('the nodes are found if the URL names several hosts', async () => {
+    const { url } = await citusDatabase(server!);
+    const { hostname, port } = new URL(url);
+    const db = new Database(url.replace(`@${hostname}:${port}/`, `@${hostname}:1,${hostname}:${port}/`));
+    const readers = new ShardReaders(db);
+    onTestFinished(() => Promise.all([readers.close(), db.close()]).then(() => undefined));
+    await db.query('insert into users (id) select generate_series(1, 50)');
+    const { shards } = await db.sharding();
+    const ports = new Set<string>();
+    for (let id = 1; id <= 50; id += 1)
+      await readers.withSession(id, async (session) => {
+        const { rows } = await session.query<{ port: string }>('show port');
+        ports.add(rows[0]!.port);
+        expect(await session.query(`select from users where id = ${id}`)).toMatchObject({ rowCount: 1 });
+      });
+    expect([...ports].sort()).toEqual([...new Set(shards.map(({ node }) => `${node.port}`))].sort());
   });
 
   test('shards move while posts are made and fanned out: no row is lost', async () => {

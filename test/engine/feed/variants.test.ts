@@ -80,6 +80,24 @@ test('faults and asymmetric pairs are the same', async () => {
   expect(await citusVerify.compareFeeds(db, 0, 6, pairs)).toEqual(faults);
 });
 
+test('entries that differ are the same, and users who were erased meanwhile have none', async () => {
+  const db = await plantedFeed();
+  for (const upTo of [MAX_ID, 30, 12]) {
+    const [plain, sharded] = await Promise.all(
+      [postgresVerify, citusVerify].map(async (variant) => {
+        const entries = await variant.differingEntries(db, [1, 2, 404], upTo);
+        return entries
+          .map((entry) => `${entry.userId} ${entry.kind} ${entry.postId} ${entry.authorId}`)
+          .sort();
+      }),
+    );
+    expect(plain!.length, `up to ${upTo}`).toBeGreaterThan(0);
+    expect(sharded, `up to ${upTo}`).toEqual(plain);
+  }
+  for (const variant of [postgresVerify, citusVerify])
+    expect(await variant.differingEntries(db, [404, 405], MAX_ID)).toEqual([]);
+});
+
 test('rebuilt feeds are the same, and previews change nothing', async () => {
   const db = await plantedFeed();
   const rows = async () =>

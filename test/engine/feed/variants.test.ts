@@ -8,7 +8,7 @@ import type { FeedEntry } from '../../../src/engine/model/feed.ts';
 import { MAX_ID } from '../../../src/engine/model/ids.ts';
 import { citusPages } from '../../../src/engine/store/pages/citus.ts';
 import { postgresPages } from '../../../src/engine/store/pages/postgres.ts';
-import { freshDatabase } from '../../support/cluster.ts';
+import { plainDatabase } from '../../support/cluster.ts';
 import { makeCelebrity, plantFollows, plantPosts, plantUsers } from './feeds.ts';
 
 /*
@@ -18,7 +18,7 @@ import { makeCelebrity, plantFollows, plantPosts, plantUsers } from './feeds.ts'
 
 /** User 1 follows 2 to 5, but not 6. Author 4 is a celebrity, and author 5 is about to become one. */
 async function plantedFeed(): Promise<Database> {
-  const { db } = await freshDatabase();
+  const { db } = await plainDatabase();
   await plantUsers(db, 6);
   await plantFollows(db, [
     [1, 2],

@@ -162,7 +162,7 @@ describe.skipIf(!there)('on Citus', () => {
     interrupted.child.kill('SIGINT');
     const left = await interrupted.ended;
     expect(left.status).toBe(3);
-    expect(left.stderr).toMatch(/goes on.*\(INTERRUPTED\)/);
+    expect(left.stderr).toMatch(/continues.*\(INTERRUPTED\)/);
     const { job } = await json<ShardStatus>(['shards', 'status'], at);
     expect(job!.moves).toHaveLength(2);
     expect(job!.bytes).toBeGreaterThan(0);
@@ -265,7 +265,7 @@ describe.skipIf(!there)('on Citus', () => {
     const { troubles } = await json<ShardStatus>(['shards', 'status'], at);
     const orphans = troubles.filter((trouble) => trouble.kind === 'orphan');
     expect(orphans.map((trouble) => trouble.detail)).toEqual([
-      `at ${third}, of no table by the catalog: shard users_999999`,
+      `at ${third}, of no table in the catalog: shard users_999999`,
     ]);
     const doctor = await feedctl(['doctor'], at);
     expect(doctor.stdout).toContain('citus orphan: ');

@@ -135,30 +135,35 @@ async function makeTemplate(server: string): Promise<void> {
 export async function freshCitusDatabase(server: string, name: string): Promise<string> {
   const nodes = await nodesOf(server);
   for (const node of nodes) {
-    await run(
-      node,
-      // One test file at a time. Citus's daemon stays connected to the template until it is ended.
-      `select pg_advisory_lock(hashtext('${TEMPLATE}'))`,
-      `select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '${TEMPLATE}'`,
-      `create database ${name} template ${TEMPLATE}`,
-    );
+    // One test file at a time.
+    const lock = `select pg_advisory_lock(hashtext('${TEMPLATE}'))`;
+    await onceUnused(() => run(node, lock, ...copyOf(TEMPLATE, name)));
   }
   return withDatabase(nodes[0]!, name);
 }
 
-export async function dropCitusDatabase(server: string, name: string): Promise<void> {
-  for (const node of await nodesOf(server)) {
-    // Citus's daemon of this database may be starting, without a session that could be ended yet.
-    for (let tries = 1; ; tries += 1) {
-      try {
-        await run(node, `drop database if exists ${name} with (force)`);
-        break;
-      } catch (error) {
-        if ((error as { code?: string }).code !== '55006' || tries === 10) throw error;
-        await sleep(100);
-      }
+/** Statements that copy a database of one server. Citus's daemon stays connected to it until it is ended. */
+export const copyOf = (original: string, name: string): string[] => [
+  `select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '${original}'`,
+  `create database ${name} template ${original}`,
+];
+
+/** Repeats `work` while Citus's daemon of the database is starting, without a session that could be ended. */
+export async function onceUnused<T>(work: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await work();
+    } catch (error) {
+      const { code, cause } = error as { code?: string; cause?: { code?: string } };
+      if (![code, cause?.code].includes('55006') || tries === 10) throw error;
+      await sleep(100);
     }
   }
+}
+
+export async function dropCitusDatabase(server: string, name: string): Promise<void> {
+  for (const node of await nodesOf(server))
+    await onceUnused(() => run(node, `drop database if exists ${name} with (force)`));
 }
 
 /** The server ends when the other end of file descriptor 3 closes. */

@@ -22,8 +22,11 @@ import { findServer } from './server.ts';
 export async function freshDatabase(): Promise<{ url: string; db: Database }> {
   // Runs the whole suite on Citus if the variable is set.
   if (process.env.FEEDCTL_TEST_STORE === 'citus') return citusDatabase((await findServer('citus'))!);
-  return newDatabase('feedctl');
+  return plainDatabase();
 }
+
+/** Makes a migrated database on plain PostgreSQL, also if the suite runs on Citus. */
+export const plainDatabase = (): Promise<{ url: string; db: Database }> => newDatabase('feedctl');
 
 /** Makes a migrated database on Citus. */
 export async function citusDatabase(server: string): Promise<{ url: string; db: Database }> {

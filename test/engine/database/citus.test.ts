@@ -1,11 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import type { Bus } from '../../../src/engine/bus/bus.ts';
 import { markCelebrity, unmarkCelebrity } from '../../../src/engine/celebrities/change.ts';
 import { Database } from '../../../src/engine/database/database.ts';
 import { checkSchema, migrate, schemaState } from '../../../src/engine/database/migrate.ts';
 import { ShardReaders } from '../../../src/engine/database/shardReaders.ts';
 import { CopyBuffer } from '../../../src/engine/fanout/copyBuffer.ts';
 import { sweep } from '../../../src/engine/fanout/sweeper.ts';
+import { startWorker } from '../../../src/engine/fanout/worker.ts';
 import { rebuild } from '../../../src/engine/feed/rebuild/rebuild.ts';
 import { trim } from '../../../src/engine/feed/trim/trim.ts';
 import { verify } from '../../../src/engine/feed/verify/verify.ts';
@@ -91,6 +93,28 @@ describe.each([
     await expectTruth(users);
   });
 
+  test('of messages of an earlier history only what the database has is written', async () => {
+    const { db } = cluster;
+    const [author, lost, ...readers] = (await cluster.users(14)) as [number, number, ...number[]];
+    for (const followerId of readers)
+      for (const followeeId of [author, lost]) await follow(cluster, { followerId, followeeId });
+    const kept = await createPost(cluster, author, 'kept');
+    const gone = await createPost(cluster, lost, 'gone');
+    await db.query('delete from posts where author_id = $1 and id = $2', [lost, gone.id]);
+    // The planner reads `followers`, so the rows of these pairs reach the writer.
+    const unfollowed = readers.slice(0, 4);
+    await db.query('delete from follows where follower_id = any($1)', [unfollowed]);
+    const worker = await startWorker({ ...cluster, bus: withEarlier(cluster.bus), version: 'test' });
+    onTestFinished(() => worker.stop(5_000));
+    await cluster.settled();
+    const { rows } = await db.query<{ user: number; post: number }>(
+      'select user_id as user, post_id as post from feed_items order by user_id',
+    );
+    const following = readers.slice(4).sort((a, b) => a - b);
+    expect(rows).toEqual(following.map((user) => ({ user, post: kept.id })));
+    expect((await db.query('select 1 from bus.dead_letters')).rowCount).toBe(0);
+  });
+
   test('a graph is loaded and an activity replayed, twice; events nobody dispatched are swept', async () => {
     await seedGraph(cluster, [DEMO_GRAPH], { celebrityThreshold: 100 });
     await cluster.startWorker();
@@ -109,6 +133,20 @@ describe.each([
     expect(await verify(cluster.db, undefined)).toMatchObject({ mismatched: 0, asymmetric: 0 });
   });
 });
+
+/** A bus whose messages are of an earlier history of the database. */
+const withEarlier = (bus: Bus): Bus =>
+  new Proxy(bus, {
+    get(target, name) {
+      const consume: Bus['consume'] = (options, take) =>
+        target.consume(options, (deliveries) => {
+          for (const delivery of deliveries) Object.defineProperty(delivery, 'earlier', { value: true });
+          take(deliveries);
+        });
+      const found: unknown = Reflect.get(target, name, target);
+      return name === 'consume' ? consume : typeof found === 'function' ? found.bind(target) : found;
+    },
+  });
 
 async function plainTruth(db: Database, user: number): Promise<number[]> {
   const { rows } = await db.query<{ id: number }>(
@@ -204,6 +242,24 @@ describe.skipIf(!server)('Citus', () => {
     const far = new ShardReaders(db);
     await look(far);
     await far.close();
+  });
+
+  test('the nodes are found if the URL names several hosts', async () => {
+    const { url } = await citusDatabase(server!);
+    const { hostname, port } = new URL(url);
+    const db = new Database(url.replace(`@${hostname}:${port}/`, `@${hostname}:1,${hostname}:${port}/`));
+    const readers = new ShardReaders(db);
+    onTestFinished(() => Promise.all([readers.close(), db.close()]).then(() => undefined));
+    await db.query('insert into users (id) select generate_series(1, 50)');
+    const { shards } = await db.sharding();
+    const ports = new Set<string>();
+    for (let id = 1; id <= 50; id += 1)
+      await readers.withSession(id, async (session) => {
+        const { rows } = await session.query<{ port: string }>('show port');
+        ports.add(rows[0]!.port);
+        expect(await session.query(`select from users where id = ${id}`)).toMatchObject({ rowCount: 1 });
+      });
+    expect([...ports].sort()).toEqual([...new Set(shards.map(({ node }) => `${node.port}`))].sort());
   });
 
   test('shards move while posts are made and fanned out: no row is lost', async () => {

@@ -8,7 +8,7 @@ import type { FeedEntry } from '../../../src/engine/model/feed.ts';
 import { MAX_ID } from '../../../src/engine/model/ids.ts';
 import { citusPages } from '../../../src/engine/store/pages/citus.ts';
 import { postgresPages } from '../../../src/engine/store/pages/postgres.ts';
-import { freshDatabase } from '../../support/cluster.ts';
+import { plainDatabase } from '../../support/cluster.ts';
 import { makeCelebrity, plantFollows, plantPosts, plantUsers } from './feeds.ts';
 
 /*
@@ -18,7 +18,7 @@ import { makeCelebrity, plantFollows, plantPosts, plantUsers } from './feeds.ts'
 
 /** User 1 follows 2 to 5, but not 6. Author 4 is a celebrity, and author 5 is about to become one. */
 async function plantedFeed(): Promise<Database> {
-  const { db } = await freshDatabase();
+  const { db } = await plainDatabase();
   await plantUsers(db, 6);
   await plantFollows(db, [
     [1, 2],
@@ -78,6 +78,24 @@ test('faults and asymmetric pairs are the same', async () => {
   const faults = await postgresVerify.compareFeeds(db, 0, 6, pairs);
   expect(faults.map(({ userId }) => userId)).toContain(1);
   expect(await citusVerify.compareFeeds(db, 0, 6, pairs)).toEqual(faults);
+});
+
+test('entries that differ are the same, and users who were erased meanwhile have none', async () => {
+  const db = await plantedFeed();
+  for (const upTo of [MAX_ID, 30, 12]) {
+    const [plain, sharded] = await Promise.all(
+      [postgresVerify, citusVerify].map(async (variant) => {
+        const entries = await variant.differingEntries(db, [1, 2, 404], upTo);
+        return entries
+          .map((entry) => `${entry.userId} ${entry.kind} ${entry.postId} ${entry.authorId}`)
+          .sort();
+      }),
+    );
+    expect(plain!.length, `up to ${upTo}`).toBeGreaterThan(0);
+    expect(sharded, `up to ${upTo}`).toEqual(plain);
+  }
+  for (const variant of [postgresVerify, citusVerify])
+    expect(await variant.differingEntries(db, [404, 405], MAX_ID)).toEqual([]);
 });
 
 test('rebuilt feeds are the same, and previews change nothing', async () => {

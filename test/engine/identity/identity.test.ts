@@ -9,6 +9,7 @@ import {
   readLineages,
   renameCluster,
 } from '../../../src/engine/identity/identity.ts';
+import { copyOf, onceUnused } from '../../support/citus.ts';
 import { freshDatabase } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
 import { startPromotable } from '../../support/standby.ts';
@@ -93,12 +94,15 @@ test('a copied database is refused until it is adopted, or becomes another clust
   const { db, url } = await freshDatabase();
   const { cluster, lineage } = await Identity.open(db);
   const name = `test_${randomBytes(6).toString('hex')}`;
-  const original = /\/(\w+)\?/.exec(url)![1]!;
+  const withName = (database: string) => url.replace(/\/\w+(?=\?|$)/, `/${database}`);
+  const original = /\/(\w+)(?=\?|$)/.exec(url)![1]!;
   await db.close();
-  const server = another(url.replace(`/${original}?`, '/postgres?'));
-  await server.query(`create database ${name} template ${original}`);
+  const server = another(withName('postgres'));
+  await onceUnused(async () => {
+    for (const statement of copyOf(original, name)) await server.query(statement);
+  });
   onTestFinished(() => server.query(`drop database ${name} with (force)`).then(() => {}));
-  const copy = another(url.replace(`/${original}?`, `/${name}?`));
+  const copy = another(withName(name));
   const error = await rejection(Identity.open(copy));
   expect(error).toMatchObject({ code: 'DATABASE_COPIED' });
   await adoptDatabase(copy);

@@ -23,15 +23,14 @@ export interface Endpoint {
 /** Returns the endpoint for the keys of the cluster with that id. Throws CONFIG_INVALID. */
 export function endpointFor(url: string | ServerUrl, cluster: string): Endpoint {
   const source = ServerUrl.of(url);
-  const parsed = parseCacheUrl(source.current);
-  const { shown, kind } = parsed;
-  const helloKey = kind === 'cluster' ? `${basePrefix(source.current, cluster, '')}hello` : HELLO_KEY;
-  const optionsFor = (text: string) =>
-    optionsOf(text === source.current ? parsed : parseCacheUrl(text), helloKey);
+  const { current } = source;
+  const { shown, kind } = parseCacheUrl(current);
+  const helloKey = kind === 'cluster' ? `${basePrefix(current, cluster, '')}hello` : HELLO_KEY;
+  const optionsFor = (text: string) => optionsOf(parseCacheUrl(text), helloKey);
   return {
     shown,
     kind,
-    options: optionsFor(source.current),
+    options: optionsFor(current),
     source: { url: source, options: optionsFor },
     helloKey,
   };

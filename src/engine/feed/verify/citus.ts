@@ -130,6 +130,8 @@ async function compareRows(db: Queryable, ids: readonly number[]): Promise<RowFa
     'select id, feed_floor as floor from users where id = any($1)',
     [ids],
   );
+  // Users who were erased meanwhile have no row.
+  if (users.rows.length === 0) return [];
   const floors = new Map(users.rows.map((user) => [user.id, user.floor]));
   const above = Math.min(...floors.values());
   const truth = await truthOf(db, ids, { states: ['push'], above, limit: Number.MAX_SAFE_INTEGER });

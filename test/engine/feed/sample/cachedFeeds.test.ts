@@ -65,15 +65,22 @@ async function useFeed({ cluster, author, reader, read, stats }: Found): Promise
 /** Adds a post and its row without a notification. */
 async function addSilently({ db }: TestCluster, author: number, reader: number): Promise<number> {
   const { rows } = await db.query<{ id: number }>(
-    `with added as (
-       insert into posts (author_id, id, body, created_at)
-       select author_id, max(id) + 1, 'silent', now() from posts where author_id = $1 group by 1
-       returning id)
-     insert into feed_items (user_id, post_id, author_id)
-     select $2, id, $1 from added returning post_id as id`,
-    [author, reader],
+    'select max(id) + 1 as id from posts where author_id = $1',
+    [author],
   );
-  return rows[0]!.id;
+  const { id } = rows[0]!;
+  await db.transaction(async (session) => {
+    await session.query(
+      `insert into posts (author_id, id, body, created_at) values ($1, $2, 'silent', clock_timestamp())`,
+      [author, id],
+    );
+    await session.query('insert into feed_items (user_id, post_id, author_id) values ($1, $2, $3)', [
+      reader,
+      id,
+      author,
+    ]);
+  });
+  return id;
 }
 
 test('a feed in the memory of a gateway that missed a notification is found and dropped', async () => {

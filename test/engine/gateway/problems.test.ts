@@ -27,8 +27,9 @@ test('an answer about a failure of a server or of the program has none of the te
     const { problem } = problemOf(failure, log);
     if (problem.status < 500) told.push(problem.code);
     else {
+      // A random id may have such digits.
       for (const word of ['postgres', 'feed_app', 'db-3', '5432', '/etc', 'ENOENT'])
-        expect(JSON.stringify(problem)).not.toContain(word);
+        expect(JSON.stringify({ ...problem, requestId: '' })).not.toContain(word);
       expect(problem.requestId).toMatch(/^[0-9a-f-]{36}$/);
       expect(lines).toEqual([expect.objectContaining({ requestId: problem.requestId, reason: SECRET })]);
     }

@@ -60,7 +60,7 @@ describe.skipIf(!redisServer)('with Redis', () => {
     const { author, reader } = await followed(at);
     await json(['post', 'create', String(author), 'kept'], at);
     await expect.poll(() => shown(gatewayUrl, reader, at)).toEqual(['kept']);
-    for (const cacheUrl of [undefined, other.url, 'redis://127.0.0.1:1'])
+    for (const cacheUrl of ['', other.url])
       for (const args of [
         ['user', 'erase', String(author), '--yes', String(author)],
         ['post', 'create', String(author), 'lost'],

@@ -4,7 +4,13 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { type Running, startRole, testRole, waitUntil } from '../support/cli.ts';
 import { FeedClient } from '../support/feedClient.ts';
 import { openProxy } from '../support/proxy.ts';
-import { FOUNDATIONS, httpClient, type SpawnedCluster, spawnedCluster } from '../support/spawnedCluster.ts';
+import {
+  EVERY_FOUNDATION,
+  FOUNDATIONS,
+  httpClient,
+  type SpawnedCluster,
+  spawnedCluster,
+} from '../support/spawnedCluster.ts';
 
 const AUTHOR = 1;
 const READERS = [2, 3, 4, 5];
@@ -54,7 +60,7 @@ const kill = async (role: Running) => {
   await role.ended;
 };
 
-const foundations = FOUNDATIONS.filter(({ citus }) => !citus);
+const foundations = FOUNDATIONS.filter(({ broker, citus }) => broker || (EVERY_FOUNDATION && !citus));
 
 describe.each(foundations)('on $name', (foundation) => {
   test.skipIf(foundation.missing)(

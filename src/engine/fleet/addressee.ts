@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http';
-import { type ErrorCode, FeedctlError } from '../model/errors.ts';
+import { FeedctlError } from '../model/errors.ts';
 
 /** Ids of the process that a request means, or that answers it. A part that is not known is left out. */
 export interface Addressee {
@@ -15,10 +15,9 @@ export interface Addressee {
 const PARTS: readonly {
   readonly part: keyof Addressee;
   readonly header: string;
-  readonly code: ErrorCode;
 }[] = [
-  { part: 'cluster', header: 'feedctl-cluster', code: 'GATEWAY_OTHER' },
-  { part: 'gateway', header: 'feedctl-gateway', code: 'GATEWAY_OTHER' },
+  { part: 'cluster', header: 'feedctl-cluster' },
+  { part: 'gateway', header: 'feedctl-gateway' },
 ];
 
 /** Returns the headers of a request to this process. */
@@ -28,11 +27,14 @@ export const addressedTo = (meant: Addressee): Record<string, string> => headers
 export const answeredBy = (self: Addressee, request: IncomingHttpHeaders): Record<string, string> =>
   headersOf(self, (header) => request[header] !== undefined);
 
-/** Refuses a request that means another process. Throws the code of the part that differs. */
+/** Refuses a request that means another process. Throws GATEWAY_OTHER. */
 export function checkRequest(self: Addressee, request: IncomingHttpHeaders): void {
-  for (const { part, header, code } of PARTS)
+  for (const { part, header } of PARTS)
     if (request[header] !== undefined && self[part] !== undefined && request[header] !== self[part])
-      throw new FeedctlError(code, `this is ${part} ${self[part]}, and the request means another one`);
+      throw new FeedctlError(
+        'GATEWAY_OTHER',
+        `this is ${part} ${self[part]}, and the request means another one`,
+      );
 }
 
 /** Returns whom an answer comes from. Processes of older versions do not say it. */
@@ -40,13 +42,16 @@ export const senderOf = (answer: Pick<Headers, 'get'>): Addressee =>
   Object.fromEntries(PARTS.map(({ part, header }) => [part, answer.get(header) ?? undefined]));
 
 /**
- * Refuses an answer that comes from another process than the request meant. Throws the code of the part
- * that differs. A part that one of them does not name is taken for the same.
+ * Refuses an answer that comes from another process than the request meant. Throws
+ * GATEWAY_OTHER. A part that one of them does not name is taken for the same.
  */
 export function checkSender(meant: Addressee, sender: Addressee, url: string): void {
-  for (const { part, code } of PARTS)
+  for (const { part } of PARTS)
     if (meant[part] !== undefined && sender[part] !== undefined && meant[part] !== sender[part])
-      throw new FeedctlError(code, `${part} ${sender[part]} answers at ${url}, not ${part} ${meant[part]}`);
+      throw new FeedctlError(
+        'GATEWAY_OTHER',
+        `${part} ${sender[part]} answers at ${url}, not ${part} ${meant[part]}`,
+      );
 }
 
 const headersOf = (ids: Addressee, wanted: (header: string) => boolean): Record<string, string> =>

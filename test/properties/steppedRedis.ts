@@ -6,6 +6,8 @@ import { currentActor } from './scheduler.ts';
 /** The Redis cache, with every command as a step of its actor. */
 export async function openSteppedRedis(url: string, db: Database) {
   const cache = await openRedisCache(url, db, silentLog);
+  // The first use asks the database several times.
+  await cache.begin();
   const { connection, epoch } = cache.state;
   const stepped = <Args extends unknown[], T>(
     label: string | ((...args: Args) => string),
@@ -24,6 +26,7 @@ export async function openSteppedRedis(url: string, db: Database) {
   connection.script = (name, ...values) =>
     name === 'claim' || name === 'cover' ? script(name, ...values) : steppedScript(name, ...values);
   connection.getMany = stepped('redis MGET', connection.getMany.bind(connection));
+  epoch.names = stepped('the server is confirmed', epoch.names.bind(epoch));
   epoch.trusted = stepped('the epoch is confirmed', epoch.trusted.bind(epoch));
   return cache;
 }

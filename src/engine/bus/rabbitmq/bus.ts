@@ -310,8 +310,10 @@ export class RabbitBus implements Bus {
         .join(', ');
       return { version: this.#publishing.version, ready: true, detail };
     } catch (error) {
-      const { code } = isFeedctlError(error) ? error : { code: 'BROKER_UNREACHABLE' as const };
-      return { version: this.#publishing.version, ready: false, detail: messageOf(error), code };
+      // A process that is refused connects again and again, and is not connected in between.
+      const reason = this.refusal() ?? error;
+      const { code } = isFeedctlError(reason) ? reason : { code: 'BROKER_UNREACHABLE' as const };
+      return { version: this.#publishing.version, ready: false, detail: messageOf(reason), code };
     }
   }
 

@@ -1,7 +1,7 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { Database } from '../../src/engine/database/database.ts';
 import { feedctl, json, testRole } from '../support/cli.ts';
-import { httpClient, UNLIMITED } from '../support/spawnedCluster.ts';
+import { clientsOf, UNLIMITED } from '../support/spawnedCluster.ts';
 import { startReplicated } from '../support/standby.ts';
 
 const SECONDS = { timeout: 30_000 };
@@ -24,12 +24,7 @@ test('roles whose URL names a primary and its standby go on after a failover wit
   const gateway = await testRole(['gateway', 'start', '--port', '0'], at);
   const { gatewayUrl } = JSON.parse(gateway.stdout()) as { gatewayUrl: string };
   const { metricsUrl } = JSON.parse(worker.stdout()) as { metricsUrl: string };
-  const [author, reader] = await Promise.all(
-    ['1', '2'].map(async (id) => {
-      const { token } = await json<{ token: string }>(['user', 'token', id], at);
-      return httpClient(gatewayUrl, token);
-    }),
-  );
+  const [author, reader] = await clientsOf(gatewayUrl, ['1', '2'], at);
   const posts: string[] = [];
   const post = async () => {
     const { status, body } = await author!.call('POST', '/post/create', { text: `post ${posts.length}` });

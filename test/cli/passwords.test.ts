@@ -8,7 +8,7 @@ import { feedctl, json, temporaryDirectory, testRole } from '../support/cli.ts';
 import { management } from '../support/rabbitmq.ts';
 import { startRedis } from '../support/redis.ts';
 import { findServer } from '../support/server.ts';
-import { httpClient, UNLIMITED } from '../support/spawnedCluster.ts';
+import { clientsOf, UNLIMITED } from '../support/spawnedCluster.ts';
 import { startReplicated } from '../support/standby.ts';
 
 const SECONDS = { timeout: 30_000 };
@@ -81,12 +81,7 @@ describe.skipIf(!broker || !redisServer)('passwords that change while roles run'
     const worker = await testRole(['worker', 'start'], at);
     const gateway = await testRole(['gateway', 'start', '--port', '0'], at);
     const { gatewayUrl } = JSON.parse(gateway.stdout()) as { gatewayUrl: string };
-    const [author, reader] = await Promise.all(
-      ['1', '2'].map(async (id) => {
-        const { token } = await json<{ token: string }>(['user', 'token', id], at);
-        return httpClient(gatewayUrl, token);
-      }),
-    );
+    const [author, reader] = await clientsOf(gatewayUrl, ['1', '2'], at);
     const posts: string[] = [];
     const post = async () => {
       const { status, body } = await author!.call('POST', '/post/create', { text: 'here' });

@@ -10,7 +10,13 @@ import { freePorts, type Supervised, supervise } from './servers.ts';
 
 const VERSIONS = '/usr/lib/postgresql';
 const START_MS = 60_000;
-const SETTINGS = ['wal_level=replica', 'unix_socket_directories=', 'fsync=off', 'shared_buffers=16MB'];
+const SETTINGS = [
+  'wal_level=replica',
+  'unix_socket_directories=',
+  'max_connections=200',
+  'fsync=off',
+  'shared_buffers=16MB',
+];
 
 /** Directory of an installed PostgreSQL with pg_basebackup, which the embedded one lacks. */
 const installation = existsSync(VERSIONS)

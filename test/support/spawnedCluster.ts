@@ -62,6 +62,15 @@ export async function spawnedCluster(on: Foundation) {
 }
 export type SpawnedCluster = Awaited<ReturnType<typeof spawnedCluster>>;
 
+/** Returns clients of users at a gateway, in the order of the users. */
+export const clientsOf = (gatewayUrl: string, userIds: readonly string[], at: SpawnOptions) =>
+  Promise.all(
+    userIds.map(async (id) => {
+      const { token } = await json<{ token: string }>(['user', 'token', id], at);
+      return httpClient(gatewayUrl, token);
+    }),
+  );
+
 /** Requests of one user to a gateway. */
 export function httpClient(gatewayUrl: string, token: string) {
   const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };

@@ -6,6 +6,7 @@ import { firstIdAt } from '../model/ids.ts';
 import { assumeComplete, forgetMessages } from '../store/completeness.ts';
 import { countGateways, countWorkers } from '../store/processes.ts';
 import { type Log, silentLog } from '../telemetry/log.ts';
+import { splitUrls } from '../util/urlList.ts';
 
 /** Servers that a cluster may use beside its database. */
 const COMPONENTS = ['broker', 'cache'] as const;
@@ -34,9 +35,9 @@ interface Difference {
 export function placeOf(urls: string | undefined): string | null {
   if (urls === undefined) return null;
   // A password may contain a comma, so it goes before the list of hosts is split.
-  const servers = urls
-    .split(/,(?=\s*[a-z+]+:\/\/)/i)
-    .map((url) => url.replace(/^\s*[a-z+]+:\/\/([^/?#]*@)?/i, '').replace(/\?.*$/s, ''));
+  const servers = splitUrls(urls).map((url) =>
+    url.replace(/^\s*[a-z+]+:\/\/([^/?#]*@)?/i, '').replace(/\?.*$/s, ''),
+  );
   return servers
     .flatMap((list) => list.split(','))
     .map((one) => one.trim().replace(/\/$/, ''))
@@ -100,27 +101,34 @@ export async function joinComponents(context: ComponentsContext, alone: boolean)
     // One role at a time decides.
     await session.query('select from cluster_identity for update');
     const known = await readComponents(session);
+    const given = placesOf(config);
     const production = known.production || config.production;
-    const changed = differences(known, placesOf(config));
-    let used: Places = placesOf(config);
-    if (changed.length > 0) {
-      const others = alone ? 0 : (await countWorkers(session)) + (await countGateways(session));
-      if (others > 0 && (await isAnother(context, changed))) throw differs(changed, others);
-      if (others > 0) used = known;
-      else {
-        for (const { component, ...places } of changed)
-          log.warn(places, `the cluster uses another ${component} from now on`);
-        // What waits at the earlier broker, or in the database, does not come any more.
-        if (changed.some(({ component }) => component === 'broker')) {
-          await assumeComplete(session, context.lineage, firstIdAt(Date.now() - OLDEST_MESSAGE_MS));
-          await forgetMessages(session);
-        }
-        await context.raiseEpoch(session);
-      }
+    const changed = differences(known, given);
+    const others =
+      changed.length === 0 || alone ? 0 : (await countWorkers(session)) + (await countGateways(session));
+    if (others > 0 && (await isAnother(context, changed))) throw differs(changed, others);
+    if (changed.length > 0 && others === 0) {
+      for (const { component, ...places } of changed)
+        log.warn(places, `the cluster uses another ${component} from now on`);
+      await giveUpEarlier(context, session, changed);
     }
-    await record(session, { ...used, production });
+    // Of other roles that run, these are the same servers by other addresses.
+    await record(session, { ...(others > 0 ? known : given), production });
     return production;
   });
+}
+
+/** Gives up what waits at an earlier broker, or in the database, and what an earlier cache holds. */
+async function giveUpEarlier(
+  { lineage, raiseEpoch }: ComponentsContext,
+  session: Session,
+  changed: readonly Difference[],
+): Promise<void> {
+  if (changed.some(({ component }) => component === 'broker')) {
+    await assumeComplete(session, lineage, firstIdAt(Date.now() - OLDEST_MESSAGE_MS));
+    await forgetMessages(session);
+  }
+  await raiseEpoch(session);
 }
 
 /** What a command finds: see `findComponents`. */

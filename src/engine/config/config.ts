@@ -2,6 +2,7 @@ import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { FeedctlError } from '../model/errors.ts';
 import { ServerUrl } from '../util/serverUrl.ts';
+import { splitUrls } from '../util/urlList.ts';
 import { readClusterState } from './clusterState.ts';
 import { type Context, readContext } from './contexts.ts';
 import { readSecret, type Secret } from './secrets.ts';
@@ -77,8 +78,7 @@ export function checkSettings(values: Partial<Record<SettingName, unknown>>): vo
 export function refuseSecrets(flags: ConfigFlags, fileFlags = false): void {
   const values = flags as Record<string, string | undefined>;
   for (const [name, { flag, secret }] of Object.entries<{ flag?: string; secret: boolean }>(SETTINGS)) {
-    // One URL may name several hosts, separated by commas too.
-    const urls = (secret && flag && values[name]?.split(/,(?=\s*[a-z+]+:\/\/)/i)) || [];
+    const urls = secret && flag ? splitUrls(values[name] ?? '') : [];
     if (urls.some((one) => /^\s*[a-z+]+:\/\/[^/@]*:.+@|[?&](sentinel_)?password=/i.test(one)))
       throw new FeedctlError('SECRET_IN_FLAG', `--${flag} contains a password`, {
         ...(fileFlags && { suggestions: [`Write the URL to a file, and pass \`--${flag}-file FILE\`.`] }),
@@ -128,8 +128,8 @@ export async function flagsOnly(
 }
 
 /**
- * Returns the name of the cluster for people: that of the context, unless a flag or a variable names the
- * database. Then the context says nothing about it.
+ * Returns the name of the cluster that output shows. A context names its own cluster. A flag or a variable
+ * may name another database, so the name is made of that URL.
  */
 function shownName(context: string, source: Source, databaseUrl: string | undefined): string {
   if (databaseUrl === undefined || source === 'context') return context;

@@ -1,10 +1,11 @@
+import { splitUrls } from '../util/urlList.ts';
+
 /**
  * Returns one URL, or several separated by commas, without passwords. Passwords with characters
  * that should have been percent-encoded are removed too.
  */
 export function withoutPassword(urls: string): string {
-  return urls
-    .split(/,(?=\s*[a-z+]+:\/\/)/i)
+  return splitUrls(urls)
     .map((url) =>
       url.replace(/(:\/\/[^:/@]*):.*@/, '$1:***@').replace(/([?&](?:sentinel_)?password=)[^&]*/g, '$1***'),
     )

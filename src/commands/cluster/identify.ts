@@ -31,7 +31,8 @@ It keeps the keys that sign tokens: see \`feedctl gateway rotate-key\`.`;
   async run(): Promise<IdentifyResult> {
     const { flags } = await this.parse(ClusterIdentify);
     const config = await this.loadConfig(flags);
-    const { identifyCopy, readIdentity, withAnyDatabase } = await import('../../engine/cluster/identify.ts');
+    const { readIdentity, withAnyDatabase } = await import('../../engine/cluster/identify.ts');
+    const { renameCluster } = await import('../../engine/identity/identity.ts');
     const result = await withAnyDatabase(config, this.config.version, async (db) => {
       const { cluster: before, roles } = await readIdentity(db);
       const dryRun = flags['dry-run'];
@@ -39,7 +40,7 @@ It keeps the keys that sign tokens: see \`feedctl gateway rotate-key\`.`;
       if (before === null || dryRun) return { before, cluster: before, dryRun };
       const running = roles > 0 ? ` ${roles} role(s) seem to run: they will stop working.` : '';
       await this.confirmName(`This database leaves the cluster ${before}.${running}`, before, flags.yes);
-      return { before, cluster: await identifyCopy(db), dryRun };
+      return { before, cluster: await renameCluster(db), dryRun };
     });
     const { before, cluster, dryRun } = result;
     if (before === null) this.log('This database has no identity yet. Its first role gives it one.');

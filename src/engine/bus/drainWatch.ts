@@ -1,12 +1,9 @@
 import type { Database } from '../database/database.ts';
-import { firstIdAt } from '../model/ids.ts';
-import { databaseNow } from '../store/databaseClock.ts';
 import { anyUndispatched } from '../store/events.ts';
 import { type Barrier, type Bus, STAGES } from './bus.ts';
 import { messagesIn } from './depths.ts';
+import { idAboveAll } from './drained.ts';
 
-/** Ids may run ahead of the database's clock by 50 ms, and processes know it to some milliseconds. */
-const AHEAD_MS = 1_000;
 /**
  * A barrier that has not passed for this long may be lost: its queue was purged, or another cluster has
  * consumed it. Empty queues count from then on.
@@ -39,7 +36,7 @@ export class DrainWatch {
   /** Returns whether all has been handled. Once it has returned true, it must not be asked again. */
   async passed(): Promise<boolean> {
     if (!this.#dispatched) {
-      this.#lastId ??= firstIdAt(Math.floor(await databaseNow(this.#db)) + AHEAD_MS);
+      this.#lastId ??= await idAboveAll(this.#db);
       if (await anyUndispatched(this.#db, this.#lastId)) return false;
       this.#dispatched = true;
     }

@@ -10,6 +10,10 @@ const POLL_MS = 200;
 /** Ids may run ahead of the database's clock by 50 ms, and processes know it to some milliseconds. */
 const AHEAD_MS = 1_000;
 
+/** Returns an id above those of all events that are in flight now. */
+export const idAboveAll = async (db: Database): Promise<number> =>
+  firstIdAt(Math.floor(await databaseNow(db)) + AHEAD_MS);
+
 /** Resolves when everything before the barrier has left its queues. Throws when the signal aborts. */
 export async function barrierPassed(
   bus: Bus,
@@ -28,7 +32,7 @@ export async function fanOutDrained(
   { db, bus }: { db: Database; bus: Bus },
   signal?: AbortSignal,
 ): Promise<void> {
-  const lastId = firstIdAt(Math.floor(await databaseNow(db)) + AHEAD_MS);
+  const lastId = await idAboveAll(db);
   const dispatched = async () => !(await anyUndispatched(db, lastId));
   await poll(dispatched, { firstMs: FIRST_POLL_MS, everyMs: POLL_MS, signal });
   for (const queues of STAGES) await barrierPassed(bus, queues, signal);

@@ -1,26 +1,16 @@
+import type { RabbitBus } from '../bus/rabbitmq/bus.ts';
 import type { Config } from '../config/config.ts';
 import type { Database } from '../database/database.ts';
-import type { Identity } from '../identity/identity.ts';
-import type { Log } from '../telemetry/log.ts';
 
 /**
  * Returns the other cluster that the virtual host of the configuration belongs to, or undefined. Changes
  * nothing. Throws the BROKER_ codes of a broker that does not answer.
  */
-export async function otherBrokerOwner(
+export const otherBrokerOwner = (
   config: Config,
   db: Database,
   cluster: string,
-): Promise<string | undefined> {
-  if (!config.brokerUrl) return undefined;
-  const { RabbitBus } = await import('../bus/rabbitmq/bus.ts');
-  const bus = new RabbitBus(config.brokerUrl, db.url);
-  try {
-    return await bus.otherOwner(cluster);
-  } finally {
-    await bus.close();
-  }
-}
+): Promise<string | undefined> => onBroker(config, db, (bus) => bus.otherOwner(cluster));
 
 /**
  * Makes the virtual host of the configuration this cluster's. Its earlier owner is gone: messages of that
@@ -28,16 +18,19 @@ export async function otherBrokerOwner(
  * still true. Returns the id of the earlier owner, or undefined without one. Does nothing without a broker.
  * Throws the BROKER_ codes of a broker that does not answer.
  */
-export async function adoptBroker(
-  config: Config,
+export const adoptBroker = (config: Config, db: Database): Promise<string | undefined> =>
+  onBroker(config, db, (bus) => bus.adopt());
+
+async function onBroker<T>(
+  { brokerUrl }: Config,
   db: Database,
-  { identity, log }: { identity?: Identity; log?: Log } = {},
-): Promise<string | undefined> {
-  if (!config.brokerUrl) return undefined;
+  work: (bus: RabbitBus) => Promise<T>,
+): Promise<T | undefined> {
+  if (!brokerUrl) return undefined;
   const { RabbitBus } = await import('../bus/rabbitmq/bus.ts');
-  const bus = new RabbitBus(config.brokerUrl, db.url, { identity, ...(log && { log }) });
+  const bus = new RabbitBus(brokerUrl, db.url);
   try {
-    return await bus.adopt();
+    return await work(bus);
   } finally {
     await bus.close();
   }

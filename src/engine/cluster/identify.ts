@@ -5,21 +5,22 @@ import type { Config } from '../config/config.ts';
 import { Database } from '../database/database.ts';
 import { prepareDataDir, startEmbeddedPostgres } from '../database/embedded.ts';
 import { checkSchema } from '../database/migrate.ts';
-import { adoptDatabase, type Lineage, readLineages, renameCluster } from '../identity/identity.ts';
+import {
+  adoptDatabase,
+  type DatabaseIdentity,
+  type Lineage,
+  readDatabaseIdentity,
+  readLineages,
+} from '../identity/identity.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { countGateways, countWorkers } from '../store/processes.ts';
 import { readComponents } from './components.ts';
 
-export interface IdentityReport {
-  /** Id of the cluster. Null: no process has opened this database yet. */
-  readonly cluster: string | null;
-  readonly lineage: string | null;
+export interface IdentityReport extends DatabaseIdentity {
   readonly production: boolean;
   /** Address without credentials. Null: none. Missing: no role has run yet. */
   readonly broker?: string | null;
   readonly cache?: string | null;
-  /** This database is a copy: that of the cluster is on another server. */
-  readonly copied: boolean;
   /** Workers and gateways with a heartbeat in the last 15 s. */
   readonly roles: number;
   /** The oldest first. */
@@ -69,24 +70,13 @@ async function withDatabase<T>(
 
 /** Reads who the cluster of a database is. Changes nothing. */
 export async function readIdentity(db: Database): Promise<IdentityReport> {
-  const { rows } = await db.query<Pick<IdentityReport, 'copied'> & { cluster: string; lineage: string }>(
-    `select cluster, lineage,
-            system <> (select system_identifier from pg_control_system()) || '.' ||
-                      (select oid from pg_database where datname = current_database()) as copied
-     from cluster_identity`,
-  );
-  const [row] = rows;
   return {
-    cluster: row?.cluster ?? null,
-    lineage: row?.lineage ?? null,
+    ...(await readDatabaseIdentity(db)),
     ...(await readComponents(db)),
-    copied: row?.copied ?? false,
     roles: (await countWorkers(db)) + (await countGateways(db)),
     lineages: await readLineages(db),
   };
 }
-
-export const identifyCopy = (db: Database): Promise<string> => renameCluster(db);
 
 /**
  * Continues the cluster with this database, and takes the virtual host of the configuration over. Asks

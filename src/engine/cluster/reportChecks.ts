@@ -1,7 +1,7 @@
 import type { FeedCache } from '../cache/cache.ts';
 import { openReadiness } from '../fleet/readiness.ts';
-import type { Check } from '../model/check.ts';
-import { ERRORS, isFeedctlError, messageOf } from '../model/errors.ts';
+import { type Check, faultOf } from '../model/check.ts';
+import { ERRORS, type ErrorCode } from '../model/errors.ts';
 import type { Resources } from '../resilience/resources.ts';
 import { saveChecks } from '../store/processes.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -56,9 +56,8 @@ async function faultsOf(check: Promise<void>): Promise<Check[]> {
     await check;
     return [];
   } catch (error) {
-    const code = isFeedctlError(error) ? error.code : 'INTERNAL';
-    const fix = isFeedctlError(error) ? error.suggestions[0] : undefined;
-    return [{ name: code, status: 'fault', detail: messageOf(error), fix: fix ?? ERRORS[code].fix }];
+    const fault = faultOf('INTERNAL', error);
+    return [{ fix: ERRORS[fault.name as ErrorCode].fix, ...fault }];
   }
 }
 

@@ -168,13 +168,9 @@ export class Identity {
     return lineage === this.lineage || (await look(this.#db, undefined, lineage)).hasLineage;
   }
 
-  /**
-   * Opens a new lineage, unless another process has just done so. `session`: any session of the database.
-   */
-  async renew(reason: string, session: Queryable = this.#db): Promise<void> {
-    const before = this.lineage;
-    await session.query(RENEW, [randomId(), before, reason, LINEAGE_CHANNEL]);
-    this.#adopt(present(await look(session)), reason);
+  /** Opens a new lineage, unless another process has just done so. */
+  renew(reason: string): Promise<void> {
+    return this.#replace(this.#db, this.lineage, reason);
   }
 
   /** Compares the database with what is known here, which other sessions may change meanwhile. */
@@ -212,9 +208,9 @@ export class Identity {
       );
     const sameHistory = next.lineage === this.lineage;
     if (!found.standby && found.timeline !== found.knownTimeline)
-      await this.#replace(session, next, `timeline ${found.timeline} after ${found.knownTimeline}`);
+      await this.#replace(session, next.lineage, `timeline ${found.timeline} after ${found.knownTimeline}`);
     else if (sameHistory ? !found.hasMark : !found.hasLineage)
-      await this.#replace(session, next, 'the database went back to an earlier state');
+      await this.#replace(session, next.lineage, 'the database went back to an earlier state');
     else this.#adopt(next, found.reason);
   }
 
@@ -233,8 +229,8 @@ export class Identity {
     throw error;
   }
 
-  async #replace(session: Queryable, found: Present, reason: string): Promise<void> {
-    await session.query(RENEW, [randomId(), found.lineage, reason, LINEAGE_CHANNEL]);
+  async #replace(session: Queryable, lineage: string, reason: string): Promise<void> {
+    await renewLineage(session, lineage, reason);
     this.#adopt(present(await look(session)), reason);
   }
 
@@ -272,6 +268,21 @@ function parseMark(text: string): Mark | undefined {
   return nonce === undefined ? undefined : { ordinal: Number(ordinal), nonce };
 }
 
+/** What a database says about itself. */
+export interface DatabaseIdentity {
+  /** Id of the cluster. Null: no process has opened this database yet. */
+  readonly cluster: string | null;
+  readonly lineage: string | null;
+  /** This database is a copy: that of the cluster is on another server. */
+  readonly copied: boolean;
+}
+
+/** Reads the identity of a database as it is. Changes nothing. */
+export async function readDatabaseIdentity(db: Queryable): Promise<DatabaseIdentity> {
+  const { cluster, lineage, system, knownSystem } = await look(db);
+  return { cluster, lineage, copied: knownSystem !== null && system !== knownSystem };
+}
+
 /** Returns the histories of the database, the oldest first. */
 export async function readLineages(db: Queryable): Promise<Lineage[]> {
   return (await db.query<Lineage & object>(HISTORY)).rows;
@@ -294,6 +305,8 @@ export async function renameCluster(db: Queryable): Promise<string> {
  * was moved or restored.
  */
 export async function adoptDatabase(db: Queryable): Promise<void> {
-  const { lineage } = present(await look(db));
-  await db.query(RENEW, [randomId(), lineage, 'an operator has adopted the database', LINEAGE_CHANNEL]);
+  await renewLineage(db, present(await look(db)).lineage, 'an operator has adopted the database');
 }
+
+const renewLineage = (db: Queryable, lineage: string, reason: string) =>
+  db.query(RENEW, [randomId(), lineage, reason, LINEAGE_CHANNEL]);

@@ -10,8 +10,8 @@ import { checkSchema } from '../database/migrate.ts';
 import { withoutPassword } from '../database/url.ts';
 import { checkSessionsKept, checkWritable } from '../database/usable.ts';
 import { Identity } from '../identity/identity.ts';
-import type { Check } from '../model/check.ts';
-import { ERRORS, isFeedctlError, messageOf } from '../model/errors.ts';
+import { type Check, faultOf } from '../model/check.ts';
+import { ERRORS, messageOf } from '../model/errors.ts';
 import { Resources } from '../resilience/resources.ts';
 import { silentLog } from '../telemetry/log.ts';
 import { checkCitus } from './citusChecks.ts';
@@ -91,12 +91,6 @@ async function checkServers(config: Config, checks: Check[]): Promise<void> {
     await part('cluster', () => checkCluster(cluster));
   }
   await resources.release();
-}
-
-function faultOf(part: string, error: unknown): Check {
-  const fix = isFeedctlError(error) ? error.suggestions[0] : undefined;
-  const name = isFeedctlError(error) ? error.code : part;
-  return { name, status: 'fault', detail: messageOf(error), ...(fix !== undefined && { fix }) };
 }
 
 async function checkDataDir(dataDir: string): Promise<Check[]> {

@@ -80,9 +80,7 @@ export class LocalBus implements Bus {
       sessionSettings: { synchronous_commit: 'off' },
       ...sessions,
     });
-    if (identity)
-      for (const db of [this.#durable, this.#relaxed])
-        db.confirmSessions((session) => identity.confirm(session, db.url));
+    for (const db of [this.#durable, this.#relaxed]) identity?.guard(db);
     this.#throughput = new ThroughputReporter(this.#relaxed);
   }
 

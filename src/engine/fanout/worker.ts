@@ -11,6 +11,7 @@ import type { ProcessStats } from '../stats/process.ts';
 import type { DatabaseClock } from '../store/databaseClock.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { OutcomeLog } from '../telemetry/outcomeLog.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import { startCleaner } from './cleaner.ts';
 import { startClusterMetrics } from './clusterMetrics.ts';
@@ -196,18 +197,17 @@ class FanoutWorker implements Worker {
   }
 }
 
-/**
- * Runs `work` every `ms`, never twice at a time. A failure is logged, and the next turn tries
- * again.
- */
-function every(ms: number, name: string, log: Log, work: () => Promise<void>): { stop(): Promise<void> } {
+/** Runs `work` every `ms`, never twice at a time. After a failure the next turn tries again. */
+function every(ms: number, task: string, log: Log, work: () => Promise<void>): { stop(): Promise<void> } {
+  const outcomes = new OutcomeLog(log, task);
   let running: Promise<void> = Promise.resolve();
   let busy = false;
   const timer = setInterval(() => {
     if (busy) return;
     busy = true;
     running = work()
-      .catch((error) => log.warn({ task: name, reason: messageOf(error) }, 'task failed'))
+      .then(() => outcomes.worked())
+      .catch((error) => outcomes.failed(messageOf(error)))
       .finally(() => {
         busy = false;
       });

@@ -202,7 +202,7 @@ function samplingChecks({ sampling, workers }: ClusterStatus, nowMs: number): Ch
             ...rows,
             status: 'warning',
             detail: `none compared for ${Math.round(ageSeconds)} s`,
-            fix: 'Read the logs of the workers: `feeds not sampled` has the reason.',
+            fix: 'Read the logs of the workers: `task failed` of the task `sample of feeds` has the reason.',
           }
         : {
             ...rows,

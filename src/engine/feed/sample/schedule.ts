@@ -4,6 +4,7 @@ import { acquireLeadership, releaseLeadership } from '../../database/leader.ts';
 import { messageOf } from '../../model/errors.ts';
 import type { ProcessStats } from '../../stats/process.ts';
 import type { Log } from '../../telemetry/log.ts';
+import { OutcomeLog } from '../../telemetry/outcomeLog.ts';
 import { settleWithin } from '../../util/deadline.ts';
 import { type CacheContext, CacheSampler, compareServedPage, compareSharedFeed } from './cachedFeeds.ts';
 import { type RowsContext, type RowsOptions, RowsSampler } from './rows.ts';
@@ -66,7 +67,7 @@ export function sampleCachedFeeds(context: CacheContext, options: SampleOptions 
 function repeat(everyMs: number, log: Log, look: () => Promise<void>): () => Promise<void> {
   const stop = new AbortController();
   const { signal } = stop;
-  let failing = false;
+  const outcomes = new OutcomeLog(log, 'sample of feeds');
   const running = (async () => {
     for (let pauseMs = everyMs; ; ) {
       await sleep(pauseMs, undefined, { signal }).catch(() => {});
@@ -74,11 +75,9 @@ function repeat(everyMs: number, log: Log, look: () => Promise<void>): () => Pro
       const startedAt = performance.now();
       try {
         await look();
-        failing = false;
+        outcomes.worked();
       } catch (error) {
-        // One warning for each outage of a server.
-        if (!failing && !signal.aborted) log.warn({ reason: messageOf(error) }, 'feeds not sampled');
-        failing = true;
+        if (!signal.aborted) outcomes.failed(messageOf(error));
       }
       pauseMs = Math.min(Math.max(everyMs, (performance.now() - startedAt) / MAX_SHARE), 2 * everyMs);
     }

@@ -141,7 +141,8 @@ test('a copied data directory becomes another cluster, and the original stays as
   expect(await identity(copy)).toMatchObject({ cluster });
   const refused = await feedctl(['cluster', 'identify', '--yes', 'other', '--json'], at(copy));
   expect([refused.status, errorOf(refused)]).toEqual([2, 'CONFIRMATION_REQUIRED']);
-  await json(['cluster', 'identify', '--dry-run'], at(copy));
+  const rehearsed = await json(['cluster', 'identify', '--dry-run'], at(copy));
+  expect(rehearsed).toEqual({ before: cluster, cluster, roles: 0, dryRun: true });
   expect((await identity(copy)).cluster).toBe(cluster);
   await json(['cluster', 'identify', '--yes', cluster], at(copy));
   const renamed = await identity(copy);

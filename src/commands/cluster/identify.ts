@@ -6,6 +6,8 @@ interface IdentifyResult {
   /** Id before and after; with --dry-run the same one. */
   readonly before: string | null;
   readonly cluster: string | null;
+  /** Workers and gateways that seem to run on this database: they stop working. */
+  readonly roles: number;
   readonly dryRun: boolean;
 }
 
@@ -37,15 +39,21 @@ It keeps the keys that sign tokens: see \`feedctl gateway rotate-key\`.`;
       const { cluster: before, roles } = await readIdentity(db);
       const dryRun = flags['dry-run'];
       // A database without an identity gets one from its first role.
-      if (before === null || dryRun) return { before, cluster: before, dryRun };
-      const running = roles > 0 ? ` ${roles} role(s) seem to run: they will stop working.` : '';
-      await this.confirmName(`This database leaves the cluster ${before}.${running}`, before, flags.yes);
-      return { before, cluster: await renameCluster(db), dryRun };
+      if (before === null || dryRun) return { before, cluster: before, roles, dryRun };
+      await this.confirmName(
+        `This database leaves the cluster ${before}.${runningText(roles)}`,
+        before,
+        flags.yes,
+      );
+      return { before, cluster: await renameCluster(db), roles, dryRun };
     });
-    const { before, cluster, dryRun } = result;
+    const { before, cluster, roles, dryRun } = result;
     if (before === null) this.log('This database has no identity yet. Its first role gives it one.');
-    else if (dryRun) this.log(`Would replace the id ${before}.`);
+    else if (dryRun) this.log(`Would replace the id ${before}.${runningText(roles)}`);
     else this.log(`This database is the cluster ${cluster} now; before, it was ${before}.`);
     return result;
   }
 }
+
+const runningText = (roles: number): string =>
+  roles > 0 ? ` ${roles} role(s) seem to run: they will stop working.` : '';

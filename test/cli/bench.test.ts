@@ -1,6 +1,8 @@
 import { execFileSync } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { feedctl, json } from '../support/cli.ts';
+import { feedctl, json, temporaryDirectory } from '../support/cli.ts';
 
 const positive = expect.toSatisfy((value) => typeof value === 'number' && value > 0);
 
@@ -71,4 +73,36 @@ test('impossible crowds are refused', async () => {
     expect(refused.status, flags.join(' ')).toBe(2);
     expect(JSON.parse(refused.stdout)).toMatchObject({ error: { code: 'USAGE' } });
   }
+});
+
+test('bench fanout --stored: the path beside COPY into the same rows and beside an empty store', async () => {
+  const html = join(await temporaryDirectory(), 'report.html');
+  const size = ['--posts', '20', '--followers', '50', '--runs', '1', '--baseline', 'none'];
+  const result = await json([
+    ...['bench', 'fanout', ...size, '--html', html],
+    ...['--stored', '6000', '--stored-per-user', '30'],
+  ]);
+  const perRow = { path: positive, copy: positive, emptyPath: positive, emptyCopy: positive };
+  expect(result).toMatchObject({
+    deliveries: 1_000,
+    stored: {
+      rows: 6_000,
+      users: 200,
+      copyPerSecond: positive,
+      emptyDeliveriesPerSecond: positive,
+      ratioToCopy: positive,
+      ratioToEmpty: positive,
+      walBytesPerRow: perRow,
+      pageMs: { p50: positive },
+    },
+  });
+  const report = await readFile(html, 'utf8');
+  expect(report).toContain('the path into the stored rows');
+  expect(report).toContain('&quot;deliveries&quot;: 1000');
+});
+
+test('a report that cannot be written is refused before the benchmark', async () => {
+  const path = join(await temporaryDirectory(), 'missing', 'report.html');
+  const refused = await feedctl(['bench', 'read', '--html', path, '--json']);
+  expect([refused.status, JSON.parse(refused.stdout).error.code]).toEqual([1, 'FILE_UNWRITABLE']);
 });

@@ -1,5 +1,5 @@
 import { Flags } from '@oclif/core';
-import { BenchCommand, machineText } from '../../cli/benchCommand.ts';
+import { BenchCommand, timePlot } from '../../cli/benchCommand.ts';
 import { rangeFlag } from '../../cli/flags/common.ts';
 import type { BenchCrowdResult } from '../../engine/bench/push/crowd.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
@@ -58,7 +58,7 @@ or else a temporary embedded database.`;
       signal,
       onProgress,
     });
-    const { machine, stages } = result;
+    const { stages } = result;
     await this.table(
       COLUMNS.map(([name]) => name),
       stages.map((stage) => COLUMNS.map(([, cell]) => cell(stage))),
@@ -66,7 +66,12 @@ or else a temporary embedded database.`;
     for (const { people, firstError } of stages)
       if (firstError) this.logToStderr(`With ${people} people: ${firstError}`);
     this.log(`\n${formatCount(result.users)} users, ${formatCount(result.follows)} follows.`);
-    this.log(`${machineText(machine)}.`);
+    await this.report(result, [
+      timePlot(
+        'p99 from the request to the socket, by people',
+        stages.map((stage) => [String(stage.people), stage.pushMs.p99] as const),
+      ),
+    ]);
     if (stages.some((stage) => stage.errors > 0 || stage.pushes !== stage.expected)) process.exitCode = 1;
     return result;
   }

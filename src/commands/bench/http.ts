@@ -1,5 +1,5 @@
 import { Flags } from '@oclif/core';
-import { BenchCommand, machineText } from '../../cli/benchCommand.ts';
+import { BenchCommand, ratePlot } from '../../cli/benchCommand.ts';
 import type { BenchHttpResult } from '../../engine/bench/http/http.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
@@ -35,7 +35,6 @@ or else a temporary embedded database.`;
       signal,
       onProgress,
     });
-    const { machine } = result;
     const row = (name: string, rate: BenchHttpResult['feed']): string[] => [
       name,
       `${formatCount(rate.requestsPerSecond)}/s`,
@@ -47,7 +46,12 @@ or else a temporary embedded database.`;
       [row('bare route', result.bare), row('GET /post/feed', result.feed)],
     );
     this.log(`\nRatio ${result.ratio} (each run: ${result.ratios.join(', ')}).`);
-    this.log(`${machineText(machine)}.`);
+    await this.report(result, [
+      ratePlot('requests', [
+        ['bare route', result.bare.requestsPerSecond],
+        ['GET /post/feed', result.feed.requestsPerSecond],
+      ]),
+    ]);
     return result;
   }
 }

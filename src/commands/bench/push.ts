@@ -1,5 +1,5 @@
 import { Flags } from '@oclif/core';
-import { BenchCommand, machineText, percentilesText } from '../../cli/benchCommand.ts';
+import { BenchCommand, percentilesText, ratePlot } from '../../cli/benchCommand.ts';
 import type { BenchPushResult } from '../../engine/bench/push/push.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
@@ -41,7 +41,7 @@ or else a temporary embedded database.`;
       signal,
       onProgress,
     });
-    const { memory, broadcast, latency, machine } = result;
+    const { memory, broadcast, latency } = result;
     const row = (name: string, one: BenchPushResult['broadcast']['bare'], ratio?: number): string[] => [
       name,
       `${formatCount(one.framesPerSecond)}/s`,
@@ -69,7 +69,13 @@ or else a temporary embedded database.`;
       `${formatCount(latency.deliveries)} frames of ${formatCount(latency.posts)} posts, ` +
         `${formatCount(latency.missing)} missing, ${formatCount(latency.errors)} errors.`,
     );
-    this.log(`${machineText(machine)}.`);
+    await this.report(result, [
+      ratePlot(`frames of one post to ${formatCount(result.sockets)} sockets`, [
+        ['bare ws', broadcast.bare.framesPerSecond],
+        ['a celebrity’s', broadcast.celebrity.framesPerSecond],
+        ['fanned out', broadcast.fannedOut.framesPerSecond],
+      ]),
+    ]);
     if (latency.missing > 0 || latency.errors > 0) process.exitCode = 1;
     return result;
   }

@@ -1,5 +1,5 @@
 import { Flags } from '@oclif/core';
-import { BenchCommand, machineText } from '../../cli/benchCommand.ts';
+import { BenchCommand, percentilesText, storedFlags, storedOf, timePlot } from '../../cli/benchCommand.ts';
 import type { BenchReadResult } from '../../engine/bench/read.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
@@ -22,6 +22,7 @@ or else a temporary embedded database.`;
     reads: count('number of pages of each kind', 1_000),
     mix: count('number of pages of the mix, with readers by Zipf’s law', 40_000, 10_000_000),
     'reads-a-post': count('number of pages of the mix for each new post', 100),
+    ...storedFlags,
   };
   static override examples = [
     '<%= config.bin %> bench read --cache-url redis://localhost',
@@ -36,10 +37,11 @@ or else a temporary embedded database.`;
     const result = await benchRead(config, this.config.version, {
       ...flags,
       readsAPost: flags['reads-a-post'],
+      stored: storedOf(flags),
       signal,
       onProgress,
     });
-    const { kinds, mix, machine } = result;
+    const { kinds, mix } = result;
     const row = (name: string, one: (typeof kinds)['join']): string[] => [
       name,
       ...[one.p50, one.p95, one.p99].map((ms) => `${ms} ms`),
@@ -67,7 +69,21 @@ or else a temporary embedded database.`;
         `${formatCount(mix.queries)} queries, ` +
         `${formatCount(mix.queriesUncached)} without a cache (${Math.round(mix.saved * 100)}% saved).`,
     );
-    this.log(`${machineText(machine)}.`);
+    if (result.stored)
+      this.log(
+        `Pages of users with ${formatCount(result.stored.rows)} stored rows, from the table: ` +
+          `${percentilesText(result.stored.pageMs)}.`,
+      );
+    await this.report(result, [
+      timePlot(`median of a page of ${result.page}`, [
+        ['join of follows and posts', kinds.join.p50],
+        ['from the table', kinds.uncached.p50],
+        ['cached', kinds.cached.p50],
+        ['celebrities, from the table', kinds.celebrityUncached.p50],
+        ['celebrities, cached', kinds.celebrityCached.p50],
+        ['first read of a feed', kinds.cold.p50],
+      ]),
+    ]);
     return result;
   }
 }

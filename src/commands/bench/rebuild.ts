@@ -1,5 +1,5 @@
 import { Flags } from '@oclif/core';
-import { BenchCommand, machineText } from '../../cli/benchCommand.ts';
+import { BenchCommand, ratePlot } from '../../cli/benchCommand.ts';
 import type { BenchRebuildResult } from '../../engine/bench/rebuild.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
@@ -44,7 +44,7 @@ or else a temporary embedded database.`;
       signal,
       onProgress,
     });
-    const { live, machine, verify } = result;
+    const { live, verify } = result;
     const ratios = result.runs.map((run) => run.ratio).join(', ');
     const p99Ratios = result.runs.map((run) => run.live.p99Ratio).join(', ');
     this.log(`${formatCount(result.users)} feeds, ${formatCount(result.items)} rows.`);
@@ -60,7 +60,12 @@ or else a temporary embedded database.`;
         `p99 ${live.during.p99} ms: ratio ${live.p99Ratio} (${p99Ratios}).`,
     );
     this.log(`Verified ${formatCount(verify.checked)} feeds: ${verify.mismatched} differ.`);
-    this.log(`${machineText(machine)}.`);
+    await this.report(result, [
+      ratePlot('rows', [
+        ['rebuild of emptied feeds', result.rebuildRowsPerSecond],
+        ['one insert ... select', result.plainRowsPerSecond],
+      ]),
+    ]);
     return result;
   }
 }

@@ -1,19 +1,9 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import { fanOutDrained } from '../bus/drained.ts';
 import type { Config } from '../config/config.ts';
 import type { Database } from '../database/database.ts';
-import type { CheckedMessage } from '../fanout/copyBuffer.ts';
-import { dispatch } from '../fanout/dispatcher.ts';
-import { readFeed } from '../feed/read/read.ts';
-import { signToken } from '../gateway/tokens.ts';
-import { seedPairs } from '../imports/followGraph.ts';
-import { followFeed } from '../live/client.ts';
 import { FeedctlError } from '../model/errors.ts';
-import type { EventRef } from '../model/event.ts';
-import { forgetRun, type LatencyMs, runDeliveries, runLatency } from '../store/runs.ts';
-import { poll } from '../util/poll.ts';
+import { Resources } from '../resilience/resources.ts';
+import type { LatencyMs } from '../store/runs.ts';
 import { BASELINES, type BaselineName, oneInsertEach, perFollowerMessages } from './baselines.ts';
-import { type BenchCluster, openBenchCluster } from './benchCluster.ts';
 import {
   type Measured,
   measure,
@@ -24,22 +14,16 @@ import {
   thousandths,
 } from './limit.ts';
 import { describeMachine, type Machine } from './machine.ts';
-import { type Mix, mixPairs } from './mixes.ts';
-import { makePosts } from './posts.ts';
-import { emptyTable, RAW_TABLE, settleAfterLoad } from './sql.ts';
+import type { Mix } from './mixes.ts';
+import { checkpoint, checkpoints, emptyTable, RAW_TABLE, walBytes } from './sql.ts';
+import { CACHED_READERS, type PathRun, readersOf, Stage } from './stage.ts';
+import { pageTimes, type StoredFeeds, withOtherPosts } from './stored.ts';
 
 /** Connections of the writer, on one PostgreSQL server and on Citus. */
 const RAW_CONNECTIONS = { plain: 2, distributed: 8 } as const;
-/** Readers with a cached feed, and readers with an open socket, while the path runs. */
-const CACHED_READERS = 1_000;
-const SOCKETS = 50;
+/** Pages that are read from the table after the runs, and their size. */
+const PAGES = 1_000;
 const PAGE = 20;
-/** The end of a run is known to within this time. */
-const POLL_MS = 20;
-const NO_CELEBRITIES = 2 ** 31 - 1;
-/** Small posts are made while posts with many followers are fanned out. */
-const SMALL_FOLLOWERS = 8;
-const SMALL_INTERVAL_MS = 10;
 
 export interface BenchFanoutOptions {
   readonly mix: Mix;
@@ -48,6 +32,10 @@ export interface BenchFanoutOptions {
   readonly baseline: BaselineName;
   /** Makes posts with 8 followers meanwhile, and reports their latency separately. */
   readonly smallPosts?: boolean;
+  /** Rows that the cluster holds before the first run. The mix has a reader for each of their users. */
+  readonly stored?: StoredFeeds;
+  /** Empty database for the runs without stored rows, if the cluster is no temporary one. */
+  readonly emptyDatabaseUrl?: string | undefined;
   readonly signal?: AbortSignal;
   readonly onProgress?: (text: string) => void;
 }
@@ -76,48 +64,89 @@ export interface BenchFanoutResult {
   /** Frames that arrived on sockets. */
   readonly pushed: number;
   readonly cachedFeeds: number;
+  readonly stored: StoredResult | null;
   readonly machine: Machine;
+}
+
+/** The path in a store with many rows beside COPY into the same store, and beside an empty store. */
+export interface StoredResult extends StoredFeeds {
+  readonly users: number;
+  /** COPY of the rows into the same store: rows a second. */
+  readonly copyPerSecond: number | null;
+  /** The path in a cluster without stored rows. Null: there was no second cluster. */
+  readonly emptyDeliveriesPerSecond: number | null;
+  readonly ratioToCopy: number | null;
+  readonly ratioToEmpty: number | null;
+  /** On Citus: of the coordinator alone. */
+  readonly walBytesPerRow: {
+    readonly path: number | null;
+    readonly copy: number | null;
+    readonly emptyPath: number | null;
+    readonly emptyCopy: number | null;
+  };
+  /** Of the server with the stored rows, during all runs. Each run begins with one. */
+  readonly checkpoints: number;
+  /** First pages of random readers, from the table. */
+  readonly pageMs: LatencyMs;
 }
 
 /**
  * Compares the whole path of posts with the limit of the disk and the database. The path: a mix of
  * posts, from their dispatch to the commit of the last row, with cached feeds and open sockets. The
  * limit: COPY of the same rows, in the same batches and order, into an equal empty table. Runs of
- * both alternate.
+ * both alternate. With stored rows, the path in a second cluster without them takes turns too.
  */
 export async function benchFanout(
   config: Config,
   version: string,
   options: BenchFanoutOptions,
 ): Promise<BenchFanoutResult> {
-  const { mix, signal } = options;
+  const { mix, stored, signal } = options;
   const report = options.onProgress ?? (() => {});
   if (options.baseline === 'per-follower' && !config.brokerUrl)
     throw new FeedctlError('USAGE', 'the baseline per-follower needs a broker: pass --broker-url');
-  let batches: CheckedMessage[][] = [];
-  const bench = await openBenchCluster(config, {
-    version,
-    ...(signal && { signal }),
-    onBatch: (messages) => batches.push(messages.map(({ body, count }) => ({ body, count }))),
-  });
+  const resources = new Resources();
+  const open = async (at: Config, rows?: StoredFeeds) => {
+    const stage = await Stage.open(at, version, { ...options, stored: rows });
+    resources.add('cluster', () => stage.stop());
+    return stage;
+  };
   try {
-    const { db } = bench.cluster;
     report('making posts');
-    const prepared = await prepare(bench, mix, options.smallPosts ?? false);
+    const stage = await open(config, stored);
+    const second = stored && secondCluster(config, options.emptyDatabaseUrl);
+    const empty = second && (await open(second));
+    const { db } = stage.bench.cluster;
     const sharding = await db.sharding();
     const connections = RAW_CONNECTIONS[sharding.distributed ? 'distributed' : 'plain'];
+    const checkpointsBefore = await checkpoints(db);
+    const copy = async (table: string, rows: readonly Buffer[][]): Promise<Written> => {
+      const before = await walBytes(db);
+      const copied = await measure(() => rawCopy(db.url, table, rows, connections));
+      return { ...copied, walBytes: (await walBytes(db)) - before };
+    };
     const runs: FanoutRun[] = [];
     let rows: Buffer[][] = [];
     for (let n = 1; n <= options.runs; n += 1) {
       signal?.throwIfAborted();
-      report(`run ${n} of ${options.runs}: the path`);
-      batches = [];
-      const pathRun = await measurePath(bench, mix, prepared, signal);
-      report(`run ${n} of ${options.runs}: COPY alone`);
-      await emptyTable(db, RAW_TABLE);
+      const step = (text: string) => report(`run ${n} of ${options.runs}: ${text}`);
+      step('the path');
+      const { batches, ...pathRun } = await stage.measurePath();
       rows = rowsOfBatches(batches, sharding);
-      const raw = await measure(() => rawCopy(db.url, RAW_TABLE, rows, connections));
-      runs.push({ ...pathRun, raw });
+      step('COPY alone');
+      await emptyTable(db, RAW_TABLE);
+      const raw = await copy(RAW_TABLE, rows);
+      let full: FullRun | undefined;
+      if (stored) {
+        step('COPY into the stored rows');
+        await checkpoint(db);
+        full = { copy: await copy('feed_items', withOtherPosts(rows)), empty: undefined };
+        if (empty) {
+          step('the path without stored rows');
+          full = { ...full, empty: await empty.measurePath() };
+        }
+      }
+      runs.push({ ...pathRun, raw, full });
     }
     const middle = middleRun(runs, ratioOf);
     if (options.baseline !== 'none') report('the baseline');
@@ -133,65 +162,68 @@ export async function benchFanout(
       smallPosts: last?.smallPosts ?? null,
       pushed: runs.reduce((sum, run) => sum + run.pushed, 0),
       cachedFeeds: Math.min(CACHED_READERS, mix.readers),
-      machine: await describeMachine(bench),
+      stored: stored
+        ? {
+            ...stored,
+            users: mix.readers,
+            ...storedRates(runs),
+            checkpoints: (await checkpoints(db)) - checkpointsBefore,
+            pageMs: await pageTimes(db, readersOf(mix), { pages: PAGES, limit: PAGE }),
+          }
+        : null,
+      machine: await describeMachine(stage.bench),
     };
   } finally {
-    await bench.stop();
+    await resources.release();
   }
 }
 
-interface Prepared {
-  /** Events of the posts of the mix. */
-  readonly events: EventRef[];
-  /** Author of the small posts. */
-  readonly smallAuthor: number | undefined;
+/** The cluster without stored rows: another temporary one, or the other database that the caller names. */
+function secondCluster(config: Config, emptyDatabaseUrl: string | undefined): Config | undefined {
+  // Two clusters cannot share a broker or a cache.
+  if (config.brokerUrl !== undefined || config.cacheUrl !== undefined) return undefined;
+  if (config.embedded) return config;
+  const { sourced: _, ...rest } = config;
+  return emptyDatabaseUrl === undefined ? undefined : { ...rest, databaseUrl: emptyDatabaseUrl };
 }
 
-interface PathRun {
-  readonly path: Measured;
-  readonly latencyMs: LatencyMs;
-  readonly smallPosts: (LatencyMs & { posts: number }) | null;
-  readonly pushed: number;
+interface Written extends Measured {
+  readonly walBytes: number;
 }
 
-interface FanoutRun extends PathRun {
-  readonly raw: Measured;
+interface FullRun {
+  /** COPY of as many rows, of other posts, into the store with the stored rows. */
+  readonly copy: Written;
+  /** The path in a cluster without stored rows. */
+  readonly empty: PathRun | undefined;
 }
 
-/** Dispatches all posts and waits for the commit of their rows. Throws INTERNAL if rows are missing. */
-async function measurePath(
-  bench: BenchCluster,
-  mix: Mix,
-  { events, smallAuthor }: Prepared,
-  signal: AbortSignal | undefined,
-): Promise<PathRun> {
-  const { cluster } = bench;
-  const { db } = cluster;
-  await emptyTable(db, 'feed_items');
-  const readers = await openReaders(bench, mix);
-  const importId = await cluster.ids.next();
-  const small = smallAuthor === undefined ? undefined : await startSmallPosts(bench, smallAuthor);
-  let drained = false;
-  let draining = Promise.resolve();
-  const path = await measure(async () => {
-    await dispatch(cluster, events, { importId, committedAt: Date.now() });
-    draining = fanOutDrained(cluster, signal).finally(() => {
-      drained = true;
-    });
-    draining.catch(() => {}); // Thrown by the await below.
-    // Rows that are missing once the queues are drained do not arrive any more.
-    const counted = async () => drained || (await runDeliveries(db, importId)) >= mix.deliveries;
-    await poll(counted, { everyMs: POLL_MS, signal });
-    return runDeliveries(db, importId);
-  });
-  await draining;
-  const smallPosts = small ? await small.stop() : null;
-  const pushed = await readers.close();
-  const latencyMs = await runLatency(db, importId);
-  await forgetRun(db, importId);
-  if (path.rows !== mix.deliveries)
-    throw new FeedctlError('INTERNAL', `${path.rows} rows were written, expected ${mix.deliveries}`);
-  return { path, latencyMs, smallPosts, pushed };
+interface FanoutRun extends Omit<PathRun, 'batches'> {
+  readonly raw: Written;
+  readonly full: FullRun | undefined;
+}
+
+/** Rates of all runs together, and the medians of the ratios of each run. */
+function storedRates(runs: readonly FanoutRun[]) {
+  const full = runs.flatMap((run) => (run.full ? [{ ...run, ...run.full }] : []));
+  const median = (values: number[]) =>
+    values.length > 0 ? thousandths(middleRun(values, (value) => value)) : null;
+  const perRow = (written: readonly Written[]) =>
+    median(written.map(({ walBytes, rows }) => walBytes / rows));
+  const pathOf = ({ path, walBytes }: Pick<PathRun, 'path' | 'walBytes'>) => ({ ...path, walBytes });
+  const empties = full.flatMap((run) => (run.empty ? [{ ...run, empty: run.empty }] : []));
+  return {
+    copyPerSecond: median(full.map(({ copy }) => Math.round(rowsPerSecond(copy)))),
+    emptyDeliveriesPerSecond: median(empties.map(({ empty }) => Math.round(rowsPerSecond(empty.path)))),
+    ratioToCopy: median(full.map(({ path, copy }) => rowsPerSecond(path) / rowsPerSecond(copy))),
+    ratioToEmpty: median(empties.map(({ path, empty }) => rowsPerSecond(path) / rowsPerSecond(empty.path))),
+    walBytesPerRow: {
+      path: perRow(full.map(pathOf)),
+      copy: perRow(full.map(({ copy }) => copy)),
+      emptyPath: perRow(empties.map(({ empty }) => pathOf(empty))),
+      emptyCopy: perRow(full.map(({ raw }) => raw)),
+    },
+  };
 }
 
 async function measureBaseline(
@@ -222,80 +254,3 @@ const rates = (run: FanoutRun) => ({
   rawCopyPerSecond: Math.round(rowsPerSecond(run.raw)),
   ratio: thousandths(ratioOf(run)),
 });
-
-/** Makes the users of the mix, and posts that are committed but not dispatched. */
-async function prepare(bench: BenchCluster, mix: Mix, smallPosts: boolean): Promise<Prepared> {
-  const { cluster } = bench;
-  await seedPairs(cluster, mixPairs(mix), { celebrityThreshold: NO_CELEBRITIES });
-  let smallAuthor: number | undefined;
-  if (smallPosts) {
-    const author = mix.authors.length + mix.readers + 1;
-    const first = mix.authors.length + 1;
-    const pairs = Array.from({ length: SMALL_FOLLOWERS }, (_, i): [number, number] => [first + i, author]);
-    await seedPairs(cluster, once(pairs), { celebrityThreshold: NO_CELEBRITIES });
-    smallAuthor = author;
-  }
-  const events = await makePosts(bench, mix.posts);
-  await settleAfterLoad(cluster.db);
-  return { events, smallAuthor };
-}
-
-async function* once<T>(value: T): AsyncGenerator<T> {
-  yield value;
-}
-
-/** Caches feeds and opens sockets, whose cost is part of the path. `close` returns the arrived frames. */
-async function openReaders(bench: BenchCluster, mix: Mix): Promise<{ close(): Promise<number> }> {
-  const { cluster, cache, gateway } = bench;
-  const first = mix.authors.length + 1;
-  const readers = Array.from({ length: Math.min(CACHED_READERS, mix.readers) }, (_, i) => first + i);
-  await cache.changing(cluster.db, readers);
-  await cache.forget(readers);
-  for (const reader of readers) await readFeed(cluster.db, reader, { limit: PAGE }, cache);
-  let frames = 0;
-  const sockets = await Promise.all(
-    readers.slice(0, SOCKETS).map(async (reader) =>
-      followFeed(gateway.url, await signToken(cluster.db, reader), () => {
-        frames += 1;
-      }),
-    ),
-  );
-  return {
-    async close() {
-      for (const socket of sockets) socket.close();
-      await Promise.all(sockets.map((socket) => socket.closed));
-      return frames;
-    },
-  };
-}
-
-/** Makes a post with 8 followers every 10 ms. `stop` returns the latency of their rows. */
-async function startSmallPosts(bench: BenchCluster, author: number) {
-  const { db, bus, ids } = bench.cluster;
-  const importId = await ids.next();
-  let posts = 0;
-  let stopped = false;
-  const pending: Promise<void>[] = [];
-  const make = async () => {
-    const events = await makePosts(bench, [author]);
-    posts += 1;
-    await dispatch({ db, bus }, events, { importId, committedAt: Date.now() });
-  };
-  const running = (async () => {
-    while (!stopped) {
-      pending.push(make());
-      await sleep(SMALL_INTERVAL_MS);
-    }
-    await Promise.all(pending);
-  })();
-  return {
-    async stop() {
-      stopped = true;
-      await running;
-      await fanOutDrained(bench.cluster);
-      const latency = await runLatency(db, importId);
-      await forgetRun(db, importId);
-      return { ...latency, posts };
-    },
-  };
-}

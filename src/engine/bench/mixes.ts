@@ -37,26 +37,28 @@ const HIGGS_FOLLOWERS: readonly (readonly [share: number, followers: number])[] 
   [1, 493],
 ];
 
-const mix = (name: string, authors: readonly number[], posts: readonly number[]): Mix => ({
+const mix = (
+  name: string,
+  authors: readonly number[],
+  posts: readonly number[],
+  minReaders = MIN_READERS,
+): Mix => ({
   name,
   authors,
   posts,
-  readers: Math.max(
-    MIN_READERS,
-    authors.reduce((most, followers) => Math.max(most, followers), 0),
-  ),
+  readers: authors.reduce((most, followers) => Math.max(most, followers), minReaders),
   deliveries: posts.reduce((sum, author) => sum + authors[author - 1]!, 0),
 });
 
 /** Every author has the same number of followers. */
-export function uniformMix(posts: number, followers: number): Mix {
+export function uniformMix(posts: number, followers: number, minReaders?: number): Mix {
   const authors = Array.from({ length: Math.ceil(posts / POSTS_AN_AUTHOR) }, () => followers);
   const order = Array.from({ length: posts }, (_, i) => 1 + (i % authors.length));
-  return mix(`${followers} followers`, authors, order);
+  return mix(`${followers} followers`, authors, order, minReaders);
 }
 
 /** Authors with as many followers as those of the Higgs data: 3 of 4 posts have none, a few have hundreds. */
-export function higgsMix(posts: number): Mix {
+export function higgsMix(posts: number, minReaders?: number): Mix {
   const random = randomSource(2);
   const authors = Array.from({ length: posts }, () => {
     const share = random();
@@ -69,6 +71,7 @@ export function higgsMix(posts: number): Mix {
     'higgs',
     authors,
     authors.map((_, i) => i + 1),
+    minReaders,
   );
 }
 

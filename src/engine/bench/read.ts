@@ -13,6 +13,7 @@ import { percentiles, thousandths } from './limit.ts';
 import { describeMachine, type Machine } from './machine.ts';
 import { makePosts } from './posts.ts';
 import { joinedPage, settleAfterLoad } from './sql.ts';
+import { fillFeeds, pageTimes, type StoredFeeds, storedPairs, storedReaders } from './stored.ts';
 
 const PAGE = 20;
 /** Celebrities, celebrities that a fan follows, and posts of each celebrity. */
@@ -36,6 +37,8 @@ export interface BenchReadOptions {
   readonly mix: number;
   /** Pages of the mix for each post. */
   readonly readsAPost: number;
+  /** Feed rows of other users, which the table holds too. */
+  readonly stored?: StoredFeeds | undefined;
   readonly signal?: AbortSignal;
   readonly onProgress?: (text: string) => void;
 }
@@ -59,6 +62,8 @@ export interface BenchReadResult {
     /** The first read of a feed that is not cached. */
     readonly cold: Measured;
   };
+  /** Pages of the users with stored rows, from the table. */
+  readonly stored: (StoredFeeds & { readonly pageMs: LatencyMs }) | null;
   /** Median of the join over median of the cached page. */
   readonly speedup: number;
   readonly celebritySpeedup: number;
@@ -115,6 +120,7 @@ export async function benchRead(
   try {
     report('making feeds');
     const { plain, fans, authors } = await prepare(bench, options);
+    const stored = options.stored && (await storeOthers(bench, options.stored, options));
     report('reading pages');
     const { db } = bench.cluster;
     const { cache } = bench;
@@ -153,6 +159,7 @@ export async function benchRead(
     return {
       page: PAGE,
       kinds: result,
+      stored: stored ?? null,
       speedup: thousandths(result.join.p50 / result.cached.p50),
       celebritySpeedup: thousandths(result.join.p50 / result.celebrityCached.p50),
       mix,
@@ -161,6 +168,23 @@ export async function benchRead(
   } finally {
     await bench.stop();
   }
+}
+
+/** Fills the feeds of other users, who have the next ids, and measures their pages. */
+async function storeOthers(
+  { cluster }: BenchCluster,
+  stored: StoredFeeds,
+  { readers, authors, reads, signal, onProgress }: BenchReadOptions,
+): Promise<BenchReadResult['stored']> {
+  const others = { first: authors + CELEBRITIES + 2 * readers + 1, count: storedReaders(stored) };
+  await seedPairs(cluster, storedPairs(others), { celebrityThreshold: 2 ** 31 - 1 });
+  await fillFeeds(cluster.db, others, stored.perUser, {
+    signal,
+    onProgress,
+  });
+  await settleAfterLoad(cluster.db);
+  const size = { pages: reads, limit: PAGE };
+  return { ...stored, pageMs: await pageTimes(cluster.db, others, size) };
 }
 
 /** One way to read, with the times of its reads. */

@@ -11,7 +11,7 @@ export async function emptyAll(db: Database): Promise<void> {
   await db.query(`truncate ${TABLES}`);
 }
 
-/** Empties the table and writes dirty pages back, so that every run starts equal. */
+/** Empties a table before a run. */
 export async function emptyTable(db: Database, table: 'feed_items' | typeof RAW_TABLE): Promise<void> {
   if (table === RAW_TABLE) {
     await db.query(`drop table if exists ${RAW_TABLE}`);
@@ -24,17 +24,38 @@ export async function emptyTable(db: Database, table: 'feed_items' | typeof RAW_
   } else {
     await db.query(`truncate ${table}`);
   }
+  await checkpoint(db);
+}
+
+/** Writes dirty pages back, so that every run starts equal. */
+export async function checkpoint(db: Database): Promise<void> {
   await db.query('vacuum bus.messages');
   // Needs a superuser. Without it, runs share the cost of dirty pages.
   await db.query('checkpoint').catch(() => {});
 }
 
-/**
- * Prepares the loaded rows for the runs: marks events as dispatched, so that the sweeper leaves them,
- * and vacuums, so that plans fit and autovacuum does not start during the runs.
- */
+/** Returns the bytes of WAL that the server has written since its installation. */
+export async function walBytes(db: Queryable): Promise<number> {
+  const { rows } = await db.query<{ bytes: number }>(
+    `select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8 as bytes`,
+  );
+  return rows[0]!.bytes;
+}
+
+/** Returns the number of checkpoints since the server's statistics began. */
+export async function checkpoints(db: Queryable): Promise<number> {
+  // PostgreSQL 17 moved the counters.
+  const { rows } = await db.query<{ view: string | null }>(
+    `select to_regclass('pg_stat_checkpointer')::text as view`,
+  );
+  const counted = rows[0]!.view ? 'num_timed + num_requested' : 'checkpoints_timed + checkpoints_req';
+  const from = rows[0]!.view ?? 'pg_stat_bgwriter';
+  const result = await db.query<{ n: number }>(`select ${counted} as n from ${from}`);
+  return result.rows[0]!.n;
+}
+
+/** Vacuums after a load, so that plans fit and autovacuum does not start during the runs. */
 export async function settleAfterLoad(db: Database): Promise<void> {
-  await db.query('update events set dispatched_at = now() where dispatched_at is null');
   await db.query('vacuum analyze events, posts, followers, follows, users, feed_items');
 }
 

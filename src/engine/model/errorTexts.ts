@@ -370,6 +370,10 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
     what: 'An input file exists, but cannot be read.',
     why: 'The path is a directory, the permissions forbid reading, or the gzip data are damaged.',
   },
+  FILE_UNWRITABLE: {
+    what: 'A file that the command writes at its end cannot be written.',
+    why: 'Its directory is missing, the permissions forbid writing, or the path is a directory.',
+  },
   GATEWAY_NOT_FOUND: {
     what: 'No gateway of the cluster has this id. Nothing was changed.',
     why:

@@ -192,6 +192,7 @@ export const ERRORS = {
   FILE_NOT_FOUND: { exit: 1, fix: 'Check the path.' },
   FILE_TRUNCATED: { exit: 1, fix: 'Fetch the file again; nothing was changed.' },
   FILE_UNREADABLE: { exit: 1, fix: 'Check the file and its permissions.' },
+  FILE_UNWRITABLE: { exit: 1, fix: 'Name a file in a directory that you may write to.' },
   GATEWAY_NOT_FOUND: { exit: 1, fix: 'See `feedctl gateway list` for the ids.' },
   GATEWAY_OTHER: {
     exit: 1,

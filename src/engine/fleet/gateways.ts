@@ -31,8 +31,9 @@ export interface SharedUrl {
   readonly gatewayIds: readonly string[];
 }
 
-export function sharedUrls(gateways: readonly GatewayRow[]): SharedUrl[] {
-  const idsByUrl = Map.groupBy(gateways.filter(isAlive), ({ url }) => url);
+export function sharedUrls(gateways: readonly GatewayState[]): SharedUrl[] {
+  const living = gateways.filter((row) => isAlive(row) && (row.ready || !row.replaced));
+  const idsByUrl = Map.groupBy(living, ({ url }) => url);
   return [...idsByUrl]
     .filter(([, rows]) => rows.length > 1)
     .map(([url, rows]) => ({ url, gatewayIds: rows.map(({ id }) => id) }));

@@ -36,6 +36,8 @@ export interface GatewayRow {
   readonly startedAt: Date;
   readonly heartbeatAgeMs: number;
   readonly online: number;
+  /** Another gateway has started at its URL since its last heartbeat, as after a kill and a new start. */
+  readonly replaced: boolean;
 }
 
 export type WorkerIdentity = Pick<WorkerRow, 'id' | 'host' | 'pid' | 'version' | 'startedAt' | 'drainable'>;
@@ -149,8 +151,9 @@ export async function listWorkers(db: Queryable): Promise<WorkerRow[]> {
 export async function listGateways(db: Queryable): Promise<GatewayRow[]> {
   const { rows } = await db.query<GatewayRow>(
     `select id, url, started_at as "startedAt", ${HEARTBEAT_AGE},
-            (select count(*) from presence p where p.gateway_id = gateways.id)::integer as online
-     from gateways order by started_at`,
+            exists (select from gateways n where n.url = g.url and n.started_at > g.heartbeat_at) as replaced,
+            (select count(*) from presence p where p.gateway_id = g.id)::integer as online
+     from gateways g order by started_at`,
   );
   return rows;
 }

@@ -97,6 +97,23 @@ test('a gateway refuses requests that mean another one, whatever their path, and
   expect([client.status, client.headers.get('feedctl-gateway')]).toEqual([201, null]);
 });
 
+test('a gateway that was killed and started again at its URL shares it with no other', async () => {
+  const cluster = await testCluster();
+  const { id, url } = await drainable(cluster);
+  const killed = randomUUID();
+  await cluster.db.query(
+    `insert into gateways (id, url, started_at, heartbeat_at)
+     select $1, url, started_at - interval '9 s', started_at - interval '1 s' from gateways`,
+    [killed],
+  );
+  const states = await gatewayStates(cluster.db);
+  expect(states).toMatchObject([
+    { id: killed, ready: false, reason: `gateway ${id} answers at ${url}, not gateway ${killed}` },
+    { id, ready: true, reason: null },
+  ]);
+  expect(sharedUrls(states)).toEqual([]);
+});
+
 test('a gateway whose URL leads to another one is not ready, and nothing of the other is taken for its own', async () => {
   const { cluster, a, b } = await confused();
   const states = await gatewayStates(cluster.db);

@@ -109,6 +109,7 @@ const BUSY_KNOWN: Known = {
       url: 'http://10.0.0.1:7070',
       startedAt: new Date(NOON),
       heartbeatAgeMs: 5,
+      replaced: false,
       online: 9,
     },
   ],

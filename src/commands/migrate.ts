@@ -33,7 +33,7 @@ docs/guides/servers.md.`;
     const { resolveDatabase } = await import('../engine/cluster/cluster.ts');
     const { Database } = await import('../engine/database/database.ts');
     const { migrate, schemaState } = await import('../engine/database/migrate.ts');
-    const { ensureEventPartitions } = await import('../engine/store/events.ts');
+    const { ensurePartitions } = await import('../engine/store/partitions.ts');
     const db = new Database(await resolveDatabase(config), { maxSessions: 2 });
     try {
       const dryRun = flags['dry-run'];
@@ -42,7 +42,7 @@ docs/guides/servers.md.`;
         onBlocked: (blockers: string) => this.logToStderr(`Waiting for ${blockers}.`),
       };
       const applied = dryRun ? [] : await migrate(db, config.store, wait);
-      if (!dryRun) await ensureEventPartitions(db, Date.now(), wait);
+      if (!dryRun) await ensurePartitions(db, Date.now(), wait);
       const { pending } = await schemaState(db, config.store);
       if (dryRun) this.log(pending.length > 0 ? `Would apply: ${pending.join(', ')}` : 'Up to date.');
       else this.log(applied.length > 0 ? `Applied: ${applied.join(', ')}` : 'Up to date.');

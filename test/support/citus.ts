@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { Database } from '../../src/engine/database/database.ts';
 import { migrate } from '../../src/engine/database/migrate.ts';
-import { ensureEventPartitions } from '../../src/engine/store/events.ts';
+import { ensurePartitions } from '../../src/engine/store/partitions.ts';
 import { freePorts, type RunningServer, type ServerKind } from './servers.ts';
 
 /** Few shards are enough: tests need several, on more than one node. */
@@ -124,7 +124,7 @@ async function makeTemplate(server: string): Promise<void> {
   const db = new Database(await emptyCitusDatabase(server, TEMPLATE), { maxSessions: 2 });
   try {
     await migrate(db, 'citus');
-    await ensureEventPartitions(db);
+    await ensurePartitions(db, Date.now());
     // Citus would connect an added node to a database with the name of the template.
     await db.query(`delete from pg_dist_object where classid = 'pg_database'::regclass`);
   } finally {

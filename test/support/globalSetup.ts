@@ -5,7 +5,7 @@ import type { TestProject } from 'vitest/node';
 import { Database } from '../../src/engine/database/database.ts';
 import { prepareDataDir, startEmbeddedPostgres } from '../../src/engine/database/embedded.ts';
 import { migrate } from '../../src/engine/database/migrate.ts';
-import { ensureEventPartitions } from '../../src/engine/store/events.ts';
+import { ensurePartitions } from '../../src/engine/store/partitions.ts';
 import { chromium } from './chromium.ts';
 import { citus } from './citus.ts';
 import { isolateFromPerson } from './isolation.ts';
@@ -36,7 +36,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const postgres = await startEmbeddedPostgres(dataDir, { temporary: true });
   const template = new Database(postgres.databaseUrl, { maxSessions: 2 });
   await migrate(template);
-  await ensureEventPartitions(template);
+  await ensurePartitions(template, Date.now());
   await template.close();
   project.provide('serverUrl', postgres.databaseUrl);
   const servers = await serveServers([rabbitmq, redis, citus, chromium, prometheus, tmux]);

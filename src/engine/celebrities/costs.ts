@@ -1,8 +1,8 @@
 import type { Database, Queryable } from '../database/database.ts';
+import { feedPartitionSizes } from '../database/feedPartitions.ts';
 import type { PushState } from '../model/celebrity.ts';
 import { FEED_LIMIT } from '../model/feed.ts';
 import { firstIdAt } from '../model/ids.ts';
-import { onEveryNode } from '../shards/nodesSql.ts';
 
 const DAY_MS = 86_400_000;
 /** Feed rows that are sampled to estimate how many an author has. */
@@ -70,28 +70,10 @@ export interface FeedTable {
   readonly bytesARow: number;
 }
 
-/** Runs at each node. Out: bytes and rows of the shards there. */
-const SHARDS = `
-  select coalesce(json_agg(json_build_array(
-           pg_total_relation_size(c.oid), pg_stat_get_live_tuples(c.oid))), '[]')
-  from pg_dist_placement p join pg_dist_shard s using (shardid)
-  join pg_class c on c.oid = to_regclass(shard_name(s.logicalrelid, s.shardid))
-  where p.groupid = (select groupid from pg_dist_local_group) and s.logicalrelid = 'feed_items'::regclass`;
-
-const WHOLE = `
-  select pg_total_relation_size('feed_items') as bytes,
-         pg_stat_get_live_tuples('feed_items'::regclass) as rows`;
-
 export async function feedTable(db: Database): Promise<FeedTable> {
-  let parts: [bytes: number, rows: number][];
-  if ((await db.sharding()).distributed) {
-    parts = [...(await onEveryNode<typeof parts>(db, SHARDS)).values()].flat();
-  } else {
-    const { rows } = await db.query<{ bytes: number; rows: number }>(WHOLE);
-    parts = rows.map((row) => [row.bytes, row.rows]);
-  }
-  const bytes = parts.reduce((sum, part) => sum + part[0], 0);
-  const rows = parts.reduce((sum, part) => sum + part[1], 0);
+  const sizes = [...(await feedPartitionSizes(db)).values()];
+  const bytes = sizes.reduce((sum, size) => sum + size.bytes, 0);
+  const rows = sizes.reduce((sum, size) => sum + size.rows, 0);
   // The bytes of a small table are mostly empty pages.
   return rows > 10_000
     ? { rows, bytesARow: bytes / rows }

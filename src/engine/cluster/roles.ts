@@ -17,7 +17,7 @@ import type { Gateway, GatewayOptions } from '../gateway/gateway.ts';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
 import { keepComplete } from '../queues/completeness.ts';
 import { Resources } from '../resilience/resources.ts';
-import { ensureEventPartitions } from '../store/events.ts';
+import { ensurePartitions } from '../store/partitions.ts';
 import type { Log } from '../telemetry/log.ts';
 import { type Metrics, openMetrics } from '../telemetry/metrics.ts';
 import type { MetricsServer } from '../telemetry/metricsServer.ts';
@@ -94,10 +94,10 @@ export async function startWorkerRole(
   options: { onBatch?: ((messages: CheckedMessage[]) => void) | undefined; drainable?: boolean } = {},
   reporter: StatsReporter = startReporting(cluster, resources),
 ): Promise<Worker> {
-  // The default partition takes events meanwhile, and maintenance tries again.
-  await ensureEventPartitions(cluster.db, cluster.clock.now(), { timeoutMs: 0 }).catch((error) => {
+  // The last partitions take events and rows meanwhile, and maintenance tries again.
+  await ensurePartitions(cluster.db, cluster.clock.now(), { timeoutMs: 0 }).catch((error) => {
     if (!isFeedctlError(error, 'SCHEMA_LOCKED')) throw error;
-    cluster.log.warn({ reason: error.message }, 'partitions of events not created');
+    cluster.log.warn({ reason: error.message }, 'partitions not created');
   });
   const worker = await startWorker({ ...cluster, version, ...options });
   reporter.add({ worker });

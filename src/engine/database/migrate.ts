@@ -4,6 +4,7 @@ import { FeedctlError, messageOf } from '../model/errors.ts';
 import { distribute, pendingTables, type StoreSetting } from './citus.ts';
 import type { Database } from './database.ts';
 import { databaseError } from './errors.ts';
+import { isFeedTableWhole, partitionFeedTable } from './feedPartitions.ts';
 import { type LimitLocks, type LockWait, withShortLocks } from './shortLocks.ts';
 import { checkSessionsKept, checkWritable } from './usable.ts';
 
@@ -14,6 +15,9 @@ const TABLE = 'schema_migrations';
  * only expands the schema, so roles of two versions run side by side.
  */
 const BREAKING = 'schema.breaking';
+
+/** Name of the change in the list of migrations. It takes several steps, and is no migration for that. */
+const PARTITION_FEEDS = 'partition feed_items';
 
 /** Name of a table's distribution in the list of migrations. */
 const distributing = (table: string): string => `distribute ${table}`;
@@ -65,10 +69,12 @@ export async function schemaState(db: Database, store?: StoreSetting): Promise<S
         `this program ends at ${known.at(-1)}`,
     );
   }
+  const migrations = known.filter((name) => !applied.includes(name));
+  const whole = applied.length === 0 || (await isFeedTableWhole(db));
   const tables = await pendingTables(db, store);
   return {
     applied,
-    pending: [...known.filter((name) => !applied.includes(name)), ...tables.map(distributing)],
+    pending: [...migrations, ...(whole ? [PARTITION_FEEDS] : []), ...tables.map(distributing)],
   };
 }
 
@@ -84,8 +90,8 @@ export async function checkSchema(db: Database, store?: StoreSetting): Promise<v
 }
 
 /**
- * Updates the schema in one transaction, and then distributes it on Citus. Several processes may
- * call it concurrently. Returns the migrations and tables. Throws SCHEMA_LOCKED with the sessions
+ * Updates the schema in one transaction, partitions the feed rows, and then distributes the tables on
+ * Citus. Several processes may call it concurrently. Returns the migrations and tables. Throws SCHEMA_LOCKED with the sessions
  * that lock a table, DATABASE_READ_ONLY or DATABASE_POOLED.
  */
 export async function migrate(db: Database, store?: StoreSetting, wait?: LockWait): Promise<string[]> {
@@ -93,7 +99,9 @@ export async function migrate(db: Database, store?: StoreSetting, wait?: LockWai
   await checkWritable(db, db.url);
   // Session locks keep two migrations apart.
   await checkSessionsKept(db.server);
-  return [...(await runMigrations(db, wait)), ...(await distribute(db, store)).map(distributing)];
+  const migrations = await runMigrations(db, wait);
+  const partitioned = (await partitionFeedTable(db, wait)) ? [PARTITION_FEEDS] : [];
+  return [...migrations, ...partitioned, ...(await distribute(db, store)).map(distributing)];
 }
 
 async function runMigrations(db: Database, wait: LockWait | undefined): Promise<string[]> {

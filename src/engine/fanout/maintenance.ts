@@ -7,8 +7,9 @@ import { isFeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT } from '../model/feed.ts';
 import { deleteOldStats } from '../stats/table.ts';
 import type { Clock } from '../store/databaseClock.ts';
-import { dropOldEventPartitions, ensureEventPartitions } from '../store/events.ts';
+import { dropOldEventPartitions } from '../store/events.ts';
 import { forgetOldIdempotencyKeys } from '../store/idempotency.ts';
+import { ensurePartitions } from '../store/partitions.ts';
 import { removeDeadWorkers, silentGateways } from '../store/processes.ts';
 import { forgetOldRuns } from '../store/runs.ts';
 import { forgetOldTickets } from '../store/tickets.ts';
@@ -51,12 +52,12 @@ export async function maintain({ db, bus, clock, log }: MaintenanceContext): Pro
 async function maintainPartitions(db: Database, clock: Clock, log: Log): Promise<void> {
   try {
     const now = clock.now();
-    await ensureEventPartitions(db, now, ONE_ATTEMPT);
+    await ensurePartitions(db, now, ONE_ATTEMPT);
     const dropped = await dropOldEventPartitions(db, KEEP_EVENTS_DAYS, now, ONE_ATTEMPT);
     if (dropped.length > 0) log.info({ partitions: dropped }, 'old events dropped');
   } catch (error) {
     if (!isFeedctlError(error, 'SCHEMA_LOCKED')) throw error;
-    log.warn({ reason: error.message }, 'partitions of events not maintained');
+    log.warn({ reason: error.message }, 'partitions not maintained');
   }
 }
 

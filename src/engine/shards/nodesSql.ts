@@ -1,3 +1,4 @@
+import { onEveryNode } from '../database/nodes.ts';
 import type { Queryable } from '../database/types.ts';
 
 /** Free capacity of a node for moves: background workers, and both ends of logical replication. */
@@ -72,13 +73,4 @@ export async function citusNodes(db: Queryable): Promise<CitusNode[]> {
   const { rows } = await db.query<Omit<CitusNode, keyof Settings>>(NODES);
   const settings = await onEveryNode<Settings>(db, SETTINGS);
   return rows.map((node) => ({ ...node, ...(settings.get(node.id) ?? SILENT) }));
-}
-
-/** Runs a statement that returns one JSON value at every node. Omits nodes that do not answer. */
-export async function onEveryNode<T>(db: Queryable, statement: string): Promise<Map<number, T>> {
-  const { rows } = await db.query<{ nodeid: number; result: string }>(
-    'select nodeid, result from run_command_on_all_nodes($1) where success',
-    [statement],
-  );
-  return new Map(rows.map(({ nodeid, result }) => [nodeid, JSON.parse(result) as T]));
 }

@@ -1,6 +1,6 @@
 import type { Database } from '../database/database.ts';
+import { onEveryNode } from '../database/nodes.ts';
 import type { Queryable } from '../database/types.ts';
-import { onEveryNode } from './nodesSql.ts';
 
 /**
  * Unit of a move: the rows of one range of hashes in every table, as all are colocated. Its id is

@@ -29,6 +29,9 @@ const TARGET_ROWS = 20_000_000;
 const WIDTH_MS = { first: 6 * HOUR_MS, least: HOUR_MS, most: 7 * DAY_MS } as const;
 /** Whole partitions after the one that is written now. */
 const AHEAD = 2;
+/** Partitions ahead that are so many times too wide are made again, unless they begin within the margin. */
+const TOO_WIDE = 4;
+const MARGIN_MS = 600_000;
 /** A rate over less time says little. */
 const MIN_RATE_MS = 60_000;
 /** A bigger table is checked before it is locked: about a second for each million rows. */
@@ -63,9 +66,13 @@ export async function isFeedTableWhole(db: Queryable): Promise<boolean> {
  * table is checked first, which holds up no statement; a later call continues after an interruption.
  * Throws SCHEMA_LOCKED.
  */
-export async function partitionFeedTable(db: Database, wait: LockWait = {}): Promise<boolean> {
+export async function partitionFeedTable(
+  db: Database,
+  wait: LockWait = {},
+  { smallPages = SMALL_PAGES }: { smallPages?: number } = {},
+): Promise<boolean> {
   if (!(await isFeedTableWhole(db))) return false;
-  if (await isBig(db)) await checkCut(db, wait);
+  if (await isBig(db, smallPages)) await checkCut(db, wait);
   const attempt = (limit: LimitLocks) =>
     db.transaction(async (session) => {
       await session.query(LOCK);
@@ -80,13 +87,13 @@ export async function partitionFeedTable(db: Database, wait: LockWait = {}): Pro
 }
 
 /** On Citus the table of the coordinator is empty: each distributed table with rows counts as big. */
-async function isBig(db: Queryable): Promise<boolean> {
+async function isBig(db: Queryable, smallPages: number): Promise<boolean> {
   const { rows } = await db.query<{ pages: number; distributed: boolean }>(
     `select relpages as pages, exists (select from pg_class where relname = 'pg_dist_partition')
      as distributed from pg_class where oid = 'feed_items'::regclass`,
   );
   const { pages, distributed } = rows[0]!;
-  if (!distributed) return pages > SMALL_PAGES;
+  if (!distributed) return pages > smallPages;
   return (await db.query('select 1 from feed_items limit 1')).rowCount === 1;
 }
 
@@ -297,16 +304,59 @@ function nameOf(firstMs: number, others: readonly FeedPartition[]): string {
   }
 }
 
-/** Time in milliseconds that takes TARGET_ROWS at the rate of the newest partition that is written. */
+/**
+ * Returns the milliseconds in which TARGET_ROWS come at the present rate: the higher one of the two newest
+ * partitions that have been written.
+ */
 async function nextWidth(db: Store, now: number): Promise<number> {
-  const current = (await feedPartitions(db)).find(({ from, to }) => from > 0 && from <= now && to > now);
-  if (!current) return WIDTH_MS.first;
-  const elapsedMs = Math.max(MIN_RATE_MS, timeOfId(now) - timeOfId(current.from));
-  const rows = (await feedPartitionSizes(db)).get(current.name)?.inserted ?? 0;
+  const started = (await feedPartitions(db)).filter(({ from }) => from > 0 && from <= now).slice(-2);
+  if (started.length === 0) return WIDTH_MS.first;
+  const sizes = await feedPartitionSizes(db);
   // Each node of Citus has an equal part of the rows.
   const nodes = new Set((await db.sharding()).shards.map(({ node }) => `${node?.host}:${node?.port}`)).size;
-  const rowsPerMs = rows / Math.max(1, nodes) / elapsedMs;
-  return Math.min(WIDTH_MS.most, Math.max(WIDTH_MS.least, TARGET_ROWS / rowsPerMs));
+  const rates = started.map(({ name, from, to }) => {
+    const writtenMs = Math.max(MIN_RATE_MS, timeOfId(Math.min(now, to)) - timeOfId(from));
+    return (sizes.get(name)?.inserted ?? 0) / Math.max(1, nodes) / writtenMs;
+  });
+  return Math.min(WIDTH_MS.most, Math.max(WIDTH_MS.least, TARGET_ROWS / Math.max(...rates)));
+}
+
+/**
+ * Removes partitions ahead that have become much too wide for the present rate. `ensureFeedPartitions` then
+ * makes narrower ones. Throws SCHEMA_LOCKED after `wait`.
+ */
+export async function removeWideFeedPartitions(
+  db: Database,
+  nowMs: number,
+  wait: LockWait = {},
+): Promise<void> {
+  const widest = TOO_WIDE * (await nextWidth(db, firstIdAt(Math.floor(nowMs))));
+  for (;;) {
+    const last = (await feedPartitions(db)).at(-2);
+    if (!last || last.from <= firstIdAt(Math.floor(nowMs + MARGIN_MS))) return;
+    if (timeOfId(last.to) - timeOfId(last.from) <= widest) return;
+    if (!(await removeLast(db, last, wait))) return;
+  }
+}
+
+/** Gives the range of the last partition with two bounds to the one without an end, if it has no rows. */
+async function removeLast(db: Database, { name, from }: FeedPartition, wait: LockWait): Promise<boolean> {
+  const attempt = (limit: LimitLocks) =>
+    db.transaction(async (session) => {
+      await session.query(LOCK);
+      if ((await feedPartitions(session)).at(-2)?.name !== name) return false;
+      await limit(session, 'local');
+      await session.query('lock table feed_items in access exclusive mode');
+      if ((await session.query(`select 1 from ${name} limit 1`)).rowCount) return false;
+      for (const statement of [
+        `alter table feed_items detach partition ${AFTER}`,
+        `drop table ${name}`,
+        `alter table feed_items attach partition ${AFTER} for values from (${from}) to (maxvalue)`,
+      ])
+        await session.query(statement);
+      return true;
+    });
+  return withShortLocks(db, attempt, wait);
 }
 
 /** Cuts a partition off the last one, with its rows. Inserts wait for the lock and continue after it. */

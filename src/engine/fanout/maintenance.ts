@@ -1,5 +1,6 @@
 import type { Bus } from '../bus/bus.ts';
 import type { Database } from '../database/database.ts';
+import { removeWideFeedPartitions } from '../database/feedPartitions.ts';
 import { trim } from '../feed/trim/trim.ts';
 import { liveQueue } from '../live/notifier.ts';
 import { unregisterGateway } from '../live/presence.ts';
@@ -35,6 +36,7 @@ export async function maintain({ db, bus, clock, log }: MaintenanceContext): Pro
   await forgetOldRuns(db);
   await forgetOldTickets(db);
   if (await claimTableScan(db)) {
+    await keepPartitionsNarrow(db, clock, log);
     await trimLongFeeds(db, log);
     await forgetOldIdempotencyKeys(db);
   }
@@ -45,6 +47,16 @@ export async function maintain({ db, bus, clock, log }: MaintenanceContext): Pro
     if (!(await unregisterGateway(db, gateway, DEAD_AFTER_SECONDS))) continue;
     log.warn({ gateway }, 'gateway is dead: its queue is dropped');
     await bus.dropQueue(liveQueue(gateway));
+  }
+}
+
+async function keepPartitionsNarrow(db: Database, clock: Clock, log: Log): Promise<void> {
+  try {
+    await removeWideFeedPartitions(db, clock.now(), ONE_ATTEMPT);
+    await ensurePartitions(db, clock.now(), ONE_ATTEMPT);
+  } catch (error) {
+    if (!isFeedctlError(error, 'SCHEMA_LOCKED')) throw error;
+    log.warn({ reason: error.message }, 'partitions not adapted to the rate');
   }
 }
 

@@ -289,7 +289,7 @@ export async function ensureFeedPartitions(db: Database, nowMs: number, wait: Lo
     const firstMs = Math.max(timeOfId(from), nowMs - widthMs);
     const to = firstIdAt(Math.ceil((firstMs + widthMs) / HOUR_MS) * HOUR_MS);
     if (to > MAX_ID) return;
-    await addPartition(db, { name: nameOf(timeOfId(from), partitions), from, to }, wait);
+    await addFeedPartition(db, { name: nameOf(timeOfId(from), partitions), from, to }, wait);
   }
 }
 
@@ -360,7 +360,11 @@ async function removeLast(db: Database, { name, from }: FeedPartition, wait: Loc
 }
 
 /** Cuts a partition off the last one, with its rows. Inserts wait for the lock and continue after it. */
-async function addPartition(db: Database, { name, from, to }: FeedPartition, wait: LockWait): Promise<void> {
+export async function addFeedPartition(
+  db: Database,
+  { name, from, to }: FeedPartition,
+  wait: LockWait = {},
+): Promise<void> {
   const attempt = (limit: LimitLocks) =>
     db.transaction(async (session) => {
       await session.query(LOCK);
@@ -379,4 +383,36 @@ async function addPartition(db: Database, { name, from, to }: FeedPartition, wai
         await session.query(statement);
     });
   await withShortLocks(db, attempt, wait);
+}
+
+/**
+ * Removes all rows of posts before `cut`, the upper bound of a partition, and raises every lower floor to the
+ * last of these posts. Returns the number of floors. A rebuild or a backfill waits, and then sees the raised
+ * floor. Throws SCHEMA_LOCKED after `wait`.
+ */
+export async function dropFeedPartitionsBefore(
+  db: Database,
+  cut: number,
+  wait: LockWait = {},
+): Promise<number> {
+  const attempt = (limit: LimitLocks) =>
+    db.transaction(async (session) => {
+      await session.query(LOCK);
+      const old = (await feedPartitions(session)).filter(({ to }) => to <= cut);
+      if (old.at(-1)?.to !== cut) return 0;
+      await limit(session, 'local');
+      // Without it Citus changes rows and tables of one node over several connections.
+      await session.query(`set local citus.multi_shard_modify_mode = 'sequential'`);
+      await session.query('lock table feed_items in access exclusive mode');
+      const raised = await session.query('update users set feed_floor = $1 where feed_floor < $1', [cut - 1]);
+      for (const statement of [
+        `truncate ${BEFORE}`,
+        `alter table feed_items detach partition ${BEFORE}`,
+        ...old.filter(({ name }) => name !== BEFORE).map(({ name }) => `drop table ${name}`),
+        `alter table feed_items attach partition ${BEFORE} for values from (minvalue) to (${cut})`,
+      ])
+        await session.query(statement);
+      return raised.rowCount ?? 0;
+    });
+  return withShortLocks(db, attempt, wait);
 }

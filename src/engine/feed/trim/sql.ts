@@ -37,3 +37,24 @@ export async function trimFeeds(session: Session, userIds: readonly number[], ke
   const { rowCount } = await session.query(REMOVE, [userIds]);
   return rowCount ?? 0;
 }
+
+/**
+ * Raises the floors of the next users by id to the last post before `cut`. Returns how many were lower, and
+ * the last user that was looked at, or null if there was none.
+ */
+export async function raiseFloors(
+  db: Queryable,
+  { cut, after, limit }: { cut: number; after: number; limit: number },
+): Promise<{ users: number; last: number | null }> {
+  const { rows } = await db.query<{ last: number | null }>(
+    'select max(id) as last from (select id from users where id > $1 order by id limit $2) next',
+    [after, limit],
+  );
+  const last = rows[0]!.last;
+  if (last === null) return { users: 0, last };
+  const { rowCount } = await db.query(
+    'update users set feed_floor = $1 where id > $2 and id <= $3 and feed_floor < $1',
+    [cut - 1, after, last],
+  );
+  return { users: rowCount ?? 0, last };
+}

@@ -82,10 +82,10 @@ With --all it is an operation: after Ctrl-C (exit 3) the same command continues.
       ),
     );
     const { partitions, items, seconds } = result;
-    const what = dryRun ? 'Would remove' : 'Removed';
+    const what = `${dryRun ? 'Would remove' : 'Removed'} about ${formatCount(items)} rows`;
     this.log(
       partitions.length > 0
-        ? `${what} about ${formatCount(items)} rows of ${partitions.join(', ')} in ${formatDuration(seconds)}.`
+        ? `${what} of ${partitions.join(', ')} in ${formatDuration(seconds)}.`
         : `No partition has only posts before ${before.toISOString()}: nothing was changed.`,
     );
     return result;

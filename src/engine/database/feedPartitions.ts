@@ -86,15 +86,14 @@ export async function partitionFeedTable(
   return withShortLocks(db, attempt, wait);
 }
 
-/** On Citus the table of the coordinator is empty: each distributed table with rows counts as big. */
+/** On Citus the table of the coordinator is empty: a distributed table with rows counts as big. */
 async function isBig(db: Queryable, smallPages: number): Promise<boolean> {
-  const { rows } = await db.query<{ pages: number; distributed: boolean }>(
-    `select relpages as pages, exists (select from pg_class where relname = 'pg_dist_partition')
-     as distributed from pg_class where oid = 'feed_items'::regclass`,
+  if (await isFeedTableDistributed(db))
+    return (await db.query('select 1 from feed_items limit 1')).rowCount === 1;
+  const { rows } = await db.query<{ pages: number }>(
+    `select relpages as pages from pg_class where oid = 'feed_items'::regclass`,
   );
-  const { pages, distributed } = rows[0]!;
-  if (!distributed) return pages > smallPages;
-  return (await db.query('select 1 from feed_items limit 1')).rowCount === 1;
+  return rows[0]!.pages > smallPages;
 }
 
 interface Cut {
@@ -171,18 +170,21 @@ async function dropCut(db: Database, wait: LockWait): Promise<void> {
 /** Privileges that an operator has granted on the old table. */
 const GRANTS = `
   select format('grant %s on feed_items to %s', a.privilege_type,
-                case a.grantee when 0 then 'public' else quote_ident(a.grantee::regrole::text) end) as statement
+                case a.grantee when 0 then 'public' else a.grantee::regrole::text end) as statement
   from pg_class c, aclexplode(c.relacl) a
   where c.oid = '${BEFORE}'::regclass and a.grantee <> c.relowner`;
 
-async function swap(session: Session, cut: number): Promise<void> {
-  const distributed = await session.query(
-    `select 1 from pg_class where relname = 'pg_dist_partition' and relnamespace = 'pg_catalog'::regnamespace`,
+async function isFeedTableDistributed(db: Queryable): Promise<boolean> {
+  const catalog = await db.query(`select 1 where to_regclass('pg_catalog.pg_dist_partition') is not null`);
+  if (!catalog.rowCount) return false;
+  const { rowCount } = await db.query(
+    `select 1 from pg_dist_partition where logicalrelid = 'feed_items'::regclass`,
   );
-  const isDistributed =
-    distributed.rowCount === 1 &&
-    (await session.query(`select 1 from pg_dist_partition where logicalrelid = 'feed_items'::regclass`))
-      .rowCount === 1;
+  return rowCount === 1;
+}
+
+async function swap(session: Session, cut: number): Promise<void> {
+  const isDistributed = await isFeedTableDistributed(session);
   await session.query(`alter table feed_items rename to ${BEFORE}`);
   await session.query(`alter index feed_items_pkey rename to ${BEFORE}_pkey`);
   await session.query(`
@@ -223,19 +225,23 @@ export async function feedPartitions(db: Queryable): Promise<FeedPartition[]> {
   return partitions.sort((a, b) => a.from - b.from);
 }
 
-/** What the statistics of the servers say about a partition. They count from the last crash on. */
+/** What the statistics of the servers say about a partition. */
 export interface PartitionSize {
   /** With indexes. */
   readonly bytes: number;
   /** Estimate of the rows that are there. */
   readonly rows: number;
-  /** Rows that were ever inserted. */
+  /** Rows that were ever inserted, at least. */
   readonly inserted: number;
 }
 
 type Sizes = Record<string, [bytes: number, rows: number, inserted: number]>;
 
-const FIGURES = `pg_total_relation_size(c.oid), pg_stat_get_live_tuples(c.oid), pg_stat_get_tuples_inserted(c.oid)`;
+/** The counts of the statistics are 0 after a crash of the server; the estimate of its planner stays. */
+const FIGURES = `
+  pg_total_relation_size(c.oid),
+  greatest(pg_stat_get_live_tuples(c.oid), c.reltuples::bigint, 0),
+  greatest(pg_stat_get_tuples_inserted(c.oid), c.reltuples::bigint, 0)`;
 
 const SIZES = `
   select coalesce(json_object_agg(c.relname, json_build_array(${FIGURES})), '{}') as sizes
@@ -244,7 +250,8 @@ const SIZES = `
 /** Runs at each node. Sums the shards of each partition there. */
 const NODE_SIZES = `
   select coalesce(json_object_agg(name, json_build_array(bytes, rows, inserted)), '{}') from (
-    select s.logicalrelid::text as name, sum(f.bytes) as bytes, sum(f.rows) as rows, sum(f.inserted) as inserted
+    select s.logicalrelid::text as name,
+           sum(f.bytes) as bytes, sum(f.rows) as rows, sum(f.inserted) as inserted
     from pg_inherits i join pg_dist_shard s on s.logicalrelid = i.inhrelid
     join pg_dist_placement p using (shardid)
     join pg_class c on c.oid = to_regclass(shard_name(s.logicalrelid, s.shardid))

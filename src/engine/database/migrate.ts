@@ -91,8 +91,8 @@ export async function checkSchema(db: Database, store?: StoreSetting): Promise<v
 
 /**
  * Updates the schema in one transaction, partitions the feed rows, and then distributes the tables on
- * Citus. Several processes may call it concurrently. Returns the migrations and tables. Throws SCHEMA_LOCKED with the sessions
- * that lock a table, DATABASE_READ_ONLY or DATABASE_POOLED.
+ * Citus. Several processes may call it concurrently. Returns the migrations and tables. Throws SCHEMA_LOCKED
+ * with the sessions that lock a table, DATABASE_READ_ONLY or DATABASE_POOLED.
  */
 export async function migrate(db: Database, store?: StoreSetting, wait?: LockWait): Promise<string[]> {
   if ((await schemaState(db, store)).pending.length === 0) return [];

@@ -122,7 +122,7 @@ test('feeds stay complete while rows are retired under rebuilds, new followers a
   await cluster.settled();
   expect(await verify(db, undefined)).toMatchObject(SOUND);
   const { rows: truth } = await db.query<{ id: number }>(
-    `select p.id from follows f join posts p on p.author_id = f.followee_id
+    `select p.id from followers f join posts p on p.author_id = f.followee_id
      where f.follower_id = $1 order by p.id desc`,
     [reader],
   );

@@ -106,3 +106,14 @@ test('a report that cannot be written is refused before the benchmark', async ()
   const refused = await feedctl(['bench', 'read', '--html', path, '--json']);
   expect([refused.status, JSON.parse(refused.stdout).error.code]).toEqual([1, 'FILE_UNWRITABLE']);
 });
+
+test('bench trim: whole partitions beside rows, with live posts', async () => {
+  const size = ['--stored', '4000', '--stored-per-user', '20', '--seconds', '1'];
+  const one = { rows: positive, rowsPerSecond: positive, live: { p99: positive } };
+  expect(await json(['bench', 'trim', ...size])).toMatchObject({
+    alone: { p99: positive },
+    partitions: { ...one, rows: 4_000, deadRows: 0 },
+    rows: one,
+    speedup: positive,
+  });
+});

@@ -1,7 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fanOutDrained } from '../bus/drained.ts';
 import type { Config } from '../config/config.ts';
-import { dispatch } from '../fanout/dispatcher.ts';
 import { rebuildMany } from '../feed/rebuild/operation.ts';
 import type { RebuildResult } from '../feed/rebuild/rebuild.ts';
 import { verify } from '../feed/verify/verify.ts';
@@ -9,16 +7,11 @@ import { replay } from '../imports/activity.ts';
 import { seedGraph } from '../imports/followGraph.ts';
 import { DEFAULT_CELEBRITY_THRESHOLD } from '../model/celebrity.ts';
 import { FeedctlError } from '../model/errors.ts';
-import { forgetRun, type LatencyMs, runLatency } from '../store/runs.ts';
 import { type BenchCluster, openBenchCluster } from './benchCluster.ts';
 import { type Measured, measure, middleRun, rowsPerSecond, thousandths } from './limit.ts';
+import { type Live, livePosts } from './livePosts.ts';
 import { describeMachine, type Machine } from './machine.ts';
-import { makePosts } from './posts.ts';
-import { copyFeeds, emptyTable, pushedAuthors, RAW_TABLE, settleAfterLoad } from './sql.ts';
-
-/** Authors of the live posts, in turns: some have few followers, some up to this many. */
-const LIVE_AUTHORS = 200;
-const LIVE_FOLLOWERS = 100;
+import { copyFeeds, emptyTable, RAW_TABLE, settleAfterLoad } from './sql.ts';
 
 export interface BenchRebuildOptions {
   /** SNAP edge lists, and an activity file. */
@@ -32,8 +25,6 @@ export interface BenchRebuildOptions {
   readonly signal?: AbortSignal;
   readonly onProgress?: (text: string) => void;
 }
-
-type Live = LatencyMs & { readonly posts: number; readonly seconds: number };
 
 interface Run {
   /** Rows of feeds without any row, which are all written again. */
@@ -131,34 +122,4 @@ async function compareLive(bench: BenchCluster, options: BenchRebuildOptions): P
   await emptyTable(cluster.db, 'feed_items');
   const during = await posting(() => rebuildMany(cluster, { ...(signal && { signal }) }));
   return { alone, during, p99Ratio: thousandths(during.p99 / alone.p99) };
-}
-
-/** Makes posts at a rate while `work` runs, and returns the latency of their rows. */
-async function livePosts(bench: BenchCluster, rate: number, work: () => Promise<unknown>): Promise<Live> {
-  const { db, bus, ids } = bench.cluster;
-  const authors = await pushedAuthors(db, LIVE_FOLLOWERS, LIVE_AUTHORS);
-  const importId = await ids.next();
-  const startedAt = performance.now();
-  const pending: Promise<void>[] = [];
-  const make = async (author: number) => {
-    const events = await makePosts(bench, [author]);
-    await dispatch({ db, bus }, events, { importId, committedAt: Date.now() });
-  };
-  let ended = false;
-  const working = work().finally(() => {
-    ended = true;
-  });
-  working.catch(() => {}); // Thrown by the await below.
-  let seconds = 0;
-  while (!ended) {
-    pending.push(make(authors[pending.length % authors.length]!));
-    await sleep(Math.max(0, startedAt + (pending.length * 1_000) / rate - performance.now()));
-    seconds = (performance.now() - startedAt) / 1_000;
-  }
-  await working;
-  await Promise.all(pending);
-  await fanOutDrained(bench.cluster);
-  const latency = await runLatency(db, importId);
-  await forgetRun(db, importId);
-  return { ...latency, posts: pending.length, seconds: thousandths(seconds) };
 }

@@ -111,3 +111,13 @@ export async function pushedAuthors(db: Queryable, maxFollowers: number, limit: 
   );
   return rows.map((row) => row.id);
 }
+
+/** Returns the feed rows that vacuum has to remove. Null on Citus, whose nodes have them. */
+export async function deadFeedRows(db: Database): Promise<number | null> {
+  if ((await db.sharding()).distributed) return null;
+  const { rows } = await db.query<{ dead: number }>(
+    `select coalesce(sum(pg_stat_get_dead_tuples(inhrelid)), 0)::bigint as dead from pg_inherits
+     where inhparent = 'feed_items'::regclass`,
+  );
+  return rows[0]!.dead;
+}

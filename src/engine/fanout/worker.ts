@@ -12,6 +12,7 @@ import type { DatabaseClock } from '../store/databaseClock.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
+import { everyTick } from '../util/ticks.ts';
 import { startCleaner } from './cleaner.ts';
 import { startClusterMetrics } from './clusterMetrics.ts';
 import type { CheckedMessage } from './copyBuffer.ts';
@@ -203,7 +204,7 @@ class FanoutWorker implements Worker {
 function every(ms: number, name: string, log: Log, work: () => Promise<void>): { stop(): Promise<void> } {
   let running: Promise<void> = Promise.resolve();
   let busy = false;
-  const timer = setInterval(() => {
+  const end = everyTick(ms, () => {
     if (busy) return;
     busy = true;
     running = work()
@@ -211,10 +212,10 @@ function every(ms: number, name: string, log: Log, work: () => Promise<void>): {
       .finally(() => {
         busy = false;
       });
-  }, ms);
+  });
   return {
     async stop() {
-      clearInterval(timer);
+      end();
       await running;
     },
   };

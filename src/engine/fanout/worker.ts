@@ -3,6 +3,7 @@ import type { Bus } from '../bus/bus.ts';
 import type { FeedChanges } from '../cache/changes.ts';
 import type { Database } from '../database/database.ts';
 import { WorkerHeartbeats } from '../fleet/heartbeat.ts';
+import type { Readiness } from '../fleet/readiness.ts';
 import { type Notifier, openNotifier } from '../live/notifier.ts';
 import { openPresence, type Presence } from '../live/presence.ts';
 import { messageOf } from '../model/errors.ts';
@@ -42,6 +43,7 @@ interface WorkerContext {
   readonly db: Database;
   readonly bus: Bus;
   readonly clock: DatabaseClock;
+  readonly readiness?: Pick<Readiness, 'differs'> | undefined;
   readonly changes: FeedChanges;
   readonly log: Log;
   readonly metrics?: Metrics | undefined;

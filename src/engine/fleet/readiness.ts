@@ -2,7 +2,7 @@ import type { Bus } from '../bus/bus.ts';
 import { Database, type Session } from '../database/database.ts';
 import { checkSessionsKept, checkWritable } from '../database/usable.ts';
 import type { Identity } from '../identity/identity.ts';
-import { FeedctlError } from '../model/errors.ts';
+import { FeedctlError, isFeedctlError } from '../model/errors.ts';
 import { DATABASE_NOW, type DatabaseClock } from '../store/databaseClock.ts';
 import type { IdSource } from '../store/idLeases.ts';
 
@@ -26,6 +26,8 @@ export interface Readiness {
    * CLOCK_BEHIND, BROKER_UNREACHABLE or another BROKER_ code.
    */
   check(): Promise<void>;
+  /** The last check found that the cluster uses other servers. */
+  readonly differs: boolean;
   close(): Promise<void>;
 }
 
@@ -69,13 +71,24 @@ export function openReadiness(
   };
   let current: Promise<void> | undefined;
   let answeredAt = Number.POSITIVE_INFINITY;
+  let differs = false;
   const checkDatabase = () => {
     // A running check is shared: its time of answer is infinite until it ends.
     if (current && performance.now() - answeredAt < freshMs) return current;
     answeredAt = Number.POSITIVE_INFINITY;
-    current = checkDatabaseNow().finally(() => {
-      answeredAt = performance.now();
-    });
+    current = checkDatabaseNow()
+      .then(
+        () => {
+          differs = false;
+        },
+        (error) => {
+          differs = isFeedctlError(error, 'CLUSTER_DIFFERS');
+          throw error;
+        },
+      )
+      .finally(() => {
+        answeredAt = performance.now();
+      });
     return current;
   };
   return {
@@ -84,6 +97,9 @@ export function openReadiness(
       ids?.checkClock();
       const health = await bus?.health?.();
       if (health && !health.ready) throw new FeedctlError(health.code ?? 'BROKER_UNREACHABLE', health.detail);
+    },
+    get differs() {
+      return differs;
     },
     close: () => session.close(),
   };

@@ -47,6 +47,7 @@ test.skipIf(!broker)('roles that start with different brokers at once are notice
     code: 'CLUSTER_DIFFERS',
     message: expect.stringContaining(new URL(another).pathname),
   });
+  expect([earlier.readiness.differs, later.readiness.differs]).toEqual([true, false]);
   // One more role knows the broker of the cluster by another address, and says its name.
   const third = await opened({ FEEDCTL_BROKER_URL: another.replace('127.0.0.1', 'localhost') });
   await third.bus.consume({ queues: ['events'], prefetch: 1 }, () => {});

@@ -229,6 +229,34 @@ export abstract class BaseCommand extends Command {
     }
   }
 
+  /**
+   * Prints that a role has started, with `more` in the JSON value, and whether it is ready. If it is not,
+   * says why, and prints a line when it is. Standard output with --json has one value only.
+   */
+  protected async announceRole(
+    { resources }: Cluster,
+    role: { name: string; does: string; check: () => Promise<void>; more: object },
+  ): Promise<void> {
+    const { becomesReady, startedReady } = await import('../engine/fleet/becomeReady.ts');
+    const { name, does, check, more } = role;
+    const reason = await startedReady(check);
+    if (this.jsonEnabled()) {
+      const notReady = reason && { code: reason.name, message: reason.detail };
+      this.logJson({ ready: reason === undefined, ...more, ...(notReady && { notReady }) });
+    }
+    const state = reason ? `has started, not ready: ${reason.name}: ${reason.detail}` : 'is ready';
+    this.log([`${name} ${state}.`, does].filter(Boolean).join(' '));
+    if (!reason) return;
+    const stop = new AbortController();
+    resources.add('announcement', () => stop.abort());
+    void becomesReady(check, AbortSignal.any([stop.signal, this.signal])).then((ready) => {
+      if (!ready) return;
+      const line = `${name} is ready.`;
+      if (this.jsonEnabled()) process.stderr.write(`${line}\n`);
+      else this.log(line);
+    });
+  }
+
   /** Sends the last telemetry, then ends the process even if a server leaves a request open. */
   protected async closeTelemetry(telemetry: { close(): Promise<void> }): Promise<void> {
     await telemetry.close();

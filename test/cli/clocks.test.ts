@@ -27,9 +27,9 @@ async function clockedCluster() {
       const { stdout } = await feedctl(['doctor', '--json'], clock ? on(clock) : cluster.at);
       return (JSON.parse(stdout) as { checks: Check[] }).checks;
     },
-    workerOn: (clock: MachineClock) => testRole(['worker', 'start'], on(clock)),
-    async gatewayOn(clock: MachineClock) {
-      const role = await testRole(['gateway', 'start', '--port', '0'], on(clock));
+    workerOn: (clock: MachineClock, ready = true) => testRole(['worker', 'start'], on(clock), ready),
+    async gatewayOn(clock: MachineClock, ready = true) {
+      const role = await testRole(['gateway', 'start', '--port', '0'], on(clock), ready);
       const { gatewayUrl: url } = JSON.parse(role.stdout()) as { gatewayUrl: string };
       const [author, reader] = [httpClient(url, tokens.author), httpClient(url, tokens.reader)];
       const get = (path: string) => fetch(new URL(path, url));
@@ -47,8 +47,13 @@ test.skipIf(!able)(
   async () => {
     const cluster = await clockedCluster();
     const clock = await machineClock(3_600);
-    const worker = await cluster.workerOn(clock);
-    const gateway = await cluster.gatewayOn(clock);
+    const worker = await cluster.workerOn(clock, false);
+    const gateway = await cluster.gatewayOn(clock, false);
+    for (const role of [worker, gateway.role])
+      expect(JSON.parse(role.stdout())).toMatchObject({
+        ready: false,
+        notReady: { code: 'CLOCK_OFF', message: expect.stringMatching(/ahead/) },
+      });
     const listed = async () =>
       (await cluster.json<{ workers: { ready: boolean }[] }>('worker', 'list')).workers.map(
         ({ ready }) => ready,
@@ -85,6 +90,8 @@ test.skipIf(!able)(
     await clock.set(2);
     await expect.poll(async () => (await gateway.get('/readyz')).status).toBe(200);
     await expect.poll(listed).toEqual([true]);
+    for (const role of [worker, gateway.role])
+      await expect.poll(() => role.stderr()).toMatch(/^(Worker|Gateway) \S+ is ready\.$/m);
     const id = await gateway.author.post('on time');
     await expect.poll(() => gateway.reader.feed()).toEqual([id]);
     for (const role of [worker, gateway.role]) {

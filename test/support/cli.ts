@@ -125,16 +125,24 @@ export function start(args: readonly string[], options: SpawnOptions = {}): Runn
   };
 }
 
-/** Starts a worker or a gateway and waits until it is ready. */
-export async function startRole(args: readonly string[], options?: SpawnOptions): Promise<Running> {
+/** Starts a worker or a gateway and waits until it is ready, or until it has started and says `ready`. */
+export async function startRole(
+  args: readonly string[],
+  options?: SpawnOptions,
+  ready = true,
+): Promise<Running> {
   const role = start([...args, '--json'], options);
-  await role.printed(/"ready": true[\s\S]*\}\n/);
+  await role.printed(new RegExp(`"ready": ${ready}[\\s\\S]*\\n\\}\\n`));
   return role;
 }
 
 /** Starts a role that is stopped when the test ends. */
-export async function testRole(args: readonly string[], options?: SpawnOptions): Promise<Running> {
-  const role = await startRole(args, options);
+export async function testRole(
+  args: readonly string[],
+  options?: SpawnOptions,
+  ready?: boolean,
+): Promise<Running> {
+  const role = await startRole(args, options, ready);
   onTestFinished(async () => {
     role.child.kill('SIGKILL');
     await role.ended;

@@ -8,6 +8,7 @@ import type { FeedChanges } from '../../src/engine/cache/changes.ts';
 import { notifiedChanges } from '../../src/engine/cache/invalidation.ts';
 import { Database } from '../../src/engine/database/database.ts';
 import { startWorker } from '../../src/engine/fanout/worker.ts';
+import { openReadiness, type Readiness } from '../../src/engine/fleet/readiness.ts';
 import { Identity } from '../../src/engine/identity/identity.ts';
 import { openUnfollows } from '../../src/engine/live/unfollows.ts';
 import type { SocialContext } from '../../src/engine/social/context.ts';
@@ -71,6 +72,7 @@ export interface TestCluster extends SocialContext {
   readonly bus: Bus;
   readonly identity: Identity;
   readonly clock: DatabaseClock;
+  readonly readiness: Readiness;
   /** Starts a worker that is stopped when the test ends. */
   startWorker(): Promise<Awaited<ReturnType<typeof startWorker>>>;
   users(count: number): Promise<number[]>;
@@ -91,9 +93,12 @@ export async function testCluster(
   const unfollows = openUnfollows(db);
   onTestFinished(() => unfollows.close());
   const identity = await Identity.open(db);
+  const readiness = openReadiness({ db, bus, ids, identity, clock });
+  onTestFinished(() => readiness.close());
   const context = {
     db,
     identity,
+    readiness,
     bus,
     clock,
     ids,

@@ -22,9 +22,13 @@ export default class GatewayStart extends BaseCommand {
       const options = { ...gatewayOptions(flags), advertised, onDrain: drain.resolve };
       const { gateway } = await startGatewayRole(cluster, cluster.resources, options);
       const { id: gatewayId, url: gatewayUrl, advertisedUrl } = gateway;
-      if (this.jsonEnabled()) this.logJson({ ready: true, gatewayId, gatewayUrl, advertisedUrl });
-      this.log(`Gateway ${gatewayId} listens at ${gatewayUrl}.`);
-      if (advertisedUrl !== gatewayUrl) this.log(`Other processes reach it at ${advertisedUrl}.`);
+      const others = advertisedUrl === gatewayUrl ? '' : `, and other processes reach it at ${advertisedUrl}`;
+      await this.announceRole(cluster, {
+        name: `Gateway ${gatewayId}`,
+        does: `It listens at ${gatewayUrl}${others}.`,
+        check: () => gateway.checkReady(),
+        more: { gatewayId, gatewayUrl, advertisedUrl },
+      });
       return { ended: drain.promise };
     });
   }

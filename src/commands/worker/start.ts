@@ -46,9 +46,12 @@ The first signal drains the worker, the second stops it immediately.`;
         drainable: true,
       });
       const { ended } = await drainAsked(cluster.db, cluster.resources, worker.id);
-      if (this.jsonEnabled())
-        this.logJson({ ready: true, workerId: worker.id, ...(metrics && { metricsUrl: metrics.url }) });
-      this.log(`Worker ${worker.id} is ready${metrics ? `; metrics at ${metrics.url}/metrics` : ''}.`);
+      await this.announceRole(cluster, {
+        name: `Worker ${worker.id}`,
+        does: metrics ? `Metrics are at ${metrics.url}/metrics.` : '',
+        check: () => cluster.readiness.check(),
+        more: { workerId: worker.id, ...(metrics && { metricsUrl: metrics.url }) },
+      });
       return { ended };
     });
   }

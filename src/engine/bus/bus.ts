@@ -140,6 +140,8 @@ export interface Bus {
   readonly kind: string;
   /** Missing in the bus in PostgreSQL. Never throws for the state it finds. */
   health?(): Promise<BusHealth>;
+  /** How the broker names itself, with the virtual host. undefined before the first connection. */
+  serverName?(): string | undefined;
   /** Why this process takes no messages: they or the broker are not this cluster's. */
   refusal?(): FeedctlError | undefined;
   /** The present history of the database, for `Outgoing.lineage`. undefined before the first message. */

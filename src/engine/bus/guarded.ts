@@ -8,6 +8,7 @@ import type { Bus } from './bus.ts';
 export function guardedBus(bus: Bus, guard: Guard): Bus {
   const publishIn = bus.publishIn?.bind(bus);
   const health = bus.health?.bind(bus);
+  const serverName = bus.serverName?.bind(bus);
   const refusal = bus.refusal?.bind(bus);
   const lineage = bus.lineage?.bind(bus);
   const check = bus.check?.bind(bus);
@@ -16,6 +17,7 @@ export function guardedBus(bus: Bus, guard: Guard): Bus {
   return {
     kind: bus.kind,
     ...(health && { health }),
+    ...(serverName && { serverName }),
     ...(refusal && { refusal }),
     ...(lineage && { lineage }),
     ...(check && { check }),

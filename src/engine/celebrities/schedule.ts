@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isFeedctlError, messageOf } from '../model/errors.ts';
 import type { Log } from '../telemetry/log.ts';
+import { untilTick } from '../util/ticks.ts';
 import { applyEvaluation } from './apply.ts';
 import type { CelebrityContext } from './change.ts';
 import { evaluationIsDue, readCelebrityPolicy, saveEvaluation } from './policy.ts';
@@ -21,7 +22,7 @@ export function scheduleEvaluations(
   const { signal } = stop;
   const checking = (async () => {
     while (!signal.aborted) {
-      await sleep(everyMs, undefined, { signal }).catch(() => {});
+      await sleep(untilTick(everyMs), undefined, { signal }).catch(() => {});
       if (signal.aborted) return;
       try {
         await evaluateWhenDue(context, signal);

@@ -6,6 +6,7 @@ import { readClusterState } from '../config/clusterState.ts';
 import { type Config, serverUrl } from '../config/config.ts';
 import { Database, type SessionLimits } from '../database/database.ts';
 import { checkSchema } from '../database/migrate.ts';
+import { openReadiness, type Readiness } from '../fleet/readiness.ts';
 import { Identity } from '../identity/identity.ts';
 import { openUnfollows } from '../live/unfollows.ts';
 import { FeedctlError } from '../model/errors.ts';
@@ -19,7 +20,10 @@ import { type Log, silentLog } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import { ServerUrl } from '../util/serverUrl.ts';
-import type { FoundComponents } from './components.ts';
+import type { FoundComponents, JoinedComponents } from './components.ts';
+
+/** Maximum age of the answer of the database to a readiness probe. */
+const READY_MS = 1_000;
 
 /** Everything that a command or a role works with, opened in one place and passed down. */
 export interface Cluster extends SocialContext {
@@ -31,6 +35,8 @@ export interface Cluster extends SocialContext {
   readonly production: boolean;
   readonly bus: Bus;
   readonly clock: DatabaseClock;
+  /** Whether this process can work. Its roles share it. */
+  readonly readiness: Readiness;
   /** The cache that all processes share; undefined if each gateway has its own. */
   readonly sharedCache: FeedCache | undefined;
   readonly log: Log;
@@ -148,10 +154,15 @@ export async function openCluster(config: Config, options: OpenOptions = {}): Pr
     resources.add('unfollows', () => unfollows.close());
     let sharedCache = await openSharedCache(config, db, identity, log, metrics);
     resources.add('cache', () => sharedCache?.close());
-    const { difference, production } = await checkComponents(
-      { config, db, identity, log, sharedCache },
+    const { difference, production, checkJoined } = await checkComponents(
+      { config, db, identity, bus, log, sharedCache },
       options,
     );
+    const readiness = openReadiness(
+      { db, bus, ids, identity, clock, checkComponents: checkJoined },
+      { freshMs: READY_MS },
+    );
+    resources.add('readiness', () => readiness.close());
     if (difference) {
       // Reading commands go on. What they would write to a cache that is not the cluster's misleads roles.
       await sharedCache?.close();
@@ -162,7 +173,7 @@ export async function openCluster(config: Config, options: OpenOptions = {}): Pr
     const changes = sharedCache ?? notifiedChanges;
     const close = () => resources.release(log);
     return {
-      ...{ config, db, identity, production, bus, sharedCache, changes, clock, ids, unfollows },
+      ...{ config, db, identity, production, bus, sharedCache, changes, clock, ids, unfollows, readiness },
       ...{ log, metrics, tracing, stats, resources, close },
     };
   } catch (error) {
@@ -173,14 +184,15 @@ export async function openCluster(config: Config, options: OpenOptions = {}): Pr
 
 /** Returns a difference that a reading command is warned of. Throws CLUSTER_DIFFERS otherwise. */
 async function checkComponents(
-  cluster: Pick<Cluster, 'config' | 'db' | 'identity' | 'log' | 'sharedCache'>,
+  cluster: Pick<Cluster, 'config' | 'db' | 'identity' | 'bus' | 'log' | 'sharedCache'>,
   { role, onDifference }: OpenOptions,
-): Promise<FoundComponents> {
+): Promise<FoundComponents & Partial<JoinedComponents>> {
   const { findComponents, joinComponents } = await import('./components.ts');
   const { raiseEpoch } = await import('../cache/redis/epoch.ts');
   const isOwnCache = async () => (await cluster.sharedCache?.isUsed?.().catch(() => false)) ?? false;
-  const context = { ...cluster, lineage: cluster.identity.lineage, isOwnCache, raiseEpoch };
-  if (role) return { production: await joinComponents(context, role === 'alone'), difference: undefined };
+  const brokerName = () => cluster.bus.serverName?.();
+  const context = { ...cluster, lineage: cluster.identity.lineage, isOwnCache, brokerName, raiseEpoch };
+  if (role) return { ...(await joinComponents(context, role === 'alone')), difference: undefined };
   const found = await findComponents(context);
   if (found.difference && !onDifference) throw found.difference;
   return found;

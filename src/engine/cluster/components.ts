@@ -15,6 +15,9 @@ type Component = (typeof COMPONENTS)[number];
 /** A cluster without a broker does not know how far its feeds are complete. */
 const OLDEST_MESSAGE_MS = 86_400_000;
 
+/** A process that has its cluster's cache, by another address, has had it for this long. */
+const CACHE_KEPT_MS = 60_000;
+
 const VARIABLE = { broker: 'FEEDCTL_BROKER_URL', cache: 'FEEDCTL_CACHE_URL' } as const;
 
 /** `at`: address without credentials. Null: the cluster uses none. undefined: no role has run yet. */
@@ -22,6 +25,8 @@ type Place = string | null | undefined;
 type Places = Readonly<Record<Component, Place>>;
 
 interface Known extends Places {
+  /** The server at that address, as it names itself. undefined: no role has said it. */
+  readonly brokerName?: string | undefined;
   readonly production: boolean;
 }
 
@@ -47,16 +52,21 @@ export function placeOf(urls: string | undefined): string | null {
 
 /** Reads what the cluster uses, and whether it is in production. */
 export async function readComponents(db: Queryable): Promise<Known> {
-  type Row = Record<Component, { at?: string } | null> & { production: boolean };
+  type Row = Record<Component, { at?: string; name?: string } | null> & { production: boolean };
   const { rows } = await db.query<Row>('select broker, cache, production from cluster_identity');
   const [row] = rows;
   const of = (value: { at?: string } | null | undefined) => (value === null ? null : value?.at);
-  return { broker: of(row?.broker), cache: of(row?.cache), production: row?.production ?? false };
+  return {
+    broker: of(row?.broker),
+    ...(row?.broker?.name !== undefined && { brokerName: row.broker.name }),
+    cache: of(row?.cache),
+    production: row?.production ?? false,
+  };
 }
 
 const record = (session: Session, given: Known) =>
   session.query('update cluster_identity set broker = $1, cache = $2, production = $3', [
-    given.broker && JSON.stringify({ at: given.broker }),
+    given.broker && JSON.stringify({ at: given.broker, name: given.brokerName }),
     given.cache && JSON.stringify({ at: given.cache }),
     given.production,
   ]);
@@ -88,14 +98,23 @@ export interface ComponentsContext {
   readonly raiseEpoch: (session: Session) => Promise<void>;
   /** Returns whether the cache of the configuration is the one that the cluster uses, by another address. */
   readonly isOwnCache: () => Promise<boolean>;
+  /** Returns how the broker names itself; undefined before the first connection. */
+  readonly brokerName: () => string | undefined;
+}
+
+/** What a role finds when it starts: see `joinComponents`. */
+export interface JoinedComponents {
+  readonly production: boolean;
+  /** Throws CLUSTER_DIFFERS if another role has decided on another broker or cache since. */
+  checkJoined(session: Queryable): Promise<void>;
 }
 
 /**
  * Checks that a role uses the broker and the cache that the cluster uses. The first role of a cluster
  * decides, and so does a role that runs alone: what an earlier cache holds is invalid then. `alone`: no
- * other process can be running. Returns whether the cluster is in production. Throws CLUSTER_DIFFERS.
+ * other process can be running. Throws CLUSTER_DIFFERS.
  */
-export async function joinComponents(context: ComponentsContext, alone: boolean): Promise<boolean> {
+export async function joinComponents(context: ComponentsContext, alone: boolean): Promise<JoinedComponents> {
   const { config, db, log = silentLog } = context;
   return db.transaction(async (session) => {
     // One role at a time decides.
@@ -113,10 +132,52 @@ export async function joinComponents(context: ComponentsContext, alone: boolean)
       await giveUpEarlier(context, session, changed);
     }
     // Of other roles that run, these are the same servers by other addresses.
-    await record(session, { ...(others > 0 ? known : given), production });
-    return production;
+    const joined = others > 0 ? known : changed.length === 0 ? { ...known, ...given } : given;
+    await record(session, { ...joined, production });
+    const isOwnCache = lately(context.isOwnCache);
+    return { production, checkJoined: (later) => checkJoined({ ...context, isOwnCache }, later, joined) };
   });
 }
+
+/** Two processes with different caches take the cache from each other again and again. */
+function lately(isOwnCache: () => Promise<boolean>): () => Promise<boolean> {
+  let lostAt = Number.NEGATIVE_INFINITY;
+  return async () => {
+    if (!(await isOwnCache())) lostAt = performance.now();
+    return performance.now() - lostAt > CACHE_KEPT_MS;
+  };
+}
+
+/**
+ * Finds roles that started at the same time with different servers: each found no other role, and the last
+ * one has decided. The broker that it uses may be this one by another address: a broker has a name. Throws
+ * CLUSTER_DIFFERS.
+ */
+async function checkJoined(
+  { config, brokerName, isOwnCache }: ComponentsContext,
+  session: Queryable,
+  joined: Places,
+): Promise<void> {
+  const known = await readComponents(session);
+  const given = placesOf(config);
+  const name = brokerName();
+  if (name !== undefined && known.broker === given.broker && known.brokerName !== name)
+    await session.query(NAME_BROKER, [given.broker, name]);
+  const changed: Difference[] = [];
+  for (const difference of differences(known, given)) {
+    const { component, used } = difference;
+    if (used === joined[component]) continue;
+    const isSame =
+      component === 'cache' ? await isOwnCache() : name !== undefined && name === known.brokerName;
+    if (used === null || !isSame) changed.push(difference);
+  }
+  if (changed.length > 0) throw differs(changed);
+}
+
+/** In: address of the broker, its name. */
+const NAME_BROKER = `
+  update cluster_identity set broker = broker || jsonb_build_object('name', $2::text)
+  where broker ->> 'at' = $1`;
 
 /** Gives up what waits at an earlier broker, or in the database, and what an earlier cache holds. */
 async function giveUpEarlier(

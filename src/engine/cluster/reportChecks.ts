@@ -1,11 +1,11 @@
 import type { FeedCache } from '../cache/cache.ts';
-import { openReadiness } from '../fleet/readiness.ts';
 import { type Check, faultOf } from '../model/check.ts';
 import { ERRORS, type ErrorCode } from '../model/errors.ts';
 import type { Resources } from '../resilience/resources.ts';
 import { saveChecks } from '../store/processes.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { Coalesced } from '../util/coalesce.ts';
+import { everyTick } from '../util/ticks.ts';
 import type { Cluster } from './cluster.ts';
 import type { RunningRoles } from './reportStats.ts';
 
@@ -17,12 +17,11 @@ const CHECK_INTERVAL_MS = 10_000;
  * servers that the role does not. Runs until the resources are released.
  */
 export function startCheckReports(
-  cluster: Pick<Cluster, 'db' | 'bus' | 'ids' | 'identity' | 'clock' | 'metrics' | 'log'>,
+  cluster: Pick<Cluster, 'db' | 'readiness' | 'metrics' | 'log'>,
   resources: Resources,
   roles: Pick<RunningRoles, 'worker' | 'gateway' | 'cache'>,
 ): void {
-  const { db, log, metrics } = cluster;
-  const readiness = openReadiness(cluster);
+  const { db, readiness, log, metrics } = cluster;
   const faults = new Faults(metrics);
   let reported: string | undefined;
   const reports = new Coalesced(async () => {
@@ -41,12 +40,11 @@ export function startCheckReports(
   });
   // The database may be what fails: then the heartbeat is missing too.
   const report = () => void reports.run().catch(() => {});
-  const timer = setInterval(report, CHECK_INTERVAL_MS);
+  const end = everyTick(CHECK_INTERVAL_MS, report);
   report();
   resources.add('checks', async () => {
-    clearInterval(timer);
+    end();
     await reports.idle();
-    await readiness.close();
     faults.close();
   });
 }

@@ -7,9 +7,12 @@ import type { Resources } from '../resilience/resources.ts';
 import type { CacheCounters, ProcessStats, StatsReport } from '../stats/process.ts';
 import { deleteStats, type ProcessState, saveStats } from '../stats/table.ts';
 import { settleWithin } from '../util/deadline.ts';
+import { everyTick } from '../util/ticks.ts';
 import type { Cluster } from './cluster.ts';
 
 const REPORT_INTERVAL_MS = 1_000;
+/** A report that says nothing new is sent after this long: it says that the process is alive. */
+const UNCHANGED_MS = 5_000;
 /** A report that takes longer is abandoned: its values are too old by then. */
 const REPORT_TIMEOUT_MS = 10_000;
 /** Shutdown waits at most this long to delete the row. A row that stays is ignored after 15 s. */
@@ -54,9 +57,9 @@ export function startReporting(
         reporting = undefined;
       });
   };
-  const timer = setInterval(report, REPORT_INTERVAL_MS);
+  const end = everyTick(REPORT_INTERVAL_MS, report);
   resources.add('statistics', async () => {
-    clearInterval(timer);
+    end();
     await settleWithin(
       SHUTDOWN_TIMEOUT_MS,
       Promise.resolve(reporting).then(() => process.remove()),
@@ -78,6 +81,8 @@ class ReportingProcess {
   readonly #roles: RunningRoles = {};
   #pushed = 0;
   #cpu = { at: performance.now(), usage: process.cpuUsage() };
+  /** What the row says, without what changes all the time, and since when. */
+  #saved: { readonly text: string; readonly at: number } | undefined;
   /** Version of the errors in the row; -1: the row has none of them. */
   #reportedErrors = -1;
 
@@ -90,7 +95,7 @@ class ReportingProcess {
     Object.assign(this.#roles, roles);
   }
 
-  /** Errors are sent only when they have changed since the last report. */
+  /** Errors are sent only when they have changed since the last report, and so is the rest of it. */
   async report(): Promise<void> {
     const { gateway } = this.#roles;
     if (gateway) {
@@ -99,11 +104,16 @@ class ReportingProcess {
     }
     const version = this.#stats.errorsVersion;
     const errors = version === this.#reportedErrors ? undefined : this.#stats.errors;
-    const [state, figures] = [this.#state(), this.#figures()];
+    const figures = this.#figures();
+    const text = JSON.stringify([this.#roleState(), { ...figures, at: 0 }]);
+    const isKnown = text === this.#saved?.text && !errors;
+    if (isKnown && performance.now() - this.#saved!.at < UNCHANGED_MS - REPORT_INTERVAL_MS / 2) return;
+    const state = this.#state();
     const created = await this.#db.withSession(
       (session) => saveStats(session, this.#identity, state, { figures, errors }),
       { deadlineMs: REPORT_TIMEOUT_MS },
     );
+    this.#saved = { text, at: performance.now() };
     // A row that was deleted meanwhile had the errors: the next report sends them again.
     this.#reportedErrors = created && !errors ? -1 : version;
   }
@@ -114,15 +124,17 @@ class ReportingProcess {
     });
   }
 
-  #state(): ProcessState {
+  #roleState(): Pick<ProcessState, 'worker' | 'gateway' | 'sockets'> {
     const { worker, gateway } = this.#roles;
+    return { worker: worker?.id ?? null, gateway: gateway?.id ?? null, sockets: gateway?.sockets ?? null };
+  }
+
+  #state(): ProcessState {
     const { user, system } = process.cpuUsage(this.#cpu.usage);
     const cpu = (user + system) / 1_000 / Math.max(1, performance.now() - this.#cpu.at);
     this.#cpu = { at: performance.now(), usage: process.cpuUsage() };
     return {
-      worker: worker?.id ?? null,
-      gateway: gateway?.id ?? null,
-      sockets: gateway?.sockets ?? null,
+      ...this.#roleState(),
       memoryBytes: process.memoryUsage.rss(),
       cpu,
     };

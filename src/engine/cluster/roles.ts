@@ -12,7 +12,6 @@ import type { CheckedMessage } from '../fanout/copyBuffer.ts';
 import { startWorker, type Worker } from '../fanout/worker.ts';
 import { keepWarm } from '../feed/read/warm.ts';
 import { sampleCachedFeeds, sampleFeeds } from '../feed/sample/schedule.ts';
-import { openReadiness } from '../fleet/readiness.ts';
 import type { Gateway, GatewayOptions } from '../gateway/gateway.ts';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
 import { keepComplete } from '../queues/completeness.ts';
@@ -29,8 +28,6 @@ import { type StatsReporter, startReporting } from './reportStats.ts';
 
 /** Time for each part of a role to stop, one after the other. `manifests` give a pod longer. */
 export const DRAIN_MS = 10_000;
-/** Maximum age of a worker's answer to a readiness probe. */
-const READY_MS = 1_000;
 
 export interface EmbeddedCluster {
   readonly cluster: Cluster;
@@ -117,9 +114,7 @@ export async function startMetricsRole(
 ): Promise<MetricsServer> {
   const { startMetricsServer } = await import('../telemetry/metricsServer.ts');
   const metrics = cluster.metrics ?? (await openMetrics());
-  const readiness = openReadiness(cluster, { freshMs: READY_MS });
-  resources.add('readiness', () => readiness.close());
-  const server = await startMetricsServer(metrics, () => readiness.check(), options);
+  const server = await startMetricsServer(metrics, () => cluster.readiness.check(), options);
   resources.add('metrics', () => server.close());
   return server;
 }

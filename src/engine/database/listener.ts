@@ -2,6 +2,7 @@ import pg from 'pg';
 import { FeedctlError } from '../model/errors.ts';
 import { Coalesced } from '../util/coalesce.ts';
 import type { ServerUrl } from '../util/serverUrl.ts';
+import { everyTick } from '../util/ticks.ts';
 import { explainError } from './errors.ts';
 import { CONNECT_TIMEOUT_MS, columnTypes, KEEP_ALIVE, SessionClient, socketOf } from './session.ts';
 import { checkSessionsKept } from './usable.ts';
@@ -60,7 +61,7 @@ export class ListeningSession implements Listener {
   #connecting: pg.Client | undefined;
   #closed = false;
   #retryTimer: NodeJS.Timeout | undefined;
-  #pingTimer: NodeJS.Timeout | undefined;
+  #endPings: (() => void) | undefined;
   /** A session runs one statement at a time: calls during a round trip share the next one. */
   readonly #roundTrips = new Coalesced(() => this.#roundTrip());
 
@@ -78,7 +79,7 @@ export class ListeningSession implements Listener {
   ): Promise<ListeningSession> {
     const listener = new ListeningSession(server, channels, handlers);
     await listener.#connect();
-    listener.#pingTimer = setInterval(() => void listener.barrier().catch(() => {}), PING_INTERVAL_MS);
+    listener.#endPings = everyTick(PING_INTERVAL_MS, () => void listener.barrier().catch(() => {}));
     return listener;
   }
 
@@ -94,7 +95,7 @@ export class ListeningSession implements Listener {
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#retryTimer);
-    clearInterval(this.#pingTimer);
+    this.#endPings?.();
     await Promise.all([this.#session?.end(), this.#connecting?.end()]).catch(() => {});
   }
 

@@ -9,6 +9,7 @@ import { countGateways, countWorkers } from '../store/processes.ts';
 import type { Log } from '../telemetry/log.ts';
 import { type Metrics, QUEUE_LABELS } from '../telemetry/metrics.ts';
 import { settleWithin, withTimeout } from '../util/deadline.ts';
+import { everyTick } from '../util/ticks.ts';
 import { estimateAges } from './queueAges.ts';
 
 const POLL_MS = 10_000;
@@ -89,11 +90,11 @@ export function startClusterMetrics(
   const unwatch = watchGauges(context, () =>
     gauges && performance.now() < gauges.until ? gauges : undefined,
   );
-  const timer = setInterval(poll, everyMs);
+  const end = everyTick(everyMs, poll);
   poll();
   return {
     async stop() {
-      clearInterval(timer);
+      end();
       for (const stop of unwatch) stop();
       await settleWithin(
         SHUTDOWN_TIMEOUT_MS,

@@ -3,6 +3,7 @@ import type { Bus } from '../bus/bus.ts';
 import type { FeedChanges } from '../cache/changes.ts';
 import type { Database } from '../database/database.ts';
 import { WorkerHeartbeats } from '../fleet/heartbeat.ts';
+import type { Readiness } from '../fleet/readiness.ts';
 import { type Notifier, openNotifier } from '../live/notifier.ts';
 import { openPresence, type Presence } from '../live/presence.ts';
 import { messageOf } from '../model/errors.ts';
@@ -13,6 +14,7 @@ import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { OutcomeLog } from '../telemetry/outcomeLog.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
+import { everyTick } from '../util/ticks.ts';
 import { startCleaner } from './cleaner.ts';
 import { startClusterMetrics } from './clusterMetrics.ts';
 import type { CheckedMessage } from './copyBuffer.ts';
@@ -42,6 +44,7 @@ interface WorkerContext {
   readonly db: Database;
   readonly bus: Bus;
   readonly clock: DatabaseClock;
+  readonly readiness?: Pick<Readiness, 'differs'> | undefined;
   readonly changes: FeedChanges;
   readonly log: Log;
   readonly metrics?: Metrics | undefined;
@@ -202,7 +205,7 @@ function every(ms: number, task: string, log: Log, work: () => Promise<void>): {
   const outcomes = new OutcomeLog(log, task);
   let running: Promise<void> = Promise.resolve();
   let busy = false;
-  const timer = setInterval(() => {
+  const end = everyTick(ms, () => {
     if (busy) return;
     busy = true;
     running = work()
@@ -211,10 +214,10 @@ function every(ms: number, task: string, log: Log, work: () => Promise<void>): {
       .finally(() => {
         busy = false;
       });
-  }, ms);
+  });
   return {
     async stop() {
-      clearInterval(timer);
+      end();
       await running;
     },
   };

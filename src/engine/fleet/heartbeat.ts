@@ -5,15 +5,17 @@ import type { LaneName } from '../model/lanes.ts';
 import type { DatabaseClock } from '../store/databaseClock.ts';
 import { unregisterWorker, type WorkerIdentity, workerHeartbeat } from '../store/processes.ts';
 import { Coalesced } from '../util/coalesce.ts';
+import type { Readiness } from './readiness.ts';
 
 /**
  * Keeps the row of one worker: it is alive, which queues it reads, which lanes it has paused,
- * whether its broker and its clock are usable.
+ * whether its servers and its clock are usable.
  */
 export class WorkerHeartbeats {
   readonly #db: Database;
   readonly #bus: Bus;
   readonly #clock: DatabaseClock;
+  readonly #readiness: Pick<Readiness, 'differs'> | undefined;
   readonly #identity: WorkerIdentity;
   /** One at a time: the last one sent is the latest state. */
   readonly #sends = new Coalesced(() => this.#send());
@@ -23,12 +25,23 @@ export class WorkerHeartbeats {
   pausedLanes: () => readonly LaneName[] = () => [];
 
   constructor(
-    { db, bus, clock }: { db: Database; bus: Bus; clock: DatabaseClock },
+    {
+      db,
+      bus,
+      clock,
+      readiness,
+    }: {
+      db: Database;
+      bus: Bus;
+      clock: DatabaseClock;
+      readiness?: Pick<Readiness, 'differs'> | undefined;
+    },
     identity: Pick<WorkerIdentity, 'id' | 'version' | 'drainable'>,
   ) {
     this.#db = db;
     this.#bus = bus;
     this.#clock = clock;
+    this.#readiness = readiness;
     this.#identity = { ...identity, host: hostname(), pid: process.pid, startedAt: new Date() };
   }
 
@@ -59,6 +72,7 @@ export class WorkerHeartbeats {
 
   /** The queue in the database has no broker: it is always ready. */
   async #isLive(): Promise<boolean> {
+    if (this.#readiness?.differs) return false;
     return !this.#clock.isOff() && ((await this.#bus.health?.())?.ready ?? true);
   }
 }

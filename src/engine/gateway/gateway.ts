@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { AddressInfo } from 'node:net';
 import type { FeedCache } from '../cache/cache.ts';
-import { openReadiness } from '../fleet/readiness.ts';
+import type { Readiness } from '../fleet/readiness.ts';
 import { Identity } from '../identity/identity.ts';
 import { listenForErasures } from '../live/erasures.ts';
 import { type Connection, type Hub, openHub } from '../live/hub.ts';
@@ -16,6 +16,7 @@ import type { DatabaseClock } from '../store/databaseClock.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { listenError } from '../telemetry/metricsServer.ts';
 import type { ServerUrl } from '../util/serverUrl.ts';
+import { everyTick } from '../util/ticks.ts';
 import { openApp } from './app.ts';
 import { openAuthentication } from './authenticate.ts';
 import { openAddresses } from './clientAddress.ts';
@@ -42,6 +43,7 @@ export type GatewayContext = SocialContext & {
   metrics?: Metrics | undefined;
   identity?: Identity | undefined;
   clock: DatabaseClock;
+  readiness: Pick<Readiness, 'check'>;
 };
 
 export interface GatewayOptions {
@@ -70,6 +72,8 @@ export interface Gateway {
   readonly pushed: number;
   /** Live posts arrive, and every open socket has received the earlier ones. */
   readonly caughtUp: boolean;
+  /** Throws while it should get no traffic, as its `/readyz` reports. */
+  checkReady(): Promise<void>;
   /** Its open sockets, or those of one user. */
   connections(userId?: number): Iterable<Connection>;
   /**
@@ -93,9 +97,13 @@ export async function startGateway(context: GatewayContext, options: GatewayOpti
       log.warn({ sockets: hub.sockets }, 'a key was revoked: sockets are closed and must authenticate again');
       void hub.drain(REVOKE_MS);
     };
-    const readiness = openReadiness({ db, ids: context.ids, identity: context.identity, clock });
-    resources.add('readiness', () => readiness.close());
     let caughtUp = () => false;
+    const checkReady = async () => {
+      // Names the server first: without database or broker live updates are lost too.
+      await context.readiness.check();
+      if (!caughtUp())
+        throw new FeedctlError('NOT_LIVE', 'live updates are lost, or sockets are being caught up');
+    };
     const app = await openApp({
       ...context,
       tokens,
@@ -104,14 +112,7 @@ export async function startGateway(context: GatewayContext, options: GatewayOpti
       origins: options.sockets?.origins ?? [],
       passwords: new Passwords(),
       admin: adminOf(hub, options.onDrain),
-      async checkReady() {
-        // Names the database first: without it live updates are lost too.
-        await readiness.check();
-        const refusal = context.bus.refusal?.();
-        if (refusal) throw refusal;
-        if (!caughtUp())
-          throw new FeedctlError('NOT_LIVE', 'live updates are lost, or sockets are being caught up');
-      },
+      checkReady,
     });
     resources.add('HTTP server', () => closeApp(app, 0));
     const authenticate = openAuthentication({ db, tokens, limiter });
@@ -153,6 +154,7 @@ export async function startGateway(context: GatewayContext, options: GatewayOpti
       get caughtUp() {
         return caughtUp();
       },
+      checkReady,
       connections: (userId) => hub.connections(userId),
       async stop(deadlineMs) {
         stopMs = deadlineMs;
@@ -172,8 +174,8 @@ async function openAdmission(
   resources: Resources,
 ): Promise<{ tokens: Tokens; limiter: Limiter }> {
   const tokens = await openTokens(db);
-  const refreshing = setInterval(() => void tokens.refresh().catch(() => {}), READ_KEYS_INTERVAL_MS);
-  resources.add('token keys', () => clearInterval(refreshing));
+  const end = everyTick(READ_KEYS_INTERVAL_MS, () => void tokens.refresh().catch(() => {}));
+  resources.add('token keys', end);
   const clusterId = async () => (identity ?? (await Identity.open(db, log))).cluster;
   const shared = limitsUrl ? { url: limitsUrl, cluster: await clusterId() } : undefined;
   const limiter = openLimiter(limits, shared, metrics);

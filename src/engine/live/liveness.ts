@@ -3,6 +3,7 @@ import type { Database } from '../database/database.ts';
 import { messageOf } from '../model/errors.ts';
 import type { DatabaseClock } from '../store/databaseClock.ts';
 import type { Log } from '../telemetry/log.ts';
+import { everyTick } from '../util/ticks.ts';
 import type { Hub } from './hub.ts';
 import { gatewayHeartbeat, registerGateway, unregisterGateway } from './presence.ts';
 
@@ -64,7 +65,7 @@ class Membership implements GatewayLiveness {
    */
   #watermarkLimit: number | undefined;
   #limitTimer: NodeJS.Timeout | undefined;
-  #heartbeatTimer: NodeJS.Timeout | undefined;
+  #endHeartbeats: (() => void) | undefined;
   #recovering: Promise<void> | undefined;
   #beating: Promise<void> | undefined;
   #stopped = false;
@@ -87,12 +88,12 @@ class Membership implements GatewayLiveness {
     };
     await registerGateway(db, { id: this.#hub.gatewayId, url });
     if (this.#hub.consumed) await this.#recover();
-    this.#heartbeatTimer = setInterval(() => this.#beatOnce(), HEARTBEAT_MS);
+    this.#endHeartbeats = everyTick(HEARTBEAT_MS, () => this.#beatOnce());
   }
 
   async stop(): Promise<void> {
     this.#stopped = true;
-    clearInterval(this.#heartbeatTimer);
+    this.#endHeartbeats?.();
     clearTimeout(this.#limitTimer);
     await this.#beating;
     await this.#recovering;

@@ -27,7 +27,9 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
     what:
       'RabbitMQ accepts no messages. Committed events stay in the outbox and are published when it ' +
       'accepts messages again.',
-    why: 'Its memory or its disk has reached the limit, and it blocks every publisher.',
+    why:
+      'Its memory or its disk has reached the limit, and it blocks every publisher. Or it has not ' +
+      'confirmed a message for 3 s.',
     more: 'More workers make the queues shorter.',
   },
   BROKER_OTHER_CLUSTER: {
@@ -206,7 +208,8 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
       'messages would reach no worker, and cached feeds would stay as they are.',
     why:
       'The shell or the container lacks FEEDCTL_BROKER_URL or FEEDCTL_CACHE_URL, or names another server. ' +
-      'The database records what the roles of the cluster use.',
+      'The database records what the roles of the cluster use. A running role is not ready if another ' +
+      'role, which started at the same moment, has decided on other servers.',
     more:
       'Commands that only read print a warning instead. To add, replace or remove a broker or a cache, ' +
       'stop all roles. The first role that starts again decides.',

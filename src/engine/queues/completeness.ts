@@ -8,6 +8,7 @@ import {
   beginCompleteness,
   type Completeness,
   firstUnfinished,
+  hasEventsFrom,
   readCompleteness,
   saveCompleteness,
 } from '../store/completeness.ts';
@@ -15,6 +16,7 @@ import type { Clock } from '../store/databaseClock.ts';
 import type { Log } from '../telemetry/log.ts';
 import { settleWithin } from '../util/deadline.ts';
 import { poll } from '../util/poll.ts';
+import { untilTick } from '../util/ticks.ts';
 import { redispatch } from './redispatch.ts';
 
 const POLL_MS = 5_000;
@@ -66,7 +68,7 @@ export function keepComplete(context: CompletenessContext, everyMs: number = POL
           log.warn({ reason: messageOf(error) }, 'completeness of feeds not known yet');
       }
       await Promise.race([
-        sleep(everyMs, undefined, { signal }).catch(() => {}),
+        sleep(untilTick(everyMs), undefined, { signal }).catch(() => {}),
         new Promise<void>((done) => {
           wake = done;
         }),
@@ -81,7 +83,7 @@ export function keepComplete(context: CompletenessContext, everyMs: number = POL
 }
 
 async function turn(context: CompletenessContext, signal: AbortSignal): Promise<void> {
-  const { db, identity } = context;
+  const { db, identity, clock } = context;
   let state = await readCompleteness(db);
   if (!state) return beginCompleteness(db, identity.lineage);
   if (state.lineage !== identity.lineage) {
@@ -90,8 +92,15 @@ async function turn(context: CompletenessContext, signal: AbortSignal): Promise<
     state = (await readCompleteness(db)) ?? state;
   }
   if (state.lineage !== identity.lineage) await dispatchAgain(context, state, signal);
-  else await alone(db, () => advance(context, signal));
+  else if (isDue(state, clock)) await alone(db, () => advance(context, signal));
 }
+
+/** Returns the id of the first event that may not have done its work. */
+const firstUncertain = ({ from }: Completeness): number => Math.max(0, from - MARGIN_MS * IDS_PER_MS);
+
+/** Returns whether a barrier passes the stages, or another one has to be placed. */
+const isDue = ({ next, at }: Completeness, clock: Clock): boolean =>
+  next !== undefined || clock.now() - Date.parse(at) >= EVERY_MS;
 
 /** Dispatches the events that may not have done their work. Feeds get the present state, sockets nothing. */
 async function dispatchAgain(
@@ -100,7 +109,7 @@ async function dispatchAgain(
   signal: AbortSignal,
 ): Promise<void> {
   const { lineage } = identity;
-  const from = Math.max(0, state.from - MARGIN_MS * IDS_PER_MS);
+  const from = firstUncertain(state);
   const why = state.lineage === null ? `messages lost ${state.at}` : `lineage ${lineage}`;
   log.warn(
     { lineage, before: state.lineage, fromId: from },
@@ -125,12 +134,16 @@ async function advance(
 ): Promise<void> {
   const { lineage } = identity;
   let state = await readCompleteness(db);
-  if (!state || state.lineage !== lineage) return;
-  if (!state.next && clock.now() - Date.parse(state.at) < EVERY_MS) return;
+  if (!state || state.lineage !== lineage || !isDue(state, clock)) return;
   const save = async (next: Omit<Completeness, 'at'>): Promise<Completeness | undefined> =>
     (await saveCompleteness(db, state!, next)) ? readCompleteness(db) : undefined;
   if (!state.next) {
     const from = await firstUnfinished(db, firstIdAt(clock.now() - AHEAD_MS));
+    if (!(await hasEventsFrom(db, firstUncertain(state)))) {
+      // Nothing was published for an event since.
+      await save({ lineage, from });
+      return;
+    }
     const barrier = await bus.placeBarrier(STAGES[0]!);
     state = await save({ lineage, from: state.from, next: { from, step: 0, barrier } });
   }

@@ -25,6 +25,8 @@ export class Windows {
   readonly #now: () => number;
   readonly #steady: () => number;
   readonly #ring: Uint32Array;
+  /** Counts of the last whole seconds, kept as seconds begin: an hour of them is not added every second. */
+  readonly #sliding: Readonly<Record<WindowName, Float64Array>>;
   /** Completed windows, the newest first. */
   #complete: Record<WindowName, Float64Array[]>;
   /** Unix time of the current second. */
@@ -43,6 +45,8 @@ export class Windows {
     this.#now = now;
     this.#steady = steady;
     this.#ring = new Uint32Array(RING_SECONDS * width);
+    const sums = () => new Float64Array(width);
+    this.#sliding = { '1s': sums(), '1m': sums(), '5m': sums(), '1h': sums() };
     this.#second = Math.floor(now() / 1_000);
     this.#began = this.#second;
     this.#readAt = steady() / 1_000;
@@ -75,15 +79,15 @@ export class Windows {
     const passed = steady - this.#readAt;
     this.#readAt = steady;
     if (Math.abs(second - this.#second - passed) > MAX_DEVIATION) this.#setClock(second, Math.floor(passed));
-    // Counts older than everything that is kept make no difference.
-    this.#second = Math.max(this.#second, second - 2 * COMPLETED_WINDOWS * RING_SECONDS);
+    this.#skipTo(second - 2 * COMPLETED_WINDOWS * RING_SECONDS);
     while (this.#second < second) this.#begin(this.#second + 1);
     return this.#second;
   }
 
   /** Returns counts of the last whole seconds. */
   sliding(window: WindowName): Float64Array {
-    return this.#sum(this.second, WINDOWS[window]);
+    void this.second;
+    return this.#sliding[window].slice();
   }
 
   /** Returns counts of complete windows, the newest first. */
@@ -119,20 +123,30 @@ export class Windows {
     this.#complete = this.#none();
   }
 
-  #sum(end: number, seconds: number): Float64Array {
-    const sums = new Float64Array(this.width);
-    for (let second = end - seconds; second < end; second += 1) {
-      const at = this.#offset(second);
-      for (let i = 0; i < this.width; i += 1) sums[i]! += this.#ring[at + i]!;
+  /** Forgets counts that are older than everything that is kept. */
+  #skipTo(second: number): void {
+    if (this.#second >= second) return;
+    this.#second = second;
+    this.#ring.fill(0);
+    for (const window of WINDOW_NAMES) this.#sliding[window].fill(0);
+  }
+
+  /** Adds the second that has ended to each window, and takes the one out that leaves it. */
+  #slide(): void {
+    const ended = this.#offset(this.#second);
+    for (const window of WINDOW_NAMES) {
+      const left = this.#offset(this.#second - WINDOWS[window]);
+      const sums = this.#sliding[window];
+      for (let i = 0; i < this.width; i += 1) sums[i]! += this.#ring[ended + i]! - this.#ring[left + i]!;
     }
-    return sums;
   }
 
   #begin(second: number): void {
+    this.#slide();
     for (const window of WINDOW_NAMES) {
       if (second % WINDOWS[window] !== 0) continue;
       this.#complete[window].pop();
-      this.#complete[window].unshift(this.#sum(second, WINDOWS[window]));
+      this.#complete[window].unshift(this.#sliding[window].slice());
     }
     this.#second = second;
     const at = this.#offset(second);

@@ -74,3 +74,12 @@ export async function firstUnfinished(db: Queryable, now: number): Promise<numbe
   );
   return rows[0]!.from;
 }
+
+/** Returns whether there is an event with this id or a greater one. */
+export async function hasEventsFrom(db: Queryable, id: number): Promise<boolean> {
+  const { rows } = await db.query<{ found: boolean }>(
+    'select exists (select from events where id >= $1) as found',
+    [id],
+  );
+  return rows[0]!.found;
+}

@@ -17,6 +17,7 @@ import { freshVhost } from '../../support/broker.ts';
 import { testCluster } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
 import { openProxy } from '../../support/proxy.ts';
+import { management } from '../../support/rabbitmq.ts';
 import { findServer } from '../../support/server.ts';
 
 const SECONDS = { timeout: 15_000 };
@@ -27,8 +28,10 @@ async function asked(cluster: Pick<Cluster, 'db' | 'bus'>) {
   const resources = new Resources();
   onTestFinished(() => resources.release());
   const metrics = await openMetrics();
+  const readiness = openReadiness(cluster);
+  resources.add('readiness', () => readiness.close());
   const options = { host: '127.0.0.1', port: 0 };
-  const { url } = await startMetricsRole({ ...cluster, metrics } as Cluster, resources, options);
+  const { url } = await startMetricsRole({ ...cluster, readiness, metrics } as Cluster, resources, options);
   return async () => {
     const response = await fetch(`${url}/readyz`);
     return { status: response.status, body: await response.text() };
@@ -66,7 +69,7 @@ test('a worker is ready however many of its sessions are at work, and not withou
 
 test.skipIf(!server)('a worker is not ready without its broker, and whoever lists it says so', async () => {
   const { db, url, clock, changes } = await testCluster();
-  const direct = (await freshVhost(server!)).url;
+  const { url: direct, managementUrl } = await freshVhost(server!);
   const proxy = await openProxy(direct);
   const through = new URL(direct);
   through.host = new URL(proxy.url).host;
@@ -92,6 +95,18 @@ test.skipIf(!server)('a worker is not ready without its broker, and whoever list
   proxy.open();
   await expect.poll(async () => (await ready()).status).toBe(200);
   await expect.poll(listed, SECONDS).toMatchObject([{ id: worker.id, ready: true }]);
+  // The broker keeps the connection, on which the worker can no longer publish.
+  const may = (write: string) =>
+    management(managementUrl, 'PUT', `permissions/${new URL(direct).pathname.slice(1)}/guest`, {
+      ...{ configure: '.*', read: '.*', write },
+    });
+  await may('^$');
+  await expect
+    .poll(ready, SECONDS)
+    .toMatchObject({ status: 503, body: expect.stringContaining('BROKER_REFUSED') });
+  await expect.poll(listed, SECONDS).toMatchObject([{ id: worker.id, ready: false }]);
+  await may('.*');
+  await expect.poll(async () => (await ready()).status, SECONDS).toBe(200);
 });
 
 test('a role is not ready once its database is another cluster’s, although its sessions stay open', async () => {

@@ -34,6 +34,9 @@ export class Barriers {
    * the monotonic clock.
    */
   readonly #consumedAt = new Map<string, number>();
+  /** Barriers that queues have reached, and that are not recorded yet. */
+  #passed: { readonly name: string; readonly id: number }[] = [];
+  readonly #recording = new Coalesced(() => this.#record());
   readonly #placing = new Map<string, Coalesced<Barrier>>();
 
   constructor(context: {
@@ -73,9 +76,16 @@ export class Barriers {
     return rows[0]!.passed;
   }
 
-  /** Records that a queue of the broker has reached barriers. */
-  async pass(name: string, ids: readonly number[]): Promise<void> {
-    await this.#db.query(PASS_BARRIERS, [name, ids]);
+  /** Records that a queue of the broker has reached barriers. Partitions reach the same one at about once. */
+  pass(name: string, ids: readonly number[]): Promise<void> {
+    this.#passed.push(...ids.map((id) => ({ name, id })));
+    return this.#recording.run();
+  }
+
+  async #record(): Promise<void> {
+    const passed = this.#passed;
+    this.#passed = [];
+    await this.#db.query(PASS_BARRIERS, [passed.map(({ name }) => name), passed.map(({ id }) => id)]);
   }
 
   async #insert(queues: readonly BarrierQueue[]): Promise<Barrier> {

@@ -9,6 +9,7 @@ import { forgetMessages } from '../../store/completeness.ts';
 import { countDeadLetters, keepDeadLetters, type NewDeadLetter } from '../../store/deadLetters.ts';
 import { type Log, silentLog } from '../../telemetry/log.ts';
 import { ServerUrl } from '../../util/serverUrl.ts';
+import { everyTick } from '../../util/ticks.ts';
 import {
   type BarrierQueue,
   type Bus,
@@ -22,7 +23,7 @@ import {
   type WaitingMessage,
 } from '../bus.ts';
 import { readThroughput } from '../throughput.ts';
-import { AdminChannel } from './adminChannel.ts';
+import { AdminChannel, type QueueState } from './adminChannel.ts';
 import { Barriers } from './barriers.ts';
 import { checkBroker } from './checks.ts';
 import { Connection } from './connection.ts';
@@ -32,7 +33,7 @@ import { type Endpoint, parseEndpoints } from './endpoints.ts';
 import type { InFlight } from './inFlight.ts';
 import { ConsumerGroup, type MessageCounts, type Topology } from './membership.ts';
 import { ORIGIN, Origins } from './origins.ts';
-import { markOwner, type Owner, otherCluster, readOwner, replaceOwner } from './owner.ts';
+import { markOwner, type Owner, onNewChannels, otherCluster, readOwner, replaceOwner } from './owner.ts';
 import {
   changePartitions,
   declare,
@@ -42,6 +43,7 @@ import {
   readTopology,
 } from './partitions.ts';
 import { peekQueues } from './peek.ts';
+import { Probe } from './probe.ts';
 import { Publisher, type Routed } from './publisher.ts';
 import {
   DEAD_LETTERS,
@@ -67,6 +69,8 @@ const READY_MS = 5_000;
 const PUBLISH_READY_MS = 2_000;
 /** Timeout of publishing while the broker's alarm blocks it. */
 const BLOCKED_MS = 10_000;
+/** Time for which a consumer's word counts that a queue has no more messages. */
+const EMPTY_MS = 60_000;
 /** Interval at which a role asks the broker whether its virtual host is still its own. */
 const OWNER_INTERVAL_MS = 2_000;
 
@@ -107,25 +111,29 @@ export class RabbitBus implements Bus {
   readonly #consuming: Connection;
   readonly #publisher: Publisher;
   readonly #adminChannel: AdminChannel;
+  readonly #probe: Probe;
   readonly #group: ConsumerGroup;
   readonly #barriers: Barriers;
   readonly #consumers = new Set<RabbitConsumer>();
   /** By queue, by the monotonic clock. */
   readonly #fullUntil = new Map<string, number>();
+  /** Times at which the broker had no messages in a queue, by the monotonic clock. */
+  readonly #emptyAt = new Map<string, number>();
   #identity: Promise<Identity> | undefined;
   #knownIdentity: Identity | undefined;
   #origins: Origins | undefined;
   /** The broker's mark names this cluster. Otherwise nothing is published before `declare`. */
   #owned = false;
+  /** This process consumes, or has consumed. */
+  #isRole = false;
   /** Why the virtual host is refused. */
   #refused: FeedctlError | undefined;
   /** The owner of the virtual host is being replaced. */
   #adopting = false;
   #topology: Topology | undefined;
   #declaring: Promise<void> | undefined;
-  #maintenance: NodeJS.Timeout | undefined;
+  #endTimers: (() => void) | undefined;
   #maintaining: Promise<void> | undefined;
-  #ownerCheck: NodeJS.Timeout | undefined;
   #checkingOwner: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
@@ -163,6 +171,7 @@ export class RabbitBus implements Bus {
       this.#fullUntil.set(queue, performance.now() + FULL_MS),
     );
     this.#adminChannel = new AdminChannel(this.#consuming);
+    this.#probe = new Probe(this.#publishing, EXCHANGES.live, () => this.declare());
     this.#group = new ConsumerGroup(db, log, (topology) => {
       this.#topology = topology;
     });
@@ -208,7 +217,7 @@ export class RabbitBus implements Bus {
   async #confirmOwner(connection: ChannelModel, endpoint: Endpoint): Promise<void> {
     if (this.#adopting) return;
     const { cluster } = await this.#identify();
-    const owner = await readOwner(connection, cluster);
+    const owner = await readOwner(onNewChannels(connection), cluster);
     this.#owned = owner === 'own';
     const mayMark = owner === 'none' || (owner === 'unmarked' && (await readTopology(this.#db)));
     if (owner !== 'own' && owner !== 'none' && !mayMark) this.#refuse(owner, cluster, endpoint);
@@ -231,7 +240,7 @@ export class RabbitBus implements Bus {
     const connection = await this.#consuming.ready(READY_MS);
     if (this.#owned) return;
     const { cluster } = await this.#identify();
-    const owner = await this.#onBroker(() => markOwner(connection, cluster));
+    const owner = await this.#onBroker(() => markOwner(onNewChannels(connection), cluster));
     if (owner !== 'own') this.#refuse(owner, cluster, this.#consuming.endpoint);
     this.#owned = true;
   }
@@ -246,9 +255,9 @@ export class RabbitBus implements Bus {
 
   /** Gives the connections up if the virtual host has become another cluster's. */
   async #checkOwner(): Promise<void> {
-    const connection = await this.#consuming.ready(0);
+    await this.#consuming.ready(0);
     const { cluster } = await this.#identify();
-    const owner = await this.#onBroker(() => readOwner(connection, cluster));
+    const owner = await readOwner((work) => this.#adminChannel.run(work), cluster);
     this.#owned = owner === 'own';
     if (typeof owner !== 'object') return;
     try {
@@ -263,7 +272,7 @@ export class RabbitBus implements Bus {
     this.#adopting = true;
     try {
       const connection = await this.#consuming.ready(READY_MS);
-      const owner = await this.#onBroker(() => readOwner(connection, cluster));
+      const owner = await this.#onBroker(() => readOwner(onNewChannels(connection), cluster));
       return typeof owner === 'object' ? owner.other : undefined;
     } finally {
       this.#adopting = false;
@@ -280,12 +289,12 @@ export class RabbitBus implements Bus {
     try {
       const { cluster } = await this.#identify();
       const connection = await this.#consuming.ready(READY_MS);
-      const owner = await this.#onBroker(() => readOwner(connection, cluster));
+      const owner = await this.#onBroker(() => readOwner(onNewChannels(connection), cluster));
       const other = typeof owner === 'object' ? owner.other : undefined;
       await saveAdopted(this.#db, other);
       if (owner !== 'own') {
         await forgetMessages(this.#db);
-        await this.#onBroker(() => replaceOwner(connection, cluster));
+        await this.#onBroker(() => replaceOwner(onNewChannels(connection), cluster));
       }
       await this.#own();
       this.#refused = undefined;
@@ -299,11 +308,17 @@ export class RabbitBus implements Bus {
     }
   }
 
+  serverName(): string | undefined {
+    return this.#publishing.serverName ?? this.#consuming.serverName;
+  }
+
   async health(): Promise<BusHealth> {
     try {
-      await this.#publishing.ready(0);
+      const connection = await this.#publishing.ready(0);
       const refusal = this.refusal();
       if (refusal) throw refusal;
+      // A role publishes. The shell of an operator may not be allowed to.
+      if (this.#isRole) await this.#probe.check(connection);
       const detail = this.#brokers.current
         .split(',')
         .map((url) => withoutPassword(url.trim()))
@@ -402,6 +417,7 @@ export class RabbitBus implements Bus {
     onDeliveries: (deliveries: Delivery[]) => void,
   ): Promise<RabbitConsumer> {
     await this.declare();
+    this.#isRole = true;
     const consumer = new RabbitConsumer(
       {
         log: this.#log,
@@ -410,6 +426,7 @@ export class RabbitBus implements Bus {
         declared: () => this.#topology!.declared,
         declareLive: (channel, queue) => declareLiveQueue(channel, queue, this.#limits),
         declareTopology: () => this.declare(),
+        count: async (name) => (await this.#adminChannel.states([name])).get(name)?.ready ?? 0,
         deadLetter: (queue, message, reason) => this.#deadLetter(queue, message, reason),
         passBarriers: (name, ids) => this.#barriers.pass(name, ids),
       },
@@ -421,23 +438,32 @@ export class RabbitBus implements Bus {
       },
     );
     this.#consumers.add(consumer);
-    this.#ownerCheck ??= setInterval(() => {
+    this.#endTimers ??= this.#startTimers();
+    await this.#group.join(consumer);
+    await consumer.start();
+    return consumer;
+  }
+
+  /** Returns a function that ends the timers. */
+  #startTimers(): () => void {
+    const endOwnerCheck = everyTick(OWNER_INTERVAL_MS, () => {
       this.#checkingOwner ??= this.#checkOwner()
         .catch(() => {}) // The connection reports its errors itself.
         .finally(() => {
           this.#checkingOwner = undefined;
         });
-    }, OWNER_INTERVAL_MS);
-    this.#maintenance ??= setInterval(() => {
+    });
+    const endMaintenance = everyTick(MAINTENANCE_INTERVAL_MS, () => {
       this.#maintaining ??= this.#maintain()
         .catch((error) => this.#log.warn({ reason: messageOf(error) }, 'bus maintenance failed'))
         .finally(() => {
           this.#maintaining = undefined;
         });
-    }, MAINTENANCE_INTERVAL_MS);
-    await this.#group.join(consumer);
-    await consumer.start();
-    return consumer;
+    });
+    return () => {
+      endOwnerCheck();
+      endMaintenance();
+    };
   }
 
   placeBarrier(queues: Parameters<Barriers['place']>[0]): ReturnType<Barriers['place']> {
@@ -460,7 +486,7 @@ export class RabbitBus implements Bus {
 
   async depths(): Promise<QueueDepth[]> {
     const { declared } = await this.#readTopology();
-    const states = await this.#adminChannel.states([
+    const states = await this.#states([
       ...DURABLE_QUEUES.flatMap((queue) => partitionsOf(queue, declared)),
       ...DEAD_LETTERS,
     ]);
@@ -490,6 +516,24 @@ export class RabbitBus implements Bus {
       };
       return depth.ready + depth.unacked + depth.deadLetters > 0 ? [depth] : [];
     });
+  }
+
+  /**
+   * Returns the states of queues. Leaves out those that this process consumes and has emptied: the broker is
+   * asked about them once a minute only, because another consumer may be the active one.
+   */
+  async #states(names: readonly string[]): Promise<Map<string, QueueState>> {
+    const now = performance.now();
+    const drained = new Set([...this.#consumers].flatMap((consumer) => consumer.drained));
+    const isEmpty = (name: string) =>
+      drained.has(name) && now - (this.#emptyAt.get(name) ?? Number.NEGATIVE_INFINITY) < EMPTY_MS;
+    const asked = names.filter((name) => !isEmpty(name));
+    const states = await this.#adminChannel.states(asked);
+    for (const name of asked) {
+      if (states.get(name)?.ready === 0) this.#emptyAt.set(name, now);
+      else this.#emptyAt.delete(name);
+    }
+    return states;
   }
 
   throughput(): Promise<Throughput[]> {
@@ -552,8 +596,7 @@ export class RabbitBus implements Bus {
 
   close(): Promise<void> {
     this.#closing ??= (async () => {
-      clearInterval(this.#maintenance);
-      clearInterval(this.#ownerCheck);
+      this.#endTimers?.();
       await this.#maintaining;
       await Promise.all([...this.#consumers].map((consumer) => consumer.stop(0)));
       await Promise.all([this.#publishing.close(), this.#consuming.close()]);

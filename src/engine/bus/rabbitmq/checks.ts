@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Channel } from 'amqplib';
 import type { Check } from '../../model/check.ts';
 import { messageOf } from '../../model/errors.ts';
@@ -8,12 +7,10 @@ import { checkVersion } from './connection.ts';
 import type { Endpoint } from './endpoints.ts';
 import { brokerError } from './errors.ts';
 import { readManagement } from './management.ts';
-import { otherCluster, readOwner } from './owner.ts';
+import { onNewChannels, otherCluster, readOwner } from './owner.ts';
 import { checkDeadLetterLimits, checkPolicies } from './policies.ts';
+import { PROBE, Trials } from './probe.ts';
 import { DEAD_LETTERS, declareTopology, EXCHANGES, partitionsOf, type QueueLimits } from './queueNames.ts';
-
-const PROBE = 'feed.probe';
-const ALARM_MS = 3_000;
 
 const fault = (error: unknown, endpoint: Endpoint): Check => {
   const { code, message, suggestions } = brokerError(error, endpoint);
@@ -57,7 +54,8 @@ export async function checkBroker(
   // The queues of another cluster are not looked at.
   if (owner.status === 'fault') return checks;
   const queues = await checkQueues(reached, topology);
-  checks.push(await checkPlugin(reached), queues.check, await checkAlarms(reached));
+  const exchange = queues.check.status === 'ok' ? EXCHANGES.live : '';
+  checks.push(await checkPlugin(reached), queues.check, await checkPublishing(reached, exchange));
   const management = await readManagement(reached, managementUrl);
   const situation = { ...topology, major, vhost: reached.vhost };
   if (typeof management === 'string') {
@@ -103,7 +101,9 @@ async function checkOwner(
   try {
     const connection = await connectTo(endpoint);
     connection.on('error', () => {});
-    const owner = await readOwner(connection, cluster).finally(() => connection.close().catch(() => {}));
+    const owner = await readOwner(onNewChannels(connection), cluster).finally(() =>
+      connection.close().catch(() => {}),
+    );
     if (owner === 'own') return { name, status: 'ok', detail: `this cluster, ${cluster}` };
     if (owner === 'none' || (owner === 'unmarked' && usedBefore))
       return { name, status: 'ok', detail: 'no cluster yet: the first worker marks the virtual host' };
@@ -153,32 +153,19 @@ async function checkQueues(
   }
 }
 
-/** Publishes a message that no queue takes: a broker with an alarm blocks a connection that publishes. */
-async function checkAlarms(endpoint: Endpoint): Promise<Check> {
+/** Publishes a message and receives it, as roles do. An alarm blocks a connection that publishes. */
+async function checkPublishing(endpoint: Endpoint, exchange: string): Promise<Check> {
+  const name = 'broker alarms';
   const connection = await connectTo(endpoint);
   connection.on('error', () => {});
   try {
-    const blocked = new Promise<string>((done) => connection.once('blocked', done));
-    const channel = await connection.createConfirmChannel();
-    channel.on('error', () => {});
-    const confirmed = new Promise<void>((done) =>
-      channel.publish('', PROBE, Buffer.alloc(0), {}, () => done()),
-    );
-    const reason = await Promise.race([
-      blocked,
-      confirmed,
-      sleep(ALARM_MS, 'it does not confirm them', { ref: false }),
-    ]);
-    return reason === undefined
-      ? { name: 'broker alarms', status: 'ok', detail: 'none: it takes messages' }
-      : {
-          name: 'broker alarms',
-          status: 'fault',
-          detail: `the broker takes no messages: ${reason}`,
-          fix: 'See `rabbitmq-diagnostics alarms`; make room, or start workers.',
-        };
+    await new Trials(connection, endpoint, exchange).run();
+    return { name, status: 'ok', detail: 'none: a message was confirmed and received' };
   } catch (error) {
-    return fault(error, endpoint);
+    const found = fault(error, endpoint);
+    if (found.name !== 'BROKER_BLOCKED') return found;
+    const fix = 'See `rabbitmq-diagnostics alarms`; make room, or start workers.';
+    return { ...found, name, fix };
   } finally {
     await connection.close().catch(() => {});
   }

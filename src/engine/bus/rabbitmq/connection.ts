@@ -29,6 +29,7 @@ export class Connection {
   #blocked: string | undefined;
   #lastError: unknown;
   #version = '';
+  #serverName: string | undefined;
   #closed = false;
   #retry: NodeJS.Timeout | undefined;
   #changed = Promise.withResolvers<void>();
@@ -45,6 +46,11 @@ export class Connection {
 
   get version(): string {
     return this.#version;
+  }
+
+  /** Name of the brokers that work together, and the virtual host. undefined before the first connection. */
+  get serverName(): string | undefined {
+    return this.#serverName;
   }
 
   /** The broker of the present connection, or of the last one. */
@@ -161,7 +167,9 @@ export class Connection {
 
   async #connect(endpoint: Endpoint): Promise<void> {
     const connection = await connectTo(endpoint, { connection_name: this.#name });
-    this.#version = String(connection.connection.serverProperties.version);
+    const { version, cluster_name: name } = connection.connection.serverProperties;
+    this.#version = String(version);
+    this.#serverName = name ? `${name}/${endpoint.vhost}` : undefined;
     this.#endpoint = endpoint;
     this.#lastError = undefined;
     let down = false;

@@ -17,7 +17,7 @@ const MAX_PREFETCH = 24;
 const CLEANUP_SLACK = 500;
 
 export interface ConsumerContext
-  extends Pick<ReaderContext, 'log' | 'deadLetter' | 'passBarriers' | 'origins'> {
+  extends Pick<ReaderContext, 'log' | 'count' | 'deadLetter' | 'passBarriers' | 'origins'> {
   readonly connection: Connection;
   declared(): number;
   /** Declares the queue of a gateway. Returns its name at the broker. */
@@ -67,6 +67,11 @@ export class RabbitConsumer implements Consumer {
   /** Names at the broker of the partitions that are consumed now. */
   get open(): string[] {
     return [...this.#readers.values()].filter((reader) => reader.isOpen).map((reader) => reader.name);
+  }
+
+  /** Names at the broker of the partitions that have no more messages than those in this process. */
+  get drained(): string[] {
+    return [...this.#readers.values()].filter((reader) => reader.isDrained).map((reader) => reader.name);
   }
 
   /** Returns the messages in this process by name at the broker. Empty queues are missing. */
@@ -164,6 +169,7 @@ export class RabbitConsumer implements Consumer {
       log: this.#log,
       prefetch,
       origins: this.#context.origins,
+      count: this.#context.count,
       deadLetter: this.#context.deadLetter,
       passBarriers: this.#context.passBarriers,
       onReady: () => this.#pumpSoon(),

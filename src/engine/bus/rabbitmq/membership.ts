@@ -1,6 +1,7 @@
 import type { Database } from '../../database/database.ts';
 import { type ErrorCode, messageOf } from '../../model/errors.ts';
 import type { Log } from '../../telemetry/log.ts';
+import { everyTick } from '../../util/ticks.ts';
 import { DURABLE_QUEUES } from '../bus.ts';
 import { type DurableQueue, partitionsOf } from './queueNames.ts';
 import { CONSUMED, HEARTBEAT, IN_FLIGHT, LEAVE } from './sql.ts';
@@ -50,7 +51,7 @@ export class ConsumerGroup {
   readonly #onTopology: (topology: Topology) => void;
   readonly #own = new Map<string, OwnMember>();
   #others: readonly Member[] = [];
-  #timer: NodeJS.Timeout | undefined;
+  #end: (() => void) | undefined;
   #heartbeating: Promise<void> = Promise.resolve();
 
   constructor(db: Database, log: Log, onTopology: (topology: Topology) => void) {
@@ -63,19 +64,19 @@ export class ConsumerGroup {
   async join(member: OwnMember): Promise<void> {
     this.#own.set(member.id, member);
     await this.#heartbeatNow();
-    this.#timer ??= setInterval(() => {
+    this.#end ??= everyTick(HEARTBEAT_INTERVAL_MS, () => {
       this.#heartbeatNow().catch((error) =>
         // The last known members stay valid.
         this.#log.warn({ reason: messageOf(error) }, 'members not read'),
       );
-    }, HEARTBEAT_INTERVAL_MS);
+    });
   }
 
   async leave(id: string): Promise<void> {
     this.#own.delete(id);
     if (this.#own.size === 0) {
-      clearInterval(this.#timer);
-      this.#timer = undefined;
+      this.#end?.();
+      this.#end = undefined;
     }
     await this.#heartbeating.catch(() => {});
     await this.#db.query(LEAVE, [id]).catch(() => {});

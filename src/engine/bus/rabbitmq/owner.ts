@@ -1,7 +1,7 @@
-import type { Channel, ChannelModel } from 'amqplib';
+import type { ChannelModel } from 'amqplib';
 import { FeedctlError, messageOf } from '../../model/errors.ts';
 import type { Endpoint } from './endpoints.ts';
-import { EXCHANGES, OWNER_QUEUE, ownerQueue } from './queueNames.ts';
+import { EXCHANGES, type OnChannel, OWNER_QUEUE, ownerQueue } from './queueNames.ts';
 
 const REPLACE_TRIES = 20;
 
@@ -16,20 +16,20 @@ const REPLACE_TRIES = 20;
 export type Owner = 'own' | 'unmarked' | 'none' | { readonly other: string };
 
 /** Reads the owner of a virtual host. Declares nothing. */
-export async function readOwner(connection: ChannelModel, cluster: string): Promise<Owner> {
-  if (await exists(connection, (channel) => channel.checkQueue(OWNER_QUEUE)))
-    return markOwner(connection, cluster);
-  const used = await exists(connection, (channel) => channel.checkExchange(EXCHANGES.events));
+export async function readOwner(onChannel: OnChannel, cluster: string): Promise<Owner> {
+  if (await exists(onChannel((channel) => channel.checkQueue(OWNER_QUEUE))))
+    return markOwner(onChannel, cluster);
+  const used = await exists(onChannel((channel) => channel.checkExchange(EXCHANGES.events)));
   return used ? 'unmarked' : 'none';
 }
 
 /** Marks a virtual host for a cluster, unless it has a mark. Of several clusters one does it. */
 export async function markOwner(
-  connection: ChannelModel,
+  onChannel: OnChannel,
   cluster: string,
 ): Promise<'own' | { readonly other: string }> {
   try {
-    await onChannel(connection, (channel) => channel.assertQueue(OWNER_QUEUE, ownerQueue(cluster)));
+    await onChannel((channel) => channel.assertQueue(OWNER_QUEUE, ownerQueue(cluster)));
     return 'own';
   } catch (error) {
     // "received 'a' but current is 'b'"; another wording in later versions.
@@ -41,10 +41,10 @@ export async function markOwner(
 }
 
 /** Replaces the mark of any cluster. A process of that cluster that checks it in between may put it back. */
-export async function replaceOwner(connection: ChannelModel, cluster: string): Promise<void> {
+export async function replaceOwner(onChannel: OnChannel, cluster: string): Promise<void> {
   for (let tries = REPLACE_TRIES; tries > 0; tries -= 1) {
-    await onChannel(connection, (channel) => channel.deleteQueue(OWNER_QUEUE));
-    if ((await markOwner(connection, cluster)) === 'own') return;
+    await onChannel((channel) => channel.deleteQueue(OWNER_QUEUE));
+    if ((await markOwner(onChannel, cluster)) === 'own') return;
   }
 }
 
@@ -64,24 +64,23 @@ export function otherCluster(
 }
 
 /** Returns false for a queue or an exchange that does not exist. */
-async function exists(
-  connection: ChannelModel,
-  check: (channel: Channel) => Promise<unknown>,
-): Promise<boolean> {
+async function exists(check: Promise<unknown>): Promise<boolean> {
   try {
-    await onChannel(connection, check);
+    await check;
     return true;
   } catch (error) {
-    if ((error as { code?: number }).code === 404) return false;
+    if (/NOT_FOUND/.test(messageOf(error))) return false;
     throw error;
   }
 }
 
-/** Runs `work` on its own channel: the broker closes the channel of a refused declaration. */
-async function onChannel<T>(connection: ChannelModel, work: (channel: Channel) => Promise<T>): Promise<T> {
-  const channel = await connection.createChannel();
-  channel.on('error', () => {});
-  const result = await work(channel);
-  await channel.close();
-  return result;
-}
+/** Runs each piece of work on its own channel: the broker closes the channel of a refused declaration. */
+export const onNewChannels =
+  (connection: ChannelModel): OnChannel =>
+  async (work) => {
+    const channel = await connection.createChannel();
+    channel.on('error', () => {});
+    const result = await work(channel);
+    await channel.close();
+    return result;
+  };

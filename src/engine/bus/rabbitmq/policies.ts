@@ -1,6 +1,7 @@
 import type { Check } from '../../model/check.ts';
 import { DURABLE_QUEUES } from '../bus.ts';
 import type { Declared, Management, Policy } from './management.ts';
+import { PROBE } from './probe.ts';
 import {
   DEAD_DELIVERY_LIMIT,
   DEAD_LETTERS,
@@ -307,7 +308,8 @@ function bindingChecks({ bindings }: Management, targets: readonly Target[]): Ch
   const ours = new Set(targets.map(({ name }) => name));
   const exchanges: readonly string[] = Object.values(EXCHANGES);
   const foreign = bindings.filter(
-    ({ source, destination }) => exchanges.includes(source) && !ours.has(destination),
+    ({ source, destination }) =>
+      exchanges.includes(source) && !ours.has(destination) && !destination.startsWith(PROBE),
   );
   if (foreign.length === 0) return [];
   const shares = foreign.some(({ source }) => source.startsWith(EXCHANGES.events));

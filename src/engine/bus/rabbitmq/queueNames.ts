@@ -11,6 +11,7 @@ import { DURABLE_QUEUES } from '../bus.ts';
  *     exchange feed.fanout       direct             -> feed.rows.live.0 ... n-1    by partition, two lanes
  *                                                   -> feed.rows.bulk.0 ... n-1
  *     exchange feed.live         direct             -> feed.live.<gateway>         declared by the gateway
+ *                                                   -> feed.probe.<id>             of a connection, probe.ts
  *     exchange feed.dead         direct             -> feed.dead.<queue>           dead letters
  *     (default exchange)                            -> feed.cleanup
  *     (none)                                           feed.cluster                names the owner: owner.ts

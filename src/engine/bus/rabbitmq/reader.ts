@@ -21,6 +21,8 @@ export interface ReaderContext {
   onDone(message: InFlight): void;
   /** Publishes a dead letter. Resolves when the broker has confirmed it. */
   deadLetter(queue: string, message: InFlight, reason: string): Promise<void>;
+  /** Counts the messages that wait in a queue at the broker. 0 for a queue that does not exist. */
+  count(name: string): Promise<number>;
   /** Records that this queue has reached barriers. */
   passBarriers(name: string, ids: number[]): Promise<void>;
 }
@@ -36,13 +38,28 @@ export const TRACES = 'feedctl-traces';
 const DEAD_LETTER_RETRY_MS = 1_000;
 const BARRIER_RETRY_MS = 500;
 const JUDGE_RETRY_MS = 1_000;
-/** Time between two looks at a queue with a message that is not this cluster's: doubles up to the maximum. */
-const REFUSED_FIRST_MS = 1_000;
-const REFUSED_MAX_MS = 600_000;
+/**
+ * Time between two looks at a queue with a message that is not this cluster's: doubles up to the maximum.
+ * Each look counts a delivery of that message, of 100: looks become rarer once they have used a third.
+ */
+const LOOK_FIRST_MS = 5_000;
+const LOOK_MAX_MS = 60_000;
+const SOON_LOOKS = 33;
+const RARE_LOOK_MAX_MS = 600_000;
+/** Time between two counts of the messages in such a queue. If there are fewer, it is looked at. */
+const COUNT_MS = 5_000;
 /** Time between two questions to the database, where an operator may have adopted such messages. */
 const ADOPTED_POLL_MS = 1_000;
+/** A broker with more messages for a consumer sends them within this time. */
+const FILLED_MS = 1_000;
 /** Longest timer of a wait without deadline. */
 const MAX_WAIT_MS = 60_000;
+
+/** Returns the milliseconds until the next look at a refused queue, by the number of looks so far. */
+export function nextLookMs(looks: number): number {
+  const soon = Math.min(LOOK_MAX_MS, LOOK_FIRST_MS * 2 ** (looks - 1));
+  return looks <= SOON_LOOKS ? soon : Math.min(RARE_LOOK_MAX_MS, LOOK_MAX_MS * 2 ** (looks - SOON_LOOKS));
+}
 
 /**
  * Returns the milliseconds that a message still waits. Its time of delivery is that of another machine,
@@ -59,9 +76,12 @@ interface Refusal {
   readonly error: FeedctlError;
   readonly origin: string;
   readonly publishedAtMs: number;
-  readonly count: number;
-  readonly until: number;
+  readonly looks: number;
+  readonly lookAt: number;
   askAt: number;
+  countAt: number;
+  /** Messages in the queue at the last count. */
+  count: number | undefined;
 }
 
 interface ArrivedBarrier {
@@ -96,6 +116,8 @@ export class Reader {
   #dispatchedCount = 0;
   #retiring = false;
   #opening: Promise<void> | undefined;
+  /** Time of the opening, or at which the broker could last send no more messages, by the monotonic clock. */
+  #filledAt = 0;
   #settled = Promise.withResolvers<void>();
 
   constructor(queue: string, name: string, context: ReaderContext) {
@@ -125,6 +147,16 @@ export class Reader {
     return this.#channel !== undefined;
   }
 
+  /** The broker has had no more messages for this consumer for a second. */
+  get isDrained(): boolean {
+    if (this.#isFilled) this.#filledAt = performance.now();
+    return this.isOpen && !this.#looking && performance.now() - this.#filledAt > FILLED_MS;
+  }
+
+  get #isFilled(): boolean {
+    return this.#inFlight.size + this.#barriers.length >= this.#context.prefetch;
+  }
+
   get retiring(): boolean {
     return this.#retiring;
   }
@@ -136,7 +168,8 @@ export class Reader {
   /** Returns false while a message in the queue is known not to be this cluster's. Never rejects. */
   async mayOpen(): Promise<boolean> {
     const refusal = this.#refusal;
-    if (!refusal || performance.now() >= refusal.until) return true;
+    if (!refusal || performance.now() >= refusal.lookAt) return true;
+    if (await this.#hasFewer(refusal)) return true;
     if (performance.now() < refusal.askAt) return false;
     refusal.askAt = performance.now() + ADOPTED_POLL_MS;
     const verdict = await this.#context.origins
@@ -145,6 +178,16 @@ export class Reader {
     if (verdict instanceof FeedctlError) return false;
     this.#refusal = undefined;
     return true;
+  }
+
+  /** Returns whether messages have left the queue since the last count: perhaps the one that was refused. */
+  async #hasFewer(refusal: Refusal): Promise<boolean> {
+    if (performance.now() < refusal.countAt) return false;
+    refusal.countAt = performance.now() + COUNT_MS;
+    const count = await this.#context.count(this.name).catch(() => undefined);
+    const before = refusal.count;
+    refusal.count = count ?? before;
+    return count !== undefined && before !== undefined && count < before;
   }
 
   /** Begins to consume, if it does not yet. Throws the broker's error. */
@@ -172,6 +215,7 @@ export class Reader {
     if (this.#refusal && (await channel.checkQueue(this.name)).messageCount === 0) this.#refusal = undefined;
     this.#looking = this.#refusal !== undefined;
     await channel.prefetch(this.#looking ? 1 : this.#context.prefetch);
+    this.#filledAt = performance.now();
     // Set before `consume`, which may deliver the first message before it returns.
     this.#channel = channel;
     try {
@@ -345,11 +389,12 @@ export class Reader {
 
   /** Gives the messages back to the broker, in their places. */
   #refuse(error: FeedctlError, origin: string, publishedAtMs: number): void {
-    const count = (this.#refusal?.count ?? 0) + 1;
-    const until = performance.now() + Math.min(REFUSED_MAX_MS, REFUSED_FIRST_MS * 2 ** (count - 1));
+    const looks = (this.#refusal?.looks ?? 0) + 1;
+    const lookAt = performance.now() + nextLookMs(looks);
     if (this.#refusal?.error.message !== error.message)
       this.#context.log.error({ queue: this.name, code: error.code, reason: error.message }, 'queue refused');
-    this.#refusal = { error, origin, publishedAtMs, count, until, askAt: 0 };
+    const { countAt = 0, count } = this.#refusal ?? {};
+    this.#refusal = { error, origin, publishedAtMs, looks, lookAt, askAt: 0, countAt, count };
     const channel = this.#channel;
     this.#lost();
     void channel?.close().catch(() => {});
@@ -382,6 +427,7 @@ export class Reader {
   }
 
   #done(message: InFlight): void {
+    if (this.#isFilled) this.#filledAt = performance.now();
     this.#inFlight.delete(message.seq);
     this.#undispatch(message);
     this.#context.onDone(message);
@@ -426,6 +472,7 @@ export class Reader {
       .then(() => {
         // The channel was lost: the broker delivers the markers again. Passing twice has no effect.
         if (this.#channel !== channel) return;
+        if (this.#isFilled) this.#filledAt = performance.now();
         for (const marker of due) channel.ack(marker.message);
         this.#barriers = this.#barriers.filter((marker) => !due.includes(marker));
         this.#endLook();

@@ -35,8 +35,12 @@ export const LOCK_TOPOLOGY = `select pg_advisory_lock(${TOPOLOGY_LOCK})`;
 export const LOCK_TOPOLOGY_SHARED = `select pg_advisory_lock_shared(${TOPOLOGY_LOCK})`;
 export const UNLOCK_TOPOLOGY = 'select pg_advisory_unlock_all()';
 
-/** In: queue, ids of barriers that it has reached. Idempotent: a marker may be delivered twice. */
-export const PASS_BARRIERS = 'update bus.marks set waiting = array_remove(waiting, $1) where id = any($2)';
+/** In: queues, and a barrier that each has reached. Idempotent: a marker may be delivered twice. */
+export const PASS_BARRIERS = `
+  update bus.marks set waiting = array(
+    select name from unnest(waiting) as still (name)
+    except all select name from unnest($1::text[], $2::bigint[]) as passed (name, mark) where mark = marks.id)
+  where id = any($2)`;
 
 /** In: id. A barrier without a row has passed and was deleted. */
 export const BARRIER_PASSED = `

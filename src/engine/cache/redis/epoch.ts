@@ -47,11 +47,14 @@ const CLAIM = `
     returning value #>> '{}' as value)
   select pg_notify('${CHANNEL}', value) from epoch`;
 
-/** In: the setting of the server, the milliseconds after which every reader knows of it. */
+/**
+ * In: the setting of the server, the milliseconds after which every process knows of it. A commit may become
+ * visible long after its time, where a standby confirms it: the whole wait counts from this look.
+ */
 const READ_SERVER = `
   select value ->> 'server' as server,
-         coalesce(least($2, greatest(0, $2 - 1000 * extract(epoch from
-           clock_timestamp() - (value ->> 'since')::timestamptz))), 0)::float8 as "waitMs"
+         case when (value ->> 'since')::timestamptz > clock_timestamp() - interval '1 minute'
+              then $2 else 0 end::float8 as "waitMs"
   from settings where name = $1`;
 
 /**
@@ -132,7 +135,8 @@ export class CacheEpoch {
   /**
    * Names the server that holds the cache from now on. Raises the epoch where that was another one: this
    * one may have values of an earlier use, as a master that was demoted meanwhile, or a node whose slot
-   * has come back. Resolves when no reader uses the other one any more.
+   * has come back. Resolves when no other process trusts the epoch before any more: then none reads from the
+   * other server, and none takes a change as reported that only the other server has.
    */
   async claim(server: string): Promise<void> {
     if (!(await this.names(server))) await this.#db.query(CLAIM, [SETTING, SERVER_SETTING, server]);

@@ -316,24 +316,34 @@ export class RedisState {
   }
 
   /**
-   * Reports a committed change to Redis. If that fails, or other processes use another server by
+   * Reports a committed change to Redis. If that fails, or other processes may use another server by
    * now, it raises the epoch, which invalidates every cached value before the change is acknowledged.
    * With `awaitReaders` it then also waits until every reader knows of the new epoch. Throws where
    * the database fails too.
    */
   async report(work: (state: State) => Promise<unknown>, options: { awaitReaders: boolean }): Promise<void> {
     try {
-      const runId = await this.run(async (now) => {
+      const state = await this.run(async (now) => {
         await work(now);
-        return now.runId;
+        return now;
       });
-      await this.#confirm(runId);
+      if (!(await this.#isStillUsed(state))) await this.#confirm(state.runId);
     } catch (error) {
       if (!isCacheError(error)) throw error;
       this.failures += 1;
       await this.epoch.raise();
       if (options.awaitReaders) await sleep(READERS_KNOW_MS);
     }
+  }
+
+  /**
+   * Returns whether the server of a state is known to hold the cache still, after a change was written
+   * there. Another server is named together with a new epoch, and is not used before 300 ms have passed. An
+   * epoch is trusted for 250 ms. So what another server will hold is read after the change.
+   */
+  async #isStillUsed(state: State): Promise<boolean> {
+    const trusted = await this.epoch.trusted();
+    return trusted && this.connection.server?.runId === state.runId && this.#isPresent(state);
   }
 
   health(): CacheHealth {

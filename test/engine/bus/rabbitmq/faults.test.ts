@@ -6,7 +6,9 @@ import { connect } from 'amqplib';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Bus } from '../../../../src/engine/bus/bus.ts';
 import { RabbitBus, type RabbitBusOptions } from '../../../../src/engine/bus/rabbitmq/bus.ts';
+import { openReadiness } from '../../../../src/engine/fleet/readiness.ts';
 import { silentLog } from '../../../../src/engine/telemetry/log.ts';
+import { ServerUrl } from '../../../../src/engine/util/serverUrl.ts';
 import { freshVhost } from '../../../support/broker.ts';
 import { freshDatabase } from '../../../support/cluster.ts';
 import { rejection } from '../../../support/codes.ts';
@@ -202,6 +204,17 @@ describe.skipIf(!server)('a broker', () => {
     const db = (await freshDatabase()).url;
     const bus = opened(rabbit.url, db);
     await bus.publish([message('before')]);
+    // A role that publishes nothing of its own.
+    const role = opened(rabbit.url, db);
+    await role.consume({ queues: ['cleanup'], prefetch: 1 }, () => {});
+    const readiness = openReadiness({ db: { server: new ServerUrl(db) }, bus: role });
+    onTestFinished(() => readiness.close());
+    const isReady = () =>
+      readiness.check().then(
+        () => true,
+        (error) => error.code,
+      );
+    expect(await isReady()).toBe(true);
     // A limit below the memory that it uses already.
     await rabbit.evaluate('vm_memory_monitor:set_vm_memory_high_watermark(0.00001)');
     // A connection is blocked at its next publish after the alarm, which the broker raises within moments.
@@ -214,6 +227,7 @@ describe.skipIf(!server)('a broker', () => {
     expect(await bus.check()).toContainEqual(
       expect.objectContaining({ name: 'broker alarms', status: 'fault', fix: expect.any(String) }),
     );
+    await expect.poll(isReady, { timeout: 15_000 }).toBe('BROKER_BLOCKED');
     // A consumer that stops meanwhile is not delayed.
     const stopping = opened(rabbit.url, db);
     void stopping.publish([message('never')]).catch(() => {});
@@ -236,6 +250,7 @@ describe.skipIf(!server)('a broker', () => {
     await rabbit.evaluate('vm_memory_monitor:set_vm_memory_high_watermark(0.4)');
     await Promise.all([held, ...noticing]);
     await expect.poll(() => inbox.waiting.some((one) => one.body.toString() === 'held up')).toBe(true);
+    await expect.poll(isReady, { timeout: 15_000 }).toBe(true);
   });
 
   test('whose consumer timeout is over gets its messages back, and that is logged', {

@@ -1,8 +1,9 @@
-import { connect } from 'amqplib';
-import { expect, onTestFinished, test } from 'vitest';
+import { type ConsumeMessage, connect } from 'amqplib';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import type { Outgoing } from '../../../../src/engine/bus/bus.ts';
 import { RabbitBus, type RabbitBusOptions } from '../../../../src/engine/bus/rabbitmq/bus.ts';
 import { ORIGIN } from '../../../../src/engine/bus/rabbitmq/origins.ts';
+import { nextLookMs } from '../../../../src/engine/bus/rabbitmq/reader.ts';
 import { adoptBroker } from '../../../../src/engine/cluster/adoptBroker.ts';
 import { loadConfig } from '../../../../src/engine/config/config.ts';
 import { Database } from '../../../../src/engine/database/database.ts';
@@ -204,6 +205,46 @@ test.skipIf(!server)(
     await connection.close();
   },
 );
+
+test('a refused queue is looked at soon at first, and a hundred looks take most of a day', () => {
+  const looks = Array.from({ length: 100 }, (_, i) => nextLookMs(i + 1));
+  expect(looks.slice(0, 5)).toEqual([5_000, 10_000, 20_000, 40_000, 60_000]);
+  expect(looks[30]).toBe(60_000);
+  expect(looks.at(-1)).toBe(600_000);
+  // The broker dead-letters a message that was handed out 100 times.
+  expect(looks.reduce((sum, ms) => sum + ms)).toBeGreaterThan(10 * 3_600_000);
+});
+
+test.skipIf(!server)('a refused queue is looked at as soon as messages have left it', async () => {
+  const { url } = await freshVhost(server!);
+  const { bus } = await cluster(url, { partitions: 1 });
+  const inbox = await openInbox(bus, { queues: ['events'], prefetch: 10 });
+  vi.useFakeTimers({ toFake: ['performance'] });
+  onTestFinished(() => void vi.useRealTimers());
+  await inject(url, 'foreign', 'aaaaaaaaaaaa.bbbbbbbbbbbb.1-cccccccccccc');
+  await bus.publish([message('behind it')]);
+  await expect.poll(() => bus.refusal()?.code).toBe('BROKER_OTHER_CLUSTER');
+  // The second look: the third one is 10 s later, by a clock that stands still.
+  const heartbeats = () => new Promise((done) => setTimeout(done, 2_500));
+  vi.advanceTimersByTime(5_001);
+  await heartbeats();
+  const connection = await connect(url);
+  onTestFinished(() => connection.close());
+  const channel = await connection.createChannel();
+  await channel.prefetch(1);
+  const [foreign] = await new Promise<ConsumeMessage[]>((done) => {
+    void channel.consume('feed.events.0', (one) => one && done([one]));
+  });
+  expect(String(foreign!.content)).toBe('foreign');
+  expect(foreign!.properties.headers?.['x-delivery-count']).toBeLessThan(4);
+  channel.ack(foreign!);
+  await channel.close();
+  await heartbeats();
+  expect(inbox.waiting).toEqual([]);
+  vi.advanceTimersByTime(5_001);
+  expect(texts(await inbox.take(1))).toEqual(['behind it']);
+  expect(bus.refusal()).toBeUndefined();
+});
 
 test.skipIf(!server)('messages of unknown histories stay until an operator adopts the broker', async () => {
   const { url } = await freshVhost(server!);

@@ -5,7 +5,9 @@ import { Database } from '../../../../src/engine/database/database.ts';
 import { silentLog } from '../../../../src/engine/telemetry/log.ts';
 import { freshDatabase } from '../../../support/cluster.ts';
 import { rejection } from '../../../support/codes.ts';
+import { openProxy } from '../../../support/proxy.ts';
 import { redis, startRedis } from '../../../support/redis.ts';
+import { loaded } from '../contract.ts';
 
 /** Runs `between` once, after the statement that names a server. */
 class Interrupted extends Database {
@@ -40,5 +42,29 @@ test.skipIf(!redis.installed())(
     const other = await opened(db);
     interrupted.between = () => other.state.now();
     expect(await rejection(late.state.now())).toMatchObject({ code: 'CACHE_UNREACHABLE' });
+  },
+);
+
+test.skipIf(!redis.installed())(
+  'a change that reaches a server which others have left invalidates what they hold',
+  async () => {
+    const { db, url } = await freshDatabase();
+    const proxy = await openProxy(url);
+    const silent = new Database(proxy.url);
+    onTestFinished(() => silent.close());
+    const left = await opened(silent);
+    const used = await opened(db);
+    await left.refill(1, async () => loaded(1));
+    expect(await left.get(1)).toBeDefined();
+    // Nothing tells the first one of the other server: its last confirmation is trusted for a moment.
+    proxy.stall();
+    await used.state.now();
+    await used.refill(1, async () => loaded(1));
+    expect(await used.get(1)).toBeDefined();
+    const change = left.forget([1]);
+    proxy.open();
+    await change;
+    expect(await used.get(1)).toBeUndefined();
+    expect(await left.get(1)).toBeUndefined();
   },
 );

@@ -1,12 +1,13 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { closeSync, existsSync, openSync, readdirSync } from 'node:fs';
-import { chmod, chown, mkdir } from 'node:fs/promises';
+import { chmod } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { Database } from '../../src/engine/database/database.ts';
 import { migrate } from '../../src/engine/database/migrate.ts';
 import { ensurePartitions } from '../../src/engine/store/partitions.ts';
+import { initialise, POSTGRES_BIN } from './postgres.ts';
 import { freePorts, type RunningServer, type ServerKind } from './servers.ts';
 
 /** Few shards are enough: tests need several, on more than one node. */
@@ -33,7 +34,7 @@ function installation(): string | undefined {
   const folders = existsSync(debian)
     ? readdirSync(debian).map((version) => join(debian, version, 'bin'))
     : [];
-  for (const folder of [...folders, '']) {
+  for (const folder of POSTGRES_BIN ? [POSTGRES_BIN] : [...folders, '']) {
     try {
       const ask = (what: string) =>
         execFileSync(folder ? join(folder, 'pg_config') : 'pg_config', [what], { encoding: 'utf8' }).trim();
@@ -178,12 +179,7 @@ async function startNode(
   port: number,
   given: Readonly<Record<string, string>> = {},
 ): Promise<RunningServer> {
-  const id = (flag: string) => Number(execFileSync('id', [flag, 'postgres'], { encoding: 'utf8' }));
-  const owner = process.getuid?.() === 0 ? { uid: id('-u'), gid: id('-g') } : undefined;
-  await mkdir(data, { mode: 0o700 });
-  if (owner) await chown(data, owner.uid, owner.gid);
-  const initdb = ['-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync'];
-  execFileSync(join(bin, 'initdb'), initdb, { ...owner, cwd: '/', stdio: 'ignore' });
+  const owner = await initialise(bin, data, 'postgres');
   const settings = Object.entries({ ...SETTINGS, ...given, port: String(port) });
   const args = ['-D', data, ...settings.flatMap(([key, value]) => ['-c', `${key}=${value}`])];
   const log = openSync(`${data}.log`, 'a');

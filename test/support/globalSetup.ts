@@ -9,10 +9,11 @@ import { ensurePartitions } from '../../src/engine/store/partitions.ts';
 import { chromium } from './chromium.ts';
 import { citus } from './citus.ts';
 import { isolateFromPerson } from './isolation.ts';
+import { POSTGRES_BIN, startPostgres } from './postgres.ts';
 import { prometheus } from './prometheus.ts';
 import { rabbitmq } from './rabbitmq.ts';
 import { redis } from './redis.ts';
-import { serveServers } from './servers.ts';
+import { type RunningServer, serveServers } from './servers.ts';
 import { tmux } from './tmux.ts';
 
 declare module 'vitest' {
@@ -33,12 +34,12 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const dataDir = await mkdtemp(join(tmpdir(), 'feedctl-test-'));
   await chmod(dataDir, 0o711);
   await prepareDataDir(dataDir);
-  const postgres = await startEmbeddedPostgres(dataDir, { temporary: true });
-  const template = new Database(postgres.databaseUrl, { maxSessions: 2 });
+  const postgres = await startServer(dataDir);
+  const template = new Database(postgres.url, { maxSessions: 2 });
   await migrate(template);
   await ensurePartitions(template, Date.now());
   await template.close();
-  project.provide('serverUrl', postgres.databaseUrl);
+  project.provide('serverUrl', postgres.url);
   const servers = await serveServers([rabbitmq, redis, citus, chromium, prometheus, tmux]);
   project.provide('servers', servers.url);
   return async () => {
@@ -47,4 +48,11 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await rm(dataDir, { recursive: true, force: true });
     await removeHome();
   };
+}
+
+/** Starts the embedded server, or the one that FEEDCTL_TEST_POSTGRES_BIN names. */
+async function startServer(dataDir: string): Promise<RunningServer> {
+  if (POSTGRES_BIN) return startPostgres(POSTGRES_BIN, dataDir);
+  const { databaseUrl, stop } = await startEmbeddedPostgres(dataDir, { temporary: true });
+  return { url: databaseUrl, stop };
 }

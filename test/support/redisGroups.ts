@@ -11,6 +11,9 @@ const SENTINELS = 3;
 const DOWN_AFTER_MS = 1_000;
 const READY_MS = 60_000;
 const SLOTS = 16_384;
+/** Commands that move slots atomically, in Valkey 9 and Redis 8.4. */
+const VALKEY_MOVE = 'cluster|migrateslots';
+const REDIS_MOVE = 'cluster|migration';
 
 async function until(what: string, done: () => Promise<boolean>): Promise<void> {
   for (const end = Date.now() + READY_MS; !(await done().catch(() => false)); await sleep(50))
@@ -92,8 +95,13 @@ export interface RedisCluster extends RunningServer {
   /** Starts a replica of a node, and waits until it is in sync. */
   addReplica(of: PrivateRedis): Promise<PrivateRedis>;
   /** Moves the slot of a key, with all its keys, to another node. */
-  move(key: string, to: PrivateRedis): Promise<void>;
+  move(key: string, to: PrivateRedis, how?: SlotMove): Promise<void>;
+  /** Returns whether the nodes can move a slot with all its keys in one step. */
+  canMoveAtomically(): Promise<boolean>;
 }
+
+/** Clients send the keys one by one, or the nodes copy them and then change the owner in one step. */
+export type SlotMove = 'key by key' | 'atomically';
 
 /** Starts a Redis Cluster of three nodes without replicas. */
 export async function startRedisCluster(): Promise<RedisCluster> {
@@ -133,12 +141,40 @@ export async function startRedisCluster(): Promise<RedisCluster> {
     for (const server of running) if (await idOf(server).catch(() => undefined)) return server;
     throw new Error('no node runs');
   };
-  const ownerOf = async (key: string) => {
-    const node = await alive();
-    const slot = Number(await cluster(node, 'KEYSLOT', key));
+  const ownerBy = async (node: PrivateRedis, slot: number) => {
     const ranges = (await cluster(node, 'SLOTS')) as [number, number, [string, number]][];
     const [, port] = ranges.find(([from, to]) => from <= slot && slot <= to)![2];
     return running.find((server) => server.port === port)!;
+  };
+  const ownerOf = async (key: string) => {
+    const node = await alive();
+    return ownerBy(node, Number(await cluster(node, 'KEYSLOT', key)));
+  };
+  const moveKeys = async (slot: number, from: PrivateRedis, to: PrivateRedis) => {
+    await cluster(to, 'SETSLOT', slot, 'IMPORTING', await idOf(from));
+    await cluster(from, 'SETSLOT', slot, 'MIGRATING', await idOf(to));
+    const client = new Redis(from.url);
+    try {
+      for (;;) {
+        const keys = (await client.callBuffer('CLUSTER', 'GETKEYSINSLOT', slot, 100)) as Buffer[];
+        if (keys.length === 0) break;
+        await client.call('MIGRATE', '127.0.0.1', to.port, '', 0, 5_000, 'KEYS', ...keys);
+      }
+    } finally {
+      client.disconnect();
+    }
+    for (const node of [to, from, ...nodes]) await cluster(node, 'SETSLOT', slot, 'NODE', await idOf(to));
+  };
+  const knows = async (server: PrivateRedis, command: string) =>
+    ((await redisCommand(server.url, 'COMMAND', 'INFO', command)) as unknown[]).some(Boolean);
+  const moveAtomically = async (slot: number, from: PrivateRedis, to: PrivateRedis) => {
+    if (await knows(from, VALKEY_MOVE))
+      await cluster(from, 'MIGRATESLOTS', 'SLOTSRANGE', slot, slot, 'NODE', await idOf(to));
+    else await cluster(to, 'MIGRATION', 'IMPORT', slot, slot);
+    await until('an atomic move', async () => {
+      const owners = await Promise.all(nodes.map((node) => ownerBy(node, slot)));
+      return owners.every((owner) => owner === to);
+    });
   };
   return {
     url: `redis+cluster://${nodes.map(({ port }) => `127.0.0.1:${port}`).join(',')}`,
@@ -162,23 +198,14 @@ export async function startRedisCluster(): Promise<RedisCluster> {
       });
       return replica;
     },
-    async move(key, to) {
+    async move(key, to, how = 'key by key') {
       const from = await ownerOf(key);
       const slot = Number(await cluster(to, 'KEYSLOT', key));
-      await cluster(to, 'SETSLOT', slot, 'IMPORTING', await idOf(from));
-      await cluster(from, 'SETSLOT', slot, 'MIGRATING', await idOf(to));
-      const client = new Redis(from.url);
-      try {
-        for (;;) {
-          const keys = (await client.callBuffer('CLUSTER', 'GETKEYSINSLOT', slot, 100)) as Buffer[];
-          if (keys.length === 0) break;
-          await client.call('MIGRATE', '127.0.0.1', to.port, '', 0, 5_000, 'KEYS', ...keys);
-        }
-      } finally {
-        client.disconnect();
-      }
-      for (const node of [to, from, ...nodes]) await cluster(node, 'SETSLOT', slot, 'NODE', await idOf(to));
+      if (how === 'key by key') await moveKeys(slot, from, to);
+      else await moveAtomically(slot, from, to);
     },
+    canMoveAtomically: async () =>
+      (await knows(nodes[0], VALKEY_MOVE)) || (await knows(nodes[0], REDIS_MOVE)),
     stop: async () => {
       for (const server of running.reverse()) await server.stop();
     },

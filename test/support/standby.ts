@@ -1,17 +1,12 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { chown, mkdir, stat, writeFile } from 'node:fs/promises';
+import { readdirSync } from 'node:fs';
+import { stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import pg from 'pg';
 import { onTestFinished } from 'vitest';
 import { prepareDataDir, startEmbeddedPostgres } from '../../src/engine/database/embedded.ts';
 import { temporaryDirectory } from './cli.ts';
-import { freePorts, type Supervised, supervise } from './servers.ts';
-
-const START_MS = 60_000;
-/** Directory with `initdb` and `postgres`. Without it the embedded server is used. */
-const BINARIES = process.env.FEEDCTL_TEST_POSTGRES_BIN;
+import { initialise, type Owner, POSTGRES_BIN, type PostgresServer, serverIn } from './postgres.ts';
+import { freePorts } from './servers.ts';
 
 export interface PromotableServer {
   readonly url: string;
@@ -22,7 +17,7 @@ export interface PromotableServer {
 /** Starts a PostgreSQL server that can become a standby, until the test ends. */
 export async function startPromotable(): Promise<PromotableServer> {
   const files = await preparedFiles();
-  const server = serverIn(files, files.pgdata, ['-c', 'listen_addresses=']);
+  const server = testServer(files, files.pgdata, ['-c', 'listen_addresses=']);
   await server.start();
   return {
     url: server.url,
@@ -64,8 +59,8 @@ export async function startReplicated(): Promise<{ primary: ReplicatedServer; st
     ...['-p', String(port), '-c', 'listen_addresses=127.0.0.1', '-c', `hba_file=${hba}`],
     ...['-c', 'wal_receiver_status_interval=1', '-c', 'wal_retrieve_retry_interval=100'],
   ];
-  const main = serverIn(files, files.pgdata, [...common(ports[0]), '-c', 'synchronous_standby_names=*']);
-  const follower = serverIn(files, copy, [
+  const main = testServer(files, files.pgdata, [...common(ports[0]), '-c', 'synchronous_standby_names=*']);
+  const follower = testServer(files, copy, [
     ...common(ports[1]),
     '-c',
     `primary_conninfo=host=127.0.0.1 port=${ports[0]} user=feedctl`,
@@ -90,7 +85,7 @@ interface ServerFiles {
   readonly dataDir: string;
   readonly pgdata: string;
   readonly binary: string;
-  readonly owner: { uid: number; gid: number };
+  readonly owner: Owner | undefined;
 }
 
 /** Makes a data directory with the database `feedctl`. */
@@ -98,43 +93,20 @@ async function preparedFiles(): Promise<ServerFiles> {
   const dataDir = await temporaryDirectory();
   await prepareDataDir(dataDir);
   const pgdata = join(dataDir, 'postgres');
-  const binary = BINARIES ? await initialise(BINARIES, pgdata) : await embedded(dataDir);
+  if (POSTGRES_BIN) {
+    const owner = await initialise(POSTGRES_BIN, pgdata, 'feedctl');
+    return { dataDir, pgdata, binary: join(POSTGRES_BIN, 'postgres'), owner };
+  }
+  const binary = await embedded(dataDir);
   const { uid, gid } = await stat(pgdata);
-  return { dataDir, pgdata, binary, owner: { uid, gid } };
+  return { dataDir, pgdata, binary, owner: process.getuid?.() === 0 ? { uid, gid } : undefined };
 }
 
-/** A server on `pgdata` that is stopped when the test ends. Its socket is next to its data. */
-function serverIn({ binary, owner: { uid, gid } }: ServerFiles, pgdata: string, more: readonly string[]) {
-  const socket = `${pgdata}-run`;
-  const args = ['-D', pgdata, '-k', socket, '-c', 'wal_level=replica', ...more];
-  const asOwner = ['setpriv', `--reuid=${uid}`, `--regid=${gid}`, '--clear-groups', binary, ...args];
-  const [command, ...rest] = process.getuid?.() === 0 ? asOwner : [binary, ...args];
-  const port = more.includes('-p') ? `&port=${more[more.indexOf('-p') + 1]}` : '';
-  const url = `postgres://feedctl@/feedctl?host=${encodeURIComponent(socket)}${port}`;
-  let server: Supervised | undefined;
-  const start = async () => {
-    await mkdir(socket, { recursive: true });
-    if (process.getuid?.() === 0) await chown(socket, uid, gid);
-    server = supervise(command as string, rest);
-    for (
-      const until = Date.now() + START_MS;
-      !(await run(url.replace('/feedctl?', '/postgres?'), 'select 1'));
-      await sleep(20)
-    )
-      if (Date.now() > until) throw new Error('PostgreSQL did not start');
-    // The embedded server has created it already.
-    if (BINARIES) await run(url.replace('/feedctl?', '/postgres?'), 'create database feedctl');
-  };
-  /** SIGINT ends the sessions too. */
-  const stop = async (signal: NodeJS.Signals = 'SIGINT') => {
-    const file = join(pgdata, 'postmaster.pid');
-    if (existsSync(file)) process.kill(Number(readFileSync(file, 'utf8').split('\n')[0]), signal);
-    await server?.exited;
-    await server?.stop();
-    server = undefined;
-  };
-  onTestFinished(() => (server ? stop() : undefined));
-  return { url, start, stop };
+/** A server on `pgdata` that is stopped when the test ends. */
+function testServer({ binary, owner }: ServerFiles, pgdata: string, more: readonly string[]): PostgresServer {
+  const server = serverIn(binary, owner, pgdata, more);
+  onTestFinished(() => (server.isRunning ? server.stop() : undefined));
+  return server;
 }
 
 /** Makes a directory by starting the embedded server once, whose log is too short for a standby. */
@@ -145,30 +117,4 @@ async function embedded(dataDir: string): Promise<string> {
     postgres: string;
   };
   return copy ? join(dataDir, copy, 'bin/postgres') : join(dirname(native.postgres), 'postgres');
-}
-
-/** Makes a directory with the given binaries, as a user that is not root. Returns `postgres`. */
-async function initialise(binaries: string, pgdata: string): Promise<string> {
-  const idOf = (flag: string) => Number(execFileSync('id', [flag, 'postgres'], { encoding: 'utf8' }));
-  const owner = process.getuid?.() === 0 ? { uid: idOf('-u'), gid: idOf('-g') } : undefined;
-  await mkdir(pgdata, { mode: 0o700 });
-  if (owner) await chown(pgdata, owner.uid, owner.gid);
-  const args = ['-D', pgdata, '-U', 'feedctl', '--auth=trust', '--encoding=UTF8', '--locale=C', '--no-sync'];
-  execFileSync(join(binaries, 'initdb'), args, { ...owner, cwd: '/', stdio: 'ignore' });
-  return join(binaries, 'postgres');
-}
-
-/** Returns whether a statement ran. */
-async function run(url: string, statement: string): Promise<boolean> {
-  const client = new pg.Client(url);
-  client.on('error', () => {});
-  try {
-    await client.connect();
-    await client.query(statement);
-    return true;
-  } catch {
-    return false;
-  } finally {
-    await client.end().catch(() => {});
-  }
 }

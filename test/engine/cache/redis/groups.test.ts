@@ -17,6 +17,7 @@ import { type PrivateRedis, redis, redisCommand, startRedis } from '../../../sup
 import {
   type RedisCluster,
   type SentinelGroup,
+  type SlotMove,
   startRedisCluster,
   startSentinelGroup,
 } from '../../../support/redisGroups.ts';
@@ -249,36 +250,50 @@ describe.skipIf(!redis.installed())('a Redis Cluster', () => {
     });
   });
 
-  test('a slot that moves away and comes back with all its keys brings no old value', SECONDS, async () => {
-    const { cache, kept, db } = await opened(group.url);
-    expect(await kept(1)).toBe(true);
-    const { base } = cache.state;
-    const first = await group.ownerOf(base);
-    const second = group.nodes.find((node) => node !== first)!;
-    await group.move(base, second);
-    const copied = async (server: PrivateRedis) =>
-      ((await redisCommand(server.url, 'KEYS', `${base}*`)) as string[]).length;
-    expect(await copied(second)).toBeGreaterThan(0);
-    await expect.poll(() => kept(2), { timeout: 30_000 }).toBe(true);
-    expect(await portOf(cache, group.nodes)).toBe(second.port);
-    expect(await cache.get(1)).toBeUndefined();
-    // This change is reported to the second node only.
-    await cache.forget([1]);
-    await group.move(base, first);
-    const { cache: late } = await opened(group.url, Promise.resolve({ db, url: '' }));
-    expect(late.health()).toMatchObject({ ready: true });
-    expect(await late.get(1)).toBeUndefined();
-    await expect.poll(() => kept(3), { timeout: 30_000 }).toBe(true);
-    expect(await portOf(cache, group.nodes)).toBe(first.port);
-    expect(await cache.get(1)).toBeUndefined();
-  });
+  const moves = test.for<SlotMove>(['key by key', 'atomically']);
+  /** Not every server can move a slot atomically. */
+  const canMove = async (how: SlotMove) => how === 'key by key' || (await group.canMoveAtomically());
 
-  test('a slot moves under a gateway and a worker, and no post is missing', SECONDS, async () => {
-    await undisturbed(group.url, async (base) => {
-      const owner = await group.ownerOf(base);
-      await group.move(base, group.nodes.find((node) => node !== owner)!);
-    });
-  });
+  moves(
+    'a slot that moves away %s and comes back with all its keys brings no old value',
+    SECONDS,
+    async (how, { skip }) => {
+      if (!(await canMove(how))) skip();
+      const { cache, kept, db } = await opened(group.url);
+      expect(await kept(1)).toBe(true);
+      const { base } = cache.state;
+      const first = await group.ownerOf(base);
+      const second = group.nodes.find((node) => node !== first)!;
+      await group.move(base, second, how);
+      const copied = async (server: PrivateRedis) =>
+        ((await redisCommand(server.url, 'KEYS', `${base}*`)) as string[]).length;
+      expect(await copied(second)).toBeGreaterThan(0);
+      await expect.poll(() => kept(2), { timeout: 30_000 }).toBe(true);
+      expect(await portOf(cache, group.nodes)).toBe(second.port);
+      expect(await cache.get(1)).toBeUndefined();
+      // This change is reported to the second node only.
+      await cache.forget([1]);
+      await group.move(base, first, how);
+      const { cache: late } = await opened(group.url, Promise.resolve({ db, url: '' }));
+      expect(late.health()).toMatchObject({ ready: true });
+      expect(await late.get(1)).toBeUndefined();
+      await expect.poll(() => kept(3), { timeout: 30_000 }).toBe(true);
+      expect(await portOf(cache, group.nodes)).toBe(first.port);
+      expect(await cache.get(1)).toBeUndefined();
+    },
+  );
+
+  moves(
+    'a slot moves %s under a gateway and a worker, and no post is missing',
+    SECONDS,
+    async (how, { skip }) => {
+      if (!(await canMove(how))) skip();
+      await undisturbed(group.url, async (base) => {
+        const owner = await group.ownerOf(base);
+        await group.move(base, group.nodes.find((node) => node !== owner)!, how);
+      });
+    },
+  );
 
   test('all gateways count requests together', SECONDS, () => countTogether(group.url));
 

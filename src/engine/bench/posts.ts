@@ -1,11 +1,19 @@
+import type { PublishWithin } from '../fanout/dispatcher.ts';
 import type { EventRef } from '../model/event.ts';
 import { importPosts } from '../store/posts.ts';
 import type { BenchCluster } from './benchCluster.ts';
 
 const POSTS_A_BATCH = 4_000;
 
-/** Commits a post of each of the authors, in this order, without dispatching it. Returns their events. */
-export async function makePosts({ cluster }: BenchCluster, authors: readonly number[]): Promise<EventRef[]> {
+/**
+ * Commits a post of each of the authors, in this order. Returns their events. They are dispatched only with
+ * `publish`.
+ */
+export async function makePosts(
+  { cluster }: BenchCluster,
+  authors: readonly number[],
+  publish?: PublishWithin,
+): Promise<EventRef[]> {
   const events: EventRef[] = [];
   for (let from = 0; from < authors.length; from += POSTS_A_BATCH) {
     const part = authors.slice(from, from + POSTS_A_BATCH);
@@ -15,7 +23,7 @@ export async function makePosts({ cluster }: BenchCluster, authors: readonly num
     const rows = part.map((authorId, i) => {
       return { id: ids[i]!, authorId, body: 'a post of the benchmark', createdAtMs, eventId: eventIds[i]! };
     });
-    events.push(...(await importPosts(cluster.db, rows)));
+    events.push(...(await importPosts(cluster.db, rows, { publish })));
   }
   return events;
 }

@@ -51,18 +51,17 @@ test('a migration that fails changes nothing', async () => {
   await checkSchema(db);
 });
 
-/** A database that lacks the newest migration, and a transaction that has read the table it changes. */
+/** A database that lacks the newest migration, and a transaction that has changed the table it is about. */
 async function blockedMigration() {
   const { db, url } = await freshDatabase();
-  await db.query('alter table workers drop column checks');
-  await db.query('alter table gateways drop column checks');
-  await db.query(`delete from schema_migrations where name like '0014%'`);
+  await db.query('drop index posts_deleted');
+  await db.query(`delete from schema_migrations where name like '0016%'`);
   const other = new Database(url, { applicationName: 'nightly report' });
   onTestFinished(() => other.close());
   const over = Promise.withResolvers<void>();
   const begun = Promise.withResolvers<void>();
   const reading = other.transaction(async (session) => {
-    await session.query('select count(*) from workers');
+    await session.query('delete from posts where false');
     begun.resolve();
     await over.promise;
   });
@@ -82,17 +81,19 @@ test('a migration waits for a long transaction, names it, and holds up no other 
   const blockers: string[] = [];
   const migrating = migrate(db, undefined, { onBlocked: (by) => blockers.push(by) });
   await expect.poll(() => blockers.length, { timeout: 15_000 }).toBe(1);
-  expect(blockers[0]).toMatch(/session \d+ of feedctl \(nightly report, idle in transaction.*select count/);
+  expect(blockers[0]).toMatch(
+    /session \d+ of feedctl \(nightly report, idle in transaction.*delete from posts/,
+  );
   // Each would wait as long as the transaction lives, behind a migration that waits for it.
   const users = new Database(url, { sessionSettings: { statement_timeout: '10s' } });
   onTestFinished(() => users.close());
   for (let round = 0; round < 20; round += 1) {
-    await users.query('select count(*) from workers');
-    await users.query('delete from workers where false');
+    await users.query('select count(*) from posts');
+    await users.query('delete from posts where false');
   }
-  expect((await schemaState(db)).pending).toEqual(['0014_role_checks']);
+  expect((await schemaState(db)).pending).toEqual(['0016_deleted_posts']);
   await end();
-  expect(await migrating).toEqual(['0014_role_checks']);
+  expect(await migrating).toEqual(['0016_deleted_posts']);
   await checkSchema(db);
 });
 
@@ -100,7 +101,7 @@ test('a migration gives up after its time and changes nothing', async () => {
   const { db, end } = await blockedMigration();
   const error = await rejection(migrate(db, undefined, { timeoutMs: 0 }));
   expect(error).toMatchObject({ code: 'SCHEMA_LOCKED', message: expect.stringContaining('nightly report') });
-  expect((await schemaState(db)).pending).toEqual(['0014_role_checks']);
+  expect((await schemaState(db)).pending).toEqual(['0016_deleted_posts']);
   await end();
   const { rows } = await db.query<{ timeout: string }>(`select current_setting('lock_timeout') as timeout`);
   expect(rows[0]!.timeout).toBe('0');

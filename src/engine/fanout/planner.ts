@@ -1,6 +1,6 @@
 import type { Bus, Consumer, Delivery, Outgoing, QueueName } from '../bus/bus.ts';
 import { failDelivery, halves } from '../bus/failDelivery.ts';
-import { serialBatches } from '../bus/serialBatches.ts';
+import { parallelBatches } from '../bus/serialBatches.ts';
 import type { FeedChanges } from '../cache/changes.ts';
 import { copyOut } from '../database/copy.ts';
 import type { Database, Session } from '../database/database.ts';
@@ -37,7 +37,7 @@ import { runConcurrently } from '../util/parallel.ts';
 import { scheduleCleanup } from './cleaner.ts';
 import type { FollowHandlers } from './followHandlers.ts';
 import type { Lanes } from './lanes.ts';
-import { type PlannedMessage, RowMessages } from './rowMessages.ts';
+import { type PackedIds, type PlannedMessage, RowMessages } from './rowMessages.ts';
 
 interface Lane {
   readonly name: LaneName;
@@ -59,14 +59,21 @@ const LANES = {
 const ROWS_A_QUERY = 200_000;
 /** Rows of the first query of a batch: the writer begins while the planner reads on. */
 const ROWS_OF_FIRST_QUERY = 16_384;
+/** Followers of one query about an author with more followers: about 15 ms. */
+const FOLLOWERS_A_RANGE = 32_768;
 /** A post with more recipients than this goes to the bulk lane. */
 const BULK_RECIPIENTS = 20_000;
 /** Follows and unfollows handled at the same time, each on its own session. */
 const PAIR_CONCURRENCY = 4;
 /** Full messages that are published together while rows still arrive. */
 const PUBLISH_AT = 8;
-/** Queries at the same time, each for another shard. */
-const QUERY_CONCURRENCY = { plain: 1, distributed: 4 } as const;
+/**
+ * Batches of a lane that are planned at the same time: the server reads for one while this process makes
+ * messages of the other.
+ */
+const BATCHES = { batches: 2, messages: 8 } as const;
+/** Queries of a batch at the same time, on Citus for several shards. */
+const QUERY_CONCURRENCY = { plain: 2, distributed: 4 } as const;
 
 export interface PlannerContext {
   readonly db: Database;
@@ -99,6 +106,18 @@ interface Audience extends AuthorPosts {
   readonly pulled: boolean;
 }
 
+/** Followers with ids from `from` on and below `to`; undefined: no limit. */
+interface FollowerRange {
+  readonly from: number | undefined;
+  readonly to: number | undefined;
+}
+
+/** Reads the followers of these authors, or those of one author in a range. */
+interface FollowerQuery {
+  readonly audiences: readonly Audience[];
+  readonly range?: FollowerRange;
+}
+
 /** Turns events into messages of feed rows, and keeps `followers` and feeds true to the follows. */
 export async function startPlanner(context: PlannerContext): Promise<Consumer> {
   const planning: Planning = { ...context, readers: new ShardReaders(context.db) };
@@ -115,7 +134,7 @@ function planLane(context: Planning, lane: Lane): Promise<Consumer> {
   const consume = () =>
     context.bus.consume(
       { queues: [lane.events], prefetch: lane.prefetch },
-      serialBatches((batch) => handleBatch(context, lane, batch)),
+      parallelBatches((batch) => handleBatch(context, lane, batch), BATCHES),
     );
   return context.lanes ? context.lanes.consume([lane.name], consume) : consume();
 }
@@ -327,9 +346,12 @@ async function planPosts(
     ]);
   const pushed = [...audiences.values()].filter(({ postIds }) => postIds.length > 0);
   const firstRows = sharding.pick({ postgres: ROWS_OF_FIRST_QUERY, citus: ROWS_A_QUERY });
-  const queries = sharding
-    .group(pushed, (audience) => audience.authorId)
-    .flatMap((group) => [...splitIntoQueries(group, firstRows)]);
+  const big = pushed.filter(({ followers }) => followers > FOLLOWERS_A_RANGE);
+  const small = big.length > 0 ? pushed.filter(({ followers }) => followers <= FOLLOWERS_A_RANGE) : pushed;
+  const queries: FollowerQuery[] = sharding
+    .group(small, (audience) => audience.authorId)
+    .flatMap((group) => [...splitIntoQueries(group, firstRows)].map((audiences) => ({ audiences })));
+  for (const audience of big) queries.push(...(await splitFollowers(context, audience)));
   await fanOut(context, lane.rows, queries, plan);
   await context.notifier.toFollowers(pulled, liveHeader(lane, plan), plan.traces?.posts);
   return { pushed, merged: pulled.length, others };
@@ -380,20 +402,52 @@ function* splitIntoQueries(audiences: readonly Audience[], firstRows: number): G
   let rows = 0;
   let maxRows = firstRows;
   for (const audience of audiences) {
-    for (let from = 0; from < audience.postIds.length; from += MAX_POSTS) {
-      const postIds = audience.postIds.slice(from, from + MAX_POSTS);
-      const added = audience.followers * postIds.length;
+    for (const piece of withMaxPosts(audience)) {
+      const added = piece.followers * piece.postIds.length;
       if (part.length > 0 && rows + added > maxRows) {
         yield part;
         part = [];
         rows = 0;
         maxRows = Math.min(ROWS_A_QUERY, 2 * maxRows);
       }
-      part.push({ ...audience, postIds });
+      part.push(piece);
       rows += added;
     }
   }
   if (part.length > 0) yield part;
+}
+
+/**
+ * Splits the followers of one author into ranges of about equal width, which are read side by side. New
+ * followers get the posts by their backfill.
+ */
+async function splitFollowers({ readers }: Planning, audience: Audience): Promise<FollowerQuery[]> {
+  const { authorId, followers } = audience;
+  const { first, last } = await readers.withSession(authorId, async (session) => {
+    const { rows } = await session.query<{ first: number | null; last: number | null }>(
+      `select min(follower_id) as first, max(follower_id) as last from followers where followee_id = $1`,
+      [authorId],
+    );
+    return rows[0]!;
+  });
+  if (first === null || last === null) return [];
+  const ranges = Math.min(Math.ceil(followers / FOLLOWERS_A_RANGE), last - first + 1);
+  const begin = (nth: number) => first + Math.floor((nth * (last - first + 1)) / ranges);
+  return [...withMaxPosts(audience)].flatMap((piece) =>
+    Array.from({ length: ranges }, (_, nth) => ({
+      audiences: [piece],
+      range: {
+        from: nth === 0 ? undefined : begin(nth),
+        to: nth === ranges - 1 ? undefined : begin(nth + 1),
+      },
+    })),
+  );
+}
+
+function* withMaxPosts(audience: Audience): Generator<Audience> {
+  if (audience.postIds.length <= MAX_POSTS) return yield audience;
+  for (let from = 0; from < audience.postIds.length; from += MAX_POSTS)
+    yield { ...audience, postIds: audience.postIds.slice(from, from + MAX_POSTS) };
 }
 
 /**
@@ -403,7 +457,7 @@ function* splitIntoQueries(audiences: readonly Audience[], firstRows: number): G
 async function fanOut(
   context: Planning,
   queue: QueueName,
-  queries: readonly Audience[][],
+  queries: readonly FollowerQuery[],
   { header, traces, lineage }: PlanContext,
 ): Promise<void> {
   const batches = new RowMessages(await context.bus.partitions(), header);
@@ -441,11 +495,11 @@ async function fanOut(
     return undefined;
   };
   const concurrency = queryConcurrency(await context.db.sharding());
-  await runConcurrently(queries, concurrency, (audiences) =>
+  await runConcurrently(queries, concurrency, ({ audiences, range }) =>
     context.readers.withSession(audiences[0]!.authorId, async (session) => {
       const byAuthor = await withoutDeleted(session, audiences);
-      await readFollowers(session, [...byAuthor.keys()], (authorId, high, low) => {
-        batches.add(high, low, byAuthor.get(authorId)!);
+      await readFollowers(session, [...byAuthor.keys()], range, (authorId, ids) => {
+        batches.add(byAuthor.get(authorId)!, ids);
         return publishFull();
       });
     }),
@@ -472,17 +526,17 @@ async function withoutDeleted(
 ): Promise<Map<number, AuthorPosts>> {
   const byAuthor = new Map<number, AuthorPosts>();
   let [first, last] = [Number.POSITIVE_INFINITY, 0];
-  for (const { authorId, postIds } of audiences) {
-    byAuthor.set(authorId, { authorId, postIds });
-    for (const id of postIds) {
+  for (const audience of audiences) {
+    byAuthor.set(audience.authorId, audience);
+    for (const id of audience.postIds) {
       if (id < first) first = id;
       if (id > last) last = id;
     }
   }
   const statement = `
     copy (select author_id, id from posts
-          where author_id = any(${idArray(byAuthor.keys())}) and id between '${first}'::bigint and '${last}'::bigint
-            and deleted_at is not null) to stdout (format binary)`;
+          where author_id = any(${idArray(byAuthor.keys())}) and deleted_at is not null
+            and id between '${first}'::bigint and '${last}'::bigint) to stdout (format binary)`;
   const deleted = new Set<number>();
   const authors = new Set<number>();
   await copyOut(session, statement, (bytes, at): undefined => {
@@ -497,22 +551,32 @@ async function withoutDeleted(
   return byAuthor;
 }
 
+/** Offsets in a row of an id and a one-dimensional array of ids: each element follows its length. */
+const ID_AND_IDS = { id: 6, count: 30, elements: 38 };
+
 /**
- * Calls `onFollower` with each follower of each author, as the high and the low 32 bits of the id.
+ * Calls `onFollowers` with the followers of each author, in one array of PostgreSQL's binary format. A row
+ * for each follower would cost the server and this process twice as much.
  */
 async function readFollowers(
   session: Session,
   authors: readonly number[],
-  onFollower: (authorId: number, high: number, low: number) => Promise<void> | undefined,
+  range: FollowerRange | undefined,
+  onFollowers: (authorId: number, ids: PackedIds) => Promise<void> | undefined,
 ): Promise<void> {
   if (authors.length === 0) return;
+  const within =
+    (range?.from === undefined ? '' : ` and follower_id >= ${range.from}`) +
+    (range?.to === undefined ? '' : ` and follower_id < ${range.to}`);
   const statement = `
-    copy (select followee_id, follower_id from followers where followee_id = any(${idArray(authors)}))
+    copy (select followee_id, array_agg(follower_id) from followers
+          where followee_id = any(${idArray(authors)})${within} group by followee_id)
     to stdout (format binary)`;
-  await copyOut(session, statement, (bytes, at, length) => {
-    if (length !== TWO_IDS.length) throw new Error(`a row of ${length} bytes, expected ${TWO_IDS.length}`);
-    const high = bytes.readUInt32BE(at + TWO_IDS.second);
-    const low = bytes.readUInt32BE(at + TWO_IDS.second + 4);
-    return onFollower(readId(bytes, at + TWO_IDS.first), high, low);
-  });
+  await copyOut(session, statement, (bytes, at) =>
+    onFollowers(readId(bytes, at + ID_AND_IDS.id), {
+      bytes,
+      at: at + ID_AND_IDS.elements,
+      count: bytes.readUInt32BE(at + ID_AND_IDS.count),
+    }),
+  );
 }

@@ -139,8 +139,8 @@ const DELETE = `
   with post as (update posts set deleted_at = now(), version = version + 1
                 where author_id = $1 and id = $2 and deleted_at is null returning *),
   event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data, dispatched_at)
-            select $3, author_id, id, 'post.deleted', deleted_at, '{}', case when $4 then clock_timestamp() end
-            from post)
+            select $3, author_id, id, 'post.deleted', deleted_at, '{}',
+                   case when $4 then clock_timestamp() end from post)
   select id from post`;
 
 /** Throws POST_NOT_FOUND, also for a post that is deleted already. */

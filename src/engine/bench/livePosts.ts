@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fanOutDrained } from '../bus/drained.ts';
-import { dispatch } from '../fanout/dispatcher.ts';
+import { dispatch, dispatchWithin } from '../fanout/dispatcher.ts';
 import { forgetRun, type LatencyMs, runLatency } from '../store/runs.ts';
 import type { BenchCluster } from './benchCluster.ts';
 import { thousandths } from './limit.ts';
@@ -20,14 +20,15 @@ export async function livePosts(
   rate: number,
   work: () => Promise<unknown>,
 ): Promise<Live> {
-  const { db, bus, ids } = bench.cluster;
+  const { db, ids } = bench.cluster;
   const authors = await pushedAuthors(db, LIVE_FOLLOWERS, LIVE_AUTHORS);
   const importId = await ids.next();
+  const publish = await dispatchWithin(bench.cluster, { importId });
   const startedAt = performance.now();
   const pending: Promise<void>[] = [];
   const make = async (author: number) => {
-    const events = await makePosts(bench, [author]);
-    await dispatch({ db, bus }, events, { importId, committedAt: Date.now() });
+    const events = await makePosts(bench, [author], publish);
+    if (!publish) await dispatch(bench.cluster, events, { importId, committedAt: Date.now() });
   };
   let ended = false;
   const working = work().finally(() => {

@@ -1,3 +1,4 @@
+import type { PublishWithin } from '../fanout/dispatcher.ts';
 import type { EventRef } from '../model/event.ts';
 import { importPosts } from '../store/posts.ts';
 import type { BenchCluster } from './benchCluster.ts';
@@ -5,10 +6,14 @@ import type { BenchCluster } from './benchCluster.ts';
 const POSTS_A_BATCH = 4_000;
 
 /**
- * Commits a post of each of the authors, in this order, without dispatching it. Returns their events. They
- * count as dispatched, so that the sweeper leaves them.
+ * Commits a post of each of the authors, in this order. Returns their events. Without `publish` they are not
+ * dispatched, but count as dispatched, so that the sweeper leaves them.
  */
-export async function makePosts({ cluster }: BenchCluster, authors: readonly number[]): Promise<EventRef[]> {
+export async function makePosts(
+  { cluster }: BenchCluster,
+  authors: readonly number[],
+  publish: PublishWithin = async () => {},
+): Promise<EventRef[]> {
   const events: EventRef[] = [];
   for (let from = 0; from < authors.length; from += POSTS_A_BATCH) {
     const part = authors.slice(from, from + POSTS_A_BATCH);
@@ -18,7 +23,7 @@ export async function makePosts({ cluster }: BenchCluster, authors: readonly num
     const rows = part.map((authorId, i) => {
       return { id: ids[i]!, authorId, body: 'a post of the benchmark', createdAtMs, eventId: eventIds[i]! };
     });
-    events.push(...(await importPosts(cluster.db, rows, { publish: async () => {} })));
+    events.push(...(await importPosts(cluster.db, rows, { publish })));
   }
   return events;
 }

@@ -190,7 +190,10 @@ class CopyOutQuery {
   readonly #statement: string;
   readonly #onRow: (bytes: Buffer, at: number, length: number) => undefined | Promise<void>;
   readonly #onFailure: (error: unknown) => void;
-  #rest: Buffer | undefined;
+  /** Bytes of a message that is not complete, and the length that is known of it. */
+  #rest: Buffer[] = [];
+  #restBytes = 0;
+  #wanted = 0;
   #failed = false;
 
   constructor(
@@ -220,8 +223,12 @@ class CopyOutQuery {
         queued.push(chunk);
         return;
       }
-      const bytes = this.#rest ? Buffer.concat([this.#rest, chunk]) : chunk;
-      this.#rest = undefined;
+      this.#rest.push(chunk);
+      this.#restBytes += chunk.length;
+      // A row may be many chunks long: joining them at each chunk would copy the first ones again and again.
+      if (this.#restBytes < this.#wanted) return;
+      const bytes = this.#rest.length === 1 ? chunk : Buffer.concat(this.#rest);
+      this.#rest = [];
       consume(bytes, 0);
     };
     const wait = (work: Promise<void>, bytes: Buffer, at: number) => {
@@ -239,6 +246,7 @@ class CopyOutQuery {
     };
     const consume = (bytes: Buffer, from: number) => {
       let at = from;
+      let wanted = FRAME_BYTES;
       while (at + FRAME_BYTES <= bytes.length) {
         const code = bytes[at]!;
         const length = bytes.readUInt32BE(at + 1);
@@ -250,7 +258,9 @@ class CopyOutQuery {
           handBack(bytes.subarray(at));
           return;
         }
+        wanted = end - at;
         if (end > bytes.length) break;
+        wanted = FRAME_BYTES;
         if (aside) driver(bytes.subarray(at, end));
         if (code === COPY_DATA) {
           let row = at + FRAME_BYTES;
@@ -268,7 +278,9 @@ class CopyOutQuery {
         }
         at = end;
       }
-      this.#rest = at < bytes.length ? bytes.subarray(at) : undefined;
+      this.#rest = at < bytes.length ? [bytes.subarray(at)] : [];
+      this.#restBytes = bytes.length - at;
+      this.#wanted = wanted;
     };
     stream.on('data', onData);
     connection.query(this.#statement);

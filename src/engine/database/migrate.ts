@@ -5,6 +5,7 @@ import { distribute, pendingTables, type StoreSetting } from './citus.ts';
 import type { Database } from './database.ts';
 import { databaseError } from './errors.ts';
 import { isFeedTableWhole, partitionFeedTable } from './feedPartitions.ts';
+import { buildIndexOnline, type OnlineIndex } from './onlineIndex.ts';
 import { type LimitLocks, type LockWait, withShortLocks } from './shortLocks.ts';
 import { checkSessionsKept, checkWritable } from './usable.ts';
 
@@ -15,6 +16,15 @@ const TABLE = 'schema_migrations';
  * only expands the schema, so roles of two versions run side by side.
  */
 const BREAKING = 'schema.breaking';
+
+/** Indexes of migrations that big tables get while they are written. */
+const ONLINE_INDEXES: readonly OnlineIndex[] = [
+  {
+    name: 'posts_deleted',
+    table: 'posts',
+    definition: '(author_id, id) where deleted_at is not null',
+  },
+];
 
 /** Name of the change in the list of migrations. It takes several steps, and is no migration for that. */
 const PARTITION_FEEDS = 'partition feed_items';
@@ -99,6 +109,7 @@ export async function migrate(db: Database, store?: StoreSetting, wait?: LockWai
   await checkWritable(db, db.url);
   // Session locks keep two migrations apart.
   await checkSessionsKept(db.server);
+  for (const index of ONLINE_INDEXES) await buildIndexOnline(db, index, wait);
   const migrations = await runMigrations(db, wait);
   const partitioned = (await partitionFeedTable(db, wait)) ? [PARTITION_FEEDS] : [];
   return [...migrations, ...partitioned, ...(await distribute(db, store)).map(distributing)];

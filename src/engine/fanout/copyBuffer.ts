@@ -1,6 +1,6 @@
 import type { Sharding } from '../database/sharding.ts';
 import { ROW_BYTES } from '../model/messages.ts';
-import { eachUser, expandRows, type RowSink } from '../model/rowsMessage.ts';
+import { eachUser, expandInOrder, expandRows, type RowSink } from '../model/rowsMessage.ts';
 
 /** A rows message that has been checked. */
 export interface CheckedMessage {
@@ -28,16 +28,9 @@ export class CopyBuffer {
   expand(messages: readonly CheckedMessage[]): Buffer[] {
     const rows = this.#room(messages);
     let at = 0;
-    const sink: RowSink = {
-      rows,
-      place(_high, _low, length) {
-        at += length;
-        return at - length;
-      },
-    };
     return messages.map(({ body }) => {
       const from = at;
-      expandRows(body, sink);
+      at = expandInOrder(body, rows, from);
       return rows.subarray(from, at);
     });
   }

@@ -87,39 +87,53 @@ class Sending {
  * failure in between the sweeper publishes them again.
  */
 export async function dispatch(
-  { db, bus, log, tracing }: DispatchContext,
+  context: DispatchContext,
   events: readonly TracedEvent[],
   header: Header,
   queue: EventQueue = 'events',
 ): Promise<void> {
   if (events.length === 0) return;
+  const { db, bus, log } = context;
+  await send(context, events, header, queue, (messages) => bus.publish(messages));
+  log?.debug?.({ queue, ...idsOfEvents(events) }, 'events dispatched');
+  await markDispatched(db, events);
+}
+
+/** Publishes events in the transaction that writes them, with `dispatched_at` set. */
+export type PublishWithin = (session: Queryable, events: readonly TracedEvent[]) => Promise<void>;
+
+/**
+ * Returns a function that publishes events inside the transaction that writes them, if the bus shares the
+ * store's database; undefined otherwise. These events are dispatched by their commit. They need no mark,
+ * which costs 16 us an event, and no sweep. A transaction of several shards has several commits: a message
+ * inside of one could precede the posts of another.
+ */
+export async function dispatchWithin(
+  context: DispatchContext & { readonly clock: Clock },
+  { importId = 0, queue = 'events' }: { importId?: number; queue?: EventQueue } = {},
+): Promise<PublishWithin | undefined> {
+  const { bus, clock, db } = context;
+  const publishIn = bus.publishIn?.bind(bus);
+  if (!publishIn || (await db.sharding()).distributed) return undefined;
+  return (session, events) => {
+    const header = { importId, committedAt: clock.now() };
+    return send(context, events, header, queue, (messages) => publishIn(session, messages));
+  };
+}
+
+async function send(
+  { tracing }: DispatchContext,
+  events: readonly TracedEvent[],
+  header: Header,
+  queue: EventQueue,
+  publish: (messages: Outgoing[]) => Promise<void>,
+): Promise<void> {
   const sending = tracing && new Sending(tracing, queue);
   try {
-    await bus.publish(eventMessages(events, header, queue, sending));
+    await publish(eventMessages(events, header, queue, sending));
   } catch (error) {
     sending?.end(error);
     throw error;
   }
   sending?.end();
-  log?.debug?.({ queue, ...idsOfEvents(events) }, 'events dispatched');
-  await markDispatched(db, events);
-}
-
-/**
- * Returns a function that publishes events inside the transaction that writes them, if the bus
- * shares the store's database; undefined otherwise. These events need no mark and no sweep: marks
- * took half the time of a bulk import.
- */
-export function dispatchWithin(
-  bus: Bus,
-  importId: number,
-  queue: EventQueue,
-  clock: Clock,
-): ((session: Queryable, events: readonly EventRef[]) => Promise<void>) | undefined {
-  const publishIn = bus.publishIn?.bind(bus);
-  return (
-    publishIn &&
-    ((session, events) =>
-      publishIn(session, eventMessages(events, { importId, committedAt: clock.now() }, queue)))
-  );
 }

@@ -12,6 +12,16 @@ export interface PlannedMessage {
   readonly body: Buffer;
 }
 
+/** Ids in PostgreSQL's binary array format: four bytes of length before the eight of each id. */
+export interface PackedIds {
+  readonly bytes: Buffer;
+  /** Offset of the first length. */
+  readonly at: number;
+  readonly count: number;
+}
+
+const PACKED_ID_BYTES = 12;
+
 /** Sorts rows into one growing message per partition. */
 export class RowMessages {
   readonly #partitions: number;
@@ -24,18 +34,23 @@ export class RowMessages {
     this.#header = header;
   }
 
-  /** Adds a row for each of the posts. `high`, `low`: 32 bits each of the user's id. */
-  add(high: number, low: number, posts: AuthorPosts): void {
-    const partition = partitionOf(high, low, this.#partitions);
-    let open = this.#open[partition];
-    if (!open) {
-      open = new RowsMessage();
-      this.#open[partition] = open;
-    }
-    open.add(high, low, posts);
-    if (open.rows >= ROWS_A_MESSAGE) {
-      this.#sealed.push({ partition, body: open.seal(this.#header) });
-      delete this.#open[partition];
+  /** Adds a row of each of the posts for each user. */
+  add(posts: AuthorPosts, { bytes, at, count }: PackedIds): void {
+    const end = at + count * PACKED_ID_BYTES;
+    for (let id = at + PACKED_ID_BYTES - 8; id < end; id += PACKED_ID_BYTES) {
+      const high = bytes.readUInt32BE(id);
+      const low = bytes.readUInt32BE(id + 4);
+      const partition = partitionOf(high, low, this.#partitions);
+      let open = this.#open[partition];
+      if (!open) {
+        open = new RowsMessage();
+        this.#open[partition] = open;
+      }
+      open.add(high, low, posts);
+      if (open.rows >= ROWS_A_MESSAGE) {
+        this.#sealed.push({ partition, body: open.seal(this.#header) });
+        delete this.#open[partition];
+      }
     }
   }
 

@@ -214,18 +214,12 @@ class PostImport {
   }
 
   async #commit(batch: readonly NewPost[]): Promise<EventRef[]> {
-    const { db, bus, clock, ids } = this.#context;
+    const { db, ids } = this.#context;
     const { importId, operation, onCommitted } = this.#run;
     const eventIds = await ids.take(batch.length);
     const posts = batch.map((post, i) => ({ ...post, eventId: eventIds[i]! }));
     const publisher = new EventPublisher(this.#context, importId, operation.signal);
-    // A batch over several shards has several commits. A message inside of one could precede posts
-    // of another.
-    const sharding = await db.sharding();
-    const publish = sharding.pick({
-      postgres: dispatchWithin(bus, importId, QUEUE, clock),
-      citus: undefined,
-    });
+    const publish = await dispatchWithin(this.#context, { importId, queue: QUEUE });
     const options = publish
       ? { publish }
       : {

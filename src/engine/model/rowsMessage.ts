@@ -170,6 +170,33 @@ export function expandRows(bytes: Buffer, sink: RowSink): void {
   }
 }
 
+/**
+ * Writes the rows of a message that `readRows` has checked, one after the other. Returns their end. The rows
+ * of a block differ in the user only: they are copied in doubling pieces, and then get their users.
+ */
+export function expandInOrder(bytes: Buffer, rows: Buffer, from: number): number {
+  const view = new DataView(rows.buffer, rows.byteOffset, rows.byteLength);
+  let to = from;
+  for (const { at, posts, users } of blocksOf(bytes)) {
+    if (users === 0) continue;
+    const length = posts * ROW_BYTES;
+    const end = to + users * length;
+    writeWithoutUser(bytes, at, posts, rows, to);
+    for (let filled = to + length; filled < end; filled += filled - to)
+      rows.copyWithin(filled, to, Math.min(filled, to + end - filled));
+    const usersAt = at + BLOCK_BYTES + 8 * posts;
+    for (let user = usersAt; user < usersAt + 8 * users; user += 8) {
+      const high = bytes.readUInt32BE(user);
+      const low = bytes.readUInt32BE(user + 4);
+      for (const next = to + length; to < next; to += ROW_BYTES) {
+        view.setUint32(to + ROW_USER, high);
+        view.setUint32(to + ROW_USER + 4, low);
+      }
+    }
+  }
+  return to;
+}
+
 /** Calls back for each user of each block, with the number of rows that the user gets. */
 export function eachUser(bytes: Buffer, onUser: (high: number, low: number, rows: number) => void): void {
   for (const { at, posts, users } of blocksOf(bytes)) {
@@ -195,14 +222,18 @@ export function hasRow(bytes: Buffer, userId: number, postId: number): boolean {
 /** Returns one row of each post of a block, without the user's id. */
 function rowsWithoutUser(bytes: Buffer, at: number, posts: number): Buffer {
   const rows = Buffer.alloc(posts * ROW_BYTES);
+  writeWithoutUser(bytes, at, posts, rows, 0);
+  return rows;
+}
+
+function writeWithoutUser(bytes: Buffer, at: number, posts: number, rows: Buffer, to: number): void {
   for (let post = 0; post < posts; post += 1) {
-    const row = post * ROW_BYTES;
+    const row = to + post * ROW_BYTES;
     rows.writeInt16BE(3, row);
     for (const field of [2, 14, 26]) rows.writeInt32BE(8, row + field);
     bytes.copy(rows, row + 18, at + BLOCK_BYTES + 8 * post, at + BLOCK_BYTES + 8 * post + 8);
     bytes.copy(rows, row + 30, at + 6, at + 14);
   }
-  return rows;
 }
 
 /**

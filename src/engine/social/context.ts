@@ -1,7 +1,7 @@
 import type { Bus } from '../bus/bus.ts';
 import type { FeedChanges } from '../cache/changes.ts';
-import type { Database } from '../database/database.ts';
-import { dispatch, type TracedEvent } from '../fanout/dispatcher.ts';
+import type { Database, Queryable } from '../database/database.ts';
+import { dispatch, dispatchWithin, type TracedEvent } from '../fanout/dispatcher.ts';
 import type { Unfollows } from '../live/unfollows.ts';
 import { messageOf } from '../model/errors.ts';
 import { idsOfEvents } from '../model/messageIds.ts';
@@ -41,4 +41,46 @@ export async function dispatchCommitted(
     const fields = { events: events.length, ...idsOfEvents(events), reason: messageOf(error) };
     context.log.warn(fields, 'events left to the sweeper');
   }
+}
+
+interface Committed<T> {
+  readonly result: T;
+  /** False: the event of the change, if there is one, has to be dispatched now. */
+  readonly dispatched: boolean;
+}
+
+/**
+ * Commits a change with its event. The event is published by the same transaction if the queue is in the
+ * store's database and takes it.
+ *
+ * `write` gets true if the event counts as dispatched. `isNew` returns whether it has written the event.
+ */
+export async function commit<T>(
+  context: SocialContext,
+  event: TracedEvent,
+  write: (db: Queryable, dispatched: boolean) => Promise<T>,
+  isNew: (result: T) => boolean,
+): Promise<Committed<T>> {
+  const { db, log } = context;
+  const publish = await dispatchWithin(context);
+  let refusal: unknown;
+  if (publish) {
+    try {
+      const result = await db.transaction(async (session) => {
+        const written = await write(session, true);
+        if (isNew(written))
+          await publish(session, [event]).catch((error) => {
+            refusal = error;
+            throw error;
+          });
+        return written;
+      });
+      log.debug?.({ queue: 'events', ...idsOfEvents([event]) }, 'events dispatched');
+      return { result, dispatched: true };
+    } catch (error) {
+      // A queue that is full refuses no post: the sweeper publishes the event later.
+      if (refusal === undefined) throw error;
+    }
+  }
+  return { result: await write(db, false), dispatched: false };
 }

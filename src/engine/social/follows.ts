@@ -2,7 +2,7 @@ import { FeedctlError } from '../model/errors.ts';
 import type { EventType } from '../model/event.ts';
 import { checkPair, deleteFollow, insertFollow, type Pair } from '../store/follows.ts';
 import { missingUsers } from '../store/users.ts';
-import { dispatchCommitted, type SocialContext } from './context.ts';
+import { commit, dispatchCommitted, type SocialContext } from './context.ts';
 
 /**
  * Idempotent. Returns true if the follow is new, or would be in a dry run. Throws SELF_FOLLOW or
@@ -33,13 +33,20 @@ async function change(
   if (missing.length > 0)
     throw new FeedctlError('USER_NOT_FOUND', `there is no user ${missing.join(', nor ')}`);
   const id = await context.db.retry(() => context.ids.next());
-  if (options.dryRun) return context.db.rehearse((session) => write(session, pair, id));
-  // After a try whose answer was lost the retry changes nothing, and the sweeper publishes the
-  // event.
-  const changed = await context.db.retry(() => write(context.db, pair, id));
+  if (options.dryRun) return context.db.rehearse((session) => write(session, pair, { id }));
   const event = { id, type, aggregateId: pair.followerId, subjectId: pair.followeeId };
+  // After a try whose answer was lost the retry changes nothing. The sweeper publishes the event if that
+  // try has not.
+  const { result: changed, dispatched } = await context.db.retry(() =>
+    commit(
+      context,
+      event,
+      (db, dispatched) => write(db, pair, { id, dispatched }),
+      (changed) => changed,
+    ),
+  );
   await Promise.all([
-    changed && dispatchCommitted(context, [event]),
+    changed && !dispatched && dispatchCommitted(context, [event]),
     // Invalidated even without a change: an earlier call may have died before it invalidated the
     // cached feed.
     context.changes.forget([pair.followerId]),

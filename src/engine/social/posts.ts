@@ -1,7 +1,9 @@
+import { isDuplicate } from '../database/errors.ts';
+import type { Queryable } from '../database/types.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { checkPostText, type Post } from '../model/post.ts';
 import { getPost, insertPost, insertPostOnce, markPostDeleted, updatePostBody } from '../store/posts.ts';
-import { dispatchCommitted, type SocialContext } from './context.ts';
+import { commit, dispatchCommitted, type SocialContext } from './context.ts';
 
 /**
  * Commits a post and its event. Fan-out to feeds and sockets is asynchronous: the call takes
@@ -22,17 +24,29 @@ export async function createPost(
   const [id, eventId] = await context.db.retry(() => context.ids.take(2));
   const post = { id: id!, authorId, body: text, eventId: eventId!, traceparent };
   if (options.dryRun) return context.db.rehearse((session) => insertPost(session, post));
+  const event = {
+    ...({ id: eventId!, type: 'post.created', aggregateId: authorId, subjectId: post.id } as const),
+    traceparent,
+  };
+  const insert = (db: Queryable, dispatched: boolean) =>
+    key === undefined
+      ? insertPost(db, { ...post, dispatched })
+      : insertPostOnce(db, { ...post, key, dispatched });
   // Every try uses the same ids, so a post that was committed without an answer is found and not
   // made twice.
-  const created = await context.db.retry((isRetry) =>
-    key === undefined ? insertPost(context.db, post, isRetry) : insertPostOnce(context.db, { ...post, key }),
-  );
+  const { result: created, dispatched } = await context.db.retry(async (isRetry) => {
+    try {
+      return await commit(context, event, insert, ({ id }) => id === post.id);
+    } catch (error) {
+      if (!isRetry || !isDuplicate(error)) throw error;
+      return { result: await getPost(context.db, post.id), dispatched: false };
+    }
+  });
   if (created.id !== post.id) return created;
   context.stats?.count('created', 1);
-  const event = { id: eventId!, type: 'post.created', aggregateId: authorId, subjectId: post.id } as const;
   context.log.debug?.({ postId: post.id, eventId, authorId }, 'post committed');
   await Promise.all([
-    dispatchCommitted(context, [{ ...event, traceparent }]),
+    !dispatched && dispatchCommitted(context, [event]),
     context.changes.posted([{ postId: post.id, authorId }]),
   ]);
   return created;
@@ -52,23 +66,22 @@ export async function updatePost(
   const post = await ownPost(context, postId, options.authorId);
   const eventId = await context.ids.next();
   const { version } = options;
-  const updated = await updatePostBody(context.db, {
-    id: postId,
-    authorId: post.authorId,
-    body: text,
-    eventId,
-    ...(version !== undefined && { version }),
-  });
+  const { authorId } = post;
+  const event = { id: eventId, type: 'post.updated', aggregateId: authorId, subjectId: postId } as const;
+  const change = { id: postId, authorId, body: text, eventId, ...(version !== undefined && { version }) };
+  const { result: updated, dispatched } = await commit(
+    context,
+    event,
+    (db, dispatched) => updatePostBody(db, { ...change, dispatched }),
+    (updated) => updated !== undefined,
+  );
   if (!updated)
     throw new FeedctlError(
       'VERSION_CONFLICT',
       `post ${postId} has changed since version ${version ?? post.version}`,
     );
-  const { authorId } = post;
   await Promise.all([
-    dispatchCommitted(context, [
-      { id: eventId, type: 'post.updated', aggregateId: authorId, subjectId: postId },
-    ]),
+    !dispatched && dispatchCommitted(context, [event]),
     context.changes.edited({ postId, authorId }, async () => updated),
   ]);
   return updated;
@@ -91,12 +104,16 @@ export async function deletePost(
   const post = await ownPost(context, postId, options.authorId);
   if (options.dryRun) return post;
   const eventId = await context.ids.next();
-  await markPostDeleted(context.db, { id: postId, authorId: post.authorId, eventId });
   const { authorId } = post;
+  const event = { id: eventId, type: 'post.deleted', aggregateId: authorId, subjectId: postId } as const;
+  const { dispatched } = await commit(
+    context,
+    event,
+    (db, dispatched) => markPostDeleted(db, { id: postId, authorId, eventId, dispatched }),
+    () => true,
+  );
   await Promise.all([
-    dispatchCommitted(context, [
-      { id: eventId, type: 'post.deleted', aggregateId: authorId, subjectId: postId },
-    ]),
+    !dispatched && dispatchCommitted(context, [event]),
     context.changes.deleted({ postId, authorId }),
   ]);
   return post;

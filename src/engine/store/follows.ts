@@ -3,19 +3,21 @@ import { FeedctlError } from '../model/errors.ts';
 
 /**
  * Inserts the follow and its event atomically, in the follower's shard. In: follower, followee,
- * event id.
+ * event id, whether the event is dispatched.
  */
 const CREATE = `
   with pair as (insert into follows (follower_id, followee_id) values ($1, $2)
                 on conflict do nothing returning *),
-  event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data)
-            select $3, follower_id, followee_id, 'follow.created', clock_timestamp(), '{}' from pair)
+  event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data, dispatched_at)
+            select $3, follower_id, followee_id, 'follow.created', clock_timestamp(), '{}',
+                   case when $4 then clock_timestamp() end from pair)
   select 1 from pair`;
 
 const DELETE = `
   with pair as (delete from follows where follower_id = $1 and followee_id = $2 returning *),
-  event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data)
-            select $3, follower_id, followee_id, 'follow.deleted', clock_timestamp(), '{}' from pair)
+  event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data, dispatched_at)
+            select $3, follower_id, followee_id, 'follow.deleted', clock_timestamp(), '{}',
+                   case when $4 then clock_timestamp() end from pair)
   select 1 from pair`;
 
 export interface Pair {
@@ -45,14 +47,26 @@ export async function followsSince(db: Queryable, pairs: readonly Pair[], since:
   return rows;
 }
 
-/** Returns false if the pair follows already. */
-export async function insertFollow(db: Queryable, pair: Pair, eventId: number): Promise<boolean> {
-  const { rowCount } = await db.query(CREATE, [pair.followerId, pair.followeeId, eventId]);
-  return rowCount === 1;
+/** Id of the event of a change. `dispatched`: the transaction publishes it too. */
+interface FollowEvent {
+  readonly id: number;
+  readonly dispatched?: boolean;
 }
 
-export async function deleteFollow(db: Queryable, pair: Pair, eventId: number): Promise<boolean> {
-  const { rowCount } = await db.query(DELETE, [pair.followerId, pair.followeeId, eventId]);
+/** Returns false if the pair follows already. */
+export const insertFollow = (db: Queryable, pair: Pair, event: FollowEvent): Promise<boolean> =>
+  changePair(db, CREATE, pair, event);
+
+export const deleteFollow = (db: Queryable, pair: Pair, event: FollowEvent): Promise<boolean> =>
+  changePair(db, DELETE, pair, event);
+
+async function changePair(
+  db: Queryable,
+  statement: string,
+  { followerId, followeeId }: Pair,
+  { id, dispatched = false }: FollowEvent,
+): Promise<boolean> {
+  const { rowCount } = await db.query(statement, [followerId, followeeId, id, dispatched]);
   return rowCount === 1;
 }
 

@@ -21,18 +21,22 @@ interface NewPost {
    * trace.
    */
   readonly traceparent?: string | undefined;
+  /** The transaction publishes the event too. */
+  readonly dispatched?: boolean;
 }
 
 /**
  * Inserts a post and its event atomically, in the author's shard. Returns no row for an unknown
- * author. In: post id, author, body, event id, traceparent.
+ * author. In: post id, author, body, event id, traceparent, whether the event is dispatched.
  */
 const CREATE = `
   with author as (select id from users where id = $2),
   post as (insert into posts (author_id, id, body, created_at)
            select id, $1, $3, clock_timestamp() from author returning *),
-  event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data, traceparent)
-            select $4, author_id, id, 'post.created', created_at, jsonb_build_object('text', body), $5::text
+  event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data, traceparent,
+                                dispatched_at)
+            select $4, author_id, id, 'post.created', created_at, jsonb_build_object('text', body), $5::text,
+                   case when $6 then created_at end
             from post)
   select id, author_id as "authorId", body, created_at as "createdAt", version from post`;
 
@@ -43,11 +47,13 @@ const CREATE = `
 const CREATE_ONCE = `
   with author as (select id from users where id = $2),
   claim as (insert into idempotency_keys (author_id, key, post_id, text_hash)
-            select id, $6, $1, $7 from author on conflict do nothing returning author_id),
+            select id, $7, $1, $8 from author on conflict do nothing returning author_id),
   post as (insert into posts (author_id, id, body, created_at)
            select author_id, $1, $3, clock_timestamp() from claim returning *),
-  event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data, traceparent)
-            select $4, author_id, id, 'post.created', created_at, jsonb_build_object('text', body), $5::text
+  event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data, traceparent,
+                                dispatched_at)
+            select $4, author_id, id, 'post.created', created_at, jsonb_build_object('text', body), $5::text,
+                   case when $6 then created_at end
             from post)
   select id, author_id as "authorId", body, created_at as "createdAt", version from post`;
 
@@ -63,6 +69,7 @@ export async function insertPostOnce(db: Queryable, post: NewPost & { key: strin
     post.body,
     post.eventId,
     post.traceparent ?? null,
+    post.dispatched ?? false,
     post.key,
     textHash,
   ]);
@@ -79,42 +86,42 @@ export async function insertPostOnce(db: Queryable, post: NewPost & { key: strin
   return { id: before.id, authorId: post.authorId, body: post.body, createdAt: before.createdAt, version: 1 };
 }
 
-/**
- * `isRetry`: an earlier attempt may have written this post although its answer was lost. Throws
- * USER_NOT_FOUND.
- */
-export async function insertPost(db: Queryable, post: NewPost, isRetry = false): Promise<Post> {
-  let rows: Post[];
-  try {
-    ({ rows } = await db.query<Post>(CREATE, [
-      post.id,
-      post.authorId,
-      post.body,
-      post.eventId,
-      post.traceparent ?? null,
-    ]));
-  } catch (error) {
-    if (isRetry && isDuplicate(error)) return getPost(db, post.id);
-    throw error;
-  }
+/** Throws USER_NOT_FOUND. */
+export async function insertPost(db: Queryable, post: NewPost): Promise<Post> {
+  const { rows } = await db.query<Post>(CREATE, [
+    post.id,
+    post.authorId,
+    post.body,
+    post.eventId,
+    post.traceparent ?? null,
+    post.dispatched ?? false,
+  ]);
   if (!rows[0]) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${post.authorId}`);
   return rows[0];
 }
 
-/** In: author, post id, body, event id, expected version (null: any). */
+/** In: author, post id, body, event id, expected version (null: any), whether the event is dispatched. */
 const UPDATE = `
   with post as (update posts set body = $3, version = version + 1
                 where author_id = $1 and id = $2 and deleted_at is null
                   and version = coalesce($5, version) returning *),
-  event as (insert into events (id, aggregate_id, subject_id, type, version, occurred_at, data)
+  event as (insert into events (id, aggregate_id, subject_id, type, version, occurred_at, data,
+                                dispatched_at)
             select $4, author_id, id, 'post.updated', version, clock_timestamp(),
-                   jsonb_build_object('text', body) from post)
+                   jsonb_build_object('text', body), case when $6 then clock_timestamp() end from post)
   select id, author_id as "authorId", body, created_at as "createdAt", version from post`;
 
 /** Returns undefined if the post is deleted or its version differs from the expected one. */
 export async function updatePostBody(
   db: Queryable,
-  post: { id: number; authorId: number; body: string; eventId: number; version?: number },
+  post: {
+    id: number;
+    authorId: number;
+    body: string;
+    eventId: number;
+    version?: number;
+    dispatched?: boolean;
+  },
 ): Promise<Post | undefined> {
   const { rows } = await db.query<Post>(UPDATE, [
     post.authorId,
@@ -122,24 +129,31 @@ export async function updatePostBody(
     post.body,
     post.eventId,
     post.version ?? null,
+    post.dispatched ?? false,
   ]);
   return rows[0];
 }
 
-/** In: author, post id, event id. */
+/** In: author, post id, event id, whether the event is dispatched. */
 const DELETE = `
   with post as (update posts set deleted_at = now(), version = version + 1
                 where author_id = $1 and id = $2 and deleted_at is null returning *),
-  event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data)
-            select $3, author_id, id, 'post.deleted', deleted_at, '{}' from post)
+  event as (insert into events (id, aggregate_id, subject_id, type, occurred_at, data, dispatched_at)
+            select $3, author_id, id, 'post.deleted', deleted_at, '{}',
+                   case when $4 then clock_timestamp() end from post)
   select id from post`;
 
 /** Throws POST_NOT_FOUND, also for a post that is deleted already. */
 export async function markPostDeleted(
   db: Queryable,
-  post: { id: number; authorId: number; eventId: number },
+  post: { id: number; authorId: number; eventId: number; dispatched?: boolean },
 ): Promise<void> {
-  const { rowCount } = await db.query(DELETE, [post.authorId, post.id, post.eventId]);
+  const { rowCount } = await db.query(DELETE, [
+    post.authorId,
+    post.id,
+    post.eventId,
+    post.dispatched ?? false,
+  ]);
   if (rowCount === 0) throw new FeedctlError('POST_NOT_FOUND', `there is no post ${post.id}`);
 }
 

@@ -52,12 +52,12 @@ test('a migration that fails changes nothing', async () => {
   await checkSchema(db);
 });
 
-/** A database that lacks the newest migration, and a transaction that has read the table it changes. */
+/** A database that lacks the newest migrations, and a transaction that has read the table one changes. */
 async function blockedMigration() {
   const { db, url } = await freshDatabase();
   await db.query('alter table workers drop column checks');
   await db.query('alter table gateways drop column checks');
-  await db.query(`delete from schema_migrations where name like '0014%'`);
+  await db.query(`delete from schema_migrations where name ~ '^001[45]'`);
   const other = new Database(url, { applicationName: 'nightly report' });
   onTestFinished(() => other.close());
   const over = Promise.withResolvers<void>();
@@ -91,9 +91,9 @@ test('a migration waits for a long transaction, names it, and holds up no other 
     await users.query('select count(*) from workers');
     await users.query('delete from workers where false');
   }
-  expect((await schemaState(db)).pending).toEqual(['0014_role_checks']);
+  expect((await schemaState(db)).pending).toEqual(['0014_role_checks', '0015_deleted_posts']);
   await end();
-  expect(await migrating).toEqual(['0014_role_checks']);
+  expect(await migrating).toEqual(['0014_role_checks', '0015_deleted_posts']);
   await checkSchema(db);
 });
 
@@ -101,8 +101,38 @@ test('a migration gives up after its time and changes nothing', async () => {
   const { db, end } = await blockedMigration();
   const error = await rejection(migrate(db, undefined, { timeoutMs: 0 }));
   expect(error).toMatchObject({ code: 'SCHEMA_LOCKED', message: expect.stringContaining('nightly report') });
-  expect((await schemaState(db)).pending).toEqual(['0014_role_checks']);
+  expect((await schemaState(db)).pending).toEqual(['0014_role_checks', '0015_deleted_posts']);
   await end();
   const { rows } = await db.query<{ timeout: string }>(`select current_setting('lock_timeout') as timeout`);
   expect(rows[0]!.timeout).toBe('0');
+});
+
+test('an index of a big table is built while rows are written, and replaced if its build was cut off', async () => {
+  const { db } = await freshDatabase();
+  const valid = async () => {
+    const { rows } = await db.query<{ valid: boolean }>(
+      `select indisvalid as valid from pg_index where indexrelid = to_regclass('posts_deleted')`,
+    );
+    return rows[0]?.valid;
+  };
+  const forget = () => db.query(`delete from schema_migrations where name like '0015%'`);
+  await db.query('drop index posts_deleted');
+  await forget();
+  let writing = true;
+  const writer = (async () => {
+    for (let id = 1; writing; id += 1)
+      await db.query('insert into posts (author_id, id, body, created_at) values (1, $1, $2, now())', [
+        id,
+        '',
+      ]);
+  })();
+  expect(await Promise.all([migrate(db), migrate(db)])).toContainEqual(['0015_deleted_posts']);
+  writing = false;
+  await writer;
+  expect(await valid()).toBe(true);
+  if ((await db.sharding()).distributed) return;
+  await db.query(`update pg_index set indisvalid = false where indexrelid = 'posts_deleted'::regclass`);
+  await forget();
+  await migrate(db);
+  expect(await valid()).toBe(true);
 });

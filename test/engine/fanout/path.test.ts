@@ -56,3 +56,30 @@ test('a post whose event comes after its deletion leaves no row behind', async (
   expect(rows).toEqual([]);
   expect(await verify(db, undefined)).toMatchObject({ mismatched: 0, orphans: 0 });
 });
+
+test('followers of a big author are read in ranges, wherever their ids are', async () => {
+  const cluster = await testCluster();
+  const { db } = cluster;
+  const [author] = (await cluster.users(1)) as [number];
+  // Two crowds far from each other: most ranges are empty, and two have more followers than others.
+  await db.query(
+    `insert into followers (followee_id, follower_id)
+     select $1, n + case when n % 2 = 0 then 0 else 1000000000 end from generate_series(1, 70000) n`,
+    [author],
+  );
+  await db.query('update users set follower_count = 70000 where id = $1', [author]);
+  const post = await createPost(cluster, author, 'to all');
+  const gone = await createPost(cluster, author, 'deleted');
+  await deletePost(cluster, gone.id);
+  // Dies with some of the messages published.
+  const dying = await cluster.startWorker();
+  await expect.poll(() => db.query('select 1 from feed_items limit 1').then((r) => r.rowCount)).toBe(1);
+  await dying.stop(0);
+  await cluster.startWorker();
+  await cluster.settled();
+  const { rows } = await db.query<{ post_id: number; users: number; first: number; last: number }>(
+    `select post_id, count(distinct user_id)::integer as users, min(user_id) as first, max(user_id) as last
+     from feed_items group by 1`,
+  );
+  expect(rows).toEqual([{ post_id: post.id, users: 70_000, first: 2, last: 1_000_069_999 }]);
+});

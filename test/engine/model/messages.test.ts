@@ -21,7 +21,13 @@ import {
   rowPost,
   rowUser,
 } from '../../../src/engine/model/messages.ts';
-import { eachUser, expandRows, RowsMessage, readRows } from '../../../src/engine/model/rowsMessage.ts';
+import {
+  eachUser,
+  expandInOrder,
+  expandRows,
+  RowsMessage,
+  readRows,
+} from '../../../src/engine/model/rowsMessage.ts';
 import { codeOf } from '../../support/codes.ts';
 
 const id = fc.maxSafeNat();
@@ -116,6 +122,9 @@ describe('a message comes back as it was written', () => {
           },
         });
         expect(end).toBe(rows.length);
+        const inOrder = Buffer.alloc(rows.length + 1);
+        expect(expandInOrder(bytes, inOrder, 1)).toBe(inOrder.length);
+        expect(inOrder.subarray(1)).toEqual(rows);
         const counts: number[] = [];
         eachUser(bytes, (_high, _low, count) => counts.push(count));
         expect(counts).toEqual(blocks.flatMap(({ postIds, users }) => users.map(() => postIds.length)));

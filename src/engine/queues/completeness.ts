@@ -89,17 +89,19 @@ async function turn(context: CompletenessContext, signal: AbortSignal): Promise<
     await identity.refresh();
     state = (await readCompleteness(db)) ?? state;
   }
-  if (state.lineage !== identity.lineage) await dispatchAgain(context, state, signal);
-  else await alone(db, () => advance(context, signal));
+  const work = state.lineage === identity.lineage ? advance : dispatchAgain;
+  await alone(db, () => work(context, signal));
 }
 
 /** Dispatches the events that may not have done their work. Feeds get the present state, sockets nothing. */
 async function dispatchAgain(
   { db, bus, identity, clock, log }: CompletenessContext,
-  state: Completeness,
   signal: AbortSignal,
 ): Promise<void> {
   const { lineage } = identity;
+  // Another worker may have finished it since the caller read the state.
+  const state = await readCompleteness(db);
+  if (!state || state.lineage === lineage) return;
   const from = Math.max(0, state.from - MARGIN_MS * IDS_PER_MS);
   const why = state.lineage === null ? `messages lost ${state.at}` : `lineage ${lineage}`;
   log.warn(

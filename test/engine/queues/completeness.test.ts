@@ -35,7 +35,8 @@ test.skipIf(!server)(
     const inbox = await openInbox(bus, { queues: ['events'], prefetch: 1 });
     await bus.publish([{ queue: 'events', body: Buffer.from('held'), key: 1 }]);
     const held = await inbox.next();
-    const workers = [keepComplete(context, 50), keepComplete(context, 50)];
+    // Each of them learns of the lineage at once, and only the first may dispatch.
+    const workers = Array.from({ length: 6 }, () => keepComplete(context, 50));
     const state = async (): Promise<Completeness | undefined> => readCompleteness(db);
     await expect.poll(state).toMatchObject({ lineage: identity.lineage, from: 0 });
     const before = firstIdAt(Date.now() - 60_000);
@@ -79,7 +80,8 @@ test.skipIf(!server)(
      select id, 1, id, 'post.created', now(), '{}', now() from unnest($1::bigint[]) id`,
       [[old, recent]],
     );
-    const workers = [keepComplete(context, 50), keepComplete(context, 50)];
+    // Each of them learns of the lineage at once, and only the first may dispatch.
+    const workers = Array.from({ length: 6 }, () => keepComplete(context, 50));
     await expect.poll(() => readCompleteness(db)).toBeDefined();
     await db.query(AN_HOUR_AGO);
     await expect.poll(async () => (await readCompleteness(db))!.from).toBeGreaterThan(recent);

@@ -91,7 +91,7 @@ async function turn(context: CompletenessContext, signal: AbortSignal): Promise<
     await identity.refresh();
     state = (await readCompleteness(db)) ?? state;
   }
-  if (state.lineage !== identity.lineage) await dispatchAgain(context, state, signal);
+  if (state.lineage !== identity.lineage) await alone(db, () => dispatchAgain(context, signal));
   else if (isDue(state, clock)) await alone(db, () => advance(context, signal));
 }
 
@@ -105,10 +105,12 @@ const isDue = ({ next, at }: Completeness, clock: Clock): boolean =>
 /** Dispatches the events that may not have done their work. Feeds get the present state, sockets nothing. */
 async function dispatchAgain(
   { db, bus, identity, clock, log }: CompletenessContext,
-  state: Completeness,
   signal: AbortSignal,
 ): Promise<void> {
   const { lineage } = identity;
+  // Another worker may have finished it since the caller read the state.
+  const state = await readCompleteness(db);
+  if (!state || state.lineage === lineage) return;
   const from = firstUncertain(state);
   const why = state.lineage === null ? `messages lost ${state.at}` : `lineage ${lineage}`;
   log.warn(

@@ -4,10 +4,11 @@ import type { Database } from '../../../src/engine/database/database.ts';
 import { Identity } from '../../../src/engine/identity/identity.ts';
 import { firstIdAt } from '../../../src/engine/model/ids.ts';
 import { decodeEvents } from '../../../src/engine/model/messages.ts';
-import { keepComplete } from '../../../src/engine/queues/completeness.ts';
+import { type CompletenessContext, keepComplete } from '../../../src/engine/queues/completeness.ts';
 import { type Completeness, readCompleteness } from '../../../src/engine/store/completeness.ts';
 import { DatabaseClock } from '../../../src/engine/store/databaseClock.ts';
 import { silentLog } from '../../../src/engine/telemetry/log.ts';
+import { poll } from '../../../src/engine/util/poll.ts';
 import { freshVhost } from '../../support/broker.ts';
 import { freshDatabase, testCluster } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
@@ -45,7 +46,7 @@ test.skipIf(!server)(
     await bus.publish([{ queue: 'events', body: Buffer.from('held'), key: 1 }]);
     const held = await inbox.next();
     await dispatched(db, firstIdAt(Date.now() - 10_000));
-    const workers = [keepComplete(context, 50), keepComplete(context, 50)];
+    const workers = [keepComplete(context, 50), keepComplete(lateReader(context), 50)];
     const state = async (): Promise<Completeness | undefined> => readCompleteness(db);
     await expect.poll(state).toMatchObject({ lineage: identity.lineage, from: 0 });
     const before = firstIdAt(Date.now() - 60_000);
@@ -103,7 +104,9 @@ test.skipIf(!server)(
      select id, 1, id, 'post.created', now(), '{}', now() from unnest($1::bigint[]) id`,
       [[old, recent]],
     );
-    const workers = [keepComplete(context, 50), keepComplete(context, 50)];
+    // Each of them learns of the lineage at once, and only the first may dispatch.
+    const workers = Array.from({ length: 6 }, () => keepComplete(context, 50));
+    workers.push(keepComplete(lateReader(context), 50));
     await expect.poll(() => readCompleteness(db)).toBeDefined();
     await db.query(AN_HOUR_AGO);
     await expect.poll(async () => (await readCompleteness(db))!.from).toBeGreaterThan(recent);
@@ -120,6 +123,39 @@ test.skipIf(!server)(
     expect(rows).toEqual([{ state: 'done' }]);
   },
 );
+
+/** A worker that acts on the state of the earlier lineage after another worker has finished. */
+function lateReader(context: Awaited<ReturnType<typeof opened>>): CompletenessContext {
+  let isLate = false;
+  const { identity } = context;
+  const finished = async () => (await readCompleteness(context.db))!.lineage === identity.lineage;
+  const db = new Proxy(context.db, {
+    get(target, name) {
+      const found: unknown = Reflect.get(target, name, target);
+      if (name !== 'query') return typeof found === 'function' ? found.bind(target) : found;
+      return async (...args: Parameters<typeof target.query>) => {
+        const result = await target.query(...args);
+        if (isLate) await poll(finished, { everyMs: 10, timeoutMs: 20_000 });
+        isLate = false;
+        return result;
+      };
+    },
+  });
+  return {
+    ...context,
+    db,
+    identity: {
+      get lineage() {
+        return identity.lineage;
+      },
+      watch: (changed) => identity.watch(changed),
+      refresh: async () => {
+        await identity.refresh();
+        isLate = true;
+      },
+    },
+  };
+}
 
 test('the queue in the database needs no new dispatch', async () => {
   const { db, bus, clock } = await testCluster();

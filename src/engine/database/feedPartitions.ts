@@ -279,6 +279,30 @@ export async function feedPartitionSizes(db: Store): Promise<Map<string, Partiti
   return sums;
 }
 
+/** The partitions in short. Times in unix milliseconds. */
+export interface FeedPartitionState {
+  readonly count: number;
+  /** Rows of the partition of the present time, by the servers' statistics. */
+  readonly newestRows: number;
+  /** Begin of the oldest one that has a begin. */
+  readonly oldestMs: number | undefined;
+  /** Begin of the last one, which takes all later posts. A worker moves it before it is reached. */
+  readonly endMs: number;
+}
+
+export async function feedPartitionState(db: Store, nowMs: number): Promise<FeedPartitionState> {
+  const partitions = await feedPartitions(db);
+  const sizes = await feedPartitionSizes(db);
+  const newest = partitions.findLast(({ from }) => from <= firstIdAt(Math.floor(nowMs)));
+  const oldest = partitions.slice(1, -1).at(0);
+  return {
+    count: partitions.length,
+    newestRows: sizes.get(newest?.name ?? '')?.rows ?? 0,
+    oldestMs: oldest && timeOfId(oldest.from),
+    endMs: timeOfId(partitions.at(-1)!.from),
+  };
+}
+
 /**
  * Makes partitions ahead of `nowMs`, each for about 20 million rows at the present rate. Throws
  * SCHEMA_LOCKED after `wait`.

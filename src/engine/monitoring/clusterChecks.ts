@@ -1,4 +1,5 @@
 import type { Database } from '../database/database.ts';
+import { type FeedPartitionState, feedPartitionState } from '../database/feedPartitions.ts';
 import { sharedUrls, sharedUrlText } from '../fleet/gateways.ts';
 import type { Check } from '../model/check.ts';
 import { ERRORS } from '../model/errors.ts';
@@ -34,6 +35,8 @@ interface Measured {
 }
 
 interface Findings extends Measured {
+  readonly partitions: FeedPartitionState;
+  readonly nowMs: number;
   readonly offsetMs: number;
   readonly status: ClusterStatus;
   readonly deadLetters: number;
@@ -47,6 +50,8 @@ interface ClusterCheck {
   readonly detail: (found: Findings) => string;
   readonly fix: string;
 }
+
+const hours = (ms: number): string => `${Math.round(ms / 3_600_000)} h`;
 
 const CHECKS: readonly ClusterCheck[] = [
   {
@@ -92,6 +97,16 @@ const CHECKS: readonly ClusterCheck[] = [
     fix: 'Run `feedctl migrate`; a running worker creates partitions in advance.',
   },
   {
+    name: 'feed partitions',
+    severity: 'warning',
+    isBad: ({ partitions, nowMs }) => partitions.endMs <= nowMs,
+    detail: ({ partitions: { count, newestRows, oldestMs, endMs }, nowMs }) =>
+      `${count} of feed rows; about ${newestRows} rows in the newest` +
+      (oldestMs === undefined ? '' : `; the oldest began ${hours(nowMs - oldestMs)} ago`) +
+      (endMs <= nowMs ? `; none for the last ${hours(nowMs - endMs)}` : ''),
+    fix: 'Run `feedctl migrate`; a running worker creates partitions in advance.',
+  },
+  {
     name: 'dead letters',
     severity: 'warning',
     isBad: ({ deadLetters }) => deadLetters > 0,
@@ -128,13 +143,15 @@ export async function checkCluster(cluster: ClusterParts): Promise<Check[]> {
   await clock.read(cluster.db);
   const status = await clusterStatus(cluster);
   const deadLetters = status.queues.reduce((sum, queue) => sum + queue.deadLetters, 0);
-  const found = { ...measured, offsetMs: clock.offsetMs, status, deadLetters };
+  const nowMs = clock.now();
+  const partitions = await feedPartitionState(cluster.db, nowMs);
+  const found = { ...measured, partitions, nowMs, offsetMs: clock.offsetMs, status, deadLetters };
   return [
     ...roleChecks(status),
     ...roleViews(await listRoleChecks(cluster.db)),
     ...CHECKS.map((row) => resultOf(row, found)),
     ...laneChecks(status),
-    ...samplingChecks(status, clock.now()),
+    ...samplingChecks(status, nowMs),
   ];
 }
 

@@ -22,9 +22,6 @@ import type { Tracing } from '../telemetry/tracing.ts';
 import { ServerUrl } from '../util/serverUrl.ts';
 import type { FoundComponents, JoinedComponents } from './components.ts';
 
-/** Maximum age of the answer of the database to a readiness probe. */
-const READY_MS = 1_000;
-
 /** Everything that a command or a role works with, opened in one place and passed down. */
 export interface Cluster extends SocialContext {
   readonly config: Config;
@@ -158,10 +155,7 @@ export async function openCluster(config: Config, options: OpenOptions = {}): Pr
       { config, db, identity, bus, log, sharedCache },
       options,
     );
-    const readiness = openReadiness(
-      { db, bus, ids, identity, clock, checkComponents: checkJoined },
-      { freshMs: READY_MS },
-    );
+    const readiness = openReadiness({ db, bus, ids, identity, clock, checkComponents: checkJoined });
     resources.add('readiness', () => readiness.close());
     if (difference) {
       // Reading commands go on. What they would write to a cache that is not the cluster's misleads roles.

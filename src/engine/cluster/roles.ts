@@ -28,6 +28,8 @@ import { type StatsReporter, startReporting } from './reportStats.ts';
 
 /** Time for each part of a role to stop, one after the other. `manifests` give a pod longer. */
 export const DRAIN_MS = 10_000;
+/** Maximum age of the answer of the database to a probe of a worker, which may come often. */
+const READY_MS = 1_000;
 
 export interface EmbeddedCluster {
   readonly cluster: Cluster;
@@ -114,7 +116,11 @@ export async function startMetricsRole(
 ): Promise<MetricsServer> {
   const { startMetricsServer } = await import('../telemetry/metricsServer.ts');
   const metrics = cluster.metrics ?? (await openMetrics());
-  const server = await startMetricsServer(metrics, () => cluster.readiness.check(), options);
+  const server = await startMetricsServer(
+    metrics,
+    () => cluster.readiness.check({ freshMs: READY_MS }),
+    options,
+  );
   resources.add('metrics', () => server.close());
   return server;
 }

@@ -22,10 +22,11 @@ interface Dependencies {
 
 export interface Readiness {
   /**
+   * `freshMs`: maximum age of an answer of the database that will do. Default: it is asked now.
    * Throws DATABASE_UNREACHABLE or another DATABASE_ code, TIMED_OUT, CLUSTER_DIFFERS, CLOCK_OFF,
    * CLOCK_BEHIND, BROKER_UNREACHABLE or another BROKER_ code.
    */
-  check(): Promise<void>;
+  check(options?: { freshMs?: number }): Promise<void>;
   /** The last check found that the cluster uses other servers. */
   readonly differs: boolean;
   close(): Promise<void>;
@@ -36,13 +37,9 @@ export interface Readiness {
  * clock is right, and its broker, if it needs one, takes messages. Whether connections keep their sessions is
  * checked again when the server's process is another one. All roles of a process share one, which opens its
  * session at the first check: a busy role may use all other sessions and is ready nevertheless. Calls during
- * a check of the database, and for `freshMs` after it, share its answer, so that frequent probes cost
- * nothing.
+ * a check of the database share its answer.
  */
-export function openReadiness(
-  { db, bus, ids, identity, clock, checkComponents }: Dependencies,
-  { freshMs = 0 }: { freshMs?: number } = {},
-): Readiness {
+export function openReadiness({ db, bus, ids, identity, clock, checkComponents }: Dependencies): Readiness {
   const session = new Database(db.server, {
     maxSessions: 1,
     connectMs: CONNECT_MS,
@@ -72,7 +69,7 @@ export function openReadiness(
   let current: Promise<void> | undefined;
   let answeredAt = Number.POSITIVE_INFINITY;
   let differs = false;
-  const checkDatabase = () => {
+  const checkDatabase = (freshMs: number) => {
     // A running check is shared: its time of answer is infinite until it ends.
     if (current && performance.now() - answeredAt < freshMs) return current;
     answeredAt = Number.POSITIVE_INFINITY;
@@ -92,8 +89,8 @@ export function openReadiness(
     return current;
   };
   return {
-    async check() {
-      await checkDatabase();
+    async check({ freshMs = 0 } = {}) {
+      await checkDatabase(freshMs);
       ids?.checkClock();
       const health = await bus?.health?.();
       if (health && !health.ready) throw new FeedctlError(health.code ?? 'BROKER_UNREACHABLE', health.detail);

@@ -1,4 +1,5 @@
 import { expect, onTestFinished, test } from 'vitest';
+import { openReadiness } from '../../../src/engine/fleet/readiness.ts';
 import { DatabaseClock } from '../../../src/engine/store/databaseClock.ts';
 import { openIdSource } from '../../../src/engine/store/idLeases.ts';
 import { testCluster } from '../../support/cluster.ts';
@@ -13,7 +14,9 @@ test('while the clock of the database is behind, posts get 503 at once, feeds ar
   const clock = new SetClock();
   const ids = openIdSource(cluster.db, { clock });
   onTestFinished(() => ids.release());
-  const { ask, tokenOf } = await served({}, { ...cluster, clock, ids });
+  const readiness = openReadiness({ db: cluster.db, ids, clock });
+  onTestFinished(() => readiness.close());
+  const { ask, tokenOf } = await served({}, { ...cluster, clock, ids, readiness });
   const [author] = (await cluster.users(1)) as [number];
   const token = await tokenOf(author);
   const post = () => ask('POST', '/post/create', { token, body: { text: 'here' } });

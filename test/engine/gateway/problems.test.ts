@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { expect, onTestFinished, test } from 'vitest';
 import { Database } from '../../../src/engine/database/database.ts';
+import { openReadiness } from '../../../src/engine/fleet/readiness.ts';
 import { problemOf } from '../../../src/engine/gateway/problems.ts';
 import { ERRORS, type ErrorCode, FeedctlError } from '../../../src/engine/model/errors.ts';
 import { type Log, silentLog } from '../../../src/engine/telemetry/log.ts';
@@ -60,13 +61,15 @@ test('a gateway that its database refuses names neither its user nor its host to
   await cluster.db.query(`create role "${role}" login superuser`);
   const url = cluster.url.replace(/\/\/[^/@]*@/, `//${role}@`);
   const db = new Database(url, { maxSessions: 4 });
+  const readiness = openReadiness({ db });
   onTestFinished(async () => {
+    await readiness.close();
     await db.close();
     await cluster.db.query(`alter role "${role}" nosuperuser`);
     await cluster.db.query(`drop role "${role}"`);
   });
   const { log, lines } = recordingLog();
-  const { ask } = await served({}, { ...cluster, db, log });
+  const { ask } = await served({}, { ...cluster, db, readiness, log });
   expect((await ask('GET', '/readyz')).status).toBe(200);
   await cluster.db.query(`alter role "${role}" nologin`);
   await cluster.db.query('select pg_terminate_backend(pid) from pg_stat_activity where usename = $1', [role]);

@@ -2,22 +2,45 @@ import type { Database } from '../../src/engine/database/database.ts';
 import { addFeedPartition, feedPartitions } from '../../src/engine/database/feedPartitions.ts';
 import { firstIdAt } from '../../src/engine/model/ids.ts';
 
-/** Leaves the first partition and the last one, so that a test decides where others begin and end. */
-export async function twoFeedPartitions(db: Database): Promise<void> {
+/** Partition of the newest posts. */
+const NOW = 'feed_items_now';
+const FAR = firstIdAt(Date.UTC(2060, 0, 1));
+
+/**
+ * Leaves one partition for all posts from now on, which `cutFeedPartition` divides. Two partitions of a far
+ * time keep workers from making others meanwhile.
+ */
+export async function plainFeedPartitions(db: Database): Promise<void> {
   const partitions = await feedPartitions(db);
   const middle = partitions.slice(1, -1);
-  if (middle.length === 0) return;
-  await db.transaction(async (session) => {
-    await session.query(`alter table feed_items detach partition feed_items_after`);
-    for (const { name } of middle) await session.query(`drop table ${name}`);
-    await session.query(
-      `alter table feed_items attach partition feed_items_after for values from (${middle[0]!.from}) to (maxvalue)`,
-    );
-  });
+  const from = partitions[1]!.from;
+  if (middle.length > 0)
+    await db.transaction(async (session) => {
+      await session.query('alter table feed_items detach partition feed_items_after');
+      for (const { name } of middle) await session.query(`drop table ${name}`);
+      await session.query(
+        `alter table feed_items attach partition feed_items_after for values from (${from}) to (maxvalue)`,
+      );
+    });
+  await addFeedPartition(db, { name: NOW, from, to: FAR });
+  await addFeedPartition(db, { name: 'feed_items_far', from: FAR, to: FAR + 1 });
+  await addFeedPartition(db, { name: 'feed_items_farther', from: FAR + 1, to: FAR + 2 });
 }
 
-/** Ends the partition of the newest posts now: its posts can be retired from now on. */
-export async function cutFeedPartition(db: Database, name: string): Promise<void> {
-  const from = (await feedPartitions(db)).at(-1)!.from;
-  await addFeedPartition(db, { name, from, to: firstIdAt(Date.now()) });
+/** Ends the partition of the newest posts now: its posts can be retired from now on. Returns its end. */
+export async function cutFeedPartition(db: Database, name: string): Promise<number> {
+  const { from, to } = (await feedPartitions(db)).find((partition) => partition.name === NOW)!;
+  const cut = firstIdAt(Date.now());
+  await db.transaction(async (session) => {
+    for (const statement of [
+      `alter table feed_items detach partition ${NOW}`,
+      `create table ${name} (like feed_items including all)`,
+      `insert into ${name} select * from ${NOW} where post_id < ${cut}`,
+      `delete from ${NOW} where post_id < ${cut}`,
+      `alter table feed_items attach partition ${name} for values from (${from}) to (${cut})`,
+      `alter table feed_items attach partition ${NOW} for values from (${cut}) to (${to})`,
+    ])
+      await session.query(statement);
+  });
+  return cut;
 }

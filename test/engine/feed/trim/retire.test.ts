@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
 import { Database } from '../../../../src/engine/database/database.ts';
 import { feedPartitions } from '../../../../src/engine/database/feedPartitions.ts';
@@ -10,7 +11,7 @@ import { createPost } from '../../../../src/engine/social/posts.ts';
 import { createUser } from '../../../../src/engine/social/users.ts';
 import { feedctl, start, waitUntil } from '../../../support/cli.ts';
 import { type TestCluster, testCluster } from '../../../support/cluster.ts';
-import { cutFeedPartition, twoFeedPartitions } from '../../../support/feedPartitions.ts';
+import { cutFeedPartition, plainFeedPartitions } from '../../../support/feedPartitions.ts';
 import { ids, scroll } from '../feeds.ts';
 
 const rows = async ({ db }: TestCluster): Promise<number> =>
@@ -21,26 +22,26 @@ const SOUND = { mismatched: 0, missing: 0, strangers: 0, duplicates: 0 };
 /** A reader of two authors whose 30 posts are in three partitions. */
 async function threePartitions() {
   const cluster = await testCluster();
-  await twoFeedPartitions(cluster.db);
+  await plainFeedPartitions(cluster.db);
   await cluster.startWorker();
   const [reader, a, b] = await cluster.users(3);
   for (const author of [a!, b!]) await follow(cluster, { followerId: reader!, followeeId: author });
   const posts: number[] = [];
+  let cut = 0;
   for (let part = 0; part < 3; part += 1) {
     for (let n = 0; n < 10; n += 1)
       posts.unshift((await createPost(cluster, n % 3 ? a! : b!, `post ${n}`)).id);
     await cluster.settled();
-    if (part < 2) await cutFeedPartition(cluster.db, `feed_items_part${part}`);
+    if (part < 2) cut = await cutFeedPartition(cluster.db, `feed_items_part${part}`);
   }
   expect(await rows(cluster)).toBe(30);
-  return { cluster, reader: reader!, author: a!, posts };
+  return { cluster, reader: reader!, author: a!, posts, cut };
 }
 
 test('rows of old posts go at once, and a reader who scrolls meanwhile finds each post once', async () => {
-  const { cluster, reader, posts } = await threePartitions();
+  const { cluster, reader, posts, cut } = await threePartitions();
   const { db } = cluster;
   expect(ids(await scroll(db, reader, 7))).toEqual(posts);
-  const cut = (await feedPartitions(db)).at(-1)!.from;
   const beforeMs = Date.now();
   expect(await retire(db, { beforeMs, dryRun: true })).toMatchObject({
     users: 0,
@@ -50,9 +51,9 @@ test('rows of old posts go at once, and a reader who scrolls meanwhile finds eac
   const first = await readFeed(db, reader, { limit: 12 });
   expect(await retire(db, { beforeMs })).toMatchObject({ users: 3 });
   expect(await rows(cluster)).toBe(10);
-  expect((await feedPartitions(db)).map(({ name, to }) => [name, to])).toEqual([
-    ['feed_items_before', cut],
-    ['feed_items_after', Number.POSITIVE_INFINITY],
+  expect((await feedPartitions(db)).slice(0, 2)).toMatchObject([
+    { name: 'feed_items_before', from: 0, to: cut },
+    { name: 'feed_items_now', from: cut },
   ]);
   const second = await readFeed(db, reader, { limit: 50, cursor: first.nextCursor! });
   expect(ids([...first.items, ...second.items])).toEqual(posts);
@@ -111,7 +112,8 @@ test('feeds stay complete while rows are retired under rebuilds, new followers a
     },
     async () => createPost(cluster, author, 'meanwhile'),
   ].map(async (work) => {
-    while (!stopped) await work();
+    // Transactions one after the other would leave no moment for the lock.
+    for (; !stopped; await sleep(20)) await work();
   });
   for (let n = 0; n < 2; n += 1) {
     await cutFeedPartition(db, `feed_items_more${n}`);

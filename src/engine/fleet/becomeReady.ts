@@ -4,6 +4,9 @@ import { poll } from '../util/poll.ts';
 
 /** Time in which a role that starts becomes ready, if nothing prevents it. */
 const START_MS = 3_000;
+/** Reasons that end by themselves, and the time that they may take on a busy machine. */
+const STARTING: ReadonlySet<string> = new Set(['NOT_LIVE', 'TIMED_OUT']);
+const STARTING_MS = 30_000;
 const POLL_MS = 100;
 const LATER_POLL_MS = 1_000;
 
@@ -17,15 +20,20 @@ const reasonOf = (check: () => Promise<void>): Promise<NotReady | undefined> =>
     (error) => faultOf('INTERNAL', error),
   );
 
-/** Waits until a role that has started is ready, 3 s at most. Returns why it is not, if it is not. */
+/**
+ * Waits until a role that has started is ready, 3 s at most, or 30 s while it is still starting. Returns why
+ * it is not, if it is not.
+ */
 export async function startedReady(check: () => Promise<void>): Promise<NotReady | undefined> {
   let reason: NotReady | undefined;
+  const startedAt = performance.now();
   await poll(
     async () => {
       reason = await reasonOf(check);
-      return reason === undefined;
+      if (reason === undefined) return true;
+      return performance.now() - startedAt > START_MS && !STARTING.has(reason.name);
     },
-    { everyMs: POLL_MS, timeoutMs: START_MS },
+    { everyMs: POLL_MS, timeoutMs: STARTING_MS },
   );
   return reason;
 }

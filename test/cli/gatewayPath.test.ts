@@ -22,9 +22,11 @@ async function behindPath(gatewayUrl: string): Promise<string> {
     const path = target(incoming.url);
     if (!path) return client.end('HTTP/1.1 404 Not Found\r\n\r\n');
     const outgoing = request({ hostname, port, path, headers: incoming.headers });
-    outgoing.on('upgrade', (response, server) => {
+    outgoing.on('upgrade', (response, server, first) => {
       const head = Object.entries(response.headers).map(([name, value]) => `${name}: ${value}`);
       client.write(`HTTP/1.1 101 Switching Protocols\r\n${head.join('\r\n')}\r\n\r\n`);
+      // The first frame may have come in one piece with the answer.
+      client.write(first);
       server.on('error', () => client.destroy()).pipe(client);
       client.on('error', () => server.destroy()).pipe(server);
     });
@@ -38,8 +40,7 @@ async function behindPath(gatewayUrl: string): Promise<string> {
   return `http://127.0.0.1:${(proxy.address() as AddressInfo).port}/feeds`;
 }
 
-// On an overloaded machine a watch has stalled in one of fifteen runs, for a reason that is not known yet.
-test('a gateway below a path is watched and probed there', { timeout: 60_000, retry: 1 }, async () => {
+test('a gateway below a path is watched and probed there', { timeout: 180_000 }, async () => {
   const cluster = await spawnedCluster(FOUNDATIONS[0]);
   for (const id of ['1', '2']) await cluster.json('user', 'create', '--id', id);
   await cluster.json('follow', 'create', '2', '1');

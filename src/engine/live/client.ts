@@ -31,6 +31,7 @@ type Frame = { readonly cursor: string } & (
   | { readonly messageId: 'deleted' }
 );
 
+/** Maximum time for the handshake, and then between two frames up to the hello frame. */
 const HELLO_TIMEOUT_MS = 10_000;
 
 /**
@@ -42,12 +43,16 @@ export function followFeed(
   gatewayUrl: string,
   token: string,
   onPost: (post: PushedPost) => void,
-  { after, onEdited }: { after?: string | undefined; onEdited?: (edit: PushedEdit) => void } = {},
+  {
+    after,
+    onEdited,
+    timeoutMs = HELLO_TIMEOUT_MS,
+  }: { after?: string | undefined; onEdited?: (edit: PushedEdit) => void; timeoutMs?: number } = {},
 ): Promise<FeedFollower> {
   const url = urlBelow(gatewayUrl.replace(/^http/, 'ws'), '/post/feed/posted');
   url.searchParams.set('token', token);
   if (after !== undefined) url.searchParams.set('after', after);
-  const socket = new WebSocket(url, { perMessageDeflate: false, handshakeTimeout: HELLO_TIMEOUT_MS });
+  const socket = new WebSocket(url, { perMessageDeflate: false, handshakeTimeout: timeoutMs });
   return new Promise((resolve, reject) => {
     const unreachable = (why: string) =>
       new FeedctlError('GATEWAY_UNREACHABLE', `no WebSocket at ${gatewayUrl}: ${why}`);
@@ -62,13 +67,29 @@ export function followFeed(
       else reject(unreachable(`HTTP ${response.statusCode}`));
     });
     socket.on('error', (error) => reject(unreachable(messageOf(error))));
+    // A proxy may lose the hello frame, or a gateway may stop before it.
+    const silent = () => {
+      socket.terminate();
+      reject(unreachable(`no hello frame within ${timeoutMs / 1000} s`));
+    };
+    let timer: NodeJS.Timeout | undefined;
+    const expectFrame = () => {
+      clearTimeout(timer);
+      timer = setTimeout(silent, timeoutMs);
+    };
+    socket.once('open', expectFrame);
+    void closed.then(() => clearTimeout(timer));
+    let greeted = false;
     let cursor = '';
     socket.on('message', (data) => {
+      if (!greeted) expectFrame();
       const frame = JSON.parse(String(data)) as Frame;
       ({ cursor } = frame);
       if (frame.messageId === 'post') onPost(frame.payload);
       if (frame.messageId === 'edited') onEdited?.(frame.payload);
       if (frame.messageId !== 'hello') return;
+      greeted = true;
+      clearTimeout(timer);
       const { recovered = true } = frame.payload;
       resolve({
         get cursor() {

@@ -11,7 +11,7 @@ import { everyTick } from '../util/ticks.ts';
 import type { Cluster } from './cluster.ts';
 
 const REPORT_INTERVAL_MS = 1_000;
-/** A report that says nothing new is sent after this long: it says that the process is alive. */
+/** The row is written at least this often, because its time shows that the process is alive. */
 const UNCHANGED_MS = 5_000;
 /** A report that takes longer is abandoned: its values are too old by then. */
 const REPORT_TIMEOUT_MS = 10_000;
@@ -95,7 +95,7 @@ class ReportingProcess {
     Object.assign(this.#roles, roles);
   }
 
-  /** Errors are sent only when they have changed since the last report, and so is the rest of it. */
+  /** Writes the row if a figure has changed or the row is old. Errors are sent only when they have changed. */
   async report(): Promise<void> {
     const { gateway } = this.#roles;
     if (gateway) {

@@ -556,7 +556,7 @@ const ID_AND_IDS = { id: 6, count: 30, elements: 38 };
 
 /**
  * Calls `onFollowers` with the followers of each author, in one array of PostgreSQL's binary format. A row
- * for each follower would cost the server and this process twice as much.
+ * for each follower costs this process three times as much CPU, and takes 1.4 times as long.
  */
 async function readFollowers(
   session: Session,

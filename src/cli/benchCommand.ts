@@ -75,6 +75,10 @@ async function checkWritableFile(path: string): Promise<void> {
   }
 }
 
+/** A flag with a number from 1 to `max`. */
+export const countFlag = (description: string, value: number, max = 1_000_000) =>
+  Flags.integer({ description, default: value, min: 1, max });
+
 /** Flags of benchmarks that can fill the cluster with feed rows first. */
 export const storedFlags = {
   stored: Flags.integer({
@@ -82,12 +86,7 @@ export const storedFlags = {
     min: 1,
     max: 2_000_000_000,
   }),
-  'stored-per-user': Flags.integer({
-    description: 'number of stored rows of each reader',
-    default: 40,
-    min: 1,
-    max: 10_000,
-  }),
+  'stored-per-user': countFlag('number of stored rows of each reader', 40, 10_000),
 };
 
 /** Returns the rows that these flags ask for, or undefined. */

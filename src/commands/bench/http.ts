@@ -1,10 +1,6 @@
-import { Flags } from '@oclif/core';
-import { BenchCommand, ratePlot } from '../../cli/benchCommand.ts';
+import { BenchCommand, countFlag, ratePlot } from '../../cli/benchCommand.ts';
 import type { BenchHttpResult } from '../../engine/bench/http/http.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
-
-const count = (description: string, value: number, max: number) =>
-  Flags.integer({ description, default: value, min: 1, max });
 
 export default class BenchHttp extends BenchCommand {
   static override summary = 'Measure a feed over HTTP against a bare route with the same bytes';
@@ -15,10 +11,10 @@ in one run on one machine. Limits on requests are off.
 Only flags name servers, not contexts or variables: an empty cluster of --database-url,
 or else a temporary embedded database.`;
   static override flags = {
-    readers: count('number of users who read in turn', 500, 100_000),
-    connections: count('number of connections', 64, 1_000),
-    runs: count('number of runs of each kind', 5, 100),
-    seconds: count('seconds of each run', 5, 3_600),
+    readers: countFlag('number of users who read in turn', 500, 100_000),
+    connections: countFlag('number of connections', 64, 1_000),
+    runs: countFlag('number of runs of each kind', 5, 100),
+    seconds: countFlag('seconds of each run', 5, 3_600),
   };
   static override examples = [
     '<%= config.bin %> bench http --cache-url redis://localhost',

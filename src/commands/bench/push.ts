@@ -1,10 +1,7 @@
 import { Flags } from '@oclif/core';
-import { BenchCommand, percentilesText, ratePlot } from '../../cli/benchCommand.ts';
+import { BenchCommand, countFlag, percentilesText, ratePlot } from '../../cli/benchCommand.ts';
 import type { BenchPushResult } from '../../engine/bench/push/push.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
-
-const count = (description: string, value: number, max: number) =>
-  Flags.integer({ description, default: value, min: 1, max });
 
 export default class BenchPush extends BenchCommand {
   static override summary = 'Measure pushing to open sockets against a bare WebSocket server';
@@ -22,9 +19,9 @@ or else a temporary embedded database.`;
       min: 100,
       max: 25_000,
     }),
-    runs: count('number of posts to all sockets, of each kind', 3, 100),
-    rate: count('deliveries a second while the latency is measured', 1_000, 100_000),
-    seconds: count('seconds of the latency measurement', 20, 3_600),
+    runs: countFlag('number of posts to all sockets, of each kind', 3, 100),
+    rate: countFlag('deliveries a second while the latency is measured', 1_000, 100_000),
+    seconds: countFlag('seconds of the latency measurement', 20, 3_600),
   };
   static override examples = [
     '<%= config.bin %> bench push',

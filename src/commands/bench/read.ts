@@ -1,10 +1,13 @@
-import { Flags } from '@oclif/core';
-import { BenchCommand, percentilesText, storedFlags, storedOf, timePlot } from '../../cli/benchCommand.ts';
+import {
+  BenchCommand,
+  countFlag,
+  percentilesText,
+  storedFlags,
+  storedOf,
+  timePlot,
+} from '../../cli/benchCommand.ts';
 import type { BenchReadResult } from '../../engine/bench/read.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
-
-const count = (description: string, value: number, max = 1_000_000) =>
-  Flags.integer({ description, default: value, min: 1, max });
 
 export default class BenchRead extends BenchCommand {
   static override summary = 'Measure a page of a feed against the join of follows and posts';
@@ -15,13 +18,13 @@ machine.
 Only flags name servers, not contexts or variables: an empty cluster of --database-url,
 or else a temporary embedded database.`;
   static override flags = {
-    readers: count('number of readers without celebrities, and of readers with them', 1_000, 100_000),
-    authors: count('number of authors', 4_000, 100_000),
-    followees: count('number of authors that each reader follows', 400, 10_000),
-    posts: count('number of posts of each author', 20, 1_000),
-    reads: count('number of pages of each kind', 1_000),
-    mix: count('number of pages of the mix, with readers by Zipf’s law', 40_000, 10_000_000),
-    'reads-a-post': count('number of pages of the mix for each new post', 100),
+    readers: countFlag('number of readers without celebrities, and of readers with them', 1_000, 100_000),
+    authors: countFlag('number of authors', 4_000, 100_000),
+    followees: countFlag('number of authors that each reader follows', 400, 10_000),
+    posts: countFlag('number of posts of each author', 20, 1_000),
+    reads: countFlag('number of pages of each kind', 1_000),
+    mix: countFlag('number of pages of the mix, with readers by Zipf’s law', 40_000, 10_000_000),
+    'reads-a-post': countFlag('number of pages of the mix for each new post', 100),
     ...storedFlags,
   };
   static override examples = [

@@ -1,5 +1,5 @@
 import { Flags } from '@oclif/core';
-import { BenchCommand, ratePlot } from '../../cli/benchCommand.ts';
+import { BenchCommand, countFlag, ratePlot } from '../../cli/benchCommand.ts';
 import type { BenchRebuildResult } from '../../engine/bench/rebuild.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
@@ -20,14 +20,9 @@ or else a temporary embedded database.`;
       helpValue: '<path>',
     }),
     activity: Flags.string({ description: 'path of the activity file', required: true, helpValue: '<path>' }),
-    runs: Flags.integer({ description: 'number of runs', default: 3, min: 1, max: 100 }),
-    seconds: Flags.integer({
-      description: 'seconds of live posts without a rebuild',
-      default: 10,
-      min: 1,
-      max: 3_600,
-    }),
-    rate: Flags.integer({ description: 'live posts a second', default: 50, min: 1, max: 10_000 }),
+    runs: countFlag('number of runs', 3, 100),
+    seconds: countFlag('seconds of live posts without a rebuild', 10, 3_600),
+    rate: countFlag('live posts a second', 50, 10_000),
   };
   static override examples = [
     '<%= config.bin %> bench rebuild --graph follows.edgelist.gz --activity activity_time.txt.gz',

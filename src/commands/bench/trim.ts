@@ -1,5 +1,5 @@
 import { Flags } from '@oclif/core';
-import { BenchCommand, percentilesText, ratePlot, timePlot } from '../../cli/benchCommand.ts';
+import { BenchCommand, countFlag, percentilesText, ratePlot, timePlot } from '../../cli/benchCommand.ts';
 import type { BenchTrimResult } from '../../engine/bench/trim.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
@@ -24,13 +24,8 @@ or else a temporary embedded database.`;
       min: 2,
       max: 10_000,
     }),
-    seconds: Flags.integer({
-      description: 'seconds of live posts around each trim',
-      default: 10,
-      min: 1,
-      max: 3_600,
-    }),
-    rate: Flags.integer({ description: 'live posts a second', default: 50, min: 1, max: 10_000 }),
+    seconds: countFlag('seconds of live posts around each trim', 10, 3_600),
+    rate: countFlag('live posts a second', 50, 10_000),
   };
   static override examples = [
     '<%= config.bin %> bench trim',

@@ -95,7 +95,7 @@ class ReportingProcess {
     Object.assign(this.#roles, roles);
   }
 
-  /** Writes the row if a figure has changed or the row is old. Errors are sent only when they have changed. */
+  /** Writes the row if a figure has changed or the row is old. Errors are sent only when they changed. */
   async report(): Promise<void> {
     const { gateway } = this.#roles;
     if (gateway) {

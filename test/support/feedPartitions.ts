@@ -1,5 +1,5 @@
 import type { Database } from '../../src/engine/database/database.ts';
-import { addFeedPartition, feedPartitions } from '../../src/engine/database/feedPartitions.ts';
+import { addFeedPartition, dividing, feedPartitions } from '../../src/engine/database/feedPartitions.ts';
 import { firstIdAt } from '../../src/engine/model/ids.ts';
 
 /** Partition of the newest posts. */
@@ -29,18 +29,10 @@ export async function plainFeedPartitions(db: Database): Promise<void> {
 
 /** Ends the partition of the newest posts now: its posts can be retired from now on. Returns its end. */
 export async function cutFeedPartition(db: Database, name: string): Promise<number> {
-  const { from, to } = (await feedPartitions(db)).find((partition) => partition.name === NOW)!;
+  const whole = (await feedPartitions(db)).find((partition) => partition.name === NOW)!;
   const cut = firstIdAt(Date.now());
   await db.transaction(async (session) => {
-    for (const statement of [
-      `alter table feed_items detach partition ${NOW}`,
-      `create table ${name} (like feed_items including all)`,
-      `insert into ${name} select * from ${NOW} where post_id < ${cut}`,
-      `delete from ${NOW} where post_id < ${cut}`,
-      `alter table feed_items attach partition ${name} for values from (${from}) to (${cut})`,
-      `alter table feed_items attach partition ${NOW} for values from (${cut}) to (${to})`,
-    ])
-      await session.query(statement);
+    for (const statement of dividing(whole, { name, cut })) await session.query(statement);
   });
   return cut;
 }

@@ -1,7 +1,7 @@
 import { firstIdAt, MAX_ID, timeOfId } from '../model/ids.ts';
 import type { Database } from './database.ts';
 import { onEveryNode } from './nodes.ts';
-import type { Store } from './sharding.ts';
+import { citusVersion, type Store } from './sharding.ts';
 import { type LimitLocks, type LockWait, withShortLocks } from './shortLocks.ts';
 import type { Queryable, Session } from './types.ts';
 
@@ -175,8 +175,7 @@ const GRANTS = `
   where c.oid = '${BEFORE}'::regclass and a.grantee <> c.relowner`;
 
 async function isFeedTableDistributed(db: Queryable): Promise<boolean> {
-  const catalog = await db.query(`select 1 where to_regclass('pg_catalog.pg_dist_partition') is not null`);
-  if (!catalog.rowCount) return false;
+  if ((await citusVersion(db)) === undefined) return false;
   const { rowCount } = await db.query(
     `select 1 from pg_dist_partition where logicalrelid = 'feed_items'::regclass`,
   );
@@ -390,6 +389,23 @@ async function removeLast(db: Database, { name, from }: FeedPartition, wait: Loc
   return withShortLocks(db, attempt, wait);
 }
 
+/**
+ * Returns the statements that give the rows of posts before `cut` another partition. They are separate,
+ * because Citus sends each to every node.
+ */
+export function dividing(whole: FeedPartition, first: { name: string; cut: number }): string[] {
+  const { name, cut } = first;
+  const end = whole.to === Number.POSITIVE_INFINITY ? 'maxvalue' : whole.to;
+  return [
+    `alter table feed_items detach partition ${whole.name}`,
+    `create table ${name} (like feed_items including all)`,
+    `insert into ${name} select * from ${whole.name} where post_id < ${cut}`,
+    `delete from ${whole.name} where post_id < ${cut}`,
+    `alter table feed_items attach partition ${name} for values from (${whole.from}) to (${cut})`,
+    `alter table feed_items attach partition ${whole.name} for values from (${cut}) to (${end})`,
+  ];
+}
+
 /** Cuts a partition off the last one, with its rows. Inserts wait for the lock and continue after it. */
 export async function addFeedPartition(
   db: Database,
@@ -402,16 +418,8 @@ export async function addFeedPartition(
       // Another process may have been here meanwhile.
       if ((await feedPartitions(session)).at(-1)?.from !== from) return;
       await limit(session, 'local');
-      // Separate statements, because Citus sends each to every node.
-      for (const statement of [
-        `alter table feed_items detach partition ${AFTER}`,
-        `create table ${name} (like feed_items including all)`,
-        `insert into ${name} select * from ${AFTER} where post_id < ${to}`,
-        `delete from ${AFTER} where post_id < ${to}`,
-        `alter table feed_items attach partition ${name} for values from (${from}) to (${to})`,
-        `alter table feed_items attach partition ${AFTER} for values from (${to}) to (maxvalue)`,
-      ])
-        await session.query(statement);
+      const last = { name: AFTER, from, to: Number.POSITIVE_INFINITY };
+      for (const statement of dividing(last, { name, cut: to })) await session.query(statement);
     });
   await withShortLocks(db, attempt, wait);
 }

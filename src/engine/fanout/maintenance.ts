@@ -1,6 +1,6 @@
 import type { Bus } from '../bus/bus.ts';
 import type { Database } from '../database/database.ts';
-import { removeWideFeedPartitions } from '../database/feedPartitions.ts';
+import { ensureFeedPartitions, removeWideFeedPartitions } from '../database/feedPartitions.ts';
 import { trim } from '../feed/trim/trim.ts';
 import { liveQueue } from '../live/notifier.ts';
 import { unregisterGateway } from '../live/presence.ts';
@@ -50,23 +50,26 @@ export async function maintain({ db, bus, clock, log }: MaintenanceContext): Pro
   }
 }
 
-async function keepPartitionsNarrow(db: Database, clock: Clock, log: Log): Promise<void> {
-  try {
-    await removeWideFeedPartitions(db, clock.now(), ONE_ATTEMPT);
-    await ensurePartitions(db, clock.now(), ONE_ATTEMPT);
-  } catch (error) {
-    if (!isFeedctlError(error, 'SCHEMA_LOCKED')) throw error;
-    log.warn({ reason: error.message }, 'partitions not adapted to the rate');
-  }
-}
-
-/** Leaves partitions that other sessions lock to the next run: there is time for weeks. */
 async function maintainPartitions(db: Database, clock: Clock, log: Log): Promise<void> {
-  try {
+  await unlessLocked(log, async () => {
     const now = clock.now();
     await ensurePartitions(db, now, ONE_ATTEMPT);
     const dropped = await dropOldEventPartitions(db, KEEP_EVENTS_DAYS, now, ONE_ATTEMPT);
     if (dropped.length > 0) log.info({ partitions: dropped }, 'old events dropped');
+  });
+}
+
+async function keepPartitionsNarrow(db: Database, clock: Clock, log: Log): Promise<void> {
+  await unlessLocked(log, async () => {
+    await removeWideFeedPartitions(db, clock.now(), ONE_ATTEMPT);
+    await ensureFeedPartitions(db, clock.now(), ONE_ATTEMPT);
+  });
+}
+
+/** Leaves partitions that other sessions lock to the next run. Until then the last ones take new rows. */
+async function unlessLocked(log: Log, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
   } catch (error) {
     if (!isFeedctlError(error, 'SCHEMA_LOCKED')) throw error;
     log.warn({ reason: error.message }, 'partitions not maintained');

@@ -7,20 +7,17 @@ import {
 } from '../../database/feedPartitions.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { firstIdAt } from '../../model/ids.ts';
-import { runOperation, saveProgress, type Work } from '../../operations/run.ts';
+import { runOperation, saveProgress } from '../../operations/run.ts';
+import type { TrimAllOptions } from './operation.ts';
 import { raiseFloors } from './sql.ts';
 import type { TrimResult } from './trim.ts';
 
 /** Users whose floors one statement raises: about 30 ms. */
 const USERS_A_STATEMENT = 5_000;
 
-export interface RetireOptions {
+export interface RetireOptions extends Omit<TrimAllOptions, 'keep'> {
   /** Partitions with posts before this time only are removed, in unix milliseconds. */
   readonly beforeMs: number;
-  readonly dryRun?: boolean;
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: (users: number, items: number) => void;
-  readonly onResume?: Work['onResume'];
 }
 
 export interface RetireResult extends TrimResult {

@@ -35,8 +35,8 @@ const PARALLEL = 3;
 /** Bulk batches in flight: the third place is always free for live rows. */
 const PARALLEL_BULK = 2;
 /**
- * Bulk batches are shorter, because this process does nothing else while it expands one. With 8,192 rows,
- * transactions and acks cost a third as much as the rows.
+ * Bulk batches are shorter, because this process does nothing else while it expands one. Even shorter ones
+ * spend more on transactions and acks.
  */
 const LANES = {
   live: { queue: 'rows.live', prefetch: 32, rowsABatch: ROWS_A_BATCH },

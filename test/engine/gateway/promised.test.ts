@@ -109,6 +109,33 @@ test('no request that the OpenAPI document promises to take is refused as malfor
   }
 });
 
+test('fields that no document names change nothing: a client chooses neither its id nor its hash', async () => {
+  const { cluster, ask, tokenOf } = await served({ limits: UNLIMITED });
+  const [user] = (await cluster.users(1)) as [number];
+  const person = { first_name: 'a', second_name: 'b', password: 'right' };
+  const taken = user + 1;
+  const more = { id: taken, passwordHash: 'x', dryRun: true, firstName: 'c', createdAt: '2000-01-01' };
+  const { status, body } = await ask('POST', '/user/register', { body: { ...person, ...more } });
+  expect(status).toBe(201);
+  expect(body.user_id).not.toBe(String(taken));
+  expect((await ask('GET', `/user/get/${taken}`)).status).toBe(404);
+  expect((await ask('GET', `/user/get/${body.user_id}`)).body).toMatchObject({ first_name: 'a' });
+  const login = await ask('POST', '/login', { body: { id: body.user_id, password: 'right' } });
+  expect(login.status).toBe(200);
+  const token = await tokenOf(user);
+  const post = {
+    text: 'mine',
+    id: '5',
+    authorId: taken,
+    author_user_id: String(taken),
+    createdAt: '2000-01-01',
+  };
+  const created = await ask('POST', '/post/create', { token, body: post });
+  expect(created.status).toBe(201);
+  expect(created.body.id).not.toBe('5');
+  expect(created.body.author_user_id).toBe(String(user));
+});
+
 test('what the document excludes is refused, with the codes that commands print', async () => {
   const { cluster, ask, tokenOf } = await served({ limits: UNLIMITED });
   const [user] = (await cluster.users(1)) as [number];

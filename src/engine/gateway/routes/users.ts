@@ -27,12 +27,15 @@ export function addUserRoutes(app: App, context: RouteContext): void {
       },
     },
     async (request, reply) => {
-      const { first_name, second_name, birthdate, age, ...rest } = request.body;
+      // Each field is named: an `id` that the body has beside them is not the client's to choose.
+      const { first_name, second_name, birthdate, age, biography, city, password } = request.body;
       const user = await registerUser(context, {
-        ...rest,
         firstName: first_name,
         secondName: second_name,
         birthdate: age === undefined ? birthdate : birthdateOfAge(age),
+        ...(biography !== undefined && { biography }),
+        ...(city !== undefined && { city }),
+        password,
       });
       return reply.code(201).send({ user_id: String(user.id) });
     },

@@ -6,6 +6,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import type { Bus } from '../../../../src/engine/bus/bus.ts';
 import { markCelebrity, unmarkCelebrity } from '../../../../src/engine/celebrities/change.ts';
 import { eraseUser } from '../../../../src/engine/erasure/eraseUser.ts';
+import { pauseFanout } from '../../../../src/engine/fanout/laneControl.ts';
 import { type SampleOptions, sampleFeeds } from '../../../../src/engine/feed/sample/schedule.ts';
 import { verify } from '../../../../src/engine/feed/verify/verify.ts';
 import type { MismatchKind, Sampling } from '../../../../src/engine/model/sample.ts';
@@ -122,7 +123,10 @@ test('rows of an unfollowed author are reported once no cleanup is left that wou
 test('a post that waits in a paused lane is no mismatch, and is one if its message vanished', async () => {
   const { cluster, author, reader } = await written();
   const { db } = cluster;
-  await pauseLanes(db, ['live', 'bulk'], BY);
+  // A worker that has not heard of the pause yet would deliver the post.
+  const waits = { reason: null, dryRun: false, timeoutMs: 30_000, signal: new AbortController().signal };
+  const { workers } = await pauseFanout(db, ['live', 'bulk'], waits);
+  expect(workers).toEqual({ standing: 1, of: 1 });
   const { id } = await createPost(cluster, author, 'late');
   await sampled(cluster);
   const waiting = await until(cluster, (found) => found.waiting === 1);

@@ -21,7 +21,7 @@ import { findServer } from '../support/server.ts';
 
 const server = await findServer('rabbitmq');
 /** Twenty and more by hand: FEEDCTL_ROUNDS=20. */
-const ROUNDS = Number(process.env.FEEDCTL_ROUNDS ?? 3);
+const ROUNDS = Number(process.env.FEEDCTL_ROUNDS ?? 2);
 
 interface At {
   readonly env: Record<string, string>;

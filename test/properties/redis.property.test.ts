@@ -8,7 +8,7 @@ vi.mock('node:timers/promises', async (original) => {
   return { ...real, setTimeout: sleepOf(real.setTimeout) };
 });
 
-const COUNT = countOf(300);
+const COUNT = countOf(150);
 const url = await findServer('redis');
 
 describe.skipIf(!url)('with a Redis', () => {

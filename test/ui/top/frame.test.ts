@@ -403,8 +403,9 @@ test('a number is never cut, and what has messages or dead letters is shown befo
 test('feed rows and the disk that is full first are one row; within a week the disk is a problem', () => {
   const rows = (full: number | null, ageMs?: number, size = screenOf(160, 24)) =>
     textOf(taken({ ...BUSY_KNOWN, storage: storage(full, ageMs) }), initialState(1), size);
-  expect(rows(30 * 86_400)).toMatch(
-    /feed rows 1,234,567 +size 150 MiB +partitions 14 +begun 5 h 00 m ago +WAL 131 B\/row +disk 12 GiB free, full in 30.0 days *\n/,
+  expect(rows(30 * 86_400).replaceAll(/ {2,}/g, '; ')).toContain(
+    'feed rows 1,234,567; size 150 MiB; partitions 14; begun 5 h 00 m ago; WAL 131 B/row; ' +
+      'disk 12 GiB free, full in 30.0 days\n',
   );
   expect(rows(30 * 86_400, 600_000)).toContain('measured 10 m 00 s ago');
   const soon = taken({ ...BUSY_KNOWN, storage: storage(5 * 86_400) });

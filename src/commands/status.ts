@@ -2,6 +2,7 @@ import { BaseCommand } from '../cli/baseCommand.ts';
 import type { ClusterStatus } from '../engine/monitoring/status.ts';
 import { ratesTable } from '../ui/tables/rates.ts';
 import { samplingLine } from '../ui/tables/sampling.ts';
+import { storageLines } from '../ui/tables/storage.ts';
 import { formatDuration } from '../ui/terminal/format.ts';
 
 export default class Status extends BaseCommand {
@@ -39,6 +40,7 @@ export default class Status extends BaseCommand {
     }
     this.log(ratesTable(status, { borders }));
     this.log(samplingLine(status.sampling));
+    this.log(storageLines(status.storage));
     await this.logLanes(status.lanes);
     if (!status.ready) process.exitCode = 1;
     return status;

@@ -117,7 +117,7 @@ test(SILENT_DATABASE, async () => {
   proxy.stall();
   const at = { env: { FEEDCTL_DATABASE_URL: proxy.url } };
   const [text, value] = await Promise.all([feedctl(['top', '--once'], at), feedctl(['top', '--json'], at)]);
-  const missing = ['figures', 'queues', 'roles', 'operations', 'celebrities', 'shards', 'moves'];
+  const missing = ['figures', 'queues', 'roles', 'operations', 'celebrities', 'shards', 'moves', 'storage'];
   expect([text.status, value.status]).toEqual([0, 0]);
   expect(text.stdout).toContain('DOWN');
   const [, named] = text.stdout.split('NO ANSWER');

@@ -33,6 +33,7 @@ that.`;
     'gateway-url': Flags.string({ description: 'URL of the gateway for clients of this cluster' }),
     ...kubeFlags,
     store: Flags.option({ options: ['citus', 'postgres'] as const, description: 'kind of the database' })(),
+    'database-disk': Flags.string({ description: 'size of the disk of each database server, as 500GiB' }),
     production: Flags.boolean({
       description: 'ask for the name of the context before every change',
       default: false,
@@ -49,14 +50,14 @@ that.`;
   async run(): Promise<ShownContext & { dryRun: boolean }> {
     const { args, flags } = await this.parse(ContextAdd);
     const { name } = args;
-    const { use, replace, production, store, 'dry-run': dryRun } = flags;
+    const { use, replace, production, store, 'database-disk': databaseDisk, 'dry-run': dryRun } = flags;
     const { context: _, ...settings } = settingsOf(flags);
     const { checkSettings, refuseSecrets } = await import('../../engine/config/config.ts');
     const { addContext } = await import('../../engine/config/contexts.ts');
     const { shownContext } = await import('../../ui/tables/contexts.ts');
     refuseSecrets(settings);
     if (settings.dataDir) settings.dataDir = resolve(settings.dataDir);
-    checkSettings(settings);
+    checkSettings({ ...settings, databaseDisk });
     const given = flags as Record<string, unknown>;
     const from = (flag: string) => {
       for (const source of ['env', 'file', 'command']) {
@@ -74,6 +75,7 @@ that.`;
       ...settings,
       ...Object.fromEntries(sources),
       ...(store && { store }),
+      ...(databaseDisk && { databaseDisk }),
       ...(production && { production }),
     };
     await addContext(process.env, name, context, { use, replace, dryRun });

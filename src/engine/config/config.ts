@@ -14,6 +14,7 @@ interface Settings {
   readonly dataDir: string;
   readonly databaseUrl?: string | undefined;
   readonly store?: 'citus' | 'postgres' | undefined;
+  readonly databaseDisk?: string | undefined;
   readonly brokerUrl?: string | undefined;
   readonly brokerManagementUrl?: string | undefined;
   readonly cacheUrl?: string | undefined;

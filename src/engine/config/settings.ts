@@ -1,3 +1,4 @@
+import { parseBytes } from '../model/bytes.ts';
 import type { Secret } from './secrets.ts';
 
 /**
@@ -8,6 +9,7 @@ export interface Context {
   readonly databaseUrl?: string | undefined;
   readonly databaseUrlFrom?: Secret | undefined;
   readonly store?: string | undefined;
+  readonly databaseDisk?: string | undefined;
   readonly brokerUrl?: string | undefined;
   readonly brokerUrlFrom?: Secret | undefined;
   readonly brokerManagementUrl?: string | undefined;
@@ -146,6 +148,15 @@ export const SETTINGS = {
     rule: { accepts: (text) => text === 'citus' || text === 'postgres', demand: 'must be citus or postgres' },
     about: 'Required kind of the database: `citus` or `postgres`.',
     fallback: 'detected from the database',
+  },
+  databaseDisk: {
+    variable: 'FEEDCTL_DATABASE_DISK',
+    secret: false,
+    rule: { accepts: (text) => parseBytes(text) !== undefined, demand: 'must be a size such as 500GiB' },
+    about:
+      'Size of the disk of each database server, such as `500GiB` or `2TB`. `status`, `doctor` and `top` ' +
+      'then show when it is full. Its database and `max_wal_size` count against it.',
+    fallback: 'free space of the data directory for the embedded cluster; otherwise not known',
   },
   brokerUrl: {
     flag: 'broker-url',

@@ -234,7 +234,8 @@ export interface PartitionSize {
   readonly inserted: number;
 }
 
-type Sizes = Record<string, [bytes: number, rows: number, inserted: number]>;
+/** Sizes by the name of the partition, as the statements return them. */
+export type Sizes = Record<string, [bytes: number, rows: number, inserted: number]>;
 
 /** The counts of the statistics are 0 after a crash of the server; the estimate of its planner stays. */
 const FIGURES = `
@@ -242,12 +243,12 @@ const FIGURES = `
   greatest(pg_stat_get_live_tuples(c.oid), c.reltuples::bigint, 0),
   greatest(pg_stat_get_tuples_inserted(c.oid), c.reltuples::bigint, 0)`;
 
-const SIZES = `
+export const SIZES = `
   select coalesce(json_object_agg(c.relname, json_build_array(${FIGURES})), '{}') as sizes
   from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'feed_items'::regclass`;
 
 /** Runs at each node. Sums the shards of each partition there. */
-const NODE_SIZES = `
+export const NODE_SIZES = `
   select coalesce(json_object_agg(name, json_build_array(bytes, rows, inserted)), '{}') from (
     select s.logicalrelid::text as name,
            sum(f.bytes) as bytes, sum(f.rows) as rows, sum(f.inserted) as inserted
@@ -265,6 +266,11 @@ export async function feedPartitionSizes(db: Store): Promise<Map<string, Partiti
   const parts: Iterable<Sizes> = distributed
     ? (await onEveryNode<Sizes>(db, NODE_SIZES)).values()
     : (await db.query<{ sizes: Sizes }>(SIZES)).rows.map(({ sizes }) => sizes);
+  return sumSizes(parts);
+}
+
+/** Adds up the parts that the servers hold. */
+export function sumSizes(parts: Iterable<Sizes>): Map<string, PartitionSize> {
   const sums = new Map<string, PartitionSize>();
   for (const part of parts)
     for (const [name, [bytes, rows, inserted]] of Object.entries(part)) {
@@ -281,6 +287,10 @@ export async function feedPartitionSizes(db: Store): Promise<Map<string, Partiti
 /** The partitions in short. Times in unix milliseconds. */
 export interface FeedPartitionState {
   readonly count: number;
+  /** Rows of all of them, by the servers' statistics. */
+  readonly rows: number;
+  /** Bytes of all of them, with indexes. */
+  readonly bytes: number;
   /** Rows of the partition of the present time, by the servers' statistics. */
   readonly newestRows: number;
   /** Begin of the oldest one that has a begin. */
@@ -289,13 +299,21 @@ export interface FeedPartitionState {
   readonly endMs: number;
 }
 
-export async function feedPartitionState(db: Store, nowMs: number): Promise<FeedPartitionState> {
+/** `known`: sizes that the caller has read already. */
+export async function feedPartitionState(
+  db: Store,
+  nowMs: number,
+  known?: Map<string, PartitionSize>,
+): Promise<FeedPartitionState> {
   const partitions = await feedPartitions(db);
-  const sizes = await feedPartitionSizes(db);
+  const sizes = known ?? (await feedPartitionSizes(db));
+  const sum = (of: 'rows' | 'bytes') => [...sizes.values()].reduce((total, size) => total + size[of], 0);
   const newest = partitions.findLast(({ from }) => from <= firstIdAt(Math.floor(nowMs)));
   const oldest = partitions.slice(1, -1).at(0);
   return {
     count: partitions.length,
+    rows: sum('rows'),
+    bytes: sum('bytes'),
     newestRows: sizes.get(newest?.name ?? '')?.rows ?? 0,
     oldestMs: oldest && timeOfId(oldest.from),
     endMs: timeOfId(partitions.at(-1)!.from),

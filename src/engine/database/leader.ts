@@ -29,3 +29,17 @@ export async function acquireLeadership(
 export async function releaseLeadership(db: Queryable, name: string, id: string): Promise<void> {
   await db.query(`delete from settings where name = $1 and value ->> 'id' = $2`, [name, id]);
 }
+
+/**
+ * Returns true if this process should do periodic work now: one process does it every `seconds`. `name`: a
+ * setting that holds the time of the last turn.
+ */
+export async function claimTurn(db: Queryable, name: string, seconds: number): Promise<boolean> {
+  const { rowCount } = await db.query(
+    `insert into settings (name, value) values ($1, to_jsonb(now()))
+     on conflict (name) do update set value = excluded.value
+     where (settings.value #>> '{}')::timestamptz < now() - $2 * interval '1 s'`,
+    [name, seconds],
+  );
+  return rowCount === 1;
+}

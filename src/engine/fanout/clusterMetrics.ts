@@ -4,6 +4,7 @@ import { acquireLeadership, releaseLeadership } from '../database/leader.ts';
 import type { Presence } from '../live/presence.ts';
 import { messageOf } from '../model/errors.ts';
 import { LANES, type LaneState } from '../model/lanes.ts';
+import { type MeasuredStorage, readFeedStorage } from '../store/feedStorage.ts';
 import { readLanes } from '../store/lanes.ts';
 import { countGateways, countWorkers } from '../store/processes.ts';
 import type { Log } from '../telemetry/log.ts';
@@ -24,6 +25,8 @@ const QUERY_TIMEOUT_MS = 10_000;
 const SHUTDOWN_TIMEOUT_MS = 2_000;
 /** Estimated ages of queues are kept this long: longer than it takes until another worker polls. */
 const MEMORY_SECONDS = 60;
+/** Older measurements of feed rows are not exported: workers measure every 30 s. */
+const OLD_STORAGE_MS = 120_000;
 const SETTING = 'figures.leader';
 
 interface ClusterGauges {
@@ -33,6 +36,7 @@ interface ClusterGauges {
   readonly lanes: readonly LaneState[];
   readonly workers: number;
   readonly gateways: number;
+  readonly storage: MeasuredStorage | undefined;
 }
 
 interface Context {
@@ -46,8 +50,8 @@ interface Context {
 }
 
 /**
- * Exports gauges of the whole cluster: messages in queues, lanes, workers, gateways and online
- * users. One worker polls and exports them, so that a sum over workers is right. If it cannot poll
+ * Exports gauges of the whole cluster: messages in queues, lanes, workers, gateways, online users and
+ * feed rows. One worker polls and exports them, so that a sum over workers is right. If it cannot poll
  * it exports none rather than old values.
  */
 export function startClusterMetrics(
@@ -65,13 +69,14 @@ export function startClusterMetrics(
   const read = async (): Promise<ClusterGauges | undefined> => {
     const until = performance.now() + leaseSeconds * 1_000;
     if (!(await acquireLeadership(queryable, SETTING, { id, leaseSeconds }))) return undefined;
-    const [depths, lanes, workers, gateways] = await Promise.all([
+    const [depths, lanes, workers, gateways, storage] = await Promise.all([
       bus.depths(),
       readLanes(queryable),
       countWorkers(queryable),
       countGateways(queryable),
+      readFeedStorage(queryable),
     ]);
-    return { until, depths: await withAges(queryable, depths), lanes, workers, gateways };
+    return { until, depths: await withAges(queryable, depths), lanes, workers, gateways, storage };
   };
   let reading: Promise<void> | undefined;
   const poll = () => {
@@ -123,6 +128,10 @@ function watchGauges({ metrics, presence }: Context, known: () => ClusterGauges 
   const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
   const ofLane = (name: string, value: (lane: LaneState | undefined) => number) =>
     of(({ lanes }) => value(lanes.find((one) => one.lane === name)));
+  const ofStorage = (value: (storage: MeasuredStorage) => number | null) => () => {
+    const storage = known()?.storage;
+    return storage && storage.ageMs < OLD_STORAGE_MS ? (value(storage) ?? undefined) : undefined;
+  };
   return [
     ...QUEUE_LABELS.flatMap((queue) => {
       const ready = ofQueue(queue, (depths) => sum(depths.map((depth) => depth.ready)));
@@ -162,6 +171,28 @@ function watchGauges({ metrics, presence }: Context, known: () => ClusterGauges 
     metrics.watch(
       'feedctl_online_users',
       of(() => presence.count),
+    ),
+    metrics.watch(
+      'feedctl_feed_partitions',
+      ofStorage(({ partitions }) => partitions),
+    ),
+    metrics.watch(
+      'feedctl_feed_rows',
+      ofStorage(({ rows }) => rows),
+    ),
+    metrics.watch(
+      'feedctl_feed_bytes',
+      ofStorage(({ bytes }) => bytes),
+    ),
+    metrics.watch(
+      'feedctl_feed_oldest_seconds',
+      ofStorage(({ oldestAt, measuredAt }) =>
+        oldestAt === null ? null : (Date.parse(measuredAt) - Date.parse(oldestAt)) / 1_000,
+      ),
+    ),
+    metrics.watch(
+      'feedctl_feed_wal_bytes_per_row',
+      ofStorage(({ walBytesPerRow }) => walBytesPerRow),
     ),
   ];
 }

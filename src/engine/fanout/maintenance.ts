@@ -1,6 +1,7 @@
 import type { Bus } from '../bus/bus.ts';
 import type { Database } from '../database/database.ts';
 import { ensureFeedPartitions, removeWideFeedPartitions } from '../database/feedPartitions.ts';
+import { claimTurn } from '../database/leader.ts';
 import { trim } from '../feed/trim/trim.ts';
 import { liveQueue } from '../live/notifier.ts';
 import { unregisterGateway } from '../live/presence.ts';
@@ -35,7 +36,8 @@ export async function maintain({ db, bus, clock, log }: MaintenanceContext): Pro
   await maintainPartitions(db, clock, log);
   await forgetOldRuns(db);
   await forgetOldTickets(db);
-  if (await claimTableScan(db)) {
+  // One worker scans whole tables.
+  if (await claimTurn(db, 'maintenance.trimmedAt', SCAN_INTERVAL_SECONDS)) {
     await keepPartitionsNarrow(db, clock, log);
     await trimLongFeeds(db, log);
     await forgetOldIdempotencyKeys(db);
@@ -74,17 +76,6 @@ async function unlessLocked(log: Log, work: () => Promise<void>): Promise<void> 
     if (!isFeedctlError(error, 'SCHEMA_LOCKED')) throw error;
     log.warn({ reason: error.message }, 'partitions not maintained');
   }
-}
-
-/** Returns true if this worker may scan whole tables now: one worker does it every ten minutes. */
-async function claimTableScan(db: Database): Promise<boolean> {
-  const claimed = await db.query(
-    `insert into settings (name, value) values ('maintenance.trimmedAt', to_jsonb(now()))
-     on conflict (name) do update set value = excluded.value
-     where (settings.value #>> '{}')::timestamptz < now() - $1 * interval '1 s'`,
-    [SCAN_INTERVAL_SECONDS],
-  );
-  return claimed.rowCount === 1;
 }
 
 async function trimLongFeeds(db: Database, log: Log): Promise<void> {

@@ -10,6 +10,7 @@ import { messageOf } from '../model/errors.ts';
 import { Resources } from '../resilience/resources.ts';
 import type { ProcessStats } from '../stats/process.ts';
 import type { DatabaseClock } from '../store/databaseClock.ts';
+import { measureFeedStorage } from '../store/feedStorage.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { OutcomeLog } from '../telemetry/outcomeLog.ts';
@@ -29,6 +30,7 @@ const SWEEP_INTERVAL_MS = 1_000;
 const LIVE_POLL_MS = 1_000;
 const HEARTBEAT_MS = 5_000;
 const MAINTENANCE_INTERVAL_MS = 15_000;
+const STORAGE_INTERVAL_MS = 30_000;
 /** Time for each part to drain when the start itself fails. */
 const DEFAULT_DRAIN_MS = 10_000;
 
@@ -167,7 +169,7 @@ class FanoutWorker implements Worker {
   }
 
   #startTasks(lanes: OpenLanes): void {
-    const { log } = this.#context;
+    const { db, clock, log } = this.#context;
     const tasks = [
       every(SWEEP_INTERVAL_MS, 'sweeper', log, () => this.#sweep()),
       every(HEARTBEAT_MS, 'heartbeat', log, async () => {
@@ -176,6 +178,7 @@ class FanoutWorker implements Worker {
       }),
       every(LIVE_POLL_MS, 'broker and clock', log, () => this.#heartbeats.checkLive()),
       every(MAINTENANCE_INTERVAL_MS, 'maintenance', log, () => maintain(this.#context)),
+      every(STORAGE_INTERVAL_MS, 'sizes of feed rows', log, () => measureFeedStorage(db, clock.now()), 'now'),
     ];
     this.#resources.add('timers', async () => {
       for (const task of tasks) await task.stop();
@@ -200,12 +203,21 @@ class FanoutWorker implements Worker {
   }
 }
 
-/** Runs `work` every `ms`, never twice at a time. After a failure the next turn tries again. */
-function every(ms: number, task: string, log: Log, work: () => Promise<void>): { stop(): Promise<void> } {
+/**
+ * Runs `work` every `ms`, never twice at a time, with `now` once more at the start. After a failure the next
+ * turn tries again.
+ */
+function every(
+  ms: number,
+  task: string,
+  log: Log,
+  work: () => Promise<void>,
+  now?: 'now',
+): { stop(): Promise<void> } {
   const outcomes = new OutcomeLog(log, task);
   let running: Promise<void> = Promise.resolve();
   let busy = false;
-  const end = everyTick(ms, () => {
+  const turn = () => {
     if (busy) return;
     busy = true;
     running = work()
@@ -214,7 +226,9 @@ function every(ms: number, task: string, log: Log, work: () => Promise<void>): {
       .finally(() => {
         busy = false;
       });
-  });
+  };
+  const end = everyTick(ms, turn);
+  if (now) turn();
   return {
     async stop() {
       end();

@@ -1,8 +1,10 @@
 import type { Database } from '../database/database.ts';
 import { type FeedPartitionState, feedPartitionState } from '../database/feedPartitions.ts';
 import { sharedUrls, sharedUrlText } from '../fleet/gateways.ts';
+import { formatBytes } from '../model/bytes.ts';
 import type { Check } from '../model/check.ts';
 import { ERRORS } from '../model/errors.ts';
+import { firstFull, isFullSoon, spaceText } from '../model/feedStorage.ts';
 import { laneTroubles } from '../model/lanes.ts';
 import { mismatchText } from '../model/sample.ts';
 import { DatabaseClock, describeOffset, MAX_OFFSET_MS } from '../store/databaseClock.ts';
@@ -53,6 +55,19 @@ interface ClusterCheck {
 
 const hours = (ms: number): string => `${Math.round(ms / 3_600_000)} h`;
 
+const NOT_MEASURED = 'not measured yet: a running worker does it';
+
+function partitionsText({ partitions, status: { storage }, nowMs }: Findings): string {
+  const { count, rows, bytes, newestRows, oldestMs, endMs } = partitions;
+  return [
+    `${count} of about ${rows} feed rows, ${formatBytes(bytes)}`,
+    `about ${newestRows} rows in the newest`,
+    ...(oldestMs === undefined ? [] : [`the oldest began ${hours(nowMs - oldestMs)} ago`]),
+    ...(endMs <= nowMs ? [`none for the last ${hours(nowMs - endMs)}`] : []),
+    ...(storage?.walBytesPerRow ? [`${formatBytes(storage.walBytesPerRow)} of WAL a row`] : []),
+  ].join('; ');
+}
+
 const CHECKS: readonly ClusterCheck[] = [
   {
     name: 'clock',
@@ -100,11 +115,15 @@ const CHECKS: readonly ClusterCheck[] = [
     name: 'feed partitions',
     severity: 'warning',
     isBad: ({ partitions, nowMs }) => partitions.endMs <= nowMs,
-    detail: ({ partitions: { count, newestRows, oldestMs, endMs }, nowMs }) =>
-      `${count} of feed rows; about ${newestRows} rows in the newest` +
-      (oldestMs === undefined ? '' : `; the oldest began ${hours(nowMs - oldestMs)} ago`) +
-      (endMs <= nowMs ? `; none for the last ${hours(nowMs - endMs)}` : ''),
+    detail: partitionsText,
     fix: 'Run `feedctl migrate`; a running worker creates partitions in advance.',
+  },
+  {
+    name: 'database disk',
+    severity: 'warning',
+    isBad: ({ status: { storage } }) => storage !== null && isFullSoon(firstFull(storage)),
+    detail: ({ status: { storage } }) => (storage ? spaceText(storage) : NOT_MEASURED),
+    fix: 'Make the disk larger, or remove old feed rows with `feedctl feed trim --all --before 90d`.',
   },
   {
     name: 'dead letters',

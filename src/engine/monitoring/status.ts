@@ -4,6 +4,7 @@ import type { Cluster } from '../cluster/cluster.ts';
 import { withoutPassword } from '../database/url.ts';
 import { type GatewayState, gatewayStates } from '../fleet/gateways.ts';
 import { type WorkerState, workerStates } from '../fleet/workers.ts';
+import type { FeedStorage } from '../model/feedStorage.ts';
 import type { LaneState } from '../model/lanes.ts';
 import type { Sampling } from '../model/sample.ts';
 import { readStats } from '../stats/table.ts';
@@ -11,6 +12,7 @@ import { aggregate, type ClusterTotals } from '../stats/totals.ts';
 import { readLanes } from '../store/lanes.ts';
 import type { WorkerRow } from '../store/processes.ts';
 import { readSampling } from '../store/samples.ts';
+import { readStorage } from './storage.ts';
 
 export interface Component {
   readonly name: string;
@@ -39,6 +41,8 @@ export interface ClusterStatus {
   readonly latencyMs: ClusterTotals['latencyMs'];
   /** Feeds that workers and gateways compare with the database in the background. */
   readonly sampling: Sampling;
+  /** Feed rows and disks, as a worker has measured them; null before the first measurement. */
+  readonly storage: FeedStorage | null;
 }
 
 export type ClusterParts = Pick<Cluster, 'config' | 'db' | 'bus' | 'sharedCache'>;
@@ -124,6 +128,7 @@ export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatu
     tumblingEndedAt,
     latencyMs,
     sampling: await readSampling(db),
+    storage: await readStorage(db, config),
   };
 }
 

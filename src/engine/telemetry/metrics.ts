@@ -103,6 +103,31 @@ export const METRICS = {
     labels: [],
     help: 'Users with an open WebSocket at any gateway',
   },
+  feedctl_feed_partitions: { type: 'gauge', ofCluster: true, labels: [], help: 'Partitions of feed rows' },
+  feedctl_feed_rows: {
+    type: 'gauge',
+    ofCluster: true,
+    labels: [],
+    help: 'Feed rows by the statistics of the servers',
+  },
+  feedctl_feed_bytes: {
+    type: 'gauge',
+    ofCluster: true,
+    labels: [],
+    help: 'Bytes of the feed rows with their indexes',
+  },
+  feedctl_feed_oldest_seconds: {
+    type: 'gauge',
+    ofCluster: true,
+    labels: [],
+    help: 'Time since the oldest partition of feed rows began',
+  },
+  feedctl_feed_wal_bytes_per_row: {
+    type: 'gauge',
+    ofCluster: true,
+    labels: [],
+    help: 'WAL bytes of the servers for each new feed row',
+  },
   feedctl_node_lease_failures_total: {
     type: 'counter',
     labels: ['reason'],

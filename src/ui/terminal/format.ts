@@ -1,18 +1,13 @@
+import { formatBytes } from '../../engine/model/bytes.ts';
+
+export { formatBytes };
+
 /** 1,234,567 */
 export const formatCount = (value: number): string => Math.round(value).toLocaleString('en-US');
 
 const COMPACT = new Intl.NumberFormat('en-US', { notation: 'compact', maximumSignificantDigits: 3 });
 /** 12.3K, 1.2M: for columns that are too narrow for all digits. */
 export const formatCompact = (value: number): string => COMPACT.format(value);
-
-/** 980 B, 1.5 KiB, 24 GiB */
-export function formatBytes(bytes: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
-  let value = bytes;
-  let unit = 0;
-  for (; value >= 1023.5 && unit < units.length - 1; unit += 1) value /= 1024;
-  return `${value < 9.95 && unit > 0 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
-}
 
 /** 850 ms, 2.4 s, 3 m 05 s, 2 h 05 m, 4 d 02 h */
 export function formatDuration(seconds: number): string {

@@ -1,15 +1,23 @@
+import { type FeedStorage, firstFull, isFullSoon, timeLeft } from '../../engine/model/feedStorage.ts';
 import type { Sampling } from '../../engine/model/sample.ts';
 import type { TopBacklog, TopCache, TopSnapshot } from '../../engine/monitoring/top/snapshot.ts';
 import type { RateName } from '../../engine/stats/process.ts';
 import { tenths } from '../../engine/util/numbers.ts';
 import { pad, sparkline } from '../terminal/cells.ts';
-import { formatCount, formatDuration, formatMs, formatRate, oneLine } from '../terminal/format.ts';
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatMs,
+  formatRate,
+  oneLine,
+} from '../terminal/format.ts';
 import type { Screen } from './screen.ts';
 import { staleText } from './sources.ts';
 import type { ViewState } from './state.ts';
 import { ends, type Line, parts, type Span, span, type Tone, widthOf } from './styledText.ts';
 
-/** Screens with fewer rows have no sparklines. */
+/** Screens with fewer rows have no sparklines and no sizes. */
 const MIN_HEIGHT_FOR_SPARKS = 23;
 const MIN_HEIGHT_FOR_ALL_SPARKS = 40;
 /** Screens with fewer cells have one sparkline a row. */
@@ -32,6 +40,7 @@ export const header = (snapshot: TopSnapshot, state: ViewState, screen: Screen):
   titleLine(snapshot, state, screen),
   ratesLine(snapshot, state, screen.width),
   levelsLine(snapshot, screen.width),
+  ...storageLines(snapshot, screen),
   ...sparklines(snapshot, screen),
   ...problems(snapshot, screen),
 ];
@@ -140,6 +149,38 @@ function etaText(backlog: TopBacklog, stale: string | undefined): string {
 function cacheText({ kind, readyAt, of, hitRate }: TopCache): string {
   if (readyAt < of) return `${kind} DOWN`;
   return hitRate === null ? kind : `${kind} ${Math.round(hitRate * 100)}%`;
+}
+
+/** Measurements that are older show their age: no worker measures. */
+const OLD_MEASUREMENT_MS = 120_000;
+
+function storageLines({ storage, takenAt }: TopSnapshot, { width, height }: Screen): Line[] {
+  if (!storage || height < MIN_HEIGHT_FOR_SPARKS) return [];
+  const { rows, bytes, partitions, oldestAt, walBytesPerRow, ageMs } = storage;
+  const oldestMs = oldestAt === null ? null : Date.parse(takenAt) - Date.parse(oldestAt);
+  const disk = firstFull(storage);
+  return [
+    parts(
+      [
+        labelled('feed rows', formatCount(rows)),
+        labelled('size', formatBytes(bytes)),
+        labelled('partitions', formatCount(partitions)),
+        oldestMs === null ? undefined : labelled('begun', `${formatDuration(oldestMs / 1_000)} ago`),
+        labelled('WAL', walBytesPerRow === null ? '-' : `${formatBytes(walBytesPerRow)}/row`),
+        labelled('disk', diskText(disk), isFullSoon(disk) ? 'bad' : 'strong'),
+        ageMs > OLD_MEASUREMENT_MS
+          ? [span(`measured ${formatDuration(ageMs / 1_000)} ago`, 'warn')]
+          : undefined,
+      ],
+      width,
+    ),
+  ];
+}
+
+function diskText(disk: FeedStorage['servers'][number] | undefined): string {
+  if (!disk || disk.freeBytes === null) return 'not known';
+  const free = `${formatBytes(disk.freeBytes)} free`;
+  return disk.fullInSeconds === null ? free : `${free}, full in ${timeLeft(disk.fullInSeconds)}`;
 }
 
 const readyOf = (rows: readonly { ready: boolean }[] | null): string =>

@@ -52,6 +52,7 @@ test('commands, contexts and the environment take each setting as the page says'
     dataDir: '/elsewhere',
     databaseUrl: 'postgres://feeds@db/feeds',
     store: 'postgres',
+    databaseDisk: '500GiB',
     brokerUrl: 'amqp://broker',
     brokerManagementUrl: 'http://broker:15672',
     cacheUrl: 'redis://cache',

@@ -3,12 +3,15 @@ import type { Bus, QueueDepth } from '../../../src/engine/bus/bus.ts';
 import type { Cluster } from '../../../src/engine/cluster/cluster.ts';
 import { startReporting } from '../../../src/engine/cluster/reportStats.ts';
 import { Database } from '../../../src/engine/database/database.ts';
+import { feedPartitions } from '../../../src/engine/database/feedPartitions.ts';
 import { startClusterMetrics } from '../../../src/engine/fanout/clusterMetrics.ts';
 import { estimateAges } from '../../../src/engine/fanout/queueAges.ts';
 import { openPresence } from '../../../src/engine/live/presence.ts';
 import { Resources } from '../../../src/engine/resilience/resources.ts';
 import { ProcessStats } from '../../../src/engine/stats/process.ts';
 import { readStats } from '../../../src/engine/stats/table.ts';
+import { databaseNow } from '../../../src/engine/store/databaseClock.ts';
+import { recordFeedStorage } from '../../../src/engine/store/feedStorage.ts';
 import { silentLog } from '../../../src/engine/telemetry/log.ts';
 import { openMetrics } from '../../../src/engine/telemetry/metrics.ts';
 import { type TestCluster, testCluster } from '../../support/cluster.ts';
@@ -91,6 +94,20 @@ test('another worker takes over from one that was killed, and figures that are n
   await expect.poll(() => worker.read('feedctl_workers')).toEqual([]);
   away = false;
   await expect.poll(() => worker.read('feedctl_workers')).toEqual(['feedctl_workers 0']);
+});
+
+test('feed rows are exported as they were measured, and not when that was long ago', async () => {
+  const cluster = await testCluster();
+  const now = await databaseNow(cluster.db);
+  await recordFeedStorage(cluster.db, now);
+  const worker = await exporter(cluster, 'one');
+  await expect.poll(() => worker.read('feedctl_feed_rows')).toEqual(['feedctl_feed_rows 0']);
+  expect(await worker.read('feedctl_feed_partitions')).toEqual([
+    `feedctl_feed_partitions ${(await feedPartitions(cluster.db)).length}`,
+  ]);
+  expect(await worker.read('feedctl_feed_wal_bytes_per_row'), 'no rows').toEqual([]);
+  await recordFeedStorage(cluster.db, now - 300_000);
+  await expect.poll(() => worker.read('feedctl_feed_rows')).toEqual([]);
 });
 
 test('what nobody consumes gets older although the broker does not say how old it is', async () => {

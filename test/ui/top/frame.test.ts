@@ -24,7 +24,7 @@ const source = (name: string, error?: { code: string; message: string }) => ({
   everyMs: 1_000,
   error: error ? { ...error, forMs: 12_000 } : null,
 });
-const NAMES = ['figures', 'queues', 'roles', 'operations', 'celebrities', 'shards', 'moves'];
+const NAMES = ['figures', 'queues', 'roles', 'operations', 'celebrities', 'shards', 'moves', 'storage'];
 
 const taken = (known: Known, change: Partial<Parameters<typeof snapshotOf>[0]> = {}): TopSnapshot =>
   snapshotOf({
@@ -118,6 +118,20 @@ const BUSY_KNOWN: Known = {
   shards: { shards: [], nodes: [], skew: { shards: 1, nodes: 1 } },
 };
 const BUSY = taken(BUSY_KNOWN);
+
+const storage = (fullInSeconds: number | null, ageMs = 9_000) => ({
+  measuredAt: new Date(NOON - ageMs).toISOString(),
+  ageMs,
+  partitions: 14,
+  rows: 1_234_567,
+  bytes: 150 * 2 ** 20,
+  oldestAt: new Date(NOON - 5 * 3_600_000).toISOString(),
+  walBytesPerRow: 131,
+  servers: [
+    { server: 'a:5432', databaseBytes: 1e9, growthBytesPerDay: 0, freeBytes: 2e9, fullInSeconds: null },
+    { server: 'b:5432', databaseBytes: 1e9, growthBytesPerDay: 2e9, freeBytes: 12 * 2 ** 30, fullInSeconds },
+  ],
+});
 
 const gone = (code: string, message: string, of: readonly string[]): TopSnapshot['sources'] =>
   NAMES.map((name) => source(name, of.includes(name) ? { code, message } : undefined));
@@ -384,6 +398,24 @@ test('a number is never cut, and what has messages or dead letters is shown befo
   expect(formatDuration(3_599)).toBe('59 m 59 s');
   expect(formatDuration(3_600)).toBe('1 h 00 m');
   expect(formatDuration(26 * 3_600)).toBe('1 d 02 h');
+});
+
+test('feed rows and the disk that is full first are one row; within a week the disk is a problem', () => {
+  const rows = (full: number | null, ageMs?: number, size = screenOf(160, 24)) =>
+    textOf(taken({ ...BUSY_KNOWN, storage: storage(full, ageMs) }), initialState(1), size);
+  expect(rows(30 * 86_400).replaceAll(/ {2,}/g, '; ')).toContain(
+    'feed rows 1,234,567; size 150 MiB; partitions 14; begun 5 h 00 m ago; WAL 131 B/row; ' +
+      'disk 12 GiB free, full in 30.0 days\n',
+  );
+  expect(rows(30 * 86_400, 600_000)).toContain('measured 10 m 00 s ago');
+  const soon = taken({ ...BUSY_KNOWN, storage: storage(5 * 86_400) });
+  expect(soon.health.problems).toContain(
+    'the disk of the database: 12 GiB free at b:5432, full in 5.0 days at 1.9 GiB a day',
+  );
+  expect(taken({ ...BUSY_KNOWN, storage: storage(30 * 86_400) }).health.problems.join()).not.toContain(
+    'disk',
+  );
+  expect(rows(null, 0, screenOf(160, 22)), 'a low screen').not.toContain('feed rows');
 });
 
 test('a shard that moves comes first, and says where to and how far it is', () => {

@@ -88,7 +88,7 @@ class Collector implements TopCollector {
   }
 
   snapshot(): TopSnapshot {
-    const { figures, queues, roles, operations, celebrities, shards, moves } = this.#sources;
+    const { figures, queues, roles, operations, celebrities, shards, moves, storage } = this.#sources;
     return snapshotOf({
       context: this.#config.context,
       production: this.#config.production,
@@ -107,6 +107,7 @@ class Collector implements TopCollector {
         celebrities: celebrities.value,
         operations: operations.value,
         sampling: roles.value?.sampling,
+        storage: storage.value,
       },
     });
   }

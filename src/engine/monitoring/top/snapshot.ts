@@ -1,6 +1,7 @@
 import { messagesIn } from '../../bus/depths.ts';
 import { isAlive } from '../../fleet/gateways.ts';
 import type { RegisteredWorker, WorkerState } from '../../fleet/workers.ts';
+import { type FeedStorage, firstFull, isFullSoon, spaceText } from '../../model/feedStorage.ts';
 import type { LaneState } from '../../model/lanes.ts';
 import { mismatchText, type Sampling } from '../../model/sample.ts';
 import type { OperationRow } from '../../operations/table.ts';
@@ -99,6 +100,8 @@ export interface TopSnapshot {
   readonly operations: readonly OperationRow[] | null;
   /** Feeds that workers and gateways compare with the database in the background. */
   readonly sampling: Sampling | null;
+  /** Feed rows and disks, as a worker has measured them. */
+  readonly storage: FeedStorage | null;
   readonly sources: readonly SourceState[];
 }
 
@@ -115,6 +118,7 @@ export interface Known {
   readonly celebrities?: readonly Celebrity[] | undefined;
   readonly operations?: readonly OperationRow[] | undefined;
   readonly sampling?: Sampling | undefined;
+  readonly storage?: FeedStorage | null | undefined;
 }
 
 interface Taken {
@@ -170,6 +174,7 @@ export function snapshotOf(taken: Taken): TopSnapshot {
     celebrities: celebrities ?? null,
     operations: operations ?? null,
     sampling: known.sampling ?? null,
+    storage: known.storage ?? null,
     sources,
   };
 }
@@ -282,6 +287,8 @@ function healthOf(parts: {
   const { differing = [] } = known.sampling ?? {};
   if (differing[0])
     degraded.push(`${differing.length} sampled feed(s) differ: ${mismatchText(differing[0])}`);
+  if (known.storage && isFullSoon(firstFull(known.storage)))
+    degraded.push(`the disk of the database: ${spaceText(known.storage)}`);
   if (cache && cache.readyAt < cache.of)
     degraded.push(`the cache is unavailable for ${cache.of - cache.readyAt} of ${cache.of} gateway(s)`);
   return {

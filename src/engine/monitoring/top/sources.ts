@@ -9,6 +9,7 @@ import { readStats } from '../../stats/table.ts';
 import { listCelebrities } from '../../store/celebrities.ts';
 import { listGateways } from '../../store/processes.ts';
 import { readSampling } from '../../store/samples.ts';
+import { readStorage } from '../storage.ts';
 import { DEADLINE_MS, type Servers, type TopConnection } from './connection.ts';
 import { Source } from './source.ts';
 
@@ -27,13 +28,14 @@ const INTERVAL_MS = {
   celebrities: 30_000,
   shards: 60_000,
   moves: 5_000,
+  storage: 10_000,
 } as const;
 
 const NO_SHARDS: ShardList = { shards: [], nodes: [], skew: { shards: 1, nodes: 1 } };
 
 export type TopSources = ReturnType<typeof openSources>;
 
-/** The seven sources of a snapshot, each with its own interval. */
+/** The eight sources of a snapshot, each with its own interval. */
 export function openSources(config: Config, connection: TopConnection) {
   const on = <T>(name: keyof typeof INTERVAL_MS, ask: (servers: Servers) => Promise<T>, maxShare?: number) =>
     new Source(name, { everyMs: INTERVAL_MS[name], deadlineMs: DEADLINE_MS, maxShare }, async (begin) => {
@@ -67,6 +69,7 @@ export function openSources(config: Config, connection: TopConnection) {
     celebrities: on('celebrities', ({ db }) => listCelebrities(db)),
     shards: on('shards', async ({ db }) => ((await db.sharding()).distributed ? listShards(db) : NO_SHARDS)),
     moves: on('moves', async ({ db }) => ((await db.sharding()).distributed ? readActiveMoves(db) : [])),
+    storage: on('storage', ({ db }) => readStorage(db, config)),
   };
 }
 

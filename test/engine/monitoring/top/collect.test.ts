@@ -23,7 +23,7 @@ async function collector(flags: Parameters<typeof loadConfig>[0]): Promise<TopCo
 const faults = (top: TopCollector) =>
   Object.fromEntries(top.snapshot().sources.map(({ name, error }) => [name, error?.code ?? 'none']));
 const nothing = Object.fromEntries(
-  ['figures', 'queues', 'roles', 'operations', 'celebrities', 'shards', 'moves'].map((name) => [
+  ['figures', 'queues', 'roles', 'operations', 'celebrities', 'shards', 'moves', 'storage'].map((name) => [
     name,
     'none',
   ]),

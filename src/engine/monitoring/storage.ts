@@ -1,0 +1,40 @@
+import { statfs } from 'node:fs/promises';
+import type { Config } from '../config/config.ts';
+import type { Queryable } from '../database/types.ts';
+import { parseBytes } from '../model/bytes.ts';
+import type { FeedStorage } from '../model/feedStorage.ts';
+import { type MeasuredStorage, readFeedStorage } from '../store/feedStorage.ts';
+
+const DAY_SECONDS = 86_400;
+
+type Disk = Pick<Config, 'databaseDisk' | 'embedded' | 'dataDir'>;
+
+/** Returns what a worker has measured, with the space that is left; null before the first measurement. */
+export async function readStorage(db: Queryable, disk: Disk): Promise<FeedStorage | null> {
+  const measured = await readFeedStorage(db);
+  if (!measured) return null;
+  const freeAt = await freeSpace(disk);
+  const servers = measured.servers.map(({ walRoomBytes, ...server }) => {
+    const freeBytes = freeAt({ walRoomBytes, ...server });
+    const { growthBytesPerDay } = server;
+    const fullInSeconds =
+      freeBytes !== null && growthBytesPerDay > 0
+        ? Math.round((freeBytes / growthBytesPerDay) * DAY_SECONDS)
+        : null;
+    return { ...server, freeBytes, fullInSeconds };
+  });
+  return { ...measured, servers };
+}
+
+/** PostgreSQL does not tell the free space of its disk. An embedded server is on this machine. */
+async function freeSpace({
+  databaseDisk,
+  embedded,
+  dataDir,
+}: Disk): Promise<(server: MeasuredStorage['servers'][number]) => number | null> {
+  const size = databaseDisk === undefined ? undefined : parseBytes(databaseDisk);
+  if (size !== undefined)
+    return ({ databaseBytes, walRoomBytes }) => Math.max(0, size - databaseBytes - walRoomBytes);
+  const free = embedded ? await statfs(dataDir).catch(() => undefined) : undefined;
+  return () => (free ? free.bavail * free.bsize : null);
+}

@@ -106,9 +106,9 @@ export type PublishWithin = (session: Queryable, events: readonly TracedEvent[])
 
 /**
  * Returns a function that publishes events inside the transaction that writes them, if the bus shares the
- * store's database; undefined otherwise. These events are dispatched by their commit. They need no mark,
- * which costs 16 us an event, and no sweep. A transaction of several shards has several commits: a message
- * inside of one could precede the posts of another.
+ * store's database; undefined otherwise. These events are dispatched by their commit. They need no mark
+ * and no sweep. A transaction of several shards has several commits: a message inside of one could precede
+ * the posts of another.
  */
 export async function dispatchWithin(
   context: DispatchContext & { readonly clock: Clock },

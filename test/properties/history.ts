@@ -13,6 +13,7 @@ import { decodeEvents } from '../../src/engine/model/messages.ts';
 import { follow, unfollow } from '../../src/engine/social/follows.ts';
 import { createPost, deletePost, updatePost } from '../../src/engine/social/posts.ts';
 import { createUser } from '../../src/engine/social/users.ts';
+import { DispatchMarks } from '../../src/engine/store/dispatchMarks.ts';
 import type { Pair } from '../../src/engine/store/follows.ts';
 import { silentLog } from '../../src/engine/telemetry/log.ts';
 import { partitionOf } from '../../src/engine/util/hash.ts';
@@ -232,8 +233,10 @@ export class HistoryRun {
     const user = (index: number) => this.#user(index);
     const client = (name: string, onCommit: (outgoing: readonly Outgoing[]) => void) => {
       const actor = this.scheduler.actor(name, 'client');
+      const stepped = new SteppedDatabase(db, actor);
       const context = {
-        db: new SteppedDatabase(db, actor),
+        db: stepped,
+        marks: new DispatchMarks(stepped),
         bus: this.bus.port(actor, (outgoing) => {
           this.#unannounced.set(actor, this.model.clock);
           onCommit(outgoing);

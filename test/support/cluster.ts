@@ -14,6 +14,7 @@ import { openUnfollows } from '../../src/engine/live/unfollows.ts';
 import type { SocialContext } from '../../src/engine/social/context.ts';
 import { createUser } from '../../src/engine/social/users.ts';
 import { DatabaseClock } from '../../src/engine/store/databaseClock.ts';
+import { DispatchMarks } from '../../src/engine/store/dispatchMarks.ts';
 import { openIdSource } from '../../src/engine/store/idLeases.ts';
 import { silentLog } from '../../src/engine/telemetry/log.ts';
 import { dropCitusDatabase, freshCitusDatabase } from './citus.ts';
@@ -102,6 +103,7 @@ export async function testCluster(
     bus,
     clock,
     ids,
+    marks: new DispatchMarks(db),
     unfollows,
     changes: await openChanges(db),
     log: silentLog,

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createConnection, createServer, type Socket } from 'node:net';
 import { onTestFinished } from 'vitest';
 
-/** A proxy to the database server that a test can break. */
+/** A proxy to the database server, or to the broker, that a test can break. */
 export interface Proxy {
   readonly url: string;
   /** Number of connections so far. */
@@ -24,8 +24,8 @@ export interface Proxy {
 
 /** Opens a proxy before the server of `url`, which listens on a socket in a directory, or on a port. */
 export async function openProxy(url: string): Promise<Proxy> {
-  const { hostname, port: at, username: user, pathname, searchParams } = new URL(url.replace('@/', '@none/'));
-  const database = pathname.slice(1);
+  const through = new URL(url.replace('@/', '@none/'));
+  const { hostname, port: at, searchParams } = through;
   const directory = searchParams.get('host');
   let target: { path: string } | { host: string; port: number } = directory
     ? { path: `${directory}/.s.PGSQL.5432` }
@@ -75,9 +75,10 @@ export async function openProxy(url: string): Promise<Proxy> {
     dropAll();
     server.close();
   });
-  const { port } = server.address() as { port: number };
+  through.host = `127.0.0.1:${(server.address() as { port: number }).port}`;
+  through.search = '';
   return {
-    url: `postgres://${user}@127.0.0.1:${port}/${database}`,
+    url: through.href,
     connections: () => connections,
     cut() {
       state = 'cut';

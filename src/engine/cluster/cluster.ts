@@ -15,6 +15,7 @@ import { Resources } from '../resilience/resources.ts';
 import type { SocialContext } from '../social/context.ts';
 import { ProcessStats } from '../stats/process.ts';
 import { DatabaseClock, MAX_OFFSET_MS } from '../store/databaseClock.ts';
+import { DispatchMarks } from '../store/dispatchMarks.ts';
 import { openIdSource } from '../store/idLeases.ts';
 import { type Log, silentLog } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -147,6 +148,7 @@ export async function openCluster(config: Config, options: OpenOptions = {}): Pr
       'watch of the lineage',
       identity.watch(() => ids.confirmLease()),
     );
+    const marks = new DispatchMarks(db);
     const unfollows = openUnfollows(db);
     resources.add('unfollows', () => unfollows.close());
     let sharedCache = await openSharedCache(config, db, identity, log, metrics);
@@ -167,8 +169,8 @@ export async function openCluster(config: Config, options: OpenOptions = {}): Pr
     const changes = sharedCache ?? notifiedChanges;
     const close = () => resources.release(log);
     return {
-      ...{ config, db, identity, production, bus, sharedCache, changes, clock, ids, unfollows, readiness },
-      ...{ log, metrics, tracing, stats, resources, close },
+      ...{ config, db, identity, production, bus, sharedCache, changes, clock, ids, marks },
+      ...{ unfollows, readiness, log, metrics, tracing, stats, resources, close },
     };
   } catch (error) {
     await resources.release(log);

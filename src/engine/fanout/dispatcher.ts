@@ -4,6 +4,7 @@ import type { EventRef } from '../model/event.ts';
 import { idsOfEvents } from '../model/messageIds.ts';
 import { encodeEvents } from '../model/messages.ts';
 import type { Clock } from '../store/databaseClock.ts';
+import type { DispatchMarks } from '../store/dispatchMarks.ts';
 import { markDispatched } from '../store/events.ts';
 import type { Log } from '../telemetry/log.ts';
 import { encodeTraces, MAX_TRACES, type Span, type Tracing } from '../telemetry/tracing.ts';
@@ -84,19 +85,20 @@ class Sending {
 
 /**
  * Publishes committed events, and marks them as dispatched when the bus has confirmed them. After a
- * failure in between the sweeper publishes them again.
+ * failure in between the sweeper publishes them again. `marks`: marks them with those of other calls.
  */
 export async function dispatch(
   context: DispatchContext,
   events: readonly TracedEvent[],
   header: Header,
   queue: EventQueue = 'events',
+  marks?: DispatchMarks,
 ): Promise<void> {
   if (events.length === 0) return;
   const { db, bus, log } = context;
   await send(context, events, header, queue, (messages) => bus.publish(messages));
   log?.debug?.({ queue, ...idsOfEvents(events) }, 'events dispatched');
-  await markDispatched(db, events);
+  await (marks ? marks.mark(events) : markDispatched(db, events));
 }
 
 /** Publishes events in the transaction that writes them, with `dispatched_at` set. */
@@ -104,9 +106,9 @@ export type PublishWithin = (session: Queryable, events: readonly TracedEvent[])
 
 /**
  * Returns a function that publishes events inside the transaction that writes them, if the bus shares the
- * store's database; undefined otherwise. These events are dispatched by their commit. They need no mark,
- * which costs 16 us an event, and no sweep. A transaction of several shards has several commits: a message
- * inside of one could precede the posts of another.
+ * store's database; undefined otherwise. These events are dispatched by their commit. They need no mark
+ * and no sweep. A transaction of several shards has several commits: a message inside of one could precede
+ * the posts of another.
  */
 export async function dispatchWithin(
   context: DispatchContext & { readonly clock: Clock },

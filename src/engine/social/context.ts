@@ -7,6 +7,7 @@ import { messageOf } from '../model/errors.ts';
 import { idsOfEvents } from '../model/messageIds.ts';
 import type { ProcessStats } from '../stats/process.ts';
 import type { Clock } from '../store/databaseClock.ts';
+import type { DispatchMarks } from '../store/dispatchMarks.ts';
 import type { IdSource } from '../store/idLeases.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
@@ -18,6 +19,7 @@ export interface SocialContext {
   readonly changes: FeedChanges;
   readonly ids: IdSource;
   readonly clock: Clock;
+  readonly marks: DispatchMarks;
   /** Confirms an unfollow with gateways before it is acknowledged. */
   readonly unfollows: Unfollows;
   readonly log: Log;
@@ -36,7 +38,8 @@ export async function dispatchCommitted(
   queue: 'events' | 'events.bulk' = 'events',
 ): Promise<void> {
   try {
-    await dispatch(context, events, { importId: 0, committedAt: context.clock.now() }, queue);
+    const header = { importId: 0, committedAt: context.clock.now() };
+    await dispatch(context, events, header, queue, context.marks);
   } catch (error) {
     const fields = { events: events.length, ...idsOfEvents(events), reason: messageOf(error) };
     context.log.warn(fields, 'events left to the sweeper');

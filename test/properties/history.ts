@@ -395,9 +395,7 @@ export class HistoryRun {
 
   /** Returns whether a change of partitions may hold its lock. A read in between would wait for ever. */
   get #isLocked(): boolean {
-    return this.scheduler
-      .choices()
-      .some((choice) => choice.inTransaction && this.#partitioning.has(choice.actor));
+    return [...this.#partitioning].some((actor) => !actor.crashed && actor.transactions > 0);
   }
 
   #sweep(): void {

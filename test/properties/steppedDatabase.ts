@@ -89,8 +89,13 @@ function steppedSession(session: Session, actor: Actor): Session {
     const given = IMPATIENT.test(text) ? [LOCK_TIMEOUT, ...values!.slice(1)] : values;
     const work = () => session.query(text, given);
     const result = await (joins ? actor.within(work) : actor.step(labelOf(text), work, { inTransaction }));
-    if (text === 'begin') inTransaction = true;
-    else if (text === 'commit' || text === 'rollback') inTransaction = false;
+    if (text === 'begin') {
+      inTransaction = true;
+      actor.transactions += 1;
+    } else if (text === 'commit' || text === 'rollback') {
+      inTransaction = false;
+      actor.transactions -= 1;
+    }
     return result;
   };
   /** A COPY returns no promise: it ends when the session is ready again or the server has refused it. */

@@ -210,12 +210,14 @@ async function swap(session: Session, cut: number): Promise<void> {
 
 /** Returns the partitions in the order of their posts. */
 export async function feedPartitions(db: Queryable): Promise<FeedPartition[]> {
-  const { rows } = await db.query<{ name: string; bound: string }>(
+  const { rows } = await db.query<{ name: string; bound: string | null }>(
     `select c.relname as name, pg_get_expr(c.relpartbound, c.oid) as bound
      from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'feed_items'::regclass`,
   );
+  // The statement waits for a change of the partitions. Those that it removed have no bound then.
+  if (rows.some(({ bound }) => bound === null)) return feedPartitions(db);
   const partitions = rows.map(({ name, bound }): FeedPartition => {
-    const [, from, to] = /FROM \('?(\w+)'?\) TO \('?(\w+)'?\)/.exec(bound)!;
+    const [, from, to] = /FROM \('?(\w+)'?\) TO \('?(\w+)'?\)/.exec(bound!)!;
     return {
       name,
       from: from === 'MINVALUE' ? 0 : Number(from),

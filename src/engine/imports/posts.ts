@@ -70,7 +70,8 @@ export interface PostSource {
 /**
  * Imports posts through the same path as any post, and returns after the last delivery. Idempotent:
  * existing posts stay as they are. Throws IMPORT_OVERLAP, OPERATION_RUNNING, OPERATION_CANCELLED,
- * SCHEMA_LOCKED or INTERRUPTED, or with exit status 3 the error of a server that went away after the first post.
+ * SCHEMA_LOCKED or INTERRUPTED, or with exit status 3 the error of a server that went away after the
+ * first post.
  */
 export async function importAll(
   context: SocialContext,

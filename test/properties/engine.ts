@@ -2,6 +2,7 @@ import { markCelebrity, unmarkCelebrity } from '../../src/engine/celebrities/cha
 import { followHandlers } from '../../src/engine/fanout/followHandlers.ts';
 import { readFeed } from '../../src/engine/feed/read/read.ts';
 import { rebuild } from '../../src/engine/feed/rebuild/rebuild.ts';
+import { retire } from '../../src/engine/feed/trim/retire.ts';
 import { trim } from '../../src/engine/feed/trim/trim.ts';
 
 /** The parts of the engine in which a test can plant a bug. */
@@ -10,6 +11,7 @@ export interface Engine {
   readonly relations: typeof followHandlers;
   readonly trim: typeof trim;
   readonly rebuild: typeof rebuild;
+  readonly retire: typeof retire;
   readonly markCelebrity: typeof markCelebrity;
   readonly unmarkCelebrity: typeof unmarkCelebrity;
 }
@@ -19,6 +21,7 @@ export const engine: Engine = {
   relations: followHandlers,
   trim,
   rebuild,
+  retire,
   markCelebrity,
   unmarkCelebrity,
 };

@@ -11,7 +11,7 @@ vi.mock('node:timers/promises', async (original) => {
   return { ...real, setTimeout: sleepOf(real.setTimeout) };
 });
 
-const COUNT = countOf(1_000);
+const COUNT = countOf(500);
 
 test(`${COUNT} random histories end as the model says (FEEDCTL_SEED=${SEED})`, {
   timeout: timeoutOf(COUNT),

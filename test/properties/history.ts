@@ -1,4 +1,5 @@
 import type { Consumer, Outgoing } from '../../src/engine/bus/bus.ts';
+import { addFeedPartition, feedPartitions } from '../../src/engine/database/feedPartitions.ts';
 import { startCleaner } from '../../src/engine/fanout/cleaner.ts';
 import { startPlanner } from '../../src/engine/fanout/planner.ts';
 import { sweep } from '../../src/engine/fanout/sweeper.ts';
@@ -8,7 +9,7 @@ import { type Hub, openHub } from '../../src/engine/live/hub.ts';
 import { openNotifier } from '../../src/engine/live/notifier.ts';
 import type { Presence } from '../../src/engine/live/presence.ts';
 import { type ErrorCode, isFeedctlError } from '../../src/engine/model/errors.ts';
-import { MAX_ID } from '../../src/engine/model/ids.ts';
+import { MAX_ID, timeOfId } from '../../src/engine/model/ids.ts';
 import { decodeEvents } from '../../src/engine/model/messages.ts';
 import { follow, unfollow } from '../../src/engine/social/follows.ts';
 import { createPost, deletePost, updatePost } from '../../src/engine/social/posts.ts';
@@ -93,6 +94,8 @@ export class HistoryRun {
   readonly #sessions: SocketSession[] = [];
   /** The last requested change of each author. */
   readonly #sagas = new Map<number, 'mark' | 'unmark'>();
+  /** Actors that divide or retire partitions. */
+  readonly #partitioning = new Set<Actor>();
   /** Readers whose feeds are read before the next step. */
   readonly #probes = new Set<number>();
   /** The model's clock before each committed change without an answer. A cache may not know of them. */
@@ -196,6 +199,7 @@ export class HistoryRun {
     const { db } = this.#lane;
     await db.query('update events set dispatched_at = now() where dispatched_at is null');
     await db.query('delete from celebrities');
+    await db.query('delete from feed_items');
     await db.query(
       `with gone as (delete from presence returning *)
        select pg_notify('feedctl_presence', '- ' || gateway_id || ' ' || user_id) from gone`,
@@ -301,6 +305,23 @@ export class HistoryRun {
         );
         return;
       }
+      case 'divide': {
+        const posts = [...this.model.posts.keys()];
+        const cut = posts[operation.post % posts.length];
+        if (cut === undefined) return;
+        this.#changePartitions('divide', async (stepped) => {
+          const { from } = (await feedPartitions(stepped)).at(-1)!;
+          const next = { name: `feed_items_${cut}`, from, to: cut };
+          if (from < cut) await addFeedPartition(stepped, next);
+        });
+        return;
+      }
+      case 'retire':
+        // Every partition with an end. The truth stays: readers find those posts at their authors.
+        this.#changePartitions('retire', (stepped) =>
+          this.#engine.retire(stepped, { beforeMs: timeOfId(MAX_ID) }),
+        );
+        return;
       case 'connect':
         this.#connect(user(operation.user));
         return;
@@ -367,6 +388,17 @@ export class HistoryRun {
     };
     const { markCelebrity, unmarkCelebrity } = this.#engine;
     this.#launch(actor, () => (change === 'mark' ? markCelebrity : unmarkCelebrity)(context, author));
+  }
+
+  #changePartitions(name: string, change: (db: SteppedDatabase) => Promise<unknown>): void {
+    const actor = this.scheduler.actor(name, 'saga');
+    this.#partitioning.add(actor);
+    this.#launch(actor, () => change(new SteppedDatabase(this.#lane.db, actor)));
+  }
+
+  /** Returns whether a change of partitions may hold its lock. A read in between would wait for ever. */
+  get #isLocked(): boolean {
+    return [...this.#partitioning].some((actor) => !actor.crashed && actor.transactions > 0);
   }
 
   #sweep(): void {
@@ -509,6 +541,7 @@ export class HistoryRun {
   /** Reads whole feeds in one moment, from the table and from the cache. */
   async #probe(): Promise<void> {
     await this.scheduler.quiesce();
+    if (this.#isLocked) return;
     const readers = [...this.#probes];
     this.#probes.clear();
     for (const userId of readers) {

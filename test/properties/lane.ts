@@ -4,9 +4,11 @@ import type { FeedCache } from '../../src/engine/cache/cache.ts';
 import type { FeedChanges } from '../../src/engine/cache/changes.ts';
 import { openMemoryCache } from '../../src/engine/cache/memory/cache.ts';
 import { Database, type Listener } from '../../src/engine/database/database.ts';
+import { dropFeedPartitionsBefore, feedPartitions } from '../../src/engine/database/feedPartitions.ts';
 import { openPresence, type Presence, registerGateway } from '../../src/engine/live/presence.ts';
 import { type IdSource, openIdSource } from '../../src/engine/store/idLeases.ts';
 import { freshDatabase } from '../support/cluster.ts';
+import { wholeFeedPartition } from '../support/feedPartitions.ts';
 import { openSteppedRedis } from './steppedRedis.ts';
 
 /**
@@ -23,7 +25,10 @@ export interface Lane {
   readonly gatewayId: string;
   /** Resolves when the cache has received all changes committed before. */
   heard(): Promise<void>;
-  /** Sometimes deletes earlier histories: the comparison at the end of each one reads whole tables. */
+  /**
+   * Removes the partitions of earlier histories, and sometimes their rows: the comparison at the end of each
+   * one reads whole tables.
+   */
   tidy(): Promise<void>;
   /** Number of sessions that wait for a lock. */
   lockWaiters(): Promise<number>;
@@ -58,6 +63,7 @@ export async function openLane(redisUrl?: string): Promise<Lane> {
   const presence = await openPresence(db);
   const cache = await (redisUrl ? openSteppedRedis(redisUrl, db) : openMemoryCache(db));
   const gatewayId = randomUUID();
+  await wholeFeedPartition(db);
   let histories = 0;
   await registerGateway(db, { id: gatewayId, url: 'http://gateway' });
   onTestFinished(async () => {
@@ -75,6 +81,8 @@ export async function openLane(redisUrl?: string): Promise<Lane> {
     gatewayId,
     heard: () => db.heard(),
     async tidy() {
+      const partitions = await feedPartitions(db);
+      if (partitions.length > 2) await dropFeedPartitionsBefore(db, partitions.at(-1)!.from);
       histories += 1;
       if (histories % TIDY_EVERY !== 0) return;
       await db.query('truncate users, posts, follows, followers, feed_items, events, operations');

@@ -7,12 +7,12 @@ import fc from 'fast-check';
 export type Operation =
   | { readonly do: 'follow' | 'unfollow'; readonly reader: number; readonly next: number }
   | { readonly do: 'post' | 'mark' | 'unmark'; readonly author: number }
-  | { readonly do: 'update' | 'delete'; readonly post: number }
+  | { readonly do: 'update' | 'delete' | 'divide'; readonly post: number }
   | { readonly do: 'trim'; readonly user: number; readonly keep: number }
   | { readonly do: 'rebuild' | 'connect' | 'disconnect'; readonly user: number }
   | { readonly do: 'read'; readonly user: number; readonly limit: number; readonly cached: boolean }
   | { readonly do: 'crash'; readonly victim: number }
-  | { readonly do: 'sweep' | 'settle' };
+  | { readonly do: 'retire' | 'sweep' | 'settle' };
 
 export interface History {
   readonly users: number;
@@ -42,6 +42,8 @@ const operation = fc.oneof(
   { weight: 2, arbitrary: of('unmark', { author: user }) },
   { weight: 2, arbitrary: of('trim', { user, keep: fc.nat({ max: 3 }) }) },
   { weight: 2, arbitrary: of('rebuild', { user }) },
+  { weight: 2, arbitrary: of('divide', { post }) },
+  { weight: 2, arbitrary: of('retire', {}) },
   { weight: 2, arbitrary: of('connect', { user }) },
   { weight: 1, arbitrary: of('disconnect', { user }) },
   {

@@ -55,6 +55,8 @@ export class Actor {
   readonly weight: number;
   readonly #scheduler: Scheduler;
   crashed = false;
+  /** Number of its open transactions. */
+  transactions = 0;
   /** The model's clock at the beginning of the last step, or of the first of concurrent steps. */
   steppedAt = 0;
   readonly #firstOf = new Map<number, number>();

@@ -6,11 +6,8 @@ import { firstIdAt } from '../../src/engine/model/ids.ts';
 const NOW = 'feed_items_now';
 const FAR = firstIdAt(Date.UTC(2060, 0, 1));
 
-/**
- * Leaves one partition for all posts from now on, which `cutFeedPartition` divides. Two partitions of a far
- * time keep workers from making others meanwhile.
- */
-export async function plainFeedPartitions(db: Database): Promise<void> {
+/** Leaves one partition for all posts from now on, and the first one. Returns where it begins. */
+export async function wholeFeedPartition(db: Database): Promise<number> {
   const partitions = await feedPartitions(db);
   const middle = partitions.slice(1, -1);
   const from = partitions[1]!.from;
@@ -22,6 +19,15 @@ export async function plainFeedPartitions(db: Database): Promise<void> {
         `alter table feed_items attach partition feed_items_after for values from (${from}) to (maxvalue)`,
       );
     });
+  return from;
+}
+
+/**
+ * Leaves one partition for all posts from now on, which `cutFeedPartition` divides. Two partitions of a far
+ * time keep workers from making others meanwhile.
+ */
+export async function plainFeedPartitions(db: Database): Promise<void> {
+  const from = await wholeFeedPartition(db);
   await addFeedPartition(db, { name: NOW, from, to: FAR });
   await addFeedPartition(db, { name: 'feed_items_far', from: FAR, to: FAR + 1 });
   await addFeedPartition(db, { name: 'feed_items_farther', from: FAR + 1, to: FAR + 2 });

@@ -9,7 +9,8 @@ import type { Queryable, Session } from './types.ts';
  * `feed_items` is partitioned by post id, which is ordered by time. New rows go to the newest partition. Its
  * index stays small, whatever the table holds, so a row costs the same at any size.
  *
- *     feed_items_before     everything before the table was partitioned, and imported older posts
+ *     feed_items_before     everything before the table was partitioned, and few imported older posts
+ *     feed_items_20120701t00, …   imported older posts, if they are many
  *     feed_items_20261130t06, …   some hours to a week each, made ahead of time
  *     feed_items_after      everything later: almost always empty
  *
@@ -209,12 +210,14 @@ async function swap(session: Session, cut: number): Promise<void> {
 
 /** Returns the partitions in the order of their posts. */
 export async function feedPartitions(db: Queryable): Promise<FeedPartition[]> {
-  const { rows } = await db.query<{ name: string; bound: string }>(
+  const { rows } = await db.query<{ name: string; bound: string | null }>(
     `select c.relname as name, pg_get_expr(c.relpartbound, c.oid) as bound
      from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'feed_items'::regclass`,
   );
+  // The statement waits for a change of the partitions. Those that it removed have no bound then.
+  if (rows.some(({ bound }) => bound === null)) return feedPartitions(db);
   const partitions = rows.map(({ name, bound }): FeedPartition => {
-    const [, from, to] = /FROM \('?(\w+)'?\) TO \('?(\w+)'?\)/.exec(bound)!;
+    const [, from, to] = /FROM \('?(\w+)'?\) TO \('?(\w+)'?\)/.exec(bound!)!;
     return {
       name,
       from: from === 'MINVALUE' ? 0 : Number(from),
@@ -360,13 +363,18 @@ async function nextWidth(db: Store, now: number): Promise<number> {
   const started = (await feedPartitions(db)).filter(({ from }) => from > 0 && from <= now).slice(-2);
   if (started.length === 0) return WIDTH_MS.first;
   const sizes = await feedPartitionSizes(db);
-  // Each node of Citus has an equal part of the rows.
-  const nodes = new Set((await db.sharding()).shards.map(({ node }) => `${node?.host}:${node?.port}`)).size;
   const rates = started.map(({ name, from, to }) => {
     const writtenMs = Math.max(MIN_RATE_MS, timeOfId(Math.min(now, to)) - timeOfId(from));
-    return (sizes.get(name)?.inserted ?? 0) / Math.max(1, nodes) / writtenMs;
+    return (sizes.get(name)?.inserted ?? 0) / writtenMs;
   });
-  return Math.min(WIDTH_MS.most, Math.max(WIDTH_MS.least, TARGET_ROWS / Math.max(...rates)));
+  const target = await targetPartitionRows(db);
+  return Math.min(WIDTH_MS.most, Math.max(WIDTH_MS.least, target / Math.max(...rates)));
+}
+
+/** Returns the number of rows that a partition should have. Each node of Citus has an equal part of them. */
+export async function targetPartitionRows(db: Store): Promise<number> {
+  const nodes = new Set((await db.sharding()).shards.map(({ node }) => `${node?.host}:${node?.port}`)).size;
+  return TARGET_ROWS * Math.max(1, nodes);
 }
 
 /**
@@ -422,6 +430,40 @@ export function dividing(whole: FeedPartition, first: { name: string; cut: numbe
     `alter table feed_items attach partition ${name} for values from (${whole.from}) to (${cut})`,
     `alter table feed_items attach partition ${whole.name} for values from (${cut}) to (${end})`,
   ];
+}
+
+/**
+ * Divides the partition of a post id at this id, if it has no rows. Imports of old posts make their
+ * partitions so, because rows could not be moved under a short lock. Throws SCHEMA_LOCKED after `wait`.
+ */
+export async function divideEmptyFeedPartition(
+  db: Database,
+  cut: number,
+  wait: LockWait = {},
+): Promise<void> {
+  const inside = (partitions: readonly FeedPartition[]) =>
+    partitions.find(({ from, to }) => from < cut && cut < to && to <= MAX_ID);
+  if (!inside(await feedPartitions(db))) return;
+  const attempt = (limit: LimitLocks) =>
+    db.transaction(async (session) => {
+      await session.query(LOCK);
+      const partitions = await feedPartitions(session);
+      const whole = inside(partitions);
+      if (!whole) return;
+      await limit(session, 'local');
+      await session.query('lock table feed_items in access exclusive mode');
+      if ((await session.query(`select 1 from ${whole.name} limit 1`)).rowCount) return;
+      const name = nameOf(timeOfId(cut), partitions);
+      const from = whole.from === 0 ? 'minvalue' : whole.from;
+      for (const statement of [
+        `alter table feed_items detach partition ${whole.name}`,
+        `alter table feed_items attach partition ${whole.name} for values from (${from}) to (${cut})`,
+        `create table ${name} (like feed_items including all)`,
+        `alter table feed_items attach partition ${name} for values from (${cut}) to (${whole.to})`,
+      ])
+        await session.query(statement);
+    });
+  await withShortLocks(db, attempt, wait);
 }
 
 /** Cuts a partition off the last one, with its rows. Inserts wait for the lock and continue after it. */

@@ -5,6 +5,7 @@ import { FeedctlError } from '../model/errors.ts';
 import { IMPORT_SECONDS, IMPORTS_PER_SECOND, importedId } from '../model/ids.ts';
 import type { SocialContext } from '../social/context.ts';
 import { missingUsers } from '../store/users.ts';
+import { ImportTally } from './partitions.ts';
 import { type ImportOptions, type ImportResult, importAll, type NewPost, type PostSource } from './posts.ts';
 import { checkImport } from './sql.ts';
 
@@ -61,7 +62,7 @@ async function checkFile(context: SocialContext, path: string, options: ImportOp
   const digest = createHash('sha256');
   const actors = new Map<number, number>();
   const ranks = new Ranks();
-  let rows = 0;
+  const tally = new ImportTally();
   let firstSecond = Number.POSITIVE_INFINITY;
   let lastSecond = 0;
   const check = (fields: string[], line: number) => {
@@ -70,11 +71,11 @@ async function checkFile(context: SocialContext, path: string, options: ImportOp
     if (!actors.has(row.actor)) actors.set(row.actor, line);
     firstSecond = Math.min(firstSecond, row.second);
     lastSecond = Math.max(lastSecond, row.second);
-    rows += 1;
+    tally.add(row.actor, row.second);
   };
   for await (const _ of readRecords(path, check, digest)) {
     if (options.signal?.aborted) throw new FeedctlError('INTERRUPTED', 'interrupted; nothing was changed');
-    options.onProgress?.({ phase: 'checking', rows, total: 0, deliveries: 0 });
+    options.onProgress?.({ phase: 'checking', rows: tally.posts, total: 0, deliveries: 0 });
   }
   const missing = await missingUsers(context.db, [...actors.keys()]);
   if (missing.length > 0) {
@@ -90,7 +91,7 @@ async function checkFile(context: SocialContext, path: string, options: ImportOp
   }
   const key = digest.digest('hex');
   const batches = (skip: number) => postBatches(path, skip);
-  return { kind: 'replay', key, rows, firstSecond, lastSecond, batches };
+  return { kind: 'replay', key, rows: tally.posts, firstSecond, lastSecond, tally, batches };
 }
 
 /**

@@ -2,6 +2,7 @@ import { FeedctlError } from '../model/errors.ts';
 import { IMPORTS_PER_SECOND, importedId } from '../model/ids.ts';
 import type { SocialContext } from '../social/context.ts';
 import { type Pair, type SeedOptions, type SeedResult, seedPairs } from './followGraph.ts';
+import { ImportTally } from './partitions.ts';
 import { type ImportOptions, type ImportResult, importAll, type NewPost, type PostSource } from './posts.ts';
 import { checkImport } from './sql.ts';
 
@@ -110,6 +111,8 @@ function postSource(options: GenerateOptions): PostSource {
   const times = Uint32Array.from(authors, () => Math.floor(random() * seconds));
   const order = Uint32Array.from(authors, (_, i) => i).sort((a, b) => times[a]! - times[b]! || a - b);
   const firstSecond = LAST_SECOND - seconds;
+  const tally = new ImportTally();
+  for (const [i, author] of authors.entries()) tally.add(author, firstSecond + times[i]!);
 
   async function* batches(skip: number): AsyncGenerator<NewPost[]> {
     let batch: NewPost[] = [];
@@ -141,7 +144,8 @@ function postSource(options: GenerateOptions): PostSource {
     if (batch.length > 0) yield batch;
   }
   const key = `generate users=${users} follows=${follows.join('-')} posts=${least}-${most} seed=${seed}`;
-  return { kind: 'generate', key, rows: authors.length, firstSecond, lastSecond: LAST_SECOND, batches };
+  const rows = authors.length;
+  return { kind: 'generate', key, rows, firstSecond, lastSecond: LAST_SECOND, tally, batches };
 }
 
 /**

@@ -10,6 +10,7 @@ import type { SocialContext } from '../social/context.ts';
 import { type ImportedPost, importPosts } from '../store/posts.ts';
 import { forgetRun, type LatencyMs, runDeliveries, runLatency } from '../store/runs.ts';
 import { poll } from '../util/poll.ts';
+import { type ImportTally, partitionForImport } from './partitions.ts';
 import { claimImport } from './sql.ts';
 
 /** Batches that are committed concurrently: one for each core of a small machine. */
@@ -61,14 +62,16 @@ export interface PostSource {
   /** Unix seconds of the oldest and the newest post. */
   readonly firstSecond: number;
   readonly lastSecond: number;
+  readonly tally: ImportTally;
   /** Yields batches, one per transaction, without the first `skip` posts. */
   batches(skip: number): AsyncIterable<NewPost[]>;
 }
 
 /**
  * Imports posts through the same path as any post, and returns after the last delivery. Idempotent:
- * existing posts stay as they are. Throws IMPORT_OVERLAP, OPERATION_RUNNING, OPERATION_CANCELLED or
- * INTERRUPTED, or with exit status 3 the error of a server that went away after the first post.
+ * existing posts stay as they are. Throws IMPORT_OVERLAP, OPERATION_RUNNING, OPERATION_CANCELLED,
+ * SCHEMA_LOCKED or INTERRUPTED, or with exit status 3 the error of a server that went away after the
+ * first post.
  */
 export async function importAll(
   context: SocialContext,
@@ -89,6 +92,7 @@ export async function importAll(
     };
     const { onProgress } = options;
     try {
+      if (source.rows > 0) await partitionForImport(db, source.tally);
       return await importAs(context, source, { operation, importId, onProgress, onCommitted });
     } catch (error) {
       if (!signal?.aborted) throw error;

@@ -1,6 +1,22 @@
-import type { Database } from '../database/database.ts';
+import type { Database, Store } from '../database/database.ts';
 import type { Queryable } from '../database/types.ts';
 import { FeedctlError } from '../model/errors.ts';
+
+/** In: authors of one shard, their numbers of posts. Posts of pulled authors get no rows. */
+const EXPECTED = `
+  select coalesce(sum(u.follower_count::bigint * w.posts), 0)::float8 as rows
+  from unnest($1::bigint[], $2::bigint[]) w(id, posts) join users u on u.id = w.id
+  where u.id = any($1) and u.push_state <> 'pull'`;
+
+/** Returns how many feed rows the followers get for so many posts of each author. */
+export async function expectedRows(db: Store, posts: ReadonlyMap<number, number>): Promise<number> {
+  let sum = 0;
+  for (const authors of (await db.sharding()).group([...posts.keys()], (id) => id)) {
+    const counts = authors.map((id) => posts.get(id));
+    sum += (await db.query<{ rows: number }>(EXPECTED, [authors, counts])).rows[0]!.rows;
+  }
+  return sum;
+}
 
 interface ImportedFile {
   readonly digest: string;

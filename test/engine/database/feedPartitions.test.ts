@@ -8,7 +8,8 @@ import {
   removeWideFeedPartitions,
 } from '../../../src/engine/database/feedPartitions.ts';
 import { checkSchema, migrate, schemaState } from '../../../src/engine/database/migrate.ts';
-import { firstIdAt, timeOfId } from '../../../src/engine/model/ids.ts';
+import { firstIdAt, MAX_ID, timeOfId } from '../../../src/engine/model/ids.ts';
+import { postgresPages } from '../../../src/engine/store/pages/postgres.ts';
 import { feedctl, start, waitUntil } from '../../support/cli.ts';
 import { freshDatabase } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
@@ -234,4 +235,38 @@ test('a page reads the newest partitions until it is full, and no others', async
   const plan = rows.map((row) => row['QUERY PLAN']).join('\n');
   expect(plan).not.toMatch(/Sort|Merge Append|Seq Scan/);
   expect(plan).toMatch(/feed_items_before_pkey on feed_items_before.* \(never executed\)/);
+});
+
+test('a page of a reader of many authors reads few rows', async () => {
+  const { db, distributed } = await wholeDatabase();
+  await partitionFeedTable(db);
+  if (distributed) return;
+  const at = firstIdAt(Date.UTC(2025, 0, 1));
+  await db.query(`
+    insert into users (id) select generate_series(1, 300);
+    insert into follows (follower_id, followee_id)
+      select u, 1 + (u + 5 * k) % 300 from generate_series(1, 300) u, generate_series(1, 50) k;
+    insert into posts (id, author_id, body, created_at)
+      select ${at} + n, 1 + n * 31 % 300, 'text', now() from generate_series(1, 9000) n;
+    insert into feed_items
+      select f.follower_id, p.id, p.author_id from follows f join posts p on p.author_id = f.followee_id
+      where f.follower_id <= 100;
+    analyze`);
+  let read = 0;
+  const explained = {
+    async query(text: string, values: unknown[]) {
+      const plan = await db.query<{ 'QUERY PLAN': string }>(
+        `explain (analyze, costs off, timing off, summary off) ${text}`,
+        values,
+      );
+      const lines = plan.rows.map((row) => row['QUERY PLAN']);
+      const scans = lines.filter((line) => / on feed_items/.test(line));
+      for (const scan of scans) read += Number(/rows=([\d.]+)/.exec(scan)?.[1] ?? 0);
+      return db.query(text, values);
+    },
+  };
+  const page = await postgresPages.aboveFloor(explained as never, { userId: 7, before: MAX_ID, limit: 20 });
+  expect(page?.rows).toHaveLength(20);
+  expect(read).toBeGreaterThanOrEqual(20);
+  expect(read).toBeLessThan(100);
 });

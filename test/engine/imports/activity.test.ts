@@ -1,11 +1,15 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
+import { feedPartitions, targetPartitionRows } from '../../../src/engine/database/feedPartitions.ts';
 import { readFeed } from '../../../src/engine/feed/read/read.ts';
+import { retire } from '../../../src/engine/feed/trim/retire.ts';
 import { verify } from '../../../src/engine/feed/verify/verify.ts';
 import { replay, replayPlan } from '../../../src/engine/imports/activity.ts';
 import { seedGraph } from '../../../src/engine/imports/followGraph.ts';
+import { firstIdAt } from '../../../src/engine/model/ids.ts';
 import { runOperation, saveProgress } from '../../../src/engine/operations/run.ts';
+import { start, waitUntil } from '../../support/cli.ts';
 import { type TestCluster, testCluster } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
 import { file } from '../../support/files.ts';
@@ -182,4 +186,77 @@ test('a replay that is interrupted while it checks the file says so', async () =
   const cluster = await seeded();
   const interrupted = replay(cluster, await file(rows(4)), { signal: AbortSignal.abort() });
   expect(await rejection(interrupted)).toMatchObject({ code: 'INTERRUPTED' });
+});
+
+/** Six posts of a user whose followers seem so many that two posts fill a partition: one post an hour. */
+async function manyRows() {
+  const cluster = await seeded();
+  const { db } = cluster;
+  const path = await file(Array.from({ length: 6 }, (_, hour) => `1 5 ${START + hour * 3600} MT\n`).join(''));
+  await db.query('update users set follower_count = $1 where id = 1', [(await targetPartitionRows(db)) / 2]);
+  const old = async () =>
+    (await feedPartitions(db)).flatMap(({ name, from }) =>
+      from < firstIdAt(Date.UTC(2013, 0)) ? [name] : [],
+    );
+  return { cluster, path, old };
+}
+
+const OLD = ['before', '20120701t00', '20120701t02', '20120701t04', '20120701t06'].map(
+  (at) => `feed_items_${at}`,
+);
+
+test('many old posts get partitions of their time, which go by the same boundaries', async () => {
+  const { cluster, path, old } = await manyRows();
+  const { db } = cluster;
+  expect(await old()).toEqual(['feed_items_before']);
+  await cluster.startWorker();
+  await replay(cluster, path);
+  expect(await old()).toEqual(OLD);
+  const counts = async () =>
+    (
+      await db.query<{ at: string; n: number }>(
+        'select tableoid::regclass::text as at, count(*)::integer as n from feed_items group by 1 order by 1',
+      )
+    ).rows;
+  const { distributed } = await db.sharding();
+  if (!distributed) expect(await counts()).toEqual(OLD.slice(1, 4).map((at) => ({ at, n: 16 })));
+  await replay(cluster, path);
+  expect(await old()).toEqual(OLD);
+  const beforeMs = (START + 4 * 3600) * 1000;
+  expect(await retire(db, { beforeMs })).toMatchObject({ partitions: OLD.slice(0, 3) });
+  if (!distributed) expect(await counts()).toEqual([{ at: OLD[3], n: 16 }]);
+  expect((await readFeed(db, 2, { limit: 100 })).items).toHaveLength(6);
+  expect(await verify(db, undefined)).toMatchObject({ mismatched: 0 });
+});
+
+test('a replay that is killed between two of its partitions makes the others when it is run again', async () => {
+  const { cluster, path, old } = await manyRows();
+  const { db, url } = cluster;
+  if ((await db.sharding()).distributed) return;
+  await db.query(`
+    create function stop() returns event_trigger language plpgsql as $$ begin
+      if to_regclass('${OLD[2]}') is not null then perform pg_sleep(600); end if;
+    end $$;
+    create event trigger stop on ddl_command_end execute function stop()`);
+  const replaying = start(['replay', path, '--database-url', url]);
+  const asleep = `from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'`;
+  await waitUntil(async () => (await db.query(`select 1 ${asleep}`)).rowCount === 1);
+  process.kill(replaying.pid, 'SIGKILL');
+  await replaying.ended;
+  // A server that waits for its own work finds out late that its client is gone.
+  await db.query(`select pg_terminate_backend(pid) ${asleep}`);
+  await db.query('drop event trigger stop');
+  expect(await old()).toEqual(OLD.slice(0, 2));
+  await cluster.startWorker();
+  expect(await replay(cluster, path)).toMatchObject({ posts: 6, deliveries: 48 });
+  expect(await old()).toEqual(OLD);
+  expect(await verify(db, undefined)).toMatchObject({ mismatched: 0 });
+});
+
+test('a range of time that has rows stays as it is', async () => {
+  const { cluster, path, old } = await manyRows();
+  await cluster.db.query('insert into feed_items values (9, $1, 1)', [firstIdAt(START * 1000)]);
+  await cluster.startWorker();
+  expect(await replay(cluster, path)).toMatchObject({ deliveries: 48 });
+  expect(await old()).toEqual(['feed_items_before']);
 });

@@ -17,6 +17,9 @@ const PUSHED = {
  * user, before, limit; for the cache also: floor, post ids, authors. Joins follows and deletions in
  * their current state.
  *
+ * Follows and posts of pushed entries are looked up row by row. With joins the server reads all rows of a
+ * reader, because it expects few of them to match, instead of the newest ones until the page is full.
+ *
  * One statement is one snapshot. So a post cannot move between two parts meanwhile, and the floor
  * cannot rise above rows that the page needs. An empty page is one row with the floor alone. An
  * unknown user has no row.
@@ -27,9 +30,10 @@ const pageStatement = (pushed: keyof typeof PUSHED): string => `
   ), merged as (
     (select i.post_id, i.author_id, 'pushed' as source, 1 as rank
      from (${PUSHED[pushed]}) i
-     join follows f on f.follower_id = $1 and f.followee_id = i.author_id
-     join posts p on p.author_id = i.author_id and p.id = i.post_id and p.deleted_at is null
-     where i.post_id < $2 order by i.post_id desc limit $3)
+     where i.post_id < $2
+       and (select true from follows f where f.follower_id = $1 and f.followee_id = i.author_id)
+       and (select deleted_at is null from posts p where p.author_id = i.author_id and p.id = i.post_id)
+     order by i.post_id desc limit $3)
     union all
     (select c.id, c.author_id, 'pulled', 2
      from follows f join celebrities on celebrities.user_id = f.followee_id

@@ -1,5 +1,5 @@
 import type { Config } from '../config/config.ts';
-import type { Queryable, Store } from '../database/database.ts';
+import type { Store } from '../database/database.ts';
 import { readFeed } from '../feed/read/read.ts';
 import { rebuild } from '../feed/rebuild/rebuild.ts';
 import { type Pair, seedPairs } from '../imports/followGraph.ts';
@@ -95,9 +95,9 @@ class CountedStore implements Store {
     return this.#db.sharding();
   }
 
-  query: Queryable['query'] = (text, values) => {
+  query: Store['query'] = (text, values, name) => {
     this.queries += 1;
-    return this.#db.query(text, values);
+    return this.#db.query(text, values, name);
   };
 }
 

@@ -42,6 +42,8 @@ export interface DatabaseOptions {
   readonly waiting?: number;
   /** Maximum time that a call holds a session, then TIMED_OUT. Not for pools with long work. */
   readonly deadlineMs?: number;
+  /** Keeps the plans of named statements in its sessions. A pooler that shares sessions would lose them. */
+  readonly keepPlans?: boolean;
   /** Refuses new sessions that cannot write, DATABASE_READ_ONLY: a standby may show old data. */
   readonly writable?: boolean;
   /** Number of attempts of `retry`. Default: one, because commands should fail immediately. */
@@ -113,8 +115,13 @@ export class Database implements Store {
     ];
   }
 
-  query<Row extends pg.QueryResultRow>(text: string, values?: unknown[]): Promise<pg.QueryResult<Row>> {
-    return this.withSession((session) => session.query<Row>(text, values));
+  async query<Row extends pg.QueryResultRow>(
+    text: string,
+    values?: unknown[],
+    name?: string,
+  ): Promise<pg.QueryResult<Row>> {
+    const kept = name && this.#options.keepPlans && !(await this.sharding()).distributed;
+    return this.withSession((session) => session.query<Row>(kept ? { name, text } : text, values));
   }
 
   /**

@@ -1,3 +1,4 @@
+import type { QueryResult, QueryResultRow } from 'pg';
 import { hashInt8 } from '../util/hash.ts';
 import type { Queryable } from './types.ts';
 
@@ -76,6 +77,15 @@ export class Sharding {
 /** Chooses its statements by the placement of the rows. */
 export interface Store extends Queryable {
   sharding(): Promise<Sharding>;
+  /**
+   * `name`: a role's sessions keep the plan of this frequent statement. Planning a statement for each of many
+   * partitions takes longer than running it.
+   */
+  query<Row extends QueryResultRow>(
+    text: string,
+    values?: unknown[],
+    name?: string,
+  ): Promise<QueryResult<Row>>;
 }
 
 const PLAIN = new Sharding();

@@ -1,4 +1,4 @@
-import type { Database } from '../database/database.ts';
+import type { Database, Store } from '../database/database.ts';
 import type { Queryable, Session } from '../database/types.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { FEED_LIMIT, type FeedEntry } from '../model/feed.ts';
@@ -34,7 +34,7 @@ const LOAD = `
 
 /** Throws USER_NOT_FOUND. */
 export async function loadFeed(
-  db: Queryable,
+  db: Store,
   userId: number,
   limits: { entries: number; own: number },
 ): Promise<{
@@ -50,7 +50,7 @@ export async function loadFeed(
     followees: Buffer | null;
     celebrities: Buffer | null;
     own: Buffer | null;
-  }>(LOAD, [userId, limits.entries, limits.own]);
+  }>(LOAD, [userId, limits.entries, limits.own], 'load_feed');
   const row = rows[0];
   if (!row) throw new FeedctlError('USER_NOT_FOUND', `there is no user ${userId}`);
   const flat = idsOf(row.entries);

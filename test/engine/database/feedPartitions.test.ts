@@ -8,6 +8,7 @@ import {
   removeWideFeedPartitions,
 } from '../../../src/engine/database/feedPartitions.ts';
 import { checkSchema, migrate, schemaState } from '../../../src/engine/database/migrate.ts';
+import { openWorkPool } from '../../../src/engine/database/pools.ts';
 import { firstIdAt, MAX_ID, timeOfId } from '../../../src/engine/model/ids.ts';
 import { postgresPages } from '../../../src/engine/store/pages/postgres.ts';
 import { feedctl, start, waitUntil } from '../../support/cli.ts';
@@ -269,4 +270,41 @@ test('a page of a reader of many authors reads few rows', async () => {
   expect(page?.rows).toHaveLength(20);
   expect(read).toBeGreaterThanOrEqual(20);
   expect(read).toBeLessThan(100);
+});
+
+test("a role's sessions keep the plan of a page, and new partitions change it", async () => {
+  const { db, distributed } = await wholeDatabase();
+  await partitionFeedTable(db);
+  if (distributed) return;
+  await ensureFeedPartitions(db, Date.now());
+  await db.query('insert into users (id) values (1), (2)');
+  await db.query('insert into follows (follower_id, followee_id) values (1, 2)');
+  const role = openWorkPool(db.url);
+  onTestFinished(() => role.close());
+  const post = async (id: number) => {
+    await db.query(`insert into posts (id, author_id, body, created_at) values ($1, 2, 'text', now())`, [id]);
+    await db.query('insert into feed_items values (1, $1, 2)', [id]);
+  };
+  const page = async (pool: Database) => {
+    const read = await postgresPages.aboveFloor(pool, { userId: 1, before: MAX_ID, limit: 20 });
+    return read!.rows.map(({ postId }) => postId);
+  };
+  const plans = async (pool: Database) => {
+    const { rows } = await pool.query<{ calls: number }>(
+      'select (generic_plans + custom_plans)::integer as calls from pg_prepared_statements',
+    );
+    return rows.map(({ calls }) => calls);
+  };
+  const first = firstIdAt(Date.now());
+  await post(first);
+  for (let n = 0; n < 8; n += 1) expect(await page(role)).toEqual([first]);
+  expect(await plans(role)).toEqual([8]);
+  const last = firstIdAt(Date.now() + 20 * 24 * HOUR_MS);
+  await post(last);
+  await ensureFeedPartitions(db, Date.now() + 21 * 24 * HOUR_MS);
+  expect(await page(role)).toEqual([last, first]);
+  expect(await plans(role)).toEqual([9]);
+  // A command may be behind a pooler that shares sessions.
+  expect(await page(db)).toEqual([last, first]);
+  expect(await plans(db)).toEqual([]);
 });

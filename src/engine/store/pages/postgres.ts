@@ -1,4 +1,4 @@
-import type { Queryable } from '../../database/types.ts';
+import type { Store } from '../../database/sharding.ts';
 import type { FeedPages, Page, PageRow } from './types.ts';
 
 /**
@@ -52,6 +52,8 @@ const pageStatement = (pushed: keyof typeof PUSHED): string => `
   from feed left join (page join posts p on p.author_id = page.author_id and p.id = page.post_id) on true
   order by page.post_id desc`;
 
+const STATEMENTS = { table: pageStatement('table'), cache: pageStatement('cache') };
+
 /** Returns posts at and below the floor, from their authors. In: user, before, limit, floor. */
 const BELOW_FLOOR = `
   select o.id as "postId", o.author_id as "authorId", 'pulled' as source, o.body, o.created_at as "createdAt"
@@ -61,13 +63,14 @@ const BELOW_FLOOR = `
   where f.follower_id = $1 order by o.id desc limit $3`;
 
 async function readPage(
-  db: Queryable,
+  db: Store,
   pushed: keyof typeof PUSHED,
   values: unknown[],
 ): Promise<Page | undefined> {
   const { rows } = await db.query<Omit<PageRow, 'postId'> & { floor: number; postId: number | null }>(
-    pageStatement(pushed),
+    STATEMENTS[pushed],
     values,
+    `page_of_${pushed}`,
   );
   const first = rows[0];
   if (!first) return undefined;
@@ -89,6 +92,6 @@ export const postgresPages: FeedPages = {
   },
 
   async belowFloor(db, { userId, before, limit, floor }) {
-    return (await db.query<PageRow>(BELOW_FLOOR, [userId, before, limit, floor])).rows;
+    return (await db.query<PageRow>(BELOW_FLOOR, [userId, before, limit, floor], 'page_below_floor')).rows;
   },
 };

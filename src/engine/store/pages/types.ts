@@ -1,4 +1,4 @@
-import type { Queryable } from '../../database/types.ts';
+import type { Store } from '../../database/sharding.ts';
 import type { FeedEntry, FeedSource } from '../../model/feed.ts';
 
 export interface PageRow extends FeedEntry {
@@ -24,12 +24,12 @@ export interface Page {
 /** Reads pages of feeds. PostgreSQL and Citus need different statements. */
 export interface FeedPages {
   /** Returns undefined for an unknown user. */
-  aboveFloor(db: Queryable, query: Omit<PageQuery, 'floor'>): Promise<Page | undefined>;
+  aboveFloor(db: Store, query: Omit<PageQuery, 'floor'>): Promise<Page | undefined>;
   /**
    * Reads a page whose pushed entries are in a cache instead of the table. `cached` holds the
    * newest entries, down to the floor or to `before`.
    */
-  ofCached(db: Queryable, query: PageQuery, cached: readonly FeedEntry[]): Promise<PageRow[]>;
+  ofCached(db: Store, query: PageQuery, cached: readonly FeedEntry[]): Promise<PageRow[]>;
   /** Reads posts at and below the floor from their authors. */
-  belowFloor(db: Queryable, query: PageQuery): Promise<PageRow[]>;
+  belowFloor(db: Store, query: PageQuery): Promise<PageRow[]>;
 }

@@ -287,8 +287,13 @@ const onRabbit = async (name: string): Promise<At> => {
   return at;
 };
 
-test('queues are listed, looked into, purged and mended, on PostgreSQL', { timeout: 300_000 }, async () =>
-  operate(await onPostgres('cli_queues'), false),
+/** The suite of the bus has the same on PostgreSQL, so one foundation is enough most of the time. */
+const withoutPostgres = rabbitmq !== undefined && !EVERY_FOUNDATION;
+
+test.skipIf(withoutPostgres)(
+  'queues are listed, looked into, purged and mended, on PostgreSQL',
+  { timeout: 300_000 },
+  async () => operate(await onPostgres('cli_queues'), false),
 );
 test.skipIf(!rabbitmq)('the same on RabbitMQ', { timeout: 300_000 }, async () =>
   operate(await onRabbit('cli_queues_rabbit'), true),
@@ -297,7 +302,9 @@ test.skipIf(!citus || !EVERY_FOUNDATION)('the same on Citus', { timeout: 300_000
   const { url } = await citusDatabase(citus!);
   await operate({ env: { FEEDCTL_DATABASE_URL: url } }, false);
 });
-test('a purge is killed', { timeout: 120_000 }, async () => killPurge(await onPostgres('cli_purge_killed')));
+test.skipIf(withoutPostgres)('a purge is killed', { timeout: 120_000 }, async () =>
+  killPurge(await onPostgres('cli_purge_killed')),
+);
 test.skipIf(!rabbitmq)('a purge is killed, on RabbitMQ', { timeout: 120_000 }, async () =>
   killPurge(await onRabbit('cli_purge_killed_rabbit')),
 );

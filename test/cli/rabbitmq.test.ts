@@ -203,9 +203,9 @@ describe.skipIf(!server)('a cluster on RabbitMQ', () => {
     const [first, second] = (await parts(2)) as [string, string];
     const worker = await startWorker(at);
     for (const [part, how] of [
-      [first, 'stop'],
-      [second, 'kill'],
-    ] as const) {
+      [first, 'stop'] as const,
+      ...(ROUNDS > 2 ? [[second, 'kill'] as const] : []),
+    ]) {
       // A paused lane keeps the replay from its end until the broker is away.
       await json(['fanout', 'pause', '--lane', 'bulk'], at);
       const posts = async () => Number((await sql<{ n: string }>(databaseUrl, COUNT_POSTS))[0]!.n);

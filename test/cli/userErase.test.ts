@@ -75,6 +75,13 @@ async function eraseKilled(
   whileWaiting: () => Promise<void>,
 ): Promise<EraseResult> {
   const erase = ['user', 'erase', String(userId), '--yes', String(userId), '--json'];
+  /** A process that was killed after the end, and before it said so, has left nothing to the next one. */
+  const first = async ({ stdout }: Outcome): Promise<EraseResult> => {
+    const [row] = await cluster.sql<{ result: object }>(
+      `select result from operations where kind = 'user erase' and key = '${userId}' and state = 'done' order by id limit 1`,
+    );
+    return { ...(JSON.parse(stdout) as EraseResult), ...row?.result };
+  };
   let waited = false;
   let runs = 0;
   for (let finished = 0; finished < ERASE_STEPS.length; finished += 1) {
@@ -106,9 +113,9 @@ async function eraseKilled(
     );
     runs = Number(saved?.runs ?? 0);
     killed.child.kill('SIGKILL');
-    const { status, stdout } = await killed.ended;
+    const outcome = await killed.ended;
     // The last steps are quick.
-    if (status === 0) return JSON.parse(stdout) as EraseResult;
+    if (outcome.status === 0) return first(outcome);
   }
   for (;;) {
     const outcome = await cluster.run(...erase);
@@ -117,11 +124,7 @@ async function eraseKilled(
       continue;
     }
     expect(outcome, outcome.stdout + outcome.stderr).toMatchObject({ status: 0 });
-    // Who was killed after the end, and before they said so, has left nothing to this one.
-    const [first] = await cluster.sql<{ result: object }>(
-      `select result from operations where kind = 'user erase' and key = '${userId}' and state = 'done' order by id limit 1`,
-    );
-    return { ...(JSON.parse(outcome.stdout) as EraseResult), ...first?.result };
+    return first(outcome);
   }
 }
 

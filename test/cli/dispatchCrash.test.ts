@@ -10,7 +10,8 @@ const ON_RABBITMQ = FOUNDATIONS[1];
 /** A gateway that a proxy keeps from the broker when a test says so. */
 async function startVictim(cluster: SpawnedCluster, token: string) {
   const proxy = await openProxy(cluster.at.env.FEEDCTL_BROKER_URL!);
-  const env = { ...cluster.at.env, FEEDCTL_BROKER_URL: proxy.url };
+  // Heartbeats would end a connection that is cut off, and on a busy machine the test takes longer.
+  const env = { ...cluster.at.env, FEEDCTL_BROKER_URL: `${proxy.url}?heartbeat=0` };
   const gateway = await testRole(['gateway', 'start', '--port', '0'], { env });
   const { gatewayUrl } = JSON.parse(gateway.stdout()) as { gatewayUrl: string };
   const author = httpClient(gatewayUrl, token);

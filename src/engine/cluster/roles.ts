@@ -16,6 +16,7 @@ import type { Gateway, GatewayOptions } from '../gateway/gateway.ts';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
 import { keepComplete } from '../queues/completeness.ts';
 import { Resources } from '../resilience/resources.ts';
+import { DispatchMarks } from '../store/dispatchMarks.ts';
 import { ensurePartitions } from '../store/partitions.ts';
 import type { Log } from '../telemetry/log.ts';
 import { type Metrics, openMetrics } from '../telemetry/metrics.ts';
@@ -60,7 +61,8 @@ export async function startGatewayRole(
   resources.add('warm-up', keepWarm(requests, cache));
   const { startGateway } = await import('../gateway/gateway.ts');
   const gateway = await startGateway(
-    { ...cluster, db: requests, cache },
+    // Requests wait for their marks, so these have the time limits of requests too.
+    { ...cluster, db: requests, marks: new DispatchMarks(requests), cache },
     { ...options, limitsUrl: serverUrl(cluster.config, 'cacheUrl') },
   );
   reporter.add({ gateway, cache });

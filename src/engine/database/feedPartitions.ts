@@ -10,7 +10,7 @@ import type { Queryable, Session } from './types.ts';
  * index stays small, whatever the table holds, so a row costs the same at any size.
  *
  *     feed_items_before     everything before the table was partitioned, and few imported older posts
- *     feed_items_20120701t00, …   imported older posts, if they are many
+ *     feed_items_20120701t00_import, …   imported older posts, if they are many
  *     feed_items_20261130t06, …   some hours to a week each, made ahead of time
  *     feed_items_after      everything later: almost always empty
  *
@@ -22,6 +22,9 @@ const BEFORE = 'feed_items_before';
 const AFTER = 'feed_items_after';
 /** Holds new rows back from the partition of the old ones, until the table is partitioned. */
 const CUT_CHECK = 'feed_items_cut';
+
+/** Part of the names of partitions that were made for an import. */
+const IMPORTED = '_import';
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
@@ -345,9 +348,9 @@ export async function ensureFeedPartitions(db: Database, nowMs: number, wait: Lo
 }
 
 /** Names a partition by the hour of its first post, such as feed_items_20261130t06. */
-function nameOf(firstMs: number, others: readonly FeedPartition[]): string {
+function nameOf(firstMs: number, others: readonly FeedPartition[], suffix = ''): string {
   const hour = new Date(firstMs).toISOString().slice(0, 13).replaceAll('-', '').replace('T', 't');
-  const name = `feed_items_${hour}`;
+  const name = `feed_items_${hour}${suffix}`;
   const taken = new Set(others.map((other) => other.name));
   for (let n = 0; ; n += 1) {
     const free = n === 0 ? name : `${name}_${n}`;
@@ -360,7 +363,11 @@ function nameOf(firstMs: number, others: readonly FeedPartition[]): string {
  * partitions that have been written.
  */
 async function nextWidth(db: Store, now: number): Promise<number> {
-  const started = (await feedPartitions(db)).filter(({ from }) => from > 0 && from <= now).slice(-2);
+  const partitions = await feedPartitions(db);
+  // The rows of an import came at once, whatever time their posts have.
+  const started = partitions
+    .filter(({ name, from }) => from > 0 && from <= now && !name.includes(IMPORTED))
+    .slice(-2);
   if (started.length === 0) return WIDTH_MS.first;
   const sizes = await feedPartitionSizes(db);
   const rates = started.map(({ name, from, to }) => {
@@ -443,7 +450,11 @@ export async function divideEmptyFeedPartition(
 ): Promise<void> {
   const inside = (partitions: readonly FeedPartition[]) =>
     partitions.find(({ from, to }) => from < cut && cut < to && to <= MAX_ID);
-  if (!inside(await feedPartitions(db))) return;
+  const hasRows = async (session: Queryable, name: string) =>
+    (await session.query(`select 1 from ${name} limit 1`)).rowCount === 1;
+  const before = inside(await feedPartitions(db));
+  // Without the lock first: a range with rows may be long.
+  if (!before || (await hasRows(db, before.name))) return;
   const attempt = (limit: LimitLocks) =>
     db.transaction(async (session) => {
       await session.query(LOCK);
@@ -452,8 +463,8 @@ export async function divideEmptyFeedPartition(
       if (!whole) return;
       await limit(session, 'local');
       await session.query('lock table feed_items in access exclusive mode');
-      if ((await session.query(`select 1 from ${whole.name} limit 1`)).rowCount) return;
-      const name = nameOf(timeOfId(cut), partitions);
+      if (await hasRows(session, whole.name)) return;
+      const name = nameOf(timeOfId(cut), partitions, IMPORTED);
       const from = whole.from === 0 ? 'minvalue' : whole.from;
       for (const statement of [
         `alter table feed_items detach partition ${whole.name}`,

@@ -37,7 +37,7 @@ export async function serverStorage(db: Store): Promise<ServerStorage[]> {
   const { text, values } = (await db.sharding()).pick(STATEMENTS);
   const { rows } = await db.query<{ server: string; success: boolean; result: string }>(text, values);
   return rows.map(({ server, success, result }) => {
-    if (!success) throw new Error(`${server} does not tell its size: ${result}`);
+    if (!success) throw new Error(`${server} does not report its size: ${result}`);
     return { server, ...(JSON.parse(result) as Omit<ServerStorage, 'server'>) };
   });
 }

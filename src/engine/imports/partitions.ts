@@ -1,9 +1,13 @@
 import type { Database } from '../database/database.ts';
 import { divideEmptyFeedPartition, targetPartitionRows } from '../database/feedPartitions.ts';
+import { isFeedctlError, messageOf } from '../model/errors.ts';
 import { firstIdAt } from '../model/ids.ts';
+import type { Log } from '../telemetry/log.ts';
 import { expectedRows } from './sql.ts';
 
 const HOUR_SECONDS = 3_600;
+/** Maximum wait for the lock of one partition. */
+const LOCKED_MS = 10_000;
 
 /** Counts the posts of an import by hour and by author, before it begins. */
 export class ImportTally {
@@ -23,13 +27,24 @@ export class ImportTally {
 /**
  * Makes partitions for the feed rows of an import of old posts, if they are more than one partition should
  * have. A range of time that has rows already stays as it is. A later call continues after an interruption.
- * Throws SCHEMA_LOCKED.
+ * The import needs no partitions, so a schema that stays locked is only logged.
  */
-export async function partitionForImport(db: Database, tally: ImportTally): Promise<void> {
+export async function partitionForImport(
+  { db, log }: { db: Database; log: Log },
+  tally: ImportTally,
+  signal: AbortSignal,
+): Promise<void> {
   const [rows, target] = [await expectedRows(db, tally.authors), await targetPartitionRows(db)];
   if (rows <= target) return;
-  for (const hour of cutHours(tally, rows / target))
-    await divideEmptyFeedPartition(db, firstIdAt(hour * HOUR_SECONDS * 1_000));
+  try {
+    for (const hour of cutHours(tally, rows / target)) {
+      signal.throwIfAborted();
+      await divideEmptyFeedPartition(db, firstIdAt(hour * HOUR_SECONDS * 1_000), { timeoutMs: LOCKED_MS });
+    }
+  } catch (error) {
+    if (!isFeedctlError(error, 'SCHEMA_LOCKED')) throw error;
+    log.warn({ reason: messageOf(error) }, 'an import makes no partitions');
+  }
 }
 
 /** Returns the hours at which partitions of about equally many posts begin, and the hour after the last. */

@@ -69,9 +69,8 @@ export interface PostSource {
 
 /**
  * Imports posts through the same path as any post, and returns after the last delivery. Idempotent:
- * existing posts stay as they are. Throws IMPORT_OVERLAP, OPERATION_RUNNING, OPERATION_CANCELLED,
- * SCHEMA_LOCKED or INTERRUPTED, or with exit status 3 the error of a server that went away after the
- * first post.
+ * existing posts stay as they are. Throws IMPORT_OVERLAP, OPERATION_RUNNING, OPERATION_CANCELLED or
+ * INTERRUPTED, or with exit status 3 the error of a server that went away after the first post.
  */
 export async function importAll(
   context: SocialContext,
@@ -92,7 +91,7 @@ export async function importAll(
     };
     const { onProgress } = options;
     try {
-      if (source.rows > 0) await partitionForImport(db, source.tally);
+      if (source.rows > 0) await partitionForImport(context, source.tally, operation.signal);
       return await importAs(context, source, { operation, importId, onProgress, onCommitted });
     } catch (error) {
       if (!signal?.aborted) throw error;

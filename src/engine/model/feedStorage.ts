@@ -31,16 +31,21 @@ export interface FeedStorage {
   /** Begin of the oldest partition that has a begin. */
   readonly oldestAt: string | null;
   /**
-   * Bytes of WAL that the servers wrote, for whatever, for each feed row that was inserted: over the last
-   * minutes or, with few rows, the last day. null: too few rows.
+   * All WAL that the servers wrote, divided by the feed rows that were inserted: over the last minutes or,
+   * with few rows, the last day. null: too few rows.
    */
   readonly walBytesPerRow: number | null;
   readonly servers: readonly ServerSpace[];
 }
 
-/** Returns the server whose disk is full first, or a server without an end. */
+/** Finite, so that two of them are equal. */
+const orLast = (value: number | null): number => value ?? Number.MAX_VALUE;
+
+/** Returns the server whose disk is full first, or else the one with the least space. */
 export const firstFull = ({ servers }: FeedStorage): ServerSpace | undefined =>
-  servers.toSorted((a, b) => (a.fullInSeconds ?? Infinity) - (b.fullInSeconds ?? Infinity))[0];
+  servers.toSorted(
+    (a, b) => orLast(a.fullInSeconds) - orLast(b.fullInSeconds) || orLast(a.freeBytes) - orLast(b.freeBytes),
+  )[0];
 
 export const isFullSoon = (space: ServerSpace | undefined): boolean =>
   (space?.fullInSeconds ?? Infinity) < FULL_SOON_SECONDS;

@@ -17,16 +17,18 @@ export async function readStorage(db: Queryable, disk: Disk): Promise<FeedStorag
   const servers = measured.servers.map(({ walRoomBytes, ...server }) => {
     const freeBytes = freeAt({ walRoomBytes, ...server });
     const { growthBytesPerDay } = server;
+    // A full disk does not grow.
+    const isFull = freeBytes === 0;
     const fullInSeconds =
-      freeBytes !== null && growthBytesPerDay > 0
-        ? Math.round((freeBytes / growthBytesPerDay) * DAY_SECONDS)
+      freeBytes !== null && (isFull || growthBytesPerDay > 0)
+        ? Math.round(isFull ? 0 : (freeBytes / growthBytesPerDay) * DAY_SECONDS)
         : null;
     return { ...server, freeBytes, fullInSeconds };
   });
   return { ...measured, servers };
 }
 
-/** PostgreSQL does not tell the free space of its disk. An embedded server is on this machine. */
+/** PostgreSQL does not report the free space of its disk. An embedded server is on this machine. */
 async function freeSpace({
   databaseDisk,
   embedded,

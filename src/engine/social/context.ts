@@ -39,7 +39,8 @@ export async function dispatchCommitted(
 ): Promise<void> {
   try {
     const header = { importId: 0, committedAt: context.clock.now() };
-    await dispatch(context, events, header, queue, context.marks);
+    // Events of a seed are one batch already.
+    await dispatch(context, events, header, queue, queue === 'events' ? context.marks : undefined);
   } catch (error) {
     const fields = { events: events.length, ...idsOfEvents(events), reason: messageOf(error) };
     context.log.warn(fields, 'events left to the sweeper');

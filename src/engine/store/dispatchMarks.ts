@@ -1,7 +1,11 @@
 import type { Database } from '../database/database.ts';
+import { FeedctlError } from '../model/errors.ts';
 import type { EventRef } from '../model/event.ts';
 import { Coalesced } from '../util/coalesce.ts';
 import { markDispatched } from './events.ts';
+
+/** Events of a shard that wait at most. The sweeper publishes the others again. */
+const MAX_WAITING = 1_000;
 
 /** The events of a shard that wait for the next statement, and the statements one after the other. */
 interface Shard {
@@ -22,12 +26,14 @@ export class DispatchMarks {
     this.#db = db;
   }
 
-  /** Resolves when `dispatched_at` of these events is committed. */
+  /** Resolves when `dispatched_at` of these events is committed. Throws OVERLOADED if too many wait. */
   async mark(events: readonly EventRef[]): Promise<void> {
     const sharding = await this.#db.sharding();
     const groups = sharding.group(events, (event) => event.aggregateId);
-    const marked = groups.map((group) => {
+    const marked = groups.map(async (group) => {
       const { waiting, runs } = this.#shard(sharding.shardOfId(group[0]!.aggregateId));
+      if (waiting.length >= MAX_WAITING)
+        throw new FeedctlError('OVERLOADED', `${waiting.length} events wait to be marked already`);
       waiting.push(...group);
       return runs.run();
     });

@@ -18,7 +18,8 @@ const MIN_ROWS = 1_000;
 /** Counters at one time. A rate is the difference of two of them. */
 interface Sample {
   readonly atMs: number;
-  readonly walBytes: number;
+  /** Bytes of WAL by server, since its installation. */
+  readonly wal: Readonly<Record<string, number>>;
   /** Feed rows inserted since the first sample. */
   readonly rows: number;
   /** Bytes of the database by server. */
@@ -73,11 +74,11 @@ export async function recordFeedStorage(db: Store, nowMs: number): Promise<void>
   const grown = before
     ? Object.entries(inserted).map(([name, now]) => Math.max(0, now - (before.inserted[name] ?? 0)))
     : [];
-  const byServer = (of: 'databaseBytes' | 'walRoomBytes') =>
+  const byServer = (of: 'databaseBytes' | 'walBytes' | 'walRoomBytes') =>
     Object.fromEntries(servers.map((server) => [server.server, server[of]]));
   const last: Sample = {
     atMs: nowMs,
-    walBytes: servers.reduce((sum, { walBytes }) => sum + walBytes, 0),
+    wal: byServer('walBytes'),
     rows: grown.reduce((sum, one) => sum + one, before?.last.rows ?? 0),
     bytes: byServer('databaseBytes'),
   };
@@ -89,8 +90,9 @@ export async function recordFeedStorage(db: Store, nowMs: number): Promise<void>
   };
   await db.query(
     `insert into settings (name, value) values ($1, $2)
-     on conflict (name) do update set value = excluded.value`,
-    [SETTING, JSON.stringify(recorded)],
+     on conflict (name) do update set value = excluded.value
+     where (settings.value #>> '{last,atMs}')::float8 = $3`,
+    [SETTING, JSON.stringify(recorded), before?.last.atMs ?? 0],
   );
 }
 
@@ -128,8 +130,13 @@ export async function readFeedStorage(db: Queryable): Promise<MeasuredStorage | 
 /** Returns null with few rows, and after a restore, which sets the counters back. */
 function walPerRow(from: Sample | undefined, to: Sample): number | null {
   const rows = to.rows - (from?.rows ?? to.rows);
-  const walBytes = to.walBytes - (from?.walBytes ?? 0);
-  return rows >= MIN_ROWS && walBytes >= 0 ? Math.round(walBytes / rows) : null;
+  // A server that was added since has WAL of before.
+  const written = Object.entries(to.wal).flatMap(([server, bytes]) => {
+    const before = from?.wal?.[server];
+    return before === undefined ? [] : [bytes - before];
+  });
+  if (rows < MIN_ROWS || written.length === 0 || written.some((bytes) => bytes < 0)) return null;
+  return Math.round(written.reduce((sum, bytes) => sum + bytes, 0) / rows);
 }
 
 /** An hour at least: the first minutes of a cluster are no rate of a day. */

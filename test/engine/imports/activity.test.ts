@@ -201,7 +201,7 @@ async function manyRows() {
   return { cluster, path, old };
 }
 
-const OLD = ['before', '20120701t00', '20120701t02', '20120701t04', '20120701t06'].map(
+const OLD = ['before', ...['00', '02', '04', '06'].map((hour) => `20120701t${hour}_import`)].map(
   (at) => `feed_items_${at}`,
 );
 

@@ -60,7 +60,7 @@ test('two measurements give the WAL of a row and the growth; a removed partition
   expect(await readFeedStorage(db)).toMatchObject({ rows: 0 });
   expect(await insertedRows(database)).toBe(5_000);
   // The counters of a restored database begin before the record.
-  await db.query(`update settings set value = jsonb_set(value, '{hours,0,walBytes}', '9e18')
+  await db.query(`update settings set value = jsonb_set(value, '{hours,0,wal,database}', '9e18')
                   where name = 'storage.feeds'`);
   expect(await readFeedStorage(db)).toMatchObject({ walBytesPerRow: null });
 });
@@ -81,6 +81,13 @@ test('doctor warns of a disk that is full within a week, and says how to name th
     status: 'warning',
     detail: expect.stringMatching(/^0 B free.* full in 0 h/),
   });
+  // A full disk does not grow.
+  const shown = { databaseDisk: '1MB', embedded: false, dataDir: '/' };
+  await db.query(`update settings set value = jsonb_set(value, '{hours,0,bytes,database}', '9e15')
+                  where name = 'storage.feeds'`);
+  expect((await readStorage(db, shown))!.servers[0]).toMatchObject({ freeBytes: 0, fullInSeconds: 0 });
+  await db.query(`update settings set value = jsonb_set(value, '{hours,0,bytes,database}', '0')
+                  where name = 'storage.feeds'`);
   expect(await disk('900TiB')).toMatchObject({
     status: 'ok',
     detail: expect.stringContaining('more than a year'),
@@ -96,6 +103,9 @@ test('a worker measures when it starts, and one worker for all', async () => {
   expect(await readStorage(cluster.db, { embedded: false, dataDir: '/' })).toBeNull();
   await cluster.startWorker();
   await expect.poll(() => readFeedStorage(cluster.db)).toBeDefined();
+  // The worker's next turn may be due.
+  await cluster.db.query(`
+    update settings set value = to_jsonb(now() + interval '1 hour') where name = 'storage.measuredAt'`);
   const before = await readFeedStorage(cluster.db);
   await measureFeedStorage(cluster.db, Date.now() + HOUR_MS);
   expect((await readFeedStorage(cluster.db))!.measuredAt).toBe(before!.measuredAt);

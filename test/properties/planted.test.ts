@@ -49,7 +49,9 @@ async function followersOf(db: Database, authorId: number): Promise<number[]> {
 }
 
 test('the join with the follows left out of the read: strangers are shown', async () => {
-  const join = /join follows f on f\.follower_id = \$1 and f\.followee_id = i\.author_id/;
+  // The cache loads by a join, and the page of the table looks each follow up.
+  const pair = 'f\\.follower_id = \\$1 and f\\.followee_id = i\\.author_id';
+  const join = new RegExp(`join follows f on ${pair}|and \\(select true from follows f where ${pair}\\)`);
   const why = await whatFails({
     readFeed: (db, userId, query, cache) => engine.readFeed(mutated(db, join, ''), userId, query, cache),
   });
@@ -103,7 +105,7 @@ test('a mark without `both`: rows go before posts are merged', async () => {
   expect(why).toMatch(/missed post \d+, which had arrived|verify finds .*"orphans":[1-9]/);
 });
 
-test('an unmark without `both`: merging ends before the rows are there', async () => {
+test('an unmark without `both`: merging ends before the rows are there', { timeout: 300_000 }, async () => {
   const why = await whatFails({
     async unmarkCelebrity({ db }, userId) {
       await setPushState(db, userId, 'push');

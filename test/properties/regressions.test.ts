@@ -94,26 +94,26 @@ test('a post deleted while its reader is between unfollow and follow leaves no r
     await run.only('planner', 'cleaner');
   }));
 
+/** Begins to retire the rows of a post, up to a statement. */
+async function retireUntil(run: HistoryRun, statement: RegExp): Promise<void> {
+  await run.begin({ do: 'post', author: 1 });
+  await run.without();
+  await run.begin({ do: 'divide', post: 1 });
+  await run.without();
+  await run.begin({ do: 'retire' });
+  await run.until('retire', statement);
+}
+
 test('a rebuild between the floors and the rows of a retirement loses no post', () =>
   scripted(async (run) => {
-    await run.begin({ do: 'post', author: 1 });
-    await run.without();
-    await run.begin({ do: 'divide', post: 1 });
-    await run.without();
-    await run.begin({ do: 'retire' });
-    await run.until('retire', /lock table/);
+    await retireUntil(run, /lock table/);
     await run.begin({ do: 'rebuild', user: 0 });
     await run.only('rebuild');
   }));
 
 test('partitions that a retirement removes while another process reads their names are no failure', () =>
   scripted(async (run) => {
-    await run.begin({ do: 'post', author: 1 });
-    await run.without();
-    await run.begin({ do: 'divide', post: 1 });
-    await run.without();
-    await run.begin({ do: 'retire' });
-    await run.until('retire', /drop table/);
+    await retireUntil(run, /drop table/);
     await run.begin({ do: 'divide', post: 0 });
     await run.step('divide');
     await run.without();

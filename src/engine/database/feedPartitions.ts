@@ -92,13 +92,15 @@ export async function partitionFeedTable(
 
 /** On Citus the table of the coordinator is empty: a distributed table with rows counts as big. */
 async function isBig(db: Queryable, smallPages: number): Promise<boolean> {
-  if (await isFeedTableDistributed(db))
-    return (await db.query('select 1 from feed_items limit 1')).rowCount === 1;
+  if (await isFeedTableDistributed(db)) return hasRows(db, 'feed_items');
   const { rows } = await db.query<{ pages: number }>(
     `select relpages as pages from pg_class where oid = 'feed_items'::regclass`,
   );
   return rows[0]!.pages > smallPages;
 }
+
+const hasRows = async (db: Queryable, table: string): Promise<boolean> =>
+  (await db.query(`select 1 from ${table} limit 1`)).rowCount === 1;
 
 interface Cut {
   readonly id: number;
@@ -410,7 +412,7 @@ async function removeLast(db: Database, { name, from }: FeedPartition, wait: Loc
       if ((await feedPartitions(session)).at(-2)?.name !== name) return false;
       await limit(session, 'local');
       await session.query('lock table feed_items in access exclusive mode');
-      if ((await session.query(`select 1 from ${name} limit 1`)).rowCount) return false;
+      if (await hasRows(session, name)) return false;
       for (const statement of [
         `alter table feed_items detach partition ${AFTER}`,
         `drop table ${name}`,
@@ -450,8 +452,6 @@ export async function divideEmptyFeedPartition(
 ): Promise<void> {
   const inside = (partitions: readonly FeedPartition[]) =>
     partitions.find(({ from, to }) => from < cut && cut < to && to <= MAX_ID);
-  const hasRows = async (session: Queryable, name: string) =>
-    (await session.query(`select 1 from ${name} limit 1`)).rowCount === 1;
   const before = inside(await feedPartitions(db));
   // Without the lock first: a range with rows may be long.
   if (!before || (await hasRows(db, before.name))) return;

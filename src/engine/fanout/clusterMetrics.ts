@@ -3,6 +3,7 @@ import type { Database, Queryable } from '../database/database.ts';
 import { acquireLeadership, releaseLeadership } from '../database/leader.ts';
 import type { Presence } from '../live/presence.ts';
 import { messageOf } from '../model/errors.ts';
+import { OLD_MEASUREMENT_MS, oldestSeconds } from '../model/feedStorage.ts';
 import { LANES, type LaneState } from '../model/lanes.ts';
 import { type MeasuredStorage, readFeedStorage } from '../store/feedStorage.ts';
 import { readLanes } from '../store/lanes.ts';
@@ -25,9 +26,15 @@ const QUERY_TIMEOUT_MS = 10_000;
 const SHUTDOWN_TIMEOUT_MS = 2_000;
 /** Estimated ages of queues are kept this long: longer than it takes until another worker polls. */
 const MEMORY_SECONDS = 60;
-/** Older measurements of feed rows are not exported: workers measure every 30 s. */
-const OLD_STORAGE_MS = 120_000;
 const SETTING = 'figures.leader';
+
+const STORAGE_GAUGES = [
+  ['feedctl_feed_partitions', ({ partitions }) => partitions],
+  ['feedctl_feed_rows', ({ rows }) => rows],
+  ['feedctl_feed_bytes', ({ bytes }) => bytes],
+  ['feedctl_feed_oldest_seconds', (storage) => oldestSeconds(storage, storage.measuredAt)],
+  ['feedctl_feed_wal_bytes_per_row', ({ walBytesPerRow }) => walBytesPerRow],
+] as const satisfies readonly (readonly [string, (storage: MeasuredStorage) => number | null])[];
 
 interface ClusterGauges {
   /** End of the lease by the monotonic clock: another worker may export the gauges from then on. */
@@ -130,7 +137,7 @@ function watchGauges({ metrics, presence }: Context, known: () => ClusterGauges 
     of(({ lanes }) => value(lanes.find((one) => one.lane === name)));
   const ofStorage = (value: (storage: MeasuredStorage) => number | null) => () => {
     const storage = known()?.storage;
-    return storage && storage.ageMs < OLD_STORAGE_MS ? (value(storage) ?? undefined) : undefined;
+    return storage && storage.ageMs < OLD_MEASUREMENT_MS ? (value(storage) ?? undefined) : undefined;
   };
   return [
     ...QUEUE_LABELS.flatMap((queue) => {
@@ -172,28 +179,7 @@ function watchGauges({ metrics, presence }: Context, known: () => ClusterGauges 
       'feedctl_online_users',
       of(() => presence.count),
     ),
-    metrics.watch(
-      'feedctl_feed_partitions',
-      ofStorage(({ partitions }) => partitions),
-    ),
-    metrics.watch(
-      'feedctl_feed_rows',
-      ofStorage(({ rows }) => rows),
-    ),
-    metrics.watch(
-      'feedctl_feed_bytes',
-      ofStorage(({ bytes }) => bytes),
-    ),
-    metrics.watch(
-      'feedctl_feed_oldest_seconds',
-      ofStorage(({ oldestAt, measuredAt }) =>
-        oldestAt === null ? null : (Date.parse(measuredAt) - Date.parse(oldestAt)) / 1_000,
-      ),
-    ),
-    metrics.watch(
-      'feedctl_feed_wal_bytes_per_row',
-      ofStorage(({ walBytesPerRow }) => walBytesPerRow),
-    ),
+    ...STORAGE_GAUGES.map(([name, value]) => metrics.watch(name, ofStorage(value))),
   ];
 }
 

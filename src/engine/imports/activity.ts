@@ -52,7 +52,8 @@ export async function replayPlan(
   options: ImportOptions = {},
 ): Promise<{ rows: number }> {
   const source = await checkFile(context, path, options);
-  const { key: digest, rows, firstSecond, lastSecond } = source;
+  const { key: digest, tally, firstSecond, lastSecond } = source;
+  const rows = tally.posts;
   if (rows > 0) await checkImport(context.db, { digest, firstSecond, lastSecond });
   return { rows };
 }
@@ -91,7 +92,7 @@ async function checkFile(context: SocialContext, path: string, options: ImportOp
   }
   const key = digest.digest('hex');
   const batches = (skip: number) => postBatches(path, skip);
-  return { kind: 'replay', key, rows: tally.posts, firstSecond, lastSecond, tally, batches };
+  return { kind: 'replay', key, firstSecond, lastSecond, tally, batches };
 }
 
 /**

@@ -144,8 +144,7 @@ function postSource(options: GenerateOptions): PostSource {
     if (batch.length > 0) yield batch;
   }
   const key = `generate users=${users} follows=${follows.join('-')} posts=${least}-${most} seed=${seed}`;
-  const rows = authors.length;
-  return { kind: 'generate', key, rows, firstSecond, lastSecond: LAST_SECOND, tally, batches };
+  return { kind: 'generate', key, firstSecond, lastSecond: LAST_SECOND, tally, batches };
 }
 
 /**
@@ -162,7 +161,7 @@ export async function generate(
   const source = postSource(options);
   const { key: digest, firstSecond, lastSecond } = source;
   // The check precedes the follows, because they are useless without their posts.
-  if (source.rows > 0) await checkImport(context.db, { digest, firstSecond, lastSecond });
+  if (source.tally.posts > 0) await checkImport(context.db, { digest, firstSecond, lastSecond });
   const graph = await seedPairs(context, pairs(options), seedOptions);
   const posts = seedOptions.dryRun ? undefined : await importAll(context, source, importOptions);
   return { graph, posts };

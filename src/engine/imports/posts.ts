@@ -58,7 +58,6 @@ export interface PostSource {
   /** Identifies the posts: the digest of a file, or the parameters of a generator. */
   readonly key: string;
   readonly kind: string;
-  readonly rows: number;
   /** Unix seconds of the oldest and the newest post. */
   readonly firstSecond: number;
   readonly lastSecond: number;
@@ -79,7 +78,7 @@ export async function importAll(
 ): Promise<ImportResult> {
   const { db } = context;
   const { kind, key, firstSecond, lastSecond } = source;
-  if (source.rows > 0) await claimImport(db, { digest: key, firstSecond, lastSecond });
+  if (source.tally.posts > 0) await claimImport(db, { digest: key, firstSecond, lastSecond });
   const { inputs, onResume, signal } = options;
   const work = { kind, key, inputs, onResume, signal };
   let begun = false;
@@ -91,7 +90,7 @@ export async function importAll(
     };
     const { onProgress } = options;
     try {
-      if (source.rows > 0) await partitionForImport(context, source.tally, operation.signal);
+      await partitionForImport(context, source.tally, operation.signal);
       return await importAs(context, source, { operation, importId, onProgress, onCommitted });
     } catch (error) {
       if (!signal?.aborted) throw error;
@@ -132,7 +131,7 @@ interface ImportRun {
 async function importAs(context: SocialContext, source: PostSource, run: ImportRun): Promise<ImportResult> {
   const { db } = context;
   const { importId, operation, onProgress } = run;
-  const total = source.rows;
+  const total = source.tally.posts;
   const startedAt = performance.now();
   const { posts, merged } = await new PostImport(context, source, run).run();
   const report = setInterval(() => {
@@ -205,7 +204,7 @@ class PostImport {
   async #import(batch: readonly NewPost[], before: Promise<void>, rows: number): Promise<void> {
     const { db } = this.#context;
     const { operation, onProgress } = this.#run;
-    const total = this.#source.rows;
+    const total = this.#source.tally.posts;
     const events = await this.#commit(batch);
     this.#posts += events.length;
     for (const event of events) if (this.#celebrities.has(event.aggregateId)) this.#merged += 1;

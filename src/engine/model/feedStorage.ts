@@ -1,5 +1,8 @@
 import { formatBytes } from './bytes.ts';
 
+/** Older measurements show their age, and are not exported: workers measure every 30 s. */
+export const OLD_MEASUREMENT_MS = 120_000;
+
 const HOUR_SECONDS = 3_600;
 const DAY_SECONDS = 24 * HOUR_SECONDS;
 /** A disk that is full sooner is a warning. */
@@ -37,6 +40,10 @@ export interface FeedStorage {
   readonly walBytesPerRow: number | null;
   readonly servers: readonly ServerSpace[];
 }
+
+/** Returns the age of the oldest partition in seconds at a time, or null without one that has a begin. */
+export const oldestSeconds = ({ oldestAt }: Pick<FeedStorage, 'oldestAt'>, at: string): number | null =>
+  oldestAt === null ? null : (Date.parse(at) - Date.parse(oldestAt)) / 1_000;
 
 /** Finite, so that two of them are equal. */
 const orLast = (value: number | null): number => value ?? Number.MAX_VALUE;

@@ -16,16 +16,16 @@ export async function readStorage(db: Queryable, disk: Disk): Promise<FeedStorag
   const freeAt = await freeSpace(disk);
   const servers = measured.servers.map(({ walRoomBytes, ...server }) => {
     const freeBytes = freeAt({ walRoomBytes, ...server });
-    const { growthBytesPerDay } = server;
-    // A full disk does not grow.
-    const isFull = freeBytes === 0;
-    const fullInSeconds =
-      freeBytes !== null && (isFull || growthBytesPerDay > 0)
-        ? Math.round(isFull ? 0 : (freeBytes / growthBytesPerDay) * DAY_SECONDS)
-        : null;
-    return { ...server, freeBytes, fullInSeconds };
+    return { ...server, freeBytes, fullInSeconds: fullInSeconds(freeBytes, server.growthBytesPerDay) };
   });
   return { ...measured, servers };
+}
+
+/** A full disk does not grow. */
+function fullInSeconds(freeBytes: number | null, growthBytesPerDay: number): number | null {
+  if (freeBytes === null) return null;
+  if (freeBytes === 0) return 0;
+  return growthBytesPerDay > 0 ? Math.round((freeBytes / growthBytesPerDay) * DAY_SECONDS) : null;
 }
 
 /** PostgreSQL does not report the free space of its disk. An embedded server is on this machine. */

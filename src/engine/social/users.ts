@@ -12,8 +12,8 @@ interface Profile {
   readonly secondName?: string;
   /** YYYY-MM-DD. */
   readonly birthdate?: string | undefined;
-  readonly biography?: string;
-  readonly city?: string;
+  readonly biography?: string | undefined;
+  readonly city?: string | undefined;
 }
 
 const FIRST_BIRTHDATE = '1900-01-01';

@@ -132,7 +132,7 @@ function walPerRow(from: Sample | undefined, to: Sample): number | null {
   const rows = to.rows - (from?.rows ?? to.rows);
   // A server that was added since has WAL of before.
   const written = Object.entries(to.wal).flatMap(([server, bytes]) => {
-    const before = from?.wal?.[server];
+    const before = from?.wal[server];
     return before === undefined ? [] : [bytes - before];
   });
   if (rows < MIN_ROWS || written.length === 0 || written.some((bytes) => bytes < 0)) return null;

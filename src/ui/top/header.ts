@@ -1,4 +1,11 @@
-import { type FeedStorage, firstFull, isFullSoon, timeLeft } from '../../engine/model/feedStorage.ts';
+import {
+  type FeedStorage,
+  firstFull,
+  isFullSoon,
+  OLD_MEASUREMENT_MS,
+  oldestSeconds,
+  timeLeft,
+} from '../../engine/model/feedStorage.ts';
 import type { Sampling } from '../../engine/model/sample.ts';
 import type { TopBacklog, TopCache, TopSnapshot } from '../../engine/monitoring/top/snapshot.ts';
 import type { RateName } from '../../engine/stats/process.ts';
@@ -151,13 +158,10 @@ function cacheText({ kind, readyAt, of, hitRate }: TopCache): string {
   return hitRate === null ? kind : `${kind} ${Math.round(hitRate * 100)}%`;
 }
 
-/** Measurements that are older show their age: no worker measures. */
-const OLD_MEASUREMENT_MS = 120_000;
-
 function storageLines({ storage, takenAt }: TopSnapshot, { width, height }: Screen): Line[] {
   if (!storage || height < MIN_HEIGHT_FOR_SPARKS) return [];
-  const { rows, bytes, partitions, oldestAt, walBytesPerRow, ageMs } = storage;
-  const oldestMs = oldestAt === null ? null : Date.parse(takenAt) - Date.parse(oldestAt);
+  const { rows, bytes, partitions, walBytesPerRow, ageMs } = storage;
+  const oldest = oldestSeconds(storage, takenAt);
   const disk = firstFull(storage);
   return [
     parts(
@@ -165,7 +169,7 @@ function storageLines({ storage, takenAt }: TopSnapshot, { width, height }: Scre
         labelled('feed rows', formatCount(rows)),
         labelled('size', formatBytes(bytes)),
         labelled('partitions', formatCount(partitions)),
-        oldestMs === null ? undefined : labelled('begun', `${formatDuration(oldestMs / 1_000)} ago`),
+        oldest === null ? undefined : labelled('begun', `${formatDuration(oldest)} ago`),
         labelled('WAL', walBytesPerRow === null ? '-' : `${formatBytes(walBytesPerRow)}/row`),
         labelled('disk', diskText(disk), isFullSoon(disk) ? 'bad' : 'strong'),
         ageMs > OLD_MEASUREMENT_MS

@@ -33,8 +33,8 @@ export function addUserRoutes(app: App, context: RouteContext): void {
         firstName: first_name,
         secondName: second_name,
         birthdate: age === undefined ? birthdate : birthdateOfAge(age),
-        ...(biography !== undefined && { biography }),
-        ...(city !== undefined && { city }),
+        biography,
+        city,
         password,
       });
       return reply.code(201).send({ user_id: String(user.id) });

@@ -48,7 +48,11 @@ export async function openProxy(url: string): Promise<Proxy> {
     pairs.set(client, upstream);
     let doomed = false;
     client.on('error', drop).on('close', drop);
-    upstream.on('error', drop).on('close', drop);
+    // A server without room for the session must not end the silence.
+    const dropUnlessSilent = () => {
+      if (state !== 'stalled' && !stranded.has(client)) drop();
+    };
+    upstream.on('error', dropUnlessSilent).on('close', dropUnlessSilent);
     client.on('data', (chunk) => {
       if (stranded.has(client)) return;
       if (losing && chunk.includes(losing)) {

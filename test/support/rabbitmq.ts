@@ -25,6 +25,8 @@ export interface RabbitOptions {
   readonly plugins?: readonly string[];
   /** Lines of rabbitmq.conf. */
   readonly config?: readonly string[];
+  /** What the nodes of one cluster share, and the name of this one: `startRabbitCluster` sets it. */
+  readonly node?: { readonly name: string; readonly epmd: number; readonly home: string };
 }
 
 export interface Rabbit extends RunningServer {
@@ -36,11 +38,18 @@ export interface Rabbit extends RunningServer {
   up(): Promise<void>;
   /** Runs an Erlang expression in the server. */
   evaluate(expression: string): Promise<void>;
+  /** Makes the server accept connections without answers. */
+  freeze(frozen: boolean): Promise<void>;
 }
 
 /** Starts a private instance with separate node name, files, ports and epmd. */
 export async function startRabbit(directory: string, options: RabbitOptions = {}): Promise<Rabbit> {
-  const [port, distribution, epmd] = (await freePorts(3)) as [number, number, number];
+  const [port, distribution, ownEpmd] = (await freePorts(3)) as [number, number, number];
+  const { name, epmd, home } = options.node ?? {
+    name: `feedctl${port}@localhost`,
+    epmd: ownEpmd,
+    home: directory,
+  };
   const [management] = (await freePorts(1)) as [number];
   await mkdir(directory, { recursive: true });
   const plugins = options.plugins ?? ['rabbitmq_consistent_hash_exchange', 'rabbitmq_management'];
@@ -56,12 +65,12 @@ export async function startRabbit(directory: string, options: RabbitOptions = {}
   ];
   await writeFile(join(directory, 'rabbitmq.conf'), `${config.join('\n')}\n`);
   const env = {
-    HOME: directory,
+    HOME: home,
     RABBITMQ_CONF_ENV_FILE: join(directory, 'none'),
     RABBITMQ_CONFIG_FILE: join(directory, 'rabbitmq.conf'),
     RABBITMQ_ADVANCED_CONFIG_FILE: join(directory, 'none.config'),
     RABBITMQ_ENABLED_PLUGINS_FILE: join(directory, 'enabled_plugins'),
-    RABBITMQ_NODENAME: `feedctl${port}@localhost`,
+    RABBITMQ_NODENAME: name,
     RABBITMQ_MNESIA_BASE: join(directory, 'data'),
     RABBITMQ_LOG_BASE: join(directory, 'log'),
     RABBITMQ_PID_FILE: join(directory, 'pid'),
@@ -114,8 +123,33 @@ export async function startRabbit(directory: string, options: RabbitOptions = {}
     down,
     up,
     evaluate,
+    freeze: async (frozen) => {
+      process.kill(await beamPid(join(directory, 'pid')), frozen ? 'SIGSTOP' : 'SIGCONT');
+    },
     stop: () => down('stop'),
   };
+}
+
+/** Starts nodes of one cluster. The first one is in service before the others join it. */
+export async function startRabbitCluster(directory: string, count: number): Promise<Rabbit[]> {
+  const [epmd, ...numbers] = (await freePorts(count + 1)) as [number, ...number[]];
+  const names = numbers.map((number) => `feedctl${number}@localhost`);
+  const config = [
+    'cluster_formation.peer_discovery_backend = classic_config',
+    ...names.map((name, i) => `cluster_formation.classic_config.nodes.${i + 1} = ${name}`),
+    // A majority that is cut off from a dead node notices it within seconds.
+    'net_ticktime = 5',
+  ];
+  const start = (name: string) =>
+    startRabbit(join(directory, name), { config, node: { name, epmd, home: directory } });
+  await mkdir(directory, { recursive: true });
+  const first = await start(names[0]!);
+  try {
+    return [first, ...(await Promise.all(names.slice(1).map(start)))];
+  } catch (error) {
+    await first.stop();
+    throw error;
+  }
 }
 
 const beamPid = async (file: string): Promise<number> => Number(await readFile(file, 'utf8'));

@@ -81,7 +81,7 @@ export async function startReplicated(): Promise<{ primary: ReplicatedServer; st
   return { primary: server(main, ports[0]), standby: server(follower, ports[1]) };
 }
 
-interface ServerFiles {
+export interface ServerFiles {
   readonly dataDir: string;
   readonly pgdata: string;
   readonly binary: string;
@@ -89,7 +89,7 @@ interface ServerFiles {
 }
 
 /** Makes a data directory with the database `feedctl`. */
-async function preparedFiles(): Promise<ServerFiles> {
+export async function preparedFiles(): Promise<ServerFiles> {
   const dataDir = await temporaryDirectory();
   await prepareDataDir(dataDir);
   const pgdata = join(dataDir, 'postgres');
@@ -103,7 +103,11 @@ async function preparedFiles(): Promise<ServerFiles> {
 }
 
 /** A server on `pgdata` that is stopped when the test ends. */
-function testServer({ binary, owner }: ServerFiles, pgdata: string, more: readonly string[]): PostgresServer {
+export function testServer(
+  { binary, owner }: ServerFiles,
+  pgdata: string,
+  more: readonly string[],
+): PostgresServer {
   const server = serverIn(binary, owner, pgdata, more);
   onTestFinished(() => (server.isRunning ? server.stop() : undefined));
   return server;

@@ -1,0 +1,147 @@
+import { join } from 'node:path';
+import { onTestFinished } from 'vitest';
+import { Database } from '../../src/engine/database/database.ts';
+import { feedctl, json, type SpawnOptions, temporaryDirectory } from '../support/cli.ts';
+import { type Rabbit, startRabbitCluster } from '../support/rabbitmq.ts';
+import { type PrivateRedis, startRedis } from '../support/redis.ts';
+import { type SentinelGroup, startSentinelGroup } from '../support/redisGroups.ts';
+import { freePorts } from '../support/servers.ts';
+import { UNLIMITED } from '../support/spawnedCluster.ts';
+import { DatabasePair } from './databasePair.ts';
+import { Link } from './link.ts';
+import { Role } from './role.ts';
+
+export interface ClusterSize {
+  readonly brokers: number;
+  readonly workers: number;
+  readonly gateways: number;
+  /** A Redis with a replica and sentinels. Else one Redis behind a link of each role. */
+  readonly sentinels: boolean;
+}
+
+export interface ClusterOptions extends ClusterSize {
+  /** Arguments of node for every role, as for a planted bug. */
+  readonly node?: readonly string[];
+}
+
+export interface GatewayRole {
+  readonly role: Role;
+  /** The link that clients connect through. */
+  readonly front: Link;
+  readonly url: string;
+}
+
+/** Real servers and roles, with a link between each role and each server. It ends with the test. */
+export interface ChaosCluster {
+  readonly size: ClusterSize;
+  readonly database: DatabasePair;
+  readonly db: Database;
+  readonly brokers: readonly Rabbit[];
+  /** The server that is written to: the present master of sentinels. */
+  redis(): Promise<PrivateRedis>;
+  readonly sentinels: SentinelGroup | undefined;
+  readonly workers: readonly Role[];
+  readonly gateways: readonly GatewayRole[];
+  readonly roles: readonly Role[];
+  /** Settings of commands, without links between. */
+  readonly at: SpawnOptions & { readonly env: Record<string, string> };
+  json<T>(...args: string[]): Promise<T>;
+  run(...args: string[]): ReturnType<typeof feedctl>;
+}
+
+export async function openChaosCluster(options: ClusterOptions): Promise<ChaosCluster> {
+  const [database, brokers, group, single] = await Promise.all([
+    DatabasePair.start(),
+    startRabbitCluster(join(await temporaryDirectory(), 'brokers'), options.brokers),
+    options.sentinels ? startSentinelGroup() : undefined,
+    options.sentinels ? undefined : startRedis(),
+  ]);
+  onTestFinished(async () => {
+    for (const broker of brokers) await broker.stop();
+    await group?.stop();
+    await single?.stop();
+  });
+  const db = new Database(database.url, { maxSessions: 4 });
+  onTestFinished(() => db.close());
+
+  const links: Link[] = [];
+  onTestFinished(() => {
+    for (const link of links) link.close();
+  });
+  const linkTo = async (port: number) => {
+    const link = await Link.open({ host: '127.0.0.1', port });
+    links.push(link);
+    return link;
+  };
+  const linksTo = (ports: readonly number[]) => Promise.all(ports.map(linkTo));
+  const env = {
+    ...UNLIMITED,
+    FEEDCTL_DATABASE_URL: database.url,
+    FEEDCTL_BROKER_URL: brokers.map(({ port }) => brokerUrl(`127.0.0.1:${port}`)).join(','),
+    FEEDCTL_CACHE_URL: group?.url ?? single!.url,
+  };
+  const at = { env, ...(options.node && { node: options.node }) };
+  await json(['migrate', '--partitions', '4'], at);
+
+  const role = async (name: string, args: readonly string[]) => {
+    const own = {
+      database: await linksTo(database.ports),
+      broker: await linksTo(brokers.map(({ port }) => port)),
+      cache: single ? await linksTo([single.port]) : [],
+    };
+    const roleEnv = {
+      ...env,
+      FEEDCTL_DATABASE_URL: `postgres://feedctl@${own.database.map(({ address }) => address).join(',')}/feedctl`,
+      FEEDCTL_BROKER_URL: own.broker.map(({ address }) => brokerUrl(address)).join(','),
+      ...(single && { FEEDCTL_CACHE_URL: `redis://${own.cache[0]!.address}` }),
+    };
+    return new Role({
+      name,
+      args,
+      env: roleEnv,
+      links: own,
+      ...(options.node && { node: options.node }),
+    });
+  };
+  const count = (n: number) => Array.from({ length: n }, (_, i) => i + 1);
+  const workers: Role[] = [];
+  for (const n of count(options.workers)) workers.push(await role(`worker ${n}`, ['worker', 'start']));
+  const gateways: GatewayRole[] = [];
+  for (const n of count(options.gateways)) {
+    const [port] = (await freePorts(1)) as [number];
+    const front = await linkTo(port);
+    const url = `http://${front.address}`;
+    gateways.push({
+      role: await role(`gateway ${n}`, ['gateway', 'start', '--port', String(port)]),
+      front,
+      url,
+    });
+  }
+  const roles = [...workers, ...gateways.map((one) => one.role)];
+  onTestFinished(async () => {
+    await Promise.all(
+      roles.map(async (one) => {
+        one.freeze(false);
+        await one.kill();
+      }),
+    );
+  });
+  for (const one of roles) await one.start();
+
+  return {
+    size: options,
+    database,
+    db,
+    brokers,
+    redis: async () => single ?? group!.master(),
+    sentinels: group,
+    workers,
+    gateways,
+    roles,
+    at,
+    json: (...args) => json(args, at),
+    run: (...args) => feedctl(args, at),
+  };
+}
+
+const brokerUrl = (address: string): string => `amqp://guest:guest@${address}`;

@@ -1,0 +1,29 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Random } from '../properties/random.ts';
+import type { ChaosCluster } from './cluster.ts';
+import type { History } from './history.ts';
+
+export interface FaultContext {
+  readonly cluster: ChaosCluster;
+  readonly random: Random;
+  readonly history: History;
+  now(): number;
+  /** Notes what happens, with its time, in the history of the round. */
+  note(text: string): void;
+}
+
+/**
+ * One kind of failure. `run` brings it about while clients work, and ends with the cluster as an operator or
+ * an orchestrator leaves it: what was killed is started again.
+ */
+export interface Fault {
+  readonly name: string;
+  readonly title: string;
+  /** Returns why the fault cannot happen to this cluster. */
+  missing?(cluster: ChaosCluster): string | undefined | Promise<string | undefined>;
+  run(context: FaultContext): Promise<void>;
+}
+
+/** Waits a random time, as long as a fault lasts. */
+export const between = (random: Random, fromMs: number, toMs: number): Promise<void> =>
+  sleep(fromMs + random.next() * (toMs - fromMs));

@@ -1,0 +1,138 @@
+import { randomBytes } from 'node:crypto';
+import { connect } from 'amqplib';
+import { management } from '../../support/rabbitmq.ts';
+import { between, type Fault, type FaultContext } from '../fault.ts';
+
+const VHOST = '%2F';
+const BAD_MESSAGES = 100;
+
+/** The names of the durable queues that posts pass through. */
+async function feedQueues({ cluster }: FaultContext): Promise<string[]> {
+  const queues = (await management(cluster.brokers[0]!.managementUrl, 'GET', `queues/${VHOST}`)) as {
+    name: string;
+    durable: boolean;
+  }[];
+  return queues
+    .filter(({ name, durable }) => durable && /^feed\.(?!dead|cluster)/.test(name))
+    .map(({ name }) => name);
+}
+
+export const brokerKilled: Fault = {
+  name: 'broker-killed',
+  title: 'a node of the broker ends and starts again, and leaders of queues move',
+  async run({ cluster, random, note }) {
+    const broker = random.pick(cluster.brokers);
+    const how = random.pick(['kill', 'stop'] as const);
+    note(`${how} of a broker`);
+    await broker.down(how);
+    await between(random, 500, 3_000);
+    await broker.up();
+    if (cluster.brokers.length === 1) return;
+    note('leaders of the queues are spread over the nodes again');
+    await broker.evaluate(`rabbit_amqqueue:rebalance(quorum, <<".*">>, <<".*">>)`);
+  },
+};
+
+export const brokerFrozen: Fault = {
+  name: 'broker-frozen',
+  title: 'a node of the broker accepts connections and does not answer',
+  async run({ cluster, random, note }) {
+    const broker = random.pick(cluster.brokers);
+    note('a broker is frozen');
+    await broker.freeze(true);
+    try {
+      await between(random, 2_000, 6_000);
+    } finally {
+      await broker.freeze(false);
+    }
+  },
+};
+
+export const brokerAlarm: Fault = {
+  name: 'broker-alarm',
+  title: 'the broker has an alarm of memory or disk and takes no messages',
+  async run({ cluster, random, note }) {
+    const alarm = random.pick(['memory', 'disk'] as const);
+    note(`an alarm of ${alarm}`);
+    const [begin, end] =
+      alarm === 'memory'
+        ? ['vm_memory_monitor:set_vm_memory_high_watermark(0.00001)', WATERMARK]
+        : ['rabbit_disk_monitor:set_disk_free_limit("100TB")', DISK_LIMIT];
+    for (const broker of cluster.brokers) await broker.evaluate(begin);
+    await between(random, 1_500, 4_000);
+    for (const broker of cluster.brokers) await broker.evaluate(end);
+  },
+};
+const WATERMARK = 'vm_memory_monitor:set_vm_memory_high_watermark(0.4)';
+const DISK_LIMIT = 'rabbit_disk_monitor:set_disk_free_limit("50MB")';
+
+export const queueFull: Fault = {
+  name: 'queue-full',
+  title: 'every queue is at its limit and refuses messages',
+  async run(context) {
+    const { cluster, random, note } = context;
+    const { managementUrl } = cluster.brokers[0]!;
+    note('a policy limits every queue to one message');
+    await management(managementUrl, 'PUT', `policies/${VHOST}/full`, {
+      pattern: '^feed\\.',
+      definition: { 'max-length': 1, overflow: 'reject-publish' },
+      'apply-to': 'queues',
+    });
+    await between(random, 1_500, 4_000);
+    await management(managementUrl, 'DELETE', `policies/${VHOST}/full`);
+  },
+};
+
+export const queueDeleted: Fault = {
+  name: 'queue-deleted',
+  title: 'a queue is deleted at the broker, with the messages in it',
+  async run(context) {
+    const { cluster, random, note } = context;
+    const queue = random.pick(await feedQueues(context));
+    note(`the queue ${queue} is deleted`);
+    const { managementUrl } = cluster.brokers[0]!;
+    await management(managementUrl, 'DELETE', `queues/${VHOST}/${encodeURIComponent(queue)}`);
+    await between(random, 500, 1_500);
+  },
+};
+
+export const bindingDeleted: Fault = {
+  name: 'binding-deleted',
+  title: 'a binding is deleted at the broker',
+  async run({ cluster, random, note }) {
+    const { managementUrl } = cluster.brokers[0]!;
+    const all = (await management(managementUrl, 'GET', `bindings/${VHOST}`)) as {
+      source: string;
+      destination: string;
+      properties_key: string;
+    }[];
+    const binding = random.pick(all.filter(({ source }) => /^feed\.(events|fanout)/.test(source)));
+    note(`the binding of ${binding.destination} to ${binding.source} is deleted`);
+    const path = ['e', binding.source, 'q', binding.destination, binding.properties_key];
+    await management(managementUrl, 'DELETE', `bindings/${VHOST}/${path.map(encodeURIComponent).join('/')}`);
+    await between(random, 500, 1_500);
+  },
+};
+
+export const poison: Fault = {
+  name: 'poison',
+  title: 'messages that cannot be read come while workers stop and start',
+  async run(context) {
+    const { cluster, random, note } = context;
+    const queues = await feedQueues(context);
+    const connection = await connect(cluster.at.env.FEEDCTL_BROKER_URL!.split(',')[0]!);
+    const channel = await connection.createConfirmChannel();
+    note(`${BAD_MESSAGES} messages that cannot be read`);
+    for (let i = 0; i < BAD_MESSAGES; i += 1) {
+      channel.sendToQueue(random.pick(queues), randomBytes(1 + random.below(200)), { persistent: true });
+      if (i % 25 === 0) {
+        const worker = random.pick(cluster.workers);
+        note(`${worker.name} stops and starts`);
+        await worker.stop();
+        await worker.start();
+      }
+    }
+    await channel.waitForConfirms();
+    await connection.close();
+  },
+};

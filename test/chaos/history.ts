@@ -1,0 +1,103 @@
+/** Result of a request. `unknown`: it may have happened, and it may still happen. */
+export type Outcome = 'ok' | 'refused' | 'unknown';
+
+/** All times are milliseconds of one monotonic clock, that of the clients. */
+interface Request {
+  readonly user: number;
+  readonly start: number;
+  end: number;
+  outcome: Outcome;
+  /** An earlier attempt of the same request may still happen later. */
+  retried: boolean;
+  /** Status and text of a refusal. */
+  why?: string;
+}
+
+/** `key` names a post in every text that it ever has, so posts without a known id are found too. */
+export interface Create extends Request {
+  readonly do: 'create';
+  readonly key: string;
+  readonly text: string;
+  postId?: number;
+}
+
+export interface Edit extends Request {
+  readonly do: 'edit';
+  readonly key: string;
+  readonly text: string;
+}
+
+export interface Delete extends Request {
+  readonly do: 'delete';
+  readonly key: string;
+}
+
+export interface FollowChange extends Request {
+  readonly do: 'follow' | 'unfollow';
+  readonly followee: number;
+}
+
+export interface Item {
+  readonly id: number;
+  readonly author: number;
+  readonly text: string;
+}
+
+export interface Read extends Request {
+  readonly do: 'read';
+  readonly gateway: string;
+  readonly limit: number;
+  items: readonly Item[];
+  /** The gateway said that the database is unavailable and the page may be old. */
+  degraded: boolean;
+}
+
+export type Operation = Create | Edit | Delete | FollowChange | Read;
+
+/** A frame that a client received. `opened`: when its session was begun. */
+export interface Received {
+  readonly user: number;
+  readonly session: number;
+  readonly gateway: string;
+  readonly opened: number;
+  readonly at: number;
+  readonly kind: 'hello' | 'post' | 'edited' | 'deleted';
+  readonly recovered?: boolean;
+  readonly item?: Item;
+}
+
+export interface Note {
+  readonly at: number;
+  readonly text: string;
+}
+
+/** What clients did and saw in one round, on users that only this round has. */
+export interface History {
+  readonly users: readonly number[];
+  /** Pairs `[follower, followee]` before the first operation. */
+  readonly followsBefore: readonly (readonly [number, number])[];
+  readonly operations: Operation[];
+  readonly received: Received[];
+  readonly notes: Note[];
+  /** Commits between these times may be lost: a failover to a server that lacked them. */
+  readonly mayLose: { readonly from: number; readonly to: number }[];
+  /** Maximum time of a frame between a gateway and its client. `Infinity`: a fault held frames up. */
+  flightMs: number;
+}
+
+/** What is true and what is shown when all is quiet. */
+export interface FinalState {
+  /** The rows of the table `follows`, as `follower:followee`. */
+  readonly follows: ReadonlySet<string>;
+  readonly feeds: readonly {
+    readonly user: number;
+    readonly gateway: string;
+    readonly limit: number;
+    readonly items: readonly Item[];
+  }[];
+}
+
+export const pairOf = (follower: number, followee: number): string => `${follower}:${followee}`;
+
+/** The part of a text that an edit keeps. */
+export const keyOf = (text: string): string => text.split(' ', 1)[0]!;

@@ -1,0 +1,97 @@
+import { readFileSync } from 'node:fs';
+import { type Running, start } from '../support/cli.ts';
+import type { Link } from './link.ts';
+
+export interface RoleLinks {
+  readonly database: readonly Link[];
+  readonly broker: readonly Link[];
+  readonly cache: readonly Link[];
+}
+
+export interface RoleOptions {
+  readonly name: string;
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly links: RoleLinks;
+  /** Arguments of node, as for a planted bug. */
+  readonly node?: readonly string[];
+}
+
+/** A worker or a gateway as a process of its own, with its own links to the servers. */
+export class Role {
+  readonly name: string;
+  readonly links: RoleLinks;
+  readonly #options: RoleOptions;
+  #running: Running | undefined;
+  #ends = false;
+  /** Ends that no fault has brought about. */
+  readonly unexpected: string[] = [];
+
+  constructor(options: RoleOptions) {
+    this.name = options.name;
+    this.links = options.links;
+    this.#options = options;
+  }
+
+  get allLinks(): readonly Link[] {
+    const { database, broker, cache } = this.links;
+    return [...database, ...broker, ...cache];
+  }
+
+  get isRunning(): boolean {
+    return this.#running !== undefined;
+  }
+
+  /** Starts the process. Resolves when it has started, ready or not. `env` and `binary` differ in upgrades. */
+  async start(change: { env?: Record<string, string>; binary?: string } = {}): Promise<void> {
+    const { args, env, node } = this.#options;
+    const running = start([...args, '--json'], {
+      env: { ...env, ...change.env },
+      ...(node && { node }),
+      ...(change.binary && { binary: change.binary }),
+    });
+    this.#running = running;
+    this.#ends = false;
+    void running.ended.then(({ status, stderr }) => {
+      if (this.#running !== running) return;
+      this.#running = undefined;
+      if (!this.#ends) this.unexpected.push(`${this.name} ended (${status}): ${stderr.slice(-2_000)}`);
+    });
+    await running.printed(/"ready": (?:true|false)[\s\S]*\n\}\n/);
+  }
+
+  /** Ends the process at once. */
+  async kill(): Promise<void> {
+    await this.#end('SIGKILL');
+  }
+
+  /** Ends the process as an orchestrator does: it drains first. */
+  async stop(): Promise<void> {
+    await this.#end('SIGTERM');
+  }
+
+  /** Stops the process without ending it, or continues it. */
+  freeze(frozen: boolean): void {
+    this.#running?.child.kill(frozen ? 'SIGSTOP' : 'SIGCONT');
+  }
+
+  /** Resident memory in bytes. */
+  get memory(): number {
+    if (!this.#running) return 0;
+    const status = readFileSync(`/proc/${this.#running.pid}/status`, 'utf8');
+    return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * 1_024;
+  }
+
+  get log(): string {
+    return this.#running?.stderr() ?? '';
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<void> {
+    const running = this.#running;
+    if (!running) return;
+    this.#ends = true;
+    running.child.kill(signal);
+    await running.ended;
+    this.#running = undefined;
+  }
+}

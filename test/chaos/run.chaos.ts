@@ -1,0 +1,49 @@
+import { expect, test } from 'vitest';
+import { Random } from '../properties/random.ts';
+import { openChaosCluster } from './cluster.ts';
+import type { Fault } from './fault.ts';
+import { FAULTS } from './faults/index.ts';
+import { type ChaosOptions, VARIABLE } from './options.ts';
+import { plantedNode } from './planted/plant.ts';
+import { roundLine, writeReports } from './report.ts';
+import type { RoundResult } from './result.ts';
+import { runRound } from './round.ts';
+
+const print = (line: string): void => void process.stderr.write(`${line}\n`);
+
+/** Names the fault of each round: each one so many times, or at random until the time is over. */
+function* schedule(faults: readonly Fault[], { rounds, minutes, seed }: ChaosOptions): Generator<Fault> {
+  if (minutes === undefined) {
+    for (const fault of faults) for (let i = 0; i < rounds; i += 1) yield fault;
+    return;
+  }
+  const random = new Random(seed);
+  const end = performance.now() + minutes * 60_000;
+  while (performance.now() < end) yield random.pick(faults);
+}
+
+test('nothing is lost, whatever fails', async () => {
+  const options = JSON.parse(process.env[VARIABLE] ?? '{}') as ChaosOptions;
+  const { seed, paceMs, planted } = options;
+  print(`seed ${seed}`);
+  const began = new Date();
+  const cluster = await openChaosCluster({ ...options.size, ...(planted && { node: plantedNode(planted) }) });
+  const possible: Fault[] = [];
+  for (const fault of FAULTS.filter(({ name }) => options.faults.includes(name))) {
+    const reason = await fault.missing?.(cluster);
+    if (reason) print(`${fault.name}: skipped, ${reason}`);
+    else possible.push(fault);
+  }
+  const results: RoundResult[] = [];
+  for (const fault of schedule(possible, options)) {
+    const round = results.length + 1;
+    const result = await runRound(cluster, fault, { seed: seed + round, round, paceMs });
+    results.push(result);
+    print(roundLine(result));
+    await writeReports(options.report, { began, options, cluster, results });
+    if (planted && result.findings.length > 0) break;
+  }
+  const findings = results.flatMap((result) => [...result.findings, ...result.unexpectedEnds]);
+  if (planted) expect(findings, 'the planted bug is found').not.toEqual([]);
+  else expect(findings).toEqual([]);
+});

@@ -26,6 +26,7 @@ export const RULES = {
   monotonic: 'a later page lacks a post that an earlier page had',
   undone: 'an acknowledged follow or unfollow is undone',
   refused: 'a valid request was refused',
+  verify: '`feed verify` finds a difference between the rows of feeds and the truth',
 } as const;
 export type Rule = keyof typeof RULES;
 

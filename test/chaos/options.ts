@@ -19,6 +19,8 @@ export interface ChaosOptions {
   readonly report: string;
   /** Name of a planted bug that every role has. */
   readonly planted: string | undefined;
+  /** Prints each step. */
+  readonly verbose: boolean;
 }
 
 export const LARGE: ClusterSize = { brokers: 3, workers: 3, gateways: 2, sentinels: true };
@@ -34,6 +36,7 @@ export const USAGE = `Usage: npm run chaos -- [options]
   --small           one broker, two workers, one Redis without sentinels
   --planted NAME    plant a bug in every role, which the checker has to find
   --report DIR      write chaos.json and chaos.html there (default: chaos-report)
+  --verbose         print each step
   --list            list the faults and the bugs
 `;
 
@@ -50,6 +53,7 @@ export function readOptions(args: readonly string[]): ChaosOptions & { readonly 
       small: { type: 'boolean', default: false },
       planted: { type: 'string' },
       report: { type: 'string', default: 'chaos-report' },
+      verbose: { type: 'boolean', default: false },
       list: { type: 'boolean', default: false },
     },
   });
@@ -69,6 +73,7 @@ export function readOptions(args: readonly string[]): ChaosOptions & { readonly 
     size: values.small ? SMALL : LARGE,
     report: values.report,
     planted: values.planted,
+    verbose: values.verbose,
     list: values.list,
   };
 }

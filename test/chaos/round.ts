@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { verify } from '../../src/engine/feed/verify/verify.ts';
 import { signToken } from '../../src/engine/gateway/tokens.ts';
 import { Random } from '../properties/random.ts';
 import { temporaryDirectory } from '../support/cli.ts';
@@ -31,13 +32,15 @@ export interface RoundOptions {
   readonly round: number;
   /** Mean pause between two requests of one user, in milliseconds. */
   readonly paceMs: number;
+  /** Called with each step of the round. */
+  readonly onNote?: (text: string) => void;
 }
 
 /** Runs clients through a fault, waits until all is quiet, and checks what they did and saw. */
 export async function runRound(
   cluster: ChaosCluster,
   fault: Fault,
-  { seed, round, paceMs }: RoundOptions,
+  { seed, round, paceMs, onNote }: RoundOptions,
 ): Promise<RoundResult> {
   const random = new Random(seed);
   const began = performance.now();
@@ -45,7 +48,10 @@ export async function runRound(
   const history = await seedUsers(cluster, round, random);
   const delay = monitorEventLoopDelay();
   delay.enable();
-  const note = (text: string) => history.notes.push({ at: now(), text });
+  const note = (text: string) => {
+    history.notes.push({ at: now(), text });
+    onNote?.(text);
+  };
   const urls = cluster.gateways.map(({ url }) => url);
   const clients = await Promise.all(
     history.users.map(async (user) => {
@@ -67,6 +73,7 @@ export async function runRound(
     note('posts arrive again through every gateway');
     await sleep(AFTER_MS);
     await Promise.all(clients.map((client) => client.pause()));
+    note('the clients have stopped');
     // The links pass frames on in this process, which notes them.
     history.flightMs += FLIGHT_MS + (3 * delay.max) / 1e6;
     const { findings, quietMs } = await checkWhenQuiet(cluster, history, clients);
@@ -127,14 +134,25 @@ async function checkWhenQuiet(
 ): Promise<{ findings: Finding[]; quietMs: number }> {
   const since = performance.now();
   for (;;) {
-    const final = await finalState(cluster, history, clients).catch(() => undefined);
-    const findings = final ? check(history, final) : undefined;
+    const findings = await findingsNow(cluster, history, clients).catch(() => undefined);
     const quietMs = performance.now() - since;
     const isOver = quietMs > QUIET_MS;
     if (!findings && isOver) throw new Error('feeds cannot be read two minutes after the fault');
     if (findings && (findings.length === 0 || isOver)) return { findings, quietMs };
     await sleep(POLL_MS);
   }
+}
+
+async function findingsNow(
+  cluster: ChaosCluster,
+  history: History,
+  clients: readonly Client[],
+): Promise<Finding[]> {
+  const findings = check(history, await finalState(cluster, history, clients));
+  const { mismatched, users, ...faults } = await verify(cluster.db, history.users);
+  if (mismatched + faults.orphans + faults.asymmetric > 0)
+    findings.push({ rule: 'verify', user: users[0] ?? 0, detail: JSON.stringify({ mismatched, users, ...faults }) });
+  return findings;
 }
 
 async function finalState(

@@ -37,7 +37,12 @@ test('nothing is lost, whatever fails', async () => {
   const results: RoundResult[] = [];
   for (const fault of schedule(possible, options)) {
     const round = results.length + 1;
-    const result = await runRound(cluster, fault, { seed: seed + round, round, paceMs });
+    const result = await runRound(cluster, fault, {
+      seed: seed + round,
+      round,
+      paceMs,
+      ...(options.verbose && { onNote: print }),
+    });
     results.push(result);
     print(roundLine(result));
     await writeReports(options.report, { began, options, cluster, results });

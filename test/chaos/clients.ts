@@ -296,7 +296,7 @@ class RecordingSocket extends FeedClient {
       opened: this.#opened,
       at: this.#options.now(),
       kind: messageId,
-      ...(messageId === 'hello' && { recovered: payload.recovered === true }),
+      ...(messageId === 'hello' && { recovered: payload.recovered !== false }),
       ...(item && { item }),
     });
   }

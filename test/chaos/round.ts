@@ -77,6 +77,7 @@ export async function runRound(
     // The links pass frames on in this process, which notes them.
     history.flightMs += FLIGHT_MS + (3 * delay.max) / 1e6;
     const { findings, quietMs } = await checkWhenQuiet(cluster, history, clients);
+    if (process.env.CHAOS_DUMP) await writeFile(process.env.CHAOS_DUMP, JSON.stringify(history));
     const memory = Object.fromEntries(cluster.roles.map((role) => [role.name, role.memory]));
     return {
       fault: fault.name,

@@ -11,7 +11,8 @@ import { registerGateway } from '../../../src/engine/live/presence.ts';
 import { encodeLive } from '../../../src/engine/model/messages.ts';
 import type { TestCluster } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
-import { testClient } from '../../support/gateways.ts';
+import { testClient, UNLIMITED } from '../../support/gateways.ts';
+import { send } from './rawRequest.ts';
 import { served } from './served.ts';
 
 const JSON_TYPE = { 'content-type': 'application/json' };
@@ -85,6 +86,19 @@ test('who would rather speak another protocol is answered in this one', async ()
       .end(body);
   });
   expect(status).toBe(201);
+});
+
+test('an id that is too long and an unknown expectation get the answers of other requests, and count', async () => {
+  const { url } = await served({ limits: { ...UNLIMITED, ipUnauthenticated: 4 } });
+  for (const length of [17, 101, 10_000]) {
+    const { status, text } = await send(url, { method: 'GET', path: `/user/get/${'9'.repeat(length)}` });
+    expect([status, JSON.parse(text).code], String(length)).toEqual([400, 'USAGE']);
+  }
+  const expecting = { method: 'GET', path: '/user/get/1', headers: { expect: 'something else' } };
+  for (const status of [404, 429]) {
+    const answer = await send(url, expecting);
+    expect(answer).toMatchObject({ status, headers: { 'content-type': 'application/problem+json' } });
+  }
 });
 
 test('/metrics counts requests by route, and sockets', async () => {

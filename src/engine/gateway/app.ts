@@ -40,7 +40,7 @@ export interface AppContext extends RouteContext {
 
 /** Opens the HTTP server with all routes. The caller makes it listen. */
 export async function openApp(context: AppContext): Promise<App> {
-  const { log, metrics, tracing } = context;
+  const { log, metrics, tracing, limiter, addressOf } = context;
   const answerError = (error: unknown, reply: FastifyReply) => {
     const { problem, headers } = problemOf(error, log);
     void reply.code(problem.status).headers(headers).serializer(JSON.stringify).send(problem);
@@ -54,7 +54,14 @@ export async function openApp(context: AppContext): Promise<App> {
     http: { ...HEADER_TIMEOUTS, maxHeaderSize: MAX_HEADER_BYTES, shouldUpgradeCallback },
     // The schemas bound each parameter; the router would refuse a long one with 414 and no limit.
     routerOptions: { maxParamLength: MAX_HEADER_BYTES },
-    frameworkErrors: (error, _request, reply) => answerError(error, reply),
+    // A path that cannot be decoded reaches no hook, and counts all the same.
+    frameworkErrors: (error, { raw }, reply) => {
+      const caller = { ip: addressOf(raw), userId: undefined, writes: false };
+      limiter.admit(caller).then(
+        () => answerError(error, reply),
+        (refusal) => answerError(refusal, reply),
+      );
+    },
     clientErrorHandler: refuseConnection,
     schemaErrorFormatter: invalidRequest,
   }).withTypeProvider<TypeBoxTypeProvider>();

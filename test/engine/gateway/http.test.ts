@@ -88,16 +88,23 @@ test('who would rather speak another protocol is answered in this one', async ()
   expect(status).toBe(201);
 });
 
-test('an id that is too long and an unknown expectation get the answers of other requests, and count', async () => {
-  const { url } = await served({ limits: { ...UNLIMITED, ipUnauthenticated: 4 } });
-  for (const length of [17, 101, 10_000]) {
-    const { status, text } = await send(url, { method: 'GET', path: `/user/get/${'9'.repeat(length)}` });
-    expect([status, JSON.parse(text).code], String(length)).toEqual([400, 'USAGE']);
+test('an id that is too long, a path that is none and an unknown expectation are requests that count', async () => {
+  const { url } = await served({ limits: { ...UNLIMITED, ipUnauthenticated: 5 } });
+  const get = (path: string, headers = {}) => send(url, { method: 'GET', path, headers });
+  for (const id of [17, 101, 10_000].map((length) => '9'.repeat(length))) {
+    const { status, text } = await get(`/user/get/${id}`);
+    expect([status, JSON.parse(text).code], id).toEqual([400, 'USAGE']);
   }
-  const expecting = { method: 'GET', path: '/user/get/1', headers: { expect: 'something else' } };
-  for (const status of [404, 429]) {
-    const answer = await send(url, expecting);
-    expect(answer).toMatchObject({ status, headers: { 'content-type': 'application/problem+json' } });
+  expect((await get('/%zz')).status).toBe(400);
+  const expecting = { expect: 'something else' };
+  expect((await get('/user/get/1', expecting)).status).toBe(404);
+  for (const [path, headers] of [
+    [`/user/get/${'9'.repeat(101)}`],
+    ['/%zz'],
+    ['/user/get/1', expecting],
+  ] as const) {
+    const answer = await get(path, headers);
+    expect(answer).toMatchObject({ status: 429, headers: { 'content-type': 'application/problem+json' } });
   }
 });
 

@@ -7,6 +7,8 @@ import { testCluster } from '../../support/cluster.ts';
 import { followedAuthor, testGateway } from '../../support/gateways.ts';
 import { closeFrame, handshake, OPCODES, type RawFrame, RawSocket } from '../../support/rawSocket.ts';
 
+/** Many sockets at once, each cut some seconds after its close frame. */
+const TIMEOUT = { timeout: 300_000 };
 const { continuation, text, ping, pong, close } = OPCODES;
 const { payloadBytes, inbound } = SOCKETS;
 const some = Buffer.from('x');
@@ -58,27 +60,31 @@ const VIOLATIONS: readonly (readonly [what: string, code: number, frames: readon
   ['too many pongs', CLOSE_CODES.policy, flood(pong)],
 ];
 
-test('each violation of the protocol closes its socket with a documented code, and no other socket', async () => {
-  const { cluster, gateway, author, reader, client: bystander } = await followedAuthor();
-  const unlimited = await testGateway(cluster, { limits: { perUser: 0, perIp: 0 } });
-  await bystander.open(unlimited.url);
-  const query = `token=${await signToken(cluster.db, reader)}`;
-  const answers = await Promise.all(
-    VIOLATIONS.map(async ([what, , frames]) => {
-      const socket = await RawSocket.open(unlimited.url, query);
-      expect(socket.status, what).toBe(101);
-      socket.send(...frames);
-      // The client never answers the close frame: the gateway cuts it.
-      return [what, await socket.closed()];
-    }),
-  );
-  expect(answers).toEqual(VIOLATIONS.map(([what, code]) => [what, code]));
-  await expect.poll(() => unlimited.sockets).toBe(1);
-  const { id } = await createPost(cluster, author, 'all the same');
-  await expect.poll(() => bystander.posts).toEqual([id]);
-  expect(bystander.closes).toEqual([]);
-  expect(gateway.sockets).toBe(0);
-});
+test(
+  'each violation of the protocol closes its socket with a documented code, and no other socket',
+  TIMEOUT,
+  async () => {
+    const { cluster, gateway, author, reader, client: bystander } = await followedAuthor();
+    const unlimited = await testGateway(cluster, { limits: { perUser: 0, perIp: 0 } });
+    await bystander.open(unlimited.url);
+    const query = `token=${await signToken(cluster.db, reader)}`;
+    const answers = await Promise.all(
+      VIOLATIONS.map(async ([what, , frames]) => {
+        const socket = await RawSocket.open(unlimited.url, query);
+        expect(socket.status, what).toBe(101);
+        socket.send(...frames);
+        // The client never answers the close frame: the gateway cuts it.
+        return [what, await socket.closed()];
+      }),
+    );
+    expect(answers).toEqual(VIOLATIONS.map(([what, code]) => [what, code]));
+    await expect.poll(() => unlimited.sockets).toBe(1);
+    const { id } = await createPost(cluster, author, 'all the same');
+    await expect.poll(() => bystander.posts).toEqual([id]);
+    expect(bystander.closes).toEqual([]);
+    expect(gateway.sockets).toBe(0);
+  },
+);
 
 test('texts, pings and pongs within the limits change nothing, and a close is answered with its code', async () => {
   const { cluster, gateway, author, reader } = await followedAuthor();
@@ -103,42 +109,46 @@ test('texts, pings and pongs within the limits change nothing, and a close is an
   await expect.poll(() => gateway.sockets).toBe(0);
 });
 
-test('clients that never read are closed with 4008, and the gateway holds at most 1 MiB for each', async () => {
-  const { cluster, gateway, author, reader, client: bystander } = await followedAuthor();
-  await bystander.open(gateway.url);
-  const query = `token=${await signToken(cluster.db, reader)}`;
-  const slow = await Promise.all(
-    Array.from({ length: 3 }, async () => {
-      const socket = await RawSocket.open(gateway.url, query);
-      socket.stopReading();
-      return socket;
-    }),
-  );
-  const metric = async (name: string) => {
-    const text = await (await fetch(`${gateway.url}/metrics`)).text();
-    return Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(text)?.[1] ?? 0);
-  };
-  const closed = () => metric(`feedctl_gateway_closed_total\\{code="${CLOSE_CODES.tooSlow}"\\}`);
-  let posts = 0;
-  let most = 0;
-  // The kernel takes some megabytes of each before anything waits in the gateway.
-  while ((await closed()) < slow.length) {
-    const batch = Array.from({ length: 20 }, () => createPost(cluster, author, '\u{10348}'.repeat(4_900)));
-    posts += (await Promise.all(batch)).length;
-    await cluster.settled();
-    most = Math.max(most, await metric('feedctl_gateway_buffered_bytes'));
-    expect(posts).toBeLessThan(5_000);
-  }
-  expect(most).toBeGreaterThan(SOCKETS.bufferedBytes);
-  expect(most).toBeLessThan(slow.length * (SOCKETS.bufferedBytes + 64 * 1024));
-  // They answer no close frame, so the gateway cuts them and frees what waited.
-  await expect.poll(() => gateway.sockets).toBe(1);
-  expect(await metric('feedctl_gateway_buffered_bytes')).toBe(0);
-  await expect.poll(() => bystander.posts.length).toBe(posts);
-  expect(bystander.closes).toEqual([]);
-});
+test(
+  'clients that never read are closed with 4008, and the gateway holds at most 1 MiB for each',
+  TIMEOUT,
+  async () => {
+    const { cluster, gateway, author, reader, client: bystander } = await followedAuthor();
+    await bystander.open(gateway.url);
+    const query = `token=${await signToken(cluster.db, reader)}`;
+    const slow = await Promise.all(
+      Array.from({ length: 3 }, async () => {
+        const socket = await RawSocket.open(gateway.url, query);
+        socket.stopReading();
+        return socket;
+      }),
+    );
+    const metric = async (name: string) => {
+      const text = await (await fetch(`${gateway.url}/metrics`)).text();
+      return Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(text)?.[1] ?? 0);
+    };
+    const closed = () => metric(`feedctl_gateway_closed_total\\{code="${CLOSE_CODES.tooSlow}"\\}`);
+    let posts = 0;
+    let most = 0;
+    // The kernel takes some megabytes of each before anything waits in the gateway.
+    while ((await closed()) < slow.length) {
+      const batch = Array.from({ length: 20 }, () => createPost(cluster, author, '\u{10348}'.repeat(4_900)));
+      posts += (await Promise.all(batch)).length;
+      await cluster.settled();
+      most = Math.max(most, await metric('feedctl_gateway_buffered_bytes'));
+      expect(posts).toBeLessThan(5_000);
+    }
+    expect(most).toBeGreaterThan(SOCKETS.bufferedBytes);
+    expect(most).toBeLessThan(slow.length * (SOCKETS.bufferedBytes + 64 * 1024));
+    // They answer no close frame, so the gateway cuts them and frees what waited.
+    await expect.poll(() => gateway.sockets).toBe(1);
+    expect(await metric('feedctl_gateway_buffered_bytes')).toBe(0);
+    await expect.poll(() => bystander.posts.length).toBe(posts);
+    expect(bystander.closes).toEqual([]);
+  },
+);
 
-test('handshakes that never end are cut, and others are admitted meanwhile', async () => {
+test('handshakes that never end are cut, and others are admitted meanwhile', TIMEOUT, async () => {
   const cluster = await testCluster();
   const gateway = await testGateway(cluster);
   const [user] = (await cluster.users(1)) as [number];

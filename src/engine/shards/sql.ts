@@ -122,6 +122,18 @@ export async function moveShard(
   ]);
 }
 
+/**
+ * Returns whether Citus has refused a move because partitions were made or removed meanwhile: it does not
+ * wait for one that is being made, and misses one that was removed while it waited. Such errors have no
+ * SQLSTATE.
+ */
+export function isBesideTableChange(error: unknown): boolean {
+  const { message } = ((error as Error).cause ?? error) as Error;
+  return /^could not (acquire the lock required to|find valid entry for shard|open relation with OID) /.test(
+    message,
+  );
+}
+
 /** Returns tables that logical replication cannot move while they are written to. */
 const WITHOUT_IDENTITY = `
   select t.logicalrelid::text as name from pg_dist_partition t join pg_class c on c.oid = t.logicalrelid

@@ -269,6 +269,7 @@ describe.skipIf(!there)('on Citus', () => {
     ]);
     const doctor = await feedctl(['doctor'], at);
     expect(doctor.stdout).toContain('citus orphan: ');
+    expect(doctor.stdout).toMatch(/feed partitions: \d/);
     expect((await feedctl(['shards', 'status'], at)).stdout).toMatch(/ORPHAN .*users_999999\n +Try: /);
   });
 

@@ -11,13 +11,16 @@ export async function movableShard(db: Database, nth = 0): Promise<{ shard: numb
   return { shard, to: target.name };
 }
 
-/** Changes a row of a shard in the caller's transaction: a move of the shard waits for its end. */
+/**
+ * Begins a transaction at the node of a shard, inside the caller's one, and locks no row. A move of the shard
+ * waits for its end.
+ */
 export async function holdUpMove(session: Session, shard: number): Promise<void> {
   const { rows } = await session.query<{ id: number }>(
     `select id from users where get_shard_id_for_distribution_column('users', id) = $1 limit 1`,
     [shard],
   );
-  await session.query('update users set version = version where id = $1', [rows[0]!.id]);
+  await session.query('select pg_current_xact_id() from users where id = $1', [rows[0]!.id]);
 }
 
 /** Returns whether a move waits until another session unlocks a table. */

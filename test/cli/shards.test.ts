@@ -172,7 +172,8 @@ describe.skipIf(!there)('on Citus', () => {
     const [{ id }] = (
       await json<{ operations: [{ id: number }] }>(['operation', 'list', '--kind', 'rebalance'], at)
     ).operations;
-    expect(await again(['operation', 'resume', `${id}`], at)).toMatchObject({ status: 0 });
+    const resumed = await again(['operation', 'resume', `${id}`], at);
+    expect(resumed, resumed.stdout).toMatchObject({ status: 0 });
     const status = await json<ShardStatus>(['shards', 'status'], at);
     expect(status.job).toMatchObject({ jobId: job!.jobId, state: 'finished' });
     expect(status.job!.moves.map((move) => move.state)).toEqual(['done', 'done']);

@@ -22,8 +22,9 @@ const HOUR_MS = 3_600_000;
 /** Replaces a counter of all servers in the sample of two hours ago. */
 const rewriteSample = (db: Database, counter: 'wal' | 'bytes', value: string) =>
   db.query(
-    `update settings set value = jsonb_set(value, array['hours', '0', $1], (
-       select jsonb_object_agg(server, $2::jsonb) from jsonb_object_keys(value #> array['hours', '0', $1]) server))
+    `update settings set value = jsonb_set(value, array['hours', '0', $1],
+       (select jsonb_object_agg(server, $2::jsonb)
+        from jsonb_object_keys(value #> array['hours', '0', $1]) server))
      where name = 'storage.feeds'`,
     [counter, value],
   );

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { FeedctlError } from '../model/errors.ts';
+import { FeedctlError, messageOf } from '../model/errors.ts';
 import { DATABASE_WORK } from '../resilience/limits.ts';
 import { BlockerWatch } from './blockers.ts';
 import type { Database } from './database.ts';
@@ -95,8 +95,7 @@ function isLockTimeout(error: unknown): boolean {
 
 /** Citus refuses new parts of distributed tables while it moves a shard, without a wait and a SQLSTATE. */
 function isMoveOfShards(error: unknown): boolean {
-  const { message } = ((error as Error).cause ?? error) as Error;
-  return message.startsWith('could not acquire the lock required to ');
+  return messageOf((error as Error).cause ?? error).startsWith('could not acquire the lock required to ');
 }
 
 /**

@@ -1,6 +1,7 @@
 import type { Database } from '../database/database.ts';
 import { onEveryNode } from '../database/nodes.ts';
 import type { Queryable } from '../database/types.ts';
+import { messageOf } from '../model/errors.ts';
 
 /**
  * Unit of a move: the rows of one range of hashes in every table, as all are colocated. Its id is
@@ -128,9 +129,8 @@ export async function moveShard(
  * SQLSTATE.
  */
 export function isBesideTableChange(error: unknown): boolean {
-  const { message } = ((error as Error).cause ?? error) as Error;
   return /^could not (acquire the lock required to|find valid entry for shard|open relation with OID) /.test(
-    message,
+    messageOf((error as Error).cause ?? error),
   );
 }
 

@@ -74,7 +74,7 @@ describe.skipIf(!browserUrl)('the page at / in a browser', () => {
     for (const context of browser?.contexts() ?? []) await context.close();
   });
 
-  test('a post of somebody who is followed arrives by itself, as text and nothing else', async () => {
+  test('a post of a followed author arrives by itself, as text and nothing else', async () => {
     const search = bob.page.locator('#search');
     await search.getByLabel('First name').fill('Ad');
     await search.getByRole('button').click();
@@ -168,7 +168,7 @@ describe.skipIf(!browserUrl)('the page at / in a browser', () => {
     expect(await textsOf(ada)).toContain('hello, world');
   });
 
-  test('the page is served with a strict policy, and asks nobody but its gateway for anything', async () => {
+  test('the page is served with a strict policy, and asks no server but its gateway', async () => {
     const answer = await fetch(`http://127.0.0.1:${port}/`);
     const policy = answer.headers.get('content-security-policy');
     expect(policy).toContain("default-src 'none'");

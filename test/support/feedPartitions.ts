@@ -1,5 +1,6 @@
 import type { Database } from '../../src/engine/database/database.ts';
 import { addFeedPartition, dividing, feedPartitions } from '../../src/engine/database/feedPartitions.ts';
+import { type LockWait, withShortLocks } from '../../src/engine/database/shortLocks.ts';
 import { firstIdAt } from '../../src/engine/model/ids.ts';
 
 /** Partition of the newest posts. */
@@ -34,11 +35,17 @@ export async function plainFeedPartitions(db: Database): Promise<void> {
 }
 
 /** Ends the partition of the newest posts now: its posts can be retired from now on. Returns its end. */
-export async function cutFeedPartition(db: Database, name: string): Promise<number> {
+export async function cutFeedPartition(db: Database, name: string, wait?: LockWait): Promise<number> {
   const whole = (await feedPartitions(db)).find((partition) => partition.name === NOW)!;
   const cut = firstIdAt(Date.now());
-  await db.transaction(async (session) => {
-    for (const statement of dividing(whole, { name, cut })) await session.query(statement);
-  });
+  await withShortLocks(
+    db,
+    (limit) =>
+      db.transaction(async (session) => {
+        await limit(session, 'local');
+        for (const statement of dividing(whole, { name, cut })) await session.query(statement);
+      }),
+    wait,
+  );
   return cut;
 }

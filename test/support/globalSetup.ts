@@ -9,7 +9,7 @@ import { ensurePartitions } from '../../src/engine/store/partitions.ts';
 import { chromium } from './chromium.ts';
 import { citus } from './citus.ts';
 import { isolateFromPerson } from './isolation.ts';
-import { useMemoryDirectory } from './memoryDirectory.ts';
+import { keepFilesInMemory } from './memoryDirectory.ts';
 import { POSTGRES_BIN, startPostgres } from './postgres.ts';
 import { prometheus } from './prometheus.ts';
 import { rabbitmq } from './rabbitmq.ts';
@@ -31,7 +31,7 @@ declare module 'vitest' {
  * databases in it.
  */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const removeMemory = useMemoryDirectory();
+  const removeMemory = keepFilesInMemory();
   const removeHome = await isolateFromPerson();
   const dataDir = await mkdtemp(join(tmpdir(), 'feedctl-test-'));
   await chmod(dataDir, 0o711);

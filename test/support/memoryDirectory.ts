@@ -12,7 +12,7 @@ const NEEDED_BYTES = 8 * 2 ** 30;
  * database of hundreds of files: a file system on a disk takes a quarter of the processor to create and
  * delete them. Returns the removal.
  */
-export function useMemoryDirectory(): () => void {
+export function keepFilesInMemory(): () => void {
   if (process.env.TMPDIR || !hasRoom()) return () => {};
   for (const name of readdirSync(IN_MEMORY)) if (isLeft(name)) remove(name);
   const name = `${PREFIX}${process.pid}`;

@@ -1,6 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { FeedctlError } from '../model/errors.ts';
+import { FeedctlError, messageOf } from '../model/errors.ts';
+import { DATABASE_WORK } from '../resilience/limits.ts';
+import { BlockerWatch } from './blockers.ts';
 import type { Database } from './database.ts';
+import { citusVersion } from './sharding.ts';
 import type { Session } from './types.ts';
 
 /** Maximum wait for one lock: statements of others queue behind it that long. */
@@ -9,7 +12,6 @@ const LOCK_MS = 300;
 const PAUSE_MS = 2_000;
 /** A change of the schema waits this long for other sessions in all. */
 const BLOCKED_MS = 600_000;
-const LOOK_INTERVAL_MS = 100;
 
 export interface LockWait {
   /** No attempt begins later. Default: 10 minutes. */
@@ -21,34 +23,12 @@ export interface LockWait {
 /** Limits the wait for each lock in a session, or in its transaction (`local`). */
 export type LimitLocks = (session: Session, scope: 'session' | 'local') => Promise<void>;
 
-/** In: process of the server that waits. The text of a statement may be long. */
-const BLOCKERS = `
-  select a.pid, coalesce(a.usename, 'unknown') as "user", coalesce(a.state, 'unknown') as state,
-         coalesce(nullif(a.application_name, ''), 'unnamed') as name,
-         to_char(a.xact_start at time zone 'UTC', 'HH24:MI:SS') as since,
-         regexp_replace(left(a.query, 60), '\\s+', ' ', 'g') ||
-           case when length(a.query) > 60 then '…' else '' end as query
-  from pg_stat_activity a where a.pid = any(pg_blocking_pids($1)) order by a.xact_start`;
-
-interface Blocker {
-  readonly pid: number;
-  readonly user: string;
-  readonly name: string;
-  readonly state: string;
-  readonly since: string | null;
-  readonly query: string;
-}
-
-const nameOf = ({ pid, user, name, state, since, query }: Blocker): string => {
-  const open = since ? `, in a transaction since ${since} UTC` : '';
-  return `session ${pid} of ${user} (${name}, ${state}${open}: ${query})`;
-};
-
 /**
  * Runs a change of the schema that never makes other statements wait long. A lock that another session
  * holds is waited for briefly, because later statements queue behind that wait. Then the attempt is
- * rolled back and repeated after a pause. `attempt` passes its session to `limit` before it takes locks.
- * Throws SCHEMA_LOCKED with the sessions in the way.
+ * rolled back and repeated after a pause. So is one that meets a move of shards, which Citus refuses.
+ * `attempt` passes its session to `limit` before it takes locks. Throws SCHEMA_LOCKED with the sessions in
+ * the way.
  */
 export async function withShortLocks<T>(
   db: Database,
@@ -58,67 +38,84 @@ export async function withShortLocks<T>(
   const until = performance.now() + timeoutMs;
   const watch = new BlockerWatch(db, onBlocked);
   for (;;) {
+    const notices = new LockNotices();
     try {
       return await attempt(async (session, scope) => {
-        await session.query(`select set_config('lock_timeout', $1, $2)`, [`${LOCK_MS}ms`, scope === 'local']);
-        await watch.start(session);
+        notices.listen(session);
+        const onCitus = (await citusVersion(session)) !== undefined;
+        await limitLocks(session, scope, onCitus);
+        await watch.start(session, { onCitus });
       });
     } catch (error) {
-      if (!isLockTimeout(error)) throw error;
+      const moving = isMoveOfShards(error);
+      if (!isLockTimeout(error) && !moving && !notices.heard) throw error;
       const pauseMs = PAUSE_MS * (1 + Math.random() / 2);
       if (performance.now() + pauseMs > until) {
-        const by = watch.blockers ?? 'a session that could not be identified';
-        throw new FeedctlError('SCHEMA_LOCKED', `the schema cannot be changed while it is locked by ${by}`, {
-          cause: error,
-        });
+        const unknown = moving ? 'a move of shards' : 'a session that could not be identified';
+        throw new FeedctlError(
+          'SCHEMA_LOCKED',
+          `the schema cannot be changed while it is locked by ${watch.blockers ?? unknown}`,
+          { cause: error },
+        );
       }
       await watch.stop();
       await sleep(pauseMs);
     } finally {
+      notices.stop();
       await watch.stop();
     }
   }
 }
 
-/** Returns whether the wait for a lock was too long, or was ended as a deadlock. */
-function isLockTimeout(error: unknown): boolean {
-  const { code } = ((error as Error).cause ?? error) as { code?: string };
-  return code === '55P03' || code === '40P01';
+/**
+ * The nodes of Citus take their own locks, each with its own limit. Without one there, the wait for a session
+ * at a node would hold up all statements through the coordinator, for as long as that session likes.
+ */
+async function limitLocks(session: Session, scope: 'session' | 'local', onCitus: boolean): Promise<void> {
+  const local = scope === 'local';
+  await session.query(`select set_config('lock_timeout', $1, $2)`, [`${LOCK_MS}ms`, local]);
+  if (!local) return;
+  // A process that is stopped between two statements keeps its locks no longer. A node may well be idle
+  // for longer, while others work on a statement.
+  await session.query(`select set_config('idle_in_transaction_session_timeout', $1, true)`, [
+    String(DATABASE_WORK.idleTransactionMs),
+  ]);
+  if (!onCitus) return;
+  await session.query(`set local citus.propagate_set_commands = 'local'`);
+  await session.query(`set local lock_timeout = '${LOCK_MS}ms'`);
 }
 
-/** Looks which sessions one session waits for. After a timeout the server no longer knows. */
-class BlockerWatch {
-  readonly #db: Database;
-  readonly #onBlocked: LockWait['onBlocked'];
-  #watching: Promise<void> | undefined;
-  #stopping = new AbortController();
-  blockers: string | undefined;
+/** SQLSTATEs of a wait for a lock that was too long, or was ended as a deadlock. */
+const LOCK_CODES: ReadonlySet<string | undefined> = new Set(['55P03', '40P01']);
 
-  constructor(db: Database, onBlocked: LockWait['onBlocked']) {
-    this.#db = db;
-    this.#onBlocked = onBlocked;
+function isLockTimeout(error: unknown): boolean {
+  const { code } = ((error as Error).cause ?? error) as { code?: string };
+  return LOCK_CODES.has(code);
+}
+
+/** Citus refuses new parts of distributed tables while it moves a shard, without a wait and a SQLSTATE. */
+function isMoveOfShards(error: unknown): boolean {
+  return messageOf((error as Error).cause ?? error).startsWith('could not acquire the lock required to ');
+}
+
+/**
+ * Hears why a node has refused. Citus sends that as a warning before the error, which only says that a
+ * connection has failed.
+ */
+class LockNotices {
+  #session: Session | undefined;
+  heard = false;
+
+  listen(session: Session): void {
+    this.stop();
+    this.#session = session.on('notice', this.#onNotice);
   }
 
-  async start(session: Session): Promise<void> {
-    const { rows } = await session.query<{ pid: number }>('select pg_backend_pid() as pid');
-    this.#stopping = new AbortController();
-    this.#watching = this.#watch(rows[0]!.pid, this.#stopping.signal).catch(() => {});
+  stop(): void {
+    this.#session?.off('notice', this.#onNotice);
   }
 
-  async stop(): Promise<void> {
-    this.#stopping.abort();
-    await this.#watching;
-  }
-
-  async #watch(pid: number, signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      await sleep(LOOK_INTERVAL_MS, undefined, { signal });
-      const { rows } = await this.#db.query<Blocker>(BLOCKERS, [pid]);
-      if (rows.length === 0) continue;
-      const blockers = rows.map(nameOf).join(', ');
-      if (blockers === this.blockers) continue;
-      this.blockers = blockers;
-      this.#onBlocked?.(blockers);
-    }
-  }
+  readonly #onNotice = ({ code }: { code?: string | undefined }): void => {
+    if (LOCK_CODES.has(code)) this.heard = true;
+  };
 }

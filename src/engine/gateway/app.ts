@@ -14,7 +14,7 @@ import { KnownPaths } from './knownPaths.ts';
 import { PROBLEM_TYPE, problem, problemOf } from './problems.ts';
 import type { App, RouteContext } from './routes/context.ts';
 import { addRoutes } from './routes/index.ts';
-import { describeSearch, Problem } from './routes/schemas.ts';
+import { describeSearch, Problem, PrometheusText } from './routes/schemas.ts';
 
 /** Maximum size of a body: a text of 5,000 escaped characters needs about 30 KB. */
 const BODY_LIMIT_BYTES = 64 * 1024;
@@ -40,7 +40,7 @@ export interface AppContext extends RouteContext {
 
 /** Opens the HTTP server with all routes. The caller makes it listen. */
 export async function openApp(context: AppContext): Promise<App> {
-  const { log, metrics, tracing } = context;
+  const { log, metrics, tracing, limiter, addressOf } = context;
   const answerError = (error: unknown, reply: FastifyReply) => {
     const { problem, headers } = problemOf(error, log);
     void reply.code(problem.status).headers(headers).serializer(JSON.stringify).send(problem);
@@ -52,11 +52,21 @@ export async function openApp(context: AppContext): Promise<App> {
     // Without a value Fastify disables this timeout of Node.
     requestTimeout: REQUEST_TIMEOUT_MS,
     http: { ...HEADER_TIMEOUTS, maxHeaderSize: MAX_HEADER_BYTES, shouldUpgradeCallback },
-    frameworkErrors: (error, _request, reply) => answerError(error, reply),
+    // The schemas bound each parameter; the router would refuse a long one with 414 and no limit.
+    routerOptions: { maxParamLength: MAX_HEADER_BYTES },
+    // A path that cannot be decoded reaches no hook, and counts all the same.
+    frameworkErrors: (error, { raw }, reply) => {
+      const caller = { ip: addressOf(raw), userId: undefined, writes: false };
+      limiter.admit(caller).then(
+        () => answerError(error, reply),
+        (refusal) => answerError(refusal, reply),
+      );
+    },
     clientErrorHandler: refuseConnection,
     schemaErrorFormatter: invalidRequest,
   }).withTypeProvider<TypeBoxTypeProvider>();
   app.setErrorHandler((error, _request, reply) => answerError(error, reply));
+  ignoreExpectations(app);
   const paths = new KnownPaths();
   paths.watch(app);
   validate(app);
@@ -80,6 +90,14 @@ export async function openApp(context: AppContext): Promise<App> {
   if (metrics) addMetrics(app, metrics);
   addRoutes(app, context, paths);
   return app;
+}
+
+/**
+ * Handles a request with an unknown `Expect` header like any other. Node would answer 417 without a
+ * body, before limits.
+ */
+function ignoreExpectations({ server }: App): void {
+  server.on('checkExpectation', (request, response) => server.emit('request', request, response));
 }
 
 /** Converts types in query strings, where numbers are text. In a body a wrong type is an error. */
@@ -154,7 +172,10 @@ function addMetrics(app: App, metrics: Metrics): void {
   });
   app.get(
     '/metrics',
-    { config: { unlimited: true }, schema: { summary: 'In the text format of Prometheus' } },
+    {
+      config: { unlimited: true },
+      schema: { summary: 'In the text format of Prometheus', response: { 200: PrometheusText } },
+    },
     async (_, reply) => reply.type(metrics.contentType).send(await metrics.text()),
   );
 }

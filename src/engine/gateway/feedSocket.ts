@@ -82,6 +82,7 @@ export class FeedSocket extends WebSocket implements LiveSocket {
 const LISTENERS = {
   pong(this: WebSocket): void {
     (this as FeedSocket).alive = true;
+    (this as FeedSocket).accepts();
   },
   ping(this: WebSocket, data: Buffer): void {
     if ((this as FeedSocket).accepts() && this.readyState === WebSocket.OPEN) this.pong(data);

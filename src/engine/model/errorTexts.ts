@@ -649,7 +649,7 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
       'Nothing was changed, and no other statement waited longer than 0.3 s at a time.',
     why:
       'A transaction that has used the table is still open: a long query, a dump, or a client that is ' +
-      '`idle in transaction`.',
+      '`idle in transaction`. On Citus, a move of a shard is such a transaction too.',
     more: '`feedctl migrate --timeout SECONDS` waits longer or shorter.',
   },
   SCHEMA_MISSING: {
@@ -672,8 +672,12 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
     why: 'A user’s own posts are in their feed already.',
   },
   SHARDS_BUSY: {
-    what: 'Another command or another client is moving shards already. Nothing was changed.',
-    why: 'Citus moves shards by one job at a time. The message names the job or the process.',
+    what:
+      'Another command or another client is moving shards already, or the tables are being changed. ' +
+      'Nothing was moved.',
+    why:
+      'Citus moves shards by one job at a time, and not while it makes partitions. The message names the ' +
+      'job or the process.',
   },
   SHARDS_UNMOVABLE: {
     what:

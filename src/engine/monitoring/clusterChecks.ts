@@ -269,7 +269,7 @@ async function measure(db: Database): Promise<Measured> {
             (select count(*)::integer from users u left join celebrities c on c.user_id = u.id
              where u.push_state <> coalesce(c.state, 'push')) as "splitStates",
             (select count(*)::integer from celebrities where state = 'both') as "halfDone",
-            exists (select from settings, cluster_identity where name = 'feeds.complete'
+            exists (select 1 from settings, cluster_identity where name = 'feeds.complete'
                     and value ->> 'lineage' is distinct from lineage) as redispatching,
             (select count(*)::integer from node_leases where expires_at > clock_timestamp()) as nodes`,
   );

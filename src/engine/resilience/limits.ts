@@ -71,7 +71,7 @@ export const SOCKETS = {
   bufferedBytes: 1024 ** 2,
   /** Maximum size of a client's message, which is ignored. */
   payloadBytes: 4096,
-  /** Maximum number of messages and pings of a client within a window. */
+  /** Maximum number of messages, pings and pongs of a client within a window. */
   inbound: 100,
   inboundWindowSeconds: 30,
   /** Interval of pings. Some proxies cut a connection that is silent for 30 s. */

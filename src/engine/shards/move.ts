@@ -4,9 +4,24 @@ import { FeedctlError } from '../model/errors.ts';
 import { findNode, type Move, requireDistributed } from './list.ts';
 import { citusNodes } from './nodesSql.ts';
 import { missingRequirements, requireAll, requireIdle } from './requirements.ts';
-import { cancelStatement, moveShard as moveInDatabase, readActiveMoves, readShards } from './sql.ts';
+import {
+  cancelStatement,
+  isBesideTableChange,
+  moveShard as moveInDatabase,
+  readActiveMoves,
+  readShards,
+} from './sql.ts';
 
 const POLL_MS = 1_000;
+/** Partitions are made and removed in much less. */
+const TABLES_CHANGE_MS = 60_000;
+
+interface MoveOptions {
+  readonly signal?: AbortSignal;
+  onProgress?(bytes: number, total: number, phase: string): void;
+}
+
+type PlannedMove = Move & { readonly fromNode: number; readonly toNode: number };
 
 export interface MoveResult extends Move {
   /** False if the shard was at that node already. */
@@ -15,11 +30,7 @@ export interface MoveResult extends Move {
 }
 
 /** Returns the move that `moveShard` would make. Throws the same errors, and changes nothing. */
-export async function planMove(
-  db: Database,
-  shard: number,
-  to: string,
-): Promise<Move & { readonly fromNode: number; readonly toNode: number }> {
+export async function planMove(db: Database, shard: number, to: string): Promise<PlannedMove> {
   await requireDistributed(db);
   const nodes = await citusNodes(db);
   const target = findNode(nodes, to);
@@ -48,12 +59,37 @@ export async function moveShard(
   db: Database,
   shard: number,
   to: string,
-  options: { signal?: AbortSignal; onProgress?(bytes: number, total: number, phase: string): void } = {},
+  options: MoveOptions = {},
 ): Promise<MoveResult> {
   const startedAt = performance.now();
-  const { fromNode, toNode, ...move } = await planMove(db, shard, to);
+  const planned = await planMove(db, shard, to);
+  const { fromNode, toNode, ...move } = planned;
   const seconds = () => Math.round(performance.now() - startedAt) / 1000;
   if (fromNode === toNode) return { ...move, moved: false, seconds: seconds() };
+  for (;;) {
+    try {
+      await moveOnce(db, planned, options);
+      return { ...move, moved: true, seconds: seconds() };
+    } catch (error) {
+      if (!isBesideTableChange(error)) throw error;
+      if (performance.now() - startedAt > TABLES_CHANGE_MS)
+        throw new FeedctlError(
+          'SHARDS_BUSY',
+          `shard ${move.shard} stays at ${move.from}, because its tables are being changed`,
+          { cause: error, suggestions: ['Run the same command again in a minute.'] },
+        );
+    }
+    // The next attempt ends at once if the signal has aborted.
+    await sleep(POLL_MS, undefined, options.signal && { signal: options.signal }).catch(() => {});
+    await requireIdle(db);
+  }
+}
+
+async function moveOnce(
+  db: Database,
+  { fromNode, toNode, ...move }: PlannedMove,
+  { signal, onProgress }: MoveOptions,
+): Promise<void> {
   await db.withSession(async (session) => {
     const { rows } = await session.query<{ pid: number }>('select pg_backend_pid() as pid');
     const { pid } = rows[0]!;
@@ -62,15 +98,15 @@ export async function moveShard(
       ended = true;
     });
     const watching = (async () => {
-      while (!ended && !options.signal?.aborted) {
+      while (!ended && !signal?.aborted) {
         const now = (await readActiveMoves(db)).find((one) => one.pid === pid);
-        if (now) options.onProgress?.(Math.min(now.bytes, move.bytes), move.bytes, now.phase);
-        await sleep(POLL_MS, undefined, options.signal && { signal: options.signal }).catch(() => {});
+        if (now) onProgress?.(Math.min(now.bytes, move.bytes), move.bytes, now.phase);
+        await sleep(POLL_MS, undefined, signal && { signal }).catch(() => {});
       }
       if (!ended) await cancelStatement(db, pid);
     })();
     const [moved, watched] = await Promise.allSettled([moving, watching]);
-    if (moved.status === 'rejected' && options.signal?.aborted && watched.status === 'fulfilled')
+    if (moved.status === 'rejected' && signal?.aborted && watched.status === 'fulfilled')
       throw new FeedctlError(
         'INTERRUPTED',
         `the move of shard ${move.shard} was undone: it is at ${move.from}`,
@@ -79,5 +115,4 @@ export async function moveShard(
     // A failed watch does not undo the move.
     if (moved.status === 'rejected') throw moved.reason;
   });
-  return { ...move, moved: true, seconds: seconds() };
 }

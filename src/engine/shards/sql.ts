@@ -1,6 +1,7 @@
 import type { Database } from '../database/database.ts';
 import { onEveryNode } from '../database/nodes.ts';
 import type { Queryable } from '../database/types.ts';
+import { messageOf } from '../model/errors.ts';
 
 /**
  * Unit of a move: the rows of one range of hashes in every table, as all are colocated. Its id is
@@ -120,6 +121,17 @@ export async function moveShard(
     move.fromNode,
     move.toNode,
   ]);
+}
+
+/**
+ * Returns whether Citus has refused a move because partitions were made or removed meanwhile: it does not
+ * wait for one that is being made, and misses one that was removed while it waited. Such errors have no
+ * SQLSTATE.
+ */
+export function isBesideTableChange(error: unknown): boolean {
+  return /^could not (acquire the lock required to|find valid entry for shard|open relation with OID) /.test(
+    messageOf((error as Error).cause ?? error),
+  );
 }
 
 /** Returns tables that logical replication cannot move while they are written to. */

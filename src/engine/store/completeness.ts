@@ -77,9 +77,7 @@ export async function firstUnfinished(db: Queryable, now: number): Promise<numbe
 
 /** Returns whether there is an event with this id or a greater one. */
 export async function hasEventsFrom(db: Queryable, id: number): Promise<boolean> {
-  const { rows } = await db.query<{ found: boolean }>(
-    'select exists (select from events where id >= $1) as found',
-    [id],
-  );
-  return rows[0]!.found;
+  // Citus refuses a subquery without columns over all shards, such as `exists (select from events)`.
+  const { rowCount } = await db.query('select 1 from events where id >= $1 limit 1', [id]);
+  return rowCount === 1;
 }

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { Agent, request } from 'node:http';
+import { Agent } from 'node:http';
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
@@ -8,6 +8,7 @@ import fc from 'fast-check';
 import { expect, onTestFinished, test } from 'vitest';
 import { runConcurrently } from '../../../src/engine/util/parallel.ts';
 import { UNLIMITED } from '../../support/gateways.ts';
+import { send } from './rawRequest.ts';
 import { type Served, served } from './served.ts';
 
 /** Bodies for each route; FEEDCTL_BODIES=10000 for a thorough run. */
@@ -16,26 +17,6 @@ const AT_A_TIME = 16;
 const MiB = 1024 ** 2;
 
 const agent = new Agent({ keepAlive: true, maxSockets: AT_A_TIME });
-
-/** Sends anything as a body. */
-function send(url: string, method: string, path: string, token: string, body: string | Buffer, type: string) {
-  return new Promise<{ status: number; text: string }>((resolve, reject) => {
-    const headers = {
-      authorization: `Bearer ${token}`,
-      'content-type': type,
-      'content-length': Buffer.byteLength(body),
-    };
-    request(url + path, { method, headers, agent }, (answer) => {
-      let text = '';
-      answer.setEncoding('utf8').on('data', (chunk) => {
-        text += chunk;
-      });
-      answer.on('end', () => resolve({ status: answer.statusCode!, text }));
-    })
-      .on('error', reject)
-      .end(body);
-  });
-}
 
 const field = fc.oneof(
   fc.constantFrom(
@@ -133,7 +114,9 @@ test('whatever comes as a body or in a path: no 5xx, nothing of another user, me
       const inputs = fc.sample(fc.tuple(paths, body, type), { numRuns: count, seed: seed + salt });
       await runConcurrently(inputs, AT_A_TIME, async ([path, sent, contentType]) => {
         const isGet = method === 'GET';
-        const { status, text } = await send(url, method, path, token, isGet ? '' : sent, contentType);
+        const headers = { authorization: `Bearer ${token}`, 'content-type': contentType };
+        const body = isGet ? '' : sent;
+        const { status, text } = await send(url, { method, path, headers, body, agent });
         statuses.set(status, (statuses.get(status) ?? 0) + 1);
         const what = `${method} ${path} ${String(sent)} (seed ${seed})`;
         expect(status, `${what}: ${text}`).toBeLessThan(500);

@@ -11,7 +11,8 @@ import { registerGateway } from '../../../src/engine/live/presence.ts';
 import { encodeLive } from '../../../src/engine/model/messages.ts';
 import type { TestCluster } from '../../support/cluster.ts';
 import { rejection } from '../../support/codes.ts';
-import { testClient } from '../../support/gateways.ts';
+import { testClient, UNLIMITED } from '../../support/gateways.ts';
+import { send } from './rawRequest.ts';
 import { served } from './served.ts';
 
 const JSON_TYPE = { 'content-type': 'application/json' };
@@ -85,6 +86,26 @@ test('who would rather speak another protocol is answered in this one', async ()
       .end(body);
   });
   expect(status).toBe(201);
+});
+
+test('an id that is too long, a path that is none and an unknown expectation are requests that count', async () => {
+  const { url } = await served({ limits: { ...UNLIMITED, ipUnauthenticated: 5 } });
+  const get = (path: string, headers = {}) => send(url, { method: 'GET', path, headers });
+  for (const id of [17, 101, 10_000].map((length) => '9'.repeat(length))) {
+    const { status, text } = await get(`/user/get/${id}`);
+    expect([status, JSON.parse(text).code], id).toEqual([400, 'USAGE']);
+  }
+  expect((await get('/%zz')).status).toBe(400);
+  const expecting = { expect: 'something else' };
+  expect((await get('/user/get/1', expecting)).status).toBe(404);
+  for (const [path, headers] of [
+    [`/user/get/${'9'.repeat(101)}`],
+    ['/%zz'],
+    ['/user/get/1', expecting],
+  ] as const) {
+    const answer = await get(path, headers);
+    expect(answer).toMatchObject({ status: 429, headers: { 'content-type': 'application/problem+json' } });
+  }
 });
 
 test('/metrics counts requests by route, and sockets', async () => {

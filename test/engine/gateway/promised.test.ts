@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { runConcurrently } from '../../../src/engine/util/parallel.ts';
 import { UNLIMITED } from '../../support/gateways.ts';
+import { send } from './rawRequest.ts';
 import { served } from './served.ts';
 
 /** Requests for each operation of the document; FEEDCTL_BODIES=1000 for a thorough run. */
@@ -178,7 +179,7 @@ test('what the document excludes is refused, with the codes that commands print'
 });
 
 test('a known path answers another method with 405 and the methods that it takes', async () => {
-  const { ask } = await served({ limits: UNLIMITED });
+  const { ask, url } = await served({ limits: UNLIMITED });
   const { paths } = (await ask('GET', '/openapi.json')).body;
   for (const [pattern, operations] of Object.entries<Record<string, Operation>>(paths)) {
     const path = pattern.replace(/\{.*?\}/g, '1');
@@ -194,6 +195,16 @@ test('a known path answers another method with 405 and the methods that it takes
       expect(allow.includes('HEAD')).toBe(taken.includes('GET'));
     }
   }
+  // The body of a request that no route takes is not read.
+  for (const [path, status] of [
+    ['/login', 405],
+    ['/nothing', 404],
+  ] as const)
+    for (const type of ['application/json', 'text/plain'])
+      expect(
+        await send(url, { method: 'PATCH', path, headers: { 'content-type': type }, body: '{' }),
+        `${path} ${type}`,
+      ).toMatchObject({ status });
   for (const path of ['/nothing', '/user', '/user/get', '/user/get/', '/user/get/1/2', '//'])
     expect((await ask('DELETE', path)).status, path).toBe(404);
   expect((await ask('DELETE', '/user/search?first_name=a')).headers.get('allow')).toBe('GET, HEAD');

@@ -11,7 +11,7 @@ import { served } from './served.ts';
 
 const secret = (hex: string) => createSecretKey(Buffer.from(hex, 'hex'));
 
-test('no token but one of the cluster’s own keys lets anybody in', async () => {
+test('no token is accepted but one of the cluster’s own keys', async () => {
   const { cluster, ask } = await served();
   const [user] = (await cluster.users(1)) as [number];
   const key = (await readTokenKeys(cluster.db))[0]!;

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { loadConfig } from '../../../src/engine/config/config.ts';
+import type { Database } from '../../../src/engine/database/database.ts';
 import {
   dropFeedPartitionsBefore,
   ensureFeedPartitions,
@@ -17,6 +18,16 @@ import {
 import { freshDatabase, testCluster } from '../../support/cluster.ts';
 
 const HOUR_MS = 3_600_000;
+
+/** Replaces a counter of all servers in the sample of two hours ago. */
+const rewriteSample = (db: Database, counter: 'wal' | 'bytes', value: string) =>
+  db.query(
+    `update settings set value = jsonb_set(value, array['hours', '0', $1],
+       (select jsonb_object_agg(server, $2::jsonb)
+        from jsonb_object_keys(value #> array['hours', '0', $1]) server))
+     where name = 'storage.feeds'`,
+    [counter, value],
+  );
 
 /** A database with 5,000 feed rows, measured two hours ago without them and again with them. */
 async function measured() {
@@ -60,8 +71,7 @@ test('two measurements give the WAL of a row and the growth; a removed partition
   expect(await readFeedStorage(db)).toMatchObject({ rows: 0 });
   expect(await insertedRows(database)).toBe(5_000);
   // The counters of a restored database begin before the record.
-  await db.query(`update settings set value = jsonb_set(value, '{hours,0,wal,database}', '9e18')
-                  where name = 'storage.feeds'`);
+  await rewriteSample(db, 'wal', '9e18');
   expect(await readFeedStorage(db)).toMatchObject({ walBytesPerRow: null });
 });
 
@@ -83,11 +93,9 @@ test('doctor warns of a disk that is full within a week, and says how to name th
   });
   // A full disk does not grow.
   const shown = { databaseDisk: '1MB', embedded: false, dataDir: '/' };
-  await db.query(`update settings set value = jsonb_set(value, '{hours,0,bytes,database}', '9e15')
-                  where name = 'storage.feeds'`);
+  await rewriteSample(db, 'bytes', '9e15');
   expect((await readStorage(db, shown))!.servers[0]).toMatchObject({ freeBytes: 0, fullInSeconds: 0 });
-  await db.query(`update settings set value = jsonb_set(value, '{hours,0,bytes,database}', '0')
-                  where name = 'storage.feeds'`);
+  await rewriteSample(db, 'bytes', '0');
   expect(await disk('900TiB')).toMatchObject({
     status: 'ok',
     detail: expect.stringContaining('more than a year'),

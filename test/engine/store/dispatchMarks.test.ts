@@ -4,12 +4,18 @@ import { Sharding } from '../../../src/engine/database/sharding.ts';
 import type { EventRef } from '../../../src/engine/model/event.ts';
 import { firstIdAt } from '../../../src/engine/model/ids.ts';
 import { DispatchMarks } from '../../../src/engine/store/dispatchMarks.ts';
-import { plainDatabase } from '../../support/cluster.ts';
+import { citusDatabase, plainDatabase } from '../../support/cluster.ts';
+import { findServer } from '../../support/server.ts';
 
 const FIRST = firstIdAt(Date.now());
 
-async function withEvents(count: number): Promise<{ db: Database; events: EventRef[] }> {
-  const { db } = await plainDatabase();
+const server = await findServer('citus');
+
+async function withEvents(
+  count: number,
+  opened = plainDatabase(),
+): Promise<{ db: Database; events: EventRef[] }> {
+  const { db } = await opened;
   const events = Array.from(
     { length: count },
     (_, i): EventRef => ({ id: FIRST + i, type: 'post.created', aggregateId: 1 + i, subjectId: FIRST + i }),
@@ -76,4 +82,18 @@ test('a shard whose statement waits holds up no other shard', async () => {
   ];
   const marks = new DispatchMarks(db);
   await markBehindLock(db, marks, first!, () => marks.mark(others));
+});
+
+test.skipIf(!server)('concurrent events of all shards of Citus are marked', async () => {
+  const { db, events } = await withEvents(80, citusDatabase(server!));
+  const marks = new DispatchMarks(db);
+  await Promise.all(events.map((event) => marks.mark([event])));
+  await marks.mark(events.slice(0, 20));
+  const { rows } = await db.query<{ marked: number }>(
+    'select count(dispatched_at)::integer as marked from events',
+  );
+  expect(rows[0]!.marked).toBe(80);
+  const sharding = await db.sharding();
+  const shards = new Set(events.map(({ aggregateId }) => sharding.shardOfId(aggregateId)));
+  expect(shards.size).toBe(sharding.shards.length);
 });

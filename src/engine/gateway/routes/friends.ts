@@ -16,7 +16,13 @@ export function addFriendRoutes(app: App, context: RouteContext): void {
           summary,
           security: schemas.BEARER,
           params: schemas.UserIdParam,
-          response: schemas.answers({ 200: schemas.Changed }),
+          response: schemas.answers(
+            { 200: schemas.Changed },
+            ...schemas.REFUSED,
+            ...schemas.BODY_REFUSED,
+            ...schemas.TOKEN_REFUSED,
+            422,
+          ),
         },
       },
       async (request) => {

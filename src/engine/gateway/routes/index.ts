@@ -10,20 +10,21 @@ import { addUserRoutes } from './users.ts';
 
 /**
  * Registers all routes. A path without a route is answered with 404 problem details, and a method that
- * a path does not take with 405.
+ * a path does not take with 405, both before the body of the request is read.
  */
 export function addRoutes(app: App, context: RouteContext, paths: KnownPaths): void {
+  app.addHook('onRequest', async ({ is404, method, url }) => {
+    if (!is404) return;
+    const allow = paths.methodsOf(url).join(', ');
+    throw Object.assign(
+      new FeedctlError('USAGE', `there is no ${method} ${url.split('?')[0]}`),
+      allow ? { statusCode: 405, allow } : { statusCode: 404 },
+    );
+  });
   addUserRoutes(app, context);
   addFriendRoutes(app, context);
   addPostRoutes(app, context);
   addServiceRoutes(app, context);
   addAdminRoutes(app, context);
   addPage(app);
-  app.setNotFoundHandler((request) => {
-    const allow = paths.methodsOf(request.url).join(', ');
-    throw Object.assign(
-      new FeedctlError('USAGE', `there is no ${request.method} ${request.url.split('?')[0]}`),
-      allow ? { statusCode: 405, allow } : { statusCode: 404 },
-    );
-  });
 }

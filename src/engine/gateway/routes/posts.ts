@@ -36,7 +36,13 @@ function addPostChanges(app: App, context: RouteContext): void {
         security: schemas.BEARER,
         headers: schemas.IdempotencyHeader,
         body: schemas.NewPost,
-        response: schemas.answers({ 201: schemas.Post }),
+        response: schemas.answers(
+          { 201: schemas.Post },
+          ...schemas.REFUSED,
+          ...schemas.BODY_REFUSED,
+          ...schemas.TOKEN_REFUSED,
+          422,
+        ),
       },
     },
     async (request, reply) => {
@@ -57,7 +63,14 @@ function addPostChanges(app: App, context: RouteContext): void {
         summary: 'Change the text of my post',
         security: schemas.BEARER,
         body: schemas.PostUpdate,
-        response: schemas.answers({ 200: schemas.Post }),
+        response: schemas.answers(
+          { 200: schemas.Post },
+          ...schemas.REFUSED,
+          ...schemas.BODY_REFUSED,
+          ...schemas.TOKEN_REFUSED,
+          409,
+          422,
+        ),
       },
     },
     async (request) => {
@@ -75,7 +88,12 @@ function addPostChanges(app: App, context: RouteContext): void {
         summary: 'Delete my post',
         security: schemas.BEARER,
         params: schemas.IdParam,
-        response: schemas.answers({ 200: schemas.Deleted }),
+        response: schemas.answers(
+          { 200: schemas.Deleted },
+          ...schemas.REFUSED,
+          ...schemas.BODY_REFUSED,
+          ...schemas.TOKEN_REFUSED,
+        ),
       },
     },
     async (request) => {
@@ -92,7 +110,7 @@ function addPostReading(app: App, { db }: RouteContext): void {
       schema: {
         summary: 'Get a post',
         params: schemas.IdParam,
-        response: schemas.answers({ 200: schemas.Post }),
+        response: schemas.answers({ 200: schemas.Post }, ...schemas.REFUSED, 404),
       },
     },
     async (request) => {
@@ -113,7 +131,7 @@ function addFeedReading(app: App, context: RouteContext): void {
         summary: 'Read my feed, newest first; the `Link` header leads to the next page',
         security: schemas.BEARER,
         querystring: schemas.FeedQuery,
-        response: schemas.answers({ 200: schemas.FeedPage }),
+        response: schemas.answers({ 200: schemas.FeedPage }, ...schemas.REFUSED, ...schemas.TOKEN_REFUSED),
       },
     },
     async (request, reply) => {

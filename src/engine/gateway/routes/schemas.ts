@@ -1,3 +1,4 @@
+import { STATUS_CODES } from 'node:http';
 import { type TSchema, Type } from 'typebox';
 import { MAX_PAGE } from '../../feed/read/read.ts';
 import { MAX_ID } from '../../model/ids.ts';
@@ -143,6 +144,10 @@ export const Ticket = Type.Object({
   expiresIn: Type.Integer({ description: 'seconds' }),
 });
 export const Status = Type.Object({ status: Type.String() });
+export const PrometheusText = {
+  description: 'metrics',
+  content: { 'text/plain': { schema: Type.String() } },
+};
 
 export const Problem = Type.Object(
   {
@@ -158,13 +163,28 @@ export const Problem = Type.Object(
   { $id: 'Problem' },
 );
 
-/** Adds problem details for every failure to the responses of a route. */
-export const answers = <S extends Record<number, TSchema>>(own: S) => ({
+/** Statuses of failures of every route that has limits. A route with a body has further ones. */
+export const REFUSED = [400, 429, 503] as const;
+export const BODY_REFUSED = [413, 415] as const;
+/** Without a token, and with that of an erased account. */
+export const TOKEN_REFUSED = [401, 404] as const;
+
+/**
+ * Adds problem details to the responses of a route: for the statuses of failures that it names, and as
+ * `default` for faults of a server and for requests that mean another gateway.
+ */
+export const answers = <S extends Record<number, TSchema>>(own: S, ...failures: number[]) => ({
   ...own,
-  default: {
-    description: 'problem details (RFC 9457)',
-    content: { [PROBLEM_TYPE]: { schema: Type.Ref('Problem#') } },
-  },
+  ...(Object.fromEntries(failures.map((status) => [status, failure(STATUS_CODES[status]!)])) as Record<
+    never,
+    never
+  >),
+  default: failure('problem details (RFC 9457)'),
+});
+
+const failure = (description: string) => ({
+  description,
+  content: { [PROBLEM_TYPE]: { schema: Type.Ref('Problem#') } },
 });
 
 /** Security of routes that act as a user. The token is checked before the rest of the request. */

@@ -9,7 +9,12 @@ export function addServiceRoutes(app: App, { db, checkReady }: RouteContext): vo
       schema: {
         summary: 'Get a ticket that opens one WebSocket at /post/feed/posted within 30 seconds',
         security: schemas.BEARER,
-        response: schemas.answers({ 201: schemas.Ticket }),
+        response: schemas.answers(
+          { 201: schemas.Ticket },
+          ...schemas.REFUSED,
+          ...schemas.BODY_REFUSED,
+          ...schemas.TOKEN_REFUSED,
+        ),
       },
     },
     async (request, reply) => reply.code(201).send(await issueTicket(db, request.userId)),
@@ -27,7 +32,10 @@ export function addServiceRoutes(app: App, { db, checkReady }: RouteContext): vo
     '/readyz',
     {
       config: { unlimited: true },
-      schema: { summary: 'The gateway accepts requests', response: schemas.answers({ 200: schemas.Status }) },
+      schema: {
+        summary: 'The gateway accepts requests',
+        response: schemas.answers({ 200: schemas.Status }, 503),
+      },
     },
     async () => {
       await checkReady();

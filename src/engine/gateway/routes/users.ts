@@ -23,7 +23,12 @@ export function addUserRoutes(app: App, context: RouteContext): void {
       schema: {
         summary: 'Register a user',
         body: schemas.Registration,
-        response: schemas.answers({ 201: schemas.Registered }),
+        response: schemas.answers(
+          { 201: schemas.Registered },
+          ...schemas.REFUSED,
+          ...schemas.BODY_REFUSED,
+          422,
+        ),
       },
     },
     async (request, reply) => {
@@ -47,7 +52,13 @@ export function addUserRoutes(app: App, context: RouteContext): void {
       schema: {
         summary: 'Get a token',
         body: schemas.Credentials,
-        response: schemas.answers({ 200: schemas.Token }),
+        response: schemas.answers(
+          { 200: schemas.Token },
+          ...schemas.REFUSED,
+          ...schemas.BODY_REFUSED,
+          401,
+          404,
+        ),
       },
     },
     async (request) => {
@@ -63,7 +74,7 @@ export function addUserRoutes(app: App, context: RouteContext): void {
       schema: {
         summary: 'Get a user',
         params: schemas.IdParam,
-        response: schemas.answers({ 200: schemas.User }),
+        response: schemas.answers({ 200: schemas.User }, ...schemas.REFUSED, 404),
       },
     },
     async (request) => {
@@ -78,7 +89,7 @@ export function addUserRoutes(app: App, context: RouteContext): void {
       schema: {
         summary: 'Search users by prefixes of their names, case-sensitive, ordered by id',
         querystring: schemas.UserSearch,
-        response: schemas.answers({ 200: schemas.Users }),
+        response: schemas.answers({ 200: schemas.Users }, ...schemas.REFUSED, 422),
       },
     },
     async (request, reply) => {

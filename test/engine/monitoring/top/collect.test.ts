@@ -6,7 +6,7 @@ import { lockCluster } from '../../../../src/engine/config/clusterState.ts';
 import { loadConfig } from '../../../../src/engine/config/config.ts';
 import type { Database } from '../../../../src/engine/database/database.ts';
 import { openTop, type TopCollector } from '../../../../src/engine/monitoring/top/collect.ts';
-import { freshDatabase } from '../../../support/cluster.ts';
+import { freshDatabase, plainDatabase } from '../../../support/cluster.ts';
 import { openProxy } from '../../../support/proxy.ts';
 
 const env = { XDG_CONFIG_HOME: '/nonexistent' };
@@ -48,7 +48,7 @@ test('a database that says nothing for a while is asked everything as soon as it
 test('a look at an embedded cluster that is gone does not bring it back where another runs by now', async () => {
   const dataDir = await mkdtemp(join(tmpdir(), 'feedctl-top-'));
   onTestFinished(() => rm(dataDir, { recursive: true, force: true }));
-  const [before, now] = await Promise.all([freshDatabase(), freshDatabase()]);
+  const [before, now] = await Promise.all([plainDatabase(), plainDatabase()]);
   const lock = await lockCluster(dataDir, 'test');
   onTestFinished(() => lock.release());
   await lock.publish({ databaseUrl: before.url });

@@ -22,7 +22,8 @@ class Story {
   #ids = 0;
 
   #add(one: object, outcome: Outcome, retried = false): Operation {
-    const start = (this.#at += 10);
+    this.#at += 10;
+    const start = this.#at;
     const operation = { start, end: start + 5, outcome, retried, ...one } as Operation;
     this.history.operations.push(operation);
     return operation;
@@ -59,7 +60,8 @@ class Story {
   }
 
   #receive(one: Partial<Received>): void {
-    const at = (this.#at += 10);
+    this.#at += 10;
+    const at = this.#at;
     this.history.received.push({
       user: READER,
       session: 1,

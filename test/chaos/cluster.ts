@@ -91,7 +91,7 @@ export async function openChaosCluster(options: ClusterOptions): Promise<ChaosCl
     };
     const roleEnv = {
       ...env,
-      FEEDCTL_DATABASE_URL: `postgres://feedctl@${own.database.map(({ address }) => address).join(',')}/feedctl`,
+      FEEDCTL_DATABASE_URL: `postgres://feedctl@${addresses(own.database)}/feedctl`,
       FEEDCTL_BROKER_URL: own.broker.map(({ address }) => brokerUrl(address)).join(','),
       ...(single && { FEEDCTL_CACHE_URL: `redis://${own.cache[0]!.address}` }),
     };
@@ -143,5 +143,7 @@ export async function openChaosCluster(options: ClusterOptions): Promise<ChaosCl
     run: (...args) => feedctl(args, at),
   };
 }
+
+const addresses = (links: readonly Link[]): string => links.map(({ address }) => address).join(',');
 
 const brokerUrl = (address: string): string => `amqp://guest:guest@${address}`;

@@ -56,7 +56,10 @@ class Direction {
     const state = this.#state();
     if (state.kind === 'blackhole' || (state.kind === 'half-open' && this.#way === 'answer')) return;
     const waitMs = this.#held.length === 0 ? 0 : waitOf(state, this.#held[0]!.length);
-    if (waitMs === 0) return this.#pass();
+    if (waitMs === 0) {
+      this.#pass();
+      return;
+    }
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
       // A blackhole that began during the wait keeps the bytes.

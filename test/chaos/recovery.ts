@@ -8,8 +8,8 @@ const POLL_MS = 25;
 const MAX_MS = 120_000;
 
 /**
- * Returns the milliseconds until every gateway opens a new session and sends it a post that was begun after the
- * call. `Infinity`: not within two minutes.
+ * Returns the milliseconds until every gateway opens a new session and sends it a post that was begun
+ * after the call. `Infinity`: not within two minutes.
  */
 export async function recoveryOf(cluster: ChaosCluster, history: History): Promise<number> {
   const since = performance.now();

@@ -3,10 +3,11 @@ import { availableParallelism, cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { management } from '../support/rabbitmq.ts';
 import { redisCommand } from '../support/redis.ts';
-import { RULES, type Rule } from './checker.ts';
+import { RULES } from './checker.ts';
 import type { ChaosCluster } from './cluster.ts';
 import { FAULTS } from './faults/index.ts';
 import type { ChaosOptions } from './options.ts';
+import { type FaultSummary, page, seconds } from './page.ts';
 import type { RoundResult } from './result.ts';
 
 export interface Run {
@@ -14,22 +15,6 @@ export interface Run {
   readonly options: ChaosOptions;
   readonly cluster: ChaosCluster;
   readonly results: readonly RoundResult[];
-}
-
-/** What happened in all rounds of one fault. Times are milliseconds. */
-interface FaultSummary {
-  readonly fault: string;
-  readonly title: string;
-  readonly rounds: number;
-  readonly attempted: number;
-  readonly acknowledged: number;
-  readonly unknown: number;
-  readonly frames: number;
-  readonly findings: Readonly<Record<Rule, number>>;
-  readonly unexpectedEnds: number;
-  readonly longestStallMs: number;
-  readonly recoveryMs: { readonly median: number; readonly longest: number };
-  readonly quietMs: { readonly median: number; readonly longest: number };
 }
 
 const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
@@ -65,8 +50,6 @@ export function summarize(results: readonly RoundResult[]): FaultSummary[] {
     ];
   });
 }
-
-const seconds = (ms: number): string => `${(ms / 1_000).toFixed(1)} s`;
 
 /** One line about a round, and what it found. */
 export function roundLine(result: RoundResult): string {
@@ -124,72 +107,4 @@ export async function writeReports(directory: string, run: Run): Promise<void> {
   await mkdir(directory, { recursive: true });
   await writeFile(join(directory, 'chaos.json'), `${JSON.stringify(report, null, 2)}\n`);
   await writeFile(join(directory, 'chaos.html'), page(report));
-}
-
-const escaped = (text: unknown): string =>
-  String(text).replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
-
-const row = (cells: readonly unknown[], tag = 'td'): string =>
-  `<tr>${cells.map((cell) => `<${tag}>${escaped(cell)}</${tag}>`).join('')}</tr>`;
-
-function page(
-  report: { readonly faults: readonly FaultSummary[]; readonly rounds: readonly RoundResult[] } & Record<
-    string,
-    unknown
-  >,
-): string {
-  const { faults, rounds, ...about } = report;
-  const found = rounds.flatMap((one) => one.findings.map((finding) => ({ ...finding, seed: one.seed })));
-  const head = [
-    'fault',
-    'rounds',
-    'attempted',
-    'acknowledged',
-    'unknown',
-    'frames',
-    'lost',
-    'duplicate',
-    'stranger',
-    'other findings',
-    'longest stall',
-    'recovery',
-    'longest recovery',
-  ];
-  const rows = faults.map((one) => {
-    const { lost, duplicate, stranger, ...others } = one.findings;
-    const other = Object.values(others).reduce((sum, n) => sum + n, one.unexpectedEnds);
-    return row([
-      one.title,
-      one.rounds,
-      one.attempted,
-      one.acknowledged,
-      one.unknown,
-      one.frames,
-      lost,
-      duplicate,
-      stranger,
-      other,
-      seconds(one.longestStallMs),
-      seconds(one.recoveryMs.median),
-      seconds(one.recoveryMs.longest),
-    ]);
-  });
-  return `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>feedctl chaos</title>
-<style>
-  body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; }
-  table { border-collapse: collapse; } td, th { text-align: left; padding: .15rem .8rem .15rem 0; }
-  pre { background: #f4f4f4; overflow: auto; padding: 1rem; }
-</style>
-<h1>feedctl chaos</h1>
-<p>Recovery is the time from the end of a fault until posts arrive again through every gateway, at the median.</p>
-<table>${row(head, 'th')}${rows.join('')}</table>
-<h2>Findings</h2>
-${found.length === 0 ? '<p>None.</p>' : found.map((one) => `<h3>${escaped(`${one.rule}: user ${one.user}, ${one.detail}`)}</h3><p>seed ${one.seed}</p><pre>${escaped(one.history.join('\n'))}</pre>`).join('')}
-<h2>Run</h2>
-<pre>${escaped(JSON.stringify(about, null, 2))}</pre>
-</html>
-`;
 }

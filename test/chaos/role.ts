@@ -42,7 +42,7 @@ export class Role {
     return this.#running !== undefined;
   }
 
-  /** Starts the process. Resolves when it has started, ready or not. `env` and `binary` differ in upgrades. */
+  /** Starts the process. Resolves when it has started, ready or not. `change`: for this time only. */
   async start(change: { env?: Record<string, string>; binary?: string } = {}): Promise<void> {
     const { args, env, node } = this.#options;
     const running = start([...args, '--json'], {

@@ -7,7 +7,13 @@ import { roundLine } from './report.ts';
 import { runRound } from './round.ts';
 
 /** One of each part. `npm run chaos` runs all faults, on more servers. */
-const SHORT = ['killed-before-publish', 'worker-killed', 'broker-killed', 'database-failed-over', 'redis-stopped'];
+const SHORT = [
+  'killed-before-publish',
+  'worker-killed',
+  'broker-killed',
+  'database-failed-over',
+  'redis-stopped',
+];
 const SEED = Number(process.env.FEEDCTL_SEED ?? Date.now() % 1_000_000);
 const PACE_MS = 800;
 

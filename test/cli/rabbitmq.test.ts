@@ -152,48 +152,6 @@ describe.skipIf(!server)('a cluster on RabbitMQ', () => {
     expect(await worker.ended).toMatchObject({ status: 0 });
   });
 
-  test('RabbitMQ is restarted under load: nothing is lost, and it goes on by itself', {
-    timeout: 300_000,
-  }, async () => {
-    const directory = await temporaryDirectory();
-    const rabbit = await startRabbit(directory);
-    onTestFinished(() => rabbit.stop());
-    const { at, databaseUrl } = await seededCluster('rabbit_restart', rabbit.url);
-    const workers = [await startWorker(at), await startWorker(at)];
-    const [{ id: author }] = (await sql<{ id: string }>(
-      databaseUrl,
-      'select followee_id::text as id from followers limit 1',
-    )) as [{ id: string }];
-    const [first, second, third] = (await parts(3)) as [string, string, string];
-    for (const [part, how] of [
-      [first, 'stop'],
-      [second, 'kill'],
-    ] as const) {
-      const before = await rowsIn(databaseUrl);
-      const replay = start(['replay', part, '--json'], at);
-      await waitUntil(async () => (await rowsIn(databaseUrl)) > before);
-      await rabbit.down(how);
-      // A reader needs no broker, and a post is taken without one.
-      expect(await json(['user', 'show', author], at)).toMatchObject({ id: Number(author) });
-      await json(['post', 'create', author, `while the broker is away: ${how}`], at);
-      await rabbit.up();
-      const replayed = await replay.ended;
-      if (replayed.status !== 0) {
-        expect(replayed.status, replayed.stdout).toBe(3);
-        expect(JSON.parse(replayed.stdout)).toMatchObject({ error: { code: 'BROKER_UNREACHABLE' } });
-        await json(['replay', part], at);
-      }
-    }
-    await json(['replay', third], at);
-    await waitUntil(async () => (await undispatched(databaseUrl)) === 0);
-    await waitUntil(() => staysEmpty(at));
-    await expectWhole(at);
-    for (const worker of workers) {
-      worker.child.kill('SIGTERM');
-      expect(await worker.ended).toMatchObject({ status: 0 });
-    }
-  });
-
   test('a replay whose broker goes away is partly done, and the same command continues it', {
     timeout: 300_000,
   }, async () => {

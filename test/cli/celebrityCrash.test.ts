@@ -38,7 +38,7 @@ function watchFeed(gatewayUrl: string, token: string) {
       for (const id of seen) if (!page.has(id)) faults.push(`read ${reads}: ${id} is missing`);
       for (const id of ids) seen.add(id);
       reads += 1;
-      await sleep(2);
+      await sleep(20);
     }
   })();
   watching.catch((error) => faults.push(String(error)));

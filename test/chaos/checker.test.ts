@@ -18,6 +18,7 @@ class Story {
     flightMs: Number.POSITIVE_INFINITY,
   };
   follows = new Set([`${READER}:${AUTHOR}`]);
+  limit = 1_000;
   #at = 0;
   #ids = 0;
 
@@ -36,10 +37,10 @@ class Story {
     return { id: this.#ids, author: user, text };
   }
 
-  edit(item: Item, n: number, outcome: Outcome = 'ok'): Item {
+  edit(item: Item, n: number, outcome: Outcome = 'ok', why?: string): Item {
     const key = item.text.split(' ')[0]!;
     const text = `${key} edit ${n}`;
-    this.#add({ do: 'edit', user: item.author, key, text }, outcome);
+    this.#add({ do: 'edit', user: item.author, key, text, ...(why && { why }) }, outcome);
     return { ...item, text };
   }
 
@@ -83,7 +84,7 @@ class Story {
 
   /** Rules that the final feed of the reader, and the others' empty ones, break. */
   broken(feed: Item[], own: Item[] = []): Rule[] {
-    const of = (user: number, items: Item[]) => ({ user, gateway: 'g', limit: 1_000, items });
+    const of = (user: number, items: Item[]) => ({ user, gateway: 'g', limit: this.limit, items });
     const final: FinalState = {
       follows: this.follows,
       feeds: [of(AUTHOR, own), of(READER, feed), of(STRANGER, [])],
@@ -153,6 +154,14 @@ describe('a final feed', () => {
     ).toEqual(['bound']);
   });
 
+  test('that is full need not have older posts', () => {
+    const one = new Story();
+    const [a, b] = [one.create('a'), one.create('b')];
+    one.limit = 1;
+    expect(one.broken([b], [b])).toEqual([]);
+    expect(one.broken([a], [a])).toEqual(['lost', 'lost']);
+  });
+
   test('has the last acknowledged text, or one whose edit has no answer', () => {
     const texts = (outcome: Outcome, shown: 'old' | 'new') =>
       story((s) => {
@@ -174,6 +183,14 @@ describe('a final feed', () => {
         return [];
       });
     expect(lost(10, 20)).toEqual([]);
+    const changed = (from: number, to: number) =>
+      story((s) => {
+        s.edit(s.create('a'), 1, 'refused', '404 no such post');
+        s.history.mayLose.push({ from, to });
+        return [];
+      });
+    expect(changed(10, 20)).toEqual([]);
+    expect(changed(100, 200)).toContain('refused');
     expect(lost(100, 200)).toEqual(['lost', 'lost']);
   });
 });

@@ -40,7 +40,10 @@ export interface Finding {
   readonly other?: number;
 }
 
-/** What is known of a fact over a span of time. */
+/** A gateway sends a frame this long after it has looked for a deletion, which waits for no gateway. */
+const CHECKED_MS = 400;
+
+/** Knowledge of a fact over a span of time. */
 type Known = 'yes' | 'no' | 'maybe';
 
 /** A change of a fact. Requests with an unknown outcome change it at any later time, or never. */
@@ -51,7 +54,7 @@ interface Change {
   readonly to: boolean;
 }
 
-/** What is known of a fact in the whole of `[from, to]`. Changes are ordered by their start. */
+/** Returns whether a fact holds in the whole of `[from, to]`. Changes are ordered by their start. */
 function knownOver(before: boolean, changes: readonly Change[], from: number, to: number): Known {
   let value = before;
   const possible = new Set<boolean>();
@@ -154,7 +157,17 @@ class Checker {
 
   #checkRefusals(): void {
     for (const one of this.#history.operations)
-      if (one.outcome === 'refused') this.#add('refused', one.user, `${one.do}: ${one.why}`);
+      if (one.outcome === 'refused' && !this.#isOfLostPost(one))
+        this.#add('refused', one.user, `${one.do}: ${one.why}`);
+  }
+
+  /** A failover may have lost the post that a change names. */
+  #isOfLostPost(one: Operation): boolean {
+    if (one.do !== 'edit' && one.do !== 'delete') return false;
+    const create = this.#posts.get(one.key)?.create;
+    return (
+      create !== undefined && this.#outcomeOf(create) === 'unknown' && one.why?.startsWith('404') === true
+    );
   }
 
   #checkFollows(): void {
@@ -169,7 +182,7 @@ class Checker {
     }
   }
 
-  /** Checks order, repeats and limits of one page, which hold whatever was true. */
+  /** Checks order, repeats and limits of one page, which depend on no request. */
   #checkPage(where: string, user: number, items: readonly Item[], limit: number): void {
     if (items.length > limit) this.#add('bound', user, `${where}: ${items.length} posts for ${limit}`);
     const seen = new Set<string>();
@@ -183,7 +196,14 @@ class Checker {
   }
 
   /** Checks that a user may see an item at some time of the span. */
-  #checkShown(where: string, user: number, item: Item, from: number, to: number): Post | undefined {
+  #checkShown(
+    where: string,
+    user: number,
+    item: Item,
+    from: number,
+    to: number,
+    deletedBefore = from,
+  ): Post | undefined {
     const key = keyOf(item.text);
     const post = this.#posts.get(key);
     const about = { key, other: item.author };
@@ -191,7 +211,7 @@ class Checker {
       this.#add('stranger', user, `${where}: ${item.id} of ${item.author}, which no client wrote`, about);
       return undefined;
     }
-    if (this.#exists(post, from, to) === 'no')
+    if (this.#exists(post, deletedBefore, to) === 'no')
       this.#add('stranger', user, `${where}: ${key} is deleted, or was refused`, about);
     if (post.author !== user && this.#follows(user, post.author, from, to) === 'no')
       this.#add('stranger', user, `${where}: ${key} of ${post.author}, who is not followed`, about);
@@ -242,16 +262,18 @@ class Checker {
       for (const key of keys) shownTo.set(key, (shownTo.get(key) ?? new Set()).add(where));
     }
     // A post whose fate is unknown is shown to all or to none.
-    for (const { user, where, keys } of views)
+    for (const view of views) {
+      const { user, where, keys } = view;
       for (const post of this.#posts.values()) {
         if (post.author !== user && !this.#final.follows.has(pairOf(user, post.author))) continue;
         const must = this.#exists(post, end, end) === 'yes' || shownTo.has(post.key);
-        if (must && !keys.has(post.key))
+        if (must && !keys.has(post.key) && this.#reaches(view, post.create.postId ?? 0))
           this.#add('lost', user, `${where}: no ${post.key} of ${post.author}`, {
             key: post.key,
             other: post.author,
           });
       }
+    }
   }
 
   #checkReads(): void {
@@ -272,8 +294,8 @@ class Checker {
     }
   }
 
-  /** A page reaches down to its last item, or to the beginning if it is not full. */
-  #reaches({ items, limit }: Read, postId: number): boolean {
+  /** Returns whether a page covers a post: it reaches its last item, or the beginning if it is not full. */
+  #reaches({ items, limit }: Pick<Read, 'items' | 'limit'>, postId: number): boolean {
     return items.length < limit || postId >= items.at(-1)!.id;
   }
 
@@ -316,8 +338,10 @@ class Checker {
         if (!item || kind === 'deleted') continue;
         const created = this.#posts.get(keyOf(item.text))?.create.start ?? opened;
         // The frame was sent between these times.
-        const from = Math.max(opened, created, at - this.#history.flightMs);
-        const post = this.#checkShown('socket', user, item, from, at);
+        const sent = at - this.#history.flightMs;
+        const from = Math.max(opened, created, sent);
+        const deletedBefore = Math.max(opened, created, sent - CHECKED_MS);
+        const post = this.#checkShown('socket', user, item, from, at, deletedBefore);
         if (kind !== 'post') continue;
         if (post?.author === user) this.#add('stranger', user, `socket: the own post ${post.key}`);
         if (post && keys.has(post.key))

@@ -102,12 +102,13 @@ export class Client {
     await this.#socket.stop();
   }
 
-  /** Reads the whole feed at one gateway. Throws if it cannot be read. */
-  async feedAt(gateway: string, limit: number): Promise<Item[]> {
-    const response = await this.#fetch(gateway, 'GET', `/post/feed?limit=${limit}`);
+  /** Reads the whole feed at one gateway. Throws if it cannot be read, or may be old. */
+  readonly feedAt = async (gateway: string, limit: number): Promise<Item[]> => {
+    const response = await this.#fetch(gateway, 'GET', `/post/feed?limit=${limit}`, undefined, {}, 60_000);
     if (!response.ok) throw new Error(`${gateway} answered ${response.status}`);
+    if (response.headers.has('cache-status')) throw new Error(`${gateway} has no database`);
     return itemsOf(await response.json());
-  }
+  };
 
   async #act(): Promise<void> {
     const { do: kind } = this.#random.weighted(ACTIONS);
@@ -158,7 +159,7 @@ export class Client {
     this.#posts.push({ key, id, isDoubtful: false });
   }
 
-  /** Edits or deletes a post of one's own. One with an unanswered request is left alone. */
+  /** Edits or deletes a post of this user. One with an unanswered request is left alone. */
   async #change(kind: 'edit' | 'delete'): Promise<void> {
     const known = this.#posts.filter(({ isDoubtful }) => !isDoubtful);
     if (known.length === 0) return;
@@ -253,10 +254,11 @@ export class Client {
     path: string,
     body?: object,
     headers: Record<string, string> = {},
+    timeoutMs = REQUEST_TIMEOUT_MS,
   ): Promise<Response> {
     return fetch(new URL(path, gateway), {
       method,
-      signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
+      signal: AbortSignal.timeout(timeoutMs),
       headers: {
         authorization: `Bearer ${this.#socket.token}`,
         ...(body && { 'content-type': 'application/json' }),

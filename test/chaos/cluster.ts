@@ -5,7 +5,7 @@ import { feedctl, json, type SpawnOptions, temporaryDirectory } from '../support
 import { type Rabbit, startRabbitCluster } from '../support/rabbitmq.ts';
 import { type PrivateRedis, startRedis } from '../support/redis.ts';
 import { type SentinelGroup, startSentinelGroup } from '../support/redisGroups.ts';
-import { freePorts } from '../support/servers.ts';
+import { freePorts, type RunningServer } from '../support/servers.ts';
 import { UNLIMITED } from '../support/spawnedCluster.ts';
 import { DatabasePair } from './databasePair.ts';
 import { Link } from './link.ts';
@@ -50,17 +50,13 @@ export interface ChaosCluster {
 }
 
 export async function openChaosCluster(options: ClusterOptions): Promise<ChaosCluster> {
+  const directory = join(await temporaryDirectory(), 'brokers');
   const [database, brokers, group, single] = await Promise.all([
     DatabasePair.start(),
-    startRabbitCluster(join(await temporaryDirectory(), 'brokers'), options.brokers),
-    options.sentinels ? startSentinelGroup() : undefined,
-    options.sentinels ? undefined : startRedis(),
-  ]);
-  onTestFinished(async () => {
-    for (const broker of brokers) await broker.stop();
-    await group?.stop();
-    await single?.stop();
-  });
+    ending(startRabbitCluster(directory, options.brokers)),
+    options.sentinels ? ending(startSentinelGroup().then((one) => [one])) : undefined,
+    options.sentinels ? undefined : ending(startRedis().then((one) => [one])),
+  ]).then(([first, second, third, fourth]) => [first, second, third?.[0], fourth?.[0]] as const);
   const db = new Database(database.url, { maxSessions: 4 });
   onTestFinished(() => db.close());
 
@@ -142,6 +138,15 @@ export async function openChaosCluster(options: ClusterOptions): Promise<ChaosCl
     json: (...args) => json(args, at),
     run: (...args) => feedctl(args, at),
   };
+}
+
+/** Stops servers when the test ends, also if others do not start. */
+async function ending<T extends RunningServer>(starting: Promise<T[]>): Promise<T[]> {
+  const servers = await starting;
+  onTestFinished(async () => {
+    for (const server of servers) await server.stop();
+  });
+  return servers;
 }
 
 const addresses = (links: readonly Link[]): string => links.map(({ address }) => address).join(',');

@@ -25,8 +25,12 @@ async function ask<Row extends object>(url: string, statement: string): Promise<
   }
 }
 
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  while (!(await condition().catch(() => false))) await sleep(50);
+/** A server that is not where it should be by now never will be. */
+const MAX_MS = 120_000;
+
+async function until(what: string, condition: () => Promise<boolean>): Promise<void> {
+  for (const end = performance.now() + MAX_MS; !(await condition().catch(() => false)); await sleep(50))
+    if (performance.now() > end) throw new Error(`${what} did not happen within two minutes`);
 }
 
 /** A primary and a standby that streams from it. They change places. Commits wait for the standby. */
@@ -48,7 +52,7 @@ export class DatabasePair {
     const members = ports.map((port, i) => memberOf(files, port, i, hba)) as [Member, Member];
     const pair = new DatabasePair(members, files.owner);
     await members[0].server.start();
-    for (const setting of ["wal_keep_size = '1GB'", 'max_connections = 200', 'log_min_messages = fatal'])
+    for (const setting of ["wal_keep_size = '256MB'", 'max_connections = 200', 'log_min_messages = fatal'])
       await ask(members[0].server.url, `alter system set ${setting}`);
     await members[0].server.stop();
     await members[0].server.start();
@@ -80,12 +84,12 @@ export class DatabasePair {
     await this.primary.start();
   }
 
-  /** Makes the standby miss what is committed from now on. Commits do not wait for it any more. */
+  /** Makes the standby miss all later commits. They do not wait for it any more. */
   async detachStandby(): Promise<void> {
     await this.#waitForStandby(false);
     await ask(this.#standby.server.url, `alter system set primary_conninfo = ''`);
     await ask(this.#standby.server.url, 'select pg_reload_conf()');
-    await until(async () => {
+    await until('the end of replication', async () => {
       const rows = await ask(this.#standby.server.url, 'select from pg_stat_wal_receiver');
       return rows.length === 0;
     });
@@ -127,7 +131,7 @@ export class DatabasePair {
   async #waitForStandby(waits: boolean): Promise<void> {
     const { url } = this.primary;
     if (waits)
-      await until(async () => {
+      await until('replication', async () => {
         const rows = await ask(url, `select from pg_stat_replication where state = 'streaming'`);
         return rows.length > 0;
       });
@@ -155,9 +159,11 @@ function memberOf(files: ServerFiles, port: number, index: number, hba: string):
 /** Copies the files of a running server. Files that vanish meanwhile are replayed from the log. */
 function copyRunning(from: string, to: string): void {
   try {
-    execFileSync('cp', ['-a', from, to], { stdio: 'ignore' });
-  } catch {
-    // `cp` reports vanished files by its status.
+    execFileSync('cp', ['-a', from, to], { env: { ...process.env, LC_ALL: 'C' }, stdio: 'pipe' });
+  } catch (error) {
+    const { stderr } = error as { stderr?: Buffer };
+    const lines = String(stderr).trim().split('\n');
+    if (!lines.every((line) => line.includes('No such file or directory'))) throw error;
   }
   for (const name of ['postmaster.pid', 'postmaster.opts']) execFileSync('rm', ['-f', join(to, name)]);
 }

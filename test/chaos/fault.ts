@@ -14,7 +14,7 @@ export interface FaultContext {
 
 /**
  * One kind of failure. `run` brings it about while clients work, and ends with the cluster as an operator or
- * an orchestrator leaves it: what was killed is started again.
+ * an orchestrator leaves it: killed processes are started again.
  */
 export interface Fault {
   readonly name: string;

@@ -71,7 +71,7 @@ export interface Note {
   readonly text: string;
 }
 
-/** What clients did and saw in one round, on users that only this round has. */
+/** Requests and answers of the clients of one round, whose users no other round has. */
 export interface History {
   readonly users: readonly number[];
   /** Pairs `[follower, followee]` before the first operation. */
@@ -85,7 +85,7 @@ export interface History {
   flightMs: number;
 }
 
-/** What is true and what is shown when all is quiet. */
+/** The follows, and the feeds that readers get, when all is quiet. */
 export interface FinalState {
   /** The rows of the table `follows`, as `follower:followee`. */
   readonly follows: ReadonlySet<string>;

@@ -3,7 +3,7 @@ import { createConnection, createServer, type Server, type Socket } from 'node:n
 
 /**
  * State of a link. `blackhole`: nothing passes either way, and no end of a connection is seen. `half-open`:
- * requests pass, answers do not. Whatever was held passes later, as TCP sends it again.
+ * requests pass, answers do not. Held bytes pass later, as TCP sends them again.
  */
 export type LinkState =
   | { readonly kind: 'open' }
@@ -77,7 +77,8 @@ class Direction {
       if (state.kind === 'delayed' || state.kind === 'throttled') break;
     }
     if (this.#heldBytes <= HELD_BYTES) this.#from.resume();
-    if (this.#ended && this.#held.length === 0) this.#to.destroy();
+    // The last bytes, such as a close frame, are sent before the end.
+    if (this.#ended && this.#held.length === 0) this.#to.destroySoon();
     else if (this.#held.length > 0 && !this.#to.writableNeedDrain) this.pump();
   }
 }

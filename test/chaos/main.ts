@@ -8,7 +8,7 @@ import { BUGS } from './planted/bugs.ts';
 const CONFIG = fileURLToPath(new URL('vitest.config.ts', import.meta.url));
 const VITEST = fileURLToPath(new URL('../../node_modules/vitest/vitest.mjs', import.meta.url));
 
-/** Runs chaos as a test run of its own: servers and roles end with it, whatever happens. */
+/** Runs chaos as a test run: servers and roles end with it. */
 function main(): void {
   let options: ReturnType<typeof readOptions>;
   try {

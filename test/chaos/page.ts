@@ -1,7 +1,7 @@
 import type { Rule } from './checker.ts';
 import type { RoundResult } from './result.ts';
 
-/** What happened in all rounds of one fault. Times are milliseconds. */
+/** Sums over all rounds of one fault. Times are milliseconds. */
 export interface FaultSummary {
   readonly fault: string;
   readonly title: string;

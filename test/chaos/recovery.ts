@@ -5,11 +5,11 @@ import type { ChaosCluster } from './cluster.ts';
 import { type History, keyOf } from './history.ts';
 
 const POLL_MS = 25;
-const MAX_MS = 120_000;
+const MAX_MS = 600_000;
 
 /**
  * Returns the milliseconds until every gateway opens a new session and sends it a post that was begun
- * after the call. `Infinity`: not within two minutes.
+ * after the call. `Infinity`: not within ten minutes.
  */
 export async function recoveryOf(cluster: ChaosCluster, history: History): Promise<number> {
   const since = performance.now();
@@ -24,7 +24,7 @@ export async function recoveryOf(cluster: ChaosCluster, history: History): Promi
     cluster.gateways.map(async ({ url }) => {
       const client = new FeedClient(reader, token);
       try {
-        await client.stay(() => [url]);
+        await Promise.race([client.stay(() => [url]), sleep(MAX_MS)]);
         while (![...client.texts.values()].some(isFresh) && !isOver()) await sleep(POLL_MS);
         return !isOver();
       } finally {

@@ -17,13 +17,18 @@ export interface RoleOptions {
   readonly node?: readonly string[];
 }
 
-/** A worker or a gateway as a process of its own, with its own links to the servers. */
+/** Whether a process ended as the signal asks: a drain ends with status 0. */
+const isOrderly = (signal: NodeJS.Signals, status: number | NodeJS.Signals): boolean =>
+  status === (signal === 'SIGKILL' ? signal : 0);
+
+/** A worker or a gateway: a process with links to the servers that it shares with no other. */
 export class Role {
   readonly name: string;
   readonly links: RoleLinks;
   readonly #options: RoleOptions;
   #running: Running | undefined;
-  #ends = false;
+  /** The signal that a fault has sent. */
+  #endsBy: NodeJS.Signals | undefined;
   /** Ends that no fault has brought about. */
   readonly unexpected: string[] = [];
 
@@ -51,11 +56,12 @@ export class Role {
       ...(change.binary && { binary: change.binary }),
     });
     this.#running = running;
-    this.#ends = false;
+    this.#endsBy = undefined;
     void running.ended.then(({ status, stderr }) => {
       if (this.#running !== running) return;
       this.#running = undefined;
-      if (!this.#ends) this.unexpected.push(`${this.name} ended (${status}): ${stderr.slice(-2_000)}`);
+      if (this.#endsBy === undefined || !isOrderly(this.#endsBy, status))
+        this.unexpected.push(`${this.name} ended (${status}): ${stderr.slice(-2_000)}`);
     });
     await running.printed(/"ready": (?:true|false)[\s\S]*\n\}\n/);
   }
@@ -78,7 +84,12 @@ export class Role {
   /** Resident memory in bytes. */
   get memory(): number {
     if (!this.#running) return 0;
-    const status = readFileSync(`/proc/${this.#running.pid}/status`, 'utf8');
+    let status = '';
+    try {
+      status = readFileSync(`/proc/${this.#running.pid}/status`, 'utf8');
+    } catch {
+      // The process has just ended.
+    }
     return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * 1_024;
   }
 
@@ -89,7 +100,7 @@ export class Role {
   async #end(signal: NodeJS.Signals): Promise<void> {
     const running = this.#running;
     if (!running) return;
-    this.#ends = true;
+    this.#endsBy = signal;
     running.child.kill(signal);
     await running.ended;
     this.#running = undefined;

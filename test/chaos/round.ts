@@ -22,7 +22,7 @@ const AFTER_MS = 1_000;
 /** A frame passes from a gateway to its client within this time, if this process is not busy. */
 const FLIGHT_MS = 50;
 /** Fan-out that has not ended by now is lost. */
-const QUIET_MS = 60_000;
+const QUIET_MS = 600_000;
 const WHOLE_FEED = 1_000;
 /** Reading all feeds keeps the machine from fan-out. */
 const POLL_MS = 1_000;
@@ -75,8 +75,8 @@ export async function runRound(
     await Promise.all(clients.map((client) => client.pause()));
     note('the clients have stopped');
     // The links pass frames on in this process, which notes them.
-    history.flightMs += FLIGHT_MS + (3 * delay.max) / 1e6;
-    const { findings, quietMs } = await checkWhenQuiet(cluster, history, clients);
+    const flightMs = () => FLIGHT_MS + (3 * delay.max) / 1e6;
+    const { findings, quietMs } = await checkWhenQuiet(cluster, history, clients, flightMs);
     const memory = Object.fromEntries(cluster.roles.map((role) => [role.name, role.memory]));
     return {
       fault: fault.name,
@@ -89,7 +89,7 @@ export async function runRound(
       recoveryMs,
       quietMs,
       findings: findings.map((finding) => ({ ...finding, history: sliceOf(history, finding) })),
-      unexpectedEnds: cluster.roles.flatMap(({ unexpected }) => unexpected.splice(0)),
+      unexpectedEnds: takeUnexpectedEnds(cluster),
       memory,
     };
   } finally {
@@ -97,6 +97,10 @@ export async function runRound(
     await Promise.all(clients.map((client) => client.close()));
   }
 }
+
+/** Returns the ends of roles that no fault has brought about, each once. */
+export const takeUnexpectedEnds = (cluster: ChaosCluster): string[] =>
+  cluster.roles.flatMap(({ unexpected }) => unexpected.splice(0));
 
 /** Makes the users of a round, who follow each other at random. One may be a celebrity. */
 async function seedUsers(cluster: ChaosCluster, round: number, random: Random): Promise<History> {
@@ -131,14 +135,18 @@ async function checkWhenQuiet(
   cluster: ChaosCluster,
   history: History,
   clients: readonly Client[],
+  flightMs: () => number,
 ): Promise<{ findings: Finding[]; quietMs: number }> {
   const since = performance.now();
   for (;;) {
-    const findings = await findingsNow(cluster, history, clients).catch(() => undefined);
+    const findings = await findingsNow(cluster, history, clients, flightMs).catch((cause: Error) => cause);
     const quietMs = performance.now() - since;
     const isOver = quietMs > QUIET_MS;
-    if (!findings && isOver) throw new Error('feeds cannot be read a minute after the clients stopped');
-    if (findings && (findings.length === 0 || isOver)) return { findings, quietMs };
+    if (findings instanceof Error) {
+      if (isOver) throw new Error('feeds cannot be read after the clients stopped', { cause: findings });
+    } else if (findings.length === 0 || isOver) {
+      return { findings, quietMs };
+    }
     await sleep(POLL_MS);
   }
 }
@@ -147,8 +155,10 @@ async function findingsNow(
   cluster: ChaosCluster,
   history: History,
   clients: readonly Client[],
+  flightMs: () => number,
 ): Promise<Finding[]> {
-  const findings = check(history, await finalState(cluster, history, clients));
+  const final = await finalState(cluster, history, clients);
+  const findings = check({ ...history, flightMs: history.flightMs + flightMs() }, final);
   const { mismatched, users, ...faults } = await verify(cluster.db, history.users);
   if (mismatched + faults.orphans + faults.asymmetric > 0)
     findings.push({
@@ -168,15 +178,9 @@ async function finalState(
     'select follower_id as follower, followee_id as followee from follows where follower_id = any($1)',
     [users],
   );
-  const feeds = await Promise.all(
-    clients.flatMap((client) =>
-      cluster.gateways.map(async ({ role, url }) => ({
-        user: client.user,
-        gateway: role.name,
-        limit: WHOLE_FEED,
-        items: await client.feedAt(url, WHOLE_FEED),
-      })),
-    ),
-  );
+  const feeds: FinalState['feeds'][number][] = [];
+  for (const { user, feedAt } of clients)
+    for (const { role, url } of cluster.gateways)
+      feeds.push({ user, gateway: role.name, limit: WHOLE_FEED, items: await feedAt(url, WHOLE_FEED) });
   return { follows: new Set(rows.map((row) => pairOf(row.follower, row.followee))), feeds };
 }

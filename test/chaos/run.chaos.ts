@@ -7,7 +7,7 @@ import { type ChaosOptions, VARIABLE } from './options.ts';
 import { plantedNode } from './planted/plant.ts';
 import { roundLine, writeReports } from './report.ts';
 import type { RoundResult } from './result.ts';
-import { runRound } from './round.ts';
+import { runRound, takeUnexpectedEnds } from './round.ts';
 
 const print = (line: string): void => void process.stderr.write(`${line}\n`);
 
@@ -37,18 +37,21 @@ test('nothing is lost, whatever fails', async () => {
   const results: RoundResult[] = [];
   for (const fault of schedule(possible, options)) {
     const round = results.length + 1;
-    const result = await runRound(cluster, fault, {
-      seed: seed + round,
-      round,
-      paceMs,
-      ...(options.verbose && { onNote: print }),
+    const about = { seed: seed + round, round, paceMs, ...(options.verbose && { onNote: print }) };
+    const result = await runRound(cluster, fault, about).catch((error: Error) => {
+      const ends = takeUnexpectedEnds(cluster).join('\n');
+      throw new Error(`round ${round}, ${fault.name}, seed ${about.seed}: ${error.message}\n${ends}`, {
+        cause: error,
+      });
     });
     results.push(result);
     print(roundLine(result));
     await writeReports(options.report, { began, options, cluster, results });
     if (planted && result.findings.length > 0) break;
   }
-  const findings = results.flatMap((result) => [...result.findings, ...result.unexpectedEnds]);
-  if (planted) expect(findings, 'the planted bug is found').not.toEqual([]);
-  else expect(findings).toEqual([]);
+  const rules = new Set(results.flatMap(({ findings }) => findings.map(({ rule }) => rule)));
+  // A role that does not even run shows nothing about the checker.
+  expect(results.flatMap(({ unexpectedEnds }) => unexpectedEnds)).toEqual([]);
+  if (planted) expect([...rules], 'the rules that the planted bug breaks').not.toEqual([]);
+  else expect(results.flatMap(({ findings }) => findings)).toEqual([]);
 });

@@ -20,7 +20,7 @@ const PACE_MS = 800;
 const missing = !(await findServer('rabbitmq')) || !(await findServer('redis'));
 
 describe.skipIf(missing)('a cluster on RabbitMQ and Redis', () => {
-  test(`nothing is lost when a part of it fails (FEEDCTL_SEED=${SEED})`, { timeout: 600_000 }, async () => {
+  test(`nothing is lost when a part of it fails (FEEDCTL_SEED=${SEED})`, { timeout: 1_800_000 }, async () => {
     const cluster = await openChaosCluster(SMALL);
     for (const [i, name] of SHORT.entries()) {
       const fault = FAULTS.find((one) => one.name === name)!;

@@ -90,11 +90,12 @@ test('killed again and again and gone on with: every feed is right, all is count
     }
   })();
 
-  for (const until of [300, 900, 1_800]) {
+  for (const [i, until] of [300, 900, 1_800].entries()) {
     const killed = start(['feed', 'rebuild', '--all', '--rate', '600', ...cluster.at]);
     await waitUntil(async () => {
       const now = await operation();
-      return now?.state === 'running' && (now.progress?.done ?? 0) >= until;
+      // On a slow machine the run before has done as much already.
+      return now?.state === 'running' && now.runs === i + 1 && (now.progress?.done ?? 0) >= until;
     });
     if (until === 900) {
       await json(['fanout', 'pause', '--lane', 'bulk', ...cluster.at]);

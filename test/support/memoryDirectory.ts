@@ -14,7 +14,7 @@ const NEEDED_BYTES = 8 * 2 ** 30;
  */
 export function keepFilesInMemory(): () => void {
   if (process.env.TMPDIR || !hasRoom()) return () => {};
-  for (const name of readdirSync(IN_MEMORY)) if (isLeft(name)) remove(name);
+  for (const name of readdirSync(IN_MEMORY)) if (isLeft(name)) removeLeft(name);
   const name = `${PREFIX}${process.pid}`;
   // The user that runs a database enters it.
   mkdirSync(join(IN_MEMORY, name), { mode: 0o711 });
@@ -26,6 +26,13 @@ export function keepFilesInMemory(): () => void {
 }
 
 const remove = (name: string): void => rmSync(join(IN_MEMORY, name), { recursive: true, force: true });
+
+/** Another user may own it. */
+function removeLeft(name: string): void {
+  try {
+    remove(name);
+  } catch {}
+}
 
 /** Returns whether programs can run from there, and there is enough memory. */
 function hasRoom(): boolean {
@@ -48,7 +55,8 @@ function isLeft(name: string): boolean {
   try {
     process.kill(Number(name.slice(PREFIX.length)), 0);
     return false;
-  } catch {
-    return true;
+  } catch (error) {
+    // A run of another user is alive, too.
+    return (error as NodeJS.ErrnoException).code === 'ESRCH';
   }
 }

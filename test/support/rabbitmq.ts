@@ -144,12 +144,12 @@ export async function startRabbitCluster(directory: string, count: number): Prom
     startRabbit(join(directory, name), { config, node: { name, epmd, home: directory } });
   await mkdir(directory, { recursive: true });
   const first = await start(names[0]!);
-  try {
-    return [first, ...(await Promise.all(names.slice(1).map(start)))];
-  } catch (error) {
-    await first.stop();
-    throw error;
-  }
+  const others = await Promise.allSettled(names.slice(1).map(start));
+  const nodes = [first, ...others.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))];
+  const failed = others.find((one) => one.status === 'rejected');
+  if (!failed) return nodes;
+  for (const node of nodes) await node.stop();
+  throw failed.reason;
 }
 
 const beamPid = async (file: string): Promise<number> => Number(await readFile(file, 'utf8'));

@@ -43,6 +43,12 @@ export function oneOfUsers(
 /** A range such as `20-1000`; `5` is the range from 5 to 5. */
 export const rangeFlag = Flags.custom<[number, number]>({
   helpValue: '<from-to>',
+  // Help shows the default as it is typed.
+  defaultHelp: async ({ options }) => {
+    const given = options.default as [number, number] | (() => Promise<[number, number]>) | undefined;
+    const range = typeof given === 'function' ? await given() : given;
+    return range?.join('-');
+  },
   parse: async (text) => {
     const match = /^(\d{1,9})(?:-(\d{1,9}))?$/.exec(text);
     if (!match) throw new FeedctlError('USAGE', `${JSON.stringify(text)} is not a range such as 20-1000`);

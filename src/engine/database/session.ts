@@ -60,6 +60,9 @@ export interface SessionConfig extends pg.ClientConfig {
   readonly server: ServerUrl;
 }
 
+/** The pool closes the socket after the whole time, and then the driver does not know why it was closed. */
+const OWN_SHARE = 0.95;
+
 /**
  * A session of the first host that fits, as the URL says. The URL is read again for each session, and at
  * once if the server refuses the password.
@@ -110,24 +113,25 @@ export class SessionClient extends pg.Client {
   }
 
   async #open(): Promise<this> {
-    const { server } = this.#config;
+    const { server, connectionTimeoutMillis: timeoutMs = CONNECT_TIMEOUT_MS } = this.#config;
     this.#state = 'connecting';
+    const deadline = performance.now() + timeoutMs * OWN_SHARE;
     const url = await server.latest();
     try {
-      await this.#reach(url);
+      await this.#reach(url, deadline);
     } catch (error) {
       if (!isUserRefused(error)) throw error;
       const another = await server.afterRefusal(url);
       if (another === url) throw error;
-      await this.#reach(another);
+      await this.#reach(another, deadline);
     }
     this.#state = 'open';
     return this;
   }
 
-  async #reach(url: string): Promise<void> {
-    const { server, connectionTimeoutMillis: timeoutMs = CONNECT_TIMEOUT_MS } = this.#config;
-    const options = { timeoutMs, first: server.lastHost };
+  async #reach(url: string, deadline: number): Promise<void> {
+    const { server } = this.#config;
+    const options = { timeoutMs: Math.max(0, deadline - performance.now()), first: server.lastHost };
     server.lastHost = await reachHost(url, options, async (host, target, limitMs) => {
       let late = false;
       this.#renew(host.url);

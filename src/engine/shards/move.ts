@@ -66,20 +66,22 @@ export async function moveShard(
   const { fromNode, toNode, ...move } = planned;
   const seconds = () => Math.round(performance.now() - startedAt) / 1000;
   if (fromNode === toNode) return { ...move, moved: false, seconds: seconds() };
+  let refusedSince: number | undefined;
   for (;;) {
+    if (options.signal?.aborted) throw interrupted(move);
     try {
       await moveOnce(db, planned, options);
       return { ...move, moved: true, seconds: seconds() };
     } catch (error) {
       if (!isBesideTableChange(error)) throw error;
-      if (performance.now() - startedAt > TABLES_CHANGE_MS)
+      refusedSince ??= performance.now();
+      if (performance.now() - refusedSince > TABLES_CHANGE_MS)
         throw new FeedctlError(
           'SHARDS_BUSY',
           `shard ${move.shard} stays at ${move.from}, because its tables are being changed`,
           { cause: error, suggestions: ['Run the same command again in a minute.'] },
         );
     }
-    // The next attempt ends at once if the signal has aborted.
     await sleep(POLL_MS, undefined, options.signal && { signal: options.signal }).catch(() => {});
     await requireIdle(db);
   }
@@ -107,12 +109,14 @@ async function moveOnce(
     })();
     const [moved, watched] = await Promise.allSettled([moving, watching]);
     if (moved.status === 'rejected' && signal?.aborted && watched.status === 'fulfilled')
-      throw new FeedctlError(
-        'INTERRUPTED',
-        `the move of shard ${move.shard} was undone: it is at ${move.from}`,
-        { cause: moved.reason, suggestions: ['Run the same command again: the move starts over.'] },
-      );
+      throw interrupted(move, moved.reason);
     // A failed watch does not undo the move.
     if (moved.status === 'rejected') throw moved.reason;
   });
 }
+
+const interrupted = (move: { readonly shard: number; readonly from: string }, cause?: unknown) =>
+  new FeedctlError('INTERRUPTED', `the move of shard ${move.shard} was undone: it is at ${move.from}`, {
+    cause,
+    suggestions: ['Run the same command again: the move starts over.'],
+  });

@@ -58,9 +58,12 @@ export const brokerAlarm: Fault = {
       alarm === 'memory'
         ? ['vm_memory_monitor:set_vm_memory_high_watermark(0.00001)', WATERMARK]
         : ['rabbit_disk_monitor:set_disk_free_limit("100TB")', DISK_LIMIT];
-    for (const broker of cluster.brokers) await broker.evaluate(begin);
-    await between(random, 1_500, 4_000);
-    for (const broker of cluster.brokers) await broker.evaluate(end);
+    try {
+      for (const broker of cluster.brokers) await broker.evaluate(begin);
+      await between(random, 1_500, 4_000);
+    } finally {
+      for (const broker of cluster.brokers) await broker.evaluate(end);
+    }
   },
 };
 const WATERMARK = 'vm_memory_monitor:set_vm_memory_high_watermark(0.4)';
@@ -79,8 +82,11 @@ export const queueFull: Fault = {
       definition: { 'max-length': 1 },
       'apply-to': 'queues',
     });
-    await between(random, 1_500, 4_000);
-    await management(managementUrl, 'DELETE', `policies/${VHOST}/full`);
+    try {
+      await between(random, 1_500, 4_000);
+    } finally {
+      await management(managementUrl, 'DELETE', `policies/${VHOST}/full`);
+    }
   },
 };
 

@@ -52,8 +52,11 @@ export const redisFull: Fault = {
     const { url } = await cluster.redis();
     note('maxmemory is 1 MB');
     await redisCommand(url, 'CONFIG', 'SET', 'maxmemory', '1mb');
-    await between(random, 1_500, 4_000);
-    await redisCommand(url, 'CONFIG', 'SET', 'maxmemory', '0');
+    try {
+      await between(random, 1_500, 4_000);
+    } finally {
+      await redisCommand(url, 'CONFIG', 'SET', 'maxmemory', '0');
+    }
   },
 };
 

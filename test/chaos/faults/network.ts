@@ -83,7 +83,7 @@ export const killedBeforePublish: Fault = {
     await between(random, 300, 1_000);
     note(`kill -9 of ${role.name}`);
     await role.kill();
-    // What was held must not arrive later: the machine is gone.
+    // Held messages must not arrive later: the machine is gone.
     for (const link of role.links.broker) link.set({ kind: 'cut' });
     for (const link of role.links.broker) link.heal();
     await role.start();

@@ -4,7 +4,7 @@ export interface Bug {
   readonly title: string;
   /** Below `dist/engine`. */
   readonly file: string;
-  /** Text of the file, which must occur once, and what stands there instead. */
+  /** Text of the file, and the text that replaces it wherever it occurs. */
   readonly replace: string;
   readonly by: string;
   /** The fault that brings the bug to light. */

@@ -93,8 +93,10 @@ test('an operator’s token is no user’s, a user’s is no operator’s, and n
   for (const [method, path] of admin)
     for (const one of [token, ticket, '', 'rubbish'])
       expect(await ask(method, path, bearer(one)), `${method} ${path}`).toMatchObject(refused);
+  // The first token is for a minute, which a slow machine may have spent above.
+  const fresh = await signOperatorToken(cluster.db);
   for (const [method, path] of admin.slice(0, 2))
-    expect((await ask(method, path, bearer(operator))).status, path).toBe(200);
+    expect((await ask(method, path, bearer(fresh))).status, path).toBe(200);
   expect((await ask('GET', `/admin/connections?token=${operator}`)).status).toBe(401);
 });
 

@@ -142,8 +142,8 @@ test(
     expect(most).toBeLessThan(slow.length * (SOCKETS.bufferedBytes + 64 * 1024));
     // They answer no close frame, so the gateway cuts them and frees what waited.
     await expect.poll(() => gateway.sockets).toBe(1);
-    expect(await metric('feedctl_gateway_buffered_bytes')).toBe(0);
     await expect.poll(() => bystander.posts.length).toBe(posts);
+    await expect.poll(() => metric('feedctl_gateway_buffered_bytes')).toBe(0);
     expect(bystander.closes).toEqual([]);
   },
 );

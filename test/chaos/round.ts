@@ -32,6 +32,8 @@ export interface RoundOptions {
   readonly round: number;
   /** Mean pause between two requests of one user, in milliseconds. */
   readonly paceMs: number;
+  /** Milliseconds after which a missing post is lost. The default suits a busy machine. */
+  readonly quietMs?: number;
   /** Called with each step of the round. */
   readonly onNote?: (text: string) => void;
 }
@@ -40,7 +42,7 @@ export interface RoundOptions {
 export async function runRound(
   cluster: ChaosCluster,
   fault: Fault,
-  { seed, round, paceMs, onNote }: RoundOptions,
+  { seed, round, paceMs, quietMs: maxQuietMs = QUIET_MS, onNote }: RoundOptions,
 ): Promise<RoundResult> {
   const random = new Random(seed);
   const began = performance.now();
@@ -76,7 +78,10 @@ export async function runRound(
     note('the clients have stopped');
     // The links pass frames on in this process, which notes them.
     const flightMs = () => FLIGHT_MS + (3 * delay.max) / 1e6;
-    const { findings, quietMs } = await checkWhenQuiet(cluster, history, clients, flightMs);
+    const { findings, quietMs } = await checkWhenQuiet(cluster, history, clients, {
+      flightMs,
+      maxQuietMs,
+    });
     const memory = Object.fromEntries(cluster.roles.map((role) => [role.name, role.memory]));
     return {
       fault: fault.name,
@@ -135,13 +140,13 @@ async function checkWhenQuiet(
   cluster: ChaosCluster,
   history: History,
   clients: readonly Client[],
-  flightMs: () => number,
+  { flightMs, maxQuietMs }: { flightMs: () => number; maxQuietMs: number },
 ): Promise<{ findings: Finding[]; quietMs: number }> {
   const since = performance.now();
   for (;;) {
     const findings = await findingsNow(cluster, history, clients, flightMs).catch((cause: Error) => cause);
     const quietMs = performance.now() - since;
-    const isOver = quietMs > QUIET_MS;
+    const isOver = quietMs > maxQuietMs;
     if (findings instanceof Error) {
       if (isOver) throw new Error('feeds cannot be read after the clients stopped', { cause: findings });
     } else if (findings.length === 0 || isOver) {

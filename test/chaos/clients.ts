@@ -38,7 +38,7 @@ const ACTIONS: readonly Action[] = [
 interface Answer {
   readonly outcome: Outcome;
   /** An attempt before this one got no answer. */
-  readonly retried: boolean;
+  readonly retried?: boolean;
   readonly body?: unknown;
   readonly degraded?: boolean;
   readonly why?: string;
@@ -139,7 +139,7 @@ export class Client {
     return operation;
   }
 
-  #finish(operation: Operation, { outcome, retried, why }: Answer): void {
+  #finish(operation: Operation, { outcome, retried = false, why }: Answer): void {
     operation.end = this.#options.now();
     operation.outcome = outcome;
     operation.retried = retried;
@@ -238,13 +238,12 @@ export class Client {
       const response = await this.#fetch(gateway, method, path, body, headers);
       const text = await response.text();
       const degraded = response.headers.has('cache-status');
-      if (response.ok)
-        return { outcome: 'ok', retried: false, body: text ? JSON.parse(text) : undefined, degraded };
+      if (response.ok) return { outcome: 'ok', body: text ? JSON.parse(text) : undefined, degraded };
       // A refusal is an answer. After a failure of the server, the change may have been made.
       const outcome = response.status < 500 && response.status !== 429 ? 'refused' : 'unknown';
-      return { outcome, retried: false, why: `${response.status} ${text}` };
+      return { outcome, why: `${response.status} ${text}` };
     } catch (error) {
-      return { outcome: 'unknown', retried: false, why: String(error) };
+      return { outcome: 'unknown', why: String(error) };
     }
   }
 
@@ -290,9 +289,9 @@ class RecordingSocket extends FeedClient {
   }
 
   #note({ messageId, payload }: Frame): void {
-    const { user, item } = { user: this.userId, item: itemOf(payload) };
+    const item = itemOf(payload);
     this.#options.history.received.push({
-      user,
+      user: this.userId,
       session: this.#session,
       gateway: this.#gateway,
       opened: this.#opened,

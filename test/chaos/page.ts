@@ -1,3 +1,4 @@
+import { escaped } from '../../src/ui/bench/report.ts';
 import type { Rule } from './checker.ts';
 import type { RoundResult } from './result.ts';
 
@@ -47,11 +48,8 @@ function otherFindings({ findings, unexpectedEnds }: FaultSummary): number {
   return Object.values(others).reduce((sum, n) => sum + n, unexpectedEnds);
 }
 
-const escaped = (text: unknown): string =>
-  String(text).replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
-
-const row = (cells: readonly unknown[], tag: 'td' | 'th'): string =>
-  `<tr>${cells.map((cell) => `<${tag}>${escaped(cell)}</${tag}>`).join('')}</tr>`;
+const row = (cells: readonly (string | number)[], tag: 'td' | 'th'): string =>
+  `<tr>${cells.map((cell) => `<${tag}>${escaped(String(cell))}</${tag}>`).join('')}</tr>`;
 
 /** Renders a report as one page without scripts or other files. */
 export function page({ faults, rounds, ...about }: ChaosReport): string {

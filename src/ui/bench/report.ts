@@ -24,7 +24,8 @@ const STYLE = `
   }`;
 
 const ENTITIES: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
-const escaped = (text: string): string => text.replace(/[&<>"]/g, (character) => ENTITIES[character]!);
+/** Returns text as it stands in HTML, also in an attribute. */
+export const escaped = (text: string): string => text.replace(/[&<>"]/g, (character) => ENTITIES[character]!);
 
 /** Renders a report as HTML. */
 export function renderReport({ command, version, at, plots, machine, result }: Report): string {

@@ -1,10 +1,6 @@
 import { redisCommand } from '../../support/redis.ts';
 import { between, type Fault } from '../fault.ts';
 
-const withSentinels: Pick<Fault, 'missing'> = {
-  missing: ({ sentinels }) => (sentinels ? undefined : 'this Redis has no replica'),
-};
-
 export const redisFlushed: Fault = {
   name: 'redis-flushed',
   title: 'Redis loses all keys while it is used',
@@ -61,7 +57,7 @@ export const redisFull: Fault = {
 };
 
 export const redisFailedOver: Fault = {
-  ...withSentinels,
+  missing: ({ sentinels }) => (sentinels ? undefined : 'this Redis has no replica'),
   name: 'redis-failed-over',
   title: 'the sentinels promote the replica of Redis',
   async run({ cluster, note }) {

@@ -1,5 +1,7 @@
+import type { GatewayRole } from '../cluster.ts';
 import { between, type Fault, type FaultContext } from '../fault.ts';
 import type { Link, LinkState } from '../link.ts';
+import type { RoleLinks } from '../role.ts';
 
 /** Puts links into a state for some seconds. */
 async function withLinks(
@@ -26,38 +28,31 @@ const broken = ({ random }: FaultContext): LinkState =>
     { kind: 'throttled', bytesPerSecond: 50_000 },
   ]);
 
+/** Breaks the links of all roles, or of one, to a kind of server. */
+async function cutOff(context: FaultContext, kind: keyof RoleLinks, server: string): Promise<void> {
+  const { cluster, random } = context;
+  const roles = random.chance(0.5) ? cluster.roles : [random.pick(cluster.roles)];
+  const links = roles.flatMap((role) => role.links[kind]);
+  await withLinks(context, links, broken(context), `${server} and ${roles.map(({ name }) => name)}`);
+}
+
 export const brokerCutOff: Fault = {
   name: 'broker-cut-off',
   title: 'the network between roles and the broker fails',
-  async run(context) {
-    const { cluster, random } = context;
-    const roles = random.chance(0.5) ? cluster.roles : [random.pick(cluster.roles)];
-    const links = roles.flatMap((role) => role.links.broker);
-    await withLinks(context, links, broken(context), `the broker and ${roles.map(({ name }) => name)}`);
-  },
+  run: (context) => cutOff(context, 'broker', 'the broker'),
 };
 
 export const databaseCutOff: Fault = {
   name: 'database-cut-off',
   title: 'the network between roles and the database fails',
-  async run(context) {
-    const { cluster, random } = context;
-    const roles = random.chance(0.5) ? cluster.roles : [random.pick(cluster.roles)];
-    const links = roles.flatMap((role) => role.links.database);
-    await withLinks(context, links, broken(context), `the database and ${roles.map(({ name }) => name)}`);
-  },
+  run: (context) => cutOff(context, 'database', 'the database'),
 };
 
 export const cacheCutOff: Fault = {
   missing: ({ sentinels }) => (sentinels ? 'sentinels name servers by their own addresses' : undefined),
   name: 'cache-cut-off',
   title: 'the network between roles and Redis fails',
-  async run(context) {
-    const { cluster, random } = context;
-    const roles = random.chance(0.5) ? cluster.roles : [random.pick(cluster.roles)];
-    const links = roles.flatMap((role) => role.links.cache);
-    await withLinks(context, links, broken(context), `Redis and ${roles.map(({ name }) => name)}`);
-  },
+  run: (context) => cutOff(context, 'cache', 'Redis'),
 };
 
 export const gatewayCutOff: Fault = {
@@ -73,36 +68,43 @@ export const gatewayCutOff: Fault = {
   },
 };
 
+/** Kills a gateway while links hold up its messages to a kind of server, which never arrive. */
+async function killBehind(
+  { random, note }: FaultContext,
+  { role }: GatewayRole,
+  kind: keyof RoleLinks,
+  state: LinkState,
+  [fromMs, toMs]: readonly [number, number],
+): Promise<void> {
+  for (const link of role.links[kind]) link.set(state);
+  await between(random, fromMs, toMs);
+  note(`kill -9 of ${role.name}`);
+  await role.kill();
+  // Held messages must not arrive later: the machine is gone.
+  for (const link of role.links[kind]) {
+    link.set({ kind: 'cut' });
+    link.heal();
+  }
+  await role.start();
+}
+
 export const killedBeforePublish: Fault = {
   name: 'killed-before-publish',
   title: 'a gateway is killed after commits and before their events are published',
-  async run({ cluster, random, note }) {
-    const { role } = random.pick(cluster.gateways);
-    note(`no message of ${role.name} reaches the broker`);
-    for (const link of role.links.broker) link.set({ kind: 'blackhole' });
-    await between(random, 300, 1_000);
-    note(`kill -9 of ${role.name}`);
-    await role.kill();
-    // Held messages must not arrive later: the machine is gone.
-    for (const link of role.links.broker) link.set({ kind: 'cut' });
-    for (const link of role.links.broker) link.heal();
-    await role.start();
+  async run(context) {
+    const gateway = context.random.pick(context.cluster.gateways);
+    context.note(`no message of ${gateway.role.name} reaches the broker`);
+    await killBehind(context, gateway, 'broker', { kind: 'blackhole' }, [300, 1_000]);
   },
 };
 
 export const killedBeforeMark: Fault = {
   name: 'killed-before-mark',
   title: 'a gateway is killed after events are published and before they are marked as dispatched',
-  async run({ cluster, random, note }) {
-    const { role } = random.pick(cluster.gateways);
-    note(`statements of ${role.name} take 300 ms longer`);
-    for (const link of role.links.database) link.set({ kind: 'delayed', ms: 300 });
-    await between(random, 600, 1_500);
-    note(`kill -9 of ${role.name}`);
-    await role.kill();
-    for (const link of role.links.database) link.set({ kind: 'cut' });
-    for (const link of role.links.database) link.heal();
-    await role.start();
+  async run(context) {
+    const gateway = context.random.pick(context.cluster.gateways);
+    context.note(`statements of ${gateway.role.name} take 300 ms longer`);
+    await killBehind(context, gateway, 'database', { kind: 'delayed', ms: 300 }, [600, 1_500]);
   },
 };
 

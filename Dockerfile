@@ -21,6 +21,7 @@ COPY --from=build /app/dist dist
 COPY --from=build /app/oclif.manifest.json ./
 COPY bin/run.js bin/run.js
 COPY manifests manifests
+COPY docs docs
 # So that `kubectl exec … -- feedctl doctor` finds it.
 RUN ln -s /app/bin/run.js /usr/local/bin/feedctl
 # A number, so that Kubernetes can see that it is not root.

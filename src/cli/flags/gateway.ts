@@ -1,5 +1,5 @@
 import { Flags } from '@oclif/core';
-import type { GatewayOptions } from '../../engine/gateway/gateway.ts';
+import type { GatewayRoleOptions } from '../../engine/cluster/roles.ts';
 import { REQUEST_LIMITS, SOCKETS } from '../../engine/resilience/limits.ts';
 import { portFlag } from './common.ts';
 
@@ -98,7 +98,7 @@ export const gatewayOptions = (flags: {
   'limit-burst': number;
   'failed-login-limit': number;
   'trusted-proxy'?: string[] | undefined;
-}): GatewayOptions => ({
+}): GatewayRoleOptions => ({
   host: flags.host,
   port: flags.port,
   limits: {
@@ -110,6 +110,11 @@ export const gatewayOptions = (flags: {
     failedLogins: flags['failed-login-limit'],
   },
   trustedProxies: flags['trusted-proxy'],
+  // Loaded when the first operator looks.
+  openClusterView: async (config) => {
+    const { openClusterView } = await import('../../engine/monitoring/top/clusterView.ts');
+    return openClusterView(config);
+  },
   sockets: {
     origins: flags.origin,
     heartbeatMs: flags['ping-interval'] * 1_000,

@@ -13,6 +13,7 @@ import { startWorker, type Worker } from '../fanout/worker.ts';
 import { keepWarm } from '../feed/read/warm.ts';
 import { sampleCachedFeeds, sampleFeeds } from '../feed/sample/schedule.ts';
 import type { Gateway, GatewayOptions } from '../gateway/gateway.ts';
+import type { SnapshotSource } from '../gateway/operator/clusterView.ts';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
 import { keepComplete } from '../queues/completeness.ts';
 import { Resources } from '../resilience/resources.ts';
@@ -43,11 +44,16 @@ export interface EmbeddedCluster {
   stop(): Promise<void>;
 }
 
+export type GatewayRoleOptions = Omit<GatewayOptions, 'openSnapshots'> & {
+  /** Opens the source of the snapshots that operators see, with sessions of its own. */
+  readonly openClusterView?: ((config: Config) => Promise<SnapshotSource>) | undefined;
+};
+
 /** Starts the gateway and its cache on an open cluster. The HTTP server is loaded only here. */
 export async function startGatewayRole(
   cluster: Cluster,
   resources: Resources,
-  options: GatewayOptions,
+  options: GatewayRoleOptions,
   reporter: StatsReporter = startReporting(cluster, resources),
 ): Promise<{ gateway: Gateway; cache: FeedCache }> {
   const { db, identity, sharedCache } = cluster;
@@ -55,6 +61,7 @@ export async function startGatewayRole(
   // The shared cache is the cluster's: the worker of the same process needs it until its own end.
   if (!sharedCache) resources.add('cache', () => cache.close());
   if (cluster.metrics) watchCache(cluster.metrics, cache, resources);
+  const { openClusterView } = options;
   const requests = openRequestPool(cluster.db.server, cluster.metrics);
   resources.add('sessions of requests', () => requests.close());
   cluster.identity.guard(requests);
@@ -63,7 +70,11 @@ export async function startGatewayRole(
   const gateway = await startGateway(
     // Requests wait for their marks, so these have the time limits of requests too.
     { ...cluster, db: requests, marks: new DispatchMarks(requests), cache },
-    { ...options, limitsUrl: serverUrl(cluster.config, 'cacheUrl') },
+    {
+      ...options,
+      limitsUrl: serverUrl(cluster.config, 'cacheUrl'),
+      openSnapshots: openClusterView && (() => openClusterView(cluster.config)),
+    },
   );
   reporter.add({ gateway, cache });
   startCheckReports(cluster, resources, { gateway, cache });
@@ -134,7 +145,7 @@ export async function startMetricsRole(
  */
 export async function startEmbeddedCluster(
   config: Config,
-  options: GatewayOptions & {
+  options: GatewayRoleOptions & {
     log: Log;
     metrics?: Metrics;
     tracing?: Tracing | undefined;

@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import ajvCompiler from '@fastify/ajv-compiler';
 import swagger from '@fastify/swagger';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
-import Fastify, { type ConnectionError, type FastifyReply } from 'fastify';
+import Fastify, { type ConnectionError, type FastifyReply, type FastifyRequest } from 'fastify';
 import { answeredBy, checkRequest } from '../fleet/addressee.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
@@ -79,7 +79,15 @@ export async function openApp(context: AppContext): Promise<App> {
       openapi: '3.1.0',
       info: { title: 'feedctl gateway', version: '1', license: { name: 'MIT', identifier: 'MIT' } },
       components: {
-        securitySchemes: { bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } },
+        securitySchemes: {
+          bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' },
+          operator: {
+            type: 'http',
+            scheme: 'bearer',
+            bearerFormat: 'JWT',
+            description: 'a token of `feedctl gateway token`',
+          },
+        },
       },
     },
   });
@@ -120,9 +128,19 @@ function refuseMisdirected(app: App, { admin, identity }: AppContext): void {
 /** Authenticates a request and applies the limits, before its body is read. */
 function admitRequests(app: App, { tokens, limiter, addressOf }: AppContext): void {
   app.decorateRequest('userId', 0);
+  const admitOperator = async (request: FastifyRequest) => {
+    let refusal: unknown;
+    await tokens.checkViewer(bearerOf(request)).catch((error) => {
+      refusal = error;
+    });
+    const caller = { ip: addressOf(request.raw), userId: undefined, writes: false };
+    await limiter.admit({ ...caller, operator: refusal === undefined });
+    if (refusal !== undefined) throw refusal;
+  };
   app.addHook('onRequest', async (request) => {
     const { config, schema } = request.routeOptions;
     if (config?.unlimited) return;
+    if (config?.operator) return admitOperator(request);
     let refusal: unknown;
     const userId = await tokens.check(bearerOf(request)).catch((error) => {
       refusal = error;

@@ -15,7 +15,8 @@ const MAX_AGE_SECONDS = 600;
 export function addCors(app: App, paths: KnownPaths, origins: readonly string[]): void {
   if (origins.length === 0) return;
   app.addHook('onRequest', async (request, reply) => {
-    if (request.routeOptions.config?.unlimited) return;
+    const { config } = request.routeOptions;
+    if (config?.unlimited || config?.operator) return;
     void reply.header('vary', 'origin');
     const { origin } = request.headers;
     if (origin === undefined || !origins.includes(origin)) return;

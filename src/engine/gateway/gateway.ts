@@ -20,6 +20,7 @@ import { everyTick } from '../util/ticks.ts';
 import { openApp } from './app.ts';
 import { openAuthentication } from './authenticate.ts';
 import { openAddresses } from './clientAddress.ts';
+import { ClusterView, type OpenSnapshots } from './operator/clusterView.ts';
 import { type Limiter, openLimiter, type RequestLimits } from './rateLimits.ts';
 import type { App, GatewayAdmin } from './routes/context.ts';
 import { openTokens, type Tokens } from './tokens.ts';
@@ -58,6 +59,8 @@ export interface GatewayOptions {
   readonly limitsUrl?: string | ServerUrl | undefined;
   /** Addresses or networks whose `X-Forwarded-For` is trusted. */
   readonly trustedProxies?: readonly string[] | undefined;
+  /** Opens the source of the snapshots that operators see. Without it the gateway shows no cluster. */
+  readonly openSnapshots?: OpenSnapshots | undefined;
   /** Stops this process as a signal does, for an operator. Without it a drain is refused. */
   readonly onDrain?: (() => void) | undefined;
 }
@@ -104,6 +107,8 @@ export async function startGateway(context: GatewayContext, options: GatewayOpti
       if (!caughtUp())
         throw new FeedctlError('NOT_LIVE', 'live updates are lost, or sockets are being caught up');
     };
+    const clusterView = options.openSnapshots && new ClusterView(options.openSnapshots);
+    resources.add('view of the cluster', () => clusterView?.close());
     const app = await openApp({
       ...context,
       tokens,
@@ -112,6 +117,7 @@ export async function startGateway(context: GatewayContext, options: GatewayOpti
       origins: options.sockets?.origins ?? [],
       passwords: new Passwords(),
       admin: adminOf(hub, options.onDrain),
+      clusterView,
       checkReady,
     });
     resources.add('HTTP server', () => closeApp(app, 0));

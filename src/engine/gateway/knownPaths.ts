@@ -18,7 +18,7 @@ export class KnownPaths {
       const known = this.#known.get(url) ?? {
         segments: url.split('/'),
         methods: [],
-        api: config?.unlimited !== true,
+        api: !config?.unlimited && !config?.operator,
       };
       this.#known.set(url, known);
       for (const one of [method].flat()) if (!known.methods.includes(one)) known.methods.push(one);

@@ -10,6 +10,8 @@ import { ErasedAccounts } from './erasedAccounts.ts';
 export const TOKEN_SECONDS = 12 * 60 * 60;
 const ALGORITHM = 'HS256';
 const OPERATOR = 'operator';
+/** Role of a token that shows the cluster and changes nothing. */
+const VIEWER = 'viewer';
 /** An operator token is for one command. */
 const OPERATOR_SECONDS = 60;
 /** Key of tokens without a key id, which were signed before keys had ids. */
@@ -40,6 +42,11 @@ export interface Tokens {
   checkOnce(token: string): Promise<{ readonly userId: number; readonly until: number }>;
   /** Throws INVALID_TOKEN for any token that is not an operator's. */
   checkOperator(token: string): Promise<void>;
+  /**
+   * Accepts the tokens of operators and of viewers. Throws NOT_OPERATOR for a user's token, and
+   * INVALID_TOKEN for any other.
+   */
+  checkViewer(token: string): Promise<void>;
   /** `createdAt`: creation of the account that the token is for. */
   sign(userId: number, createdAt?: Date): Promise<string>;
   /**
@@ -141,10 +148,16 @@ export async function openTokens(db: Queryable): Promise<Tokens> {
       const { payload } = await verify(token, ['role']);
       if (payload.role !== OPERATOR) throw invalidToken();
     },
+    async checkViewer(token) {
+      const { role, sub } = (await verify(token, [])).payload;
+      if (role === OPERATOR || role === VIEWER) return;
+      if (sub === undefined) throw invalidToken();
+      throw new FeedctlError('NOT_OPERATOR', 'the token is one of a user, and this is for operators');
+    },
     async sign(userId, createdAt) {
       // A key that was just replaced must not sign.
       await refreshKeys();
-      return sign(stored.at(-1)!, { userId, createdAt });
+      return sign(stored.at(-1)!, ...userClaims(userId, createdAt));
     },
     async refresh() {
       await Promise.all([refreshKeys(), accounts.refresh()]);
@@ -159,40 +172,44 @@ const invalidToken = () => new FeedctlError('INVALID_TOKEN', 'the token is missi
 
 const secretKey = (secret: string): KeyObject => createSecretKey(Buffer.from(secret, 'hex'));
 
+type Claims = Readonly<Record<string, string | number | undefined>>;
+
 /**
- * `subject`: undefined for an operator. The claim `born` is the creation of the user's account, in
- * unix milliseconds: the next owner of an erased id has another one.
+ * Returns the claims and the seconds of a user's token. The claim `born` is the creation of the
+ * account, in unix milliseconds: the next owner of an erased id has another one.
  */
-function sign(
-  { id, secret }: TokenKey,
-  subject: { userId: number; createdAt: Date | undefined } | undefined,
-): Promise<string> {
-  const [claims, seconds] = subject
-    ? [{ sub: String(subject.userId), born: subject.createdAt?.getTime() }, TOKEN_SECONDS]
-    : [{ role: OPERATOR }, OPERATOR_SECONDS];
-  return new SignJWT(claims)
+const userClaims = (userId: number, createdAt: Date | undefined): [Claims, number] => [
+  { sub: String(userId), born: createdAt?.getTime() },
+  TOKEN_SECONDS,
+];
+
+const sign = ({ id, secret }: TokenKey, claims: Claims, seconds: number): Promise<string> =>
+  new SignJWT(claims)
     .setProtectedHeader({ alg: ALGORITHM, kid: id })
     .setIssuedAt()
     .setExpirationTime(`${seconds}s`)
     .sign(secretKey(secret));
-}
 
 const signingKey = async (db: Queryable): Promise<TokenKey> => (await readTokenKeys(db)).at(-1)!;
 
 /** Signs a JWT with which its bearer acts as that user at any gateway for 12 hours. */
 export const signToken = async (db: Queryable, userId: number): Promise<string> =>
-  sign(await signingKey(db), { userId, createdAt: await createdAtOf(db, userId) });
+  sign(await signingKey(db), ...userClaims(userId, await createdAtOf(db, userId)));
 
 /**
  * Signs a JWT without a user, for the `/admin` routes. Access to the database is permission enough.
  */
 export const signOperatorToken = async (db: Queryable): Promise<string> =>
-  sign(await signingKey(db), undefined);
+  sign(await signingKey(db), { role: OPERATOR }, OPERATOR_SECONDS);
+
+/** Signs a JWT that shows the cluster on the page of its gateways for 12 hours, and allows no change. */
+export const signViewerToken = async (db: Queryable): Promise<string> =>
+  sign(await signingKey(db), { role: VIEWER }, TOKEN_SECONDS);
 
 /** Issues a token of an existing user, for operators. Throws USER_NOT_FOUND. */
 export async function issueToken(db: Queryable, userId: number): Promise<string> {
   const { createdAt } = await getUser(db, userId);
-  return sign(await signingKey(db), { userId, createdAt });
+  return sign(await signingKey(db), ...userClaims(userId, createdAt));
 }
 
 export interface KeyRotation {

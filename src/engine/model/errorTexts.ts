@@ -548,6 +548,10 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
       'stops. Before it is ready again, it sends every open socket the posts that the socket missed.',
     more: 'If it lasts, look at the broker and the database (`feedctl status`).',
   },
+  NOT_OPERATOR: {
+    what: 'The gateway does not show the cluster to the bearer of this token.',
+    why: 'The token is one of a user, and the request is for operators.',
+  },
   OPERATION_CANCELLED: {
     what: 'An operator ended this work with `feedctl operation cancel`. The message names the operator.',
     why: 'The run stopped at its next safe point after the request.',

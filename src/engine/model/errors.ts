@@ -278,6 +278,7 @@ export const ERRORS = {
     failure: 'transient',
     fix: 'Wait: the gateway recovers by itself when its broker and its database do.',
   },
+  NOT_OPERATOR: { exit: 1, fix: 'Get a token for operators with `feedctl gateway token`.' },
   OPERATION_CANCELLED: { exit: 3, fix: 'Finished work stays. The same command starts from the beginning.' },
   OPERATION_INPUT_CHANGED: {
     exit: 1,

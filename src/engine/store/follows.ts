@@ -25,6 +25,19 @@ export interface Pair {
   readonly followeeId: number;
 }
 
+/** Returns whom a user follows, above the id `after`, in rising order. */
+export async function followeesOf(
+  db: Queryable,
+  query: { followerId: number; after: number; limit: number },
+): Promise<number[]> {
+  const { rows } = await db.query<{ id: number }>(
+    `select followee_id as id from follows where follower_id = $1 and followee_id > $2
+     order by followee_id limit $3`,
+    [query.followerId, query.after, query.limit],
+  );
+  return rows.map(({ id }) => id);
+}
+
 /** Returns the pairs that follow now. On Citus the pairs may belong to several shards. */
 export async function followingPairs<P extends Pair>(db: Queryable, pairs: readonly P[]): Promise<P[]> {
   const { rows } = await db.query<{ nth: number }>(

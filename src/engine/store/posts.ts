@@ -204,6 +204,19 @@ export async function newestPosts(
   return rows.map((row) => ({ authorId: row.authorId, postIds: row.ids.map(Number) }));
 }
 
+/** Returns an author's newest posts below `before`, newest first. */
+export async function postsOf(
+  db: Queryable,
+  query: { authorId: number; before: number; limit: number },
+): Promise<Post[]> {
+  const { rows } = await db.query<Post>(
+    `select id, author_id as "authorId", body, created_at as "createdAt", version
+     from posts where author_id = $1 and id < $2 and deleted_at is null order by id desc limit $3`,
+    [query.authorId, query.before, query.limit],
+  );
+  return rows;
+}
+
 /** Throws POST_NOT_FOUND. */
 export async function getPost(db: Queryable, id: number): Promise<Post> {
   const { rows } = await db.query<Post>(

@@ -125,6 +125,12 @@ export async function searchUsers(
   return rows;
 }
 
+/** Returns the existing ones of these users, ordered by id. */
+export async function usersOf(db: Queryable, ids: readonly number[]): Promise<User[]> {
+  const { rows } = await db.query<User>(`select ${COLUMNS} from users where id = any($1) order by id`, [ids]);
+  return rows;
+}
+
 /** Shards that are read concurrently, on Citus. */
 const SHARD_CONCURRENCY = 4;
 

@@ -7,6 +7,7 @@ import type { Connection } from '../../live/hub.ts';
 import type { SocialContext } from '../../social/context.ts';
 import type { Passwords } from '../../social/passwords.ts';
 import type { Span } from '../../telemetry/tracing.ts';
+import type { ClusterView } from '../operator/clusterView.ts';
 import type { Limiter } from '../rateLimits.ts';
 import type { Tokens } from '../tokens.ts';
 
@@ -19,6 +20,8 @@ export interface RouteContext extends SocialContext {
   /** Throws while the gateway should get no traffic. */
   readonly checkReady: () => Promise<void>;
   readonly admin: GatewayAdmin;
+  /** Undefined at a gateway that shows no cluster. */
+  readonly clusterView?: ClusterView | undefined;
   readonly identity?: Pick<Identity, 'cluster'> | undefined;
 }
 
@@ -45,6 +48,8 @@ declare module 'fastify' {
     readonly writes?: boolean;
     /** The route is for monitoring or for operators: no limit applies. */
     readonly unlimited?: boolean;
+    /** The route shows the cluster to operators: no token of a user is accepted. */
+    readonly operator?: boolean;
   }
   interface FastifyRequest {
     /** The user of the token; 0 without one, which a route with BEARER in its schema never gets. */

@@ -1,7 +1,10 @@
 import { parseId } from '../../model/ids.ts';
 import { follow, unfollow } from '../../social/follows.ts';
+import { followeesOf } from '../../store/follows.ts';
+import { usersOf } from '../../store/users.ts';
 import type { App, RouteContext } from './context.ts';
 import * as schemas from './schemas.ts';
+import { userJson } from './users.ts';
 
 export function addFriendRoutes(app: App, context: RouteContext): void {
   for (const [name, act, summary] of [
@@ -31,4 +34,25 @@ export function addFriendRoutes(app: App, context: RouteContext): void {
       },
     );
   }
+
+  const { db } = context;
+  app.get(
+    '/friend/list',
+    {
+      schema: {
+        summary: 'List the users that I follow, ordered by id; the `Link` header leads to the next page',
+        security: schemas.BEARER,
+        querystring: schemas.FolloweesQuery,
+        response: schemas.answers({ 200: schemas.Users }, ...schemas.REFUSED, ...schemas.TOKEN_REFUSED),
+      },
+    },
+    async ({ userId, query }, reply) => {
+      const { after = '0', limit = schemas.DEFAULT_SEARCH } = query;
+      const page = { followerId: userId, after: Number(after), limit };
+      const ids = await db.retry(() => followeesOf(db, page));
+      if (ids.length === limit)
+        void reply.header('link', `</friend/list?limit=${limit}&after=${ids.at(-1)}>; rel="next"`);
+      return (await db.retry(() => usersOf(db, ids))).map(userJson);
+    },
+  );
 }

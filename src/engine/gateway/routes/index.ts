@@ -1,6 +1,7 @@
 import { FeedctlError } from '../../model/errors.ts';
 import type { KnownPaths } from '../knownPaths.ts';
 import { addAdminRoutes } from './admin.ts';
+import { addClusterRoutes } from './cluster.ts';
 import type { App, RouteContext } from './context.ts';
 import { addFriendRoutes } from './friends.ts';
 import { addPage } from './page.ts';
@@ -26,5 +27,6 @@ export function addRoutes(app: App, context: RouteContext, paths: KnownPaths): v
   addPostRoutes(app, context);
   addServiceRoutes(app, context);
   addAdminRoutes(app, context);
+  addClusterRoutes(app, context);
   addPage(app);
 }

@@ -1,11 +1,12 @@
 import { pageAtOffset } from '../../feed/read/offset.ts';
 import { type FeedPage, readFeed, readFeedUnconfirmed } from '../../feed/read/read.ts';
 import { isFeedctlError } from '../../model/errors.ts';
-import { parseId } from '../../model/ids.ts';
+import { MAX_ID, parseId } from '../../model/ids.ts';
 import type { Post } from '../../model/post.ts';
 import { isUnavailable } from '../../resilience/guard.ts';
 import { createPost, deletePost, updatePost } from '../../social/posts.ts';
-import { getPost } from '../../store/posts.ts';
+import { getPost, postsOf } from '../../store/posts.ts';
+import { getUser } from '../../store/users.ts';
 import type { App, RouteContext } from './context.ts';
 import * as schemas from './schemas.ts';
 
@@ -116,6 +117,32 @@ function addPostReading(app: App, { db }: RouteContext): void {
     async (request) => {
       const id = parseId(request.params.id, 'post');
       return versionedJson(await db.retry(() => getPost(db, id)));
+    },
+  );
+
+  app.get(
+    '/post/list/:user_id',
+    {
+      schema: {
+        summary: 'List the posts of a user, newest first; the `Link` header leads to the next page',
+        params: schemas.UserIdParam,
+        querystring: schemas.PostsQuery,
+        response: schemas.answers({ 200: schemas.Posts }, ...schemas.REFUSED, 404),
+      },
+    },
+    async ({ params, query }, reply) => {
+      const { limit = schemas.DEFAULT_PAGE, before } = query;
+      const authorId = parseId(params.user_id, 'user');
+      const page = { authorId, before: before === undefined ? MAX_ID : Number(before), limit };
+      const posts = await db.retry(() => postsOf(db, page));
+      // The usual case costs one statement.
+      if (posts.length === 0) await db.retry(() => getUser(db, authorId));
+      if (posts.length === limit)
+        void reply.header(
+          'link',
+          `</post/list/${authorId}?limit=${limit}&before=${posts.at(-1)!.id}>; rel="next"`,
+        );
+      return posts.map(versionedJson);
     },
   );
 }

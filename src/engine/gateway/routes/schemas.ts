@@ -104,6 +104,10 @@ export const UserSearch = Type.Object({
   after: Type.Optional(Position),
 });
 
+export const FolloweesQuery = Type.Object({
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: MAX_PAGE, default: DEFAULT_SEARCH })),
+  after: Type.Optional(Position),
+});
 export const Changed = Type.Object({
   changed: Type.Boolean({ description: 'false where it was already so' }),
 });
@@ -130,10 +134,15 @@ export const PostUpdate = Type.Object({
 });
 const postFields = { id: Position, text: Type.String(), author_user_id: Position, createdAt: Time };
 export const Post = Type.Object({ ...postFields, version: Type.Integer() });
+export const Posts = Type.Array(Post);
 export const Deleted = Type.Object({ deleted: Type.Literal(true) });
 
 export const FeedQuery = Type.Object({
   offset: Type.Optional(Type.Integer({ minimum: 0, maximum: MAX_OFFSET, default: 0 })),
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: MAX_PAGE, default: DEFAULT_PAGE })),
+  before: Type.Optional(Id),
+});
+export const PostsQuery = Type.Object({
   limit: Type.Optional(Type.Integer({ minimum: 1, maximum: MAX_PAGE, default: DEFAULT_PAGE })),
   before: Type.Optional(Id),
 });
@@ -168,6 +177,8 @@ export const REFUSED = [400, 429, 503] as const;
 export const BODY_REFUSED = [413, 415] as const;
 /** Without a token, and with that of an erased account. */
 export const TOKEN_REFUSED = [401, 404] as const;
+/** Without a token, with that of a user, and at a gateway that shows no cluster. */
+export const OPERATOR_REFUSED = [401, 403, 404] as const;
 
 /**
  * Adds problem details to the responses of a route: for the statuses of failures that it names, and as
@@ -189,6 +200,8 @@ const failure = (description: string) => ({
 
 /** Security of routes that act as a user. The token is checked before the rest of the request. */
 export const BEARER = [{ bearer: [] }] as const;
+/** Security of routes that show the cluster to operators. */
+export const OPERATOR = [{ operator: [] }] as const;
 
 /**
  * Describes the names of a search as one parameter, of which at least one property is needed. On the

@@ -6,7 +6,7 @@ import { getUser, searchUsers, type User } from '../../store/users.ts';
 import type { App, RouteContext } from './context.ts';
 import * as schemas from './schemas.ts';
 
-const userJson = (user: User) => ({
+export const userJson = (user: User) => ({
   id: String(user.id),
   first_name: user.firstName,
   second_name: user.secondName,

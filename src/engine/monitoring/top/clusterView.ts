@@ -1,0 +1,110 @@
+import type { Config } from '../../config/config.ts';
+import type { SnapshotSource } from '../../gateway/operator/clusterView.ts';
+import { type ClusterSnapshot, MAX_ROWS } from '../../gateway/routes/clusterSchemas.ts';
+import type { OperationRow } from '../../operations/table.ts';
+import { openTop } from './collect.ts';
+import type { TopSnapshot } from './snapshot.ts';
+
+const INTERVAL_MS = 1_000;
+
+/** Opens the source of a gateway's view of the cluster, with sessions of its own. Throws as `openTop`. */
+export async function openClusterView(config: Config): Promise<SnapshotSource> {
+  const collector = await openTop(config, { complete: false });
+  return {
+    take() {
+      collector.refresh(INTERVAL_MS);
+      return clusterSnapshot(collector.snapshot());
+    },
+    close: () => collector.close(),
+  };
+}
+
+/** Returns the part of a snapshot of `top` that a browser shows. Long lists are cut. */
+export function clusterSnapshot(top: TopSnapshot): ClusterSnapshot {
+  const { figures, queues, workers, gateways, backlog, backlogSeries } = top;
+  const rate = (name: 'created' | 'deliveries' | 'pushed' | 'errors') =>
+    figures?.rates[name].sliding['1m'].perSecond ?? 0;
+  const latency = figures?.latencyMs['1m'];
+  return {
+    takenAt: top.takenAt,
+    context: top.context,
+    production: top.production,
+    bus: top.bus,
+    health: { state: top.health.state, problems: [...top.health.problems] },
+    rates: figures && {
+      created: rate('created'),
+      deliveries: rate('deliveries'),
+      pushed: rate('pushed'),
+      errors: rate('errors'),
+    },
+    latencyMs: latency ? { p50: latency.p50, p99: latency.p99 } : null,
+    series: figures && {
+      stepSeconds: figures.series.stepSeconds,
+      endsAt: figures.series.endsAt,
+      created: [...figures.series.created],
+      deliveries: [...figures.series.deliveries],
+      pushed: [...figures.series.pushed],
+      errors: [...figures.series.errors],
+    },
+    sockets: figures?.sockets ?? null,
+    cacheHitRate: top.cache?.hitRate ?? null,
+    backlog: backlog && { ...backlog },
+    backlogSeries: [...backlogSeries],
+    queues: cut(queues, ({ queue, ready, unacked, paused, ...row }) => ({
+      queue,
+      waiting: ready,
+      inFlight: unacked,
+      inPerSecond: row.inPerSecond,
+      outPerSecond: row.outPerSecond,
+      oldestAgeMs: row.oldestAgeMs,
+      deadLetters: row.deadLetters,
+      paused,
+    })),
+    workers: cut(workers, ({ id, ready, host, version, work }) => ({
+      id,
+      ready,
+      host,
+      version,
+      cpu: work?.cpu ?? null,
+      memoryBytes: work?.memoryBytes ?? null,
+      deliveriesPerSecond: work?.perSecond.deliveries?.['1m'] ?? null,
+    })),
+    gateways: cut(gateways, ({ id, ready, url, sockets, work }) => ({
+      id,
+      ready,
+      url,
+      sockets,
+      cpu: work?.cpu ?? null,
+      memoryBytes: work?.memoryBytes ?? null,
+      pushedPerSecond: work?.perSecond.pushed?.['1m'] ?? null,
+    })),
+    operations: top.operations && running(top.operations).slice(0, MAX_ROWS),
+    warnings:
+      figures?.errors.slice(0, MAX_ROWS).map(({ level, code, text, count, lastAt, role, host }) => ({
+        level,
+        code,
+        text,
+        count,
+        lastAt,
+        role,
+        host,
+      })) ?? null,
+  };
+}
+
+const cut = <From, To>(rows: readonly From[] | null, of: (row: From) => To) =>
+  rows && { total: rows.length, rows: rows.slice(0, MAX_ROWS).map(of) };
+
+const running = (operations: readonly OperationRow[]) =>
+  operations
+    .filter(({ state }) => state === 'running')
+    .map(({ id, kind, key, state, progress }) => ({
+      id,
+      kind,
+      key,
+      state,
+      done: progress?.done ?? null,
+      total: progress?.total ?? null,
+      unit: progress?.unit ?? null,
+      etaSeconds: progress?.etaSeconds ?? null,
+    }));

@@ -37,7 +37,18 @@ async function ask(
   if (obstacle !== undefined)
     throw new FeedctlError('CONFIRMATION_REQUIRED', `${question} Cannot ask: ${obstacle}`, options);
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  const answer = await terminal.question(prompt);
-  terminal.close();
-  return answer.trim();
+  try {
+    const closed = new Promise<never>((_, reject) => {
+      terminal.once('close', () =>
+        reject(new FeedctlError('CONFIRMATION_REQUIRED', 'not confirmed: nothing was changed')),
+      );
+    });
+    return (await Promise.race([terminal.question(prompt), closed])).trim();
+  } catch (error) {
+    // The error begins on a new line, not behind the question.
+    process.stderr.write('\n');
+    throw error;
+  } finally {
+    terminal.close();
+  }
 }

@@ -142,7 +142,7 @@ export abstract class OutputCommand extends Command {
 
   /** Prints the first table of the command: the others explain it. */
   #printTable(text: string): void {
-    if (!this.#printedTable && text !== '') this.#print(text);
+    if (!this.#printedTable && text !== '') this.#print(text.replace(/\n$/, ''));
     this.#printedTable = true;
   }
 

@@ -1,6 +1,6 @@
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 const TIME = /^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d+)?Z?$/;
-const WITH_SCHEME = /^[a-z][a-z0-9+]*:\/\//i;
+const URL_IN_TEXT = /[a-z][a-z0-9+]*:\/\/[^\s,]+/gi;
 /** Length of a short id. Commands that take an id accept it. */
 const SHORT_ID = 8;
 /** Parts of a long path that are shown. */
@@ -24,16 +24,15 @@ function shortColumn(texts: readonly string[]): string[] {
     if (UUID.test(text)) return text.slice(0, length);
     const time = TIME.exec(text);
     if (time) return `${time[1]} ${time[2]}`;
-    return WITH_SCHEME.test(text) ? shortUrl(text) : text;
+    return text.replaceAll(URL_IN_TEXT, shortUrl);
   });
 }
 
 /** `postgres://feedctl@/feeds?host=%2Fhome%2Fada%2Fd2%2Frun` becomes `…/d2/run`. */
 function shortUrl(text: string): string {
-  // A list of URLs, or a text that begins with one, stays as it is. WHATWG URLs have no empty host.
-  const found = /^[^/]+\/\/(?:[^/?@\s,]*@)?([^/?\s,]*)(\/[^?\s,]*)?(?:\?([^\s,]*))?$/.exec(text);
-  if (!found) return text;
-  const [, host = '', path = '', query] = found;
+  // WHATWG URLs need a host.
+  const found = /^[^/]+\/\/(?:[^/?@]*@)?([^/?]*)(\/[^?]*)?(?:\?(.*))?$/.exec(text);
+  const [, host = '', path = '', query] = found ?? [];
   const directory = new URLSearchParams(query).get('host');
   if (host !== '' || !directory?.startsWith('/')) return `${host}${path.replace(/\/$/, '')}`;
   const parts = directory.split('/').filter(Boolean);

@@ -148,7 +148,7 @@ describe('shortened', () => {
       '10.0.0.7:8080',
     ]);
     expect(of('amqp://a@mq1,amqp://a@mq2', '2026-07-01T12:00:00.123Z', 'a text')).toEqual([
-      'amqp://a@mq1,amqp://a@mq2',
+      'mq1,mq2',
       '2026-07-01 12:00:00',
       'a text',
     ]);

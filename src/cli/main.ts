@@ -5,8 +5,8 @@ import type { FeedctlError } from '../engine/model/errors.ts';
 import { isUnknownCommand, printError, toFeedctlError } from './errors.ts';
 import { printedFormat } from './outputFormat.ts';
 
-/** Any command that is not hidden: its flags include those of all commands. */
-const ANY_COMMAND = 'status';
+/** A command without flags of its own. */
+const PLAIN_COMMAND = 'version';
 
 /** Runs one command line. Prints errors that no command has printed, such as an unknown command. */
 export async function main(argv: string[], dir: string): Promise<void> {
@@ -33,7 +33,7 @@ export async function main(argv: string[], dir: string): Promise<void> {
 async function inOrder(argv: string[], dir: string): Promise<string[]> {
   if (!argv[0]?.startsWith('-') || argv[0] === '--help' || argv[0] === '-h') return argv;
   const { ordered } = await import('./commandLine.ts');
-  const { flags } = (await Config.load(dir)).findCommand(ANY_COMMAND, { must: true });
+  const { flags } = (await Config.load(dir)).findCommand(PLAIN_COMMAND, { must: true });
   return ordered(
     argv,
     Object.fromEntries(Object.entries(flags).filter(([, one]) => one.helpGroup === 'GLOBAL')),

@@ -2,12 +2,14 @@ import { Flags } from '@oclif/core';
 import { OUTPUTS } from '../outputFormat.ts';
 import { durationFlag } from './durations.ts';
 
-const output = (options: readonly string[], description: string) =>
-  Flags.string({ char: 'o', options: [...options], description, exclusive: ['json'], helpGroup: 'GLOBAL' });
+const output = (options: readonly string[], description: string, more: { helpGroup?: string } = {}) =>
+  Flags.string({ char: 'o', options: [...options], description, exclusive: ['json'], ...more });
 
 /** Flags for the output of all commands. */
 export const outputFlags = {
-  output: output(['json', 'yaml', 'table'], 'form of the output; table: text for people'),
+  output: output(['json', 'yaml', 'table'], 'form of the output; table: text for people', {
+    helpGroup: 'GLOBAL',
+  }),
   quiet: Flags.boolean({
     char: 'q',
     description: 'print no notes and no progress; of a table only the ids',

@@ -3,7 +3,7 @@ import { Help as OclifHelp } from '@oclif/core/help';
 
 /** Commands and topics by task, in the order in which a user meets them. */
 export const TASKS: Readonly<Record<string, readonly string[]>> = {
-  START: ['up', 'down', 'demo', 'context'],
+  START: ['demo', 'up', 'down', 'init', 'context'],
   LOOK: ['status', 'top', 'doctor', 'worker', 'gateway', 'queue', 'connection', 'events', 'operation'],
   MEND: ['errors', 'feed', 'dlq', 'cache', 'fanout'],
   DATA: ['user', 'post', 'follow', 'celebrity', 'seed', 'replay'],

@@ -3,7 +3,7 @@ import { flush } from '@oclif/core/flush';
 import { run } from '@oclif/core/run';
 import type { FeedctlError } from '../engine/model/errors.ts';
 import { isUnknownCommand, printError, toFeedctlError } from './errors.ts';
-import { printedFormat } from './outputFormat.ts';
+import { flagWords, printedFormat } from './outputFormat.ts';
 
 /** A command without flags of its own. */
 const PLAIN_COMMAND = 'version';
@@ -12,6 +12,10 @@ const PLAIN_COMMAND = 'version';
 export async function main(argv: string[], dir: string): Promise<void> {
   // After the reader has closed the pipe (`feedctl … | head -1`), output cannot be flushed any more.
   const closed = new Promise((done) => process.stdout.once('error', done));
+  if (flagWords(argv).includes('--no-color')) {
+    process.env.NO_COLOR = '1';
+    delete process.env.FORCE_COLOR;
+  }
   let line = argv;
   try {
     line = await inOrder(argv, dir);

@@ -6,7 +6,7 @@ import type { TableOptions } from '../ui/terminal/table.ts';
 import { asciiOnly, hasColours } from '../ui/terminal/terminal.ts';
 import { errorJson, printError, toFeedctlError } from './errors.ts';
 import { outputFlags, watchFlags } from './flags/output.ts';
-import { type Output, outputOf, printedFormat } from './outputFormat.ts';
+import { flagWords, type Output, outputOf, printedFormat } from './outputFormat.ts';
 import { listenForSignals } from './signals.ts';
 
 /** How the table of a command is printed, when only the table is wanted. */
@@ -48,7 +48,7 @@ export abstract class OutputCommand extends Command {
   protected override async init(): Promise<void> {
     await super.init();
     if (this.#asked.output === 'yaml') this.#yamlText = (await import('./yaml.ts')).yamlText;
-    if (!asksToWatch(this.argv)) return;
+    if (!flagWords(this.argv).includes('--watch')) return;
     const { openRepaint } = await import('../ui/terminal/repaint.ts');
     this.#repaint = openRepaint(process.stdout);
     if (this.ctor.flags?.watch === watchFlags.watch) {
@@ -96,9 +96,14 @@ export abstract class OutputCommand extends Command {
 
   /** Whether the table is all that is printed on stdout: as CSV, as names, or in chosen columns. */
   get #tableOnly(): boolean {
-    const { output, columns, headers, quiet } = this.#asked;
-    const hasTable = 'no-headers' in (this.ctor.flags ?? {});
-    return output === 'csv' || output === 'name' || columns !== undefined || !headers || (quiet && hasTable);
+    const { output, columns, headers } = this.#asked;
+    return output === 'csv' || output === 'name' || columns !== undefined || !headers || this.#idsOnly;
+  }
+
+  /** Whether --quiet leaves the ids of a list. */
+  get #idsOnly(): boolean {
+    const { output, columns, quiet } = this.#asked;
+    return quiet && output === 'table' && columns === undefined && Boolean(this.id?.endsWith(':list'));
   }
 
   override log(message = '', ...args: unknown[]): void {
@@ -126,8 +131,8 @@ export abstract class OutputCommand extends Command {
   /** Options of every table that the command renders. Borders are for a terminal. */
   protected get tableOptions(): TableOptions {
     const { stdout, env } = process;
-    const { output, columns, headers, quiet } = this.#asked;
-    const form = quiet && output === 'table' && columns === undefined ? 'name' : output;
+    const { output, columns, headers } = this.#asked;
+    const form = this.#idsOnly ? 'name' : output;
     return {
       borders: Boolean(stdout.isTTY),
       ascii: asciiOnly(env),
@@ -271,9 +276,3 @@ export abstract class OutputCommand extends Command {
     throw Object.assign(mapped, { reported: true });
   }
 }
-
-/** Returns whether the words before `--` have --watch. */
-const asksToWatch = (argv: readonly string[]): boolean => {
-  const end = argv.indexOf('--');
-  return argv.slice(0, end === -1 ? undefined : end).includes('--watch');
-};

@@ -1,6 +1,7 @@
 import { stripVTControlCharacters } from 'node:util';
 import { FeedctlError, isFeedctlError, messageOf } from '../engine/model/errors.ts';
 import { nearest } from './nearest.ts';
+import { flagWords } from './outputFormat.ts';
 
 interface Flag {
   readonly type: string;
@@ -259,14 +260,11 @@ function notAnOption(name: string, value: string, options: readonly string[]): E
 /** Returns `--flag`, or the variable if no word of the command line holds the flag. */
 function givenAs(name: string, { flags }: ParsedCommand, words: readonly string[]): string {
   const { env, char, aliases = [] } = flags[name] ?? { type: 'option' };
-  const end = words.includes('--') ? words.indexOf('--') : words.length;
-  const given = words
-    .slice(0, end)
-    .some(
-      (word) =>
-        [name, ...aliases].includes(word.replace(/^--/, '').split('=', 1)[0]!) ||
-        (char !== undefined && /^-[^-]/.test(word) && word.startsWith(`-${char}`)),
-    );
+  const given = flagWords(words).some(
+    (word) =>
+      [name, ...aliases].includes(word.replace(/^--/, '').split('=', 1)[0]!) ||
+      (char !== undefined && /^-[^-]/.test(word) && word.startsWith(`-${char}`)),
+  );
   return !given && env && process.env[env] !== undefined ? env : `--${name}`;
 }
 

@@ -12,7 +12,7 @@ export const outputFlags = {
   }),
   quiet: Flags.boolean({
     char: 'q',
-    description: 'print no notes and no progress; of a table only the ids',
+    description: 'print no notes and no progress; of a list only the ids',
     helpGroup: 'GLOBAL',
   }),
   'no-color': Flags.boolean({ description: 'print no colours', helpGroup: 'GLOBAL' }),

@@ -65,7 +65,7 @@ it exits 1 if a queue is above the limit.
   };
   static override examples = [
     '<%= config.bin %> queue list --detail',
-    '<%= config.bin %> queue list --watch --until empty --timeout 600',
+    '<%= config.bin %> queue list --watch --until empty --timeout 10m',
     '<%= config.bin %> queue list --max-ready 10000 --max-age 5m --json',
   ];
 

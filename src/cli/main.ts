@@ -5,7 +5,7 @@ import type { FeedctlError } from '../engine/model/errors.ts';
 import { isUnknownCommand, printError, toFeedctlError } from './errors.ts';
 import { flagWords, printedFormat } from './outputFormat.ts';
 
-/** A command without flags of its own. */
+/** A command that has only the flags of all commands. */
 const PLAIN_COMMAND = 'version';
 
 /** Runs one command line. Prints errors that no command has printed, such as an unknown command. */

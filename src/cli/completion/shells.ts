@@ -6,6 +6,8 @@ export type Shell = (typeof SHELLS)[number];
 /** How the shell runs feedctl: a user of npx has no `feedctl` on the PATH. */
 export type Runner = 'feedctl' | 'npx';
 
+const NPX_IN_FISH = "npx -n '__fish_seen_subcommand_from feedctl'";
+
 interface Parts {
   /** Command line that runs feedctl. */
   readonly run: string;
@@ -13,8 +15,8 @@ interface Parts {
 }
 
 /**
- * Scripts for each shell. They run `feedctl complete` at every Tab, because contexts and ids change. A user of
- * npx gets a completion of `npx feedctl`, which leaves other packages alone.
+ * Scripts for each shell. They run `feedctl complete` at every Tab, because contexts and ids change. A user
+ * of npx gets a completion of `npx feedctl`, which leaves other packages alone.
  * Bash starts another word after `=` and `:`, so it gets only the part after them. It may be version 3.2,
  * that of macOS.
  */
@@ -65,7 +67,7 @@ const SNIPPETS: Readonly<Record<Shell, (parts: Parts) => string[]>> = {
     '    __fish_complete_path (commandline -ct)',
     '  end',
     'end',
-    `complete -c ${npx ? "npx -n '__fish_seen_subcommand_from feedctl'" : 'feedctl'} -f -a '(__feedctl_complete)'`,
+    `complete -c ${npx ? NPX_IN_FISH : 'feedctl'} -f -a '(__feedctl_complete)'`,
   ],
 };
 

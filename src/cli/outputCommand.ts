@@ -45,8 +45,13 @@ export abstract class OutputCommand extends Command {
   /** Whether the table of this command, or of this view, is printed. */
   #printedTable = false;
 
+  /** Paints states such as NOT READY; set if stdout shows colours. */
+  #paint = (text: string): string => text;
+
   protected override async init(): Promise<void> {
     await super.init();
+    if (hasColours(process.stdout, process.env))
+      this.#paint = (await import('../ui/terminal/states.ts')).paintStates;
     if (this.#asked.output === 'yaml') this.#yamlText = (await import('./yaml.ts')).yamlText;
     if (!flagWords(this.argv).includes('--watch')) return;
     const { openRepaint } = await import('../ui/terminal/repaint.ts');
@@ -124,8 +129,9 @@ export abstract class OutputCommand extends Command {
   }
 
   #print(message: string, ...args: unknown[]): void {
-    if (this.#view && !this.jsonEnabled()) this.#view.push(message);
-    else super.log(message, ...args);
+    const text = this.#paint(message);
+    if (this.#view && !this.jsonEnabled()) this.#view.push(text);
+    else super.log(text, ...args);
   }
 
   /** Options of every table that the command renders. Borders are for a terminal. */

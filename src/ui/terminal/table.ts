@@ -5,6 +5,7 @@ import { cellsOf, cut } from './cells.ts';
 import { csvText } from './csv.ts';
 import { namesOf, pickColumns } from './pick.ts';
 import { shortened } from './shorten.ts';
+import { stateTone } from './states.ts';
 
 const PARTS = ['top', 'top-mid', 'top-left', 'top-right', 'bottom', 'bottom-mid', 'bottom-left'].concat([
   'bottom-right',
@@ -27,21 +28,6 @@ const ASCII_BORDERS = charsOf((part) => {
 
 /** Columns with text are not cut to fewer cells than this. */
 const MIN_TEXT = 12;
-
-/** Colours of states in tables whose columns choose none. */
-const STATES: Readonly<Record<string, Tone>> = {
-  ready: 'ok',
-  ok: 'ok',
-  running: 'ok',
-  'NOT READY': 'bad',
-  NO: 'bad',
-  FAULT: 'bad',
-  failed: 'bad',
-  UNAVAILABLE: 'bad',
-  WARNING: 'warn',
-  waiting: 'warn',
-  paused: 'warn',
-};
 
 /** `tight`: one space between columns, and one line a word of the head. */
 type Look = 'bordered' | 'bare' | 'tight';
@@ -97,9 +83,6 @@ export function renderTable(head: string[], rows: (string | number)[][], options
   const tones = cells.map((row) => row.map((cell, column) => stateTone(head[column]!, cell)));
   return renderData({ head, cells, values: rows, rightAligned, tones }, options);
 }
-
-const stateTone = (title: string, cell: string): Tone | undefined =>
-  cell === 'yes' && title === 'ready' ? 'ok' : STATES[cell];
 
 /**
  * Renders a table. One that is wider than the terminal loses its borders, then ids, URLs and times become

@@ -1,6 +1,7 @@
 import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { shortened } from '../../../src/ui/terminal/shorten.ts';
+import { paintStates } from '../../../src/ui/terminal/states.ts';
 import { renderTable } from '../../../src/ui/terminal/table.ts';
 
 const HEAD = ['name', 'count'];
@@ -98,6 +99,12 @@ describe('on a terminal', () => {
     expect(of(true)).toContain('\u001b[32myes\u001b[0m');
     expect(stripVTControlCharacters(of(true))).toBe(of(false));
   });
+});
+
+test('states are painted inside a text, once', () => {
+  const painted = paintStates('FAULT    broker: NOT READY, no FAULTY one');
+  expect(painted).toBe('\u001b[1;31mFAULT\u001b[0m    broker: \u001b[1;31mNOT READY\u001b[0m, no FAULTY one');
+  expect(paintStates(painted)).toBe(painted);
 });
 
 describe('only the table', () => {

@@ -93,12 +93,12 @@ const OTHERS: Readonly<Record<string, readonly Variable[]>> = {
     ['FORCE_COLOR', '`1` keeps colours even if neither stdout nor stderr is a terminal.'],
     [
       'TERM',
-      '`dumb` makes `top` print one snapshot instead of a full screen, and tables have ASCII characters only.',
+      '`dumb` makes `top` print one snapshot instead of a full screen. Tables have ASCII characters only.',
     ],
     [
       'LC_ALL',
-      'Locale. Tables have ASCII characters only if its character set is not UTF-8. If it is empty, `LC_CTYPE` ' +
-        'and then `LANG` stand for it.',
+      'Locale. Tables have ASCII characters only if its character set is not UTF-8. If it is empty, ' +
+        '`LC_CTYPE` and then `LANG` stand for it.',
     ],
     [
       'USER',

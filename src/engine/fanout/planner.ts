@@ -538,8 +538,8 @@ const isWrittenHere = (
   planned.reduce((sum, { rows }) => sum + rows, 0) <= ROWS_WRITTEN_HERE;
 
 /**
- * Writes the rows of a small plan at once. The events are acked after the rows are committed, so a plan that is
- * interrupted is made again, and barriers of the events wait for its rows.
+ * Writes the rows of a small plan at once. The events are acked after the rows are committed, so a plan that
+ * is interrupted is made again, and barriers of the events wait for its rows.
  */
 async function writeHere(
   { writeRows }: Planning,

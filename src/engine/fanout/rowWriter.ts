@@ -65,8 +65,8 @@ export interface RowsPart extends CheckedMessage {
 }
 
 /**
- * Writes rows of one lane in one transaction, and then notifies caches and sockets. Rows that were planned in an
- * earlier history of the database are checked first. Throws as the database does; it can be repeated.
+ * Writes rows of one lane in one transaction, and then notifies caches and sockets. Rows that were planned in
+ * an earlier history of the database are checked first. Throws as the database does; it can be repeated.
  */
 export async function writeRows(
   context: RowWriterContext,

@@ -26,7 +26,7 @@ const LANES = {
   live: { queue: ROWS_QUEUES.live, prefetch: 32, rowsABatch: ROWS_A_BATCH },
   bulk: { queue: ROWS_QUEUES.bulk, prefetch: 16, rowsABatch: 16_384 },
 } as const;
-/** On Citus each shard is written by a COPY that costs the coordinator some milliseconds, so batches are big. */
+/** On Citus a COPY of each shard costs the coordinator some milliseconds, so batches are big. */
 const SHARDED = { rowsABatch: 65_536, prefetch: 64 } as const;
 /** Time that the first message of a batch waits for others. */
 const LINGER_MS = 2;

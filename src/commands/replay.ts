@@ -2,6 +2,7 @@ import { Args } from '@oclif/core';
 import { BaseCommand } from '../cli/baseCommand.ts';
 import { dryRunFlag } from '../cli/flags/common.ts';
 import type { ImportResult } from '../engine/imports/posts.ts';
+import { importProgress } from '../ui/tables/imports.ts';
 import { formatCount, formatDuration } from '../ui/terminal/format.ts';
 
 export default class Replay extends BaseCommand {
@@ -34,10 +35,7 @@ it continues where it stopped.`;
         return replay(cluster, args.file, {
           signal,
           onResume: this.onResume,
-          onProgress: ({ phase, rows, total, deliveries }) =>
-            phase === 'delivering'
-              ? progress.update({ title: phase, done: deliveries, unit: 'deliveries' })
-              : progress.update({ title: phase, done: rows, total, unit: 'rows' }),
+          onProgress: (imported) => progress.update(importProgress(imported)),
         });
       }),
     );

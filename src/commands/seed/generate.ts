@@ -1,6 +1,7 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { celebrityThresholdFlag, dryRunFlag, rangeFlag } from '../../cli/flags/common.ts';
+import { importProgress } from '../../ui/tables/imports.ts';
 import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
 
 interface Result {
@@ -59,8 +60,7 @@ Posts take the usual path, and are spread over 30 days.`;
           {
             signal,
             onResume: this.onResume,
-            onProgress: ({ phase, rows, total }) =>
-              progress.update({ title: phase, done: rows, total, unit: 'posts' }),
+            onProgress: (imported) => progress.update(importProgress(imported)),
           },
         ),
       ),

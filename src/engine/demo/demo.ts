@@ -191,9 +191,9 @@ class Demo {
       signal: this.#options.signal,
       onProgress: (progress) =>
         this.#update({
-          posts: progress.phase === 'checking' ? 0 : progress.rows,
+          posts: progress.phase === 'checking' ? 0 : progress.posts,
           deliveries: worker.rowsWritten,
-          ...(progress.total > 0 && { fraction: progress.rows / progress.total }),
+          ...(progress.owed > 0 && { fraction: progress.rows / progress.owed }),
         }),
     });
     const { posts, deliveries, seconds } = replayed;

@@ -357,7 +357,7 @@ async function writeShards(context: WriterContext, parts: Part[], groups: ShardR
     await context.changes.writing(session, rows);
     await recordRun(
       session,
-      parts.map((part, i) => ({ ...part.header, deliveries: fresh[i]! })),
+      parts.map((part, i) => ({ ...part.header, rows: part.count, deliveries: fresh[i]! })),
       context.clock.now(),
     );
   }, TRANSACTION_OPTIONS);
@@ -404,7 +404,7 @@ async function writeBatch(context: WriterContext, parts: Part[], rows: Buffer[])
     await context.changes.writing(session, rows);
     await recordRun(
       session,
-      parts.map((part, i) => ({ ...part.header, deliveries: written[i]! })),
+      parts.map((part, i) => ({ ...part.header, rows: part.count, deliveries: written[i]! })),
       context.clock.now(),
     );
   };

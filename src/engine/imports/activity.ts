@@ -7,6 +7,7 @@ import type { SocialContext } from '../social/context.ts';
 import { missingUsers } from '../store/users.ts';
 import { ImportTally } from './partitions.ts';
 import { type ImportOptions, type ImportResult, importAll, type NewPost, type PostSource } from './posts.ts';
+import { checking } from './report.ts';
 import { checkImport } from './sql.ts';
 
 const POSTS_PER_BATCH = 4_000;
@@ -76,7 +77,7 @@ async function checkFile(context: SocialContext, path: string, options: ImportOp
   };
   for await (const _ of readRecords(path, check, digest)) {
     if (options.signal?.aborted) throw new FeedctlError('INTERRUPTED', 'interrupted; nothing was changed');
-    options.onProgress?.({ phase: 'checking', rows: tally.posts, total: 0, deliveries: 0 });
+    options.onProgress?.(checking(tally.posts));
   }
   const missing = await missingUsers(context.db, [...actors.keys()]);
   if (missing.length > 0) {

@@ -4,12 +4,13 @@ import { secondsFlag } from '../../cli/flags/common.ts';
 import { parseQueue } from '../../cli/flags/queues.ts';
 import { messagesLeft, watchUntil } from '../../cli/queueWatch.ts';
 import type { Cluster } from '../../engine/cluster/cluster.ts';
+import { counted } from '../../engine/model/counted.ts';
 import type { Above, QueueDetail, QueueView } from '../../engine/queues/list.ts';
 import { renderList } from '../../ui/columns/column.ts';
 import { QUEUE_COLUMNS } from '../../ui/columns/queues.ts';
 import { laneNotes } from '../../ui/tables/lanes.ts';
 import { aboveLine, detailLines } from '../../ui/tables/queues.ts';
-import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
+import { formatDuration } from '../../ui/terminal/format.ts';
 import type { ProgressLine } from '../../ui/terminal/progress.ts';
 import { openRepaint } from '../../ui/terminal/repaint.ts';
 import type { TableOptions } from '../../ui/terminal/table.ts';
@@ -118,7 +119,7 @@ it exits 1 if a queue is above the limit.
     const { view, reason, seconds } = end;
     if (reason !== 'empty') {
       const cause = reason === 'timeout' ? 'Timeout' : 'Stopped';
-      this.logToStderr(`${cause}: ${formatCount(messagesLeft(view))} message(s) left.`);
+      this.logToStderr(`${cause}: ${counted(messagesLeft(view), 'message')} left.`);
       process.exitCode = reason === 'timeout' ? 1 : 3;
     }
     if (flags.watch) return undefined;

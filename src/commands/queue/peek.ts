@@ -1,6 +1,7 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { queueArg } from '../../cli/flags/queues.ts';
+import { counted } from '../../engine/model/counted.ts';
 import type { peekQueue } from '../../engine/queues/list.ts';
 import { describeContent } from '../../ui/tables/messages.ts';
 import { formatBytes, formatCount } from '../../ui/terminal/format.ts';
@@ -32,7 +33,7 @@ and each message shown counts as one of its 100 deliveries.`;
     const result = await this.withCluster(flags, (cluster) => peekQueue(cluster, args.queue, flags.limit));
     for (const [i, { publishedAt, deliveries, bytes, content }] of result.messages.entries()) {
       const since = publishedAt ? `, published ${publishedAt.toISOString()}` : '';
-      const again = deliveries > 0 ? `, delivered ${deliveries} time(s) before` : '';
+      const again = deliveries > 0 ? `, delivered ${counted(deliveries, 'time')} before` : '';
       this.log(`message ${i + 1}: ${content.kind}, ${formatBytes(bytes)}${since}${again}`);
       const lines = describeContent(content);
       for (const line of lines.slice(0, MAX_LINES)) this.log(`  ${line}`);

@@ -92,7 +92,10 @@ export async function runDemo(config: Config, options: DemoOptions): Promise<Dem
     return await demo.run();
   } catch (error) {
     if (options.signal.aborted)
-      throw new FeedctlError('INTERRUPTED', 'the demo was interrupted', { cause: error, suggestions: [] });
+      throw new FeedctlError('INTERRUPTED', 'the demo was interrupted; nothing of it is left', {
+        cause: error,
+        suggestions: [],
+      });
     throw error;
   } finally {
     await demo.stop();

@@ -28,6 +28,8 @@ const QUEUE = 'events.bulk';
 const EVENTS_PER_MESSAGE = 1_000;
 
 export interface ImportResult {
+  /** Posts of the file or of the generator, new or not. */
+  readonly rows: number;
   /** New posts. */
   readonly posts: number;
   /** New feed rows for posts of this import. */
@@ -118,9 +120,10 @@ export async function importAll(
 function partlyDone(error: unknown): unknown {
   if (!isTransient(error)) return error;
   const message = `${messageOf(error)}; every post so far is delivered all the same`;
-  if (!isFeedctlError(error)) return new FeedctlError('INTERRUPTED', message, { cause: error });
-  if (error.exitStatus === 3) return error;
   const again = 'Run the same command again: it continues where it stopped.';
+  if (!isFeedctlError(error))
+    return new FeedctlError('INTERRUPTED', message, { cause: error, suggestions: [again] });
+  if (error.exitStatus === 3) return error;
   const suggestions = [again, ...error.suggestions];
   return new FeedctlError(error.code, message, { cause: error, suggestions, exitStatus: 3 });
 }
@@ -152,7 +155,7 @@ async function importAs(context: SocialContext, source: PostSource, run: ImportR
   const deliveries = await runDeliveries(db, importId);
   const deliveriesPerSecond = Math.round(deliveries / seconds);
   const latencyMs = await runLatency(db, importId);
-  return { ...stored, deliveries, seconds, deliveriesPerSecond, latencyMs };
+  return { rows: source.tally.posts, ...stored, deliveries, seconds, deliveriesPerSecond, latencyMs };
 }
 
 /** Commits the posts of a source, batch by batch. */

@@ -416,8 +416,10 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
     why: 'feedctl has a fault.',
   },
   INTERRUPTED: {
-    what: 'A signal stopped the command before it was done. Finished work is kept.',
-    why: 'Ctrl-C or SIGTERM stopped it.',
+    what:
+      'A signal stopped the command before it was done. The message says what was changed, and the ' +
+      'suggestion whether the same command continues or starts from the beginning.',
+    why: 'Ctrl-C or SIGTERM stopped it. An operation saves its progress: `feedctl operation list` shows it.',
   },
   INVALID_CURSOR: {
     what: 'A gateway refused the position from which a WebSocket was to resume.',

@@ -208,7 +208,7 @@ export const ERRORS = {
   },
   IMPORT_OVERLAP: { exit: 1, fix: 'Replay the same file again, or use another cluster for this one.' },
   INTERNAL: { exit: 1, fix: 'This is a fault of feedctl: run again with DEBUG=* and report the output.' },
-  INTERRUPTED: { exit: 3, fix: 'Run the same command again: it continues from the point of interruption.' },
+  INTERRUPTED: { exit: 3, fix: 'Run the same command again: it starts from the beginning.' },
   INVALID_CURSOR: { exit: 1, fix: 'Connect without `after`, and read the feed.' },
   INVALID_ID: { exit: 2, fix: 'Pass a whole number from 1 to 9007199254740991.' },
   INVALID_TOKEN: { exit: 1, fix: 'Get a new one with `feedctl user token <id>`.' },

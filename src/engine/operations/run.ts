@@ -1,5 +1,5 @@
 import type { Database, Queryable, Session } from '../database/database.ts';
-import { FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
+import { ERRORS, FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
 import type { OperationCounts, OperationInput } from '../model/operation.ts';
 
 /** One run of long work. */
@@ -99,10 +99,20 @@ async function runOn<Progress extends object, Result>(
     // An abort error of the work means less than the reason of the abort.
     const ended = work.signal?.aborted ? error : (watch.reason() ?? error);
     await saveFailure(session, saved.id, ended, work.signal).catch(() => {});
-    throw ended;
+    throw withResumption(ended, saved.id);
   } finally {
     await watch.end();
   }
+}
+
+/** Returns an interruption with a suggestion that names the operation, unless the work suggests something else. */
+function withResumption(error: unknown, id: number): unknown {
+  const isAbort = (error as Error | undefined)?.name === 'AbortError';
+  const isPlain = isFeedctlError(error, 'INTERRUPTED') && error.suggestions[0] === ERRORS.INTERRUPTED.fix;
+  if (!isAbort && !isPlain) return error;
+  const again = `Run the same command again, or \`feedctl operation resume ${id}\`: it continues where it stopped.`;
+  const message = isPlain ? error.message : 'interrupted';
+  return new FeedctlError('INTERRUPTED', message, { cause: error, suggestions: [again] });
 }
 
 interface SavedOperation<Progress> {

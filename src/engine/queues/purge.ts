@@ -4,6 +4,7 @@ import { barrierPassed } from '../bus/drained.ts';
 import { serialBatches } from '../bus/serialBatches.ts';
 import type { Database } from '../database/database.ts';
 import { workersOf } from '../fanout/laneControl.ts';
+import { counted } from '../model/counted.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { MessageContent } from '../model/messageContent.ts';
 import { type Operation, runOperation, saveProgress } from '../operations/run.ts';
@@ -66,7 +67,7 @@ async function checkUnconsumed(db: Database, queue: DurableQueue): Promise<void>
   const isPaused = lanes.every((name) => paused.includes(name));
   throw new FeedctlError(
     'QUEUE_CONSUMED',
-    `${consuming} worker(s) ${isPaused ? 'still have messages in flight' : 'consume messages'} of ${queue}`,
+    `messages of ${queue} are ${isPaused ? 'still in flight at' : 'consumed by'} ${counted(consuming, 'worker')}`,
     {
       suggestions: [
         isPaused

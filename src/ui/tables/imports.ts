@@ -1,5 +1,7 @@
+import type { ImportResult } from '../../engine/imports/posts.ts';
 import type { ImportProgress } from '../../engine/imports/report.ts';
-import { formatCount } from '../terminal/format.ts';
+import { counted } from '../../engine/model/counted.ts';
+import { formatCount, formatDuration } from '../terminal/format.ts';
 import type { ProgressUpdate } from '../terminal/progress.ts';
 
 /** Returns what the line of progress of an import shows: feed rows, once there are any. */
@@ -23,4 +25,23 @@ export function importProgress(progress: ImportProgress): ProgressUpdate {
         unit: 'messages',
       };
   }
+}
+
+/** What a replay did: a sentence, and the time that posts took. */
+export function importedLines(result: ImportResult): string[] {
+  const { rows, posts, deliveries, merged, seconds, deliveriesPerSecond, latencyMs } = result;
+  if (rows === 0) return ['Nothing to do: the file has no rows.'];
+  if (posts === 0) {
+    const all = rows === 1 ? 'its one row was' : `all ${counted(rows, 'row')} were`;
+    return [`Nothing to do: ${all} posted before.`];
+  }
+  const before = rows > posts ? ` ${counted(rows - posts, 'row was', 'rows were')} posted before.` : '';
+  const mergedText = merged > 0 ? `; ${counted(merged, 'post is', 'posts are')} merged when read` : '';
+  const became = `${counted(posts, 'post')} became ${counted(deliveries, 'delivery', 'deliveries')}`;
+  const took = `in ${formatDuration(seconds)} (${formatCount(deliveriesPerSecond)}/s)`;
+  const { p50, p95, p99 } = latencyMs;
+  return [
+    `${became} ${took}${mergedText}.${before}`,
+    ...(deliveries > 0 ? [`From post to feed: p50 ${p50} ms, p95 ${p95} ms, p99 ${p99} ms.`] : []),
+  ];
 }

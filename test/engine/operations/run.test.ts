@@ -70,6 +70,15 @@ test('a failure is noted with its code; what was interrupted stays to be gone on
   await ending('c', new FeedctlError('INTERRUPTED', 'stopped'));
   await ending('d', new Error('broken by the signal'), AbortSignal.abort());
   const listed = await listOperations(db, { limit: 10 });
+  const again = await rejection(
+    runOperation(db, { kind: 'replay', key: 'c' }, () => Promise.reject(new DOMException('', 'AbortError'))),
+  );
+  expect(again).toMatchObject({
+    code: 'INTERRUPTED',
+    suggestions: [
+      `Run the same command again, or \`feedctl operation resume ${listed[1]!.id}\`: it continues where it stopped.`,
+    ],
+  });
   expect(listed.map(({ key, state, error }) => [key, state, error])).toEqual([
     ['d', 'interrupted', null],
     ['c', 'interrupted', null],

@@ -31,6 +31,16 @@ export const reportLines = (report: DoctorReport): string[] => [
   ...ORDER.flatMap((status) => report.checks.filter((check) => check.status === status)).flatMap(checkLines),
 ];
 
-/** One line of the settings that were not given. */
-export const defaultsLine = (settings: DoctorReport['settings']): string =>
-  `By default: ${settings.map(({ name, value }) => `${name} ${value}`).join(', ')}.`;
+/** One line of the settings that were not given: values by default, then those without a value. */
+export function defaultsLine(settings: DoctorReport['settings']): string {
+  const [unset, set] = [true, false].map((none) =>
+    settings.filter(({ value }) => (value === '(none)') === none),
+  );
+  const parts = [
+    ...(set!.length > 0
+      ? [`By default: ${set!.map(({ name, value }) => `${name} ${value}`).join(', ')}.`]
+      : []),
+    ...(unset!.length > 0 ? [`Not set: ${unset!.map(({ name }) => name).join(', ')}.`] : []),
+  ];
+  return parts.join('\n');
+}

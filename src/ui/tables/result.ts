@@ -8,7 +8,8 @@ function valueText(name: string, value: number): string {
   if (name.endsWith('PerSecond')) return `${formatRate(value)} ${words(name.slice(0, -9))}/s`;
   if (name === 'bytes') return formatBytes(value);
   if (/(^i|I)d$/.test(name)) return `${words(name).replace(/ id$/, '')} ${value}`;
-  return `${Number.isInteger(value) ? formatCount(value) : value.toFixed(1)} ${words(name)}`;
+  const noun = value === 1 ? words(name).replace(/ies$/, 'y').replace(/s$/, '') : words(name);
+  return `${Number.isInteger(value) ? formatCount(value) : value.toFixed(1)} ${noun}`;
 }
 
 /** A part of a result. Values that say nothing are left out: null, false, an empty list. */

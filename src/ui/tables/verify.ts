@@ -28,16 +28,22 @@ function verdict(
   result: VerifyResult,
   { user, repair }: { user: number | undefined; repair: boolean },
 ): [Verdict, string] {
-  const { checked, mismatched, repaired } = result;
+  const { checked, mismatched } = result;
   const found = differences(result);
   if (checked === 0) return ['good', 'There is no feed to compare.'];
   if (found.length === 0 && mismatched === 0) return ['good', fineText(checked, user)];
-  const feeds =
-    user === undefined ? `${mismatched.toLocaleString('en-US')} of ${counted(checked, 'feed')}` : undefined;
-  const differ = repair ? 'differed' : mismatched === 1 || feeds === undefined ? 'differs' : 'differ';
-  const what = `${feeds ?? `The feed of user ${user}`} ${differ}: ${found.join(', ')}.`;
-  if (repair) return ['doubtful', `${what} All of it is repaired (${counted(repaired, 'repair')}).`];
-  return ['bad', what];
+  const said = `${differText({ checked, mismatched }, { user, repair })}: ${found.join(', ')}.`;
+  return repair ? ['doubtful', `${said} All of it is repaired.`] : ['bad', said];
+}
+
+function differText(
+  { checked, mismatched }: Pick<VerifyResult, 'checked' | 'mismatched'>,
+  { user, repair }: { user: number | undefined; repair: boolean },
+): string {
+  if (mismatched === 0) return `No feed ${repair ? 'differed' : 'differs'}, but there is more`;
+  const [one, many] = repair ? ['differed', 'differed'] : ['differs', 'differ'];
+  if (user !== undefined) return `The feed of user ${user} ${one}`;
+  return `${mismatched.toLocaleString('en-US')} of ${counted(checked, 'feed')} ${mismatched === 1 ? one : many}`;
 }
 
 /** The result of `feed verify` in words: a sentence, the users whose feeds differ, and the fix. */

@@ -28,8 +28,8 @@ interface Listed extends QueueView {
 export default class QueueList extends BaseCommand {
   static override summary = 'Show backlog, rates and remaining time of each queue';
   static override description =
-    `Counts messages; one may hold 2,000 events or 8,192 rows. With --max-ready or --max-age
-it exits 1 if a queue is above the limit.
+    `Counts messages, and what they hold: one has up to 2,000 events or 8,192 rows. With
+--max-ready or --max-age it exits 1 if a queue is above the limit.
 
 --until empty exits 0 after two empty views in a row, 1 at the timeout, 3 after Ctrl-C.`;
   static override usage =

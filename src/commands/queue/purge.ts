@@ -12,7 +12,7 @@ export default class QueuePurge extends BaseCommand {
   static override summary = 'Remove all messages that wait in a queue';
   static override description =
     `Pause its lane first (\`feedctl fanout pause\`), for cleanup both lanes. Posts and follows
-stay, and the printed command brings back what the messages were for.
+stay, and the printed command does the work of the removed messages again.
 
 Exits 3 if Ctrl-C ended it early.`;
   static override args = { queue: durableQueueArg({ description: 'name of the queue', required: true }) };

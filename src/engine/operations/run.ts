@@ -99,7 +99,8 @@ async function runOn<Progress extends object, Result>(
     // An abort error of the work means less than the reason of the abort.
     const ended = work.signal?.aborted ? error : (watch.reason() ?? error);
     await saveFailure(session, saved.id, ended, work.signal).catch(() => {});
-    throw withResumption(ended, saved.id);
+    // A role continues its work by itself, and knows its own aborts by their name.
+    throw db.invocation?.command ? withResumption(ended, saved.id) : ended;
   } finally {
     await watch.end();
   }

@@ -21,7 +21,7 @@ export default class FollowCreate extends BaseCommand {
     const changed = await this.withCluster(flags, (cluster) => follow(cluster, pair, { dryRun }));
     const [follower, followee] = [`User ${args.follower}`, `user ${args.followee}`];
     if (!changed) this.log(`${follower} follows ${followee} already. Nothing was changed.`);
-    else if (dryRun) this.log(`${follower} would follow ${followee}. Nothing was changed.`);
+    else if (dryRun) this.log(`Would make user ${args.follower} follow ${followee}. Nothing was changed.`);
     else this.log(`${follower} follows ${followee} now. The feed gets the posts of ${followee} in a moment.`);
     return { ...pair, changed, dryRun };
   }

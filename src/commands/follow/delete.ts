@@ -21,7 +21,7 @@ export default class FollowDelete extends BaseCommand {
     const changed = await this.withCluster(flags, (cluster) => unfollow(cluster, pair, { dryRun }));
     const [follower, followee] = [`User ${args.follower}`, `user ${args.followee}`];
     if (!changed) this.log(`${follower} does not follow ${followee}. Nothing was changed.`);
-    else if (dryRun) this.log(`${follower} would no longer follow ${followee}. Nothing was changed.`);
+    else if (dryRun) this.log(`Would make user ${args.follower} unfollow ${followee}. Nothing was changed.`);
     else this.log(`${follower} no longer follows ${followee}. The feed shows none of their posts any more.`);
     return { ...pair, changed, dryRun };
   }

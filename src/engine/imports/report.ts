@@ -144,8 +144,8 @@ export class ImportReport {
   }
 
   get #waits(): boolean {
-    if (this.#posts === this.#subject.totalPosts) return this.#hasFewRows || this.#rows >= this.#owed;
-    return this.#isBehind && this.#rows === this.#earlier;
+    if (this.#isBehind && this.#rows === this.#earlier) return true;
+    return this.#posts === this.#subject.totalPosts && (this.#hasFewRows || this.#rows >= this.#owed);
   }
 
   get #phase(): ImportProgress['phase'] {

@@ -76,6 +76,9 @@ test('the bar holds behind other work, and when refills of follows write the sam
   };
   const [{ result, seen }] = await Promise.all([recording, late()]);
   expectHonestBar(seen, seen.at(-1)!.rows);
+  // Refills stand in front of the posts: until the first row, the bar is about their messages.
+  expect(seen.filter(({ phase }) => phase === 'waiting').length).toBeGreaterThan(0);
+  expect(seen.filter(({ phase, rows }) => phase === 'delivering' && rows === 0)).toEqual([]);
   expect(result.deliveries).toBeLessThanOrEqual(seen.at(-1)!.rows);
 });
 

@@ -61,7 +61,7 @@ export function wordFaults(path: string, text: string): Fault[] {
   });
 }
 
-/** A plural that leaves the number to the reader. `counted` of src/engine/model/counted.ts writes the right one. */
+/** A plural that leaves the number to the reader. `model/counted.ts` of the engine writes the right one. */
 const OPEN_PLURAL = /[\w}]\(s\)/g;
 /** Files that still leave plurals open. */
 const PLURALS_LEFT = [

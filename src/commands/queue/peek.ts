@@ -13,8 +13,7 @@ const MAX_LINES = 20;
 
 export default class QueuePeek extends BaseCommand {
   static override summary = 'Show messages that wait in a queue, without removing any';
-  static override description =
-    `Shows the oldest waiting messages, the same number from each partition.
+  static override description = `Shows the oldest waiting messages, the same number from each partition.
 
 On RabbitMQ it works only while no worker consumes the queue (\`feedctl fanout pause\`),
 and each message shown counts as one of its 100 deliveries.`;

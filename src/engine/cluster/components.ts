@@ -237,7 +237,8 @@ function differs(changed: readonly Difference[], others?: number): FeedctlError 
       ...(others === undefined
         ? []
         : [
-            `To change the cluster itself, stop its ${counted(others, 'running role')} first, then start ${others === 1 ? 'it' : 'them'} again.`,
+            `To change the cluster itself, first stop its ${counted(others, 'running role')}, ` +
+              `then start ${others === 1 ? 'it' : 'them'} again.`,
           ]),
     ],
   });

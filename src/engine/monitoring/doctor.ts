@@ -27,7 +27,7 @@ export interface DoctorReport {
 }
 
 const LOW_DISK_BYTES = 2 * 2 ** 30;
-/** Room for a few segments of the write-ahead log, of 16 MiB each: below it the database may stop any time. */
+/** Room for eight segments of the write-ahead log. Below it the database may stop at any time. */
 const FULL_DISK_BYTES = 128 * 2 ** 20;
 
 /**

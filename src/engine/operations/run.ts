@@ -106,14 +106,16 @@ async function runOn<Progress extends object, Result>(
   }
 }
 
-/** Returns an interruption with a suggestion that names the operation, unless the work suggests something else. */
+/** Returns an interruption that suggests to resume the operation, unless the work suggests something else. */
 function withResumption(error: unknown, id: number): unknown {
   const isAbort = (error as Error | undefined)?.name === 'AbortError';
   const isPlain = isFeedctlError(error, 'INTERRUPTED') && error.suggestions[0] === ERRORS.INTERRUPTED.fix;
   if (!isAbort && !isPlain) return error;
-  const again = `Run the same command again, or \`feedctl operation resume ${id}\`: it continues where it stopped.`;
-  const message = isPlain ? error.message : 'interrupted';
-  return new FeedctlError('INTERRUPTED', message, { cause: error, suggestions: [again] });
+  const resume = `feedctl operation resume ${id}`;
+  return new FeedctlError('INTERRUPTED', isPlain ? error.message : 'interrupted', {
+    cause: error,
+    suggestions: [`Run the same command again, or \`${resume}\`: it continues where it stopped.`],
+  });
 }
 
 interface SavedOperation<Progress> {

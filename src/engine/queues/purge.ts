@@ -65,9 +65,10 @@ async function checkUnconsumed(db: Database, queue: DurableQueue): Promise<void>
   const paused = (await readLanes(db)).filter((lane) => lane.paused).map((lane) => lane.lane);
   const lane = lanes.length > 1 ? 'all' : lanes[0]!;
   const isPaused = lanes.every((name) => paused.includes(name));
+  const where = isPaused ? 'still in flight at' : 'consumed by';
   throw new FeedctlError(
     'QUEUE_CONSUMED',
-    `messages of ${queue} are ${isPaused ? 'still in flight at' : 'consumed by'} ${counted(consuming, 'worker')}`,
+    `messages of ${queue} are ${where} ${counted(consuming, 'worker')}`,
     {
       suggestions: [
         isPaused

@@ -63,7 +63,8 @@ const mergesText = ({ feeds, mean, most }: MergedAuthors, what: 'more' | 'fewer'
 /** Says what the rule changes, before the rule and the authors. */
 function evaluationVerdict({ total, celebrities }: Evaluation, applied: boolean): string {
   if (total.marks + total.unmarks === 0) return 'No author would change. Nothing was changed.';
-  const after = `${counted(celebrities.now, 'celebrity', 'celebrities')} before, ${formatCount(celebrities.after)} then`;
+  const before = counted(celebrities.now, 'celebrity', 'celebrities');
+  const after = `${before} before, ${formatCount(celebrities.after)} then`;
   const marks = counted(total.marks, 'author');
   const unmarks = formatCount(total.unmarks);
   return applied

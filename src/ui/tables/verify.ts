@@ -43,7 +43,8 @@ function differText(
   if (mismatched === 0) return `No feed ${repair ? 'differed' : 'differs'}, but there is more`;
   const [one, many] = repair ? ['differed', 'differed'] : ['differs', 'differ'];
   if (user !== undefined) return `The feed of user ${user} ${one}`;
-  return `${mismatched.toLocaleString('en-US')} of ${counted(checked, 'feed')} ${mismatched === 1 ? one : many}`;
+  const feeds = `${mismatched.toLocaleString('en-US')} of ${counted(checked, 'feed')}`;
+  return `${feeds} ${mismatched === 1 ? one : many}`;
 }
 
 /** The result of `feed verify` in words: a sentence, the users whose feeds differ, and the fix. */

@@ -131,7 +131,8 @@ export const RECORDS = `
     select count(*) as read,
            coalesce(sum(('x' || encode(substring(body from ${RECORDS_AT + 1} for 4), 'hex'))::bit(32)::bigint
              & ${RECORDS_MASK}), 0)::bigint as records
-    from (select body from bus.messages m where m.queue = queues.queue and octet_length(body) >= ${HEADER_BYTES}
+    from (select body from bus.messages m
+          where m.queue = queues.queue and octet_length(body) >= ${HEADER_BYTES}
           order by id limit 2000) headed) first`;
 
 /** In: queue, limit. Messages that wait, oldest first. */

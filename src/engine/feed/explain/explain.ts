@@ -322,7 +322,9 @@ async function pendingInQueue(
       : '; the queues do not get shorter (`feedctl worker list`)';
   return {
     verdict: 'pending',
-    reason: `on its way behind at most ${counted(behind, 'message')} in ${STAGES[stage]!.join(' and ')}${obstacle}`,
+    reason:
+      `on its way behind at most ${counted(behind, 'message')} ` +
+      `in ${STAGES[stage]!.join(' and ')}${obstacle}`,
     pending: { behind, etaSeconds },
     way: { planned: ['unknown', ''], written: ['waiting', ''] },
   };

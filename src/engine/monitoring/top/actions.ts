@@ -67,7 +67,8 @@ export async function performAction(
     }
     case 'rebuild': {
       const { items, added, removed } = await rebuild(db, action.userId, { signal, changes });
-      return `the feed of user ${action.userId} holds ${counted(items, 'row')}: ${added} added, ${removed} removed`;
+      const holds = `the feed of user ${action.userId} holds ${counted(items, 'row')}`;
+      return `${holds}: ${added} added, ${removed} removed`;
     }
     case 'scale':
       if (!options.scale) throw new FeedctlError('USAGE', 'this context has no Kubernetes cluster');

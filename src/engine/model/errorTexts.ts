@@ -641,9 +641,9 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
     why:
       'A user may send 100 requests a minute, 50 of them posts and follows. An address may send 1,000, ' +
       'at most 500 of them without a valid token. Opening a WebSocket is a request. Ten wrong ' +
-      'passwords for one account in ten minutes, from any address, block its login: the right password is then refused ' +
-      'too. Tokens that are in use stay valid. Behind a proxy that the gateway does not trust, all ' +
-      'clients have the proxy’s address.',
+      'passwords for one account in ten minutes, from any address, block its login: the right ' +
+      'password is then refused too. Tokens that are in use stay valid. Behind a proxy that the ' +
+      'gateway does not trust, all clients have the proxy’s address.',
     more: '`Retry-After` is in seconds. Name trusted proxies with `--trusted-proxy`.',
   },
   REBALANCE_FAILED: {

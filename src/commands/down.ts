@@ -31,7 +31,7 @@ export default class Down extends BaseCommand {
     }
     const { stopCluster } = await import('../engine/config/clusterState.ts');
     const stopped = await stopCluster(dataDir, flags.timeout * 1000);
-    this.log(stopped ? 'Stopped.' : `No cluster runs in ${dataDir}.`);
+    this.log(stopped ? `Stopped the cluster in ${dataDir}.` : `No cluster runs in ${dataDir}.`);
     return { stopped, dataDir };
   }
 }

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -220,6 +221,8 @@ test('a port that is taken: PORT_TAKEN, and nothing is left running', async () =
   const second = await feedctl(['up', '--port', port, ...at, '--json']);
   expect(JSON.parse(second.stdout)).toMatchObject({ error: { code: 'PORT_TAKEN' } });
   expect(await json(['down', ...at])).toMatchObject({ stopped: false });
+  // The port is checked before the database is made.
+  expect(existsSync(join(directory, 'second'))).toBe(false);
 });
 
 test('a database without a schema, and one of a newer version', async () => {

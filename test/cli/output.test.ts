@@ -1,9 +1,11 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import {
+  BINARY,
   counts,
   feedctl,
   json,
@@ -33,6 +35,24 @@ beforeAll(async () => {
     return page.items.length === 1;
   });
 });
+
+test.skipIf(!existsSync('/dev/full'))(
+  'output that cannot be written is an error without a stack trace',
+  async () => {
+    for (const args of [
+      ['feed', 'verify', '--all'],
+      ['status', '--json'],
+    ]) {
+      const command = ['-c', '"$@" > /dev/full', 'sh', process.execPath, BINARY, ...args, ...cluster.at];
+      const { status, stderr } = spawnSync('sh', command, { encoding: 'utf8' });
+      expect(status, args.join(' ')).toBe(1);
+      expect(stderr).toMatch(
+        /^Error: cannot write the output: no space left on device \(OUTPUT_FAILED\)\n {2}Try: /,
+      );
+      expect(stderr.trim().split('\n')).toHaveLength(2);
+    }
+  },
+);
 
 /** Every command that ends by itself and changes nothing. */
 const reads = (): string[][] => [

@@ -206,15 +206,15 @@ describe.skipIf(!tmux)('at a terminal', () => {
     };
     const pinned = async () =>
       (await cluster.db.query('select 1 from celebrities where user_id = $1', [author])).rowCount;
-    await answer('M', String(author), `Mark ${author} as a celebrity`, /is marked: \d+ row\(s\) removed/);
+    await answer('M', String(author), `Mark ${author} as a celebrity`, /is marked: \d+ rows? removed/);
     expect(await pinned()).toBe(1);
     await answer(
       'B',
       String(reader),
       `Rebuild the feed of user ${reader}`,
-      /holds 0 row\(s\): 0 added, 0 removed/,
+      /holds 0 rows: 0 added, 0 removed/,
     );
-    await answer('S', '5', 'Scale to 5 worker(s)?', /gets 5 pod\(s\), from 2/);
+    await answer('S', '5', 'Scale to 5 worker(s)?', /gets 5 pods, from 2/);
     expect(fake.seen.at(-1)).toMatchObject({
       method: 'PATCH',
       path: `${deployments}/feedctl-worker/scale`,
@@ -259,7 +259,7 @@ describe.skipIf(!tmux)('at a terminal', () => {
     await terminal.type('n');
     await terminal.shows('not confirmed: nothing was changed');
     await terminal.type('P', 'y');
-    await terminal.shows('the live lane is paused; 1 of 1 worker(s)');
+    await terminal.shows('the live lane is paused; 1 of 1 worker');
     await terminal.shows('! the live lane is paused by');
     const { rows } = await cluster.db.query<{ paused_at: Date | null }>(
       "select paused_at from fanout_lanes where lane = 'live'",

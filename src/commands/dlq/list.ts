@@ -2,6 +2,7 @@ import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { deadLetterFilter, deadLetterFlags } from '../../cli/flags/deadLetters.ts';
 import { listFlags } from '../../cli/flags/output.ts';
+import { counted } from '../../engine/model/counted.ts';
 import type { DeadLetter } from '../../engine/store/deadLetters.ts';
 import { formatCount, oneLine } from '../../ui/terminal/format.ts';
 
@@ -39,7 +40,8 @@ inspected.`;
     await this.table(['id', 'queue', 'died', 'attempts', 'bytes', 'reason'], rows, {
       empty: 'No dead letters.',
     });
-    this.logToStderr(`${formatCount(rows.length)} of ${formatCount(result.total)} dead letters.`);
+    if (rows.length > 0)
+      this.logToStderr(`${formatCount(rows.length)} of ${counted(result.total, 'dead letter')}.`);
     return result;
   }
 }

@@ -1,6 +1,7 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag, timeFlag } from '../../cli/flags/common.ts';
+import { counted } from '../../engine/model/counted.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
 import { EVENT_TYPES } from '../../engine/model/event.ts';
 import { firstIdAt, MAX_ID, parseId } from '../../engine/model/ids.ts';
@@ -82,9 +83,7 @@ After Ctrl-C (exit 3) the same command, or \`operation resume\`, continues it.`;
     const counts = Object.entries(result.matched).map(([type, count]) => `${formatCount(count)} ${type}`);
     if (result.dryRun) this.log(`Would dispatch again: ${counts.join(', ') || 'nothing'}.`);
     else
-      this.log(
-        `Dispatched ${formatCount(result.events)} event(s) again in ${formatDuration(result.seconds)}.`,
-      );
+      this.log(`Dispatched ${counted(result.events, 'event')} again in ${formatDuration(result.seconds)}.`);
     if (result.nextId !== null) {
       this.logToStderr(`Stopped before event ${result.nextId}: the same command continues there.`);
       process.exitCode = 3;

@@ -5,12 +5,13 @@ import { tableFlags } from '../../cli/flags/output.ts';
 import { parseQueue } from '../../cli/flags/queues.ts';
 import { messagesLeft, watchUntil } from '../../cli/queueWatch.ts';
 import type { Cluster } from '../../engine/cluster/cluster.ts';
+import { counted } from '../../engine/model/counted.ts';
 import type { Above, QueueDetail, QueueView } from '../../engine/queues/list.ts';
 import { renderList } from '../../ui/columns/column.ts';
 import { QUEUE_COLUMNS } from '../../ui/columns/queues.ts';
 import { laneNotes } from '../../ui/tables/lanes.ts';
 import { aboveLine, detailLines } from '../../ui/tables/queues.ts';
-import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
+import { formatDuration } from '../../ui/terminal/format.ts';
 import type { ProgressLine } from '../../ui/terminal/progress.ts';
 import type { TableOptions } from '../../ui/terminal/table.ts';
 
@@ -29,8 +30,8 @@ interface Listed extends QueueView {
 export default class QueueList extends BaseCommand {
   static override summary = 'Show backlog, rates and remaining time of each queue';
   static override description =
-    `Counts messages; one may hold 2,000 events or 8,192 rows. With --max-ready or --max-age
-it exits 1 if a queue is above the limit.
+    `Counts messages, and what they hold: one has up to 2,000 events or 8,192 rows. With
+--max-ready or --max-age it exits 1 if a queue is above the limit.
 
 --until empty exits 0 after two empty views in a row, 1 at the timeout, 3 after Ctrl-C.`;
   static override usage =
@@ -122,7 +123,7 @@ it exits 1 if a queue is above the limit.
     const { view, reason, seconds } = end;
     if (reason !== 'empty') {
       const cause = reason === 'timeout' ? 'Timeout' : 'Stopped';
-      this.logToStderr(`${cause}: ${formatCount(messagesLeft(view))} message(s) left.`);
+      this.logToStderr(`${cause}: ${counted(messagesLeft(view), 'message')} left.`);
       process.exitCode = reason === 'timeout' ? 1 : 3;
     }
     if (flags.watch) return undefined;

@@ -2,7 +2,7 @@ import { Args } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
 import { durationFlag } from '../../cli/flags/durations.ts';
-import { formatCount } from '../../ui/terminal/format.ts';
+import { counted } from '../../engine/model/counted.ts';
 
 interface DrainResult {
   workerId: string;
@@ -43,7 +43,7 @@ A supervisor may start the process again.`;
       const what = `the worker on ${host} (process ${pid})`;
       const elsewhere =
         others > 0
-          ? `${formatCount(others)} other worker(s) continue.`
+          ? `${counted(others, 'other worker continues', 'other workers continue')}.`
           : 'No other worker runs: posts wait until one does.';
       const dryRun = flags['dry-run'];
       if (dryRun) {

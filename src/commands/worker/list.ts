@@ -11,9 +11,9 @@ import { podsTable } from '../../ui/tables/kubernetes.ts';
 export default class WorkerList extends BaseCommand {
   static override summary = 'List the workers with readiness, partitions, rate and lag';
   static override description =
-    `Shows the last heartbeats and reports. lag is that of the slowest live message of the last
-5 to 10 s, from the commit of its post to that of its rows; paused lists the lanes that the
-worker has drained.
+    `Lag is the longest time between the commit of a live post and the commit of its feed
+rows, in the last 5 to 10 s. Paused lists the paused lanes whose messages this worker has
+finished.
 
 Lists pods too if a flag, the context or the environment names a cluster in Kubernetes.`;
   static override flags = { ...kubeFlags, ...listFlags };

@@ -10,6 +10,7 @@ import { checkSchema } from '../database/migrate.ts';
 import { openReadiness, type Readiness } from '../fleet/readiness.ts';
 import { Identity } from '../identity/identity.ts';
 import { openUnfollows } from '../live/unfollows.ts';
+import { counted } from '../model/counted.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { Invocation } from '../model/operation.ts';
 import { Resources } from '../resilience/resources.ts';
@@ -76,7 +77,7 @@ export async function resolveGatewayUrl({
   for (const gateway of gateways) {
     const reason = await whyNotReady(gateway);
     if (reason === null) return gateway.url;
-    first ??= `none of ${gateways.length} gateway(s) is ready; ${gateway.url}: ${reason}`;
+    first ??= `none of ${counted(gateways.length, 'gateway')} is ready; ${gateway.url}: ${reason}`;
   }
   throw new FeedctlError('GATEWAY_UNREACHABLE', first ?? 'no gateway is running');
 }

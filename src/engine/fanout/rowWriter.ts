@@ -183,7 +183,7 @@ async function writeShards(
     await context.changes.writing(session, rows);
     await recordRun(
       session,
-      parts.map((part, i) => ({ ...part.header, deliveries: fresh[i]! })),
+      parts.map((part, i) => ({ ...part.header, rows: part.count, deliveries: fresh[i]! })),
       context.clock.now(),
     );
   }, TRANSACTION_OPTIONS);
@@ -234,7 +234,7 @@ async function writeBatch(
     await context.changes.writing(session, rows);
     await recordRun(
       session,
-      parts.map((part, i) => ({ ...part.header, deliveries: written[i]! })),
+      parts.map((part, i) => ({ ...part.header, rows: part.count, deliveries: written[i]! })),
       context.clock.now(),
     );
   };

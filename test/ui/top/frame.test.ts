@@ -44,6 +44,8 @@ const queue = (name: string, ready: number, eta: number | null = 0) => ({
   unacked: 0,
   oldestAgeMs: ready > 0 ? 1_500 : 0,
   deadLetters: 0,
+  records: null,
+  recordUnit: null,
   paused: false,
   inPerSecond: 10,
   outPerSecond: 20,

@@ -91,11 +91,7 @@ Without a terminal, with --once or with --json, it prints one snapshot and exits
     }
   }
 
-  async #watch(
-    collector: TopCollector,
-    config: Config,
-    flags: WatchFlags,
-  ): Promise<void> {
+  async #watch(collector: TopCollector, config: Config, flags: WatchFlags): Promise<void> {
     const { intervalSeconds, admin, mouse, bell } = flags;
     const { openRecorder } = await import('../engine/monitoring/top/recording.ts');
     const { lastPane, rememberPane, saveExport } = await import('../engine/monitoring/top/files.ts');

@@ -14,7 +14,8 @@ export class Alarm {
     if (!before) return false;
     const known = new Set(before.problems.map(nameOf));
     return (
-      RANK[health.state] > RANK[before.state] || health.problems.some((problem) => !known.has(nameOf(problem)))
+      RANK[health.state] > RANK[before.state] ||
+      health.problems.some((problem) => !known.has(nameOf(problem)))
     );
   }
 }

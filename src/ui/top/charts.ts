@@ -56,7 +56,12 @@ function chart(name: TrendName, values: readonly (number | null)[], width: numbe
   const known = shown.filter((value) => value !== null);
   const most = fixed ?? Math.max(0, ...known);
   return barRows(shown, rows, most).map((bars, row): Line => {
-    const scale = known.length === 0 ? '-' : rows === 1 ? `0..${format(most)}` : scaleText(row, rows, format(most));
+    const scale =
+      known.length === 0
+        ? unknownText(row, rows)
+        : rows === 1
+          ? `0..${format(most)}`
+          : scaleText(row, rows, format(most));
     return [
       span(pad(row === 0 ? title : '', NAME), 'dim'),
       span(bars, 'accent'),
@@ -64,6 +69,8 @@ function chart(name: TrendName, values: readonly (number | null)[], width: numbe
     ];
   });
 }
+
+const unknownText = (row: number, rows: number): string => (row === rows - 1 ? '-' : '');
 
 /** The greatest value at the top, and zero at the bottom. */
 const scaleText = (row: number, rows: number, most: string): string => {

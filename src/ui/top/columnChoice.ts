@@ -1,7 +1,7 @@
 import type { AnyPane } from './pane.ts';
+import { paneOf } from './panes.ts';
 import { type Line, span } from './styledText.ts';
 import { change, type Handler, only, type PaneState, say, type ViewState } from './viewState.ts';
-import { paneOf } from './panes.ts';
 
 /** The columns of a pane, each with a mark if it is shown where there is room. */
 export const columnLines = ({ columns }: AnyPane, { hidden }: PaneState, index: number): Line[] =>

@@ -21,9 +21,9 @@ import { chartLines } from './charts.ts';
 import { paneOf } from './panes.ts';
 import type { Screen } from './screen.ts';
 import { staleText } from './sources.ts';
-import type { ViewState } from './viewState.ts';
 import { ends, type Line, parts, span, type Tone, widthOf } from './styledText.ts';
 import { Trends } from './trends.ts';
+import type { ViewState } from './viewState.ts';
 
 /** Screens with fewer rows have one chart or none, and no sizes. */
 const MIN_HEIGHT_FOR_ONE_CHART = 18;
@@ -45,16 +45,25 @@ const HEALTH = {
 const CONTEXT_WIDTH = 24;
 
 /** Title, rates, levels, charts and problems: the rows above the tabs. */
-export const header = (snapshot: TopSnapshot, state: ViewState, screen: Screen): Line[] => [
-  titleLine(snapshot, state, screen),
-  ratesLine(snapshot, state, screen.width),
-  levelsLine(snapshot, screen.width),
-  ...storageLines(snapshot, screen),
-  ...charts(snapshot, state, screen),
-  ...problems(snapshot, screen),
-];
+export function header(snapshot: TopSnapshot, state: ViewState, screen: Screen): Line[] {
+  const title = titleLine(snapshot, state, screen);
+  // The keys need the room.
+  if (state.overlay.kind === 'help') return [title];
+  return [
+    title,
+    ratesLine(snapshot, state, screen.width),
+    levelsLine(snapshot, screen.width),
+    ...storageLines(snapshot, screen),
+    ...charts(snapshot, state, screen),
+    ...problems(snapshot, screen),
+  ];
+}
 
-function titleLine(snapshot: TopSnapshot, state: ViewState, { width, admin, still, marks = [] }: Screen): Line {
+function titleLine(
+  snapshot: TopSnapshot,
+  state: ViewState,
+  { width, admin, still, marks = [] }: Screen,
+): Line {
   const [word, tone] = HEALTH[snapshot.health.state];
   const stale = staleText(snapshot, 'figures');
   const left: Line = [
@@ -197,7 +206,7 @@ const MORE_CHARTS = ['deliveries', 'backlog', 'planned', 'pushed', 'p99', 'error
 const TWO_CHARTS = ['deliveries', 'backlog'] as const;
 const ONE_CHART = ['deliveries'] as const;
 
-/** Charts of the cluster. A pane with charts of its own has no room for them. */
+/** Charts of the cluster. A pane with other charts has no room for them. */
 function charts(snapshot: TopSnapshot, { pane, window }: ViewState, screen: Screen): Line[] {
   const { width, height, trends = Trends.of(snapshot) } = screen;
   if (height < MIN_HEIGHT_FOR_ONE_CHART || (pane !== 'overview' && paneOf(pane).charts)) return [];

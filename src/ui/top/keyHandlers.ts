@@ -30,7 +30,7 @@ export const show =
   (state) =>
     shown({ ...close(state), pane });
 
-/** A pane with a source of its own is asked at once. */
+/** A source that only this pane needs is asked at once. */
 const shown = (state: ViewState): Reduced =>
   sourcesOf(state).length > 0 ? { state, effect: { kind: 'refresh' } } : only(state);
 
@@ -87,9 +87,7 @@ export const sort: Handler = (state) => {
 };
 
 export const reverse: Handler = (state) =>
-  only(
-    state.pane === 'overview' ? state : change(state, { reversed: !state.panes[state.pane].reversed }),
-  );
+  only(state.pane === 'overview' ? state : change(state, { reversed: !state.panes[state.pane].reversed }));
 
 export const nextWindow: Handler = (state) => {
   const at = WINDOW_NAMES.indexOf(state.window);
@@ -106,16 +104,15 @@ export const detail: Handler = (state, context) => {
 export const jump: Handler = (state, context) => {
   if (state.pane === 'overview') return say(state, 'choose a pane first');
   const row = selectedRow(state, context);
-  const to: Jump | undefined = row === undefined ? undefined : paneOf(state.pane).leadsTo?.(row, context.snapshot);
+  const to: Jump | undefined =
+    row === undefined ? undefined : paneOf(state.pane).leadsTo?.(row, context.snapshot);
   if (!to) return say(state, 'this row leads to no other pane');
   const top = { filter: '', selected: null, index: 0, offset: 0 };
   const there = change({ ...close(state), pane: to.pane }, top);
   const found = to.key === undefined ? -1 : rowIndex(there, context, to.key);
   const arrived = found >= 0 ? select(found)(there, context).state : there;
   const missing = to.key !== undefined && found < 0;
-  const message = missing
-    ? ({ text: `${to.key} is not in this list now`, tone: 'plain' } as const)
-    : null;
+  const message = missing ? ({ text: `${to.key} is not in this list now`, tone: 'plain' } as const) : null;
   return shown({ ...arrived, message });
 };
 
@@ -166,7 +163,7 @@ export const back = (state: ViewState): Reduced => ({
   effect: { kind: 'refresh' },
 });
 
-export const escape: Handler = (state, { replay }) => {
+export const leave: Handler = (state, { replay }) => {
   const filtered = state.pane !== 'overview' && state.panes[state.pane].filter !== '';
   if (filtered) return only(change(state, { filter: '' }));
   return state.at !== null && !replay ? back(state) : only(state);

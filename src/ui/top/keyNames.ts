@@ -1,5 +1,4 @@
 import type { Key } from 'ink';
-import { mouseKey } from './mouse.ts';
 
 const NAMED = {
   upArrow: 'up',
@@ -19,8 +18,6 @@ const NAMED = {
 
 /** The keys of one input. A paste has several keys, and so has fast typing. */
 export function keysOf(input: string, key: Key): string[] {
-  const mouse = mouseKey(input);
-  if (mouse !== undefined) return [mouse];
   // Terminals send Alt with a key as escape and the key, so both typed fast look like Alt.
   if (key.meta && !key.escape) return ['escape', ...keysOf(input, { ...key, meta: false })];
   if (key.tab) return [key.shift ? 'shift-tab' : 'tab'];

@@ -2,10 +2,10 @@ import { ACTION_KEYS, type ActionKey } from './actions.ts';
 import {
   act,
   detail,
-  escape,
   exportAs,
   interval,
   jump,
+  leave,
   move,
   next,
   nextWindow,
@@ -28,8 +28,7 @@ export interface Key {
   readonly run: Handler;
 }
 
-const openPalette: Handler = (state) =>
-  only({ ...state, overlay: { kind: 'palette', typed: '', index: 0 } });
+const openPalette: Handler = (state) => only({ ...state, overlay: { kind: 'palette', typed: '', index: 0 } });
 
 /** All keys. The help and the palette are made from this list. */
 export const KEYS: readonly Key[] = [
@@ -45,11 +44,19 @@ export const KEYS: readonly Key[] = [
     hint: 'q quit',
     run: (state) => ({ state, effect: { kind: 'quit' } }),
   },
-  { keys: [':'], help: 'type the name of a pane or an action', hint: ': commands', onlyKey: true, run: openPalette },
+  {
+    keys: [':'],
+    help: 'type the name of a pane or an action',
+    hint: ': commands',
+    onlyKey: true,
+    run: openPalette,
+  },
   { keys: ['tab', 'right'], help: 'next pane', hint: 'tab pane', onlyKey: true, run: next(1) },
   { keys: ['shift-tab', 'left'], help: 'previous pane', onlyKey: true, run: next(-1) },
   { keys: ['0'], help: 'overview', run: show('overview') },
-  ...PANES.map(({ id, title, hotkey }): Key => ({ keys: [hotkey], help: title.toLowerCase(), run: show(id) })),
+  ...PANES.map(
+    ({ id, title, hotkey }): Key => ({ keys: [hotkey], help: title.toLowerCase(), run: show(id) }),
+  ),
   { keys: ['up', 'k'], help: 'row above', onlyKey: true, run: move((selection) => selection - 1) },
   { keys: ['down', 'j'], help: 'row below', onlyKey: true, run: move((selection) => selection + 1) },
   {
@@ -68,7 +75,7 @@ export const KEYS: readonly Key[] = [
   { keys: ['end', 'G'], help: 'last row', onlyKey: true, run: move((_, _page, count) => count - 1) },
   { keys: ['return'], help: 'details of the selected row', hint: 'enter detail', onlyKey: true, run: detail },
   { keys: ['o'], help: 'open what the selected row is about', hint: 'o open', run: jump },
-  { keys: ['escape'], help: 'close, remove the filter, or show the present', onlyKey: true, run: escape },
+  { keys: ['escape'], help: 'close, remove the filter, or show the present', onlyKey: true, run: leave },
   {
     keys: ['/'],
     help: 'filter the rows by a text',

@@ -7,10 +7,10 @@ import { footer, MAX_TEXT } from './footer.ts';
 import { header } from './header.ts';
 import { help } from './help.ts';
 import { overview } from './overview.ts';
-import { type AnyPane, defaultSort, type PaneId } from './pane.ts';
-import { paneTable } from './paneTable.ts';
 import { paletteLines } from './palette.ts';
+import { type AnyPane, defaultSort, type PaneId } from './pane.ts';
 import { paneOf } from './panes.ts';
+import { paneTable } from './paneTable.ts';
 import type { Screen } from './screen.ts';
 import { orderedRows } from './sorting.ts';
 import { sourceWarning } from './sources.ts';
@@ -78,13 +78,7 @@ export function bodyOf(snapshot: TopSnapshot, state: ViewState, screen: Screen, 
   return paneBody(pane, snapshot, state, screen, room);
 }
 
-function paneBody(
-  id: PaneId,
-  snapshot: TopSnapshot,
-  state: ViewState,
-  screen: Screen,
-  room: number,
-): Body {
+function paneBody(id: PaneId, snapshot: TopSnapshot, state: ViewState, screen: Screen, room: number): Body {
   const { overlay, window } = state;
   const pane = paneOf(id);
   const choice = state.panes[id];

@@ -1,17 +1,17 @@
 import { render, useInput } from 'ink';
-import { History } from '../../engine/monitoring/top/history.ts';
-import { PANE_SOURCES, type PaneSource } from '../../engine/monitoring/top/paneSources.ts';
+import { FeedctlError, messageOf } from '../../engine/model/errors.ts';
 import type { TopAction } from '../../engine/monitoring/top/actions.ts';
+import { History } from '../../engine/monitoring/top/history.ts';
+import type { PaneSource } from '../../engine/monitoring/top/paneSources.ts';
 import type { Recorder } from '../../engine/monitoring/top/recording.ts';
 import type { TopSnapshot } from '../../engine/monitoring/top/snapshot.ts';
-import { FeedctlError, messageOf } from '../../engine/model/errors.ts';
 import type { Admin } from './actions.ts';
 import { Alarm } from './alarm.ts';
 import { type Exported, exportPane } from './exportPane.ts';
 import { frame } from './frame.ts';
 import { keysOf } from './keyNames.ts';
 import { layOut } from './layout.ts';
-import { keyOfMouse, MOUSE_OFF, MOUSE_ON } from './mouse.ts';
+import { keyOfMouse, listenToMouse, MOUSE_OFF, MOUSE_ON, type MouseReport } from './mouse.ts';
 import type { ViewId } from './pane.ts';
 import { RowWriter } from './rowWriter.ts';
 import type { Screen } from './screen.ts';
@@ -25,6 +25,8 @@ import { type Effect, initialState, type Message, sourcesOf, type ViewState } fr
 /** Sources answer within milliseconds. The answer of a slower source is in the next frame. */
 const SETTLE_MS = 200;
 const BELL = '\u0007';
+/** Recordings have these too. The event log is in the database. */
+const RECORDED: readonly PaneSource[] = ['database', 'machine'];
 
 /** Ink reads the keys, and switches to the alternate screen and back. */
 function Keys({ onKeys }: { onKeys: (keys: string[]) => void }) {
@@ -109,6 +111,7 @@ class LiveTop {
       interactive: true,
     });
     this.#unmount = app.unmount;
+    const deafen = mouse ? listenToMouse(stdin, (report) => this.#onMouse(report)) : undefined;
     if (mouse) stdout.write(MOUSE_ON);
     // An uncaught error ends the view before node prints it: the alternate screen would hide it.
     process.once('uncaughtExceptionMonitor', this.#end);
@@ -123,6 +126,7 @@ class LiveTop {
       return { busy: this.#state.busy, pane: this.#state.pane };
     } finally {
       this.#end();
+      deafen?.();
       process.off('uncaughtExceptionMonitor', this.#end);
       signal.removeEventListener('abort', this.#end);
       stdout.off('resize', this.#onResize);
@@ -152,9 +156,13 @@ class LiveTop {
       this.#writer.write(lines.map((line) => paint(line, this.#options.theme)));
     } catch (error) {
       if (!this.#options.replay) throw error;
-      this.#failure = new FeedctlError('RECORDING_DAMAGED', 'the recording has a snapshot without its fields', {
-        cause: error,
-      });
+      this.#failure = new FeedctlError(
+        'RECORDING_DAMAGED',
+        'the recording has a snapshot without its fields',
+        {
+          cause: error,
+        },
+      );
       this.#end();
     }
   }
@@ -202,8 +210,8 @@ class LiveTop {
     if (this.#ended) return;
     const intervalMs = this.#state.intervalSeconds * 1_000;
     if (!this.#state.paused && !this.#options.replay) {
-      const shown = this.#options.recorder ? PANE_SOURCES : sourcesOf(this.#state);
-      this.#options.refresh(intervalMs, shown);
+      const recorded = this.#options.recorder ? RECORDED : [];
+      this.#options.refresh(intervalMs, [...recorded, ...sourcesOf(this.#state)]);
       this.#drawSoon();
     }
     this.#refreshTimer = setTimeout(this.#options.replay ? this.#play : this.#refresh, intervalMs);
@@ -221,13 +229,17 @@ class LiveTop {
     this.#refresh();
   };
 
+  #onMouse(report: MouseReport): void {
+    const shown = this.#shown;
+    const key = keyOfMouse(report, shown, this.#state, this.#screen(shown));
+    if (key !== undefined) this.#onKeys([key]);
+  }
+
   #onKeys(keys: readonly string[]): void {
-    for (const typed of keys) {
+    for (const key of keys) {
       const shown = this.#shown;
       const screen = this.#screen(shown);
       const before = this.#state;
-      const key = typed.startsWith('mouse:') ? keyOfMouse(typed, shown, before, screen) : typed;
-      if (key === undefined) continue;
       const { state, effect } = reduce(before, key, {
         snapshot: shown,
         page: layOut(shown, before, screen).page,
@@ -245,18 +257,12 @@ class LiveTop {
   }
 
   #perform(effect: Effect | undefined): void {
-    switch (effect?.kind) {
-      case 'quit':
-        return this.#end();
-      case 'act':
-        return void this.#act(effect.action);
-      case 'export': {
-        const exported = exportPane(this.#shown, this.#state, effect.format);
-        if (exported) void this.#answer(this.#options.save(exported));
-        return;
-      }
-      case 'refresh':
-        return this.#refresh();
+    if (effect?.kind === 'quit') this.#end();
+    else if (effect?.kind === 'act') void this.#act(effect.action);
+    else if (effect?.kind === 'refresh') this.#refresh();
+    else if (effect?.kind === 'export') {
+      const exported = exportPane(this.#shown, this.#state, effect.format);
+      if (exported) void this.#answer(this.#options.save(exported));
     }
   }
 

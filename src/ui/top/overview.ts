@@ -6,8 +6,8 @@ import { paneTable } from './paneTable.ts';
 import type { Screen } from './screen.ts';
 import { type OrderMemory, orderedRows } from './sorting.ts';
 import { staleText } from './sources.ts';
-import type { ViewState } from './viewState.ts';
 import { type Line, span } from './styledText.ts';
+import type { ViewState } from './viewState.ts';
 
 const SECTIONS = ['queues', 'workers', 'gateways', 'errors', 'operations', 'users', 'shards'] as const;
 /** Sections that are shown without rows too: a cluster needs all of these to work. */

@@ -2,15 +2,15 @@ import { type Admin, questionFor } from './actions.ts';
 import { toggleColumn } from './columnChoice.ts';
 import { offered, select, show } from './keyHandlers.ts';
 import { KEYS } from './keys.ts';
+import { completion, paletteMatches } from './palette.ts';
 import type { ViewId } from './pane.ts';
 import { paneOf } from './panes.ts';
-import { completion, paletteMatches } from './palette.ts';
 import {
   change,
   close,
   type KeyContext,
-  only,
   type Overlay,
+  only,
   type Reduced,
   rowsOf,
   selectionIn,

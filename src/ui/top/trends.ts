@@ -25,14 +25,10 @@ export const TRENDS = {
   memory: { title: 'memory', format: percent, most: 1 },
   network: { title: 'network', format: bytesPerSecond },
   disk: { title: 'disk', format: bytesPerSecond },
-} as const satisfies Record<
-  string,
-  { title: string; format: (value: number) => string; most?: number }
->;
+} as const satisfies Record<string, { title: string; format: (value: number) => string; most?: number }>;
 export type TrendName = keyof typeof TRENDS;
 
-const sum = (a: number | null, b: number | null): number | null =>
-  a === null || b === null ? null : a + b;
+const sum = (a: number | null, b: number | null): number | null => (a === null || b === null ? null : a + b);
 
 /** The newest value of each trend that is not reported as a series. null: not known. */
 function levelsOf(snapshot: TopSnapshot): { readonly [name in TrendName]?: number | null } {

@@ -1,6 +1,6 @@
+import type { TopAction } from '../../engine/monitoring/top/actions.ts';
 import type { PaneSource } from '../../engine/monitoring/top/paneSources.ts';
 import type { TopSnapshot } from '../../engine/monitoring/top/snapshot.ts';
-import type { TopAction } from '../../engine/monitoring/top/actions.ts';
 import type { WindowName } from '../../engine/stats/windows.ts';
 import type { Admin, NumberPrompt, Question } from './actions.ts';
 import { PANE_IDS, type PaneId, type ViewId } from './pane.ts';

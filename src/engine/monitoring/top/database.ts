@@ -94,8 +94,7 @@ const SESSIONS = `
   from pg_stat_activity where datname = current_database() and backend_type = 'client backend'
   group by 1 order by 1`;
 
-const STATEMENT = (column: string) =>
-  `regexp_replace(left(${column}, ${MAX_STATEMENT}), '\\s+', ' ', 'g')`;
+const STATEMENT = (column: string) => `regexp_replace(left(${column}, ${MAX_STATEMENT}), '\\s+', ' ', 'g')`;
 
 /** Looks for holders of those sessions alone that wait: the look takes the locks of the lock table. */
 const BLOCKED = `

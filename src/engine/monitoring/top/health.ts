@@ -89,7 +89,11 @@ function laneCauses({ known }: Parts): TopCause[] {
   return (known.lanes ?? []).flatMap(({ lane, paused, throttled }) => {
     const queue = `rows.${lane}`;
     if (paused)
-      return (lane === 'live' ? down : degraded)(`the ${lane} lane is paused by ${paused.by}`, 'queues', queue);
+      return (lane === 'live' ? down : degraded)(
+        `the ${lane} lane is paused by ${paused.by}`,
+        'queues',
+        queue,
+      );
     if (!throttled) return [];
     const limit = `${throttled.rowsPerSecond} rows/s by ${throttled.by}`;
     return degraded(`the ${lane} lane is throttled to ${limit}`, 'queues', queue);

@@ -88,7 +88,9 @@ export function machineWatch(path: string): () => Promise<MachineActivity> {
     const seconds = (now.atMs - first.atMs) / 1_000;
     const rate = (name: 'disk' | 'network', index: 0 | 1): number | null => {
       const [from, to] = [first[name]?.[index], now[name]?.[index]];
-      return from === undefined || to === undefined || to < from || seconds <= 0 ? null : (to - from) / seconds;
+      return from === undefined || to === undefined || to < from || seconds <= 0
+        ? null
+        : (to - from) / seconds;
     };
     const ticks = now.total - first.total;
     const disk = await statfs(path).catch(() => undefined);

@@ -1,3 +1,4 @@
+import { firstFull, isFullSoon, spaceText } from '../../../engine/model/feedStorage.ts';
 import type {
   BlockedSession,
   DatabaseActivity,
@@ -6,7 +7,6 @@ import type {
   SlowStatement,
 } from '../../../engine/monitoring/top/database.ts';
 import type { TopSnapshot } from '../../../engine/monitoring/top/snapshot.ts';
-import { firstFull, isFullSoon, spaceText } from '../../../engine/model/feedStorage.ts';
 import { formatBytes, formatCompact, formatCount, formatDuration, formatMs } from '../../terminal/format.ts';
 import { pane } from '../pane.ts';
 import type { Tone } from '../styledText.ts';
@@ -162,7 +162,14 @@ export const DATABASE_PANE = pane<DatabaseRow>({
   empty: () => 'nothing',
   columns: [
     { title: 'what', width: 15, priority: 0, text: (one) => one.what, tone: (one) => one.tone },
-    { title: 'figure', width: 12, right: true, priority: 1, text: (one) => one.figure, tone: (one) => one.tone },
+    {
+      title: 'figure',
+      width: 12,
+      right: true,
+      priority: 1,
+      text: (one) => one.figure,
+      tone: (one) => one.tone,
+    },
     { title: 'more', width: 24, maxWidth: 300, priority: 2, text: (one) => one.more },
   ],
   detail: (one) =>

@@ -1,4 +1,4 @@
-import type { TopAbout, TopCause } from '../../../engine/monitoring/top/health.ts';
+import type { TopAbout } from '../../../engine/monitoring/top/health.ts';
 import type { TopSnapshot } from '../../../engine/monitoring/top/snapshot.ts';
 import type { ClusterError } from '../../../engine/stats/totals.ts';
 import { clock, type Jump, pane } from '../pane.ts';

@@ -1,5 +1,13 @@
 import type { TopGateway, TopSnapshot, TopWorker } from '../../../engine/monitoring/top/snapshot.ts';
-import { ago, perSecond, rateText, readiness, shareText, sizeText, topColumns } from '../../columns/column.ts';
+import {
+  ago,
+  perSecond,
+  rateText,
+  readiness,
+  shareText,
+  sizeText,
+  topColumns,
+} from '../../columns/column.ts';
 import { GATEWAY_COLUMNS } from '../../columns/gateways.ts';
 import { backlogOf } from '../../columns/queues.ts';
 import { WORKER_COLUMNS } from '../../columns/workers.ts';

@@ -48,6 +48,7 @@ function levelsOf(snapshot: TopSnapshot): { readonly [name in TrendName]?: numbe
 }
 
 const REPORTED = ['deliveries', 'planned', 'pushed', 'errors'] as const;
+const isReported = (name: TrendName): boolean => (REPORTED as readonly TrendName[]).includes(name);
 
 /** Values in steps of 5 s, gathered from the snapshots that were shown. */
 export class Trends {
@@ -73,9 +74,9 @@ export class Trends {
     if (this.#recorded === undefined)
       for (const [i, messages] of backlogSeries.entries())
         this.#set('backlog', step - (backlogSeries.length - 1 - i), messages);
-    if (figures?.series.endsAt && figures.series.endsAt !== this.#recorded?.figures?.series.endsAt) {
+    if (figures && figures.series.endsAt !== this.#recorded?.figures?.series.endsAt) {
       const { series } = figures;
-      const last = Math.floor(Date.parse(series.endsAt!) / STEP_MS) - 1;
+      const last = reportedStep(snapshot);
       const perStep = series.stepSeconds || 1;
       for (const name of REPORTED)
         for (const [i, count] of (series[name] ?? []).entries())
@@ -89,8 +90,7 @@ export class Trends {
   /** Values of the steps up to that of the snapshot, the oldest first; null: not known. */
   until(snapshot: TopSnapshot, name: TrendName, steps: number): (number | null)[] {
     const known = this.#values.get(name);
-    // The step of the snapshot has just begun, and processes report whole steps.
-    const last = stepOf(snapshot) - ((REPORTED as readonly string[]).includes(name) ? 1 : 0);
+    const last = isReported(name) ? reportedStep(snapshot) : stepOf(snapshot);
     return Array.from({ length: steps }, (_, i) => known?.get(last - (steps - 1 - i)) ?? null);
   }
 
@@ -104,3 +104,8 @@ export class Trends {
 }
 
 const stepOf = ({ takenAt }: TopSnapshot): number => Math.floor(Date.parse(takenAt) / STEP_MS);
+/** The last whole step that processes have reported, by the database's clock: that of `top` may differ. */
+const reportedStep = ({ figures }: TopSnapshot): number => {
+  const endsAt = figures?.series.endsAt;
+  return endsAt ? Math.floor(Date.parse(endsAt) / STEP_MS) - 1 : 0;
+};

@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { ClusterStatus } from '../../src/engine/monitoring/status.ts';
@@ -95,6 +96,11 @@ test('what cannot be is refused, and a database that is away is shown', async ()
   const usage = await feedctl(['top', '--interval', '0.1', '--json']);
   expect(usage.status).toBe(2);
   expect(JSON.parse(usage.stdout)).toMatchObject({ error: { code: 'USAGE' } });
+  const unrecorded = await feedctl(['top', '--record', 'x.ndjson']);
+  expect([unrecorded.status, unrecorded.stderr]).toEqual([2, expect.stringContaining('needs a terminal')]);
+  const damaged = await feedctl(['top', 'replay', BINARY, '--json']);
+  expect(damaged.status).toBe(1);
+  expect(JSON.parse(damaged.stdout)).toMatchObject({ error: { code: 'RECORDING_DAMAGED' } });
   const admin = await feedctl(['top', '--admin']);
   expect(admin.status).toBe(2);
   expect(admin.stderr).toContain('--admin needs a terminal');
@@ -236,9 +242,10 @@ describe.skipIf(!tmux)('at a terminal', () => {
     const cluster = await testCluster();
     const proxy = await openProxy(cluster.url);
     const at = { env: { FEEDCTL_DATABASE_URL: cluster.url } };
+    const recording = join(await temporaryDirectory(), 'top.ndjson.gz');
     const [, terminal, interrupted, terminated, crashed] = await Promise.all([
       testRole(['worker', 'start'], at),
-      open(proxy.url, '', '--admin --interval 0.5'),
+      open(proxy.url, '', `--admin --interval 0.5 --record ${recording}`),
       open(cluster.url),
       open(cluster.url),
       open(
@@ -280,10 +287,25 @@ describe.skipIf(!tmux)('at a terminal', () => {
     expect((await terminal.rows()).length).toBe(20);
     await terminal.resize(150, 40);
     await terminal.shows(' 0 All  1 Queues 5  2 Workers  3 Gateways');
+    await terminal.type(':', ...'datab', 'Enter');
+    await terminal.shows(/› sessions +\d+ of \d+/);
+    // A press of the left button at the ninth cell of the tabs.
+    const tabs = (await terminal.rows()).findIndex((row) => row.includes(' 9 Database '));
+    await terminal.type('-H', ...Buffer.from(`\u001b[<0;9;${tabs + 1}M`).toString('hex').match(/../g)!);
+    await terminal.shows(' 1 Queues 5 ');
+    await terminal.type('[');
+    await terminal.shows(/ AGO +\d\d:/);
     await terminal.type('?');
     await terminal.shows('this help');
     await terminal.type('Escape', 'q');
     await restored(terminal, 0);
+    const replayed = await json<{ snapshots: number; cut: boolean; last: TopSnapshot }>(
+      ['top', 'replay', recording],
+      at,
+    );
+    expect(replayed).toMatchObject({ cut: false, last: { health: { state: 'down' } } });
+    expect(replayed.last.database!.maxSessions).toBeGreaterThan(0);
+    expect(replayed.snapshots).toBeGreaterThan(1);
 
     for (const other of [interrupted, terminated, crashed]) await other.shows('WORKERS 1');
     await interrupted.type('C-c');

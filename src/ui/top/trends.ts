@@ -38,7 +38,7 @@ function levelsOf(snapshot: TopSnapshot): { readonly [name in TrendName]?: numbe
     p99: figures?.latencyMs['1m']?.p99 ?? null,
     transactions: database?.commitsPerSecond ?? null,
     wal: database?.walBytesPerSecond ?? null,
-    sessions: database ? Object.values(database.sessions).reduce((total, count) => total + count, 0) : null,
+    sessions: database ? database.sessions.reduce((total, { count }) => total + count, 0) : null,
     hits: database?.cacheHitShare ?? null,
     cpu: machine?.cpuShare ?? null,
     memory: machine ? machine.memoryUsedBytes / machine.memoryBytes : null,

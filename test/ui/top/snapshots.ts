@@ -135,7 +135,11 @@ export const storage = (fullInSeconds: number | null, ageMs = 9_000) => ({
 
 const DATABASE: Known['database'] = {
   version: '18.4',
-  sessions: { active: 3, idle: 9, 'idle in transaction': 1 },
+  sessions: [
+    { state: 'active', count: 3 },
+    { state: 'idle', count: 9 },
+    { state: 'idle in transaction', count: 1 },
+  ],
   maxSessions: 100,
   commitsPerSecond: 1_234.5,
   rollbacksPerSecond: 0,

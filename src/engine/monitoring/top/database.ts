@@ -44,11 +44,16 @@ export interface PartitionSize {
   readonly rows: number;
 }
 
+export interface SessionCount {
+  readonly state: string;
+  readonly count: number;
+}
+
 /** Work of the database server. A rate is null in the first view, because it needs an earlier one. */
 export interface DatabaseActivity {
   readonly version: string;
   /** Sessions of this database by state: `active`, `idle`, `idle in transaction` and so on. */
-  readonly sessions: Readonly<Record<string, number>>;
+  readonly sessions: readonly SessionCount[];
   readonly maxSessions: number;
   readonly commitsPerSecond: number | null;
   readonly rollbacksPerSecond: number | null;
@@ -90,7 +95,7 @@ const COUNTERS = `
   from pg_stat_database where datname = current_database()`;
 
 const SESSIONS = `
-  select coalesce(state, 'unknown') as state, count(*)::integer as sessions
+  select coalesce(state, 'unknown') as state, count(*)::integer as count
   from pg_stat_activity where datname = current_database() and backend_type = 'client backend'
   group by 1 order by 1`;
 
@@ -144,14 +149,13 @@ export function databaseWatch(): (db: Queryable) => Promise<DatabaseActivity> {
     const rowsOf = async <Row extends object>(text: string): Promise<Row[]> =>
       (await db.query<Row & Record<string, unknown>>(text)).rows;
     const [now] = await rowsOf<Counters & Facts>(COUNTERS);
-    const sessions = await rowsOf<{ state: string; sessions: number }>(SESSIONS);
     const activity = {
       ...ratesBetween(before, now!),
       version: now!.version,
       maxSessions: now!.maxSessions,
       deadlocks: now!.deadlocks,
       temporaryBytes: now!.temporaryBytes,
-      sessions: Object.fromEntries(sessions.map((row) => [row.state, row.sessions])),
+      sessions: await rowsOf<SessionCount>(SESSIONS),
       blocked: await rowsOf<BlockedSession>(BLOCKED),
       longest: await rowsOf<RunningStatement>(LONGEST),
       slowest: await slowestStatements(rowsOf),

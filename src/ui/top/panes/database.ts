@@ -35,8 +35,8 @@ const perSecond = (value: number | null, format: (value: number) => string = for
 
 function figures(database: DatabaseActivity, { storage }: TopSnapshot): DatabaseRow[] {
   const { sessions, maxSessions, cacheHitShare } = database;
-  const total = Object.values(sessions).reduce((sum, count) => sum + count, 0);
-  const byState = Object.entries(sessions).map(([state, count]) => `${formatCount(count)} ${state}`);
+  const total = sessions.reduce((sum, { count }) => sum + count, 0);
+  const byState = sessions.map(({ state, count }) => `${formatCount(count)} ${state}`);
   const space = storage ? firstFull(storage) : undefined;
   const isSlowCache = cacheHitShare !== null && cacheHitShare < 0.9;
   return [

@@ -34,7 +34,10 @@ Without a terminal or with --json it prints the last view and exits 0.`;
     theme: Top.flags.theme,
     mouse: Top.flags.mouse,
   };
-  static override examples = ['<%= config.bin %> top replay monday.ndjson.gz'];
+  static override examples = [
+    '<%= config.bin %> top replay monday.ndjson.gz',
+    '<%= config.bin %> top replay monday.ndjson --interval 0.5 --theme light',
+  ];
 
   async run(): Promise<Recorded | undefined> {
     const { args, flags } = await this.parse(TopReplay);

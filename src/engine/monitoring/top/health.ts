@@ -1,10 +1,10 @@
-import { firstFull, isFullSoon, spaceText } from '../../model/feedStorage.ts';
-import { mismatchText } from '../../model/sample.ts';
+import { type FeedStorage, firstFull, isFullSoon, spaceText } from '../../model/feedStorage.ts';
+import type { LaneState } from '../../model/lanes.ts';
+import { mismatchText, type Sampling } from '../../model/sample.ts';
 import type { QueueRow } from '../../queues/list.ts';
-import type { NodeShards } from '../../shards/list.ts';
+import type { NodeShards, ShardList } from '../../shards/list.ts';
 import type { ClusterTotals } from '../../stats/totals.ts';
 import { PANE_SOURCES } from './paneSources.ts';
-import type { Known, TopBacklog, TopCache, TopGateway, TopWorker } from './snapshot.ts';
 import type { SourceState } from './source.ts';
 
 /** A longer backlog calls for more workers. */
@@ -38,13 +38,25 @@ export interface TopHealth {
   readonly causes: readonly TopCause[];
 }
 
+interface Role {
+  readonly id: string;
+  readonly ready: boolean;
+}
+
+/** The parts of a snapshot that health follows from. */
 interface Parts {
   readonly figures: ClusterTotals | null;
-  readonly backlog: TopBacklog | null;
-  readonly cache: TopCache | null;
-  readonly workers: readonly TopWorker[] | null;
-  readonly gateways: readonly TopGateway[] | null;
-  readonly known: Known;
+  readonly backlog: { readonly messages: number; readonly deadLetters: number } | null;
+  readonly cache: { readonly readyAt: number; readonly of: number } | null;
+  readonly workers: readonly Role[] | null;
+  readonly gateways: readonly Role[] | null;
+  readonly known: {
+    readonly lanes?: readonly LaneState[] | undefined;
+    readonly queues?: readonly QueueRow[] | undefined;
+    readonly shards?: ShardList | undefined;
+    readonly sampling?: Sampling | undefined;
+    readonly storage?: FeedStorage | null | undefined;
+  };
   readonly sources: readonly SourceState[];
 }
 

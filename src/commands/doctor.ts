@@ -1,9 +1,11 @@
 import { BaseCommand } from '../cli/baseCommand.ts';
+import { tableFlags } from '../cli/flags/output.ts';
 import type { DoctorReport } from '../engine/monitoring/doctor.ts';
 
 export default class Doctor extends BaseCommand {
   static override summary = 'Check everything the cluster needs, and suggest a fix for each fault';
   static override description = 'Shows every setting with its source. Exits 1 on a fault.';
+  static override flags = tableFlags;
   static override examples = ['<%= config.bin %> doctor', '<%= config.bin %> doctor --json'];
 
   async run(): Promise<DoctorReport> {

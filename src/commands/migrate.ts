@@ -1,6 +1,7 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../cli/baseCommand.ts';
 import { dryRunFlag } from '../cli/flags/common.ts';
+import { durationFlag } from '../cli/flags/durations.ts';
 
 export default class Migrate extends BaseCommand {
   static override summary = 'Bring the database schema and the broker’s queues up to date';
@@ -16,8 +17,9 @@ docs/guides/servers.md.`;
   ];
   static override flags = {
     'dry-run': dryRunFlag,
-    timeout: Flags.integer({
-      description: 'maximum seconds to wait for other sessions that lock a table',
+    timeout: durationFlag({
+      unit: 's',
+      description: 'maximum wait for other sessions that lock a table',
       default: 600,
       min: 0,
     }),

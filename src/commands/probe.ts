@@ -1,5 +1,7 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../cli/baseCommand.ts';
+import { durationFlag } from '../cli/flags/durations.ts';
+import { tableFlags } from '../cli/flags/output.ts';
 import type { ProbeResult } from '../engine/monitoring/probe.ts';
 
 export default class Probe extends BaseCommand {
@@ -10,14 +12,17 @@ temporary follower. Both users are erased afterwards.
 
 Exits 1 if the post is late or does not arrive, and names the leg where it is stuck.`;
   static override flags = {
+    ...tableFlags,
     'gateway-url': Flags.string({ description: 'URL of the gateway to probe; default: a running one' }),
-    'max-ms': Flags.integer({
-      description: 'milliseconds after which the post is late',
+    'max-ms': durationFlag({
+      unit: 'ms',
+      description: 'time after which the post is late, in milliseconds or as 1s',
       default: 1_000,
       min: 1,
     }),
-    timeout: Flags.integer({
-      description: 'maximum seconds to wait for the post',
+    timeout: durationFlag({
+      unit: 's',
+      description: 'maximum wait for the post',
       default: 10,
       min: 1,
       max: 300,

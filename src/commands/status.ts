@@ -1,4 +1,5 @@
 import { BaseCommand } from '../cli/baseCommand.ts';
+import { listFlags } from '../cli/flags/output.ts';
 import type { ClusterStatus } from '../engine/monitoring/status.ts';
 import { ratesTable } from '../ui/tables/rates.ts';
 import { samplingLine } from '../ui/tables/sampling.ts';
@@ -8,6 +9,7 @@ import { formatDuration } from '../ui/terminal/format.ts';
 export default class Status extends BaseCommand {
   static override summary = 'Show the components of the cluster, their state and the queues';
   static override description = 'Exits 1 if a component is not ready, or if the live lane is paused.';
+  static override flags = listFlags;
   static override examples = ['<%= config.bin %> status', '<%= config.bin %> status --json'];
 
   async run(): Promise<ClusterStatus> {

@@ -1,5 +1,6 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../cli/baseCommand.ts';
+import { durationFlag } from '../cli/flags/durations.ts';
 import type { Config } from '../engine/config/config.ts';
 import { FeedctlError } from '../engine/model/errors.ts';
 import type { ScaleWorkers, TopAction } from '../engine/monitoring/top/actions.ts';
@@ -34,7 +35,13 @@ rebuild, mark and scale, and asks before each.
 Without a terminal, with --once or with --json, it prints one snapshot and exits 0.`;
   static override flags = {
     once: Flags.boolean({ description: 'print one snapshot as text and exit', exclusive: ['admin'] }),
-    interval: Flags.string({ description: 'seconds between two updates, 0.5 to 60', default: '1' }),
+    interval: durationFlag({
+      unit: 's',
+      description: 'time between two updates, 250ms to 60s',
+      default: 1,
+      min: 0.25,
+      max: 60,
+    }),
     admin: Flags.boolean({ description: 'enable keys that change the cluster' }),
     theme: Flags.option({
       options: THEME_NAMES,
@@ -60,7 +67,7 @@ Without a terminal, with --once or with --json, it prints one snapshot and exits
 
   async run(): Promise<TopSnapshot | undefined> {
     const { flags } = await this.parse(Top);
-    const intervalSeconds = parseInterval(flags.interval);
+    const intervalSeconds = flags.interval;
     const live = isAtTerminal() && !this.jsonEnabled() && !flags.once;
     if (flags.record !== undefined && !live)
       throw new FeedctlError('USAGE', '--record needs a terminal: it writes the views of the screen', {
@@ -162,11 +169,4 @@ async function scalerOf({ kubeContext, namespace }: Config): Promise<ScaleWorker
       await kubernetes.close();
     }
   };
-}
-
-export function parseInterval(text: string): number {
-  const seconds = /^\d{1,2}(\.\d{1,3})?$/.test(text) ? Number(text) : Number.NaN;
-  if (!(seconds >= 0.5 && seconds <= 60))
-    throw new FeedctlError('USAGE', `--interval ${text} is not between 0.5 and 60 seconds`);
-  return seconds;
 }

@@ -138,7 +138,7 @@ const CASES: Case[] = [
   },
   { name: 'an unknown flag', code: 'USAGE', args: 'user show 1 --nope @', says: /^.*--nope.*$/m },
   { name: 'a missing argument', code: 'USAGE', args: 'user show @', says: /user/ },
-  { name: 'a missing second argument', code: 'USAGE', args: 'follow create 1 @', says: /followee/ },
+  { name: 'a missing second argument', code: 'USAGE', args: 'follow create 1 @', says: /FOLLOWEE/ },
   { name: 'one argument too many', code: 'USAGE', args: 'user show 1 2 @' },
   { name: 'a flag out of range', code: 'USAGE', args: 'feed show 1 --limit 0 @', says: /--limit/ },
   { name: 'a port that is none', code: 'USAGE', args: 'up --port 70000 --data-dir ~/other' },

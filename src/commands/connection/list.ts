@@ -1,5 +1,6 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
+import { listFlags } from '../../cli/flags/output.ts';
 import type { ConnectionList as Listed } from '../../engine/gateway/operator/connections.ts';
 import { parseId } from '../../engine/model/ids.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
@@ -10,6 +11,7 @@ export default class ConnectionList extends BaseCommand {
     `Asks every gateway. Exits 3 if a gateway does not answer; its connections are missing
 in the list.`;
   static override flags = {
+    ...listFlags,
     user: Flags.string({ description: 'only connections of this user' }),
     limit: Flags.integer({
       description: 'maximum sockets of each gateway',

@@ -22,7 +22,7 @@ Exits 3 if it ends before all are replayed.`;
   };
   static override examples = [
     '<%= config.bin %> dlq replay 81203',
-    '<%= config.bin %> dlq replay --queue rows.live --since 1h --rate 50 --json',
+    '<%= config.bin %> dlq replay --queue rows.live --from 1h --rate 50 --json',
   ];
 
   async run(): Promise<SettledLetters> {

@@ -15,9 +15,17 @@ export default class EventsRedispatch extends BaseCommand {
 --from and --to are times of the event, --posted-from and --posted-to times of the post.
 After Ctrl-C (exit 3) the same command, or \`operation resume\`, continues it.`;
   static override flags = {
-    from: timeFlag({ description: 'only events of this time and later', exclusive: ['from-id'] }),
+    from: timeFlag({
+      aliases: ['since'],
+      description: 'only events of this time and later',
+      exclusive: ['from-id'],
+    }),
     'from-id': Flags.string({ description: 'only this event and later ones, by id' }),
-    to: timeFlag({ description: 'only events before this time', exclusive: ['to-id'] }),
+    to: timeFlag({
+      aliases: ['before'],
+      description: 'only events before this time',
+      exclusive: ['to-id'],
+    }),
     'to-id': Flags.string({ description: 'only events up to this one, by id' }),
     'posted-from': timeFlag({ description: 'only events of posts of this time and later' }),
     'posted-to': timeFlag({ description: 'only events of posts before this time' }),

@@ -46,6 +46,7 @@ With --json and --follow each event is one line of JSON.`;
       for await (const event of tailEvents(cluster.db, query)) {
         if (gather && 'operationId' in event) operations.push(event);
         else if (gather) events.push(event as ListedEvent);
+        else if (this.jsonEnabled()) this.printStreamed(event);
         else process.stdout.write(`${this.#line(event)}\n`);
       }
     });
@@ -53,7 +54,6 @@ With --json and --follow each event is one line of JSON.`;
   }
 
   #line(event: ListedEvent | OperationEvent): string {
-    if (this.jsonEnabled()) return JSON.stringify(event);
     const time = event.occurredAt.toISOString();
     if ('operationId' in event) return [time, ...operationFields(event)].join('  ').trimEnd();
     const { id, type, aggregateId, subjectId, data } = event;

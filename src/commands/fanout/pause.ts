@@ -1,6 +1,6 @@
-import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag } from '../../cli/flags/common.ts';
+import { durationFlag } from '../../cli/flags/durations.ts';
 import { laneFlag, lanesOf, reasonFlag } from '../../cli/flags/lanes.ts';
 import type { Paused } from '../../engine/fanout/laneControl.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
@@ -15,8 +15,9 @@ Work that needs fan-out waits too: replay, celebrity mark, \`feed rebuild --all\
   static override flags = {
     lane: laneFlag,
     reason: reasonFlag,
-    timeout: Flags.integer({
-      description: 'maximum seconds to wait for messages in flight',
+    timeout: durationFlag({
+      unit: 's',
+      description: 'maximum wait for messages in flight',
       default: 30,
       min: 0,
     }),

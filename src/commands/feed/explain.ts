@@ -1,5 +1,6 @@
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { postArg, userArg } from '../../cli/flags/common.ts';
+import { tableFlags } from '../../cli/flags/output.ts';
 import type { Explanation } from '../../engine/feed/explain/explain.ts';
 import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
 
@@ -12,6 +13,7 @@ the post is missing or became a dead letter.`;
     user: userArg({ description: 'id of the user whose feed it is', required: true }),
     post: postArg({ description: 'id of the post', required: true }),
   };
+  static override flags = tableFlags;
   static override examples = [
     '<%= config.bin %> feed explain 42 2184639875481600',
     '<%= config.bin %> feed explain 42 2184639875481600 --json',

@@ -1,6 +1,7 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { oneOfUsers, userArg } from '../../cli/flags/common.ts';
+import { tableFlags } from '../../cli/flags/output.ts';
 import type { VerifyResult } from '../../engine/feed/verify/verify.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
@@ -16,6 +17,7 @@ difference was not repaired.
 While posts are in flight, a feed may differ for a moment.`;
   static override args = { user: userArg({ description: 'id of the user whose feed it is' }) };
   static override flags = {
+    ...tableFlags,
     all: Flags.boolean({ description: 'every feed' }),
     sample: Flags.integer({ description: 'number of random feeds', min: 1, max: MAX_SAMPLED }),
     repair: Flags.boolean({ description: 'rebuild the feeds that differ, and fix all other differences' }),

@@ -1,6 +1,7 @@
-import { Args, Flags } from '@oclif/core';
+import { Args } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
+import { durationFlag } from '../../cli/flags/durations.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
 interface DrainResult {
@@ -20,14 +21,16 @@ export default class GatewayDrain extends BaseCommand {
 and the process exits with 0. Waits until the gateway has left the cluster.
 
 A supervisor may start the process again.`;
-  static override args = { gateway: Args.string({ description: 'id of the gateway', required: true }) };
+  static override args = {
+    gateway: Args.string({ description: 'id of the gateway, or its beginning', required: true }),
+  };
   static override flags = {
-    timeout: Flags.integer({ description: 'maximum seconds to wait', default: 30, min: 1 }),
+    timeout: durationFlag({ unit: 's', description: 'maximum wait', default: 30, min: 1 }),
     'dry-run': dryRunFlag,
     yes: yesFlag,
   };
   static override examples = [
-    '<%= config.bin %> gateway drain 943e8033-dc64-43be-a622-b3ac83f15c68',
+    '<%= config.bin %> gateway drain 943e8033',
     '<%= config.bin %> gateway drain 943e8033-dc64-43be-a622-b3ac83f15c68 --yes --json',
   ];
 

@@ -6,7 +6,7 @@ import type { TopSnapshot } from '../../engine/monitoring/top/snapshot.ts';
 import { topText } from '../../ui/top/printSnapshot.ts';
 import { isAtTerminal, keepSmall, themeOf } from '../../ui/top/terminal.ts';
 import { Trends } from '../../ui/top/trends.ts';
-import Top, { parseInterval } from '../top.ts';
+import Top from '../top.ts';
 
 /** Columns of a snapshot for a pipe or a file. */
 const WIDTH = 120;
@@ -41,7 +41,7 @@ Without a terminal or with --json it prints the last view and exits 0.`;
 
   async run(): Promise<Recorded | undefined> {
     const { args, flags } = await this.parse(TopReplay);
-    const intervalSeconds = parseInterval(flags.interval);
+    const intervalSeconds = flags.interval;
     const live = isAtTerminal() && !this.jsonEnabled();
     if (live) keepSmall();
     const trends = new Trends(Number.POSITIVE_INFINITY);

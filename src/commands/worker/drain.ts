@@ -1,6 +1,7 @@
-import { Args, Flags } from '@oclif/core';
+import { Args } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
+import { durationFlag } from '../../cli/flags/durations.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
 interface DrainResult {
@@ -19,14 +20,16 @@ export default class WorkerDrain extends BaseCommand {
 exits with 0, and other workers take over. Waits until the worker has left.
 
 A supervisor may start the process again.`;
-  static override args = { worker: Args.string({ description: 'id of the worker', required: true }) };
+  static override args = {
+    worker: Args.string({ description: 'id of the worker, or its beginning', required: true }),
+  };
   static override flags = {
-    timeout: Flags.integer({ description: 'maximum seconds to wait', default: 30, min: 1 }),
+    timeout: durationFlag({ unit: 's', description: 'maximum wait', default: 30, min: 1 }),
     'dry-run': dryRunFlag,
     yes: yesFlag,
   };
   static override examples = [
-    '<%= config.bin %> worker drain 943e8033-dc64-43be-a622-b3ac83f15c68',
+    '<%= config.bin %> worker drain 943e8033',
     '<%= config.bin %> worker drain 943e8033-dc64-43be-a622-b3ac83f15c68 --yes --json',
   ];
 

@@ -1,5 +1,6 @@
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { kubeFlags } from '../../cli/flags/kubernetes.ts';
+import { listFlags } from '../../cli/flags/output.ts';
 import type { WorkerState } from '../../engine/fleet/workers.ts';
 import type { PodState } from '../../engine/kubernetes/pods.ts';
 import { messageOf } from '../../engine/model/errors.ts';
@@ -15,7 +16,7 @@ export default class WorkerList extends BaseCommand {
 worker has drained.
 
 Lists pods too if a flag, the context or the environment names a cluster in Kubernetes.`;
-  static override flags = kubeFlags;
+  static override flags = { ...kubeFlags, ...listFlags };
   static override examples = ['<%= config.bin %> worker list', '<%= config.bin %> worker list --json'];
 
   async run(): Promise<{ workers: WorkerState[]; lanes: LaneState[]; pods?: PodState[] }> {

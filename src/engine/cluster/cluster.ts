@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import type { Bus } from '../bus/bus.ts';
 import { LocalBus } from '../bus/local/bus.ts';
 import type { FeedCache } from '../cache/cache.ts';
@@ -48,8 +49,10 @@ export async function resolveDatabase(config: Config): Promise<ServerUrl> {
   const configured = serverUrl(config, 'databaseUrl');
   if (configured) return configured;
   const state = await readClusterState(config.dataDir);
-  if (!state?.databaseUrl)
-    throw new FeedctlError('CLUSTER_NOT_RUNNING', `no cluster runs in ${config.dataDir}`);
+  if (!state?.databaseUrl) {
+    const missing = existsSync(config.dataDir) ? '' : ', which does not exist';
+    throw new FeedctlError('CLUSTER_NOT_RUNNING', `no cluster runs in ${config.dataDir}${missing}`);
+  }
   return new ServerUrl(state.databaseUrl);
 }
 

@@ -1,4 +1,4 @@
-import type { ErrorCode } from './errors.ts';
+import { ERRORS, type ErrorCode } from './errors.ts';
 
 interface ErrorText {
   /** What the failure means, and what it changed or did not change. */
@@ -10,10 +10,10 @@ interface ErrorText {
 
 /**
  * Explains every code of `ERRORS` at length, in Markdown. Every command loads `ERRORS` when it starts.
- * Only documentation needs these texts, so they have a separate module. `npm run docs` writes
- * `docs/errors.md` from both.
+ * Only `feedctl errors` and documentation need these texts, so they have a separate module. `npm run docs`
+ * writes `docs/errors.md` from both.
  */
-export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
+const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
   BAD_LINE: {
     what:
       'A line of an input file does not have the form that the command expects. The message names the ' +
@@ -756,3 +756,11 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
     more: 'An operator gets a token for a user without a password with `feedctl user token`.',
   },
 };
+
+/** Every error with its texts, in the order of the codes. */
+export const explainedErrors = () =>
+  (Object.keys(ERRORS).sort() as ErrorCode[]).map((code) => {
+    const { exit, fix } = ERRORS[code];
+    const { what, why, more } = ERROR_TEXTS[code];
+    return { code, exit, what, why, fix: more === undefined ? fix : `${fix} ${more}` };
+  });

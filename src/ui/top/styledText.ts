@@ -43,9 +43,9 @@ export const THEMES = {
 export type Theme = keyof typeof THEMES;
 export const THEME_NAMES = Object.keys(THEMES) as Theme[];
 
-/** The line with escape sequences of the theme, or as plain text. */
-export function paint(line: Line, theme: Theme | false): string {
-  const codes = theme === false ? undefined : THEMES[theme];
+/** The line with escape sequences of the theme, or as plain text. `true` is the dark theme. */
+export function paint(line: Line, theme: Theme | boolean): string {
+  const codes = theme === false ? undefined : THEMES[theme === true ? 'dark' : theme];
   return line
     .map(({ text, tone }) => (codes?.[tone] ? `\u001b[${codes[tone]}m${text}\u001b[0m` : text))
     .join('')

@@ -659,6 +659,14 @@ const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
       'undone.',
     why: 'An operator ran `feedctl shards rebalance --stop`, or called `citus_rebalance_stop()`.',
   },
+  RECORDING_DAMAGED: {
+    what:
+      'A file is no recording of `top`, or a line in it is damaged. The message names the line. Nothing ' +
+      'was changed.',
+    why:
+      'The file is of another program or of a newer release, or it was edited or damaged. A recording ' +
+      'whose end is missing is no error: `top replay` shows what is there.',
+  },
   SCHEMA_LOCKED: {
     what:
       'A change of the schema waited too long for a lock. The message names the sessions that hold it. ' +

@@ -321,6 +321,7 @@ export const ERRORS = {
     fix: 'Fix the cause that the message gives and run the same command again: finished moves stay.',
   },
   REBALANCE_STOPPED: { exit: 3, fix: 'Run the same command again: it plans the remaining moves.' },
+  RECORDING_DAMAGED: { exit: 1, fix: 'Pass a file that `feedctl top --record FILE` has written.' },
   SCHEMA_LOCKED: {
     exit: 1,
     failure: 'transient',

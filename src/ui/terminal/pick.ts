@@ -1,5 +1,5 @@
 import { FeedctlError } from '../../engine/model/errors.ts';
-import type { TableData } from './table.ts';
+import type { TableData } from './tableData.ts';
 
 /** `in flight`, `in-flight` and `In_Flight` are the same column. */
 const keyOf = (title: string): string =>

@@ -6,6 +6,7 @@ import { csvText } from './csv.ts';
 import { namesOf, pickColumns } from './pick.ts';
 import { shortened } from './shorten.ts';
 import { stateTone } from './states.ts';
+import type { TableData } from './tableData.ts';
 
 const PARTS = ['top', 'top-mid', 'top-left', 'top-right', 'bottom', 'bottom-mid', 'bottom-left'].concat([
   'bottom-right',
@@ -31,19 +32,6 @@ const MIN_TEXT = 12;
 
 /** `tight`: one space between columns, and one line a word of the head. */
 type Look = 'bordered' | 'bare' | 'tight';
-type Cell = string | number | null;
-
-/** A table before it is drawn. */
-export interface TableData {
-  readonly head: readonly string[];
-  /** Texts for people. */
-  readonly cells: readonly (readonly string[])[];
-  /** Values for programs: numbers have no separators and no unit. */
-  readonly values: readonly (readonly Cell[])[];
-  readonly rightAligned: readonly boolean[];
-  readonly tones: readonly (readonly (Tone | undefined)[])[];
-}
-
 /** Says that a reader wants nothing but the table. */
 export interface TableOnly {
   readonly form: string;

@@ -3,7 +3,7 @@ import type { TopGateway, TopSnapshot, TopWorker } from '../../engine/monitoring
 import type { QueueRow } from '../../engine/queues/list.ts';
 import { lanesOfQueue } from '../../engine/queues/tally.ts';
 import type { UserRow } from '../columns/users.ts';
-import type { PaneId } from './panes.ts';
+import type { ViewId } from './pane.ts';
 
 /** Changes that the viewer may make with `--admin`. */
 export interface Admin {
@@ -45,7 +45,7 @@ export type ActionKey = keyof typeof ACTION_KEYS;
 /** The offer of a key for the selected row. */
 export function offer(
   key: ActionKey,
-  pane: PaneId | 'overview',
+  pane: ViewId,
   row: unknown,
   snapshot: TopSnapshot,
   admin: Admin,

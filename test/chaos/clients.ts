@@ -51,6 +51,8 @@ export interface ClientOptions {
   readonly seed: number;
   /** Mean pause between two requests of one user, in milliseconds. */
   readonly paceMs: number;
+  /** Maximum milliseconds that a frame which arrives now has been under way. */
+  readonly flightMs: () => number;
 }
 
 /** A user: one request at a time, and a socket that is opened again with its cursor. */
@@ -290,14 +292,17 @@ class RecordingSocket extends FeedClient {
 
   #note({ messageId, payload }: Frame): void {
     const item = itemOf(payload);
+    const at = this.#options.now();
     this.#options.history.received.push({
       user: this.userId,
       session: this.#session,
       gateway: this.#gateway,
       opened: this.#opened,
-      at: this.#options.now(),
+      at,
+      sent: at - this.#options.flightMs(),
       kind: messageId,
       ...(messageId === 'hello' && { recovered: payload.recovered !== false }),
+      ...(messageId === 'deleted' && { postId: Number(payload.postId) }),
       ...(item && { item }),
     });
   }

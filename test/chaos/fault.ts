@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Random } from '../properties/random.ts';
 import type { ChaosCluster } from './cluster.ts';
 import type { History } from './history.ts';
+import type { Finding } from './rules.ts';
 
 export interface FaultContext {
   readonly cluster: ChaosCluster;
@@ -10,6 +11,8 @@ export interface FaultContext {
   now(): number;
   /** Notes what happens, with its time, in the history of the round. */
   note(text: string): void;
+  /** Adds a check of this fault to those of the round. It runs when all is quiet. */
+  check(findings: () => Promise<Finding[]>): void;
 }
 
 /**
@@ -21,6 +24,8 @@ export interface Fault {
   readonly title: string;
   /** Returns why the fault cannot happen to this cluster. */
   missing?(cluster: ChaosCluster): string | undefined | Promise<string | undefined>;
+  /** Share of the usual pause between two requests. */
+  readonly pace?: number;
   run(context: FaultContext): Promise<void>;
 }
 

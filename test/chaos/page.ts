@@ -1,6 +1,6 @@
 import { escaped } from '../../src/ui/bench/report.ts';
-import type { Rule } from './checker.ts';
 import type { RoundResult } from './result.ts';
+import type { Rule } from './rules.ts';
 
 /** Sums over all rounds of one fault. Times are milliseconds. */
 export interface FaultSummary {

@@ -3,12 +3,12 @@ import { availableParallelism, cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { management } from '../support/rabbitmq.ts';
 import { redisCommand } from '../support/redis.ts';
-import { RULES } from './checker.ts';
 import type { ChaosCluster } from './cluster.ts';
 import { FAULTS } from './faults/index.ts';
 import type { ChaosOptions } from './options.ts';
 import { type FaultSummary, page, seconds } from './page.ts';
 import type { RoundResult } from './result.ts';
+import { RULES } from './rules.ts';
 
 export interface Run {
   readonly began: Date;

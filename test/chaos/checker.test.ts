@@ -402,7 +402,7 @@ describe('a socket', () => {
     expect(frameAfter(2)).toEqual(['stranger']);
   });
 
-  test('gets no frame of a post later than 0.4 s after its deletion, and no text that was replaced then', () => {
+  test('gets no frame of a post long after its deletion, and no text replaced by then', () => {
     const late = (ms: number, change: 'delete' | 'edit') =>
       story((s) => {
         s.flightMs = 0;
@@ -414,10 +414,10 @@ describe('a socket', () => {
         s.frame(a);
         return change === 'edit' ? [edited] : [];
       });
-    expect(late(380, 'delete')).toEqual([]);
-    expect(late(420, 'delete')).toEqual(['stranger']);
-    expect(late(380, 'edit')).toEqual([]);
-    expect(late(420, 'edit')).toEqual(['text']);
+    expect(late(480, 'delete')).toEqual([]);
+    expect(late(520, 'delete')).toEqual(['stranger']);
+    expect(late(480, 'edit')).toEqual([]);
+    expect(late(520, 'edit')).toEqual(['text']);
   });
 
   test('gets no older text after a later one, unless the older edit has no answer', () => {

@@ -1,7 +1,9 @@
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { Database } from '../../src/engine/database/database.ts';
 import { feedctl, json, type SpawnOptions, temporaryDirectory } from '../support/cli.ts';
+import { plainFeedPartitions } from '../support/feedPartitions.ts';
 import { type Rabbit, startRabbitCluster } from '../support/rabbitmq.ts';
 import { type PrivateRedis, startRedis } from '../support/redis.ts';
 import { type SentinelGroup, startSentinelGroup } from '../support/redisGroups.ts';
@@ -22,6 +24,10 @@ export interface ClusterSize {
 export interface ClusterOptions extends ClusterSize {
   /** Arguments of node for every role, as for a planted bug. */
   readonly node?: readonly string[];
+  /** Path of the `bin/run.js` of the release that the cluster begins with. */
+  readonly binary?: string;
+  /** Each database has a disk of its own, which can be full. */
+  readonly disks?: boolean;
 }
 
 export interface GatewayRole {
@@ -45,14 +51,20 @@ export interface ChaosCluster {
   readonly roles: readonly Role[];
   /** Settings of commands, without links between. */
   readonly at: SpawnOptions & { readonly env: Record<string, string> };
+  /** Path of the `bin/run.js` of the release that it began with. */
+  readonly release: string | undefined;
+  /** From now on commands are of this release. Roles stay as they are. */
+  upgrade(): void;
   json<T>(...args: string[]): Promise<T>;
   run(...args: string[]): ReturnType<typeof feedctl>;
+  /** Makes users and follows, given as pairs `[follower, followee]`. */
+  seedGraph(pairs: readonly (readonly [number, number])[]): Promise<void>;
 }
 
 export async function openChaosCluster(options: ClusterOptions): Promise<ChaosCluster> {
   const directory = join(await temporaryDirectory(), 'brokers');
   const [database, brokers, group, single] = await Promise.all([
-    DatabasePair.start(),
+    DatabasePair.start(options.disks),
     ending(startRabbitCluster(directory, options.brokers)),
     options.sentinels ? ending(startSentinelGroup().then((one) => [one])) : undefined,
     options.sentinels ? undefined : ending(startRedis().then((one) => [one])),
@@ -76,8 +88,10 @@ export async function openChaosCluster(options: ClusterOptions): Promise<ChaosCl
     FEEDCTL_BROKER_URL: brokers.map(({ port }) => brokerUrl(`127.0.0.1:${port}`)).join(','),
     FEEDCTL_CACHE_URL: group?.url ?? single!.url,
   };
-  const at = { env, ...(options.node && { node: options.node }) };
+  const { node, binary } = options;
+  let at = { env, ...(node && { node }), ...(binary && { binary }) };
   await json(['migrate', '--partitions', '4'], at);
+  if (!binary) await plainFeedPartitions(db);
 
   const role = async (name: string, args: readonly string[]) => {
     const own = {
@@ -96,7 +110,8 @@ export async function openChaosCluster(options: ClusterOptions): Promise<ChaosCl
       args,
       env: roleEnv,
       links: own,
-      ...(options.node && { node: options.node }),
+      ...(node && { node }),
+      ...(binary && { binary }),
     });
   };
   const count = (n: number) => Array.from({ length: n }, (_, i) => i + 1);
@@ -135,8 +150,17 @@ export async function openChaosCluster(options: ClusterOptions): Promise<ChaosCl
     gateways,
     roles,
     at,
+    release: binary,
+    upgrade: () => {
+      at = { env, ...(node && { node }) };
+    },
     json: (...args) => json(args, at),
     run: (...args) => feedctl(args, at),
+    async seedGraph(pairs) {
+      const file = join(await temporaryDirectory(), 'graph.edgelist');
+      await writeFile(file, pairs.map((pair) => `${pair.join(' ')}\n`).join(''));
+      await json(['seed', 'graph', file], at);
+    },
   };
 }
 

@@ -54,7 +54,7 @@ export interface Read extends Request {
 
 export type Operation = Create | Edit | Delete | FollowChange | Read;
 
-/** A frame that a client received. `opened`: when its session began. `sent`: the earliest time it was sent. */
+/** A frame of a client. `opened`: when its session began. `sent`: the earliest time it was sent. */
 export interface Received {
   readonly user: number;
   readonly session: number;

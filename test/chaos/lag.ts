@@ -2,7 +2,7 @@ const EVERY_MS = 20;
 /** A frame that arrives now was held up by the delays of this time. */
 const WINDOW_MS = 1_000;
 /** A frame passes from a gateway to its client within this time, if this process is not busy. */
-const FLIGHT_MS = 50;
+const FLIGHT_MS = 25;
 /** The link reads and writes a frame, and the client reads it: each may wait for this process. */
 const TURNS = 3;
 

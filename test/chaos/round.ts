@@ -1,10 +1,7 @@
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { verify } from '../../src/engine/feed/verify/verify.ts';
 import { signToken } from '../../src/engine/gateway/tokens.ts';
 import { Random } from '../properties/random.ts';
-import { temporaryDirectory } from '../support/cli.ts';
 import { check } from './checker.ts';
 import { Client } from './clients.ts';
 import type { ChaosCluster } from './cluster.ts';
@@ -128,11 +125,8 @@ async function seedUsers(cluster: ChaosCluster, round: number, random: Random): 
       .filter((followee) => followee !== follower && random.chance(FOLLOW_CHANCE))
       .map((followee) => [follower, followee] as const),
   );
-  const file = join(await temporaryDirectory(), 'round.edgelist');
-  const lines = followsBefore.map(([follower, followee]) => `${follower} ${followee}\n`);
   // A user without follows is named by a self-loop, which is no follow.
-  await writeFile(file, [...users.map((user) => `${user} ${user}\n`), ...lines].join(''));
-  await cluster.json('seed', 'graph', file);
+  await cluster.seedGraph([...users.map((user) => [user, user] as const), ...followsBefore]);
   if (random.chance(CELEBRITY_CHANCE)) await cluster.json('celebrity', 'mark', String(random.pick(users)));
   return {
     users,

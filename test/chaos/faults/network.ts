@@ -117,11 +117,11 @@ export const slowChecks: Fault = {
   name: 'slow-checks',
   title: 'a gateway with open sockets gets the answers of the database late',
   // Many users unfollow, through the other gateway too, while checks are under way.
-  pace: 0.4,
+  pace: 0.25,
   async run(context) {
     const { role } = context.random.pick(context.cluster.gateways);
     const state: LinkState = { kind: 'delayed', ms: SLOW_MS, way: 'answer' };
-    await withLinks(context, role.links.database, state, `the database and ${role.name}`, [4_000, 7_000]);
+    await withLinks(context, role.links.database, state, `the database and ${role.name}`, [6_000, 9_000]);
   },
 };
 /** Shorter than the 0.4 s after which a gateway does not trust a check. */

@@ -2,13 +2,14 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { Database } from '../../src/engine/database/database.ts';
+import { type CitusNode, emptyCitusDatabase, startCitusCluster } from '../support/citus.ts';
 import { feedctl, json, type SpawnOptions, temporaryDirectory } from '../support/cli.ts';
 import { plainFeedPartitions } from '../support/feedPartitions.ts';
 import { type Rabbit, startRabbitCluster } from '../support/rabbitmq.ts';
 import { type PrivateRedis, startRedis } from '../support/redis.ts';
 import { type SentinelGroup, startSentinelGroup } from '../support/redisGroups.ts';
 import { freePorts, type RunningServer } from '../support/servers.ts';
-import { UNLIMITED } from '../support/spawnedCluster.ts';
+import { UNLIMITED } from '../support/unlimited.ts';
 import { DatabasePair } from './databasePair.ts';
 import { Link } from './link.ts';
 import { Role } from './role.ts';
@@ -26,6 +27,8 @@ export interface ClusterOptions extends ClusterSize {
   readonly node?: readonly string[];
   /** Path of the `bin/run.js` of the release that the cluster begins with. */
   readonly binary?: string;
+  /** A coordinator and two nodes of Citus in place of a primary and a standby. */
+  readonly citus?: boolean;
   /** Each database has a disk of its own, which can be full. */
   readonly disks?: boolean;
 }
@@ -40,7 +43,10 @@ export interface GatewayRole {
 /** Real servers and roles, with a link between each role and each server. It ends with the test. */
 export interface ChaosCluster {
   readonly size: ClusterSize;
+  /** Missing in a cluster on Citus, whose faults are others. */
   readonly database: DatabasePair;
+  /** The coordinator and then the nodes. Empty without Citus. */
+  readonly citus: readonly CitusNode[];
   readonly db: Database;
   readonly brokers: readonly Rabbit[];
   /** The server that is written to: the present master of sentinels. */
@@ -63,13 +69,13 @@ export interface ChaosCluster {
 
 export async function openChaosCluster(options: ClusterOptions): Promise<ChaosCluster> {
   const directory = join(await temporaryDirectory(), 'brokers');
-  const [database, brokers, group, single] = await Promise.all([
-    DatabasePair.start(options.disks),
+  const [{ pair, nodes, url, ports }, brokers, group, single] = await Promise.all([
+    options.citus ? citusServers() : pairOfServers(options.disks),
     ending(startRabbitCluster(directory, options.brokers)),
     options.sentinels ? ending(startSentinelGroup().then((one) => [one])) : undefined,
     options.sentinels ? undefined : ending(startRedis().then((one) => [one])),
   ]).then(([first, second, third, fourth]) => [first, second, third?.[0], fourth?.[0]] as const);
-  const db = new Database(database.url, { maxSessions: 4 });
+  const db = new Database(url, { maxSessions: 4 });
   onTestFinished(() => db.close());
 
   const links: Link[] = [];
@@ -84,24 +90,24 @@ export async function openChaosCluster(options: ClusterOptions): Promise<ChaosCl
   const linksTo = (ports: readonly number[]) => Promise.all(ports.map(linkTo));
   const env = {
     ...UNLIMITED,
-    FEEDCTL_DATABASE_URL: database.url,
+    FEEDCTL_DATABASE_URL: url,
     FEEDCTL_BROKER_URL: brokers.map(({ port }) => brokerUrl(`127.0.0.1:${port}`)).join(','),
     FEEDCTL_CACHE_URL: group?.url ?? single!.url,
   };
   const { node, binary } = options;
   let at = { env, ...(node && { node }), ...(binary && { binary }) };
   await json(['migrate', '--partitions', '4'], at);
-  if (!binary) await plainFeedPartitions(db);
+  if (!binary && !options.citus) await plainFeedPartitions(db);
 
   const role = async (name: string, args: readonly string[]) => {
     const own = {
-      database: await linksTo(database.ports),
+      database: await linksTo(ports),
       broker: await linksTo(brokers.map(({ port }) => port)),
       cache: single ? await linksTo([single.port]) : [],
     };
     const roleEnv = {
       ...env,
-      FEEDCTL_DATABASE_URL: `postgres://feedctl@${addresses(own.database)}/feedctl`,
+      FEEDCTL_DATABASE_URL: `postgres://${new URL(url).username}@${addresses(own.database)}/feedctl`,
       FEEDCTL_BROKER_URL: own.broker.map(({ address }) => brokerUrl(address)).join(','),
       ...(single && { FEEDCTL_CACHE_URL: `redis://${own.cache[0]!.address}` }),
     };
@@ -141,7 +147,11 @@ export async function openChaosCluster(options: ClusterOptions): Promise<ChaosCl
 
   return {
     size: options,
-    database,
+    get database() {
+      if (!pair) throw new Error('this fault is one of a cluster without Citus');
+      return pair;
+    },
+    citus: nodes,
     db,
     brokers,
     redis: async () => single ?? group!.master(),
@@ -162,6 +172,24 @@ export async function openChaosCluster(options: ClusterOptions): Promise<ChaosCl
       await json(['seed', 'graph', file], at);
     },
   };
+}
+
+interface Servers {
+  readonly pair?: DatabasePair;
+  readonly nodes: readonly CitusNode[];
+  readonly url: string;
+  readonly ports: readonly number[];
+}
+
+async function pairOfServers(disks = false): Promise<Servers> {
+  const pair = await DatabasePair.start(disks);
+  return { pair, nodes: [], url: pair.url, ports: pair.ports };
+}
+
+async function citusServers(): Promise<Servers> {
+  const nodes = await ending(startCitusCluster(await temporaryDirectory()).then((all) => [...all]));
+  const url = await emptyCitusDatabase(nodes[0]!.url, 'feedctl');
+  return { nodes, url, ports: [nodes[0]!.port] };
 }
 
 /** Stops servers when the test ends, also if others do not start. */

@@ -23,7 +23,7 @@ export interface Fault {
   readonly name: string;
   readonly title: string;
   /** The fault needs a cluster of another kind, which no other fault gets. */
-  readonly needs?: 'previous release';
+  readonly needs?: 'previous release' | 'Citus';
   /** Returns why the fault cannot happen to this cluster. */
   missing?(cluster: ChaosCluster): string | undefined | Promise<string | undefined>;
   /** Share of the usual pause between two requests. */

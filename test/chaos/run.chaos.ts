@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { Random } from '../properties/random.ts';
+import { canStartCitusNodes } from '../support/citus.ts';
 import { buildPreviousRelease, previousReleaseMissing } from '../support/previousRelease.ts';
 import { type ChaosCluster, openChaosCluster } from './cluster.ts';
 import type { Fault } from './fault.ts';
@@ -85,6 +86,18 @@ describe(`nothing is lost, whatever fails (seed ${options.seed})`, () => {
         await run(cluster, fault);
         expectRight();
       });
+
+  const ofCitus = chosen.filter(({ needs }) => needs === 'Citus');
+  test.skipIf(ofCitus.length === 0)('in a cluster on Citus', async (context) => {
+    if (!canStartCitusNodes()) {
+      const reason = 'no Citus: FEEDCTL_TEST_POSTGRES_BIN names the binaries of a PostgreSQL that has it';
+      for (const { name } of ofCitus) print(`*** ${name}: SKIPPED, ${reason} ***`);
+      context.skip();
+    }
+    const cluster = await openChaosCluster({ ...common, citus: true });
+    for (const fault of schedule(ofCitus)) if (await run(cluster, fault)) break;
+    expectRight();
+  });
 });
 
 let building: Promise<string> | undefined;

@@ -1,6 +1,7 @@
 import type { Fault } from '../fault.ts';
 import * as broker from './broker.ts';
 import * as cache from './cache.ts';
+import * as citus from './citus.ts';
 import * as clocks from './clocks.ts';
 import * as database from './database.ts';
 import * as disk from './disk.ts';
@@ -24,4 +25,5 @@ export const FAULTS: readonly Fault[] = [
   partitions,
   operators,
   { rollingUpgrade },
+  citus,
 ].flatMap((module): Fault[] => Object.values(module));

@@ -5,8 +5,8 @@ import type { Random } from '../../properties/random.ts';
 import type { ChaosCluster } from '../cluster.ts';
 import { between, type Fault, type FaultContext } from '../fault.ts';
 import { malformedBody } from '../malformed.ts';
+import { brokerQueues } from '../queues.ts';
 import type { Finding } from '../rules.ts';
-import { brokerQueues } from './broker.ts';
 
 const MALFORMED = 10_000;
 /** Messages of one confirmation. */

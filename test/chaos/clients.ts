@@ -46,6 +46,8 @@ interface Answer {
 
 export interface ClientOptions {
   readonly gateways: readonly string[];
+  /** The gateways that a load balancer sends requests to. Sockets go to all. */
+  readonly balanced: () => readonly string[];
   readonly history: History;
   readonly now: () => number;
   readonly seed: number;
@@ -198,7 +200,7 @@ export class Client {
 
   async #read(): Promise<void> {
     const limit = this.#random.pick(PAGE_LIMITS);
-    const gateway = this.#random.pick(this.#options.gateways);
+    const gateway = this.#random.pick(this.#options.balanced());
     const operation = this.#begin<Read>({
       do: 'read',
       gateway: String(this.#options.gateways.indexOf(gateway)),
@@ -218,10 +220,11 @@ export class Client {
     body?: object,
     headers?: Record<string, string>,
   ): Promise<Answer> {
-    const first = this.#random.below(this.#options.gateways.length);
+    const gateways = this.#options.balanced();
+    const first = this.#random.below(gateways.length);
     let retried = false;
     for (let attempt = 0; ; attempt += 1) {
-      const gateway = this.#options.gateways[(first + attempt) % this.#options.gateways.length]!;
+      const gateway = gateways[(first + attempt) % gateways.length]!;
       const answer = await this.#once(gateway, method, path, body, headers);
       if (answer.outcome !== 'unknown' || attempt + 1 >= ATTEMPTS) return { ...answer, retried };
       retried = true;

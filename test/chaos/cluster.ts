@@ -107,7 +107,7 @@ export async function openChaosCluster(options: ClusterOptions): Promise<ChaosCl
     };
     const roleEnv = {
       ...env,
-      FEEDCTL_DATABASE_URL: `postgres://${new URL(url).username}@${addresses(own.database)}/feedctl`,
+      FEEDCTL_DATABASE_URL: `postgres://${options.citus ? 'postgres' : 'feedctl'}@${addresses(own.database)}/feedctl`,
       FEEDCTL_BROKER_URL: own.broker.map(({ address }) => brokerUrl(address)).join(','),
       ...(single && { FEEDCTL_CACHE_URL: `redis://${own.cache[0]!.address}` }),
     };

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Random } from '../properties/random.ts';
-import type { ChaosCluster } from './cluster.ts';
+import type { ChaosCluster, GatewayRole } from './cluster.ts';
 import type { History } from './history.ts';
 import type { Finding } from './rules.ts';
 
@@ -11,6 +11,8 @@ export interface FaultContext {
   now(): number;
   /** Notes what happens, with its time, in the history of the round. */
   note(text: string): void;
+  /** Sends requests to these gateways only, as a load balancer does. Open sockets stay where they are. */
+  balance(gateways: readonly GatewayRole[]): void;
   /** Adds a check of this fault to those of the round. It runs when all is quiet. */
   check(findings: () => Promise<Finding[]>): void;
 }

@@ -5,7 +5,7 @@ import { Random } from '../properties/random.ts';
 import { check } from './checker.ts';
 import { Client } from './clients.ts';
 import type { ChaosCluster } from './cluster.ts';
-import type { Fault } from './fault.ts';
+import type { Fault, FaultContext } from './fault.ts';
 import { type FinalState, type History, pairOf } from './history.ts';
 import { isInDoubt, settledAt } from './knowledge.ts';
 import { Lag } from './lag.ts';
@@ -53,12 +53,15 @@ export async function runRound(
     onNote?.(text);
   };
   const urls = cluster.gateways.map(({ url }) => url);
+  let balanced = urls;
   const clients = await Promise.all(
     history.users.map(async (user) => {
       const token = await signToken(cluster.db, user);
-      const flightMs = () => lag.flightMs;
       const pace = paceMs * (fault.pace ?? 1);
-      return new Client(user, token, { gateways: urls, history, now, seed, paceMs: pace, flightMs });
+      return new Client(user, token, {
+        ...{ gateways: urls, balanced: () => balanced, history, now, seed, paceMs: pace },
+        flightMs: () => lag.flightMs,
+      });
     }),
   );
   try {
@@ -70,7 +73,10 @@ export async function runRound(
     note(`fault: ${fault.title}`);
     const checks: FaultChecks = [];
     const addCheck = (one: FaultChecks[number]) => void checks.push(one);
-    await fault.run({ cluster, random, history, now, note, check: addCheck });
+    const balance: FaultContext['balance'] = (gateways) => {
+      balanced = gateways.map(({ url }) => url);
+    };
+    await fault.run({ cluster, random, history, now, note, balance, check: addCheck });
     const healedAt = now();
     note('the fault is over');
     const recoveryMs = await recoveryOf(cluster, history);
@@ -78,6 +84,7 @@ export async function runRound(
     await sleep(AFTER_MS);
     await Promise.all(clients.map((client) => client.pause()));
     note('the clients have stopped');
+    const stallMs = stallOf(history, faultAt);
     const checkNow = () => checkWhenQuiet({ cluster, history, clients, checks, maxQuietMs });
     const first = await checkNow();
     const { quietMs } = first;
@@ -98,7 +105,7 @@ export async function runRound(
       seed,
       operations: tally(history),
       frames: history.received.filter(({ kind }) => kind === 'post').length,
-      stallMs: stallOf(history, faultAt),
+      stallMs,
       faultMs: healedAt - faultAt,
       recoveryMs,
       quietMs,

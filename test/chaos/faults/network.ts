@@ -116,12 +116,16 @@ export const killedBeforeMark: Fault = {
 export const slowChecks: Fault = {
   name: 'slow-checks',
   title: 'a gateway with open sockets gets the answers of the database late',
-  // Many users unfollow, through the other gateway too, while checks are under way.
+  // Users unfollow often, through the other gateway, while checks are under way.
   pace: 0.25,
   async run(context) {
-    const { role } = context.random.pick(context.cluster.gateways);
+    const { gateways } = context.cluster;
+    const slow = context.random.pick(gateways);
     const state: LinkState = { kind: 'delayed', ms: SLOW_MS, way: 'answer' };
-    await withLinks(context, role.links.database, state, `the database and ${role.name}`, [6_000, 9_000]);
+    const what = `the database and ${slow.role.name}`;
+    context.balance(gateways.filter((one) => one !== slow));
+    await withLinks(context, slow.role.links.database, state, what, [5_000, 8_000]);
+    context.balance(gateways);
   },
 };
 /** Shorter than the 0.4 s after which a gateway does not trust a check. */

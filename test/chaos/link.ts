@@ -69,10 +69,16 @@ class Direction {
     }
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
-      // A blackhole that began during the wait keeps the bytes.
-      if (this.#state().kind === state.kind) this.#pass();
+      this.#pass();
       this.pump();
     }, waitMs);
+  }
+
+  /** Begins with another state: no byte waits for the end of a delay that is over. */
+  changed(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.pump();
   }
 
   #pass(): void {
@@ -129,7 +135,7 @@ export class Link {
   set(state: LinkState): void {
     this.#state = state;
     if (state.kind === 'cut') this.#dropAll();
-    for (const { directions } of this.#connections.values()) for (const one of directions) one.pump();
+    for (const { directions } of this.#connections.values()) for (const one of directions) one.changed();
   }
 
   heal(): void {

@@ -105,9 +105,10 @@ export async function openChaosCluster(options: ClusterOptions): Promise<ChaosCl
       broker: await linksTo(brokers.map(({ port }) => port)),
       cache: single ? await linksTo([single.port]) : [],
     };
+    const user = options.citus ? 'postgres' : 'feedctl';
     const roleEnv = {
       ...env,
-      FEEDCTL_DATABASE_URL: `postgres://${options.citus ? 'postgres' : 'feedctl'}@${addresses(own.database)}/feedctl`,
+      FEEDCTL_DATABASE_URL: `postgres://${user}@${addresses(own.database)}/feedctl`,
       FEEDCTL_BROKER_URL: own.broker.map(({ address }) => brokerUrl(address)).join(','),
       ...(single && { FEEDCTL_CACHE_URL: `redis://${own.cache[0]!.address}` }),
     };

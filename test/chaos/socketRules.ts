@@ -3,8 +3,8 @@ import type { Knowledge, Post } from './knowledge.ts';
 import type { Report } from './rules.ts';
 
 /**
- * A gateway sends a frame within 0.4 s after it has looked for deletions and edits. On a busy machine it may lose
- * the processor between its last look at the clock and the sending.
+ * A gateway sends a frame within 0.4 s after it has looked for deletions and edits. On a busy machine it may
+ * lose the processor between its last look at the clock and the sending.
  */
 const CHECKED_MS = 400 + 100;
 /** A client that has missed more posts than this reads its feed instead. */

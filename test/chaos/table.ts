@@ -27,5 +27,6 @@ export function table({ faults, rounds, machine, versions, seed, size }: ChaosRe
     `Seed ${seed}: ${rounds.length} rounds, ${count(attempted)} changes, ${count(frames)} frames.`,
   ];
   const head = row(COLUMNS.map(([title]) => title)) + row(COLUMNS.map(() => '---'));
-  return `${about.join('\n')}\n\n${head}${faults.map((one) => row(COLUMNS.map(([, cell]) => cell(one)))).join('')}`;
+  const rows = faults.map((one) => row(COLUMNS.map(([, cell]) => cell(one))));
+  return `${about.join('\n')}\n\n${head}${rows.join('')}`;
 }

@@ -70,7 +70,7 @@ export interface ChaosCluster {
 export async function openChaosCluster(options: ClusterOptions): Promise<ChaosCluster> {
   const directory = join(await temporaryDirectory(), 'brokers');
   const [{ pair, nodes, url, ports }, brokers, group, single] = await Promise.all([
-    options.citus ? citusServers() : pairOfServers(options.disks),
+    options.citus ? citusServers() : pairOfServers(options),
     ending(startRabbitCluster(directory, options.brokers)),
     options.sentinels ? ending(startSentinelGroup().then((one) => [one])) : undefined,
     options.sentinels ? undefined : ending(startRedis().then((one) => [one])),
@@ -182,9 +182,12 @@ interface Servers {
   readonly ports: readonly number[];
 }
 
-async function pairOfServers(disks = false): Promise<Servers> {
+async function pairOfServers({ disks, binary }: ClusterOptions): Promise<Servers> {
   const pair = await DatabasePair.start(disks);
-  return { pair, nodes: [], url: pair.url, ports: pair.ports };
+  if (!binary) return { pair, nodes: [], url: pair.url, ports: pair.ports };
+  // The previous release knows no URL of several hosts.
+  const ports = pair.ports.slice(0, 1);
+  return { pair, nodes: [], url: `postgres://feedctl@127.0.0.1:${ports[0]}/feedctl`, ports };
 }
 
 async function citusServers(): Promise<Servers> {

@@ -309,6 +309,35 @@ describe.skipIf(!server)('a broker', () => {
     expect((await inbox.next()).body.toString()).toBe('next');
   });
 
+  test('with malformed markers, origins and dead letters of other programs goes on', async () => {
+    const { url } = await freshVhost(server!);
+    const { url: databaseUrl, db } = await freshDatabase();
+    const bus = opened(url, databaseUrl, { partitions: 1 });
+    await bus.declare();
+    const connection = await connect(url);
+    onTestFinished(() => connection.close());
+    const channel = await connection.createConfirmChannel();
+    const marker = { type: 'feedctl.mark', correlationId: 'no number' };
+    channel.sendToQueue('feed.events.0', Buffer.from('marker'), marker);
+    channel.sendToQueue('feed.dead.events', Buffer.from('letter'), {
+      headers: { reason: 'a zero \0', queue: '\0' },
+    });
+    channel.sendToQueue('feed.dead.events', Buffer.from('other'), { headers: { 'x-death': 'no list' } });
+    await channel.waitForConfirms();
+    const inbox = await openInbox(bus, { queues: ['events'], prefetch: 10 });
+    const barrier = await bus.placeBarrier(['events']);
+    (await inbox.next()).deadLetter('cannot be read');
+    await expect.poll(() => bus.hasPassed(barrier)).toBe(true);
+    const bodies = async () => {
+      await bus.collectDeadLetters();
+      const { rows } = await db.query<{ body: Buffer }>('select body from bus.dead_letters');
+      return rows.map(({ body }) => body.toString()).sort();
+    };
+    await expect.poll(bodies).toEqual(['letter', 'marker', 'other']);
+    channel.sendToQueue('feed.events.0', Buffer.from('a'), { headers: { 'feedctl-origin': 42 } });
+    await expect.poll(() => bus.refusal()).toMatchObject({ code: 'BROKER_OTHER_CLUSTER' });
+  });
+
   test('without the plugin is told so', { timeout: 120_000 }, async () => {
     const rabbit = await privateRabbit({ plugins: [] });
     const db = (await freshDatabase()).url;

@@ -63,13 +63,6 @@ export function wordFaults(path: string, text: string): Fault[] {
 
 /** A plural that leaves the number to the reader. `model/counted.ts` of the engine writes the right one. */
 const OPEN_PLURAL = /[\w}]\(s\)/g;
-/** Files that still leave plurals open. */
-const PLURALS_LEFT = [
-  'src/cli/rebalanceCommand.ts',
-  'src/engine/monitoring/top/health.ts',
-  'src/engine/monitoring/top/snapshot.ts',
-  'src/ui/top/actions.ts',
-];
 /** Schemes of URLs in comments: `redis(s)://` stands for two of them. */
 const SCHEME = /\b(?:amqp|http|redis|ws)\(s\)/g;
 
@@ -165,9 +158,7 @@ export function proseFaults(): Fault[] {
       ...(isSource ? sourceFaults(path, text) : []),
       ...(isMarkdown ? markdownFaults(path, text) : []),
       ...(isProse ? wordFaults(path, text) : []),
-      ...(isSource && path.startsWith('src/') && !PLURALS_LEFT.includes(path)
-        ? pluralFaults(path, text)
-        : []),
+      ...(isSource && path.startsWith('src/') ? pluralFaults(path, text) : []),
     ];
   });
   const manifest = JSON.parse(read(MANIFEST)) as Manifest;

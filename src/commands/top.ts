@@ -2,6 +2,7 @@ import { Flags } from '@oclif/core';
 import { BaseCommand } from '../cli/baseCommand.ts';
 import { durationFlag } from '../cli/flags/durations.ts';
 import type { Config } from '../engine/config/config.ts';
+import { counted } from '../engine/model/counted.ts';
 import { FeedctlError } from '../engine/model/errors.ts';
 import type { ScaleWorkers, TopAction } from '../engine/monitoring/top/actions.ts';
 import type { TopCollector } from '../engine/monitoring/top/collect.ts';
@@ -122,7 +123,8 @@ Without a terminal, with --once or with --json, it prints one snapshot and exits
         : undefined,
       snapshot: () => collector.snapshot(),
       refresh: (intervalMs, shown) => collector.refresh(intervalMs, shown),
-      save: async ({ name, text, rows }) => `${rows} row(s) are in ${await saveExport(name, text)}`,
+      save: async ({ name, text, rows }) =>
+        `${counted(rows, 'row is', 'rows are')} in ${await saveExport(name, text)}`,
       act: (action) =>
         this.#act(config, action, { scale, signal: AbortSignal.any([signal, leaving.signal]) }),
       signal,
@@ -138,7 +140,7 @@ Without a terminal, with --once or with --json, it prints one snapshot and exits
       await recorder?.close();
     }
     if (recorder?.error) throw recorder.error;
-    if (recorder) this.logToStderr(`${recorder.count} view(s) are in ${recorder.path}.`);
+    if (recorder) this.logToStderr(`${counted(recorder.count, 'view is', 'views are')} in ${recorder.path}.`);
   }
 
   /** Performs an action with separate sessions, like the command of that name. */

@@ -223,7 +223,7 @@ describe.skipIf(!tmux)('at a terminal', () => {
       `Rebuild the feed of user ${reader}`,
       /holds 0 rows: 0 added, 0 removed/,
     );
-    await answer('S', '5', 'Scale to 5 worker(s)?', /gets 5 pods, from 2/);
+    await answer('S', '5', 'Scale to 5 workers?', /gets 5 pods, from 2/);
     expect(fake.seen.at(-1)).toMatchObject({
       method: 'PATCH',
       path: `${deployments}/feedctl-worker/scale`,

@@ -1,5 +1,6 @@
 import { Args } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
+import { counted } from '../../engine/model/counted.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
 import { readRecording } from '../../engine/monitoring/top/recording.ts';
 import type { TopSnapshot } from '../../engine/monitoring/top/snapshot.ts';
@@ -69,7 +70,8 @@ Without a terminal or with --json it prints the last view and exits 0.`;
       snapshot: () => first,
       refresh: () => {},
       act: () => Promise.reject(new FeedctlError('USAGE', 'a recording cannot be changed')),
-      save: async ({ name, text, rows }) => `${rows} row(s) are in ${await saveExport(name, text)}`,
+      save: async ({ name, text, rows }) =>
+        `${counted(rows, 'row is', 'rows are')} in ${await saveExport(name, text)}`,
     });
     try {
       await view.ended;

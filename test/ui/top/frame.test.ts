@@ -68,7 +68,7 @@ test.for(SIZES)('at %ix%i what matters is on the screen', ([width, height]) => {
   expect(busy).toContain('online 3,204');
   expect(busy).toContain('backlog 12,348, empty in 42.0 s');
   expect(busy).toMatch(/p99 1[34] ms/);
-  expect(busy).toContain('1 of 2 worker(s) not ready');
+  expect(busy).toContain('1 of 2 workers not ready');
   const noBroker = shown(NO_BROKER);
   expect(noBroker).toContain('BROKER_UNREACHABLE (queues): cannot reach the b');
   // What is older than it should be says so where it is shown, and nothing else does.

@@ -203,11 +203,11 @@ test('the bell rings for a new problem, and not for a number that changes', () =
     ...{ state, problems, causes: [] },
   });
   const rings = (...args: Parameters<typeof health>) => alarm.rings(health(...args));
-  expect(rings('degraded', '5 dead letter(s)')).toBe(false);
-  expect(rings('degraded', '6 dead letter(s)')).toBe(false);
-  expect(rings('down', '6 dead letter(s)', 'no worker runs')).toBe(true);
+  expect(rings('degraded', '5 dead letters')).toBe(false);
+  expect(rings('degraded', '6 dead letters')).toBe(false);
+  expect(rings('down', '6 dead letters', 'no worker runs')).toBe(true);
   expect(rings('ok')).toBe(false);
-  expect(rings('degraded', '1 dead letter(s)')).toBe(true);
+  expect(rings('degraded', '1 dead letter')).toBe(true);
 });
 
 test('the database pane begins with locks, and texts of sessions control no terminal', () => {

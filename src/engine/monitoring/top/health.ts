@@ -1,3 +1,4 @@
+import { counted } from '../../model/counted.ts';
 import { type FeedStorage, firstFull, isFullSoon, spaceText } from '../../model/feedStorage.ts';
 import type { LaneState } from '../../model/lanes.ts';
 import { mismatchText, type Sampling } from '../../model/sample.ts';
@@ -123,9 +124,9 @@ function roleCauses({ workers, gateways, known }: Parts): TopCause[] {
     const missing = rows.filter((row) => !row.ready);
     const first = missing[0]?.id ?? null;
     if (of === 0) causes.push(down(`no ${name} runs`, list));
-    else if (missing.length === of) causes.push(down(`none of ${of} ${name}(s) is ready`, list, first));
+    else if (missing.length === of) causes.push(down(`none of ${counted(of, name)} is ready`, list, first));
     else if (missing.length > 0)
-      causes.push(degraded(`${missing.length} of ${of} ${name}(s) not ready`, list, first));
+      causes.push(degraded(`${missing.length} of ${counted(of, name)} not ready`, list, first));
   }
   for (const { node, version, active } of known.shards?.nodes ?? ([] as NodeShards[]))
     if (version === null || !active)
@@ -152,18 +153,20 @@ function workCauses({ figures, backlog, cache, known }: Parts): TopCause[] {
     );
   if (backlog && backlog.deadLetters > 0) {
     const queue = mostOf(queues, ({ deadLetters }) => deadLetters);
-    causes.push(degraded(`${backlog.deadLetters} dead letter(s)`, 'queues', queue));
+    causes.push(degraded(counted(backlog.deadLetters, 'dead letter'), 'queues', queue));
   }
   const { differing = [] } = known.sampling ?? {};
-  if (differing[0])
-    causes.push(
-      degraded(`${differing.length} sampled feed(s) differ: ${mismatchText(differing[0])}`, 'users'),
-    );
+  if (differing[0]) {
+    const feeds = counted(differing.length, 'sampled feed differs', 'sampled feeds differ');
+    causes.push(degraded(`${feeds}: ${mismatchText(differing[0])}`, 'users'));
+  }
   if (known.storage && isFullSoon(firstFull(known.storage)))
     causes.push(degraded(`the disk of the database: ${spaceText(known.storage)}`, 'database'));
   if (cache && cache.readyAt < cache.of) {
     const missing = cache.of - cache.readyAt;
-    causes.push(degraded(`the cache is unavailable for ${missing} of ${cache.of} gateway(s)`, 'gateways'));
+    causes.push(
+      degraded(`the cache is unavailable for ${missing} of ${counted(cache.of, 'gateway')}`, 'gateways'),
+    );
   }
   return causes;
 }

@@ -33,6 +33,8 @@ const environment = (more: Record<string, string> = {}): NodeJS.ProcessEnv => ({
   PATH: process.env.PATH,
   LANG: 'C.UTF-8',
   XDG_CONFIG_HOME: '/nonexistent',
+  // `top` begins with the overview, and remembers no pane.
+  XDG_STATE_HOME: '/nonexistent',
   FEEDCTL_LOG_LEVEL: 'error',
   ...more,
 });
@@ -270,7 +272,7 @@ async function drawPage(): Promise<void> {
     timezoneId: 'UTC',
   });
   await page.goto(gatewayUrl);
-  await page.fill('#login [name=id]', reader.id);
+  await page.fill('#login [name=who]', reader.id);
   await page.fill('#login [name=password]', password);
   await page.click('#login button');
   await page.waitForSelector('#state[data-state=live]');
@@ -278,7 +280,7 @@ async function drawPage(): Promise<void> {
     .locator('#feed li')
     .nth(POSTS.length - 1)
     .waitFor();
-  await page.fill('#search [name=first_name]', 'G');
+  await page.fill('#search [name=query]', 'G');
   await page.click('#search button');
   await page.waitForSelector('#found li');
   await call(gatewayUrl, people[2]!.token, 'POST', '/post/create', { text: LIVE_POST });

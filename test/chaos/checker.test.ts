@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { check, type Rule } from './checker.ts';
+import { check } from './checker.ts';
 import type { FinalState, History, Item, Operation, Outcome, Received } from './history.ts';
+import { SETTLE_MS } from './knowledge.ts';
+import type { Rule } from './rules.ts';
 
 const AUTHOR = 1;
 const READER = 2;
@@ -15,10 +17,17 @@ class Story {
     received: [],
     notes: [],
     mayLose: [],
-    flightMs: Number.POSITIVE_INFINITY,
+    held: [],
+    checkpoints: [],
+    framesHeld: false,
+    clocksWrong: false,
   };
   follows = new Set([`${READER}:${AUTHOR}`]);
   limit = 1_000;
+  /** Time of a frame between a gateway and its client. */
+  flightMs = Number.POSITIVE_INFINITY;
+  session = 1;
+  #opened = 0;
   #at = 0;
   #ids = 0;
 
@@ -37,10 +46,10 @@ class Story {
     return { id: this.#ids, author: user, text };
   }
 
-  edit(item: Item, n: number, outcome: Outcome = 'ok', why?: string): Item {
+  edit(item: Item, n: number, outcome: Outcome = 'ok', { why = '', retried = false } = {}): Item {
     const key = item.text.split(' ')[0]!;
     const text = `${key} edit ${n}`;
-    this.#add({ do: 'edit', user: item.author, key, text, ...(why && { why }) }, outcome);
+    this.#add({ do: 'edit', user: item.author, key, text, ...(why && { why }) }, outcome, retried);
     return { ...item, text };
   }
 
@@ -65,17 +74,40 @@ class Story {
     const at = this.#at;
     this.history.received.push({
       user: READER,
-      session: 1,
+      session: this.session,
       gateway: 'g',
-      opened: 0,
+      opened: this.#opened,
       kind: 'post',
       at,
+      sent: at - this.flightMs,
       ...one,
     });
   }
 
+  wait(ms: number): void {
+    this.#at += ms;
+  }
+
+  /** All is quiet: the reader and the author have these feeds. */
+  checkpoint(feed: Item[], own: Item[] = feed): void {
+    this.#at += 10;
+    this.history.checkpoints.push({ at: this.#at, state: this.#state(feed, own) });
+  }
+
   hello(recovered = true): void {
     this.#receive({ kind: 'hello', recovered });
+  }
+
+  /** Opens another session, with the cursor of the last one. */
+  returns(recovered = true): void {
+    this.session += 1;
+    this.#at += 10;
+    this.#opened = this.#at;
+    this.hello(recovered);
+  }
+
+  deleted({ id: postId }: Item): void {
+    this.#receive({ kind: 'deleted', postId });
   }
 
   frame(item: Item, kind: 'post' | 'edited' = 'post', user = READER): void {
@@ -84,12 +116,15 @@ class Story {
 
   /** Rules that the final feed of the reader, and the others' empty ones, break. */
   broken(feed: Item[], own: Item[] = []): Rule[] {
+    return check(this.history, this.#state(feed, own)).map(({ rule }) => rule);
+  }
+
+  #state(feed: Item[], own: Item[]): FinalState {
     const of = (user: number, items: Item[]) => ({ user, gateway: 'g', limit: this.limit, items });
-    const final: FinalState = {
-      follows: this.follows,
+    return {
+      follows: new Set(this.follows),
       feeds: [of(AUTHOR, own), of(READER, feed), of(STRANGER, [])],
     };
-    return check(this.history, final).map(({ rule }) => rule);
   }
 }
 
@@ -185,7 +220,7 @@ describe('a final feed', () => {
     expect(lost(10, 20)).toEqual([]);
     const changed = (from: number, to: number) =>
       story((s) => {
-        s.edit(s.create('a'), 1, 'refused', '404 no such post');
+        s.edit(s.create('a'), 1, 'refused', { why: '404 no such post' });
         s.history.mayLose.push({ from, to });
         return [];
       });
@@ -213,19 +248,56 @@ describe('a follow', () => {
     ).toEqual(['undone']);
   });
 
-  test('after a request without an answer, either is right', () => {
-    for (const [outcome, retried] of [
-      ['unknown', false],
-      ['ok', true],
-    ] as const)
-      expect(
-        story((s) => {
-          s.unfollow(outcome, retried);
-          s.follow();
-          s.follows.clear();
-          return [];
-        }),
-      ).toEqual([]);
+  describe.each([
+    ['unknown', false],
+    ['ok', true],
+  ] as const)('after an unfollow that is %s (repeated: %s)', (outcome, retried) => {
+    const undone = (then: (s: Story) => void) =>
+      story((s) => {
+        s.unfollow(outcome, retried);
+        then(s);
+        s.follow();
+        s.follows.clear();
+        return [];
+      });
+
+    test('either is right, until its attempts have ended', () => {
+      expect(undone(() => {})).toEqual([]);
+      expect(undone((s) => s.wait(SETTLE_MS))).toEqual(['undone']);
+    });
+
+    test('either is right as long as links hold requests up', () => {
+      const held = (s: Story) => {
+        s.history.held.push({ from: 0, to: SETTLE_MS });
+        s.wait(SETTLE_MS);
+      };
+      expect(undone(held)).toEqual([]);
+    });
+  });
+
+  test('without an answer is known when it was read', () => {
+    const shown = (isFollowed: boolean) =>
+      story((s) => {
+        const a = s.create('a');
+        s.unfollow('unknown');
+        if (!isFollowed) s.follows.clear();
+        s.wait(SETTLE_MS);
+        s.checkpoint(isFollowed ? [a] : [], [a]);
+        s.read([a]);
+        return [isFollowed ? [a] : [], [a]];
+      });
+    expect(shown(true)).toEqual([]);
+    expect(shown(false)).toEqual(['stranger']);
+  });
+
+  test('that was acknowledged is not made unknown by what was read', () => {
+    expect(
+      story((s) => {
+        s.unfollow();
+        s.checkpoint([]);
+        return [];
+      }),
+    ).toEqual(['undone']);
   });
 });
 
@@ -262,16 +334,19 @@ describe('a page', () => {
     expect(own(20, 'none', true)).toEqual([]);
   });
 
-  test('keeps what an earlier page had', () => {
-    const later = (shown: boolean) =>
+  test('keeps what an earlier page had, unless a failover may have lost the row', () => {
+    const later = (shown: boolean, lost: [number, number] = [1_000, 1_000]) =>
       story((s) => {
         const a = s.create('a');
         s.read([a]);
+        s.history.mayLose.push({ from: lost[0], to: lost[1] });
         s.read(shown ? [a] : []);
         return [a];
       });
     expect(later(true)).toEqual([]);
     expect(later(false)).toEqual(['monotonic']);
+    expect(later(false, [18, 26])).toEqual([]);
+    expect(later(false, [26, 28])).toEqual(['monotonic']);
   });
 });
 
@@ -279,9 +354,10 @@ describe('a socket', () => {
   test('gets each post of the followed since its first session, once', () => {
     const frames = (count: number, gap = false) =>
       story((s) => {
+        s.history.clocksWrong = gap;
         s.hello();
         const a = s.create('a');
-        if (gap) s.hello(false);
+        if (gap) s.returns(false);
         for (let i = 0; i < count; i += 1) s.frame(a);
         return [a];
       });
@@ -314,7 +390,7 @@ describe('a socket', () => {
   test('may get a post that was under way when the unfollow was answered, and not later', () => {
     const frameAfter = (flightMs: number) =>
       story((s) => {
-        s.history.flightMs = flightMs;
+        s.flightMs = flightMs;
         s.hello();
         const a = s.create('a');
         s.unfollow();
@@ -324,5 +400,110 @@ describe('a socket', () => {
       });
     expect(frameAfter(20)).toEqual([]);
     expect(frameAfter(2)).toEqual(['stranger']);
+  });
+
+  test('gets no frame of a post long after its deletion, and no text replaced by then', () => {
+    const late = (ms: number, change: 'delete' | 'edit') =>
+      story((s) => {
+        s.flightMs = 0;
+        s.hello();
+        const a = s.create('a');
+        const edited = change === 'edit' ? s.edit(a, 1) : a;
+        if (change === 'delete') s.remove(a);
+        s.wait(ms);
+        s.frame(a);
+        return change === 'edit' ? [edited] : [];
+      });
+    expect(late(480, 'delete')).toEqual([]);
+    expect(late(520, 'delete')).toEqual(['stranger']);
+    expect(late(480, 'edit')).toEqual([]);
+    expect(late(520, 'edit')).toEqual(['text']);
+  });
+
+  test('gets no older text after a later one, unless the older edit has no answer', () => {
+    const back = (outcome: Outcome, retried = false) =>
+      story((s) => {
+        s.hello();
+        const a = s.create('a');
+        const one = s.edit(a, 1, outcome, { retried });
+        const two = s.edit(a, 2);
+        s.frame(two);
+        s.frame(one, 'edited');
+        return [two];
+      });
+    expect(back('ok')).toEqual(['text']);
+    expect(back('ok', true)).toEqual([]);
+    expect(back('unknown')).toEqual([]);
+  });
+
+  test('that stays open gets each edit and each deletion after the checkpoint, or a later one', () => {
+    const told = (tell: (s: Story, a: Item) => Item[], open: 'before' | 'meanwhile' = 'before') =>
+      story((s) => {
+        s.hello();
+        const a = s.create('a');
+        s.frame(a);
+        s.checkpoint([a]);
+        const rest = tell(s, a);
+        if (open === 'meanwhile') s.returns();
+        return rest;
+      });
+    const untold = (s: Story, a: Item) => [s.edit(a, 1)];
+    expect(told(untold)).toEqual(['untold']);
+    expect(told(untold, 'meanwhile')).toEqual([]);
+    const later = (s: Story, a: Item) => {
+      s.edit(a, 1);
+      const two = s.edit(a, 2);
+      s.frame(two, 'edited');
+      return [two];
+    };
+    expect(told(later)).toEqual([]);
+    const removed = (isTold: boolean) => (s: Story, a: Item) => {
+      s.remove(a);
+      if (isTold) s.deleted(a);
+      return [];
+    };
+    expect(told(removed(true))).toEqual([]);
+    expect(told(removed(false))).toEqual(['untold']);
+  });
+
+  test('gets no deletion of a post that exists', () => {
+    expect(
+      story((s) => {
+        s.hello();
+        const a = s.create('a');
+        s.frame(a);
+        s.deleted(a);
+        return [a];
+      }),
+    ).toEqual(['false deletion']);
+  });
+
+  test('resumes after few missed posts, whatever happened, unless a clock was wrong', () => {
+    const gap = (clocksWrong: boolean) =>
+      story((s) => {
+        s.history.clocksWrong = clocksWrong;
+        s.hello();
+        s.returns(false);
+        return [];
+      });
+    expect(gap(false)).toEqual(['gap']);
+    expect(gap(true)).toEqual([]);
+  });
+
+  test('has a gap only of posts that were not due before: a resumed session got its whole feed', () => {
+    const lost = (isResumed: boolean) =>
+      story((s) => {
+        s.history.clocksWrong = true;
+        s.hello();
+        const a = s.create('a');
+        s.read([a]);
+        if (isResumed) s.returns();
+        const b = s.create('b');
+        s.frame(b);
+        s.returns(false);
+        return [b, a];
+      });
+    expect(lost(true)).toEqual(['lost']);
+    expect(lost(false)).toEqual([]);
   });
 });

@@ -46,11 +46,15 @@ interface Answer {
 
 export interface ClientOptions {
   readonly gateways: readonly string[];
+  /** The gateways that a load balancer sends requests to. Sockets go to all. */
+  readonly balanced: () => readonly string[];
   readonly history: History;
   readonly now: () => number;
   readonly seed: number;
   /** Mean pause between two requests of one user, in milliseconds. */
   readonly paceMs: number;
+  /** Maximum milliseconds that a frame which arrives now has been under way. */
+  readonly flightMs: () => number;
 }
 
 /** A user: one request at a time, and a socket that is opened again with its cursor. */
@@ -196,7 +200,7 @@ export class Client {
 
   async #read(): Promise<void> {
     const limit = this.#random.pick(PAGE_LIMITS);
-    const gateway = this.#random.pick(this.#options.gateways);
+    const gateway = this.#random.pick(this.#options.balanced());
     const operation = this.#begin<Read>({
       do: 'read',
       gateway: String(this.#options.gateways.indexOf(gateway)),
@@ -216,10 +220,11 @@ export class Client {
     body?: object,
     headers?: Record<string, string>,
   ): Promise<Answer> {
-    const first = this.#random.below(this.#options.gateways.length);
+    const gateways = this.#options.balanced();
+    const first = this.#random.below(gateways.length);
     let retried = false;
     for (let attempt = 0; ; attempt += 1) {
-      const gateway = this.#options.gateways[(first + attempt) % this.#options.gateways.length]!;
+      const gateway = gateways[(first + attempt) % gateways.length]!;
       const answer = await this.#once(gateway, method, path, body, headers);
       if (answer.outcome !== 'unknown' || attempt + 1 >= ATTEMPTS) return { ...answer, retried };
       retried = true;
@@ -290,14 +295,17 @@ class RecordingSocket extends FeedClient {
 
   #note({ messageId, payload }: Frame): void {
     const item = itemOf(payload);
+    const at = this.#options.now();
     this.#options.history.received.push({
       user: this.userId,
       session: this.#session,
       gateway: this.#gateway,
       opened: this.#opened,
-      at: this.#options.now(),
+      at,
+      sent: at - this.#options.flightMs(),
       kind: messageId,
       ...(messageId === 'hello' && { recovered: payload.recovered !== false }),
+      ...(messageId === 'deleted' && { postId: Number(payload.postId) }),
       ...(item && { item }),
     });
   }

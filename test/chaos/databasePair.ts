@@ -6,6 +6,7 @@ import pg from 'pg';
 import type { PostgresServer } from '../support/postgres.ts';
 import { freePorts } from '../support/servers.ts';
 import { preparedFiles, type ServerFiles, testServer } from '../support/standby.ts';
+import { diskPgdataOf, freeDisk, limitDisk, mountDisks } from './disks.ts';
 
 interface Member {
   readonly port: number;
@@ -39,18 +40,29 @@ export class DatabasePair {
   readonly #owner: ServerFiles['owner'];
   #primary = 0;
 
-  private constructor(members: readonly [Member, Member], owner: ServerFiles['owner']) {
+  /** Why no disk can be full. undefined: `fillDisk` works. */
+  readonly disksMissing: string | undefined;
+
+  private constructor(
+    members: readonly [Member, Member],
+    owner: ServerFiles['owner'],
+    disksMissing: string | undefined,
+  ) {
     this.#members = members;
     this.#owner = owner;
+    this.disksMissing = disksMissing;
   }
 
-  static async start(): Promise<DatabasePair> {
+  static async start(disks = false): Promise<DatabasePair> {
     const files = await preparedFiles();
+    const disksMissing = disks ? mountDisks(files) : 'each database shares its disk with others';
     const hba = join(files.dataDir, 'hba.conf');
     await writeFile(hba, HBA);
     const ports = (await freePorts(2)) as [number, number];
-    const members = ports.map((port, i) => memberOf(files, port, i, hba)) as [Member, Member];
-    const pair = new DatabasePair(members, files.owner);
+    const members = ports.map((port, i) =>
+      memberOf(files, port, disksMissing ? pgdataOf(files, i) : diskPgdataOf(files, i), hba),
+    ) as [Member, Member];
+    const pair = new DatabasePair(members, files.owner, disksMissing);
     await members[0].server.start();
     for (const setting of ["wal_keep_size = '256MB'", 'max_connections = 200', 'log_min_messages = fatal'])
       await ask(members[0].server.url, `alter system set ${setting}`);
@@ -82,6 +94,37 @@ export class DatabasePair {
   async restart(how: 'crash' | 'stop'): Promise<void> {
     await this.primary.stop(how === 'crash' ? 'SIGQUIT' : 'SIGINT');
     await this.primary.start();
+  }
+
+  /** Leaves almost no room on the disk of the primary. `log`: the log needs a new file at once. */
+  async fillDisk(how: 'data' | 'log'): Promise<void> {
+    limitDisk(this.#members[this.#primary]!.pgdata);
+    if (how === 'data') return;
+    // Each statement begins another file of the log, until one has no room: then the server ends.
+    const isEnded = () =>
+      switchLog(this.primary.url).then(
+        () => false,
+        () => true,
+      );
+    for (let i = 0; i < MAX_SWITCHES && !(await isEnded()); i += 1);
+  }
+
+  /** Makes room again, and starts the primary if it has ended, as an orchestrator does. */
+  async makeRoom(): Promise<void> {
+    freeDisk(this.#members[this.#primary]!.pgdata);
+    const { primary } = this;
+    for (let tries = 0; tries < 50; tries += 1) {
+      if (
+        await ask(primary.url, 'select').then(
+          () => true,
+          () => false,
+        )
+      )
+        return;
+      await sleep(100);
+    }
+    await primary.stop('SIGQUIT').catch(() => {});
+    await primary.start();
   }
 
   /** Makes the standby miss all later commits. They do not wait for it any more. */
@@ -140,6 +183,14 @@ export class DatabasePair {
   }
 }
 
+/** Maximum files of the log that are kept for later use. */
+const MAX_SWITCHES = 64;
+
+/** Ends the present file of the log and begins another. */
+async function switchLog(url: string): Promise<void> {
+  await ask(url, `select pg_logical_emit_message(true, 'chaos', 'a'), pg_switch_wal()`);
+}
+
 const HBA = [
   'local all all trust',
   'host replication feedctl 127.0.0.1/32 trust',
@@ -147,8 +198,10 @@ const HBA = [
   '',
 ].join('\n');
 
-function memberOf(files: ServerFiles, port: number, index: number, hba: string): Member {
-  const pgdata = index === 0 ? files.pgdata : `${files.pgdata}-${index}`;
+const pgdataOf = ({ pgdata }: ServerFiles, index: number): string =>
+  index === 0 ? pgdata : `${pgdata}-${index}`;
+
+function memberOf(files: ServerFiles, port: number, pgdata: string, hba: string): Member {
   const server = testServer(files, pgdata, [
     ...['-p', String(port), '-c', 'listen_addresses=127.0.0.1', '-c', `hba_file=${hba}`],
     ...['-c', 'wal_receiver_status_interval=1', '-c', 'wal_retrieve_retry_interval=100'],

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Random } from '../properties/random.ts';
-import type { ChaosCluster } from './cluster.ts';
+import type { ChaosCluster, GatewayRole } from './cluster.ts';
 import type { History } from './history.ts';
+import type { Finding } from './rules.ts';
 
 export interface FaultContext {
   readonly cluster: ChaosCluster;
@@ -10,6 +11,10 @@ export interface FaultContext {
   now(): number;
   /** Notes what happens, with its time, in the history of the round. */
   note(text: string): void;
+  /** Sends requests to these gateways only, as a load balancer does. Open sockets stay where they are. */
+  balance(gateways: readonly GatewayRole[]): void;
+  /** Adds a check of this fault to those of the round. It runs when all is quiet. */
+  check(findings: () => Promise<Finding[]>): void;
 }
 
 /**
@@ -19,8 +24,12 @@ export interface FaultContext {
 export interface Fault {
   readonly name: string;
   readonly title: string;
+  /** The fault needs a cluster of another kind, which no other fault gets. */
+  readonly needs?: 'previous release' | 'Citus';
   /** Returns why the fault cannot happen to this cluster. */
   missing?(cluster: ChaosCluster): string | undefined | Promise<string | undefined>;
+  /** Share of the usual pause between two requests. */
+  readonly pace?: number;
   run(context: FaultContext): Promise<void>;
 }
 

@@ -54,21 +54,35 @@ export interface Read extends Request {
 
 export type Operation = Create | Edit | Delete | FollowChange | Read;
 
-/** A frame that a client received. `opened`: when its session was begun. */
+/** A frame of a client. `opened`: when its session began. `sent`: the earliest time it was sent. */
 export interface Received {
   readonly user: number;
   readonly session: number;
   readonly gateway: string;
   readonly opened: number;
   readonly at: number;
+  readonly sent: number;
   readonly kind: 'hello' | 'post' | 'edited' | 'deleted';
   readonly recovered?: boolean;
   readonly item?: Item;
+  /** The post of a deletion. */
+  readonly postId?: number;
 }
 
 export interface Note {
   readonly at: number;
   readonly text: string;
+}
+
+interface Span {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** What readers got at a time when no earlier request could happen any more. */
+export interface Checkpoint {
+  readonly at: number;
+  readonly state: FinalState;
 }
 
 /** Requests and answers of the clients of one round, whose users no other round has. */
@@ -80,9 +94,15 @@ export interface History {
   readonly received: Received[];
   readonly notes: Note[];
   /** Commits between these times may be lost: a failover to a server that lacked them. */
-  readonly mayLose: { readonly from: number; readonly to: number }[];
-  /** Maximum time of a frame between a gateway and its client. `Infinity`: a fault held frames up. */
-  flightMs: number;
+  readonly mayLose: Span[];
+  /** Requests may be held up between these times, and happen later. */
+  readonly held: Span[];
+  /** In the order of their times. */
+  readonly checkpoints: Checkpoint[];
+  /** A fault held frames up on their way, so their times say nothing. */
+  framesHeld: boolean;
+  /** A clock was wrong, so a cursor may be of a time that has not come. */
+  clocksWrong: boolean;
 }
 
 /** The follows, and the feeds that readers get, when all is quiet. */

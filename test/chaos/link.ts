@@ -3,14 +3,15 @@ import { createConnection, createServer, type Server, type Socket } from 'node:n
 
 /**
  * State of a link. `blackhole`: nothing passes either way, and no end of a connection is seen. `half-open`:
- * requests pass, answers do not. Held bytes pass later, as TCP sends them again.
+ * requests pass, answers do not. Held bytes pass later, as TCP sends them again. `delayed`: each byte is late
+ * by the same time, in one direction or in both.
  */
 export type LinkState =
   | { readonly kind: 'open' }
   | { readonly kind: 'cut' }
   | { readonly kind: 'blackhole' }
   | { readonly kind: 'half-open' }
-  | { readonly kind: 'delayed'; readonly ms: number }
+  | { readonly kind: 'delayed'; readonly ms: number; readonly way?: Way }
   | { readonly kind: 'throttled'; readonly bytesPerSecond: number };
 
 const OPEN: LinkState = { kind: 'open' };
@@ -20,13 +21,19 @@ const HELD_BYTES = 1 << 20;
 
 type Way = 'request' | 'answer';
 
+interface Held {
+  readonly chunk: Buffer;
+  /** When it came, by the monotonic clock. */
+  readonly at: number;
+}
+
 /** One direction of one connection. Keeps the order of its bytes in every state. */
 class Direction {
   readonly #from: Socket;
   readonly #to: Socket;
   readonly #way: Way;
   readonly #state: () => LinkState;
-  #held: Buffer[] = [];
+  #held: Held[] = [];
   #heldBytes = 0;
   #ended = false;
   #timer: NodeJS.Timeout | undefined;
@@ -37,7 +44,7 @@ class Direction {
     this.#way = way;
     this.#state = state;
     from.on('data', (chunk) => {
-      this.#held.push(chunk);
+      this.#held.push({ chunk, at: performance.now() });
       this.#heldBytes += chunk.length;
       if (this.#heldBytes > HELD_BYTES) from.pause();
       this.pump();
@@ -55,23 +62,29 @@ class Direction {
     if (this.#timer) return;
     const state = this.#state();
     if (state.kind === 'blackhole' || (state.kind === 'half-open' && this.#way === 'answer')) return;
-    const waitMs = this.#held.length === 0 ? 0 : waitOf(state, this.#held[0]!.length);
+    const waitMs = this.#held.length === 0 ? 0 : waitOf(state, this.#way, this.#held[0]!);
     if (waitMs === 0) {
       this.#pass();
       return;
     }
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
-      // A blackhole that began during the wait keeps the bytes.
-      if (this.#state().kind === state.kind) this.#pass();
+      this.#pass();
       this.pump();
     }, waitMs);
+  }
+
+  /** Begins with another state: no byte waits for the end of a delay that is over. */
+  changed(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.pump();
   }
 
   #pass(): void {
     const state = this.#state();
     while (this.#held.length > 0 && !this.#to.writableNeedDrain) {
-      const chunk = this.#held.shift()!;
+      const { chunk } = this.#held.shift()!;
       this.#heldBytes -= chunk.length;
       this.#to.write(chunk);
       if (state.kind === 'delayed' || state.kind === 'throttled') break;
@@ -83,12 +96,11 @@ class Direction {
   }
 }
 
-const waitOf = (state: LinkState, bytes: number): number =>
-  state.kind === 'delayed'
-    ? state.ms
-    : state.kind === 'throttled'
-      ? (bytes / state.bytesPerSecond) * 1_000
-      : 0;
+function waitOf(state: LinkState, way: Way, { chunk, at }: Held): number {
+  if (state.kind === 'throttled') return (chunk.length / state.bytesPerSecond) * 1_000;
+  if (state.kind !== 'delayed' || (state.way ?? way) !== way) return 0;
+  return Math.max(0, at + state.ms - performance.now());
+}
 
 /** A TCP proxy between one process and one server. It can be broken; it never corrupts bytes. */
 export class Link {
@@ -123,7 +135,7 @@ export class Link {
   set(state: LinkState): void {
     this.#state = state;
     if (state.kind === 'cut') this.#dropAll();
-    for (const { directions } of this.#connections.values()) for (const one of directions) one.pump();
+    for (const { directions } of this.#connections.values()) for (const one of directions) one.changed();
   }
 
   heal(): void {

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { FAULTS } from './faults/index.ts';
@@ -25,7 +25,9 @@ function main(): void {
     return;
   }
   const given = { ...options, report: resolve(options.report) };
-  const child = spawn(process.execPath, [VITEST, 'run', '--config', CONFIG], {
+  const vitest = [process.execPath, VITEST, 'run', '--config', CONFIG];
+  const [command, ...args] = (hasOwnMounts() ? ['unshare', '--mount', ...vitest] : vitest) as [string];
+  const child = spawn(command, args, {
     stdio: 'inherit',
     env: { ...process.env, [VARIABLE]: JSON.stringify(given) },
   });
@@ -36,5 +38,9 @@ function main(): void {
     process.exitCode = code ?? 1;
   });
 }
+
+/** Disks that the run mounts are then gone when it ends, however it ends. */
+const hasOwnMounts = (): boolean =>
+  process.getuid?.() === 0 && spawnSync('unshare', ['--mount', 'true']).status === 0;
 
 main();

@@ -1,6 +1,7 @@
 import { escaped } from '../../src/ui/bench/report.ts';
-import type { Rule } from './checker.ts';
+import type { ClusterSize } from './cluster.ts';
 import type { RoundResult } from './result.ts';
+import type { Rule } from './rules.ts';
 
 /** Sums over all rounds of one fault. Times are milliseconds. */
 export interface FaultSummary {
@@ -21,8 +22,12 @@ export interface FaultSummary {
 export interface ChaosReport {
   readonly faults: readonly FaultSummary[];
   readonly rounds: readonly RoundResult[];
-  /** Seed, size, machine and versions. */
-  readonly [about: string]: unknown;
+  readonly began: string;
+  readonly seed: number;
+  readonly planted: string | null;
+  readonly size: ClusterSize;
+  readonly machine: { readonly processor: string; readonly cores: number; readonly memoryGiB: number };
+  readonly versions: Readonly<Record<string, string>>;
 }
 
 export const seconds = (ms: number): string => `${(ms / 1_000).toFixed(1)} s`;
@@ -43,7 +48,7 @@ const COLUMNS: readonly (readonly [title: string, cell: (one: FaultSummary) => s
   ['longest recovery', ({ recoveryMs }) => seconds(recoveryMs.longest)],
 ];
 
-function otherFindings({ findings, unexpectedEnds }: FaultSummary): number {
+export function otherFindings({ findings, unexpectedEnds }: FaultSummary): number {
   const { lost, duplicate, stranger, ...others } = findings;
   return Object.values(others).reduce((sum, n) => sum + n, unexpectedEnds);
 }

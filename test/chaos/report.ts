@@ -3,12 +3,13 @@ import { availableParallelism, cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { management } from '../support/rabbitmq.ts';
 import { redisCommand } from '../support/redis.ts';
-import { RULES } from './checker.ts';
 import type { ChaosCluster } from './cluster.ts';
 import { FAULTS } from './faults/index.ts';
 import type { ChaosOptions } from './options.ts';
-import { type FaultSummary, page, seconds } from './page.ts';
+import { type ChaosReport, type FaultSummary, page, seconds } from './page.ts';
 import type { RoundResult } from './result.ts';
+import { RULES } from './rules.ts';
+import { table } from './table.ts';
 
 export interface Run {
   readonly began: Date;
@@ -87,10 +88,10 @@ async function versions(cluster: ChaosCluster): Promise<Record<string, string>> 
   };
 }
 
-/** Writes `chaos.json` and `chaos.html`. They are complete after each round. */
+/** Writes `chaos.json`, `chaos.html` and `chaos.md`. They are complete after each round. */
 export async function writeReports(directory: string, run: Run): Promise<void> {
   const { options, cluster, results, began } = run;
-  const report = {
+  const report: ChaosReport = {
     began: began.toISOString(),
     seed: options.seed,
     planted: options.planted ?? null,
@@ -107,4 +108,5 @@ export async function writeReports(directory: string, run: Run): Promise<void> {
   await mkdir(directory, { recursive: true });
   await writeFile(join(directory, 'chaos.json'), `${JSON.stringify(report, null, 2)}\n`);
   await writeFile(join(directory, 'chaos.html'), page(report));
+  await writeFile(join(directory, 'chaos.md'), table(report));
 }

@@ -1,5 +1,5 @@
-import type { Finding } from './checker.ts';
 import { type History, keyOf } from './history.ts';
+import type { Finding } from './rules.ts';
 
 export interface RoundResult {
   readonly fault: string;

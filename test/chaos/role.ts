@@ -15,6 +15,8 @@ export interface RoleOptions {
   readonly links: RoleLinks;
   /** Arguments of node, as for a planted bug. */
   readonly node?: readonly string[];
+  /** Path of the `bin/run.js` of another release. */
+  readonly binary?: string;
 }
 
 /** Whether a process ended as the signal asks: a drain ends with status 0. */
@@ -26,6 +28,8 @@ export class Role {
   readonly name: string;
   readonly links: RoleLinks;
   readonly #options: RoleOptions;
+  /** Path of the `bin/run.js` of another release, from the next start on. */
+  binary: string | undefined;
   #running: Running | undefined;
   /** The signal that a fault has sent. */
   #endsBy: NodeJS.Signals | undefined;
@@ -35,6 +39,7 @@ export class Role {
   constructor(options: RoleOptions) {
     this.name = options.name;
     this.links = options.links;
+    this.binary = options.binary;
     this.#options = options;
   }
 
@@ -48,12 +53,12 @@ export class Role {
   }
 
   /** Starts the process. Resolves when it has started, ready or not. `change`: for this time only. */
-  async start(change: { env?: Record<string, string>; binary?: string } = {}): Promise<void> {
+  async start(change: { env?: Record<string, string> } = {}): Promise<void> {
     const { args, env, node } = this.#options;
     const running = start([...args, '--json'], {
       env: { ...env, ...change.env },
       ...(node && { node }),
-      ...(change.binary && { binary: change.binary }),
+      ...(this.binary && { binary: this.binary }),
     });
     this.#running = running;
     this.#endsBy = undefined;

@@ -1,8 +1,9 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { Database } from '../../src/engine/database/database.ts';
 import { feedctl, json, testRole } from '../support/cli.ts';
-import { clientsOf, UNLIMITED } from '../support/spawnedCluster.ts';
+import { clientsOf } from '../support/spawnedCluster.ts';
 import { startReplicated } from '../support/standby.ts';
+import { UNLIMITED } from '../support/unlimited.ts';
 
 const SECONDS = { timeout: 30_000 };
 

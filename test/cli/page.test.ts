@@ -1,3 +1,4 @@
+import axe from 'axe-core';
 import { type Browser, chromium, type Locator, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { emptyDatabase, json, type Running, sql, start } from '../support/cli.ts';
@@ -42,11 +43,13 @@ describe.skipIf(!browserUrl)('the page at / in a browser', () => {
     const form = page.locator('#register');
     await form.getByLabel('First name').fill(firstName);
     await form.getByLabel('Second name').fill('Lovelace');
+    await form.getByText('More about me').click();
     await form.getByLabel('Born on').fill('1985-12-10');
     await form.getByLabel('Password').fill('correct horse');
     await form.getByRole('button').click();
     await page.locator('#state[data-state="live"]').waitFor();
-    const id = /\((\d+)\)/.exec((await page.locator('#me', { hasText: firstName }).textContent())!)![1]!;
+    await page.locator('#me', { hasText: firstName }).waitFor();
+    const id = (await page.locator('#me-id').textContent())!;
     return {
       page,
       id,
@@ -58,6 +61,26 @@ describe.skipIf(!browserUrl)('the page at / in a browser', () => {
   }
 
   const textsOf = (person: Person) => person.posts.locator('p').allTextContents();
+  const write = async (person: Person, text: string) => {
+    await person.page.locator('#post textarea').fill(text);
+    await person.page.locator('#post button').click();
+    await person.posts.locator('p').getByText(text, { exact: true }).waitFor();
+  };
+
+  /** Returns what the accessibility check finds on a page, in light and in dark colours. */
+  async function barriersOf(page: Page): Promise<string[]> {
+    const all: string[] = [];
+    for (const colorScheme of ['light', 'dark'] as const) {
+      await page.emulateMedia({ colorScheme });
+      // The policy of the page admits no script of others, so the browser evaluates the check.
+      await page.evaluate(`${axe.source};0`);
+      const found = await page.evaluate<{ id: string; nodes: { html: string }[] }[]>(
+        'axe.run().then(({ violations }) => violations)',
+      );
+      all.push(...found.map(({ id, nodes }) => `${colorScheme}: ${id} ${nodes[0]?.html}`));
+    }
+    return all;
+  }
 
   beforeAll(async () => {
     at = { env: { FEEDCTL_DATABASE_URL: await emptyDatabase('cli_page') } };
@@ -75,18 +98,21 @@ describe.skipIf(!browserUrl)('the page at / in a browser', () => {
   });
 
   test('a post of a followed author arrives by itself, as text and nothing else', async () => {
+    await write(ada, 'written before the follow');
     const search = bob.page.locator('#search');
-    await search.getByLabel('First name').fill('Ad');
+    await search.getByLabel('name or user id').fill('ad');
     await search.getByRole('button').click();
-    await bob.page.locator('#found li', { hasText: 'Ada Lovelace' }).getByRole('button').click();
+    await bob.page.getByRole('button', { name: 'Follow Ada Lovelace' }).first().click();
+    await bob.posts.locator('p').getByText('written before the follow', { exact: true }).waitFor();
+    await bob.page.locator('#followees li', { hasText: 'Ada Lovelace' }).waitFor();
     const nasty = '<img src=x onerror=document.title=1> & <script>alert(1)</script>';
     for (const text of ['hello, world', nasty]) {
-      await ada.page.locator('#post textarea').fill(text);
-      await ada.page.locator('#post button').click();
+      await write(ada, text);
       await bob.posts.locator('p').getByText(text, { exact: true }).waitFor();
     }
-    expect(await textsOf(bob)).toEqual([nasty, 'hello, world']);
-    expect(await textsOf(ada), 'one’s own posts').toEqual([nasty, 'hello, world']);
+    const all = [nasty, 'hello, world', 'written before the follow'];
+    expect(await textsOf(bob)).toEqual(all);
+    expect(await textsOf(ada), 'one’s own posts').toEqual(all);
     expect(await bob.posts.first().getAttribute('data-live')).toBe('');
     await bob.posts.first().getByText('Ada Lovelace').waitFor();
     expect(await bob.page.locator('#feed img, #feed script').count()).toBe(0);
@@ -143,10 +169,23 @@ describe.skipIf(!browserUrl)('the page at / in a browser', () => {
     const deleted = bob.posts.filter({ hasText: 'and once more' });
     await json(['post', 'delete', (await deleted.getAttribute('data-id'))!, '--yes'], at);
     await deleted.waitFor({ state: 'detached' });
-    const follow = bob.page.locator('#follow');
-    await follow.getByLabel('User id').fill(ada.id);
-    await follow.getByRole('button', { name: 'Unfollow' }).click();
+    await bob.page.locator('#followees').getByRole('button', { name: 'Unfollow Ada Lovelace' }).click();
     await expect.poll(() => bob.posts.count()).toBe(0);
+  });
+
+  test('one’s own post is edited and deleted on the page, by keys too', async () => {
+    await write(ada, 'with a mistke');
+    const mine = ada.posts.first();
+    await mine.getByRole('button', { name: 'Edit' }).press('Enter');
+    await mine.getByLabel('Text of the post').fill('without a mistake');
+    await mine.getByRole('button', { name: 'Save' }).press('Enter');
+    await ada.posts.locator('p').getByText('without a mistake', { exact: true }).waitFor();
+    const count = await ada.posts.count();
+    await mine.getByRole('button', { name: 'Delete' }).click();
+    expect(await ada.posts.count(), 'it asks first').toBe(count);
+    await mine.getByRole('button', { name: 'Delete' }).click();
+    await expect.poll(() => ada.posts.count()).toBe(count - 1);
+    expect(await bob.page.getByRole('button', { name: 'Edit' }).count(), 'of others’ posts').toBe(0);
   });
 
   test('a reload keeps who is logged in; logging out forgets; a wrong password is told', async () => {
@@ -156,8 +195,12 @@ describe.skipIf(!browserUrl)('the page at / in a browser', () => {
     expect(await ada.state()).toBe('out');
     expect(await ada.page.evaluate(() => sessionStorage.length)).toBe(0);
     const form = ada.page.locator('#login');
+    expect(await ada.page.locator('#accounts').textContent(), 'the browser remembers').toContain(
+      'Ada Lovelace',
+    );
+    expect(await barriersOf(ada.page)).toEqual([]);
     const logIn = async (password: string) => {
-      await form.getByLabel('User id').fill(ada.id);
+      await form.getByLabel('Name or user id').fill('Ada Lovelace');
       await form.getByLabel('Password').fill(password);
       await form.getByRole('button').click();
     };
@@ -166,6 +209,59 @@ describe.skipIf(!browserUrl)('the page at / in a browser', () => {
     await logIn('correct horse');
     await ada.page.locator('#state[data-state="live"]').waitFor();
     expect(await textsOf(ada)).toContain('hello, world');
+    expect(await barriersOf(ada.page)).toEqual([]);
+  });
+
+  test('operators see the cluster with a token of their own, and users do not', async () => {
+    const { token: viewer } = await json<{ token: string }>(['gateway', 'token'], at);
+    const { token: user } = await json<{ token: string }>(['user', 'token', ada.id], at);
+    const statusOf = async (path: string, token?: string) =>
+      (
+        await fetch(`http://127.0.0.1:${port}${path}`, {
+          headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
+        })
+      ).status;
+    expect(await statusOf('/cluster/snapshot')).toBe(401);
+    expect(await statusOf('/cluster/snapshot', user)).toBe(403);
+    expect(await statusOf('/cluster/snapshot', viewer)).toBe(200);
+    expect(await statusOf('/post/feed', viewer), 'it is no token of a user').toBe(401);
+    expect(await statusOf('/admin/connections', viewer), 'it is for the page only').toBe(401);
+    const page = await (await browser.newContext()).newPage();
+    await page.goto(`http://127.0.0.1:${port}/#/cluster`);
+    const form = page.locator('#operator');
+    await form.getByLabel('Token of an operator').fill(user);
+    await form.getByRole('button').click();
+    await page.locator('#message', { hasText: 'for operators' }).waitFor();
+    await form.getByLabel('Token of an operator').fill(viewer);
+    await form.getByRole('button').click();
+    await page
+      .locator('#tables td', { hasText: `:${port}` })
+      .first()
+      .waitFor();
+    // The gateways that were killed may be in the list.
+    expect(await page.locator('#health').getAttribute('data-health')).toMatch(/^(ok|degraded)$/);
+    expect(await barriersOf(page)).toEqual([]);
+    await page.getByRole('button', { name: 'Forget the token' }).click();
+    expect(await page.evaluate(() => sessionStorage.length)).toBe(0);
+  });
+
+  test('on a telephone the feed begins in the first view, and nothing is wider than the screen', async () => {
+    await ada.page.setViewportSize({ width: 390, height: 844 });
+    await ada.page.reload();
+    await ada.posts.first().waitFor();
+    const box = (await ada.posts.first().boundingBox())!;
+    expect(box.y).toBeLessThan(600);
+    const wider = await ada.page.evaluate('document.documentElement.scrollWidth - innerWidth');
+    expect(wider).toBeLessThanOrEqual(0);
+  });
+
+  test('the documents that the page links to are served', async () => {
+    const links = await ada.page.locator('footer a').all();
+    expect(links.length).toBeGreaterThan(3);
+    for (const link of links) {
+      const path = await link.getAttribute('href');
+      expect((await fetch(`http://127.0.0.1:${port}${path}`)).status, path!).toBe(200);
+    }
   });
 
   test('the page is served with a strict policy, and asks no server but its gateway', async () => {
@@ -180,6 +276,7 @@ describe.skipIf(!browserUrl)('the page at / in a browser', () => {
     await page.goto(`http://127.0.0.1:${port}/`);
     await page.locator('#login').waitFor();
     const paths = asked.map((url) => url.replace(`http://127.0.0.1:${port}`, ''));
-    expect(paths.filter((path) => path !== 'data:,').sort()).toEqual(['/', '/page.css', '/page.js']);
+    const files = paths.filter((path) => path !== 'data:,' && !/^\/page\/\w+\.js$/.test(path));
+    expect(files.sort()).toEqual(['/', '/page/style.css']);
   });
 });

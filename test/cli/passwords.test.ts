@@ -8,8 +8,9 @@ import { feedctl, json, temporaryDirectory, testRole } from '../support/cli.ts';
 import { management } from '../support/rabbitmq.ts';
 import { startRedis } from '../support/redis.ts';
 import { findServer } from '../support/server.ts';
-import { clientsOf, UNLIMITED } from '../support/spawnedCluster.ts';
+import { clientsOf } from '../support/spawnedCluster.ts';
 import { startReplicated } from '../support/standby.ts';
+import { UNLIMITED } from '../support/unlimited.ts';
 
 const SECONDS = { timeout: 30_000 };
 const broker = await findServer('rabbitmq');

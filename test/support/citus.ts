@@ -1,5 +1,5 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { closeSync, existsSync, openSync, readdirSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { chmod } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -172,40 +172,62 @@ const LEASH = `"$@" 3<&- & pid=$!
 { read -r _ <&3; while kill -INT "$pid"; do sleep 0.1; done; } 2>/dev/null &
 wait "$pid"`;
 
+/** A node of Citus that can end and start again with its data. */
+export interface CitusNode extends RunningServer {
+  readonly port: number;
+  /** Ends the server as `pg_ctl --mode=immediate stop` does. */
+  crash(): Promise<void>;
+  start(): Promise<void>;
+}
+
 /** Starts one server with the extension's library, in a directory that its user may enter. */
 async function startNode(
   bin: string,
   data: string,
   port: number,
   given: Readonly<Record<string, string>> = {},
-): Promise<RunningServer> {
+): Promise<CitusNode> {
   const owner = await initialise(bin, data, 'postgres');
   const settings = Object.entries({ ...SETTINGS, ...given, port: String(port) });
   const args = ['-D', data, ...settings.flatMap(([key, value]) => ['-c', `${key}=${value}`])];
-  const log = openSync(`${data}.log`, 'a');
-  const child = spawn('/bin/sh', ['-c', LEASH, 'sh', join(bin, 'postgres'), ...args], {
-    ...owner,
-    cwd: '/',
-    detached: true,
-    stdio: ['ignore', log, log, 'pipe'],
-  });
-  closeSync(log);
-  const ended = new Promise((done) => child.once('exit', done));
-  const stop = async () => {
-    child.stdio[3]?.destroy();
-    await ended;
-  };
   const url = `postgres://postgres@127.0.0.1:${port}/postgres`;
-  for (const until = Date.now() + START_MS; ; await sleep(50)) {
-    try {
-      await run(url, 'select 1');
-      return { url, stop };
-    } catch (error) {
-      if (Date.now() <= until && child.exitCode === null) continue;
-      await stop();
-      throw error;
+  let stop = async () => {};
+  const start = async () => {
+    const log = openSync(`${data}.log`, 'a');
+    const child = spawn('/bin/sh', ['-c', LEASH, 'sh', join(bin, 'postgres'), ...args], {
+      ...owner,
+      cwd: '/',
+      detached: true,
+      stdio: ['ignore', log, log, 'pipe'],
+    });
+    closeSync(log);
+    const ended = new Promise((done) => child.once('exit', done));
+    stop = async () => {
+      child.stdio[3]?.destroy();
+      await ended;
+    };
+    for (const until = Date.now() + START_MS; ; await sleep(50)) {
+      try {
+        await run(url, 'select 1');
+        return;
+      } catch (error) {
+        if (Date.now() <= until && child.exitCode === null) continue;
+        await stop();
+        throw error;
+      }
     }
-  }
+  };
+  await start();
+  return {
+    url,
+    port,
+    start,
+    stop: () => stop(),
+    async crash() {
+      process.kill(Number(readFileSync(join(data, 'postmaster.pid'), 'utf8').split('\n')[0]), 'SIGQUIT');
+      await stop();
+    },
+  };
 }
 
 /** Starts one more server, with the extension in a database of this name, to be added as a node. */
@@ -221,7 +243,20 @@ export async function startCitusNode(
   return { url: withDatabase(url, database), name: `127.0.0.1:${port}`, stop };
 }
 
-async function startPrivate(bin: string, directory: string): Promise<RunningServer> {
+const startPrivate = async (bin: string, directory: string): Promise<RunningServer> => {
+  const nodes = await startNodes(bin, directory);
+  return { url: nodes[0]!.url, stop: () => stopAll(nodes) };
+};
+
+/** Starts a coordinator and two nodes, whose nodes can end and start again. The coordinator is the first. */
+export const startCitusCluster = (directory: string): Promise<readonly CitusNode[]> =>
+  startNodes(installation()!, directory);
+
+const stopAll = async (nodes: readonly RunningServer[]): Promise<void> => {
+  await Promise.all(nodes.map((node) => node.stop()));
+};
+
+async function startNodes(bin: string, directory: string): Promise<readonly CitusNode[]> {
   await chmod(directory, 0o711);
   const ports = await freePorts(3);
   const names = ['coordinator', 'worker1', 'worker2'];
@@ -229,15 +264,12 @@ async function startPrivate(bin: string, directory: string): Promise<RunningServ
     names.map((name, i) => startNode(bin, join(directory, name), ports[i]!)),
   );
   const nodes = started.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
-  const stop = async () => {
-    await Promise.all(nodes.map((node) => node.stop()));
-  };
   try {
     for (const one of started) if (one.status === 'rejected') throw one.reason;
     await joinNodes(nodes.map((node) => node.url));
-    return { url: nodes[0]!.url, stop };
+    return nodes;
   } catch (error) {
-    await stop();
+    await stopAll(nodes);
     throw error;
   }
 }

@@ -10,7 +10,7 @@ import { freePorts, type RunningServer, type ServerKind, type Supervised, superv
 /** Directory with `rabbitmq-server` and `rabbitmqctl`. */
 const BINARIES = process.env.FEEDCTL_TEST_RABBITMQ_BIN ?? '/usr/lib/rabbitmq/bin';
 const BINARY = join(BINARIES, 'rabbitmq-server');
-const START_MS = 60_000;
+const START_MS = 180_000;
 
 /** RabbitMQ for the suites, with the management API. See broker.ts. */
 export const rabbitmq: ServerKind = {
@@ -96,7 +96,7 @@ export async function startRabbit(directory: string, options: RabbitOptions = {}
     for (const until = Date.now() + START_MS; ; await sleep(100)) {
       if (ended) throw new Error(`RabbitMQ ended at its start: see ${join(directory, 'log')}`);
       if (await (withManagement ? answers(managementUrl) : accepts(port))) return;
-      if (Date.now() > until) throw new Error('RabbitMQ did not start within a minute');
+      if (Date.now() > until) throw new Error('RabbitMQ did not start within three minutes');
     }
   };
   const down = async (how: 'stop' | 'kill') => {

@@ -2,6 +2,7 @@ import { freshVhost } from './broker.ts';
 import { feedctl, json, type SpawnOptions, sql, testRole } from './cli.ts';
 import { citusDatabase, freshDatabase } from './cluster.ts';
 import { findServer } from './server.ts';
+import { UNLIMITED } from './unlimited.ts';
 
 const servers = {
   rabbitmq: await findServer('rabbitmq'),
@@ -25,13 +26,6 @@ export const FOUNDATIONS = [
 export const EVERY_FOUNDATION = process.env.FEEDCTL_FOUNDATIONS === 'all';
 
 export type Foundation = (typeof FOUNDATIONS)[number];
-
-export const UNLIMITED = Object.fromEntries(
-  ['USER', 'USER_WRITE', 'IP', 'IP_UNAUTHENTICATED', 'FAILED_LOGIN'].map((name) => [
-    `FEEDCTL_${name}_LIMIT`,
-    '0',
-  ]),
-);
 
 /** A migrated cluster without limits on requests, whose processes the test starts. */
 export async function spawnedCluster(on: Foundation) {

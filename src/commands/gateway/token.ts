@@ -7,7 +7,7 @@ export default class GatewayToken extends BaseCommand {
 It shows what \`top\` shows, and allows no change.`;
   static override examples = [
     '<%= config.bin %> gateway token',
-    'curl -H "Authorization: Bearer $(<%= config.bin %> gateway token)" http://127.0.0.1:7070/cluster/snapshot',
+    'curl -H "Authorization: Bearer $(<%= config.bin %> gateway token)" localhost:7070/cluster/snapshot',
   ];
 
   async run(): Promise<{ token: string }> {

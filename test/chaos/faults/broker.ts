@@ -1,21 +1,9 @@
-import { randomBytes } from 'node:crypto';
-import { connect } from 'amqplib';
 import { management } from '../../support/rabbitmq.ts';
-import { between, type Fault, type FaultContext } from '../fault.ts';
+import { between, type Fault } from '../fault.ts';
+import { brokerQueues, VHOST } from '../queues.ts';
 
-const VHOST = '%2F';
-const BAD_MESSAGES = 100;
-
-/** The names of the durable queues that posts of these clients pass through: none has very many followers. */
-async function feedQueues({ cluster }: FaultContext): Promise<string[]> {
-  const queues = (await management(cluster.brokers[0]!.managementUrl, 'GET', `queues/${VHOST}`)) as {
-    name: string;
-    durable: boolean;
-  }[];
-  return queues
-    .filter(({ name, durable }) => durable && /^feed\.(?!dead|cluster|.*bulk)/.test(name))
-    .map(({ name }) => name);
-}
+/** Posts of these clients pass through them: none has very many followers. */
+const FEED_QUEUES = /^feed\.(?!dead|cluster|.*bulk)/;
 
 export const brokerKilled: Fault = {
   name: 'broker-killed',
@@ -72,8 +60,7 @@ const DISK_LIMIT = 'rabbit_disk_monitor:set_disk_free_limit("50MB")';
 export const queueFull: Fault = {
   name: 'queue-full',
   title: 'every queue is at its limit and refuses messages',
-  async run(context) {
-    const { cluster, random, note } = context;
+  async run({ cluster, random, note }) {
     const { managementUrl } = cluster.brokers[0]!;
     note('a policy limits every queue to one message');
     // The queues themselves say what happens to messages above the limit.
@@ -93,9 +80,8 @@ export const queueFull: Fault = {
 export const queueDeleted: Fault = {
   name: 'queue-deleted',
   title: 'a queue is deleted at the broker, with the messages in it',
-  async run(context) {
-    const { cluster, random, note } = context;
-    const queue = random.pick(await feedQueues(context));
+  async run({ cluster, random, note }) {
+    const queue = random.pick(await brokerQueues(cluster, FEED_QUEUES));
     note(`the queue ${queue} is deleted`);
     const { managementUrl } = cluster.brokers[0]!;
     await management(managementUrl, 'DELETE', `queues/${VHOST}/${encodeURIComponent(queue)}`);
@@ -120,28 +106,5 @@ export const bindingDeleted: Fault = {
     const path = ['e', binding.source, 'q', binding.destination, binding.properties_key];
     await management(managementUrl, 'DELETE', `bindings/${VHOST}/${path.map(encodeURIComponent).join('/')}`);
     await between(random, 500, 1_500);
-  },
-};
-
-export const poison: Fault = {
-  name: 'poison',
-  title: 'messages that cannot be read come while workers stop and start',
-  async run(context) {
-    const { cluster, random, note } = context;
-    const queues = await feedQueues(context);
-    const connection = await connect(cluster.at.env.FEEDCTL_BROKER_URL!.split(',')[0]!);
-    const channel = await connection.createConfirmChannel();
-    note(`${BAD_MESSAGES} messages that cannot be read`);
-    for (let i = 0; i < BAD_MESSAGES; i += 1) {
-      channel.sendToQueue(random.pick(queues), randomBytes(1 + random.below(200)), { persistent: true });
-      if (i % 25 === 0) {
-        const worker = random.pick(cluster.workers);
-        note(`${worker.name} stops and starts`);
-        await worker.stop();
-        await worker.start();
-      }
-    }
-    await channel.waitForConfirms();
-    await connection.close();
   },
 };

@@ -7,7 +7,8 @@ export const clocksJump: Fault = {
   name: 'clocks-jump',
   title: 'the clock of a gateway or a worker jumps forth and back',
   missing: async () => ((await faketime()).canFakeTime() ? undefined : 'libfaketime is missing'),
-  async run({ cluster, random, note }) {
+  async run({ cluster, random, history, note }) {
+    history.clocksWrong = true;
     const role = random.pick(cluster.roles);
     const clock = await (await faketime()).machineClock(0);
     await role.stop();

@@ -5,17 +5,20 @@ import type { RoleLinks } from '../role.ts';
 
 /** Puts links into a state for some seconds. */
 async function withLinks(
-  { random, note }: FaultContext,
+  { random, history, now, note }: FaultContext,
   links: readonly Link[],
   state: LinkState,
   what: string,
+  [fromMs, toMs]: readonly [number, number] = [1_500, 5_000],
 ): Promise<void> {
   note(`${what}: ${state.kind}`);
+  const from = now();
   for (const link of links) link.set(state);
   try {
-    await between(random, 1_500, 5_000);
+    await between(random, fromMs, toMs);
   } finally {
     for (const link of links) link.heal();
+    history.held.push({ from, to: now() });
   }
 }
 
@@ -63,19 +66,20 @@ export const gatewayCutOff: Fault = {
     const { role, front } = random.pick(cluster.gateways);
     const side = random.pick(['servers', 'clients'] as const);
     const links = side === 'servers' ? role.allLinks : [front];
-    if (side === 'clients') context.history.flightMs = Number.POSITIVE_INFINITY;
+    if (side === 'clients') context.history.framesHeld = true;
     await withLinks(context, links, broken(context), `${role.name} and its ${side}`);
   },
 };
 
 /** Kills a gateway while links hold up its messages to a kind of server, which never arrive. */
 async function killBehind(
-  { random, note }: FaultContext,
+  { random, history, now, note }: FaultContext,
   { role }: GatewayRole,
   kind: keyof RoleLinks,
   state: LinkState,
   [fromMs, toMs]: readonly [number, number],
 ): Promise<void> {
+  const since = now();
   for (const link of role.links[kind]) link.set(state);
   await between(random, fromMs, toMs);
   note(`kill -9 of ${role.name}`);
@@ -85,6 +89,7 @@ async function killBehind(
     link.set({ kind: 'cut' });
     link.heal();
   }
+  history.held.push({ from: since, to: now() });
   await role.start();
 }
 
@@ -110,10 +115,18 @@ export const killedBeforeMark: Fault = {
 
 export const slowChecks: Fault = {
   name: 'slow-checks',
-  title: 'gateways get the answers of the database late',
+  title: 'a gateway with open sockets gets the answers of the database late',
+  // Users unfollow often, through the other gateway, while checks are under way.
+  pace: 0.25,
   async run(context) {
-    const { cluster } = context;
-    const links = cluster.gateways.flatMap(({ role }) => role.links.database);
-    await withLinks(context, links, { kind: 'delayed', ms: 150 }, 'the database and the gateways');
+    const { gateways } = context.cluster;
+    const slow = context.random.pick(gateways);
+    const state: LinkState = { kind: 'delayed', ms: SLOW_MS, way: 'answer' };
+    const what = `the database and ${slow.role.name}`;
+    context.balance(gateways.filter((one) => one !== slow));
+    await withLinks(context, slow.role.links.database, state, what, [5_000, 8_000]);
+    context.balance(gateways);
   },
 };
+/** Shorter than the 0.4 s after which a gateway does not trust a check. */
+const SLOW_MS = 320;

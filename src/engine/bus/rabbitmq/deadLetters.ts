@@ -70,12 +70,20 @@ interface Death {
   readonly time: { value: number };
 }
 
+/** The database stores no text with a zero byte. */
+const stored = (header: unknown): string => String(header).replaceAll('\0', '');
+/** Maximum of the column. */
+const MAX_ATTEMPTS = 32_767;
+
 function deadLetterOf(name: string, message: GetMessage): NewDeadLetter {
   const headers = message.properties.headers ?? {};
   const ours = typeof headers.reason === 'string';
-  const [death] = (headers['x-death'] ?? []) as unknown as Death[];
-  const queue = ours ? String(headers.queue) : name.replace('feed.dead.', '');
-  const diedAt = ours ? new Date(String(headers['died-at'])) : new Date((death?.time.value ?? 0) * 1_000);
+  const deaths: unknown = headers['x-death'];
+  const death = Array.isArray(deaths) ? (deaths[0] as Partial<Death> | undefined) : undefined;
+  const queue = ours ? stored(headers.queue) : name.replace('feed.dead.', '');
+  const died = ours ? Date.parse(String(headers['died-at'])) : Number(death?.time?.value) * 1_000;
+  // A letter that another program has made may lack its time, and must not hold up the others.
+  const diedAt = new Date(Number.isFinite(died) ? died : 0);
   const digest = createHash('sha256')
     .update(`${queue} ${diedAt.toISOString()} `)
     .update(message.content)
@@ -84,9 +92,9 @@ function deadLetterOf(name: string, message: GetMessage): NewDeadLetter {
     id: digest.readUIntBE(0, 6) + 1,
     queue,
     body: message.content,
-    attempts: ours ? Number(headers.attempts) : 0,
+    attempts: ours ? Math.min(MAX_ATTEMPTS, Math.max(0, Math.trunc(Number(headers.attempts)) || 0)) : 0,
     reason: ours
-      ? String(headers.reason)
+      ? stored(headers.reason)
       : `dead-lettered by the broker: ${death?.reason ?? 'no reason given'}`,
     diedAt,
   };

@@ -64,7 +64,8 @@ export class Origins {
 
   /** Asks the database. `publishedAtMs`: an operator may have adopted what was published before. */
   async judge(origin: string, publishedAtMs: number): Promise<Verdict> {
-    const [cluster, lineage, mark] = origin.split('.');
+    // Another program may have sent a header of another type.
+    const [cluster, lineage, mark] = String(origin).split('.');
     if (cluster !== this.#identity.cluster || !lineage || !mark) {
       const { clusters } = await readAdopted(this.#db);
       return clusters.includes(cluster ?? '') ? 'drop' : this.#ofOtherCluster(cluster ?? '');

@@ -328,8 +328,10 @@ export class Reader {
   #take(message: ConsumeMessage): void {
     const seq = ++this.#seq;
     const { type, correlationId, headers, timestamp } = message.properties;
-    if (type === BARRIER_TYPE) {
-      this.#barriers.push({ seq, id: Number(correlationId), message });
+    const id = Number(correlationId);
+    // A marker without an id would fail all barriers of the queue. It is taken as any message, and is none.
+    if (type === BARRIER_TYPE && Number.isSafeInteger(id)) {
+      this.#barriers.push({ seq, id, message });
       this.#passBarriers();
       return;
     }

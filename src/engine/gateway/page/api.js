@@ -80,7 +80,7 @@ export const noteName = (user) => names.set(user.id, Promise.resolve(nameIn(user
 const capitalised = (word) => word.charAt(0).toUpperCase() + word.slice(1);
 const search = (query) => read(`/user/search?limit=20&${new URLSearchParams(query)}`);
 
-/** Finds users by an id, by a name, or by the beginning of one. The API distinguishes upper and lower case. */
+/** Finds users by an id or the beginning of a name. The API distinguishes upper and lower case. */
 export async function findUsers(text) {
   const words = text.trim().split(/\s+/);
   if (words.length === 1 && /^\d{1,16}$/.test(words[0])) {

@@ -75,7 +75,7 @@ const tables = {
     ['out', (row) => perSecondText(row.outPerSecond), true],
     ['oldest', (row) => (row.waiting + row.inFlight > 0 ? msText(row.oldestAgeMs) : '–'), true],
     ['dead letters', (row) => countText(row.deadLetters), true],
-    ['', (row) => (row.paused ? make('span', { className: 'bad' }, 'PAUSED') : '')],
+    ['state', (row) => (row.paused ? make('span', { className: 'bad' }, 'PAUSED') : '')],
   ]),
   workers: tableOf('Workers', [
     ['worker', (row) => row.id.slice(0, 8)],
@@ -170,7 +170,7 @@ async function watch(signal) {
   let failures = 0;
   while (!signal.aborted) {
     let pauseMs = INTERVAL_MS;
-    // A page in the background asks nothing, so that the cluster is not watched for nobody.
+    // A page in the background asks nothing, because it shows nothing.
     if (!document.hidden) {
       try {
         const snapshot = await call('GET', '/cluster/snapshot', { token: sessionStorage.getItem(KEY) });

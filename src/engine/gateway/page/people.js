@@ -35,7 +35,7 @@ let found = [];
 
 function render() {
   const followed = [...followees.values()];
-  const count = followed.length > 0 ? `(${followed.length}${nextPath ? '+' : ''})` : '(nobody yet)';
+  const count = followed.length > 0 ? `(${followed.length}${nextPath ? '+' : ''})` : '(no one yet)';
   setText($('followees-count'), count);
   $('followees').replaceChildren(...followed.map((user) => personRow(user, followButton(user))));
   $('found').replaceChildren(...found.map((user) => personRow(user, followButton(user))));

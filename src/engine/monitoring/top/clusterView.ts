@@ -7,7 +7,7 @@ import type { TopSnapshot } from './snapshot.ts';
 
 const INTERVAL_MS = 1_000;
 
-/** Opens the source of a gateway's view of the cluster, with sessions of its own. Throws as `openTop`. */
+/** Opens the source of a gateway's view of the cluster, with separate sessions. Throws as `openTop`. */
 export async function openClusterView(config: Config): Promise<SnapshotSource> {
   const collector = await openTop(config, { complete: false });
   return {

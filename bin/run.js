@@ -17,7 +17,11 @@ if (major > 22 || (major === 22 && minor >= 12)) {
     process.env.NO_COLOR ??= '1';
   nameUser();
   speedUp();
-  const { main } = await import('../dist/cli/main.js');
+  const [{ main }, { watchOutput }] = await Promise.all([
+    import('../dist/cli/main.js'),
+    import('../dist/ui/output.js'),
+  ]);
+  watchOutput(process.stdout);
   await main(process.argv.slice(2), import.meta.url);
 } else {
   relaunch();

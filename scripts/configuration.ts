@@ -91,7 +91,15 @@ const OTHERS: Readonly<Record<string, readonly Variable[]>> = {
     ],
     ['NO_COLOR', 'Any value: no output has colours.'],
     ['FORCE_COLOR', '`1` keeps colours even if neither stdout nor stderr is a terminal.'],
-    ['TERM', '`dumb` makes `top` print one snapshot instead of a full screen.'],
+    [
+      'TERM',
+      '`dumb` makes `top` print one snapshot instead of a full screen. Tables have ASCII characters only.',
+    ],
+    [
+      'LC_ALL',
+      'Locale. Tables have ASCII characters only if its character set is not UTF-8. If it is empty, ' +
+        '`LC_CTYPE` and then `LANG` stand for it.',
+    ],
     [
       'USER',
       'Name of the operator that operations record, if the operating system has no name for the user id.',

@@ -1,7 +1,6 @@
 // Writes docs/errors.md: every error code with its exit status, meaning, reason and fix.
 import { writeFileSync } from 'node:fs';
-import { ERRORS, type ErrorCode } from '../src/engine/model/errors.ts';
-import { ERROR_TEXTS } from '../src/engine/model/errorTexts.ts';
+import { explainedErrors } from '../src/engine/model/errorTexts.ts';
 import { wrap } from './markdown.ts';
 
 const INTRODUCTION = `# Errors
@@ -26,19 +25,14 @@ after the first post. A second Ctrl-C ends a command immediately, with 130.
 `;
 
 /** Returns the text of docs/errors.md. */
-export function errorsPage(): string {
-  const codes = Object.keys(ERRORS).sort() as ErrorCode[];
-  return [INTRODUCTION, ...codes.map(section)].join('\n');
-}
+export const errorsPage = (): string => [INTRODUCTION, ...explainedErrors().map(section)].join('\n');
 
-function section(code: ErrorCode): string {
-  const { exit, fix } = ERRORS[code];
-  const { what, why, more } = ERROR_TEXTS[code];
+function section({ code, exit, what, why, fix }: ReturnType<typeof explainedErrors>[number]): string {
   const lines = [
     ...wrap(`Exit status ${exit}. ${what}`),
     '',
     ...wrap(`- **Why:** ${why}`, '  '),
-    ...wrap(`- **Fix:** ${more === undefined ? fix : `${fix} ${more}`}`, '  '),
+    ...wrap(`- **Fix:** ${fix}`, '  '),
   ];
   return `## ${code}\n\n${lines.join('\n')}\n`;
 }

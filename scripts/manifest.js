@@ -14,7 +14,10 @@ const plugin = new Plugin({
 });
 await plugin.load();
 // The lines of a paragraph are joined: help wraps them at the width of the terminal.
-for (const command of Object.values(plugin.manifest.commands))
+for (const command of Object.values(plugin.manifest.commands)) {
   command.description = command.description?.replaceAll(/(?<!\n)\n(?!\n)/g, ' ');
+  // Functions of `defaultHelp` only write a default as it is typed. `--help` would load the command for them.
+  command.hasDynamicHelp = false;
+}
 writeFileSync(new URL('../oclif.manifest.json', import.meta.url), JSON.stringify(plugin.manifest));
 chmodSync(new URL('../bin/run.js', import.meta.url), 0o755);

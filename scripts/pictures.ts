@@ -33,6 +33,8 @@ const environment = (more: Record<string, string> = {}): NodeJS.ProcessEnv => ({
   PATH: process.env.PATH,
   LANG: 'C.UTF-8',
   XDG_CONFIG_HOME: '/nonexistent',
+  // `top` begins with the overview, and remembers no pane.
+  XDG_STATE_HOME: '/nonexistent',
   FEEDCTL_LOG_LEVEL: 'error',
   ...more,
 });

@@ -61,6 +61,19 @@ export function wordFaults(path: string, text: string): Fault[] {
   });
 }
 
+/** A plural that leaves the number to the reader. `model/counted.ts` of the engine writes the right one. */
+const OPEN_PLURAL = /[\w}]\(s\)/g;
+/** Schemes of URLs in comments: `redis(s)://` stands for two of them. */
+const SCHEME = /\b(?:amqp|http|redis|ws)\(s\)/g;
+
+/** A text of a program has the plural that its number needs: `1 post`, `2 posts`. */
+export function pluralFaults(path: string, text: string): Fault[] {
+  return text.split('\n').flatMap((line, at) => {
+    const found = line.replaceAll(SCHEME, '').match(OPEN_PLURAL);
+    return found ? [{ path, line: at + 1, reason: 'the plural "(s)": `counted` writes the right one' }] : [];
+  });
+}
+
 interface Described {
   readonly summary?: string;
   readonly description?: string;
@@ -145,6 +158,7 @@ export function proseFaults(): Fault[] {
       ...(isSource ? sourceFaults(path, text) : []),
       ...(isMarkdown ? markdownFaults(path, text) : []),
       ...(isProse ? wordFaults(path, text) : []),
+      ...(isSource && path.startsWith('src/') ? pluralFaults(path, text) : []),
     ];
   });
   const manifest = JSON.parse(read(MANIFEST)) as Manifest;

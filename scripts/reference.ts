@@ -23,7 +23,7 @@ export async function reference(): Promise<Map<string, string>> {
     pages.set(FOLDER + file, `${sorted.map((command) => section(command, config)).join('\n')}`);
     contents.push(...sorted.map((one) => `| [\`${nameOf(one)}\`](${file}) | ${one.summary ?? ''} |`));
   }
-  const all = GLOBAL.exec(helpOf(config.findCommand('status', { must: true }), config))![0].trim();
+  const all = GLOBAL.exec(helpOf(config.findCommand('version', { must: true }), config))![0].trim();
   const fence = '```';
   const table = ['| Command | |', '| --- | --- |', ...contents].join('\n');
   pages.set(

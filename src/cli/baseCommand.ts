@@ -1,4 +1,4 @@
-import { Command, Flags } from '@oclif/core';
+import { type Command, Flags } from '@oclif/core';
 import type { Cluster } from '../engine/cluster/cluster.ts';
 import type { Config, ConfigFlags } from '../engine/config/config.ts';
 import { fileVariable, SETTINGS } from '../engine/config/settings.ts';
@@ -6,13 +6,11 @@ import type { Kubernetes } from '../engine/kubernetes/client.ts';
 import { FeedctlError } from '../engine/model/errors.ts';
 import type { LaneState } from '../engine/model/lanes.ts';
 import type { Invocation } from '../engine/model/operation.ts';
-import type { Column } from '../ui/columns/column.ts';
-import { openProgress, type ProgressLine } from '../ui/terminal/progress.ts';
-import type { TableOptions } from '../ui/terminal/table.ts';
 import { askName, askYes } from './confirm.ts';
-import { errorJson, printError, toFeedctlError } from './errors.ts';
+import { printError } from './errors.ts';
 import { invocationOf, operator } from './invocation.ts';
-import { aborted, listenForSignals } from './signals.ts';
+import { OutputCommand } from './outputCommand.ts';
+import { aborted } from './signals.ts';
 
 /** Time for a role to stop: twice what a drain may take, and less than the grace period of the manifests. */
 const ROLE_STOP_TIMEOUT_MS = 30_000;
@@ -24,12 +22,12 @@ const OTHER_VARIABLES = ['FEEDCTL_REEXEC', 'FEEDCTL_TRUST_TRACEPARENT'];
 let warnedOfVariables = false;
 
 /**
- * Base of all commands: configuration, JSON, errors and their exit status, signals, confirmation and
- * tables. A command parses its flags, calls the engine once and prints.
+ * Base of all commands: configuration, clusters, roles and confirmation. A command parses its flags, calls
+ * the engine once and prints.
  */
-export abstract class BaseCommand extends Command {
-  static override enableJsonFlag = true;
+export abstract class BaseCommand extends OutputCommand {
   static override baseFlags = {
+    ...OutputCommand.baseFlags,
     context: Flags.string({
       description: 'context of the cluster',
       env: 'FEEDCTL_CONTEXT',
@@ -75,24 +73,6 @@ export abstract class BaseCommand extends Command {
     const { unknownVariables } = await import('./unknownVariables.ts');
     for (const warning of await unknownVariables(process.env, known))
       process.stderr.write(`Warning: ${warning}\n`);
-  }
-
-  #signal: AbortSignal | undefined;
-
-  /** Aborts at the first SIGINT or SIGTERM. The second one ends the process immediately. */
-  protected get signal(): AbortSignal {
-    this.#signal ??= listenForSignals(
-      () => this.drawing,
-      () => this.stuckAt(),
-    );
-    return this.#signal;
-  }
-
-  /** Like `signal`, but also aborts when the reader of stdout closes the pipe (`feedctl … | head -1`). */
-  protected watchSignal(): AbortSignal {
-    const closed = new AbortController();
-    process.stdout.once('error', () => closed.abort());
-    return AbortSignal.any([this.signal, closed.signal]);
   }
 
   /** Returns whether the command changes data with these flags: without --dry-run, or with --repair. */
@@ -172,9 +152,8 @@ export abstract class BaseCommand extends Command {
         return work(cluster);
       });
     }
-    // oclif's methods print nothing with --json.
     const onDifference = ({ message, suggestions }: FeedctlError) =>
-      void process.stderr.write(`Warning: ${message}. ${suggestions[0]}\n`);
+      this.warnOnStderr(`${message}. ${suggestions[0]}`);
     return this.withOpenCluster(config, work, { onDifference });
   }
 
@@ -277,7 +256,7 @@ export abstract class BaseCommand extends Command {
       },
     );
     // --json has printed its one value when the role was ready.
-    printError(error, { json: false, debug: Boolean(process.env.DEBUG) });
+    void printError(error, { format: 'text', debug: Boolean(process.env.DEBUG) });
     process.exit(error.exitStatus);
   }
 
@@ -313,54 +292,10 @@ export abstract class BaseCommand extends Command {
     );
   };
 
-  /** Borders are for a terminal: a pipe gets columns only. */
-  protected get tableOptions(): TableOptions {
-    return { borders: Boolean(process.stdout.isTTY) };
-  }
-
-  /** Prints a table, or the text `empty` if there are no rows. Prints nothing with --json. */
-  protected async table(
-    head: string[],
-    rows: (string | number)[][],
-    { empty, ...options }: Partial<TableOptions> & { empty?: string } = {},
-  ): Promise<void> {
-    if (this.jsonEnabled()) return;
-    if (rows.length === 0 && empty !== undefined) return this.log(empty);
-    const { renderTable } = await import('../ui/terminal/table.ts');
-    this.log(renderTable(head, rows, { ...this.tableOptions, ...options }));
-  }
-
-  /** Prints a list, or the text `empty` if there are no rows. Prints nothing with --json. */
-  protected async list<Row>(
-    columns: readonly Column<Row>[],
-    rows: readonly Row[],
-    empty: string,
-  ): Promise<void> {
-    if (this.jsonEnabled()) return;
-    if (rows.length === 0) return this.log(empty);
-    const { renderList } = await import('../ui/columns/column.ts');
-    this.log(renderList(columns, rows, this.tableOptions));
-  }
-
   /** Prints a line for each lane that is paused or throttled: since when, by whom, why, and the fix. */
   protected async logLanes(lanes: readonly LaneState[]): Promise<void> {
     const { laneNotes } = await import('../ui/tables/lanes.ts');
     for (const note of laneNotes(lanes)) this.log(note);
-  }
-
-  /** Opens a line on stderr that shows how far long work has come. */
-  protected progress(title: string): ProgressLine {
-    return openProgress(title, process.stderr);
-  }
-
-  /** Shows on stderr how far `work` has come, for as long as it takes. */
-  protected async withProgress<T>(title: string, work: (progress: ProgressLine) => Promise<T>): Promise<T> {
-    const progress = this.progress(title);
-    try {
-      return await work(progress);
-    } finally {
-      progress.end();
-    }
   }
 
   /** Asks for a yes unless `yes` is given. Throws CONFIRMATION_REQUIRED. */
@@ -381,33 +316,6 @@ export abstract class BaseCommand extends Command {
   #obstacle(): string | undefined {
     if (!process.stdin.isTTY) return 'stdin is not a terminal';
     return this.jsonEnabled() ? '--json was given' : undefined;
-  }
-
-  /** Whether a live view is on the screen, which text on stderr would damage. */
-  protected drawing = false;
-
-  /** Returns what a shutdown waits for. */
-  protected stuckAt: () => string | undefined = () => undefined;
-
-  /** Whether --json has printed its value. A second value would make the output invalid. */
-  #answered = false;
-
-  protected override logJson(json: unknown): void {
-    this.#answered = true;
-    process.stdout.write(`${JSON.stringify(json, null, 2)}\n`);
-  }
-
-  protected override toErrorJson(error: unknown): unknown {
-    return errorJson(toFeedctlError(error, this.id));
-  }
-
-  protected override async catch(error: Error & { oclif?: { exit?: number } }): Promise<void> {
-    if (error.oclif?.exit === 0) throw error;
-    const mapped = toFeedctlError(error, this.id);
-    const json = this.jsonEnabled() && !this.#answered;
-    printError(mapped, { json, debug: Boolean(process.env.DEBUG) });
-    process.exitCode = mapped.exitStatus;
-    throw Object.assign(mapped, { reported: true });
   }
 }
 

@@ -7,6 +7,7 @@ import type { Config } from '../engine/config/config.ts';
 import { FeedctlError, messageOf } from '../engine/model/errors.ts';
 import type { Plot } from '../ui/bench/plot.ts';
 import { formatCount } from '../ui/terminal/format.ts';
+import { durationFlag } from './flags/durations.ts';
 import { databaseFile, serverFiles, TemporaryCommand } from './temporaryCommand.ts';
 
 /** Columns of a plot where the output is no terminal. */
@@ -78,6 +79,10 @@ async function checkWritableFile(path: string): Promise<void> {
 /** A flag with a number from 1 to `max`. */
 export const countFlag = (description: string, value: number, max = 1_000_000) =>
   Flags.integer({ description, default: value, min: 1, max });
+
+/** A flag with a duration of at most an hour, in seconds. */
+export const spanFlag = (description: string, value: number) =>
+  durationFlag({ unit: 's', description, default: value, min: 1, max: 3_600 });
 
 /** Flags of benchmarks that can fill the cluster with feed rows first. */
 export const storedFlags = {

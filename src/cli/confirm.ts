@@ -4,11 +4,12 @@ import { FeedctlError } from '../engine/model/errors.ts';
 /** Why a command cannot ask, such as `stdin is not a terminal`; undefined if it can. */
 type Obstacle = string | undefined;
 
+export const isYes = (answer: string): boolean => /^y(es)?$/i.test(answer);
+
 /** Asks for a yes. Throws CONFIRMATION_REQUIRED for any other answer, and if the command cannot ask. */
 export async function askYes(question: string, obstacle: Obstacle): Promise<void> {
   const answer = await ask(`${question} [y/N] `, question, obstacle);
-  if (!/^y(es)?$/i.test(answer))
-    throw new FeedctlError('CONFIRMATION_REQUIRED', 'not confirmed: nothing was changed');
+  if (!isYes(answer)) throw new FeedctlError('CONFIRMATION_REQUIRED', 'not confirmed: nothing was changed');
 }
 
 /**
@@ -37,7 +38,18 @@ async function ask(
   if (obstacle !== undefined)
     throw new FeedctlError('CONFIRMATION_REQUIRED', `${question} Cannot ask: ${obstacle}`, options);
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  const answer = await terminal.question(prompt);
-  terminal.close();
-  return answer.trim();
+  try {
+    const closed = new Promise<never>((_, reject) => {
+      terminal.once('close', () =>
+        reject(new FeedctlError('CONFIRMATION_REQUIRED', 'not confirmed: nothing was changed')),
+      );
+    });
+    return (await Promise.race([terminal.question(prompt), closed])).trim();
+  } catch (error) {
+    // The error begins on a new line, not behind the question.
+    process.stderr.write('\n');
+    throw error;
+  } finally {
+    terminal.close();
+  }
 }

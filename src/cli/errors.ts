@@ -1,5 +1,6 @@
 import { styleText } from 'node:util';
 import { ERRORS, FeedctlError, isFeedctlError, messageOf } from '../engine/model/errors.ts';
+import type { Format } from './outputFormat.ts';
 
 /**
  * Gives every failure its code: errors of the engine have one, those of the parser become USAGE, and others
@@ -18,13 +19,7 @@ function codedError(error: unknown): FeedctlError {
     return new FeedctlError('INTERRUPTED', 'interrupted', { cause: error });
   const text = messageOf(error).replace(/\nSee more help with --help$/, '');
   const oclif = (error as { oclif?: { exit?: number } }).oclif;
-  // The parser reports one fault a line.
-  const line = text.replace(/\s*\n\s*/g, ' ');
-  const negative = /Nonexistent flags?: .*?(-\d+)/.exec(line);
-  if (negative)
-    return new FeedctlError('INVALID_ID', `${JSON.stringify(negative[1])} is not an id`, { cause: error });
-  // The parser throws plain errors for arguments, unlike those for flags.
-  if (oclif || /^Expected an integer/.test(line)) return new FeedctlError('USAGE', line, { cause: error });
+  if (oclif) return new FeedctlError('USAGE', text.replace(/\s*\n\s*/g, ' '), { cause: error });
   return new FeedctlError('INTERNAL', text || 'an unexpected error', { cause: error });
 }
 
@@ -34,10 +29,13 @@ export function errorJson(error: FeedctlError): {
   return { error: { code: error.code, message: error.message, suggestions: error.suggestions } };
 }
 
-/** Prints JSON to stdout, in place of the result, and text to stderr. */
-export function printError(error: FeedctlError, options: { json: boolean; debug: boolean }): void {
-  if (options.json) {
-    process.stdout.write(`${JSON.stringify(errorJson(error), null, 2)}\n`);
+/** Prints a value for programs to stdout, in place of the result, or text to stderr. */
+export async function printError(
+  error: FeedctlError,
+  options: { format: Format; debug: boolean },
+): Promise<void> {
+  if (options.format !== 'text') {
+    await printValue(errorJson(error), options.format);
   } else {
     const paint = (style: Parameters<typeof styleText>[0], text: string) =>
       styleText(style, text, { stream: process.stderr });
@@ -46,6 +44,12 @@ export function printError(error: FeedctlError, options: { json: boolean; debug:
     process.stderr.write(`${lines.join('\n')}\n`);
   }
   if (options.debug) process.stderr.write(`${(error.cause as Error)?.stack ?? error.stack}\n`);
+}
+
+/** Prints a value as JSON or YAML. */
+export async function printValue(value: unknown, format: Exclude<Format, 'text'>): Promise<void> {
+  if (format === 'json') process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+  else process.stdout.write((await import('./yaml.ts')).yamlText(value));
 }
 
 /** Returns whether oclif found no command for a command line. */

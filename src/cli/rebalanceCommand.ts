@@ -1,4 +1,5 @@
 import type { Cluster } from '../engine/cluster/cluster.ts';
+import { counted } from '../engine/model/counted.ts';
 import type { JobStatus } from '../engine/shards/list.ts';
 import type { RebalancePlan, RebalanceResult } from '../engine/shards/rebalance.ts';
 import { movesTable, nodesTable } from '../ui/tables/shards.ts';
@@ -27,7 +28,7 @@ export abstract class RebalanceCommand extends BaseCommand {
     }
     // The engine refuses a move that is impossible, and follows a job that is running.
     if (plan.missing.length === 0 && plan.running === null && (plan.moves.length > 0 || options.drainNode)) {
-      const what = `Move ${plan.moves.length} shard(s), ${formatBytes(plan.bytes)}`;
+      const what = `Move ${counted(plan.moves.length, 'shard')}, ${formatBytes(plan.bytes)}`;
       const off = options.drainNode ? `, and give ${options.drainNode} no more` : '';
       await this.confirm(`${what}${off}?`, options.yes);
     }
@@ -37,7 +38,7 @@ export abstract class RebalanceCommand extends BaseCommand {
     const size = formatBytes(result.bytes);
     const time = formatDuration(result.seconds);
     if (result.moves.length === 0) this.log('Nothing to move.');
-    else this.log(`Moved ${result.moves.length} shard(s), ${size}, in ${time}.`);
+    else this.log(`Moved ${counted(result.moves.length, 'shard')}, ${size}, in ${time}.`);
     this.log(nodesTable(result.nodes, this.tableOptions));
     return { dryRun, ...result };
   }
@@ -46,7 +47,7 @@ export abstract class RebalanceCommand extends BaseCommand {
     if (moves.length === 0 && missing.length === 0) this.log('Nothing to move.');
     if (moves.length > 0) {
       this.log(movesTable(moves, this.tableOptions));
-      this.log(`Would move ${moves.length} shard(s), ${formatBytes(bytes)}.`);
+      this.log(`Would move ${counted(moves.length, 'shard')}, ${formatBytes(bytes)}.`);
     }
     if (running !== null) this.log(`Job ${running} is running: see \`feedctl shards status\`.`);
     for (const { what, fix } of missing) this.log(`MISSING  ${what}\n         Try: ${fix}`);

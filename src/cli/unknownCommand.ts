@@ -17,7 +17,9 @@ export function unknownCommand(
   if (words.length === 0)
     return new FeedctlError(
       'USAGE',
-      firstFlag === -1 ? 'no command was given' : `the command must come before \`${argv[0]}\``,
+      argv.every((word) => word.startsWith('-'))
+        ? 'no command was given'
+        : `the command must come before \`${argv[0]}\``,
       { cause, suggestions: ['Put flags after it: `feedctl COMMAND --flag`.', 'See `feedctl --help`.'] },
     );
   const commands = commandIds.map((id) => id.split(':'));

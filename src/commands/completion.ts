@@ -12,15 +12,12 @@ Fish: add \`feedctl completion fish | source\` to config.fish.`;
   static override args = {
     shell: Args.string({ description: 'name of the shell', options: [...SHELLS], required: true }),
   };
-  static override examples = [
-    '<%= config.bin %> completion bash >> ~/.bashrc',
-    '<%= config.bin %> completion fish --json',
-  ];
+  static override examples = ['<%= config.bin %> completion zsh', '<%= config.bin %> completion fish --json'];
 
   async run(): Promise<{ shell: Shell; script: string }> {
     const { args } = await this.parse(Completion);
     const shell = args.shell as Shell;
-    const script = shellSnippet(shell);
+    const script = shellSnippet(shell, process.env.npm_command === 'exec' ? 'npx' : 'feedctl');
     this.log(script.trimEnd());
     return { shell, script };
   }

@@ -1,5 +1,5 @@
-import { Flags } from '@oclif/core';
 import { BaseCommand } from '../cli/baseCommand.ts';
+import { durationFlag } from '../cli/flags/durations.ts';
 import { FeedctlError } from '../engine/model/errors.ts';
 
 export default class Down extends BaseCommand {
@@ -11,7 +11,7 @@ export default class Down extends BaseCommand {
     '<%= config.bin %> down --data-dir /tmp/feeds --timeout 10',
   ];
   static override flags = {
-    timeout: Flags.integer({ description: 'maximum seconds to wait', default: 60, min: 1 }),
+    timeout: durationFlag({ unit: 's', description: 'maximum wait', default: 60, min: 1 }),
   };
 
   async run(): Promise<{ stopped: boolean; dataDir: string }> {
@@ -31,7 +31,7 @@ export default class Down extends BaseCommand {
     }
     const { stopCluster } = await import('../engine/config/clusterState.ts');
     const stopped = await stopCluster(dataDir, flags.timeout * 1000);
-    this.log(stopped ? 'Stopped.' : `No cluster runs in ${dataDir}.`);
+    this.log(stopped ? `Stopped the cluster in ${dataDir}.` : `No cluster runs in ${dataDir}.`);
     return { stopped, dataDir };
   }
 }

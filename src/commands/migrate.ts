@@ -1,6 +1,8 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../cli/baseCommand.ts';
 import { dryRunFlag } from '../cli/flags/common.ts';
+import { durationFlag } from '../cli/flags/durations.ts';
+import { counted } from '../engine/model/counted.ts';
 
 export default class Migrate extends BaseCommand {
   static override summary = 'Bring the database schema and the broker’s queues up to date';
@@ -16,8 +18,9 @@ docs/guides/servers.md.`;
   ];
   static override flags = {
     'dry-run': dryRunFlag,
-    timeout: Flags.integer({
-      description: 'maximum seconds to wait for other sessions that lock a table',
+    timeout: durationFlag({
+      unit: 's',
+      description: 'maximum wait for other sessions that lock a table',
       default: 600,
       min: 0,
     }),
@@ -53,7 +56,7 @@ docs/guides/servers.md.`;
         if (flags.partitions === undefined) await bus.declare();
         else await bus.changePartitions(flags.partitions);
         const partitions = await bus.partitions();
-        this.log(`Queues at the broker: ${partitions} partition(s).`);
+        this.log(`Queues at the broker: ${counted(partitions, 'partition')}.`);
         return { applied, pending, dryRun, partitions };
       } finally {
         await bus.close();

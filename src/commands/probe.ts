@@ -1,6 +1,10 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../cli/baseCommand.ts';
+import { durationFlag } from '../cli/flags/durations.ts';
+import { tableFlags } from '../cli/flags/output.ts';
 import type { ProbeResult } from '../engine/monitoring/probe.ts';
+import { probeVerdict } from '../ui/tables/probe.ts';
+import { verdictLine } from '../ui/tables/verdict.ts';
 
 export default class Probe extends BaseCommand {
   static override summary = 'Send one post through the whole live path, and time each leg';
@@ -10,14 +14,17 @@ temporary follower. Both users are erased afterwards.
 
 Exits 1 if the post is late or does not arrive, and names the leg where it is stuck.`;
   static override flags = {
+    ...tableFlags,
     'gateway-url': Flags.string({ description: 'URL of the gateway to probe; default: a running one' }),
-    'max-ms': Flags.integer({
-      description: 'milliseconds after which the post is late',
+    'max-ms': durationFlag({
+      unit: 'ms',
+      description: 'time after which the post is late, in milliseconds or as 1s',
       default: 1_000,
       min: 1,
     }),
-    timeout: Flags.integer({
-      description: 'maximum seconds to wait for the post',
+    timeout: durationFlag({
+      unit: 's',
+      description: 'maximum wait for the post',
       default: 10,
       min: 1,
       max: 300,
@@ -36,13 +43,12 @@ Exits 1 if the post is late or does not arrive, and names the leg where it is st
     const result = await this.withCluster(flags, (cluster) =>
       probe(cluster, { maxMs: flags['max-ms'], timeoutMs: flags.timeout * 1_000, signal }),
     );
+    this.log(verdictLine(...probeVerdict(result)));
     const ms = (value: number | null) => (value === null ? '-' : `${value} ms`);
     await this.table(
       ['leg', 'after', 'took'],
       result.legs.map(({ leg, atMs, tookMs }) => [leg, ms(atMs), ms(tookMs)]),
     );
-    const stuck = result.stuckAt ? `STUCK, not ${result.stuckAt}` : `seen in ${result.totalMs} ms`;
-    this.log(`${result.gatewayUrl}: ${stuck}${result.reason ? ` (${result.reason})` : ''}`);
     if (!result.cleanedUp)
       this.logToStderr('The path is stuck: the next probe erases the users of this one.');
     if (!result.ok) process.exitCode = 1;

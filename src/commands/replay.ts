@@ -2,7 +2,8 @@ import { Args } from '@oclif/core';
 import { BaseCommand } from '../cli/baseCommand.ts';
 import { dryRunFlag } from '../cli/flags/common.ts';
 import type { ImportResult } from '../engine/imports/posts.ts';
-import { formatCount, formatDuration } from '../ui/terminal/format.ts';
+import { counted } from '../engine/model/counted.ts';
+import { importedLines, importProgress } from '../ui/tables/imports.ts';
 
 export default class Replay extends BaseCommand {
   static override summary = 'Post the rows of an activity file, each at its own time';
@@ -25,7 +26,9 @@ it continues where it stopped.`;
     const { signal } = this;
     if (flags['dry-run']) {
       const { rows } = await this.withCluster(flags, (cluster) => replayPlan(cluster, args.file, { signal }));
-      this.log(`Would post ${formatCount(rows)} rows, without those that are posted already.`);
+      this.log(
+        `Would post ${counted(rows, 'row')}, except those that are posted already. Nothing was changed.`,
+      );
       return { rows, dryRun: true };
     }
     const result = await this.withProgress('checking', (progress) =>
@@ -34,20 +37,11 @@ it continues where it stopped.`;
         return replay(cluster, args.file, {
           signal,
           onResume: this.onResume,
-          onProgress: ({ phase, rows, total, deliveries }) =>
-            phase === 'delivering'
-              ? progress.update({ title: phase, done: deliveries, unit: 'deliveries' })
-              : progress.update({ title: phase, done: rows, total, unit: 'rows' }),
+          onProgress: (imported) => progress.update(importProgress(imported)),
         });
       }),
     );
-    const { p50, p95, p99 } = result.latencyMs;
-    this.log(
-      `${formatCount(result.posts)} posts became ${formatCount(result.deliveries)} deliveries ` +
-        `in ${formatDuration(result.seconds)} (${formatCount(result.deliveriesPerSecond)}/s); ` +
-        `${formatCount(result.merged)} are merged when read.\n` +
-        `From post to feed: p50 ${p50} ms, p95 ${p95} ms, p99 ${p99} ms.`,
-    );
+    this.log(importedLines(result).join('\n'));
     return result;
   }
 }

@@ -1,13 +1,16 @@
 import { BaseCommand } from '../cli/baseCommand.ts';
+import { listFlags } from '../cli/flags/output.ts';
 import type { ClusterStatus } from '../engine/monitoring/status.ts';
+import { formatAge, holdsText } from '../ui/columns/queues.ts';
 import { ratesTable } from '../ui/tables/rates.ts';
 import { samplingLine } from '../ui/tables/sampling.ts';
 import { storageLines } from '../ui/tables/storage.ts';
-import { formatDuration } from '../ui/terminal/format.ts';
+import { type Verdict, verdictLine } from '../ui/tables/verdict.ts';
 
 export default class Status extends BaseCommand {
   static override summary = 'Show the components of the cluster, their state and the queues';
   static override description = 'Exits 1 if a component is not ready, or if the live lane is paused.';
+  static override flags = listFlags;
   static override examples = ['<%= config.bin %> status', '<%= config.bin %> status --json'];
 
   async run(): Promise<ClusterStatus> {
@@ -15,7 +18,7 @@ export default class Status extends BaseCommand {
     const { clusterStatus } = await import('../engine/monitoring/status.ts');
     const status = await this.withCluster(flags, clusterStatus);
     const borders = Boolean(process.stdout.isTTY);
-    this.log(`context ${status.context}: ${status.ready ? 'ready' : 'NOT READY'}`);
+    this.log(verdictLine(...statusVerdict(status)));
     await this.table(
       ['component', 'kind', 'version', 'ready', 'detail'],
       status.components.map((part) => [
@@ -28,12 +31,13 @@ export default class Status extends BaseCommand {
     );
     if (status.queues.length > 0) {
       await this.table(
-        ['queue', 'ready', 'in flight', 'oldest', 'dead letters'],
+        ['queue', 'ready', 'in flight', 'holds', 'oldest', 'dead letters'],
         status.queues.map((q) => [
           q.queue,
           q.ready,
           q.unacked,
-          q.oldestAgeMs === null ? 'not known' : formatDuration(q.oldestAgeMs / 1000),
+          holdsText(q),
+          q.ready + q.unacked === 0 ? '' : formatAge(q.oldestAgeMs),
           q.deadLetters,
         ]),
       );
@@ -45,4 +49,12 @@ export default class Status extends BaseCommand {
     if (!status.ready) process.exitCode = 1;
     return status;
   }
+}
+
+/** The cache alone does not stop posts: without it the cluster is slower, but ready. */
+function statusVerdict({ context, ready, problems }: ClusterStatus): [Verdict, string] {
+  const what = problems.join('; ');
+  if (!ready) return ['bad', `The cluster ${context} is NOT READY: ${what}.`];
+  if (problems.length > 0) return ['doubtful', `The cluster ${context} is ready, but slower: ${what}.`];
+  return ['good', `The cluster ${context} is ready: posts reach feeds and sockets.`];
 }

@@ -40,6 +40,7 @@ export default class Up extends BaseCommand {
         ...telemetry,
         version,
         signal,
+        onStage: (stage) => this.logToStderr(stage),
       });
       await this.#runUntilEnd(cluster, config.dataDir);
     } finally {
@@ -59,7 +60,7 @@ export default class Up extends BaseCommand {
         `  gateway   ${gatewayUrl}`,
         `  database  ${databaseUrl}`,
         `  data      ${dataDir}`,
-        'Ctrl-C stops it.',
+        `Open ${gatewayUrl} in a browser. Ctrl-C stops the cluster; its data stays.`,
       ].join('\n'),
     );
     const ended = await aborted(
@@ -67,7 +68,6 @@ export default class Up extends BaseCommand {
       cluster.postgres.exited.then(() => 'database' as const),
     );
     await cluster.stop();
-    if (ended === 'database')
-      throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', 'PostgreSQL ended by itself');
+    if (ended === 'database') throw cluster.postgres.failure();
   }
 }

@@ -22,7 +22,7 @@ export function table({ faults, rounds, machine, versions, seed, size }: ChaosRe
   const servers = Object.entries(versions).map(([name, version]) => `${name} ${version}`);
   const about = [
     `${machine.cores} cores, ${machine.memoryGiB} GiB, ${servers.join(', ')}.`,
-    `${size.brokers} broker(s), ${size.workers} workers, ${size.gateways} gateways,`,
+    `${size.brokers} ${size.brokers === 1 ? 'broker' : 'brokers'}, ${size.workers} workers, ${size.gateways} gateways,`,
     `${size.sentinels ? 'Redis with sentinels' : 'one Redis'}.`,
     `Seed ${seed}: ${rounds.length} rounds, ${count(attempted)} changes, ${count(frames)} frames.`,
   ];

@@ -74,12 +74,14 @@ const there = (shell: string): boolean => {
 test.skipIf(!there('fish'))(
   'fish completes the same, and files where any text is possible',
   async () => {
-    const lines = ['feedctl operation re', 'feedctl queue list --wat', 'feedctl replay activity'];
-    const completions = lines.map((line) => `complete -C '${line}'`).join('; ');
+    const typed = ['feedctl operation re', 'feedctl queue list --wat', 'feedctl replay activity'];
+    const completions = typed.map((line) => `complete -C '${line}'`).join('; ');
     const script = `feedctl completion fish | source; ${completions}`;
     await writeFile(join(env.HOME!, 'activity.txt'), '');
     const { stdout } = await promisify(execFile)('fish', ['-c', script], { env, cwd: env.HOME! });
-    expect(stdout.trim().split('\n')).toEqual(['resume', '--watch', 'activity.txt']);
+    const lines = stdout.trim().split('\n');
+    expect(lines.map((line) => line.split('\t')[0])).toEqual(['resume', '--watch', 'activity.txt']);
+    expect(lines[0]).toBe('resume\tContinue an operation that was interrupted or failed');
   },
   60_000,
 );
@@ -91,6 +93,21 @@ test('a word of two dashes is where flags begin', async () => {
 
 test('each shell has its snippet, and another is refused', async () => {
   for (const shell of ['zsh', 'fish'])
-    expect((await feedctl(['completion', shell])).stdout).toContain('feedctl complete -- ');
+    expect((await feedctl(['completion', shell])).stdout).toContain('feedctl complete --described -- ');
   expect((await feedctl(['completion', 'tcsh'])).status).toBe(2);
+});
+
+test('a user of npx completes `npx feedctl`, and nothing of other packages', async () => {
+  const { stdout: snippet } = await feedctl(['completion', 'bash'], { env: { npm_command: 'exec' } });
+  expect(snippet).toContain('npx --no-install feedctl complete -- ');
+  const script = `
+    npx() { shift 2; feedctl "$@"; }
+    source /dev/stdin <<< "$1"
+    for line in 'npx feedctl queue p' 'npx vitest r'; do
+      COMP_LINE="$line" COMP_POINT=\${#line}
+      _feedctl_complete
+      echo "\${COMPREPLY[*]}"
+    done`;
+  const { stdout } = await promisify(execFile)('bash', ['-c', script, 'bash', snippet], { env });
+  expect(stdout).toBe('peek purge\n\n');
 });

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -138,7 +139,7 @@ const CASES: Case[] = [
   },
   { name: 'an unknown flag', code: 'USAGE', args: 'user show 1 --nope @', says: /^.*--nope.*$/m },
   { name: 'a missing argument', code: 'USAGE', args: 'user show @', says: /user/ },
-  { name: 'a missing second argument', code: 'USAGE', args: 'follow create 1 @', says: /followee/ },
+  { name: 'a missing second argument', code: 'USAGE', args: 'follow create 1 @', says: /FOLLOWEE/ },
   { name: 'one argument too many', code: 'USAGE', args: 'user show 1 2 @' },
   { name: 'a flag out of range', code: 'USAGE', args: 'feed show 1 --limit 0 @', says: /--limit/ },
   { name: 'a port that is none', code: 'USAGE', args: 'up --port 70000 --data-dir ~/other' },
@@ -220,6 +221,8 @@ test('a port that is taken: PORT_TAKEN, and nothing is left running', async () =
   const second = await feedctl(['up', '--port', port, ...at, '--json']);
   expect(JSON.parse(second.stdout)).toMatchObject({ error: { code: 'PORT_TAKEN' } });
   expect(await json(['down', ...at])).toMatchObject({ stopped: false });
+  // The port is checked before the database is made.
+  expect(existsSync(join(directory, 'second'))).toBe(false);
 });
 
 test('a database without a schema, and one of a newer version', async () => {

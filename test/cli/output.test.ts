@@ -1,8 +1,20 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
-import { counts, feedctl, json, temporaryDirectory, type UpCluster, up, waitUntil } from '../support/cli.ts';
+import { parse } from 'yaml';
+import {
+  BINARY,
+  counts,
+  feedctl,
+  json,
+  start,
+  temporaryDirectory,
+  type UpCluster,
+  up,
+  waitUntil,
+} from '../support/cli.ts';
 
 let cluster: UpCluster;
 let graph: string;
@@ -23,6 +35,24 @@ beforeAll(async () => {
     return page.items.length === 1;
   });
 });
+
+test.skipIf(!existsSync('/dev/full'))(
+  'output that cannot be written is an error without a stack trace',
+  async () => {
+    for (const args of [
+      ['feed', 'verify', '--all'],
+      ['status', '--json'],
+    ]) {
+      const command = ['-c', '"$@" > /dev/full', 'sh', process.execPath, BINARY, ...args, ...cluster.at];
+      const { status, stderr } = spawnSync('sh', command, { encoding: 'utf8' });
+      expect(status, args.join(' ')).toBe(1);
+      expect(stderr).toMatch(
+        /^Error: cannot write the output: no space left on device \(OUTPUT_FAILED\)\n {2}Try: /,
+      );
+      expect(stderr.trim().split('\n')).toHaveLength(2);
+    }
+  },
+);
 
 /** Every command that ends by itself and changes nothing. */
 const reads = (): string[][] => [
@@ -63,6 +93,61 @@ test('--json prints exactly one JSON value, and text has no colours in a pipe', 
     expect(text.stdout, name).not.toBe('');
     expect(text.stdout + text.stderr, name).not.toContain('\u001b');
   }
+});
+
+test('the same result as YAML, as CSV, as ids, and in columns', async () => {
+  const { users } = await json<{ users: { id: number; followerCount: number }[] }>([
+    'user',
+    'list',
+    ...cluster.at,
+  ]);
+  const list = (...args: string[]) => feedctl([...args, 'user', 'list', ...cluster.at]);
+  expect(parse((await list('-o', 'yaml')).stdout).users).toEqual(users);
+  const csv = (await list('--output=csv')).stdout.split('\r\n');
+  expect(csv[0]).toBe('user,name,followers,push state');
+  expect(csv[1]).toBe(`${users[0]!.id},,${users[0]!.followerCount},push`);
+  expect(csv).toHaveLength(users.length + 2);
+  const ids = `${users.map(({ id }) => id).join('\n')}\n`;
+  expect((await list('-o', 'name')).stdout).toBe(ids);
+  expect(await list('--quiet')).toMatchObject({ stdout: ids, stderr: '' });
+  const { stdout } = await feedctl([
+    'user',
+    'list',
+    '--columns',
+    'followers,user',
+    '--no-headers',
+    ...cluster.at,
+  ]);
+  expect(stdout.trim().split('\n')[0]).toMatch(/^\d+ +1$/);
+  const unknown = await feedctl(['user', 'list', '--columns', 'x', '-o', 'csv', ...cluster.at]);
+  expect(unknown).toMatchObject({ stdout: '', status: 2 });
+  const failed = await feedctl(['user', 'show', '99', '-o', 'yaml', ...cluster.at]);
+  expect(parse(failed.stdout).error.code).toBe('USER_NOT_FOUND');
+});
+
+test('--watch repeats a view: a line of JSON each, or text below text, until Ctrl-C', async () => {
+  const watch = (...args: string[]) => start([...args, '--watch', '--interval', '200ms', ...cluster.at]);
+  const asJson = watch('status', '--json');
+  await asJson.printed(/\n.*\n.*\n/);
+  asJson.child.kill('SIGINT');
+  const { stdout, stderr, status } = await asJson.ended;
+  expect([status, stderr]).toEqual([0, '']);
+  for (const line of stdout.trim().split('\n')) expect(JSON.parse(line)).toMatchObject({ ready: true });
+  const text = watch('user', 'list', '-o', 'csv');
+  await text.printed(/user,name[\s\S]*user,name/);
+  text.child.kill('SIGINT');
+  expect(await text.ended).toMatchObject({ status: 0 });
+});
+
+test('versions and errors, without a cluster', async () => {
+  expect(await json(['version'])).toMatchObject({ version: expect.any(String), node: expect.any(String) });
+  expect((await feedctl(['-v'])).stdout).toMatch(/^feedctl\/\d/);
+  const { stdout } = await feedctl(['errors', 'user-not-found']);
+  expect(stdout).toMatch(/^USER_NOT_FOUND, exit status 1\n[\s\S]*Why: [\s\S]*Fix: /);
+  expect(stdout).not.toContain('](');
+  const unknown = await feedctl(['errors', 'USER_NOT_FUND']);
+  expect(unknown.stderr).toContain('did you mean USER_NOT_FOUND?');
+  expect((await feedctl(['feed', 'verify', '-h'])).stdout).toContain('feedctl feed verify [USER]');
 });
 
 test('--dry-run says what would be done, and changes nothing', async () => {

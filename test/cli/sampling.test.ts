@@ -61,7 +61,7 @@ test.skipIf(!EVERY_FOUNDATION)(
     );
     const top = await cluster.json<TopSnapshot>('top');
     expect(top.sampling?.differing).toMatchObject([{ userId: 1 }]);
-    expect(top.health.problems).toContain('1 sampled feed(s) differ: the feed of user 1 lacks post 10');
+    expect(top.health.problems).toContain('1 sampled feed differs: the feed of user 1 lacks post 10');
     expect((await cluster.run('top', '--once')).stdout).toContain('feeds 1 DIFFER');
     const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
     expect(metrics).toMatch(/^feedctl_sampled_mismatches_total\{kind="missing"\} [1-9]/m);

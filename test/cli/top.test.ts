@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { ClusterStatus } from '../../src/engine/monitoring/status.ts';
@@ -71,7 +72,7 @@ test(KNOWN_SIZE, {
   expect(figures).toMatchObject({ processes: 2, sockets: 1 });
   expect(figures!.series.deliveries.reduce((sum, count) => sum + count, 0)).toBeLessThanOrEqual(rows);
   expect(figures!.latencyMs['1h']!.p50).toBeLessThanOrEqual(figures!.latencyMs['1h']!.p99);
-  expect(health).toEqual({ state: 'ok', problems: [] });
+  expect(health).toEqual({ state: 'ok', problems: [], causes: [] });
   expect([workers!.length, gateways!.length, gateways![0]!.sockets]).toEqual([1, 1, 1]);
   expect(workers![0]!.rowsWritten).toBeLessThanOrEqual(rows);
   expect(backlog).toMatchObject({ messages: 0, etaSeconds: 0, deadLetters: 0 });
@@ -88,13 +89,18 @@ test(KNOWN_SIZE, {
   const gone = await json<TopSnapshot>(['top'], at);
   expect(gone.figures).toMatchObject({ processes: 0, sockets: 0 });
   expect(counts(gone.figures!.rates).deliveries).toBe(0);
-  expect(gone.health).toEqual({ state: 'down', problems: ['no worker runs', 'no gateway runs'] });
+  expect(gone.health).toMatchObject({ state: 'down', problems: ['no worker runs', 'no gateway runs'] });
 });
 
 test('what cannot be is refused, and a database that is away is shown', async () => {
   const usage = await feedctl(['top', '--interval', '0.1', '--json']);
   expect(usage.status).toBe(2);
   expect(JSON.parse(usage.stdout)).toMatchObject({ error: { code: 'USAGE' } });
+  const unrecorded = await feedctl(['top', '--record', 'x.ndjson']);
+  expect([unrecorded.status, unrecorded.stderr]).toEqual([2, expect.stringContaining('needs a terminal')]);
+  const damaged = await feedctl(['top', 'replay', BINARY, '--json']);
+  expect(damaged.status).toBe(1);
+  expect(JSON.parse(damaged.stdout)).toMatchObject({ error: { code: 'RECORDING_DAMAGED' } });
   const admin = await feedctl(['top', '--admin']);
   expect(admin.status).toBe(2);
   expect(admin.stderr).toContain('--admin needs a terminal');
@@ -117,7 +123,8 @@ test(SILENT_DATABASE, async () => {
   proxy.stall();
   const at = { env: { FEEDCTL_DATABASE_URL: proxy.url } };
   const [text, value] = await Promise.all([feedctl(['top', '--once'], at), feedctl(['top', '--json'], at)]);
-  const missing = ['figures', 'queues', 'roles', 'operations', 'celebrities', 'shards', 'moves', 'storage'];
+  const needed = ['figures', 'queues', 'roles', 'operations', 'celebrities', 'shards', 'moves', 'storage'];
+  const missing = [...needed, 'database', 'events'];
   expect([text.status, value.status]).toEqual([0, 0]);
   expect(text.stdout).toContain('DOWN');
   const [, named] = text.stdout.split('NO ANSWER');
@@ -143,6 +150,8 @@ describe.skipIf(!tmux)('at a terminal', () => {
       ...size,
       env: {
         ...{ FEEDCTL_DATABASE_URL: url, XDG_CONFIG_HOME: '/nonexistent', NO_COLOR: '1' },
+        // No terminal begins with the pane that another one has shown last.
+        XDG_STATE_HOME: '/dev/null',
         ...{ PATH: process.env.PATH ?? '', CI: '1' },
         ...env,
       },
@@ -206,15 +215,15 @@ describe.skipIf(!tmux)('at a terminal', () => {
     };
     const pinned = async () =>
       (await cluster.db.query('select 1 from celebrities where user_id = $1', [author])).rowCount;
-    await answer('M', String(author), `Mark ${author} as a celebrity`, /is marked: \d+ row\(s\) removed/);
+    await answer('M', String(author), `Mark ${author} as a celebrity`, /is marked: \d+ rows? removed/);
     expect(await pinned()).toBe(1);
     await answer(
       'B',
       String(reader),
       `Rebuild the feed of user ${reader}`,
-      /holds 0 row\(s\): 0 added, 0 removed/,
+      /holds 0 rows: 0 added, 0 removed/,
     );
-    await answer('S', '5', 'Scale to 5 worker(s)?', /gets 5 pod\(s\), from 2/);
+    await answer('S', '5', 'Scale to 5 workers?', /gets 5 pods, from 2/);
     expect(fake.seen.at(-1)).toMatchObject({
       method: 'PATCH',
       path: `${deployments}/feedctl-worker/scale`,
@@ -233,9 +242,10 @@ describe.skipIf(!tmux)('at a terminal', () => {
     const cluster = await testCluster();
     const proxy = await openProxy(cluster.url);
     const at = { env: { FEEDCTL_DATABASE_URL: cluster.url } };
+    const recording = join(await temporaryDirectory(), 'top.ndjson.gz');
     const [, terminal, interrupted, terminated, crashed] = await Promise.all([
       testRole(['worker', 'start'], at),
-      open(proxy.url, '', '--admin --interval 0.5'),
+      open(proxy.url, '', `--admin --interval 0.5 --record ${recording}`),
       open(cluster.url),
       open(cluster.url),
       open(
@@ -247,7 +257,7 @@ describe.skipIf(!tmux)('at a terminal', () => {
     await terminal.shows('! no gateway runs');
     // Under CI too, and without colours.
     await terminal.type('2');
-    await terminal.shows('2 Workers 1');
+    await terminal.shows('2 Wor 1');
     await terminal.type('/', 'z', 'z');
     await terminal.shows('nothing matches "zz"');
     await terminal.type('Escape', 'Enter');
@@ -259,7 +269,7 @@ describe.skipIf(!tmux)('at a terminal', () => {
     await terminal.type('n');
     await terminal.shows('not confirmed: nothing was changed');
     await terminal.type('P', 'y');
-    await terminal.shows('the live lane is paused; 1 of 1 worker(s)');
+    await terminal.shows('the live lane is paused; 1 of 1 worker');
     await terminal.shows('! the live lane is paused by');
     const { rows } = await cluster.db.query<{ paused_at: Date | null }>(
       "select paused_at from fanout_lanes where lane = 'live'",
@@ -273,14 +283,34 @@ describe.skipIf(!tmux)('at a terminal', () => {
     proxy.open();
     await terminal.shows(/▼ DOWN +ADMIN[\s\S]*! no gateway runs/);
     await terminal.resize(60, 20);
-    await terminal.shows(' 0  1 Queues 5  2  3  4  5  6  7  8');
+    await terminal.shows(/ 0 All .*1 Queues 5 .*2 Workers .*›/);
     expect((await terminal.rows()).length).toBe(20);
     await terminal.resize(150, 40);
-    await terminal.shows(' 0 All  1 Queues 5  2 Workers');
+    await terminal.shows(' 0 All  1 Queues 5  2 Workers  3 Gateways');
+    await terminal.type(':', ...'datab', 'Enter');
+    await terminal.shows(/sessions +\d+ of \d+/);
+    // A press of the left button at the ninth cell of the tabs.
+    const tabs = (await terminal.rows()).findIndex((row) => row.includes(' 9 Database '));
+    await terminal.type(
+      '-H',
+      ...Buffer.from(`\u001b[<0;9;${tabs + 1}M`)
+        .toString('hex')
+        .match(/../g)!,
+    );
+    await terminal.shows(' 1 Queues 5 ');
+    await terminal.type('[');
+    await terminal.shows(/ AGO +\d\d:/);
     await terminal.type('?');
     await terminal.shows('this help');
     await terminal.type('Escape', 'q');
     await restored(terminal, 0);
+    const replayed = await json<{ snapshots: number; cut: boolean; last: TopSnapshot }>(
+      ['top', 'replay', recording],
+      at,
+    );
+    expect(replayed).toMatchObject({ cut: false, last: { health: { state: 'down' } } });
+    expect(replayed.last.database!.maxSessions).toBeGreaterThan(0);
+    expect(replayed.snapshots).toBeGreaterThan(1);
 
     for (const other of [interrupted, terminated, crashed]) await other.shows('WORKERS 1');
     await interrupted.type('C-c');

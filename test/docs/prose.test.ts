@@ -1,5 +1,12 @@
 import { expect, test } from 'vitest';
-import { helpFaults, markdownFaults, sourceFaults, topicFaults, wordFaults } from '../../scripts/prose.ts';
+import {
+  helpFaults,
+  markdownFaults,
+  pluralFaults,
+  sourceFaults,
+  topicFaults,
+  wordFaults,
+} from '../../scripts/prose.ts';
 
 test('a source line has at most 110 columns', () => {
   expect(sourceFaults('src/a.ts', `${'x'.repeat(110)}\n`)).toEqual([]);
@@ -39,6 +46,13 @@ test('a word on two lines of a comment is found, and the user `nobody` is a name
   ]);
   expect(wordFaults('src/a.ts', "// Runs as `nobody`.\nrun('nobody');")).toEqual([]);
   expect(wordFaults('src/a.ts', '// Nobody runs.')).toHaveLength(1);
+});
+
+test('an open plural is a fault, the scheme of a URL is none', () => {
+  for (const text of ['{count} post(s)', "'field(s)'", '{name}(s)'])
+    expect(pluralFaults('src/a.ts', `\n${text}`), text).toMatchObject([{ path: 'src/a.ts', line: 2 }]);
+  for (const text of ['// redis(s)://host', 'of(rows)', 'find (s)'])
+    expect(pluralFaults('src/a.ts', text), text).toEqual([]);
 });
 
 test('a help text has at most 400 characters', () => {

@@ -1,7 +1,9 @@
 import type { Consumer, Outgoing } from '../../src/engine/bus/bus.ts';
 import { addFeedPartition, feedPartitions } from '../../src/engine/database/feedPartitions.ts';
 import { startCleaner } from '../../src/engine/fanout/cleaner.ts';
+import { CopyBuffer } from '../../src/engine/fanout/copyBuffer.ts';
 import { startPlanner } from '../../src/engine/fanout/planner.ts';
+import { writeRows } from '../../src/engine/fanout/rowWriter.ts';
 import { sweep } from '../../src/engine/fanout/sweeper.ts';
 import { startWriter } from '../../src/engine/fanout/writer.ts';
 import type { FeedPage } from '../../src/engine/feed/read/read.ts';
@@ -138,8 +140,16 @@ export class HistoryRun {
       const notifier = openNotifier(bus, steppedPresence(presence, actor, known));
       return { db: stepped, bus, clock, changes: this.#lane.changes, notifier, log: silentLog };
     };
-    const planner = (actor: Actor): Promise<Consumer> =>
-      startPlanner({ ...parts(actor), relations: this.#engine.relations });
+    // Half of the histories write the rows of small plans without a message.
+    const isDirect = this.#history.seed % 2 === 1;
+    const planner = (actor: Actor): Promise<Consumer> => {
+      const context = parts(actor);
+      return startPlanner({
+        ...context,
+        relations: this.#engine.relations,
+        ...(isDirect && { writeRows: (rows) => writeRows(context, rows, new CopyBuffer()) }),
+      });
+    };
     await this.#startRole('planner', planner);
     if (this.#random.chance(0.5)) await this.#startRole('planner', planner);
     await this.#startRole('writer', (actor) => startWriter(parts(actor)));

@@ -1,14 +1,29 @@
 import type { Command } from '@oclif/core';
 
-/** Names that are not in the manifest, because they change. */
-export interface CompletionSources {
-  contexts(): Promise<readonly string[]>;
-  queues(): Promise<readonly string[]>;
-  /** Addresses of the nodes, host:port; none if the database does not answer within a second. */
-  nodes(): Promise<readonly string[]>;
+/** A word that may stand in the place, with a description for shells that show one. */
+export interface Candidate {
+  readonly value: string;
+  readonly about?: string | undefined;
 }
 
-type Known = Pick<Command.Loadable, 'id' | 'hidden' | 'flags' | 'args'>;
+type Find = () => Promise<readonly Candidate[]>;
+
+/** Names that are not in the manifest, because they change. A database that does not answer has none. */
+export interface CompletionSources {
+  readonly contexts: Find;
+  readonly queues: Find;
+  /** Error codes. */
+  readonly codes: Find;
+  /** Addresses of the nodes, host:port. */
+  readonly nodes: Find;
+  readonly workers: Find;
+  readonly gateways: Find;
+  readonly operations: Find;
+  /** Dead letters. */
+  readonly letters: Find;
+}
+
+type Known = Pick<Command.Loadable, 'id' | 'hidden' | 'flags' | 'args' | 'summary'>;
 
 /**
  * Returns the possible completions of the last word, which may be empty. `words` does not include `feedctl`.
@@ -18,29 +33,38 @@ export async function completions(
   commands: readonly Known[],
   words: readonly string[],
   sources: CompletionSources,
-): Promise<string[]> {
+  topics: readonly { readonly name: string; readonly about: string | undefined }[] = [],
+): Promise<Candidate[]> {
   const word = words.at(-1) ?? '';
   const before = words.slice(0, -1);
-  const starting = (candidates: readonly string[]) =>
-    [...new Set(candidates)].filter((one) => one.startsWith(word)).sort();
+  const starting = (candidates: readonly Candidate[]) => {
+    const found = new Map(candidates.map((one) => [one.value, one] as const));
+    return [...found.values()]
+      .filter(({ value }) => value.startsWith(word))
+      .sort((a, b) => (a.value < b.value ? -1 : 1));
+  };
   const shown = commands.filter(({ hidden }) => !hidden);
   const command = commandOf(shown, before);
-  if (!command) return starting(namesAfter(shown, before));
+  if (!command) return starting(namesAfter(shown, before, topics));
 
   const { flags, awaiting, place } = readWords(command, before.slice(command.id.split(':').length));
   const valued = awaiting ?? /^--([\w-]+)=/.exec(word)?.[1];
   if (valued !== undefined) {
     const values = await valuesOf(valued, command.flags[valued], command, sources);
-    return starting(awaiting === undefined ? values.map((value) => `--${valued}=${value}`) : values);
+    return starting(
+      awaiting === undefined
+        ? values.map(({ value, about }) => ({ value: `--${valued}=${value}`, about }))
+        : values,
+    );
   }
   if (word.startsWith('-')) {
     const free = Object.entries(command.flags).filter(
       ([name, flag]) => !flag.hidden && (!flags.has(name) || (flag.type === 'option' && flag.multiple)),
     );
     return starting(
-      free.flatMap(([name, flag]) => [
-        `--${name}`,
-        ...(flag.type === 'boolean' && flag.allowNo ? [`--no-${name}`] : []),
+      free.flatMap(([name, { description: about, ...flag }]) => [
+        { value: `--${name}`, about },
+        ...(flag.type === 'boolean' && flag.allowNo ? [{ value: `--no-${name}`, about }] : []),
       ]),
     );
   }
@@ -59,11 +83,18 @@ function commandOf(commands: readonly Known[], words: readonly string[]): Known 
 }
 
 /** Returns the next part of each command name that begins with these words. */
-function namesAfter(commands: readonly Known[], words: readonly string[]): string[] {
-  return commands
-    .map(({ id }) => id.split(':'))
-    .filter((name) => name.length > words.length && words.every((word, at) => word === name[at]))
-    .map((name) => name[words.length]!);
+function namesAfter(
+  commands: readonly Known[],
+  words: readonly string[],
+  topics: readonly { readonly name: string; readonly about: string | undefined }[],
+): Candidate[] {
+  return commands.flatMap(({ id, summary }) => {
+    const name = id.split(':');
+    if (name.length <= words.length || !words.every((word, at) => word === name[at])) return [];
+    const value = name[words.length]!;
+    const isTopic = name.length > words.length + 1;
+    return { value, about: isTopic ? topics.find((topic) => topic.name === value)?.about : summary };
+  });
 }
 
 /** Returns the flags that were given, the one that awaits its value, and the number of arguments. */
@@ -96,11 +127,20 @@ async function valuesOf(
   value: { readonly options?: readonly string[] | undefined } | object | undefined,
   { id }: Known,
   sources: CompletionSources,
-): Promise<readonly string[]> {
-  if (value && 'options' in value && value.options) return value.options;
-  if (name === 'context' || name === 'context-name') return sources.contexts();
-  if (name === 'name' && id.startsWith('context:') && id !== 'context:add') return sources.contexts();
-  if (name === 'queue') return sources.queues();
-  if (name === 'node' && id !== 'node:add') return sources.nodes();
-  return [];
+): Promise<readonly Candidate[]> {
+  if (value && 'options' in value && value.options) return value.options.map((one) => ({ value: one }));
+  const source = sourceOf(name, id);
+  return source ? sources[source]() : [];
+}
+
+/** Returns where the values of an argument or a flag come from; undefined if any text is possible. */
+function sourceOf(name: string, id: string): keyof CompletionSources | undefined {
+  const [topic, action] = id.split(':');
+  if (name === 'context' || name === 'context-name') return 'contexts';
+  if (name === 'name' && topic === 'context' && action !== 'add') return 'contexts';
+  if (name === 'node' && action !== 'add') return 'nodes';
+  if (name === 'id' && topic === 'operation') return 'operations';
+  if (name === 'id' && topic === 'dlq') return 'letters';
+  const others = { queue: 'queues', worker: 'workers', gateway: 'gateways', code: 'codes' } as const;
+  return others[name as keyof typeof others];
 }

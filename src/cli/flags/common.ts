@@ -2,6 +2,7 @@ import { Args, Flags } from '@oclif/core';
 import { DEFAULT_CELEBRITY_THRESHOLD } from '../../engine/model/celebrity.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
 import { parseId } from '../../engine/model/ids.ts';
+import { isDuration, parseDuration } from './durations.ts';
 
 const idArg = (what: string) => Args.custom<number>({ parse: async (text) => parseId(text, what) });
 
@@ -62,31 +63,18 @@ export const celebrityThresholdFlag = Flags.integer({
   min: 0,
 });
 
-const SECONDS = { s: 1, m: 60, h: 3_600, d: 86_400 };
-
 /** A time in the past: ISO 8601, or an age (`90s`, `15m`, `2h`, `7d`). */
 export const timeFlag = Flags.custom<Date>({
   helpValue: '<time|15m>',
   parse: async (text) => {
-    const ago = /^(\d{1,9})([smhd])$/.exec(text);
-    const time = ago
-      ? new Date(Date.now() - Number(ago[1]) * SECONDS[ago[2] as keyof typeof SECONDS] * 1_000)
-      : new Date(/^\d{4}-\d\d-\d\d/.test(text) ? text : Number.NaN);
+    const age = isDuration(text) ? parseDuration(text) : undefined;
+    const iso = /^\d{4}-\d\d-\d\d/.test(text) ? text : Number.NaN;
+    const time = new Date(age === undefined ? iso : Date.now() - age);
     if (Number.isNaN(time.getTime()))
       throw new FeedctlError(
         'USAGE',
         `${JSON.stringify(text)} is not a time such as 2026-07-01T12:00:00Z or 15m`,
       );
     return time;
-  },
-});
-
-/** A duration in seconds: `90s`, `15m`, `2h`, `1d`. */
-export const secondsFlag = Flags.custom<number>({
-  helpValue: '<15m>',
-  parse: async (text) => {
-    const span = /^(\d{1,6})([smhd])$/.exec(text);
-    if (!span) throw new FeedctlError('USAGE', `${JSON.stringify(text)} is not a duration such as 15m`);
-    return Number(span[1]) * SECONDS[span[2] as keyof typeof SECONDS];
   },
 });

@@ -11,8 +11,8 @@ export const deadLetterFlags = {
     description: 'only dead letters of this queue; live: those of all gateways',
   })(),
   reason: Flags.string({ description: 'only dead letters whose reason contains this text' }),
-  since: timeFlag({ description: 'only dead letters of this time or later' }),
-  before: timeFlag({ description: 'only dead letters before this time' }),
+  from: timeFlag({ aliases: ['since'], description: 'only dead letters of this time or later' }),
+  to: timeFlag({ aliases: ['before'], description: 'only dead letters before this time' }),
 };
 
 export const deadLetterArg = Args.string({ description: 'id of the dead letter' });
@@ -20,10 +20,10 @@ export const deadLetterArg = Args.string({ description: 'id of the dead letter' 
 export function deadLetterFilter(flags: {
   queue?: string | undefined;
   reason?: string | undefined;
-  since?: Date | undefined;
-  before?: Date | undefined;
+  from?: Date | undefined;
+  to?: Date | undefined;
 }): DeadLetterFilter {
-  const { queue, reason, since, before } = flags;
+  const { queue, reason, from: since, to: before } = flags;
   return {
     ...(queue !== undefined && { queue }),
     ...(reason !== undefined && { reason }),

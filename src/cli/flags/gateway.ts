@@ -2,6 +2,7 @@ import { Flags } from '@oclif/core';
 import type { GatewayOptions } from '../../engine/gateway/gateway.ts';
 import { REQUEST_LIMITS, SOCKETS } from '../../engine/resilience/limits.ts';
 import { portFlag } from './common.ts';
+import { durationFlag } from './durations.ts';
 
 const perMinute = (description: string, env: string, value: number) =>
   Flags.integer({
@@ -35,8 +36,9 @@ export const gatewayFlags = {
     default: SOCKETS.perIp,
     min: 0,
   }),
-  'ping-interval': Flags.integer({
-    description: 'seconds between two pings of a WebSocket, fewer than proxies allow a silent connection',
+  'ping-interval': durationFlag({
+    unit: 's',
+    description: 'time between two pings of a WebSocket, less than proxies allow a silent connection',
     env: 'FEEDCTL_PING_INTERVAL',
     default: SOCKETS.pingSeconds,
     min: 1,

@@ -1,4 +1,5 @@
 import { Flags } from '@oclif/core';
+import { durationFlag } from './durations.ts';
 
 /** Flags that select a cluster and a namespace of Kubernetes. */
 export const kubeFlags = {
@@ -10,7 +11,7 @@ export const kubeFlags = {
   }),
 };
 
-export const timeoutFlag = Flags.integer({ description: 'maximum wait in seconds', default: 300, min: 1 });
+export const timeoutFlag = durationFlag({ unit: 's', description: 'maximum wait', default: 300, min: 1 });
 export const waitFlag = Flags.boolean({
   description: 'wait for the end of the rollout',
   default: true,

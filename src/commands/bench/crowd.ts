@@ -1,6 +1,8 @@
 import { Flags } from '@oclif/core';
-import { BenchCommand, timePlot } from '../../cli/benchCommand.ts';
+import { BenchCommand, spanFlag, timePlot } from '../../cli/benchCommand.ts';
 import { rangeFlag } from '../../cli/flags/common.ts';
+import { durationFlag } from '../../cli/flags/durations.ts';
+import { tableFlags } from '../../cli/flags/output.ts';
 import type { BenchCrowdResult } from '../../engine/bench/push/crowd.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
@@ -24,12 +26,14 @@ checked against follows and posts; exits 1 on errors.
 Only flags name servers, not contexts or variables: an empty cluster of --database-url,
 or else a temporary embedded database.`;
   static override flags = {
+    ...tableFlags,
     users: Flags.integer({ description: 'number of users', default: 100_000, min: 2, max: 1_000_000 }),
     friends: rangeFlag({ description: 'number of accounts that each user follows', default: [20, 1_000] }),
     stages: stagesFlag({ description: 'number of people in each stage', default: [1, 10, 100, 1_000] }),
-    seconds: Flags.integer({ description: 'seconds of each stage', default: 30, min: 1, max: 3_600 }),
-    'think-ms': Flags.integer({
-      description: 'average milliseconds between two posts of a person',
+    seconds: spanFlag('duration of each stage', 30),
+    'think-ms': durationFlag({
+      unit: 'ms',
+      description: 'average time between two posts of a person, in milliseconds or as 1s',
       default: 2_000,
       min: 0,
       max: 600_000,

@@ -7,6 +7,7 @@ import {
   storedFlags,
   storedOf,
 } from '../../cli/benchCommand.ts';
+import { tableFlags } from '../../cli/flags/output.ts';
 import type { BenchFanoutResult, StoredResult } from '../../engine/bench/fanout.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
@@ -21,6 +22,7 @@ one machine, with cached feeds and open sockets.
 Only flags name servers, not contexts or variables: an empty cluster of --database-url,
 or else a temporary embedded database.`;
   static override flags = {
+    ...tableFlags,
     mix: Flags.option({
       description: 'uniform: every author has --followers; higgs: a real week; one: one post to --followers',
       options: MIXES,

@@ -1,4 +1,5 @@
-import { BenchCommand, countFlag, ratePlot } from '../../cli/benchCommand.ts';
+import { BenchCommand, countFlag, ratePlot, spanFlag } from '../../cli/benchCommand.ts';
+import { tableFlags } from '../../cli/flags/output.ts';
 import type { BenchHttpResult } from '../../engine/bench/http/http.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
@@ -11,10 +12,11 @@ in one run on one machine. Limits on requests are off.
 Only flags name servers, not contexts or variables: an empty cluster of --database-url,
 or else a temporary embedded database.`;
   static override flags = {
+    ...tableFlags,
     readers: countFlag('number of users who read in turn', 500, 100_000),
     connections: countFlag('number of connections', 64, 1_000),
     runs: countFlag('number of runs of each kind', 5, 100),
-    seconds: countFlag('seconds of each run', 5, 3_600),
+    seconds: spanFlag('duration of each run', 5),
   };
   static override examples = [
     '<%= config.bin %> bench http --cache-url redis://localhost',

@@ -1,5 +1,6 @@
 import { Flags } from '@oclif/core';
-import { BenchCommand, countFlag, percentilesText, ratePlot } from '../../cli/benchCommand.ts';
+import { BenchCommand, countFlag, percentilesText, ratePlot, spanFlag } from '../../cli/benchCommand.ts';
+import { tableFlags } from '../../cli/flags/output.ts';
 import type { BenchPushResult } from '../../engine/bench/push/push.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
@@ -12,6 +13,7 @@ open sockets take turns in one run on one machine.
 Only flags name servers, not contexts or variables: an empty cluster of --database-url,
 or else a temporary embedded database.`;
   static override flags = {
+    ...tableFlags,
     // All sockets have one address, whose ports limit their number.
     sockets: Flags.integer({
       description: 'number of open sockets at each server',
@@ -21,7 +23,7 @@ or else a temporary embedded database.`;
     }),
     runs: countFlag('number of posts to all sockets, of each kind', 3, 100),
     rate: countFlag('deliveries a second while the latency is measured', 1_000, 100_000),
-    seconds: countFlag('seconds of the latency measurement', 20, 3_600),
+    seconds: spanFlag('duration of the latency measurement', 20),
   };
   static override examples = [
     '<%= config.bin %> bench push',

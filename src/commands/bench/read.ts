@@ -6,6 +6,7 @@ import {
   storedOf,
   timePlot,
 } from '../../cli/benchCommand.ts';
+import { tableFlags } from '../../cli/flags/output.ts';
 import type { BenchReadResult } from '../../engine/bench/read.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
@@ -18,6 +19,7 @@ machine.
 Only flags name servers, not contexts or variables: an empty cluster of --database-url,
 or else a temporary embedded database.`;
   static override flags = {
+    ...tableFlags,
     readers: countFlag('number of readers without celebrities, and of readers with them', 1_000, 100_000),
     authors: countFlag('number of authors', 4_000, 100_000),
     followees: countFlag('number of authors that each reader follows', 400, 10_000),

@@ -1,5 +1,6 @@
 import { Flags } from '@oclif/core';
-import { BenchCommand, countFlag, ratePlot } from '../../cli/benchCommand.ts';
+import { BenchCommand, countFlag, ratePlot, spanFlag } from '../../cli/benchCommand.ts';
+import { tableFlags } from '../../cli/flags/output.ts';
 import type { BenchRebuildResult } from '../../engine/bench/rebuild.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
@@ -13,6 +14,7 @@ alone and during a rebuild.
 Only flags name servers, not contexts or variables: an empty cluster of --database-url,
 or else a temporary embedded database.`;
   static override flags = {
+    ...tableFlags,
     graph: Flags.string({
       description: 'path of a SNAP edge list; may be repeated',
       multiple: true,
@@ -21,7 +23,7 @@ or else a temporary embedded database.`;
     }),
     activity: Flags.string({ description: 'path of the activity file', required: true, helpValue: '<path>' }),
     runs: countFlag('number of runs', 3, 100),
-    seconds: countFlag('seconds of live posts without a rebuild', 10, 3_600),
+    seconds: spanFlag('duration of live posts without a rebuild', 10),
     rate: countFlag('live posts a second', 50, 10_000),
   };
   static override examples = [

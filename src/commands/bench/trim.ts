@@ -1,5 +1,13 @@
 import { Flags } from '@oclif/core';
-import { BenchCommand, countFlag, percentilesText, ratePlot, timePlot } from '../../cli/benchCommand.ts';
+import {
+  BenchCommand,
+  countFlag,
+  percentilesText,
+  ratePlot,
+  spanFlag,
+  timePlot,
+} from '../../cli/benchCommand.ts';
+import { tableFlags } from '../../cli/flags/output.ts';
 import type { BenchTrimResult } from '../../engine/bench/trim.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
@@ -12,6 +20,7 @@ Deleting rows is measured with at most 2 million of them.
 Only flags name servers, not contexts or variables: an empty cluster of --database-url,
 or else a temporary embedded database.`;
   static override flags = {
+    ...tableFlags,
     stored: Flags.integer({
       description: 'number of feed rows that are trimmed',
       default: 4_000_000,
@@ -24,7 +33,7 @@ or else a temporary embedded database.`;
       min: 2,
       max: 10_000,
     }),
-    seconds: countFlag('seconds of live posts around each trim', 10, 3_600),
+    seconds: spanFlag('duration of live posts around each trim', 10),
     rate: countFlag('live posts a second', 50, 10_000),
   };
   static override examples = [

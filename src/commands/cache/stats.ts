@@ -1,4 +1,5 @@
 import { BaseCommand } from '../../cli/baseCommand.ts';
+import { listFlags } from '../../cli/flags/output.ts';
 import type { CacheReport } from '../../engine/gateway/operator/cacheStats.ts';
 
 export default class CacheStats extends BaseCommand {
@@ -6,6 +7,7 @@ export default class CacheStats extends BaseCommand {
   static override description =
     `Counts begin when a gateway starts, and are those of its last report, about a second
 ago. Exits 3 if a gateway has not reported for 15 s.`;
+  static override flags = listFlags;
   static override examples = ['<%= config.bin %> cache stats', '<%= config.bin %> cache stats --json'];
 
   async run(): Promise<CacheReport> {

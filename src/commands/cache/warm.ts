@@ -2,6 +2,7 @@ import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag } from '../../cli/flags/common.ts';
 import type { Readers, WarmResult } from '../../engine/gateway/operator/warmCache.ts';
+import { counted } from '../../engine/model/counted.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
 import { parseId } from '../../engine/model/ids.ts';
 import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
@@ -48,7 +49,7 @@ Exits 3 if feeds are left after failures or Ctrl-C; run it again for those.`;
       ),
     );
     const { warmed, held, failed, reason, left, seconds } = result;
-    const loaded = `${formatCount(warmed - held)} feed(s)`;
+    const loaded = counted(warmed - held, 'feed');
     const others = `${formatCount(held)} were cached already`;
     if (result.dryRun) this.log(`Would load ${loaded}; ${others}.`);
     else this.log(`Loaded ${loaded} in ${formatDuration(seconds)}; ${others}.`);

@@ -62,7 +62,7 @@ a day, the cost of reads, and storage. Authors marked or unmarked by hand are sk
         return { ...evaluation, applied };
       }),
     );
-    this.log(renderEvaluation(result, { limit: flags.limit, ...this.tableOptions }));
+    this.log(renderEvaluation(result, { limit: flags.limit, applied: flags.apply, ...this.tableOptions }));
     const { applied } = result;
     if (applied) {
       this.log(`Marked ${formatCount(applied.marked)}, unmarked ${formatCount(applied.unmarked)}.`);

@@ -1,7 +1,8 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { celebrityRuleFlags, chosenCelebrityRule } from '../../cli/flags/celebrity.ts';
-import { dryRunFlag, secondsFlag } from '../../cli/flags/common.ts';
+import { dryRunFlag } from '../../cli/flags/common.ts';
+import { secondsFlag } from '../../cli/flags/durations.ts';
 import type { CelebrityPolicy } from '../../engine/celebrities/policy.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
 import { formatDuration } from '../../ui/terminal/format.ts';

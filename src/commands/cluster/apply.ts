@@ -5,6 +5,7 @@ import { manifestFlags, timeoutFlag, waitFlag } from '../../cli/flags/kubernetes
 import type { PlannedObject } from '../../engine/kubernetes/plan.ts';
 import type { PruneCandidate } from '../../engine/kubernetes/prune.ts';
 import type { Rollout } from '../../engine/kubernetes/rollout.ts';
+import { counted } from '../../engine/model/counted.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
 import { planLines, rolloutLine } from '../../ui/tables/kubernetes.ts';
 import { manifestsArg } from './plan.ts';
@@ -92,7 +93,9 @@ export default class ClusterApply extends BaseCommand {
       await this.confirmProduction(config, flags);
       const asked = config.production || flags.yes === true;
       const deleting =
-        prune && plan.leftovers.length > 0 ? `, and delete ${plan.leftovers.length} object(s) there` : '';
+        prune && plan.leftovers.length > 0
+          ? `, and delete ${counted(plan.leftovers.length, 'object')} there`
+          : '';
       await this.confirm(`Apply this to ${plan.namespace} at ${plan.server}${deleting}?`, asked);
       let printed = '';
       const applied = await applyPlan(kubernetes, manifests, plan, {

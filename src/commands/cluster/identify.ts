@@ -1,6 +1,7 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag } from '../../cli/flags/common.ts';
+import { counted } from '../../engine/model/counted.ts';
 
 interface IdentifyResult {
   /** Id before and after; with --dry-run the same one. */
@@ -41,7 +42,7 @@ It keeps the keys that sign tokens: see \`feedctl gateway rotate-key\`.`;
       // A database without an identity gets one from its first role.
       if (before === null || dryRun) return { before, cluster: before, roles, dryRun };
       await this.confirmName(
-        `This database leaves the cluster ${before}.${runningText(roles)}`,
+        `This database would leave the cluster ${before}.${runningText(roles)}`,
         before,
         flags.yes,
       );
@@ -56,4 +57,4 @@ It keeps the keys that sign tokens: see \`feedctl gateway rotate-key\`.`;
 }
 
 const runningText = (roles: number): string =>
-  roles > 0 ? ` ${roles} role(s) seem to run: they will stop working.` : '';
+  roles > 0 ? ` ${counted(roles, 'role seems', 'roles seem')} to run, and would stop working.` : '';

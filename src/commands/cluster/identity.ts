@@ -1,4 +1,5 @@
 import { BaseCommand } from '../../cli/baseCommand.ts';
+import { tableFlags } from '../../cli/flags/output.ts';
 import type { IdentityReport } from '../../engine/cluster/identify.ts';
 import { identityText } from '../../ui/tables/identity.ts';
 
@@ -7,6 +8,7 @@ export default class ClusterIdentity extends BaseCommand {
   static override description =
     'The broker, the cache and messages carry these ids. A lineage is one history of the database: another ' +
     'one begins when commits may be lost, by a failover or a restore.';
+  static override flags = tableFlags;
   static override examples = [
     '<%= config.bin %> cluster identity',
     '<%= config.bin %> cluster identity --json',

@@ -1,6 +1,8 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
+import { listFlags } from '../../cli/flags/output.ts';
 import type { ConnectionList as Listed } from '../../engine/gateway/operator/connections.ts';
+import { counted } from '../../engine/model/counted.ts';
 import { parseId } from '../../engine/model/ids.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
@@ -10,6 +12,7 @@ export default class ConnectionList extends BaseCommand {
     `Asks every gateway. Exits 3 if a gateway does not answer; its connections are missing
 in the list.`;
   static override flags = {
+    ...listFlags,
     user: Flags.string({ description: 'only connections of this user' }),
     limit: Flags.integer({
       description: 'maximum sockets of each gateway',
@@ -40,7 +43,8 @@ in the list.`;
     await this.table(['user', 'gateway', 'address', 'since', 'buffered bytes', 'delivered'], rows, {
       empty: 'No connections.',
     });
-    this.logToStderr(`${formatCount(rows.length)} of ${formatCount(result.total)} connections.`);
+    if (rows.length > 0)
+      this.logToStderr(`${formatCount(rows.length)} of ${counted(result.total, 'connection')}.`);
     for (const { reason } of result.unreachable) this.logToStderr(`Not known: ${reason}`);
     if (result.unreachable.length > 0) process.exitCode = 3;
     return result;

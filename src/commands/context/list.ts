@@ -1,9 +1,11 @@
 import { BaseCommand } from '../../cli/baseCommand.ts';
+import { listFlags } from '../../cli/flags/output.ts';
 import type { ShownContext } from '../../ui/tables/contexts.ts';
 
 export default class ContextList extends BaseCommand {
   static override summary = 'List the contexts';
   static override description = '* marks the context in use. Passwords are not shown.';
+  static override flags = listFlags;
   static override examples = ['<%= config.bin %> context list', '<%= config.bin %> context list --json'];
 
   async run(): Promise<{ contexts: ShownContext[] }> {

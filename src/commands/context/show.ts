@@ -1,5 +1,6 @@
 import { Args } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
+import { tableFlags } from '../../cli/flags/output.ts';
 import type { ShownContext } from '../../ui/tables/contexts.ts';
 
 export default class ContextShow extends BaseCommand {
@@ -7,6 +8,7 @@ export default class ContextShow extends BaseCommand {
   static override args = {
     name: Args.string({ description: 'name of the context; default: the one in use' }),
   };
+  static override flags = tableFlags;
   static override examples = ['<%= config.bin %> context show', '<%= config.bin %> context show prod --json'];
 
   async run(): Promise<ShownContext> {

@@ -2,6 +2,7 @@ import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
 import { chosenDeadLetters, deadLetterArg, deadLetterFlags } from '../../cli/flags/deadLetters.ts';
+import { counted } from '../../engine/model/counted.ts';
 import type { SettledLetters } from '../../engine/queues/deadLetters.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
@@ -30,11 +31,12 @@ Exits 3 if it ends before all are discarded.`;
     const result = await this.withCluster(flags, async (cluster) => {
       const plan = await discardDeadLetters(cluster, filter, { signal, dryRun: true });
       if (flags['dry-run'] || plan.matched === 0) return plan;
-      await this.confirm(`Discard ${formatCount(plan.matched)} dead letter(s)?`, flags.yes);
+      await this.confirm(`Discard ${counted(plan.matched, 'dead letter')}?`, flags.yes);
       return discardDeadLetters(cluster, filter, { signal, dryRun: false });
     });
-    if (flags['dry-run']) this.log(`Would discard ${formatCount(result.matched)} dead letter(s).`);
-    else this.log(`Discarded ${formatCount(result.done)} of ${formatCount(result.matched)} dead letter(s).`);
+    if (flags['dry-run'])
+      this.log(`Would discard ${counted(result.matched, 'dead letter')}. Nothing was changed.`);
+    else this.log(`Discarded ${formatCount(result.done)} of ${counted(result.matched, 'dead letter')}.`);
     if (result.stopped !== undefined) {
       this.logToStderr(`Stopped early: ${result.stopped}`);
       process.exitCode = 3;

@@ -1,6 +1,8 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { deadLetterFilter, deadLetterFlags } from '../../cli/flags/deadLetters.ts';
+import { listFlags } from '../../cli/flags/output.ts';
+import { counted } from '../../engine/model/counted.ts';
 import type { DeadLetter } from '../../engine/store/deadLetters.ts';
 import { formatCount, oneLine } from '../../ui/terminal/format.ts';
 
@@ -12,11 +14,12 @@ export default class DlqList extends BaseCommand {
     `Oldest first. Moves the dead letters of RabbitMQ into the database, where they can be
 inspected.`;
   static override flags = {
+    ...listFlags,
     ...deadLetterFlags,
     limit: Flags.integer({ description: 'maximum dead letters to list', default: 50, min: 1, max: 10_000 }),
   };
   static override examples = [
-    '<%= config.bin %> dlq list --queue events --since 2h',
+    '<%= config.bin %> dlq list --queue events --from 2h',
     '<%= config.bin %> dlq list --reason checksum --json',
   ];
 
@@ -37,7 +40,8 @@ inspected.`;
     await this.table(['id', 'queue', 'died', 'attempts', 'bytes', 'reason'], rows, {
       empty: 'No dead letters.',
     });
-    this.logToStderr(`${formatCount(rows.length)} of ${formatCount(result.total)} dead letters.`);
+    if (rows.length > 0)
+      this.logToStderr(`${formatCount(rows.length)} of ${counted(result.total, 'dead letter')}.`);
     return result;
   }
 }

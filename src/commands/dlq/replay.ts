@@ -2,6 +2,7 @@ import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag } from '../../cli/flags/common.ts';
 import { chosenDeadLetters, deadLetterArg, deadLetterFlags } from '../../cli/flags/deadLetters.ts';
+import { counted } from '../../engine/model/counted.ts';
 import type { SettledLetters } from '../../engine/queues/deadLetters.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
@@ -22,7 +23,7 @@ Exits 3 if it ends before all are replayed.`;
   };
   static override examples = [
     '<%= config.bin %> dlq replay 81203',
-    '<%= config.bin %> dlq replay --queue rows.live --since 1h --rate 50 --json',
+    '<%= config.bin %> dlq replay --queue rows.live --from 1h --rate 50 --json',
   ];
 
   async run(): Promise<SettledLetters> {
@@ -40,8 +41,9 @@ Exits 3 if it ends before all are replayed.`;
         }),
       ),
     );
-    if (result.dryRun) this.log(`Would replay ${formatCount(result.matched)} dead letter(s).`);
-    else this.log(`Replayed ${formatCount(result.done)} of ${formatCount(result.matched)} dead letter(s).`);
+    if (result.dryRun)
+      this.log(`Would replay ${counted(result.matched, 'dead letter')}. Nothing was changed.`);
+    else this.log(`Replayed ${formatCount(result.done)} of ${counted(result.matched, 'dead letter')}.`);
     if (result.ofGateways > 0)
       this.logToStderr(
         `Skipped ${formatCount(result.ofGateways)} of gateways: \`feedctl dlq discard --queue live\`.`,

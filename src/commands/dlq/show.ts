@@ -1,5 +1,6 @@
 import { Args } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
+import { counted } from '../../engine/model/counted.ts';
 import { parseId } from '../../engine/model/ids.ts';
 import type { showDeadLetter } from '../../engine/queues/deadLetters.ts';
 import { describeContent } from '../../ui/tables/messages.ts';
@@ -18,7 +19,9 @@ export default class DlqShow extends BaseCommand {
     const { showDeadLetter } = await import('../../engine/queues/deadLetters.ts');
     const letter = await this.withCluster(flags, (cluster) => showDeadLetter(cluster, id));
     this.log(`dead letter ${letter.id} of ${letter.queue}, ${letter.bytes} bytes`);
-    this.log(`dead since ${letter.diedAt.toISOString()}, after ${letter.attempts} failed attempt(s)`);
+    this.log(
+      `dead since ${letter.diedAt.toISOString()}, after ${counted(letter.attempts, 'failed attempt')}`,
+    );
     this.log(`reason: ${oneLine(letter.reason, 2_000)}`);
     for (const line of describeContent(letter.content)) this.log(line);
     return letter;

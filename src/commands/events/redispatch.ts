@@ -1,6 +1,7 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag, timeFlag } from '../../cli/flags/common.ts';
+import { counted } from '../../engine/model/counted.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
 import { EVENT_TYPES } from '../../engine/model/event.ts';
 import { firstIdAt, MAX_ID, parseId } from '../../engine/model/ids.ts';
@@ -15,9 +16,17 @@ export default class EventsRedispatch extends BaseCommand {
 --from and --to are times of the event, --posted-from and --posted-to times of the post.
 After Ctrl-C (exit 3) the same command, or \`operation resume\`, continues it.`;
   static override flags = {
-    from: timeFlag({ description: 'only events of this time and later', exclusive: ['from-id'] }),
+    from: timeFlag({
+      aliases: ['since'],
+      description: 'only events of this time and later',
+      exclusive: ['from-id'],
+    }),
     'from-id': Flags.string({ description: 'only this event and later ones, by id' }),
-    to: timeFlag({ description: 'only events before this time', exclusive: ['to-id'] }),
+    to: timeFlag({
+      aliases: ['before'],
+      description: 'only events before this time',
+      exclusive: ['to-id'],
+    }),
     'to-id': Flags.string({ description: 'only events up to this one, by id' }),
     'posted-from': timeFlag({ description: 'only events of posts of this time and later' }),
     'posted-to': timeFlag({ description: 'only events of posts before this time' }),
@@ -74,9 +83,7 @@ After Ctrl-C (exit 3) the same command, or \`operation resume\`, continues it.`;
     const counts = Object.entries(result.matched).map(([type, count]) => `${formatCount(count)} ${type}`);
     if (result.dryRun) this.log(`Would dispatch again: ${counts.join(', ') || 'nothing'}.`);
     else
-      this.log(
-        `Dispatched ${formatCount(result.events)} event(s) again in ${formatDuration(result.seconds)}.`,
-      );
+      this.log(`Dispatched ${counted(result.events, 'event')} again in ${formatDuration(result.seconds)}.`);
     if (result.nextId !== null) {
       this.logToStderr(`Stopped before event ${result.nextId}: the same command continues there.`);
       process.exitCode = 3;

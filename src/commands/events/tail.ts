@@ -3,6 +3,8 @@ import { BaseCommand } from '../../cli/baseCommand.ts';
 import { EVENT_TYPES } from '../../engine/model/event.ts';
 import { parseId } from '../../engine/model/ids.ts';
 import type { ListedEvent, OperationEvent } from '../../engine/monitoring/events.ts';
+import { nameOf } from '../../ui/columns/operations.ts';
+import { resultText } from '../../ui/tables/result.ts';
 import { oneLine } from '../../ui/terminal/format.ts';
 
 export default class EventsTail extends BaseCommand {
@@ -46,6 +48,7 @@ With --json and --follow each event is one line of JSON.`;
       for await (const event of tailEvents(cluster.db, query)) {
         if (gather && 'operationId' in event) operations.push(event);
         else if (gather) events.push(event as ListedEvent);
+        else if (this.jsonEnabled()) this.printStreamed(event);
         else process.stdout.write(`${this.#line(event)}\n`);
       }
     });
@@ -53,7 +56,6 @@ With --json and --follow each event is one line of JSON.`;
   }
 
   #line(event: ListedEvent | OperationEvent): string {
-    if (this.jsonEnabled()) return JSON.stringify(event);
     const time = event.occurredAt.toISOString();
     if ('operationId' in event) return [time, ...operationFields(event)].join('  ').trimEnd();
     const { id, type, aggregateId, subjectId, data } = event;
@@ -65,9 +67,9 @@ With --json and --follow each event is one line of JSON.`;
 }
 
 function operationFields(event: OperationEvent): (string | number)[] {
-  const { operationId, type, state, who, command, kind, key, error, result } = event;
-  const what = oneLine(command ?? `${kind} ${key}`, 80);
-  const outcome = error ? error.code : result === null ? '' : oneLine(JSON.stringify(result), 80);
+  const { operationId, type, state, who, command, error, result } = event;
+  const what = oneLine(command ?? nameOf(event), 80);
+  const outcome = error ? error.code : result === null ? '' : oneLine(resultText(result), 80);
   const ended = type === 'operation.ended' ? [state, outcome] : [];
   return [operationId, type, what, `by ${who ?? 'unknown'}`, ...ended];
 }

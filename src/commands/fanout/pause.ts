@@ -1,8 +1,9 @@
-import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag } from '../../cli/flags/common.ts';
+import { durationFlag } from '../../cli/flags/durations.ts';
 import { laneFlag, lanesOf, reasonFlag } from '../../cli/flags/lanes.ts';
 import type { Paused } from '../../engine/fanout/laneControl.ts';
+import { counted } from '../../engine/model/counted.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
 export default class FanoutPause extends BaseCommand {
@@ -15,8 +16,9 @@ Work that needs fan-out waits too: replay, celebrity mark, \`feed rebuild --all\
   static override flags = {
     lane: laneFlag,
     reason: reasonFlag,
-    timeout: Flags.integer({
-      description: 'maximum seconds to wait for messages in flight',
+    timeout: durationFlag({
+      unit: 's',
+      description: 'maximum wait for messages in flight',
       default: 30,
       min: 0,
     }),
@@ -46,9 +48,9 @@ Work that needs fan-out waits too: replay, celebrity mark, \`feed rebuild --all\
     else this.log(`${dryRun ? 'Would pause' : 'Paused'} ${changed.join(' and ')}.`);
     await this.logLanes(result.lanes);
     if (!dryRun && workers.standing < workers.of) {
-      const left = formatCount(workers.of - workers.standing);
-      const all = formatCount(workers.of);
-      this.logToStderr(`${left} of ${all} worker(s) are not drained yet: see \`feedctl worker list\`.`);
+      const left = workers.of - workers.standing;
+      const some = `${formatCount(left)} of ${counted(workers.of, 'worker')} ${left === 1 ? 'is' : 'are'}`;
+      this.logToStderr(`${some} not drained yet: see \`feedctl worker list\`.`);
       process.exitCode = 3;
     }
     return result;

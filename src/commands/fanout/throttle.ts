@@ -29,8 +29,8 @@ const rateFlag = Flags.custom<number | 'none'>({
 export default class FanoutThrottle extends BaseCommand {
   static override summary = 'Limit how many feed rows a lane writes a second, in the whole cluster';
   static override description =
-    `The limit stays until --rate none. Workers that are alive share it evenly, in the bulk
-lane also with each running \`feed rebuild --all\` or \`--file\`.
+    `The limit stays until --rate none. Live workers share it evenly, in the bulk lane also
+with each running \`feed rebuild --all\` or \`--file\`. An unused share is lost.
 
 A message is written as a whole, up to 8,192 rows.`;
   static override flags = {

@@ -1,7 +1,9 @@
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { postArg, userArg } from '../../cli/flags/common.ts';
+import { tableFlags } from '../../cli/flags/output.ts';
 import type { Explanation } from '../../engine/feed/explain/explain.ts';
-import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
+import { counted } from '../../engine/model/counted.ts';
+import { formatDuration } from '../../ui/terminal/format.ts';
 
 export default class FeedExplain extends BaseCommand {
   static override summary = 'Show why a post is or is not in a home feed';
@@ -12,6 +14,7 @@ the post is missing or became a dead letter.`;
     user: userArg({ description: 'id of the user whose feed it is', required: true }),
     post: postArg({ description: 'id of the post', required: true }),
   };
+  static override flags = tableFlags;
   static override examples = [
     '<%= config.bin %> feed explain 42 2184639875481600',
     '<%= config.bin %> feed explain 42 2184639875481600 --json',
@@ -28,7 +31,9 @@ the post is missing or became a dead letter.`;
     if (result.pending) {
       const { behind, etaSeconds } = result.pending;
       const eta = etaSeconds === null ? 'not known' : formatDuration(etaSeconds);
-      this.log(`behind at most ${formatCount(behind)} message(s) or event(s), there in: ${eta}`);
+      this.log(
+        `behind at most ${counted(behind, 'message or event', 'messages or events')}, there in: ${eta}`,
+      );
     }
     if (result.mend) this.log(`Try: ${result.mend}`);
     await this.table(

@@ -2,6 +2,7 @@ import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag, oneOfUsers, userArg } from '../../cli/flags/common.ts';
 import type { RebuildResult } from '../../engine/feed/rebuild/rebuild.ts';
+import { counted } from '../../engine/model/counted.ts';
 import { laneNotes } from '../../ui/tables/lanes.ts';
 import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
 
@@ -63,11 +64,12 @@ continues.`;
       ),
     );
     const { users, items, added, removed, seconds } = result;
-    this.log(
-      `${dryRun ? 'Would rebuild' : 'Rebuilt'} ${formatCount(users)} feed(s) ` +
-        `with ${formatCount(items)} rows ` +
-        `in ${formatDuration(seconds)}: ${formatCount(added)} added, ${formatCount(removed)} removed.`,
-    );
+    const feeds = `${counted(users, 'feed')} with ${counted(items, 'row')}`;
+    const changes = `${counted(added, 'row')} added, ${formatCount(removed)} removed`;
+    if (dryRun) this.log(`Would rebuild ${feeds}: ${changes}. Nothing was changed.`);
+    else this.log(`Rebuilt ${feeds} in ${formatDuration(seconds)}: ${changes}.`);
+    if (removed > 0)
+      this.log('A rebuild keeps the newest 1,000 rows of a feed; readers reach older posts all the same.');
     return result;
   }
 }

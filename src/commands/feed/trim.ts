@@ -3,6 +3,7 @@ import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag, oneOfUsers, timeFlag, userArg } from '../../cli/flags/common.ts';
 import type { RetireResult } from '../../engine/feed/trim/retire.ts';
 import type { TrimResult } from '../../engine/feed/trim/trim.ts';
+import { counted } from '../../engine/model/counted.ts';
 import { FeedctlError } from '../../engine/model/errors.ts';
 import { FEED_LIMIT } from '../../engine/model/feed.ts';
 import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
@@ -58,11 +59,11 @@ With --all it is an operation: after Ctrl-C (exit 3) the same command continues.
           : trim(cluster.db, user, { ...how, changes: cluster.changes }),
       ),
     );
-    const what = flags['dry-run'] ? 'Would trim' : 'Trimmed';
-    this.log(
-      `${what} ${formatCount(result.users)} feed(s) by ${formatCount(result.items)} rows ` +
-        `in ${formatDuration(result.seconds)}.`,
-    );
+    const what = `${counted(result.users, 'feed')} by ${counted(result.items, 'row')}`;
+    if (result.items === 0)
+      this.log(`No feed has more than ${counted(flags.keep, 'row')}. Nothing was changed.`);
+    else if (flags['dry-run']) this.log(`Would trim ${what}. Nothing was changed.`);
+    else this.log(`Trimmed ${what} in ${formatDuration(result.seconds)}.`);
     return result;
   }
 

@@ -1,7 +1,9 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { oneOfUsers, userArg } from '../../cli/flags/common.ts';
+import { tableFlags } from '../../cli/flags/output.ts';
 import type { VerifyResult } from '../../engine/feed/verify/verify.ts';
+import { verifyLines } from '../../ui/tables/verify.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
 /** Each sampled feed needs separate statements: for more feeds, --all is faster. */
@@ -16,6 +18,7 @@ difference was not repaired.
 While posts are in flight, a feed may differ for a moment.`;
   static override args = { user: userArg({ description: 'id of the user whose feed it is' }) };
   static override flags = {
+    ...tableFlags,
     all: Flags.boolean({ description: 'every feed' }),
     sample: Flags.integer({ description: 'number of random feeds', min: 1, max: MAX_SAMPLED }),
     repair: Flags.boolean({ description: 'rebuild the feeds that differ, and fix all other differences' }),
@@ -44,22 +47,7 @@ While posts are in flight, a feed may differ for a moment.`;
         });
       }),
     );
-    const names = [
-      'checked',
-      'mismatched',
-      'missing',
-      'strangers',
-      'orphans',
-      'duplicates',
-      'stale',
-      'asymmetric',
-      'repaired',
-    ] as const;
-    await this.table([...names], [names.map((name) => result[name])]);
-    if (result.mismatched > 0) {
-      const more = result.mismatched > result.users.length ? ', …' : '';
-      this.log(`Feeds that ${flags.repair ? 'differed' : 'differ'}: ${result.users.join(', ')}${more}`);
-    }
+    for (const line of verifyLines(result, { user: args.user, repair: flags.repair })) this.log(line);
     if (result.mismatched + result.stale + result.asymmetric > result.repaired) process.exitCode = 1;
     return result;
   }

@@ -45,8 +45,9 @@ Ctrl-C ends it.`;
         token: await issueToken(cluster.db, args.user),
       }));
       const print = (post: PushedPost & { edited?: true }, mark = '') => {
+        if (this.jsonEnabled()) return this.printStreamed(post);
         const line = `${post.createdAt}  ${post.author_user_id}: ${oneLine(post.postText, 200)}${mark}`;
-        process.stdout.write(`${this.jsonEnabled() ? JSON.stringify(post) : line}\n`);
+        process.stdout.write(`${line}\n`);
       };
       const onPost = (post: PushedPost) => {
         if (end.aborted) return;

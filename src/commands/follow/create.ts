@@ -19,7 +19,10 @@ export default class FollowCreate extends BaseCommand {
     const pair = { followerId: args.follower, followeeId: args.followee };
     const dryRun = flags['dry-run'];
     const changed = await this.withCluster(flags, (cluster) => follow(cluster, pair, { dryRun }));
-    this.log(`${dryRun ? 'Would change: ' : 'Changed: '}${changed ? 'yes' : 'no'}.`);
+    const [follower, followee] = [`User ${args.follower}`, `user ${args.followee}`];
+    if (!changed) this.log(`${follower} follows ${followee} already. Nothing was changed.`);
+    else if (dryRun) this.log(`Would make user ${args.follower} follow ${followee}. Nothing was changed.`);
+    else this.log(`${follower} follows ${followee} now. The feed gets the posts of ${followee} in a moment.`);
     return { ...pair, changed, dryRun };
   }
 }

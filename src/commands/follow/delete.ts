@@ -19,7 +19,10 @@ export default class FollowDelete extends BaseCommand {
     const pair = { followerId: args.follower, followeeId: args.followee };
     const dryRun = flags['dry-run'];
     const changed = await this.withCluster(flags, (cluster) => unfollow(cluster, pair, { dryRun }));
-    this.log(`${dryRun ? 'Would change: ' : 'Changed: '}${changed ? 'yes' : 'no'}.`);
+    const [follower, followee] = [`User ${args.follower}`, `user ${args.followee}`];
+    if (!changed) this.log(`${follower} does not follow ${followee}. Nothing was changed.`);
+    else if (dryRun) this.log(`Would make user ${args.follower} unfollow ${followee}. Nothing was changed.`);
+    else this.log(`${follower} no longer follows ${followee}. The feed shows none of their posts any more.`);
     return { ...pair, changed, dryRun };
   }
 }

@@ -1,7 +1,8 @@
-import { Args, Flags } from '@oclif/core';
+import { Args } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
-import { formatCount } from '../../ui/terminal/format.ts';
+import { durationFlag } from '../../cli/flags/durations.ts';
+import { counted } from '../../engine/model/counted.ts';
 
 interface DrainResult {
   gatewayId: string;
@@ -20,14 +21,16 @@ export default class GatewayDrain extends BaseCommand {
 and the process exits with 0. Waits until the gateway has left the cluster.
 
 A supervisor may start the process again.`;
-  static override args = { gateway: Args.string({ description: 'id of the gateway', required: true }) };
+  static override args = {
+    gateway: Args.string({ description: 'id of the gateway, or its beginning', required: true }),
+  };
   static override flags = {
-    timeout: Flags.integer({ description: 'maximum seconds to wait', default: 30, min: 1 }),
+    timeout: durationFlag({ unit: 's', description: 'maximum wait', default: 30, min: 1 }),
     'dry-run': dryRunFlag,
     yes: yesFlag,
   };
   static override examples = [
-    '<%= config.bin %> gateway drain 943e8033-dc64-43be-a622-b3ac83f15c68',
+    '<%= config.bin %> gateway drain 943e8033',
     '<%= config.bin %> gateway drain 943e8033-dc64-43be-a622-b3ac83f15c68 --yes --json',
   ];
 
@@ -38,9 +41,11 @@ A supervisor may start the process again.`;
     return this.withCluster(flags, async ({ db }) => {
       const { gateway, others } = await planDrain(db, args.gateway);
       const { id: gatewayId, url, online } = gateway;
-      const what = `the gateway at ${url} with ${formatCount(online)} user(s) online`;
+      const what = `the gateway at ${url} with ${counted(online, 'user')} online`;
       const elsewhere =
-        others > 0 ? `${formatCount(others)} other gateway(s) are ready.` : 'No other gateway is ready.';
+        others > 0
+          ? `${counted(others, 'other gateway is', 'other gateways are')} ready.`
+          : 'No other gateway is ready.';
       const dryRun = flags['dry-run'];
       if (dryRun) {
         this.log(`Would drain ${what}. ${elsewhere}`);
@@ -49,7 +54,7 @@ A supervisor may start the process again.`;
       await this.confirm(`${elsewhere} Drain ${what}?`, flags.yes);
       const options = { timeoutMs: flags.timeout * 1_000, signal };
       const { sockets, seconds } = await drainGateway(db, gateway, options);
-      this.log(`Drained ${url}: ${formatCount(sockets)} socket(s) closed in ${seconds} s.`);
+      this.log(`Drained ${url}: ${counted(sockets, 'socket')} closed in ${seconds} s.`);
       return { gatewayId, url, sockets, seconds, drained: true, dryRun };
     });
   }

@@ -1,4 +1,5 @@
 import { BaseCommand } from '../../cli/baseCommand.ts';
+import { listFlags } from '../../cli/flags/output.ts';
 import type { GatewayState, SharedUrl } from '../../engine/fleet/gateways.ts';
 import { ERRORS } from '../../engine/model/errors.ts';
 import { GATEWAY_COLUMNS } from '../../ui/columns/gateways.ts';
@@ -11,6 +12,7 @@ interface GatewayListResult {
 
 export default class GatewayList extends BaseCommand {
   static override summary = 'List the gateways, and whether each is ready';
+  static override flags = listFlags;
   static override examples = ['<%= config.bin %> gateway list', '<%= config.bin %> gateway list --json'];
 
   async run(): Promise<GatewayListResult> {

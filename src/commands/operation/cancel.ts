@@ -1,6 +1,6 @@
-import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag, operationArg } from '../../cli/flags/common.ts';
+import { durationFlag } from '../../cli/flags/durations.ts';
 import { operator } from '../../cli/invocation.ts';
 import type { CancelResult } from '../../engine/operations/control.ts';
 
@@ -13,7 +13,12 @@ export default class OperationCancel extends BaseCommand {
 Refused if it would leave something half done.`;
   static override args = { id: operationArg() };
   static override flags = {
-    timeout: Flags.integer({ description: 'maximum seconds to wait until it stops', default: 30, min: 0 }),
+    timeout: durationFlag({
+      unit: 's',
+      description: 'maximum wait until it stops',
+      default: 30,
+      min: 0,
+    }),
     'dry-run': dryRunFlag,
   };
   static override examples = [

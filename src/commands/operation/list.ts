@@ -1,5 +1,6 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
+import { listFlags } from '../../cli/flags/output.ts';
 import { OPERATION_STATES } from '../../engine/model/operation.ts';
 import type { OperationRow } from '../../engine/operations/table.ts';
 import { OPERATION_COLUMNS } from '../../ui/columns/operations.ts';
@@ -9,6 +10,7 @@ export default class OperationList extends BaseCommand {
   static override description = `Newest first. An interrupted operation was left by a process that ended;
 \`operation resume\` continues it.`;
   static override flags = {
+    ...listFlags,
     state: Flags.option({
       options: OPERATION_STATES,
       multiple: true,

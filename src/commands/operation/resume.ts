@@ -35,8 +35,10 @@ exits like that command. Refused if a file that it reads is missing or has chang
 
   /** Returns the flags for the cluster and the output that this command got. */
   #global(flags: Record<string, unknown>): string[] {
-    const named = Object.keys(BaseCommand.baseFlags).filter((name) => flags[name] !== undefined);
-    return [...named.map((name) => `--${name}=${flags[name]}`), ...(this.jsonEnabled() ? ['--json'] : [])];
+    const given = Object.keys({ ...BaseCommand.baseFlags, json: true }).filter(
+      (name) => flags[name] !== undefined && flags[name] !== false,
+    );
+    return given.map((name) => (flags[name] === true ? `--${name}` : `--${name}=${flags[name]}`));
   }
 
   /** The resumed command has printed its value. */

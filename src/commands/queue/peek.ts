@@ -1,6 +1,7 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { queueArg } from '../../cli/flags/queues.ts';
+import { counted } from '../../engine/model/counted.ts';
 import type { peekQueue } from '../../engine/queues/list.ts';
 import { describeContent } from '../../ui/tables/messages.ts';
 import { formatBytes, formatCount } from '../../ui/terminal/format.ts';
@@ -12,8 +13,7 @@ const MAX_LINES = 20;
 
 export default class QueuePeek extends BaseCommand {
   static override summary = 'Show messages that wait in a queue, without removing any';
-  static override description =
-    `Shows the first messages, as evenly from each partition as they wait; not those in flight.
+  static override description = `Shows the oldest waiting messages, the same number from each partition.
 
 On RabbitMQ it works only while no worker consumes the queue (\`feedctl fanout pause\`),
 and each message shown counts as one of its 100 deliveries.`;
@@ -32,7 +32,7 @@ and each message shown counts as one of its 100 deliveries.`;
     const result = await this.withCluster(flags, (cluster) => peekQueue(cluster, args.queue, flags.limit));
     for (const [i, { publishedAt, deliveries, bytes, content }] of result.messages.entries()) {
       const since = publishedAt ? `, published ${publishedAt.toISOString()}` : '';
-      const again = deliveries > 0 ? `, delivered ${deliveries} time(s) before` : '';
+      const again = deliveries > 0 ? `, delivered ${counted(deliveries, 'time')} before` : '';
       this.log(`message ${i + 1}: ${content.kind}, ${formatBytes(bytes)}${since}${again}`);
       const lines = describeContent(content);
       for (const line of lines.slice(0, MAX_LINES)) this.log(`  ${line}`);

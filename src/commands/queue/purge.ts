@@ -2,9 +2,9 @@ import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag } from '../../cli/flags/common.ts';
 import { durableQueueArg } from '../../cli/flags/queues.ts';
+import { counted } from '../../engine/model/counted.ts';
 import type { Purged, PurgePlan } from '../../engine/queues/purge.ts';
 import { describeComposition } from '../../ui/tables/messages.ts';
-import { formatCount } from '../../ui/terminal/format.ts';
 
 type Result = ((PurgePlan & { dryRun: true }) | (Purged & { dryRun: false })) & { mend: string };
 
@@ -12,7 +12,7 @@ export default class QueuePurge extends BaseCommand {
   static override summary = 'Remove all messages that wait in a queue';
   static override description =
     `Pause its lane first (\`feedctl fanout pause\`), for cleanup both lanes. Posts and follows
-stay, and the printed command brings back what the messages were for.
+stay, and the printed command does the work of the removed messages again.
 
 Exits 3 if Ctrl-C ended it early.`;
   static override args = { queue: durableQueueArg({ description: 'name of the queue', required: true }) };
@@ -33,12 +33,12 @@ Exits 3 if Ctrl-C ended it early.`;
     return this.withCluster(flags, async (cluster) => {
       const plan = await planPurge(cluster, queue);
       if (flags['dry-run']) {
-        this.log(`Would remove ${formatCount(plan.messages)} message(s) of ${queue}. The first of them:`);
+        this.log(`Would remove ${counted(plan.messages, 'message')} of ${queue}. The first of them:`);
         for (const line of describeComposition(plan.composition)) this.log(line);
         return { ...plan, mend: this.#fix(plan.redispatch), dryRun: true as const };
       }
       await this.confirmName(
-        `This removes ${formatCount(plan.messages)} message(s) of ${queue}.`,
+        `This would remove ${counted(plan.messages, 'message')} of ${queue}.`,
         queue,
         flags.confirm,
         '--confirm',
@@ -50,7 +50,7 @@ Exits 3 if Ctrl-C ended it early.`;
         }),
       );
       const mend = this.#fix(result.redispatch);
-      this.log(`Removed ${formatCount(result.messages)} message(s) of ${queue}.`);
+      this.log(`Removed ${counted(result.messages, 'message')} of ${queue}.`);
       for (const line of describeComposition(result.composition)) this.log(line);
       if (result.messages > 0) this.log(`To bring back what they were for: ${mend}`);
       if (result.stopped) {

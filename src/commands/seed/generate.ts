@@ -1,7 +1,9 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { celebrityThresholdFlag, dryRunFlag, rangeFlag } from '../../cli/flags/common.ts';
-import { formatCount, formatDuration } from '../../ui/terminal/format.ts';
+import { counted } from '../../engine/model/counted.ts';
+import { importProgress } from '../../ui/tables/imports.ts';
+import { formatDuration } from '../../ui/terminal/format.ts';
 
 interface Result {
   users: number;
@@ -59,8 +61,7 @@ Posts take the usual path, and are spread over 30 days.`;
           {
             signal,
             onResume: this.onResume,
-            onProgress: ({ phase, rows, total }) =>
-              progress.update({ title: phase, done: rows, total, unit: 'posts' }),
+            onProgress: (imported) => progress.update(importProgress(imported)),
           },
         ),
       ),
@@ -74,11 +75,17 @@ Posts take the usual path, and are spread over 30 days.`;
       merged: posts?.merged ?? 0,
       seconds: graph.seconds + (posts?.seconds ?? 0),
     };
-    this.log(
-      `${flags['dry-run'] ? 'Would make' : 'Made'} ${formatCount(result.users)} users, ` +
-        `${formatCount(result.follows)} follows and ${formatCount(result.posts)} posts ` +
-        `(${formatCount(result.deliveries)} deliveries) in ${formatDuration(result.seconds)}.`,
-    );
+    this.log(generatedLine(result, { dryRun: flags['dry-run'] }));
     return result;
   }
+}
+
+function generatedLine(result: Result, { dryRun }: { dryRun: boolean }): string {
+  const { users, follows, posts, deliveries, seconds } = result;
+  const graph = `${counted(users, 'user')}, ${counted(follows, 'follow')}`;
+  // A rehearsal makes no posts, so it cannot count new ones.
+  if (dryRun) return `Would make ${graph}, and the posts. Nothing was changed.`;
+  if (users + follows + posts === 0) return 'Nothing to do: all of these users, follows and posts exist.';
+  const made = `${graph} and ${counted(posts, 'post')} (${counted(deliveries, 'delivery', 'deliveries')})`;
+  return `Made ${made} in ${formatDuration(seconds)}.`;
 }

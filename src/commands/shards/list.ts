@@ -1,4 +1,5 @@
 import { BaseCommand } from '../../cli/baseCommand.ts';
+import { listFlags } from '../../cli/flags/output.ts';
 import type { ShardList } from '../../engine/shards/list.ts';
 import { SHARD_COLUMNS } from '../../ui/columns/shards.ts';
 import { nodesTable } from '../../ui/tables/shards.ts';
@@ -10,6 +11,7 @@ export default class ShardsList extends BaseCommand {
 include indexes; rows are estimates of the nodes.
 
 Skew is the largest divided by the average, 1 if all are equal.`;
+  static override flags = listFlags;
   static override examples = ['<%= config.bin %> shards list', '<%= config.bin %> shards list --json'];
 
   async run(): Promise<ShardList> {

@@ -1,6 +1,7 @@
 import { Flags } from '@oclif/core';
 import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
 import { RebalanceCommand, type RebalanceOutcome } from '../../cli/rebalanceCommand.ts';
+import { counted } from '../../engine/model/counted.ts';
 import type { StopResult } from '../../engine/shards/rebalance.ts';
 
 export default class ShardsRebalance extends RebalanceCommand {
@@ -36,14 +37,14 @@ view (exit 3), and the same command follows the job again.
         this.log('No rebalance is running.');
         return { ...plan, dryRun };
       }
-      const job = `job ${plan.jobId} after ${plan.moved} of ${plan.moves} move(s)`;
+      const job = `job ${plan.jobId} after ${plan.moved} of ${counted(plan.moves, 'move')}`;
       if (dryRun) {
         this.log(`Would stop ${job}.`);
         return { ...plan, dryRun };
       }
       await this.confirm(`Stop ${job}?`, yes);
       const stopped = await stopRebalance(cluster.db, { dryRun: false });
-      this.log(`Stopped job ${stopped.jobId}: ${stopped.moved} of ${stopped.moves} move(s) done.`);
+      this.log(`Stopped job ${stopped.jobId}: ${stopped.moved} of ${counted(stopped.moves, 'move')} done.`);
       return { ...stopped, dryRun };
     });
   }

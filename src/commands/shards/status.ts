@@ -1,4 +1,5 @@
 import { BaseCommand } from '../../cli/baseCommand.ts';
+import { listFlags } from '../../cli/flags/output.ts';
 import type { ShardStatus } from '../../engine/shards/list.ts';
 import { formatBytes } from '../../ui/terminal/format.ts';
 
@@ -7,6 +8,7 @@ export default class ShardsStatus extends BaseCommand {
   static override description =
     `Lists moves that fail or wait for a lock, shards on the wrong node, and data that Citus
 has yet to drop.`;
+  static override flags = listFlags;
   static override examples = ['<%= config.bin %> shards status', '<%= config.bin %> shards status --json'];
 
   async run(): Promise<ShardStatus> {

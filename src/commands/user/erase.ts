@@ -2,6 +2,7 @@ import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag, userArg } from '../../cli/flags/common.ts';
 import type { ErasePlan, EraseResult } from '../../engine/erasure/eraseUser.ts';
+import { counted } from '../../engine/model/counted.ts';
 import { formatCount } from '../../ui/terminal/format.ts';
 
 type UserEraseResult = EraseResult & { readonly dryRun: boolean };
@@ -33,7 +34,7 @@ After an interruption, run it again; the log of operations keeps the id of the u
       this.withCluster(flags, async (cluster): Promise<UserEraseResult> => {
         const plan = await planErasure(cluster.db, userId);
         if (dryRun) return { ...plan, left: [], dryRun };
-        const question = `This erases user ${userId} permanently: ${describe(plan)}.`;
+        const question = `This would erase user ${userId} permanently: ${describe(plan)}.`;
         await this.confirmName(question, String(userId), flags.yes);
         const onStep = (step: string, done: number) =>
           progress.update({ done, total: ERASE_STEPS.length + 1, unit: `steps (${step})` });
@@ -43,7 +44,7 @@ After an interruption, run it again; the log of operations keeps the id of the u
         };
       }),
     );
-    if (dryRun) this.log(`Would erase user ${userId}: ${describe(result)}.`);
+    if (dryRun) this.log(`Would erase user ${userId}: ${describe(result)}. Nothing was changed.`);
     else if (result.left.length === 0)
       this.log(`Erased user ${userId}: ${describe(result)}. No data is left.`);
     for (const { where, count } of result.left)
@@ -55,9 +56,9 @@ After an interruption, run it again; the log of operations keeps the id of the u
 
 const describe = ({ posts, followers, following, feedItems, events }: ErasePlan): string =>
   [
-    `${formatCount(posts)} post(s)`,
-    `${formatCount(followers)} follower(s)`,
+    counted(posts, 'post'),
+    counted(followers, 'follower'),
     `${formatCount(following)} followed`,
-    `${formatCount(feedItems)} feed row(s)`,
-    `${formatCount(events)} event(s)`,
+    counted(feedItems, 'feed row'),
+    counted(events, 'event'),
   ].join(', ');

@@ -1,13 +1,15 @@
 import { Flags } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
+import { listFlags } from '../../cli/flags/output.ts';
 import { listUsers, USER_ORDERS, type User } from '../../engine/store/users.ts';
 import { formatCount, oneLine } from '../../ui/terminal/format.ts';
 
 export default class UserList extends BaseCommand {
   static override summary = 'List users';
   static override flags = {
+    ...listFlags,
     limit: Flags.integer({ description: 'maximum users to list', default: 50, min: 1, max: 10_000 }),
-    after: Flags.string({ description: '`nextCursor` of the previous page' }),
+    after: Flags.string({ aliases: ['cursor'], description: '`nextCursor` of the previous page' }),
     sort: Flags.option({ options: USER_ORDERS, description: 'order of the users', default: 'id' as const })(),
   };
   static override examples = [

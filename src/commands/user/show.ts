@@ -1,5 +1,6 @@
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { userArg } from '../../cli/flags/common.ts';
+import { counted } from '../../engine/model/counted.ts';
 import type { UserDetails } from '../../engine/monitoring/userDetails.ts';
 import { formatCount, oneLine } from '../../ui/terminal/format.ts';
 
@@ -32,7 +33,7 @@ missing.`;
     ];
     this.log(lines.map(([name, value]) => `${name.padEnd(12)}${value}`).join('\n'));
     for (const { gatewayUrl, since, delivered } of connections.connections)
-      this.log(`  ${gatewayUrl} since ${since}, ${formatCount(delivered)} post(s) delivered`);
+      this.log(`  ${gatewayUrl} since ${since}, ${counted(delivered, 'post')} delivered`);
     for (const { reason } of connections.unreachable) this.logToStderr(`Not known: ${reason}`);
     return user;
   }

@@ -1,7 +1,8 @@
-import { Args, Flags } from '@oclif/core';
+import { Args } from '@oclif/core';
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
-import { formatCount } from '../../ui/terminal/format.ts';
+import { durationFlag } from '../../cli/flags/durations.ts';
+import { counted } from '../../engine/model/counted.ts';
 
 interface DrainResult {
   workerId: string;
@@ -19,14 +20,16 @@ export default class WorkerDrain extends BaseCommand {
 exits with 0, and other workers take over. Waits until the worker has left.
 
 A supervisor may start the process again.`;
-  static override args = { worker: Args.string({ description: 'id of the worker', required: true }) };
+  static override args = {
+    worker: Args.string({ description: 'id of the worker, or its beginning', required: true }),
+  };
   static override flags = {
-    timeout: Flags.integer({ description: 'maximum seconds to wait', default: 30, min: 1 }),
+    timeout: durationFlag({ unit: 's', description: 'maximum wait', default: 30, min: 1 }),
     'dry-run': dryRunFlag,
     yes: yesFlag,
   };
   static override examples = [
-    '<%= config.bin %> worker drain 943e8033-dc64-43be-a622-b3ac83f15c68',
+    '<%= config.bin %> worker drain 943e8033',
     '<%= config.bin %> worker drain 943e8033-dc64-43be-a622-b3ac83f15c68 --yes --json',
   ];
 
@@ -40,7 +43,7 @@ A supervisor may start the process again.`;
       const what = `the worker on ${host} (process ${pid})`;
       const elsewhere =
         others > 0
-          ? `${formatCount(others)} other worker(s) continue.`
+          ? `${counted(others, 'other worker continues', 'other workers continue')}.`
           : 'No other worker runs: posts wait until one does.';
       const dryRun = flags['dry-run'];
       if (dryRun) {

@@ -1,5 +1,6 @@
 import { BaseCommand } from '../../cli/baseCommand.ts';
 import { kubeFlags } from '../../cli/flags/kubernetes.ts';
+import { listFlags } from '../../cli/flags/output.ts';
 import type { WorkerState } from '../../engine/fleet/workers.ts';
 import type { PodState } from '../../engine/kubernetes/pods.ts';
 import { messageOf } from '../../engine/model/errors.ts';
@@ -10,12 +11,12 @@ import { podsTable } from '../../ui/tables/kubernetes.ts';
 export default class WorkerList extends BaseCommand {
   static override summary = 'List the workers with readiness, partitions, rate and lag';
   static override description =
-    `Shows the last heartbeats and reports. lag is that of the slowest live message of the last
-5 to 10 s, from the commit of its post to that of its rows; paused lists the lanes that the
-worker has drained.
+    `Lag is the longest time between the commit of a live post and the commit of its feed
+rows, in the last 5 to 10 s. Paused lists the paused lanes whose messages this worker has
+finished.
 
 Lists pods too if a flag, the context or the environment names a cluster in Kubernetes.`;
-  static override flags = kubeFlags;
+  static override flags = { ...kubeFlags, ...listFlags };
   static override examples = ['<%= config.bin %> worker list', '<%= config.bin %> worker list --json'];
 
   async run(): Promise<{ workers: WorkerState[]; lanes: LaneState[]; pods?: PodState[] }> {

@@ -2,6 +2,7 @@ import { BaseCommand } from '../../cli/baseCommand.ts';
 import { dryRunFlag, yesFlag } from '../../cli/flags/common.ts';
 import { kubeFlags, timeoutFlag, waitFlag } from '../../cli/flags/kubernetes.ts';
 import type { Rollout } from '../../engine/kubernetes/rollout.ts';
+import { counted } from '../../engine/model/counted.ts';
 
 interface RestartResult {
   deployment: string;
@@ -36,7 +37,7 @@ export default class WorkerRestart extends BaseCommand {
     return this.withKubernetes(flags, async (kubernetes) => {
       const plan = await planRestart(kubernetes, kubernetes.namespace ?? DEFAULT_NAMESPACE);
       const { deployment, namespace } = plan;
-      const what = `the ${plan.rollout.desired} worker(s) of ${deployment} in ${namespace}`;
+      const what = `the ${counted(plan.rollout.desired, 'worker')} of ${deployment} in ${namespace}`;
       const dryRun = flags['dry-run'];
       if (dryRun) {
         this.log(`Would restart ${what}.`);

@@ -8,8 +8,8 @@ import { FeedctlError } from '../../engine/model/errors.ts';
 export default class WorkerScale extends BaseCommand {
   static override summary = 'Set the number of workers in Kubernetes';
   static override description =
-    'If KEDA scales the workers, it is paused at the number until --auto, because it would revert the ' +
-    'change. Removed workers drain first, and scaling to 0 asks.\n\n' +
+    'If KEDA scales the workers, feedctl pauses KEDA at this number, because KEDA would undo it; --auto ' +
+    'resumes KEDA. Removed workers drain first. Scaling to 0 asks for confirmation.\n\n' +
     '--min and --max change the bounds of the autoscaler; `cluster apply` with other bounds is then a ' +
     'conflict.';
   static override args = {

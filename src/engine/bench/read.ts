@@ -125,7 +125,10 @@ export async function benchRead(
     const { db } = bench.cluster;
     const { cache } = bench;
     const query = { limit: PAGE };
-    for (const reader of [...plain, ...fans]) await readFeed(db, reader, query, cache);
+    for (const reader of [...plain, ...fans]) {
+      options.signal?.throwIfAborted();
+      await readFeed(db, reader, query, cache);
+    }
     const random = randomSource(3);
     const pick = (readers: readonly number[]) => () => readers[Math.floor(random() * readers.length)]!;
     const [reader, fan] = [pick(plain), pick(fans)];
@@ -142,6 +145,7 @@ export async function benchRead(
     }
     const cold = new Kind(db, (counted, reader) => readFeed(counted, reader, query, cache));
     for (const reader of plain.slice(0, options.reads)) {
+      options.signal?.throwIfAborted();
       await cache.changing(db, [reader]);
       await cache.forget([reader]);
       await cold.read(1, reader);
@@ -177,11 +181,11 @@ async function storeOthers(
   { readers, authors, reads, signal, onProgress }: BenchReadOptions,
 ): Promise<BenchReadResult['stored']> {
   const others = { first: authors + CELEBRITIES + 2 * readers + 1, count: storedReaders(stored) };
-  await seedPairs(cluster, storedPairs(others), { celebrityThreshold: 2 ** 31 - 1 });
-  await fillFeeds(cluster.db, others, stored.perUser, {
-    signal,
-    onProgress,
+  await seedPairs(cluster, storedPairs(others), {
+    celebrityThreshold: 2 ** 31 - 1,
+    ...(signal && { signal }),
   });
+  await fillFeeds(cluster.db, others, stored.perUser, { signal, onProgress });
   await settleAfterLoad(cluster.db);
   const size = { pages: reads, limit: PAGE };
   return { ...stored, pageMs: await pageTimes(cluster.db, others, size) };
@@ -245,7 +249,10 @@ async function readMix(
   });
   const seconds = (performance.now() - startedAt) / 1000;
   const after = cache.stats();
-  await runConcurrently(sequence, MIX_CONCURRENCY, (reader) => readFeed(uncached, reader, { limit: PAGE }));
+  await runConcurrently(sequence, MIX_CONCURRENCY, (reader) => {
+    options.signal?.throwIfAborted();
+    return readFeed(uncached, reader, { limit: PAGE });
+  });
   const queries = counted.queries + after.checks - before.checks;
   return {
     ...percentiles(ms),
@@ -265,10 +272,11 @@ async function readMix(
 /** Makes users: authors from id 1 on, then celebrities, readers, and fans, who follow celebrities too. */
 export async function prepare(
   bench: BenchCluster,
-  options: Pick<BenchReadOptions, 'readers' | 'authors' | 'followees' | 'posts'>,
+  options: Pick<BenchReadOptions, 'readers' | 'authors' | 'followees' | 'posts' | 'signal'>,
 ): Promise<{ plain: number[]; fans: number[]; authors: number }> {
   const { cluster } = bench;
-  const { authors, readers, followees } = options;
+  const { authors, readers, followees, signal } = options;
+  const cancel = signal && { signal };
   if (followees > authors)
     throw new FeedctlError(
       'USAGE',
@@ -287,7 +295,7 @@ export async function prepare(
       yield chosen;
     }
   }
-  await seedPairs(cluster, pairs(), { celebrityThreshold: 2 ** 31 - 1 });
+  await seedPairs(cluster, pairs(), { celebrityThreshold: 2 ** 31 - 1, ...cancel });
   async function* celebrityPairs(): AsyncGenerator<Pair[]> {
     for (const fan of fans) {
       const first = Math.floor(random() * CELEBRITIES);
@@ -295,13 +303,13 @@ export async function prepare(
     }
   }
   // Threshold 0: each of them is a celebrity, with any number of followers.
-  await seedPairs(cluster, celebrityPairs(), { celebrityThreshold: 0 });
+  await seedPairs(cluster, celebrityPairs(), { celebrityThreshold: 0, ...cancel });
   const posted = Array.from({ length: authors * options.posts }, (_, i) => 1 + (i % authors));
   for (let i = 0; i < CELEBRITIES * CELEBRITY_POSTS; i += 1)
     posted.splice(Math.floor(random() * posted.length), 0, celebrities[i % CELEBRITIES]!);
   await makePosts(bench, posted);
   await settleAfterLoad(cluster.db);
-  await rebuild(cluster.db, undefined, { changes: cluster.changes });
+  await rebuild(cluster.db, undefined, { changes: cluster.changes, ...cancel });
   await cluster.db.query('vacuum analyze feed_items');
   return { plain, fans, authors };
 }

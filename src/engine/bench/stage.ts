@@ -98,7 +98,7 @@ export class Stage {
   async #prepare(): Promise<void> {
     const { cluster } = this.bench;
     const { mix, stored, smallPosts, signal, onProgress } = this.#options;
-    const none = { celebrityThreshold: NO_CELEBRITIES };
+    const none = { celebrityThreshold: NO_CELEBRITIES, ...(signal && { signal }) };
     await seedPairs(cluster, mixPairs(mix), none);
     if (smallPosts) {
       const author = mix.authors.length + mix.readers + 1;

@@ -86,6 +86,7 @@ export async function fillFeeds(
   for (let nth = 0; nth < perUser; nth += 1) {
     signal?.throwIfAborted();
     await runConcurrently(parts, CONNECTIONS, async (users) => {
+      signal?.throwIfAborted();
       const copy = new CopyRows(users.length * ROW_BYTES);
       for (const user of users)
         copy

@@ -102,6 +102,12 @@ export interface QueueDepth {
   readonly deadLetters: number;
 }
 
+/** Records in the messages of a queue, those in flight included: events, feed rows or posts. */
+export interface QueueRecords {
+  readonly queue: string;
+  readonly records: number;
+}
+
 /** A message that waits in a queue. */
 export interface WaitingMessage {
   readonly body: Buffer;
@@ -172,6 +178,11 @@ export interface Bus {
   holds(queues: readonly BarrierQueue[]): Promise<boolean>;
   /** Depths of the queues that have messages or dead letters. */
   depths(): Promise<QueueDepth[]>;
+  /**
+   * Records of the queues that have messages; estimated from the first 2,000 messages of a longer queue.
+   * Missing where only consumers see messages.
+   */
+  records?(): Promise<QueueRecords[]>;
   /** Throughput so far, a second old at most. Two samples give a rate. */
   throughput(): Promise<Throughput[]>;
   /**

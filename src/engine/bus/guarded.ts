@@ -13,6 +13,7 @@ export function guardedBus(bus: Bus, guard: Guard): Bus {
   const lineage = bus.lineage?.bind(bus);
   const check = bus.check?.bind(bus);
   const reads = bus.reads?.bind(bus);
+  const records = bus.records?.bind(bus);
   const collectDeadLetters = bus.collectDeadLetters?.bind(bus);
   return {
     kind: bus.kind,
@@ -22,6 +23,7 @@ export function guardedBus(bus: Bus, guard: Guard): Bus {
     ...(lineage && { lineage }),
     ...(check && { check }),
     ...(reads && { reads }),
+    ...(records && { records }),
     ...(collectDeadLetters && { collectDeadLetters }),
     publish: (messages) => guard.run(() => bus.publish(messages)),
     ...(publishIn && { publishIn }),

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import type { Bus } from '../bus/bus.ts';
 import { LocalBus } from '../bus/local/bus.ts';
 import type { FeedCache } from '../cache/cache.ts';
@@ -9,6 +10,7 @@ import { checkSchema } from '../database/migrate.ts';
 import { openReadiness, type Readiness } from '../fleet/readiness.ts';
 import { Identity } from '../identity/identity.ts';
 import { openUnfollows } from '../live/unfollows.ts';
+import { counted } from '../model/counted.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { Invocation } from '../model/operation.ts';
 import { Resources } from '../resilience/resources.ts';
@@ -48,8 +50,10 @@ export async function resolveDatabase(config: Config): Promise<ServerUrl> {
   const configured = serverUrl(config, 'databaseUrl');
   if (configured) return configured;
   const state = await readClusterState(config.dataDir);
-  if (!state?.databaseUrl)
-    throw new FeedctlError('CLUSTER_NOT_RUNNING', `no cluster runs in ${config.dataDir}`);
+  if (!state?.databaseUrl) {
+    const missing = existsSync(config.dataDir) ? '' : ', which does not exist';
+    throw new FeedctlError('CLUSTER_NOT_RUNNING', `no cluster runs in ${config.dataDir}${missing}`);
+  }
   return new ServerUrl(state.databaseUrl);
 }
 
@@ -73,7 +77,7 @@ export async function resolveGatewayUrl({
   for (const gateway of gateways) {
     const reason = await whyNotReady(gateway);
     if (reason === null) return gateway.url;
-    first ??= `none of ${gateways.length} gateway(s) is ready; ${gateway.url}: ${reason}`;
+    first ??= `none of ${counted(gateways.length, 'gateway')} is ready; ${gateway.url}: ${reason}`;
   }
   throw new FeedctlError('GATEWAY_UNREACHABLE', first ?? 'no gateway is running');
 }

@@ -1,6 +1,7 @@
 import type { Config } from '../config/config.ts';
 import type { Database } from '../database/database.ts';
 import type { Queryable, Session } from '../database/types.ts';
+import { counted } from '../model/counted.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { firstIdAt } from '../model/ids.ts';
 import { assumeComplete, forgetMessages } from '../store/completeness.ts';
@@ -235,7 +236,10 @@ function differs(changed: readonly Difference[], others?: number): FeedctlError 
       `Set ${variables} as for the cluster’s roles. A context can hold them: \`feedctl context add\`.`,
       ...(others === undefined
         ? []
-        : [`To change the cluster itself, stop its ${others} running role(s) first, then start them again.`]),
+        : [
+            `To change the cluster itself, first stop its ${counted(others, 'running role')}, ` +
+              `then start ${others === 1 ? 'it' : 'them'} again.`,
+          ]),
     ],
   });
 }

@@ -1,7 +1,7 @@
 import type { FeedCache } from '../cache/cache.ts';
 import { openMemoryCache } from '../cache/memory/cache.ts';
 import { scheduleEvaluations } from '../celebrities/schedule.ts';
-import { type ClusterLock, lockCluster } from '../config/clusterState.ts';
+import { type ClusterLock, lockCluster, readClusterState } from '../config/clusterState.ts';
 import { type Config, serverUrl } from '../config/config.ts';
 import { Database } from '../database/database.ts';
 import { type EmbeddedPostgres, prepareDataDir, startEmbeddedPostgres } from '../database/embedded.ts';
@@ -13,6 +13,7 @@ import { startWorker, type Worker } from '../fanout/worker.ts';
 import { keepWarm } from '../feed/read/warm.ts';
 import { sampleCachedFeeds, sampleFeeds } from '../feed/sample/schedule.ts';
 import type { Gateway, GatewayOptions } from '../gateway/gateway.ts';
+import { explainDiskFull } from '../model/diskFull.ts';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
 import { keepComplete } from '../queues/completeness.ts';
 import { Resources } from '../resilience/resources.ts';
@@ -21,6 +22,7 @@ import { ensurePartitions } from '../store/partitions.ts';
 import type { Log } from '../telemetry/log.ts';
 import { type Metrics, openMetrics } from '../telemetry/metrics.ts';
 import type { MetricsServer } from '../telemetry/metricsServer.ts';
+import { checkPort } from '../telemetry/port.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import { borrowServers } from './borrowedServers.ts';
 import { type Cluster, openCluster } from './cluster.ts';
@@ -142,25 +144,32 @@ export async function startEmbeddedCluster(
     temporary?: boolean;
     signal?: AbortSignal;
     onBatch?: (messages: CheckedMessage[]) => void;
+    /** Called with a sentence when a step of the start begins. */
+    onStage?: (stage: string) => void;
   },
 ): Promise<EmbeddedCluster> {
-  const { log, version, signal } = options;
+  const { log, version, signal, onStage } = options;
   const resources = new Resources();
   try {
+    // A cluster that runs in this directory has its own error, and probably the port.
+    if (!(await readClusterState(config.dataDir))) await checkPort(options);
     await prepareDataDir(config.dataDir);
     const lock: ClusterLock = await lockCluster(config.dataDir, version);
     resources.add('cluster lock', () => lock.release());
     const postgres = await startEmbeddedPostgres(config.dataDir, {
       ...(options.temporary !== undefined && { temporary: options.temporary }),
       ...(signal && { signal }),
+      ...(onStage && { onStage }),
     });
     resources.add('PostgreSQL', () => postgres.stop());
     const migrations = new Database(postgres.databaseUrl, { maxSessions: 2 });
     try {
+      onStage?.('Checking the schema.');
       await migrate(migrations);
     } finally {
       await migrations.close();
     }
+    onStage?.('Starting the worker and the gateway.');
     const metrics = options.metrics ?? (await openMetrics());
     const { tracing } = options;
     const { databaseUrl } = postgres;
@@ -193,7 +202,7 @@ export async function startEmbeddedCluster(
         suggestions: [],
       });
     }
-    throw error;
+    throw explainDiskFull(error, config.dataDir);
   }
 }
 

@@ -170,7 +170,7 @@ async function merged(
   if (problem)
     throw new FeedctlError(
       'CONFIG_INVALID',
-      `${problem.name} (from ${sources[problem.name]}) ${problem.why}`,
+      `${namedBy(problem.name, sources[problem.name], name)} ${problem.why}`,
     );
   // `settingProblem` has checked the type of every value.
   const settings = values as unknown as Settings;
@@ -183,6 +183,14 @@ async function merged(
     sources,
     sourced: rereadable(values, secrets, env),
   };
+}
+
+/** Returns the words with which a setting was given: a flag, a variable or a setting of a context. */
+function namedBy(key: SettingName, source: Source, context: string): string {
+  const { flag, variable } = SETTINGS[key] as { flag?: string; variable: string };
+  if (source === 'flag') return flag ? `--${flag}` : key;
+  if (source === 'environment') return variable;
+  return source === 'context' ? `${key} of the context ${context}` : key;
 }
 
 /** Returns the file that a variable names: `FEEDCTL_DATABASE_URL_FILE`. Throws CONFIG_INVALID. */

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { explainDiskFull, isDiskFull } from '../model/diskFull.ts';
 import { FeedctlError, messageOf } from '../model/errors.ts';
 import { isJsonObject } from '../util/json.ts';
 import { secretProblem } from './secrets.ts';
@@ -61,6 +62,7 @@ async function writeFileOfContexts(env: Environment, file: ContextFile): Promise
     await rename(next, path);
   } catch (error) {
     await rm(next, { force: true }).catch(() => {});
+    if (isDiskFull(error)) throw explainDiskFull(error, dirname(path));
     throw new FeedctlError('CONFIG_INVALID', `cannot write ${path}: ${messageOf(error)}`, { cause: error });
   }
 }

@@ -16,6 +16,7 @@ import {
 } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import pg from 'pg';
+import { explainDiskFull, isDiskFull } from '../model/diskFull.ts';
 import { FeedctlError, messageOf } from '../model/errors.ts';
 import { settleWithin } from '../util/deadline.ts';
 import { poll } from '../util/poll.ts';
@@ -29,6 +30,8 @@ export interface EmbeddedPostgres {
   stop(): Promise<void>;
   /** Resolves when the server has ended, for any reason. */
   readonly exited: Promise<void>;
+  /** Why the server has ended, by its log. */
+  failure(): Error;
 }
 
 const DATABASE = 'feedctl';
@@ -175,6 +178,7 @@ async function usableDataDir(dataDir: string, made: string[]): Promise<void> {
     await mkdir(probe);
     await rm(probe, { recursive: true });
   } catch (error) {
+    if (isDiskFull(error)) throw explainDiskFull(error, dataDir);
     throw new FeedctlError('DATA_DIR_UNUSABLE', `cannot write to ${dataDir}: ${messageOf(error)}`, {
       cause: error,
     });
@@ -258,7 +262,8 @@ async function initialise(native: string, pgdata: string, owner: Owner, sync: bo
   await binaries.remove();
   if (status !== 0) {
     await rm(fresh, { recursive: true, force: true });
-    throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', `initdb failed: ${stderr.trim() || status}`);
+    const reason = `initdb failed: ${stderr.trim() || status}`;
+    throw serverError(reason, parent);
   }
   // Only a complete directory gets the final name, so that a killed initdb leaves no half database.
   await rename(fresh, pgdata);
@@ -411,13 +416,16 @@ class ServerProcess {
  */
 export async function startEmbeddedPostgres(
   dataDir: string,
-  options: { temporary?: boolean; signal?: AbortSignal } = {},
+  options: { temporary?: boolean; signal?: AbortSignal; onStage?: (stage: string) => void } = {},
 ): Promise<EmbeddedPostgres> {
   const pgdata = join(dataDir, 'postgres');
   const owner = await databaseOwner(pgdata);
   const native = await reachableBinaries(dataDir, owner);
-  if (!existsSync(join(pgdata, 'PG_VERSION'))) await initialise(native, pgdata, owner, !options.temporary);
-  else await endOrphan(pgdata);
+  if (!existsSync(join(pgdata, 'PG_VERSION'))) {
+    options.onStage?.(`Making the database in ${dataDir} (first start).`);
+    await initialise(native, pgdata, owner, !options.temporary);
+  } else await endOrphan(pgdata);
+  options.onStage?.(`Starting the database in ${dataDir}.`);
   const { directory: socket, remove: removeSocket } = await socketDirectory(dataDir, owner);
   const flags = { ...SETTINGS, unix_socket_directories: quoted(socket) };
   const args = Object.entries(flags).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
@@ -430,8 +438,9 @@ export async function startEmbeddedPostgres(
     { ...owner, cwd: '/', detached: true, stdio: ['ignore', log, log, 'pipe'] },
   );
   const server = new ServerProcess(child, removeSocket);
+  const reason = () => lastLine(logPath, logStart);
   try {
-    await untilReady(server, { socket, signal: options.signal, reason: () => lastLine(logPath, logStart) });
+    await untilReady(server, { dataDir, socket, signal: options.signal, reason });
   } catch (error) {
     await server.stop();
     throw error;
@@ -441,18 +450,25 @@ export async function startEmbeddedPostgres(
     version: (await readFile(join(pgdata, 'PG_VERSION'), 'utf8')).trim(),
     stop: () => server.stop(),
     exited: server.exited,
+    failure: () => serverError(`PostgreSQL ended by itself: ${reason()}`, dataDir),
   };
+}
+
+/** Returns the error of a server, which names the disk if that is full. */
+function serverError(reason: string, dataDir: string): Error {
+  if (!isDiskFull(reason)) return new FeedctlError('EMBEDDED_POSTGRES_FAILED', reason);
+  return explainDiskFull(new Error(reason), dataDir) as Error;
 }
 
 async function untilReady(
   server: ServerProcess,
-  { socket, signal, reason }: { socket: string; signal: AbortSignal | undefined; reason: () => string },
+  options: { dataDir: string; socket: string; signal: AbortSignal | undefined; reason: () => string },
 ): Promise<void> {
+  const { dataDir, socket, signal, reason } = options;
   const check = async () => {
     if (await tryConnect(socket)) return true;
     signal?.throwIfAborted();
-    if (server.hasExited)
-      throw new FeedctlError('EMBEDDED_POSTGRES_FAILED', `PostgreSQL did not start: ${reason()}`);
+    if (server.hasExited) throw serverError(`PostgreSQL did not start: ${reason()}`, dataDir);
     return false;
   };
   if (!(await poll(check, { everyMs: READY_POLL_MS, timeoutMs: READY_TIMEOUT_MS })))

@@ -1,3 +1,4 @@
+import { isDiskFull } from '../model/diskFull.ts';
 import { FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
 import { isTlsError } from '../util/tls.ts';
 import { withoutPassword } from './url.ts';
@@ -80,6 +81,8 @@ export function databaseError(error: unknown, url: string): FeedctlError {
       `the database has no feedctl schema, or a part of it is missing: ${text}`,
       cause,
     );
+  if (isDiskFull(error))
+    return new FeedctlError('DISK_FULL', `the disk of the database ${at} is full: ${text}`, cause);
   if (isReadOnly(error))
     return new FeedctlError('DATABASE_READ_ONLY', `the database ${at} accepts no writes: ${text}`, cause);
   if (isRefused(failure))

@@ -1,5 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { counted } from '../model/counted.ts';
 import { FeedctlError, messageOf } from '../model/errors.ts';
 import { distribute, pendingTables, type StoreSetting } from './citus.ts';
 import type { Database } from './database.ts';
@@ -94,7 +95,7 @@ export async function checkSchema(db: Database, store?: StoreSetting): Promise<v
   if (pending.length > 0) {
     throw new FeedctlError(
       'SCHEMA_MISSING',
-      `the database lacks ${pending.length} migration(s): ${pending.join(', ')}`,
+      `the database lacks ${counted(pending.length, 'migration')}: ${pending.join(', ')}`,
     );
   }
 }

@@ -92,7 +92,10 @@ export async function runDemo(config: Config, options: DemoOptions): Promise<Dem
     return await demo.run();
   } catch (error) {
     if (options.signal.aborted)
-      throw new FeedctlError('INTERRUPTED', 'the demo was interrupted', { cause: error, suggestions: [] });
+      throw new FeedctlError('INTERRUPTED', 'the demo was interrupted; nothing of it is left', {
+        cause: error,
+        suggestions: [],
+      });
     throw error;
   } finally {
     await demo.stop();
@@ -191,9 +194,9 @@ class Demo {
       signal: this.#options.signal,
       onProgress: (progress) =>
         this.#update({
-          posts: progress.phase === 'checking' ? 0 : progress.rows,
+          posts: progress.phase === 'checking' ? 0 : progress.posts,
           deliveries: worker.rowsWritten,
-          ...(progress.total > 0 && { fraction: progress.rows / progress.total }),
+          ...(progress.owed > 0 && { fraction: progress.rows / progress.owed }),
         }),
     });
     const { posts, deliveries, seconds } = replayed;

@@ -38,6 +38,7 @@ import { scheduleCleanup } from './cleaner.ts';
 import type { FollowHandlers } from './followHandlers.ts';
 import type { Lanes } from './lanes.ts';
 import { type PackedIds, type PlannedMessage, RowMessages } from './rowMessages.ts';
+import type { RowsPart } from './rowWriter.ts';
 
 interface Lane {
   readonly name: LaneName;
@@ -63,6 +64,11 @@ const ROWS_OF_FIRST_QUERY = 16_384;
 const FOLLOWERS_A_RANGE = 32_768;
 /** A post with more recipients than this goes to the bulk lane. */
 const BULK_RECIPIENTS = 20_000;
+/**
+ * Maximum rows of a plan that this process writes itself. A message for so few rows would cost more than the
+ * rows. Bigger plans are shared among the workers, and written together with others.
+ */
+const ROWS_WRITTEN_HERE = 1_024;
 /** Follows and unfollows handled at the same time, each on its own session. */
 const PAIR_CONCURRENCY = 4;
 /** Full messages that are published together while rows still arrive. */
@@ -84,6 +90,8 @@ export interface PlannerContext {
   readonly changes: FeedChanges;
   readonly notifier: Notifier;
   readonly relations: FollowHandlers;
+  /** Writes the rows of small plans. Without it all rows go through a queue. */
+  readonly writeRows?: ((parts: readonly RowsPart[]) => Promise<void>) | undefined;
   readonly log: Log;
   readonly metrics?: Metrics | undefined;
   readonly tracing?: Tracing | undefined;
@@ -162,6 +170,7 @@ interface PlanContext {
   readonly traces: { readonly events: Traces; readonly posts: Traces } | undefined;
   /** History of the database in which the events were found to be true: a failover may lose their posts. */
   readonly lineage: string | undefined;
+  readonly deliveries: readonly Delivery[];
 }
 
 /** Plans messages of one batch together if they are of one import and of one kind. */
@@ -205,6 +214,7 @@ async function planTogether(context: Planning, lane: Lane, group: readonly Plann
       header: { ...group[0]!.header, committedAt },
       traces,
       lineage,
+      deliveries: group.map(({ delivery }) => delivery),
     });
     spans?.end({ each: (id) => ({ 'feedctl.event.id': String(id) }) });
     log.debug?.({ queue: lane.events, ...idsOfEvents(events) }, 'events planned');
@@ -352,7 +362,7 @@ async function planPosts(
     .group(small, (audience) => audience.authorId)
     .flatMap((group) => [...splitIntoQueries(group, firstRows)].map((audiences) => ({ audiences })));
   for (const audience of big) queries.push(...(await splitFollowers(context, audience)));
-  await fanOut(context, lane.rows, queries, plan);
+  await fanOut(context, lane, queries, plan);
   await context.notifier.toFollowers(pulled, liveHeader(lane, plan), plan.traces?.posts);
   return { pushed, merged: pulled.length, others };
 }
@@ -456,23 +466,26 @@ function* withMaxPosts(audience: Audience): Generator<Audience> {
  */
 async function fanOut(
   context: Planning,
-  queue: QueueName,
+  lane: Lane,
   queries: readonly FollowerQuery[],
-  { header, traces, lineage }: PlanContext,
+  plan: PlanContext,
 ): Promise<void> {
+  const { header, traces, lineage } = plan;
   const batches = new RowMessages(await context.bus.partitions(), header);
   // Reading continues while the previous messages are being confirmed, but not further ahead.
   let last: Promise<void> = Promise.resolve();
   let publishing = 0;
+  let published = false;
   const publish = (messages: PlannedMessage[]): Promise<void> => {
     const before = last;
     publishing += 1;
+    published = true;
     last = before
       .then(() =>
         context.bus.publish(
           messages.map(
             ({ partition, body }): Outgoing => ({
-              queue,
+              queue: lane.rows,
               body,
               key: partition,
               lineage,
@@ -504,8 +517,49 @@ async function fanOut(
       });
     }),
   );
-  await publish(batches.takeAll());
+  const rest = batches.takeAll();
+  if (!published && isWrittenHere(context, lane, rest)) {
+    await writeHere(context, lane, rest, plan);
+    return;
+  }
+  await publish(rest);
   await last;
+}
+
+/** A throttled lane writes through its queue, where the rate is kept. */
+const isWrittenHere = (
+  { writeRows, lanes }: Planning,
+  lane: Lane,
+  planned: readonly PlannedMessage[],
+): boolean =>
+  writeRows !== undefined &&
+  lane === LANES.live &&
+  lanes?.rate(lane.name) === undefined &&
+  planned.reduce((sum, { rows }) => sum + rows, 0) <= ROWS_WRITTEN_HERE;
+
+/**
+ * Writes the rows of a small plan at once. The events are acked after the rows are committed, so a plan that
+ * is interrupted is made again, and barriers of the events wait for its rows.
+ */
+async function writeHere(
+  { writeRows }: Planning,
+  lane: Lane,
+  planned: readonly PlannedMessage[],
+  { header, traces, deliveries }: PlanContext,
+): Promise<void> {
+  if (planned.length === 0) return;
+  await writeRows!(
+    planned.map(({ body, rows }): RowsPart => {
+      const delivery = {
+        queue: lane.rows,
+        ...(traces && tracesAmong(traces.posts, postsIn(body))),
+        get earlier() {
+          return deliveries.some(({ earlier }) => earlier);
+        },
+      };
+      return { header, body, count: rows, delivery };
+    }),
+  );
 }
 
 // COPY takes no parameters. The statements contain only ids, which are numbers made by this

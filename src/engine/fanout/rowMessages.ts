@@ -10,6 +10,8 @@ const ROWS_A_MESSAGE = 8_192;
 export interface PlannedMessage {
   readonly partition: number;
   readonly body: Buffer;
+  /** Number of its rows. */
+  readonly rows: number;
 }
 
 /** Ids in PostgreSQL's binary array format: four bytes of length before the eight of each id. */
@@ -48,7 +50,7 @@ export class RowMessages {
       }
       open.add(high, low, posts);
       if (open.rows >= ROWS_A_MESSAGE) {
-        this.#sealed.push({ partition, body: open.seal(this.#header) });
+        this.#sealed.push(this.#seal(open, partition));
         delete this.#open[partition];
       }
     }
@@ -65,10 +67,14 @@ export class RowMessages {
   takeAll(): PlannedMessage[] {
     const all = this.takeFull();
     this.#open.forEach((open, partition) => {
-      all.push({ partition, body: open.seal(this.#header) });
+      all.push(this.#seal(open, partition));
     });
     this.#open.length = 0;
     return all;
+  }
+
+  #seal(message: RowsMessage, partition: number): PlannedMessage {
+    return { partition, rows: message.rows, body: message.seal(this.#header) };
   }
 
   get fullCount(): number {

@@ -18,13 +18,14 @@ import type { Tracing } from '../telemetry/tracing.ts';
 import { everyTick } from '../util/ticks.ts';
 import { startCleaner } from './cleaner.ts';
 import { startClusterMetrics } from './clusterMetrics.ts';
-import type { CheckedMessage } from './copyBuffer.ts';
+import { type CheckedMessage, CopyBuffer } from './copyBuffer.ts';
 import { followHandlers } from './followHandlers.ts';
 import { type OpenLanes, openLanes } from './lanes.ts';
 import { maintain } from './maintenance.ts';
 import { startPlanner } from './planner.ts';
+import { type FirstDelivery, type RowsPart, type RowWriterContext, writeRows } from './rowWriter.ts';
 import { sweep } from './sweeper.ts';
-import { type FirstDelivery, startWriter } from './writer.ts';
+import { startWriter } from './writer.ts';
 
 const SWEEP_INTERVAL_MS = 1_000;
 const LIVE_POLL_MS = 1_000;
@@ -133,14 +134,14 @@ class FanoutWorker implements Worker {
     return presence;
   }
 
-  async #startWriter(lanes: OpenLanes, notifier: Notifier): Promise<void> {
-    const { db, bus, clock, changes, log, metrics, tracing, onBatch } = this.#context;
+  #rowWriter(notifier: Notifier): RowWriterContext {
+    const { db, clock, changes, log, metrics, tracing, onBatch } = this.#context;
     const onWritten = (rows: number, first: readonly FirstDelivery[]) => this.#countWritten(rows, first);
-    const context = {
-      ...{ db, bus, clock, lanes, changes, notifier },
-      ...{ log, metrics, tracing, onWritten, onBatch },
-    };
-    const writer = await startWriter(context);
+    return { db, clock, changes, notifier, log, metrics, tracing, onWritten, onBatch };
+  }
+
+  async #startWriter(lanes: OpenLanes, notifier: Notifier): Promise<void> {
+    const writer = await startWriter({ ...this.#rowWriter(notifier), bus: this.#context.bus, lanes });
     this.#resources.add('writer', () => writer.stop(this.#drainMs));
   }
 
@@ -153,8 +154,10 @@ class FanoutWorker implements Worker {
   async #startPlanner(lanes: OpenLanes, notifier: Notifier): Promise<void> {
     const { db, bus, clock, changes, log, metrics, tracing, stats } = this.#context;
     const relations = followHandlers;
+    const rows = this.#rowWriter(notifier);
     const context = {
       ...{ db, bus, clock, lanes, changes, notifier, relations },
+      writeRows: (parts: readonly RowsPart[]) => writeRows(rows, parts, new CopyBuffer()),
       ...{ log, metrics, tracing, stats },
     };
     const planner = await startPlanner(context);

@@ -4,6 +4,7 @@ import type { Resources } from '../resilience/resources.ts';
 import { listWorkers } from '../store/processes.ts';
 import { secondsSince } from '../util/numbers.ts';
 import { poll } from '../util/poll.ts';
+import { byShortId } from './shortIds.ts';
 import { type RegisteredWorker, registeredWorkers } from './workers.ts';
 
 /** A worker is asked to end by a notification with its id as payload. */
@@ -34,15 +35,17 @@ export interface WorkerDrainPlan {
   readonly others: number;
 }
 
-/** Throws WORKER_NOT_FOUND, or USAGE for a worker that is part of a bigger process. */
-export async function planWorkerDrain(db: Queryable, id: string): Promise<WorkerDrainPlan> {
+/**
+ * Plans the drain of a worker whose id is, or begins with, `text`. Throws WORKER_NOT_FOUND, or USAGE for
+ * several workers and for one that is part of a bigger process.
+ */
+export async function planWorkerDrain(db: Queryable, text: string): Promise<WorkerDrainPlan> {
   const workers = await registeredWorkers(db);
-  const worker = workers.find((one) => one.id === id);
-  if (!worker) throw new FeedctlError('WORKER_NOT_FOUND', `there is no worker ${id}`);
+  const worker = byShortId(workers, text, 'worker');
   if (!worker.there)
     throw new FeedctlError(
       'WORKER_NOT_FOUND',
-      `the worker ${id} does not run any more: only its row in the database is left`,
+      `the worker ${worker.id} does not run any more: only its row in the database is left`,
     );
   if (!worker.drainable)
     throw new FeedctlError('USAGE', 'this worker is part of `feedctl up`, which `feedctl down` stops');

@@ -43,6 +43,7 @@ const UNAVAILABLE: Partial<Record<ErrorCode, string>> = {
   DATABASE_REFUSED: 'the database refuses the gateway',
   DATABASE_TLS_FAILED: 'the gateway has no encrypted connection to the database',
   DATABASE_UNREACHABLE: 'the gateway cannot reach the database',
+  DISK_FULL: 'a disk has no room',
   NODE_NUMBERS_EXHAUSTED: 'no id can be minted',
   NOT_LIVE: 'live updates are lost, or sockets are being caught up',
   OVERLOADED: 'too many calls wait for a server',

@@ -1,12 +1,14 @@
 import { createHash } from 'node:crypto';
 import { resolve } from 'node:path';
 import { idField, readRecords } from '../files/records.ts';
+import { counted } from '../model/counted.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { IMPORT_SECONDS, IMPORTS_PER_SECOND, importedId } from '../model/ids.ts';
 import type { SocialContext } from '../social/context.ts';
 import { missingUsers } from '../store/users.ts';
 import { ImportTally } from './partitions.ts';
 import { type ImportOptions, type ImportResult, importAll, type NewPost, type PostSource } from './posts.ts';
+import { checking } from './report.ts';
 import { checkImport } from './sql.ts';
 
 const POSTS_PER_BATCH = 4_000;
@@ -20,7 +22,7 @@ interface Row {
 
 function parseRow(fields: string[]): Row {
   if (fields.length !== 4)
-    throw `expected \`actor target unix-seconds kind\`, found ${fields.length} field(s)`;
+    throw `expected \`actor target unix-seconds kind\`, found ${counted(fields.length, 'field')}`;
   const second = Number(fields[2]);
   if (!/^\d+$/.test(fields[2]!) || second < IMPORT_SECONDS.min || second > IMPORT_SECONDS.max) {
     throw `${JSON.stringify(fields[2])} is no time in unix seconds since 2010`;
@@ -75,13 +77,16 @@ async function checkFile(context: SocialContext, path: string, options: ImportOp
     tally.add(row.actor, row.second);
   };
   for await (const _ of readRecords(path, check, digest)) {
-    if (options.signal?.aborted) throw new FeedctlError('INTERRUPTED', 'interrupted; nothing was changed');
-    options.onProgress?.({ phase: 'checking', rows: tally.posts, total: 0, deliveries: 0 });
+    if (options.signal?.aborted)
+      throw new FeedctlError('INTERRUPTED', 'interrupted while the file was checked; nothing was changed', {
+        suggestions: ['Run the same command again.'],
+      });
+    options.onProgress?.(checking(tally.posts));
   }
   const missing = await missingUsers(context.db, [...actors.keys()]);
   if (missing.length > 0) {
     const first = missing.reduce((a, b) => (actors.get(a)! < actors.get(b)! ? a : b));
-    const others = missing.length > 1 ? `, and ${missing.length - 1} other actor(s) are missing` : '';
+    const others = missing.length > 1 ? `, nor ${counted(missing.length - 1, 'other actor')}` : '';
     throw new FeedctlError(
       'USER_NOT_FOUND',
       `${path}, line ${actors.get(first)}: there is no user ${first}${others}`,

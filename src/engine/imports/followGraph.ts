@@ -1,6 +1,7 @@
 import { CopyRows, copyIn } from '../database/copy.ts';
 import type { Session } from '../database/types.ts';
 import { idField, readRecords } from '../files/records.ts';
+import { counted } from '../model/counted.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { dispatchCommitted, type SocialContext } from '../social/context.ts';
 import { loadSeed, prepareSeed, type SeedCounts } from './graphSql.ts';
@@ -69,7 +70,7 @@ export async function seedPairs(
 
 function parsePair(fields: string[]): Pair {
   if (fields.length < 2 || fields.length > 3)
-    throw `expected \`follower followee [weight]\`, found ${fields.length} field(s)`;
+    throw `expected \`follower followee [weight]\`, found ${counted(fields.length, 'field')}`;
   if (fields[2] !== undefined && !/^-?\d+(\.\d+)?$/.test(fields[2]))
     throw `${JSON.stringify(fields[2])} is no weight`;
   return [idField(fields[0]!, 'user'), idField(fields[1]!, 'user')];

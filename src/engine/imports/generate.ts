@@ -47,7 +47,8 @@ export function randomSource(seed: number): () => number {
 export function checkGenerateOptions(options: GenerateOptions): void {
   const [, mostFollows] = options.follows;
   for (const [name, [from, to]] of Object.entries({ follows: options.follows, posts: options.posts })) {
-    if (!(from >= 0 && from <= to)) throw new FeedctlError('USAGE', `--${name} ${from}-${to} is no range`);
+    if (!(from >= 0 && from <= to))
+      throw new FeedctlError('USAGE', `--${name} ${from}-${to}: ${from} is more than ${to}`);
   }
   if (mostFollows >= options.users) {
     throw new FeedctlError('USAGE', `${options.users} users cannot follow ${mostFollows} others each`);

@@ -3,7 +3,6 @@ import { divideEmptyFeedPartition, targetPartitionRows } from '../database/feedP
 import { isFeedctlError, messageOf } from '../model/errors.ts';
 import { firstIdAt } from '../model/ids.ts';
 import type { Log } from '../telemetry/log.ts';
-import { expectedRows } from './sql.ts';
 
 const HOUR_SECONDS = 3_600;
 /** Maximum wait for the lock of one partition. */
@@ -27,14 +26,14 @@ export class ImportTally {
 /**
  * Makes partitions for the feed rows of an import of old posts, if they are more than one partition should
  * have. A range of time that has rows already stays as it is. A later call continues after an interruption.
- * The import needs no partitions, so a schema that stays locked is only logged.
+ * The import needs no partitions, so a schema that stays locked is only logged. `rows`: rows that are owed.
  */
 export async function partitionForImport(
   { db, log }: { db: Database; log: Log },
-  tally: ImportTally,
+  { tally, rows }: { tally: ImportTally; rows: number },
   signal: AbortSignal,
 ): Promise<void> {
-  const [rows, target] = [await expectedRows(db, tally.authors), await targetPartitionRows(db)];
+  const target = await targetPartitionRows(db);
   if (rows <= target) return;
   try {
     for (const hour of cutHours(tally, rows / target)) {

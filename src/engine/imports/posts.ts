@@ -4,14 +4,16 @@ import { fanOutDrained } from '../bus/drained.ts';
 import { dispatch, dispatchWithin } from '../fanout/dispatcher.ts';
 import { FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
 import type { EventRef } from '../model/event.ts';
-import { type Operation, runOperation, saveProgress, type Work } from '../operations/run.ts';
+import { type Operation, runOperation, type Work } from '../operations/run.ts';
 import { isTransient } from '../resilience/classify.ts';
 import type { SocialContext } from '../social/context.ts';
 import { type ImportedPost, importPosts } from '../store/posts.ts';
 import { forgetRun, type LatencyMs, runDeliveries, runLatency } from '../store/runs.ts';
 import { poll } from '../util/poll.ts';
 import { type ImportTally, partitionForImport } from './partitions.ts';
-import { claimImport } from './sql.ts';
+import { type ImportProgress, ImportReport, type ImportSaved } from './report.ts';
+import { RowsOwed } from './rowsOwed.ts';
+import { claimImport, followersOf } from './sql.ts';
 
 /** Batches that are committed concurrently: one for each core of a small machine. */
 const BATCH_CONCURRENCY = 2;
@@ -23,10 +25,11 @@ const MAX_BACKLOG = 16;
 const BACKLOG_POLL_MS = 20;
 const QUEUE_FULL_WAIT_MS = 200;
 const QUEUE = 'events.bulk';
-const REPORT_INTERVAL_MS = 250;
 const EVENTS_PER_MESSAGE = 1_000;
 
 export interface ImportResult {
+  /** Posts of the file or of the generator, new or not. */
+  readonly rows: number;
   /** New posts. */
   readonly posts: number;
   /** New feed rows for posts of this import. */
@@ -38,13 +41,6 @@ export interface ImportResult {
   /** Time from the commit of a post to the commit of its row. */
   readonly latencyMs: LatencyMs;
 }
-
-export type ImportProgress = {
-  phase: 'checking' | 'posting' | 'delivering';
-  rows: number;
-  total: number;
-  deliveries: number;
-};
 
 export interface ImportOptions extends Pick<Work, 'inputs' | 'onResume'> {
   readonly signal?: AbortSignal;
@@ -82,16 +78,27 @@ export async function importAll(
   const { inputs, onResume, signal } = options;
   const work = { kind, key, inputs, onResume, signal };
   let begun = false;
-  const run = async (operation: Operation<{ rows: number }>): Promise<ImportResult> => {
-    begun = (operation.progress?.rows ?? 0) > 0;
+  const run = async (operation: Operation<ImportSaved>): Promise<ImportResult> => {
+    const { progress: saved } = operation;
+    const { tally } = source;
+    begun = (saved?.rows ?? 0) > 0;
     const importId = await context.ids.next();
     const onCommitted = () => {
       begun = true;
     };
-    const { onProgress } = options;
+    const followers = await followersOf(db, tally.authors.keys());
+    const owed = new RowsOwed(followers, tally, saved?.rows ?? 0);
+    const report = new ImportReport(context, {
+      operationId: operation.id,
+      importId,
+      saved,
+      totalPosts: tally.posts,
+      owed,
+      onProgress: options.onProgress,
+    });
     try {
-      await partitionForImport(context, source.tally, operation.signal);
-      return await importAs(context, source, { operation, importId, onProgress, onCommitted });
+      await partitionForImport(context, { tally, rows: owed.rows }, operation.signal);
+      return await importAs(context, source, { operation, importId, owed, report, onCommitted });
     } catch (error) {
       if (!signal?.aborted) throw error;
       throw new FeedctlError('INTERRUPTED', 'interrupted; every post so far is delivered all the same', {
@@ -103,7 +110,7 @@ export async function importAll(
   };
   try {
     // The error that is saved with the operation is the one that ended it.
-    return await runOperation<{ rows: number }, ImportResult>(db, work, run);
+    return await runOperation<ImportSaved, ImportResult>(db, work, run);
   } catch (error) {
     throw begun ? partlyDone(error) : error;
   }
@@ -113,42 +120,42 @@ export async function importAll(
 function partlyDone(error: unknown): unknown {
   if (!isTransient(error)) return error;
   const message = `${messageOf(error)}; every post so far is delivered all the same`;
-  if (!isFeedctlError(error)) return new FeedctlError('INTERRUPTED', message, { cause: error });
-  if (error.exitStatus === 3) return error;
   const again = 'Run the same command again: it continues where it stopped.';
+  if (!isFeedctlError(error))
+    return new FeedctlError('INTERRUPTED', message, { cause: error, suggestions: [again] });
+  if (error.exitStatus === 3) return error;
   const suggestions = [again, ...error.suggestions];
   return new FeedctlError(error.code, message, { cause: error, suggestions, exitStatus: 3 });
 }
 
 interface ImportRun {
-  readonly operation: Operation<{ rows: number }>;
+  readonly operation: Operation<ImportSaved>;
   readonly importId: number;
-  readonly onProgress: ImportOptions['onProgress'];
+  readonly owed: RowsOwed;
+  readonly report: ImportReport;
   /** Called when the first posts are stored. */
   readonly onCommitted: () => void;
 }
 
 async function importAs(context: SocialContext, source: PostSource, run: ImportRun): Promise<ImportResult> {
   const { db } = context;
-  const { importId, operation, onProgress } = run;
-  const total = source.tally.posts;
+  const { importId, operation, owed, report } = run;
   const startedAt = performance.now();
-  const { posts, merged } = await new PostImport(context, source, run).run();
-  const report = setInterval(() => {
-    void runDeliveries(db, importId)
-      .then((deliveries) => onProgress?.({ phase: 'delivering', rows: total, total, deliveries }))
-      .catch(() => {});
-  }, REPORT_INTERVAL_MS);
+  await report.start();
+  let stored: { posts: number; merged: number };
   try {
+    stored = await new PostImport(context, source, run).run();
+    owed.end();
     await fanOutDrained(context, operation.signal);
   } finally {
-    clearInterval(report);
+    await report.stop();
   }
   const seconds = (performance.now() - startedAt) / 1_000;
+  await report.end();
   const deliveries = await runDeliveries(db, importId);
   const deliveriesPerSecond = Math.round(deliveries / seconds);
   const latencyMs = await runLatency(db, importId);
-  return { posts, deliveries, merged, seconds, deliveriesPerSecond, latencyMs };
+  return { rows: source.tally.posts, ...stored, deliveries, seconds, deliveriesPerSecond, latencyMs };
 }
 
 /** Commits the posts of a source, batch by batch. */
@@ -202,17 +209,18 @@ class PostImport {
 
   /** `before`: the previous batch. `rows`: posts of the source up to the end of this batch. */
   async #import(batch: readonly NewPost[], before: Promise<void>, rows: number): Promise<void> {
-    const { db } = this.#context;
-    const { operation, onProgress } = this.#run;
-    const total = this.#source.tally.posts;
+    const { owed, report } = this.#run;
     const events = await this.#commit(batch);
     this.#posts += events.length;
+    owed.stored(
+      batch,
+      events.map(({ aggregateId }) => aggregateId),
+    );
     for (const event of events) if (this.#celebrities.has(event.aggregateId)) this.#merged += 1;
     // Progress is saved in order, so that a resumed run skips no gap.
     await before;
     if (this.#failure) return;
-    await saveProgress(db, operation.id, { rows }, { done: rows, total, unit: 'rows' });
-    onProgress?.({ phase: 'posting', rows, total, deliveries: 0 });
+    await report.posted(rows);
   }
 
   async #commit(batch: readonly NewPost[]): Promise<EventRef[]> {

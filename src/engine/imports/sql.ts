@@ -2,20 +2,19 @@ import type { Database, Store } from '../database/database.ts';
 import type { Queryable } from '../database/types.ts';
 import { FeedctlError } from '../model/errors.ts';
 
-/** In: authors of one shard, their numbers of posts. Posts of pulled authors get no rows. */
-const EXPECTED = `
-  select coalesce(sum(u.follower_count::bigint * w.posts), 0)::float8 as rows
-  from unnest($1::bigint[], $2::bigint[]) w(id, posts) join users u on u.id = w.id
-  where u.id = any($1) and u.push_state <> 'pull'`;
+/** In: authors of one shard. Posts of pulled authors get no rows. */
+const FOLLOWERS = `
+  select id, follower_count::bigint as followers from users
+  where id = any($1) and push_state <> 'pull' and follower_count > 0`;
 
-/** Returns how many feed rows the followers get for so many posts of each author. */
-export async function expectedRows(db: Store, posts: ReadonlyMap<number, number>): Promise<number> {
-  let sum = 0;
-  for (const authors of (await db.sharding()).group([...posts.keys()], (id) => id)) {
-    const counts = authors.map((id) => posts.get(id));
-    sum += (await db.query<{ rows: number }>(EXPECTED, [authors, counts])).rows[0]!.rows;
+/** Returns how many followers get the posts of each author. Authors without such followers are missing. */
+export async function followersOf(db: Store, authors: Iterable<number>): Promise<Map<number, number>> {
+  const followers = new Map<number, number>();
+  for (const ids of (await db.sharding()).group([...authors], (id) => id)) {
+    const { rows } = await db.query<{ id: number; followers: number }>(FOLLOWERS, [ids]);
+    for (const row of rows) followers.set(row.id, row.followers);
   }
-  return sum;
+  return followers;
 }
 
 interface ImportedFile {

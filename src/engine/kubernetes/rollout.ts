@@ -1,3 +1,4 @@
+import { counted } from '../model/counted.ts';
 import { FeedctlError, isFeedctlError } from '../model/errors.ts';
 import { poll } from '../util/poll.ts';
 import type { Kubernetes } from './client.ts';
@@ -98,7 +99,7 @@ export async function waitForRollouts(
     if (open.length === 0) return rollouts;
     if (!late) return undefined;
     const rest = open.map(({ name, desired, updated, available }) => {
-      const counts = `${updated} of ${desired} pod(s) of the new template, ${available} available`;
+      const counts = `${updated} of ${counted(desired, 'pod')} of the new template, ${available} available`;
       return `Deployment/${name}: ${counts}`;
     });
     throw new FeedctlError(

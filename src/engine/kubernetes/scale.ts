@@ -1,3 +1,4 @@
+import { counted } from '../model/counted.ts';
 import { FeedctlError } from '../model/errors.ts';
 import {
   type AutoscalerState,
@@ -160,7 +161,7 @@ function setReplicas({ deployment, path, autoscaler }: Workers, namespace: strin
   if (!autoscaler)
     return {
       by: 'replicas',
-      change: `${name} gets ${replicas} pod(s), from ${deployment.spec.replicas ?? 1}`,
+      change: `${name} gets ${counted(replicas, 'pod')}, from ${deployment.spec.replicas ?? 1}`,
       path: `${path}/scale`,
       body: { spec: { replicas } },
     };

@@ -1,4 +1,4 @@
-import type { ErrorCode } from './errors.ts';
+import { ERRORS, type ErrorCode } from './errors.ts';
 
 interface ErrorText {
   /** What the failure means, and what it changed or did not change. */
@@ -10,10 +10,10 @@ interface ErrorText {
 
 /**
  * Explains every code of `ERRORS` at length, in Markdown. Every command loads `ERRORS` when it starts.
- * Only documentation needs these texts, so they have a separate module. `npm run docs` writes
- * `docs/errors.md` from both.
+ * Only `feedctl errors` and documentation need these texts, so they have a separate module. `npm run docs`
+ * writes `docs/errors.md` from both.
  */
-export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
+const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
   BAD_LINE: {
     what:
       'A line of an input file does not have the form that the command expects. The message names the ' +
@@ -272,7 +272,7 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
     what:
       'The database refused a statement, and the message repeats its reason. The command was rolled ' +
       'back.',
-    why: 'The user lacks rights, the disk is full, the schema is damaged, or feedctl has a fault.',
+    why: 'The user lacks rights, the schema is damaged, or feedctl has a fault.',
   },
   DATABASE_NOT_FOUND: {
     what: 'The server answers, but the database does not exist.',
@@ -344,6 +344,15 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
     what: 'The demo ran to its end and found a wrong feed or a wrong push.',
     why: 'feedctl has a fault.',
   },
+  DISK_FULL: {
+    what:
+      'A disk has no room: that of the database, that of an embedded cluster, or that of a file which ' +
+      'feedctl writes. The message names it. Acknowledged posts are kept.',
+    why: 'Feed rows, the log of events or the write-ahead log have filled the disk, or another program has.',
+    more:
+      'Workers, gateways and `migrate` continue when there is room. `feedctl feed trim --all --before 30d` ' +
+      'removes old feed rows; `feedctl doctor` shows the room that is left.',
+  },
   DISTRIBUTION_WRONG: {
     what:
       'A table of this Citus database is distributed by a column that does not fit feedctl’s statements. ' +
@@ -356,8 +365,8 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
   EMBEDDED_POSTGRES_FAILED: {
     what: 'The PostgreSQL server that `up` or `demo` starts did not start, or ended by itself.',
     why:
-      'feedctl has no PostgreSQL binaries for this machine, or the disk is full. The data may also ' +
-      'belong to another PostgreSQL version, or a person or a program ended the server.',
+      'feedctl has no PostgreSQL binaries for this machine. The data may also belong to another ' +
+      'PostgreSQL version, or a person or a program ended the server.',
     more: 'With `FEEDCTL_DATABASE_URL` feedctl uses your own server instead.',
   },
   FILE_NOT_FOUND: {
@@ -416,8 +425,10 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
     why: 'feedctl has a fault.',
   },
   INTERRUPTED: {
-    what: 'A signal stopped the command before it was done. Finished work is kept.',
-    why: 'Ctrl-C or SIGTERM stopped it.',
+    what:
+      'A signal stopped the command before it was done. The message says what was changed, and the ' +
+      'suggestion whether the same command continues or starts from the beginning.',
+    why: 'Ctrl-C or SIGTERM stopped it. An operation saves its progress: `feedctl operation list` shows it.',
   },
   INVALID_CURSOR: {
     what: 'A gateway refused the position from which a WebSocket was to resume.',
@@ -580,6 +591,11 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
     what: 'Another process is doing the same long work.',
     why: 'Two runs of the same work exclude each other: two replays of one file, for example.',
   },
+  OUTPUT_FAILED: {
+    what: 'The command could not write its output. What it did before stays done.',
+    why: 'The disk of the file that stdout leads to is full, or its device has failed.',
+    more: 'A reader that closes a pipe early (`| head -1`) is no error.',
+  },
   OVERLOADED: {
     what:
       'Too many calls wait for a server already, so this one was refused and not queued. Nothing was ' +
@@ -624,10 +640,10 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
       '429.',
     why:
       'A user may send 100 requests a minute, 50 of them posts and follows. An address may send 1,000, ' +
-      'of which 500 without a valid token. Opening a WebSocket is a request. Ten wrong passwords for one ' +
-      'account in ten minutes, from any address, block its login: the right password is then refused ' +
-      'too. Tokens that are in use stay valid. Behind a proxy that the gateway does not trust, all ' +
-      'clients have the proxy’s address.',
+      'at most 500 of them without a valid token. Opening a WebSocket is a request. Ten wrong ' +
+      'passwords for one account in ten minutes, from any address, block its login: the right ' +
+      'password is then refused too. Tokens that are in use stay valid. Behind a proxy that the ' +
+      'gateway does not trust, all clients have the proxy’s address.',
     more: '`Retry-After` is in seconds. Name trusted proxies with `--trusted-proxy`.',
   },
   REBALANCE_FAILED: {
@@ -642,6 +658,14 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
       'The job that the command followed was stopped. Finished moves stay; the move under way was ' +
       'undone.',
     why: 'An operator ran `feedctl shards rebalance --stop`, or called `citus_rebalance_stop()`.',
+  },
+  RECORDING_DAMAGED: {
+    what:
+      'A file is no recording of `top`, or a line in it is damaged. The message names the line. Nothing ' +
+      'was changed.',
+    why:
+      'The file is of another program or of a newer release, or it was edited or damaged. A recording ' +
+      'whose end is missing is no error: `top replay` shows what is there.',
   },
   SCHEMA_LOCKED: {
     what:
@@ -748,3 +772,11 @@ export const ERROR_TEXTS: Readonly<Record<ErrorCode, ErrorText>> = {
     more: 'An operator gets a token for a user without a password with `feedctl user token`.',
   },
 };
+
+/** Every error with its texts, in the order of the codes. */
+export const explainedErrors = () =>
+  (Object.keys(ERRORS).sort() as ErrorCode[]).map((code) => {
+    const { exit, fix } = ERRORS[code];
+    const { what, why, more } = ERROR_TEXTS[code];
+    return { code, exit, what, why, fix: more === undefined ? fix : `${fix} ${more}` };
+  });

@@ -184,6 +184,11 @@ export const ERRORS = {
   DATA_DIR_UNUSABLE: { exit: 1, fix: 'Choose a writable directory with --data-dir.' },
   DEAD_LETTER_NOT_FOUND: { exit: 1, fix: 'See `feedctl dlq list`; it may have been replayed or discarded.' },
   DEMO_FAILED: { exit: 1, fix: 'This is a fault of feedctl: please report the output of the demo.' },
+  DISK_FULL: {
+    exit: 1,
+    failure: 'transient',
+    fix: 'Make room on that disk; the work then continues, or the command may be run again.',
+  },
   DISTRIBUTION_WRONG: {
     exit: 1,
     fix: 'Undo it with `undistribute_table`, then run `feedctl migrate`; `feedctl doctor` names each table.',
@@ -208,7 +213,7 @@ export const ERRORS = {
   },
   IMPORT_OVERLAP: { exit: 1, fix: 'Replay the same file again, or use another cluster for this one.' },
   INTERNAL: { exit: 1, fix: 'This is a fault of feedctl: run again with DEBUG=* and report the output.' },
-  INTERRUPTED: { exit: 3, fix: 'Run the same command again: it continues from the point of interruption.' },
+  INTERRUPTED: { exit: 3, fix: 'Run the same command again: it starts from the beginning.' },
   INVALID_CURSOR: { exit: 1, fix: 'Connect without `after`, and read the feed.' },
   INVALID_ID: { exit: 2, fix: 'Pass a whole number from 1 to 9007199254740991.' },
   INVALID_TOKEN: { exit: 1, fix: 'Get a new one with `feedctl user token <id>`.' },
@@ -287,6 +292,7 @@ export const ERRORS = {
   OPERATION_NOT_FOUND: { exit: 1, fix: 'See `feedctl operation list` for the ids.' },
   OPERATION_NOT_RESUMABLE: { exit: 1, fix: 'Run the command again: it starts from the beginning.' },
   OPERATION_RUNNING: { exit: 1, fix: 'Wait for it to end, or stop the other run first.' },
+  OUTPUT_FAILED: { exit: 1, fix: 'Make room for the output, or write it to another place.' },
   OVERLOADED: {
     exit: 1,
     failure: 'transient',
@@ -315,6 +321,7 @@ export const ERRORS = {
     fix: 'Fix the cause that the message gives and run the same command again: finished moves stay.',
   },
   REBALANCE_STOPPED: { exit: 3, fix: 'Run the same command again: it plans the remaining moves.' },
+  RECORDING_DAMAGED: { exit: 1, fix: 'Pass a file that `feedctl top --record FILE` has written.' },
   SCHEMA_LOCKED: {
     exit: 1,
     failure: 'transient',

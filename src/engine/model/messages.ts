@@ -28,6 +28,9 @@ const CHECKED_FROM = 6;
 const FEEDS_ONLY = 2 ** 31;
 const BULK = 2 ** 30;
 export const HEADER_BYTES = 26;
+/** Offset of the number of records, and the bits of it that are no flags. */
+export const RECORDS_AT = 22;
+export const RECORDS_MASK = BULK - 1;
 const EVENT_BYTES = 25;
 const LIVE_BYTES = 24;
 /** Record sizes of the kinds whose records all have the same size. */
@@ -114,7 +117,7 @@ export function seal(bytes: Buffer, kind: Kind, header: MessageHeader, records: 
   bytes.writeUInt8(VERSION, 1);
   bytes.writeDoubleBE(header.importId, 6);
   bytes.writeDoubleBE(header.committedAt, 14);
-  bytes.writeUInt32BE(records + (header.feedsOnly ? FEEDS_ONLY : 0) + (header.bulk ? BULK : 0), 22);
+  bytes.writeUInt32BE(records + (header.feedsOnly ? FEEDS_ONLY : 0) + (header.bulk ? BULK : 0), RECORDS_AT);
   bytes.writeUInt32BE(crc32(bytes.subarray(CHECKED_FROM)), 2);
   return bytes;
 }
@@ -128,7 +131,7 @@ export function readHeader(bytes: Buffer, kind: Kind): MessageHeader & { records
   if (bytes[0] !== kind) throw invalidMessage(`is of kind ${bytes[0]}, expected ${kind}`);
   if (bytes[1] !== VERSION)
     throw invalidMessage(`has format version ${bytes[1]}, this program reads ${VERSION}`);
-  const counted = bytes.readUInt32BE(22);
+  const counted = bytes.readUInt32BE(RECORDS_AT);
   const feedsOnly = counted >= FEEDS_ONLY;
   const bulk = counted % FEEDS_ONLY >= BULK;
   const records = counted % BULK;

@@ -10,6 +10,7 @@ import { checkSchema } from '../database/migrate.ts';
 import { withoutPassword } from '../database/url.ts';
 import { checkSessionsKept, checkWritable } from '../database/usable.ts';
 import { Identity } from '../identity/identity.ts';
+import { formatBytes } from '../model/bytes.ts';
 import { type Check, faultOf } from '../model/check.ts';
 import { ERRORS, messageOf } from '../model/errors.ts';
 import { Resources } from '../resilience/resources.ts';
@@ -26,6 +27,8 @@ export interface DoctorReport {
 }
 
 const LOW_DISK_BYTES = 2 * 2 ** 30;
+/** Room for eight segments of the write-ahead log. Below it the database may stop at any time. */
+const FULL_DISK_BYTES = 128 * 2 ** 20;
 
 /**
  * Checks everything that the cluster needs, and names a fix for each fault. Throws for none of
@@ -40,7 +43,11 @@ export async function diagnose(config: Config): Promise<DoctorReport> {
   const checks: Check[] = [{ name: 'node', status: 'ok', detail: process.version }];
   if (config.embedded) checks.push(...(await checkDataDir(config.dataDir)));
   await checkServers(config, checks);
-  return { context: config.context, ok: checks.every(({ status }) => status !== 'fault'), settings, checks };
+  // The database of an embedded cluster that does not run is the same fault again.
+  const isSaid = checks.some(({ name, status }) => name === 'cluster' && status === 'fault');
+  const said = isSaid ? checks.filter(({ name }) => name !== 'CLUSTER_NOT_RUNNING') : checks;
+  const ok = said.every(({ status }) => status !== 'fault');
+  return { context: config.context, ok, settings, checks: said };
 }
 
 /** Checks the database first: the broker and the cache use names and states that it stores. */
@@ -116,12 +123,11 @@ async function checkDisk(path: string): Promise<Check[]> {
     await access(path, constants.W_OK);
     const { bavail, bsize } = await statfs(path);
     const free = bavail * bsize;
-    const disk: Check = { name: 'disk', status: 'ok', detail: `${(free / 2 ** 30).toFixed(1)} GiB free` };
+    const status = free > LOW_DISK_BYTES ? 'ok' : free > FULL_DISK_BYTES ? 'warning' : 'fault';
+    const disk: Check = { name: 'disk', status, detail: `${formatBytes(free)} free at ${path}` };
     return [
       { name: 'data directory', status: 'ok', detail: `${path} can be written` },
-      free > LOW_DISK_BYTES
-        ? disk
-        : { ...disk, status: 'warning', fix: 'Free some space, or move the data directory.' },
+      status === 'ok' ? disk : { ...disk, fix: `Make room at ${path}, or move the data directory.` },
     ];
   } catch (error) {
     const parent = dirname(path);

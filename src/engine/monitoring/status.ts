@@ -1,12 +1,13 @@
-import type { QueueDepth } from '../bus/bus.ts';
 import type { FeedCache } from '../cache/cache.ts';
 import type { Cluster } from '../cluster/cluster.ts';
 import { withoutPassword } from '../database/url.ts';
 import { type GatewayState, gatewayStates } from '../fleet/gateways.ts';
 import { type WorkerState, workerStates } from '../fleet/workers.ts';
+import { counted } from '../model/counted.ts';
 import type { FeedStorage } from '../model/feedStorage.ts';
 import type { LaneState } from '../model/lanes.ts';
 import type { Sampling } from '../model/sample.ts';
+import { type QueueBacklog, readBacklog } from '../queues/backlog.ts';
 import { readStats } from '../stats/table.ts';
 import { aggregate, type ClusterTotals } from '../stats/totals.ts';
 import { readLanes } from '../store/lanes.ts';
@@ -28,14 +29,18 @@ export interface ClusterStatus {
    * Every component is ready and the live lane is not paused: a new post reaches feeds and sockets.
    */
   readonly ready: boolean;
+  /** Why it is not ready, and what else is not ready. */
+  readonly problems: readonly string[];
   readonly components: readonly Component[];
-  readonly queues: readonly QueueDepth[];
+  readonly queues: readonly QueueBacklog[];
   /** Lanes of fan-out, with the ones that an operator has paused or throttled. */
   readonly lanes: readonly LaneState[];
   readonly workers: readonly WorkerState[];
   readonly gateways: readonly GatewayState[];
   /** Work of the running processes in the last second, minute, five minutes and hour. */
   readonly rates: ClusterTotals['rates'];
+  /** Seconds that the rates are about, if a window is longer: the oldest process began then. */
+  readonly countedSeconds: number;
   readonly tumblingEndedAt: ClusterTotals['tumblingEndedAt'];
   /** Latency from the commit of a post to the commit of its feed rows, over the same windows. */
   readonly latencyMs: ClusterTotals['latencyMs'];
@@ -59,7 +64,7 @@ export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatu
   const workers = await workerStates(db);
   const gateways = await gatewayStates(db);
   const broker = await bus.health?.();
-  const queues = (broker?.ready ?? true) ? await bus.depths() : [];
+  const queues = (broker?.ready ?? true) ? await readBacklog(bus) : [];
   const dead = queues.reduce((sum, queue) => sum + queue.deadLetters, 0);
   const readyWorkers = workers.filter((worker) => worker.ready).length;
   const readyGateways = gateways.filter((gateway) => gateway.ready);
@@ -72,7 +77,7 @@ export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatu
       ready: true,
       detail: [
         server.rows[0]!.size,
-        ...(citusVersion ? [`${nodes} node(s)`, `${shards.length} shards`] : []),
+        ...(citusVersion ? [counted(nodes, 'node'), counted(shards.length, 'shard')] : []),
         withoutPassword(db.url),
       ].join(', '),
     },
@@ -83,7 +88,7 @@ export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatu
       ready: broker?.ready ?? true,
       detail: [
         ...(broker ? [broker.detail] : []),
-        dead > 0 ? `${dead} dead letter(s)` : 'no dead letters',
+        dead > 0 ? counted(dead, 'dead letter') : 'no dead letters',
       ].join(', '),
     },
     {
@@ -112,19 +117,24 @@ export async function clusterStatus(cluster: ClusterParts): Promise<ClusterStatu
           .join(', ') || 'none runs',
     },
   ];
-  const { rates, tumblingEndedAt, latencyMs } = aggregate(await readStats(db));
+  const { rates, countedSeconds, tumblingEndedAt, latencyMs } = aggregate(await readStats(db));
   const lanes = await readLanes(db);
   const livePaused = lanes.some(({ lane, paused }) => lane === 'live' && paused);
   return {
     context: config.context,
     // Without its cache the cluster is slower, but ready.
     ready: !livePaused && components.every((part) => part.ready || part.name === 'cache'),
+    problems: [
+      ...components.filter((part) => !part.ready).map(({ name, detail }) => `${name}: ${detail}`),
+      ...(livePaused ? ['the live lane of fan-out is paused'] : []),
+    ],
     components,
     queues,
     lanes,
     workers,
     gateways,
     rates,
+    countedSeconds,
     tumblingEndedAt,
     latencyMs,
     sampling: await readSampling(db),

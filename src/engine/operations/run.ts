@@ -1,5 +1,5 @@
 import type { Database, Queryable, Session } from '../database/database.ts';
-import { FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
+import { ERRORS, FeedctlError, isFeedctlError, messageOf } from '../model/errors.ts';
 import type { OperationCounts, OperationInput } from '../model/operation.ts';
 
 /** One run of long work. */
@@ -99,10 +99,23 @@ async function runOn<Progress extends object, Result>(
     // An abort error of the work means less than the reason of the abort.
     const ended = work.signal?.aborted ? error : (watch.reason() ?? error);
     await saveFailure(session, saved.id, ended, work.signal).catch(() => {});
-    throw ended;
+    // A role continues its work by itself, and knows its own aborts by their name.
+    throw db.invocation?.command ? withResumption(ended, saved.id) : ended;
   } finally {
     await watch.end();
   }
+}
+
+/** Returns an interruption that suggests to resume the operation, unless the work suggests something else. */
+function withResumption(error: unknown, id: number): unknown {
+  const isAbort = (error as Error | undefined)?.name === 'AbortError';
+  const isPlain = isFeedctlError(error, 'INTERRUPTED') && error.suggestions[0] === ERRORS.INTERRUPTED.fix;
+  if (!isAbort && !isPlain) return error;
+  const resume = `feedctl operation resume ${id}`;
+  return new FeedctlError('INTERRUPTED', isPlain ? error.message : 'interrupted', {
+    cause: error,
+    suggestions: [`Run the same command again, or \`${resume}\`: it continues where it stopped.`],
+  });
 }
 
 interface SavedOperation<Progress> {

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Bus, DURABLE_QUEUES, type QueueDepth, type QueueName, type Throughput } from '../bus/bus.ts';
+import { type Bus, DURABLE_QUEUES, type QueueName, type Throughput } from '../bus/bus.ts';
 import { depthOf, messagesIn } from '../bus/depths.ts';
 import type { Database } from '../database/database.ts';
 import { isFeedctlError } from '../model/errors.ts';
@@ -9,6 +9,7 @@ import { type MessageContent, messageContent } from '../model/messageContent.ts'
 import { anyUndispatched } from '../store/events.ts';
 import { readLanes } from '../store/lanes.ts';
 import { tenths } from '../util/numbers.ts';
+import { type QueueBacklog, readBacklog, recordUnit } from './backlog.ts';
 import { type Composition, lanesOfQueue, MessageTally } from './tally.ts';
 
 interface Context {
@@ -16,7 +17,7 @@ interface Context {
   readonly bus: Bus;
 }
 
-export interface QueueRow extends QueueDepth {
+export interface QueueRow extends QueueBacklog {
   /** Every lane of the queue is paused. */
   readonly paused: boolean;
   /** Messages per second that were published, and that were acked or dead-lettered. null: first sample. */
@@ -28,7 +29,7 @@ export interface QueueRow extends QueueDepth {
 
 export interface QueueSample {
   readonly atMs: number;
-  readonly depths: readonly QueueDepth[];
+  readonly depths: readonly QueueBacklog[];
   readonly settled: readonly Throughput[];
   readonly lanes: readonly LaneState[];
   /** Committed events are in no queue yet. */
@@ -38,7 +39,7 @@ export interface QueueSample {
 async function takeSample({ db, bus }: Context): Promise<QueueSample> {
   const outbox = await anyUndispatched(db, MAX_ID);
   const settled = await bus.throughput();
-  return { depths: await bus.depths(), settled, atMs: Date.now(), lanes: await readLanes(db), outbox };
+  return { depths: await readBacklog(bus), settled, atMs: Date.now(), lanes: await readLanes(db), outbox };
 }
 
 /** Returns the messages per second that left a queue between two samples, by the times of the reports. */
@@ -54,6 +55,14 @@ function leftPerSecond(queue: string, before: QueueSample, now: QueueSample): nu
   return rate;
 }
 
+/** Returns the backlog of a queue. A queue without messages is missing in the sample. */
+function backlogOf({ depths }: QueueSample, queue: string): QueueBacklog {
+  const found = depths.find((one) => one.queue === queue);
+  if (found) return found;
+  const unit = recordUnit(queue);
+  return { ...depthOf([], queue), recordUnit: unit, records: unit && 0 };
+}
+
 /** Returns a row for each durable queue, and for gateways' queues that have messages. */
 export function queueRows(before: QueueSample | undefined, now: QueueSample): QueueRow[] {
   const temporary = now.depths
@@ -61,7 +70,7 @@ export function queueRows(before: QueueSample | undefined, now: QueueSample): Qu
     .filter((queue) => !(DURABLE_QUEUES as readonly string[]).includes(queue));
   const pausedLanes = now.lanes.filter((lane) => lane.paused).map((lane) => lane.lane);
   return [...DURABLE_QUEUES, ...temporary].map((queue) => {
-    const depth = depthOf(now.depths, queue);
+    const depth = backlogOf(now, queue);
     const lanes = lanesOfQueue(queue);
     const paused = lanes.length > 0 && lanes.every((lane) => pausedLanes.includes(lane));
     if (!before) return { ...depth, paused, inPerSecond: null, outPerSecond: null, etaSeconds: null };

@@ -4,6 +4,7 @@ import { barrierPassed } from '../bus/drained.ts';
 import { serialBatches } from '../bus/serialBatches.ts';
 import type { Database } from '../database/database.ts';
 import { workersOf } from '../fanout/laneControl.ts';
+import { counted } from '../model/counted.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { MessageContent } from '../model/messageContent.ts';
 import { type Operation, runOperation, saveProgress } from '../operations/run.ts';
@@ -64,9 +65,10 @@ async function checkUnconsumed(db: Database, queue: DurableQueue): Promise<void>
   const paused = (await readLanes(db)).filter((lane) => lane.paused).map((lane) => lane.lane);
   const lane = lanes.length > 1 ? 'all' : lanes[0]!;
   const isPaused = lanes.every((name) => paused.includes(name));
+  const where = isPaused ? 'still in flight at' : 'consumed by';
   throw new FeedctlError(
     'QUEUE_CONSUMED',
-    `${consuming} worker(s) ${isPaused ? 'still have messages in flight' : 'consume messages'} of ${queue}`,
+    `messages of ${queue} are ${where} ${counted(consuming, 'worker')}`,
     {
       suggestions: [
         isPaused

@@ -1,4 +1,5 @@
 import type { Database } from '../database/database.ts';
+import { counted } from '../model/counted.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { type CitusNode, citusNodes } from './nodesSql.ts';
 import {
@@ -242,7 +243,7 @@ function jobTroubles(job: Job | undefined, tasks: readonly Task[]): Trouble[] {
     else if (open && failures > 0)
       troubles.push({
         kind: 'stuck',
-        detail: `job ${job.id}: ${what} failed ${failures} time(s)${nextTry}: ${why}`,
+        detail: `job ${job.id}: ${what} failed ${counted(failures, 'time')}${nextTry}: ${why}`,
         fix: 'Fix the cause. Citus retries by itself; `feedctl shards rebalance --stop` ends the job.',
       });
     if (state === 'running' && (waitingSeconds ?? 0) > STUCK_AFTER_SECONDS)

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Database, SHARDING_AGE_MS } from '../database/database.ts';
+import { counted } from '../model/counted.ts';
 import { FeedctlError, messageOf } from '../model/errors.ts';
 import { findNode, type NodeShards, nodeShards, parseNode, requireDistributed } from './list.ts';
 import { citusNodes } from './nodesSql.ts';
@@ -74,12 +75,14 @@ export async function removeEmptyNode(
   await checkRemovable(db, text);
   const node = findNode(await citusNodes(db), text);
   const shards = (await readShards(db)).filter((group) => group.nodeId === node.id).length;
-  if (shards > 0) throw new FeedctlError('NODE_IN_USE', `${node.name} still has ${shards} shard(s)`);
+  if (shards > 0) throw new FeedctlError('NODE_IN_USE', `${node.name} still has ${counted(shards, 'shard')}`);
   for (const from = performance.now(); performance.now() - from < FORGOTTEN_AFTER_MS; ) {
     options.onProgress?.((performance.now() - from) / 1000, FORGOTTEN_AFTER_MS / 1000);
     await sleep(500, undefined, options.signal && { signal: options.signal }).catch(() => {});
     if (options.signal?.aborted)
-      throw new FeedctlError('INTERRUPTED', `${node.name} is empty, and still a node of the cluster`);
+      throw new FeedctlError('INTERRUPTED', `${node.name} is empty, and still a node of the cluster`, {
+        suggestions: ['Run the same command again: it removes the node.'],
+      });
   }
   await cleanUp(db);
   await removeNode(db, node);

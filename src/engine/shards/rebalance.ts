@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../database/database.ts';
+import { counted } from '../model/counted.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { type Operation, permitCancel, runOperation, saveProgress } from '../operations/run.ts';
 import { poll } from '../util/poll.ts';
@@ -168,7 +169,7 @@ async function follow(
     const { status, tasks } = await jobStatus(db, job, known);
     await onProgress(status);
     const done = status.moves.filter((move) => move.state === 'done').length;
-    const soFar = `${done} of ${status.moves.length} move(s) done`;
+    const soFar = `${done} of ${counted(status.moves.length, 'move')} done`;
     if (job.state === 'finished') return status;
     if (job.state === 'cancelled')
       throw new FeedctlError('REBALANCE_STOPPED', `job ${jobId} was stopped: ${soFar}`);

@@ -56,6 +56,8 @@ export interface ClusterTotals {
   /** Processes with reports: roles of release 0.1 and older have none. */
   readonly processes: number;
   readonly rates: { readonly [rate in RateName]: Rate };
+  /** Seconds in which the oldest process has counted, at most an hour. */
+  readonly countedSeconds: number;
   readonly tumblingEndedAt: { readonly [window in WindowName]: string | null };
   /** Milliseconds from the commit of a live post to that of its feed rows; null without rows. */
   readonly latencyMs: { readonly [window in WindowName]: Latency | null };
@@ -113,6 +115,7 @@ export function aggregate(rows: readonly StatsRow[]): ClusterTotals {
   });
   return {
     processes: rows.length,
+    countedSeconds: rows.length > 0 ? Math.max(0, Math.min(WINDOWS['1h'], Math.round(newest - since))) : 0,
     rates: Object.fromEntries(RATES.map((name) => [name, rate(name)])) as ClusterTotals['rates'],
     tumblingEndedAt: byWindow((window) =>
       rows.length > 0 ? iso(completed[window] * WINDOWS[window]) : null,

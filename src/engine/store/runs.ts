@@ -5,24 +5,29 @@ import { tenths } from '../util/numbers.ts';
 
 const DAY_MS = 86_400_000;
 
+/** Rows of one message of an import. */
+export interface RunPart extends MessageHeader {
+  /** Rows that feeds have now. */
+  readonly rows: number;
+  /** Those of them that are new. */
+  readonly deliveries: number;
+}
+
 /**
- * Records the deliveries of a batch for the imports that its messages belong to. It runs in the
+ * Records the rows of a batch for the imports that its messages belong to. It runs in the
  * transaction of the batch, so each delivery counts once. `now`: unix milliseconds.
  */
-export async function recordRun(
-  session: Queryable,
-  parts: readonly (MessageHeader & { deliveries: number })[],
-  now: number,
-): Promise<void> {
-  const counted = parts.filter((part) => part.importId !== 0 && part.deliveries > 0);
+export async function recordRun(session: Queryable, parts: readonly RunPart[], now: number): Promise<void> {
+  const counted = parts.filter((part) => part.importId !== 0);
   if (counted.length === 0) return;
   await session.query(
-    `insert into run_batches (run, deliveries, latency_ms)
-     select * from unnest($1::bigint[], $2::integer[], $3::float8[])`,
+    `insert into run_batches (run, deliveries, latency_ms, rows)
+     select * from unnest($1::bigint[], $2::integer[], $3::float8[], $4::integer[])`,
     [
       counted.map((part) => part.importId),
       counted.map((part) => part.deliveries),
       counted.map((part) => now - part.committedAt),
+      counted.map((part) => part.rows),
     ],
   );
 }
@@ -41,6 +46,15 @@ export async function runDeliveries(db: Queryable, run: number): Promise<number>
   return rows[0]!.deliveries;
 }
 
+/** Returns how many rows of an import feeds have, new or not. */
+export async function runRows(db: Queryable, run: number): Promise<number> {
+  const { rows } = await db.query<{ rows: number }>(
+    'select coalesce(sum(coalesce(rows, deliveries)), 0)::bigint as rows from run_batches where run = $1',
+    [run],
+  );
+  return rows[0]!.rows;
+}
+
 /**
  * Returns milliseconds from the commit of a post to the commit of its row, over all rows of the
  * import.
@@ -48,7 +62,7 @@ export async function runDeliveries(db: Queryable, run: number): Promise<number>
 export async function runLatency(db: Queryable, run: number): Promise<LatencyMs> {
   const { rows } = await db.query<{ share: number; latency_ms: number }>(
     `select latency_ms, sum(deliveries) over (order by latency_ms)::float8 / sum(deliveries) over () as share
-     from run_batches where run = $1 order by latency_ms`,
+     from run_batches where run = $1 and deliveries > 0 order by latency_ms`,
     [run],
   );
   const at = (share: number) => tenths(rows.find((row) => row.share >= share)?.latency_ms ?? 0);

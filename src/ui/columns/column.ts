@@ -1,7 +1,7 @@
 import type { RateName } from '../../engine/stats/process.ts';
 import type { WindowName } from '../../engine/stats/windows.ts';
 import { formatBytes, formatCompact, formatDuration, formatRate } from '../terminal/format.ts';
-import { renderTable, type TableOptions } from '../terminal/table.ts';
+import { renderData, type TableOptions } from '../terminal/table.ts';
 import type { Tone } from '../top/styledText.ts';
 
 /** A column of a list that a command prints, of a pane of `top`, or of both. */
@@ -56,11 +56,23 @@ export function renderList<Row>(
   options: TableOptions,
 ): string {
   const shown = columns.filter(({ only }) => only !== 'top');
-  return renderTable(
-    shown.map(({ title }) => title),
-    rows.map((row) => shown.map(({ text, longText }) => (longText ? longText(row) : text(row, LIST_WINDOW)))),
-    { ...options, rightAligned: shown.map(({ right }) => right === true) },
-  );
+  const table = {
+    head: shown.map(({ title }) => title),
+    cells: rows.map((row) =>
+      shown.map(({ text, longText }) => (longText ? longText(row) : text(row, LIST_WINDOW))),
+    ),
+    values: rows.map((row) => shown.map((column) => plainValue(column, row))),
+    rightAligned: shown.map(({ right }) => right === true),
+    tones: rows.map((row) => shown.map(({ tone }) => tone?.(row))),
+  };
+  return renderData(table, options);
+}
+
+/** A number without its unit (ms, bytes, a second) for programs; the text of a column of texts. */
+function plainValue<Row>({ right, value, text, longText }: Column<Row>, row: Row): string | number | null {
+  if (!right || !value) return longText ? longText(row) : text(row, LIST_WINDOW);
+  const number = value(row, LIST_WINDOW);
+  return typeof number === 'number' && Number.isFinite(number) ? number : null;
 }
 
 /** The columns of a pane of `top`. */

@@ -1,4 +1,5 @@
 import type { OperationRow } from '../../engine/operations/table.ts';
+import { resultText } from '../tables/result.ts';
 import { formatBytes, formatCount, formatDuration, oneLine } from '../terminal/format.ts';
 import { type Column, numberColumn } from './column.ts';
 
@@ -8,7 +9,16 @@ const MAX_TEXT = 60;
 export const stateOf = ({ state, cancelRequestedAt }: OperationRow): string =>
   state === 'running' && cancelRequestedAt ? 'stopping' : state;
 
-export const workOf = (row: OperationRow): string => row.command ?? `${row.kind} ${row.key}`;
+/** Digits of a digest that stand for it. */
+const DIGEST_DIGITS = 12;
+
+/** Kind and key of an operation. A key may begin with the kind, or be the digest of a file. */
+export function nameOf({ kind, key }: Pick<OperationRow, 'kind' | 'key'>): string {
+  if (key === kind || key.startsWith(`${kind} `)) return key;
+  return `${kind} ${/^[0-9a-f]{40,}$/.test(key) ? key.slice(0, DIGEST_DIGITS) : key}`.trim();
+}
+
+export const workOf = (row: OperationRow): string => row.command ?? nameOf(row);
 
 /** `1,000 of 5,000 rows, 200/s, 20.0 s left` */
 export function progressOf({ progress }: OperationRow): string | undefined {
@@ -25,7 +35,7 @@ export function progressOf({ progress }: OperationRow): string | undefined {
 export function outcomeOf({ state, error, result, cancelledBy, halfDone, waitsFor }: OperationRow): string {
   if (error) return `${error.code}: ${error.message}`;
   if (state === 'cancelled') return `by ${cancelledBy ?? 'an unknown user'}`;
-  if (result !== null) return JSON.stringify(result);
+  if (result !== null) return resultText(result);
   return waitsFor === null ? (halfDone ?? '') : `waits for ${waitsFor}`;
 }
 

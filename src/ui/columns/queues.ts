@@ -1,4 +1,6 @@
+import { counted } from '../../engine/model/counted.ts';
 import { keepsUp } from '../../engine/monitoring/top/snapshot.ts';
+import type { QueueBacklog } from '../../engine/queues/backlog.ts';
 import type { QueueRow } from '../../engine/queues/list.ts';
 import { formatCount, formatDuration, formatRate } from '../terminal/format.ts';
 import { type Column, numberColumn } from './column.ts';
@@ -14,6 +16,12 @@ export const formatEta = (row: QueueRow): string => {
   if (row.paused) return 'PAUSED';
   if (row.etaSeconds !== null) return formatDuration(row.etaSeconds);
   return row.inPerSecond === null ? '' : 'never at this rate';
+};
+
+/** `81,920 rows`, `1 event`. A message holds up to 2,000 events or 8,192 rows. */
+export const holdsText = ({ records, recordUnit, ready, unacked }: QueueBacklog): string => {
+  if (ready + unacked === 0) return '';
+  return records === null || recordUnit === null ? '-' : counted(records, recordUnit.slice(0, -1));
 };
 
 /** Columns of `queue list` and of the pane of queues in `top`. Names of gateways' queues have long ids. */
@@ -34,6 +42,15 @@ export const QUEUE_COLUMNS: readonly Column<QueueRow>[] = [
     of: (row) => row.unacked,
     format: formatCount,
   }),
+  {
+    title: 'holds',
+    only: 'list',
+    width: 16,
+    right: true,
+    priority: 8,
+    text: holdsText,
+    value: (row) => row.records,
+  },
   numberColumn({ title: 'in/s', width: 7, priority: 5, of: (row) => row.inPerSecond, format: formatRate }),
   numberColumn({ title: 'out/s', width: 7, priority: 3, of: (row) => row.outPerSecond, format: formatRate }),
   {
@@ -42,7 +59,7 @@ export const QUEUE_COLUMNS: readonly Column<QueueRow>[] = [
     right: true,
     priority: 6,
     text: (row) => (backlogOf(row) === 0 ? '' : row.oldestAgeMs === null ? '?' : formatAge(row.oldestAgeMs)),
-    longText: (row) => formatAge(row.oldestAgeMs),
+    longText: (row) => (backlogOf(row) === 0 ? '' : formatAge(row.oldestAgeMs)),
     value: (row) => row.oldestAgeMs,
   },
   {

@@ -1,3 +1,4 @@
+import { counted } from '../../engine/model/counted.ts';
 import type { MessageContent } from '../../engine/model/messageContent.ts';
 import type { Composition } from '../../engine/queues/tally.ts';
 import { formatBytes, formatCount, oneLine } from '../terminal/format.ts';
@@ -19,7 +20,7 @@ export function describeContent(content: MessageContent): string[] {
     case 'rows':
       return content.rows.map(
         ({ authorId, postIds, users }) =>
-          `author ${authorId}: post(s) ${listed(postIds)} for ${users} user(s)`,
+          `author ${authorId}: posts ${listed(postIds)} for ${counted(users, 'user')}`,
       );
     case 'live':
       return content.posts.map(
@@ -36,19 +37,19 @@ export function describeContent(content: MessageContent): string[] {
 export function describeComposition(made: Composition): string[] {
   const parts = [
     ...Object.entries(made.events).map(([type, count]) => `${formatCount(count)} ${type}`),
-    ...(made.rows > 0 ? [`${formatCount(made.rows)} feed rows of ${formatCount(made.posts)} post(s)`] : []),
-    ...(made.cleanups > 0 ? [`${formatCount(made.cleanups)} cleanup(s)`] : []),
+    ...(made.rows > 0 ? [`${counted(made.rows, 'feed row')} of ${counted(made.posts, 'post')}`] : []),
+    ...(made.cleanups > 0 ? [counted(made.cleanups, 'cleanup')] : []),
     ...(made.unreadable > 0 ? [`${formatCount(made.unreadable)} unreadable`] : []),
   ];
   const lines = [
-    `${formatCount(made.messages)} message(s), ${formatBytes(made.bytes)}: ` +
+    `${counted(made.messages, 'message')}, ${formatBytes(made.bytes)}: ` +
       (parts.join(', ') || 'nothing to count'),
   ];
   for (const { authorId, posts, rows, events } of made.authors) {
-    const of = rows > 0 ? `${formatCount(rows)} rows` : `${formatCount(events)} event(s)`;
-    lines.push(`  author ${authorId}: ${formatCount(posts)} post(s), ${of}`);
+    const of = rows > 0 ? counted(rows, 'row') : counted(events, 'event');
+    lines.push(`  author ${authorId}: ${counted(posts, 'post')}, ${of}`);
   }
   if (made.authorCount > made.authors.length)
-    lines.push(`  and ${formatCount(made.authorCount - made.authors.length)} more author(s)`);
+    lines.push(`  and ${counted(made.authorCount - made.authors.length, 'more author')}`);
   return lines;
 }

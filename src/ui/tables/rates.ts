@@ -1,7 +1,7 @@
 import type { RateName } from '../../engine/stats/process.ts';
 import type { ClusterTotals } from '../../engine/stats/totals.ts';
-import { WINDOW_NAMES } from '../../engine/stats/windows.ts';
-import { formatMs, formatRate } from '../terminal/format.ts';
+import { WINDOW_NAMES, WINDOWS, type WindowName } from '../../engine/stats/windows.ts';
+import { formatDuration, formatMs, formatRate } from '../terminal/format.ts';
 import { renderTable } from '../terminal/table.ts';
 
 export const RATE_TITLES: Record<RateName, string> = {
@@ -13,21 +13,34 @@ export const RATE_TITLES: Record<RateName, string> = {
   errors: 'warnings and errors',
 };
 
+/**
+ * Returns the windows to show, with their titles. Those that are longer than the time that has passed are one
+ * column, which is called by that time.
+ */
+function shownWindows(countedSeconds: number): [name: WindowName, title: string][] {
+  const whole = WINDOW_NAMES.filter((window) => WINDOWS[window] <= Math.max(1, countedSeconds));
+  const next = WINDOW_NAMES[whole.length];
+  const titled = whole.map((window): [WindowName, string] => [window, window.replace(/(\d+)/, '$1 ')]);
+  const passed = countedSeconds > WINDOWS[whole.at(-1)!];
+  return next && passed ? [...titled, [next, formatDuration(countedSeconds)]] : titled;
+}
+
 /** Rates a second over the sliding windows: the last second, minute, five minutes and hour. */
-export const ratesTable = (
-  { rates, latencyMs }: Pick<ClusterTotals, 'rates' | 'latencyMs'>,
+export function ratesTable(
+  { rates, latencyMs, countedSeconds }: Pick<ClusterTotals, 'rates' | 'latencyMs' | 'countedSeconds'>,
   options: { borders: boolean },
-): string =>
-  renderTable(
-    ['a second, over the last', ...WINDOW_NAMES.map((window) => window.replace(/(\d+)/, '$1 '))],
+): string {
+  const windows = shownWindows(countedSeconds);
+  return renderTable(
+    ['a second, over the last', ...windows.map(([, title]) => title)],
     [
       ...(Object.keys(RATE_TITLES) as RateName[]).map((name) => [
         RATE_TITLES[name],
-        ...WINDOW_NAMES.map((window) => formatRate(rates[name].sliding[window].perSecond)),
+        ...windows.map(([window]) => formatRate(rates[name].sliding[window].perSecond)),
       ]),
       [
         'post to feed, p50 / p99',
-        ...WINDOW_NAMES.map((window) => {
+        ...windows.map(([window]) => {
           const latency = latencyMs[window];
           return latency ? `${formatMs(latency.p50)} / ${formatMs(latency.p99)}` : '';
         }),
@@ -35,3 +48,4 @@ export const ratesTable = (
     ],
     options,
   );
+}

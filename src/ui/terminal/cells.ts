@@ -26,15 +26,3 @@ export function pad(text: string, width: number, align: 'left' | 'right' = 'left
 /** Breaks a text between words into lines of at most `width` cells; breaks longer words too. */
 export const wrap = (text: string, width: number): string[] =>
   wrapAnsi(text, width, { hard: true }).split('\n');
-
-const BARS = '▁▂▃▄▅▆▇█';
-
-/** A bar for each of the last `width` values. The greatest value is a full bar, zero the lowest bar. */
-export function sparkline(values: readonly number[], width: number): string {
-  const shown = width > 0 ? values.slice(-width) : [];
-  const most = Math.max(...shown, 0);
-  return shown
-    .map((value) => (value <= 0 ? BARS[0]! : BARS[Math.max(1, Math.ceil((value / most) * 8) - 1)]!))
-    .join('')
-    .padStart(width);
-}

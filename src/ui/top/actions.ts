@@ -1,9 +1,10 @@
+import { counted } from '../../engine/model/counted.ts';
 import type { TopAction } from '../../engine/monitoring/top/actions.ts';
 import type { TopGateway, TopSnapshot, TopWorker } from '../../engine/monitoring/top/snapshot.ts';
 import type { QueueRow } from '../../engine/queues/list.ts';
 import { lanesOfQueue } from '../../engine/queues/tally.ts';
 import type { UserRow } from '../columns/users.ts';
-import type { PaneId } from './panes.ts';
+import type { ViewId } from './pane.ts';
 
 /** Changes that the viewer may make with `--admin`. */
 export interface Admin {
@@ -45,7 +46,7 @@ export type ActionKey = keyof typeof ACTION_KEYS;
 /** The offer of a key for the selected row. */
 export function offer(
   key: ActionKey,
-  pane: PaneId | 'overview',
+  pane: ViewId,
   row: unknown,
   snapshot: TopSnapshot,
   admin: Admin,
@@ -68,15 +69,18 @@ export function offer(
     if (!there) return refused('that worker does not run any more');
     if (!drainable) return refused('that worker is part of `feedctl up`, which `feedctl down` stops');
     const others = (snapshot.workers ?? []).filter((one) => one.there && one.id !== id).length;
-    const consequence = others > 0 ? `${others} other(s) continue.` : 'NO OTHER RUNS: posts wait.';
+    const consequence =
+      others > 0 ? `${counted(others, 'other continues', 'others continue')}.` : 'NO OTHER RUNS: posts wait.';
     const text = `Drain the worker on ${host}, process ${pid}? ${consequence}`;
     return { kind: 'confirm', question: { action: { kind: 'drain-worker', id }, text } };
   }
   if (pane === 'gateways' && row) {
     const { id, url, sockets } = row as TopGateway;
     const others = (snapshot.gateways ?? []).filter((one) => one.ready && one.id !== id).length;
-    const consequence = others > 0 ? `${others} other(s) take them.` : 'NO OTHER IS READY.';
-    const text = `Drain the gateway ${url} with ${sockets ?? 'its'} socket(s)? ${consequence}`;
+    const consequence =
+      others > 0 ? `${counted(others, 'other takes', 'others take')} them.` : 'NO OTHER IS READY.';
+    const open = sockets === null ? 'its sockets' : counted(sockets, 'socket');
+    const text = `Drain the gateway ${url} with ${open}? ${consequence}`;
     return { kind: 'confirm', question: { action: { kind: 'drain-gateway', id, url }, text } };
   }
   return refused('choose a worker or a gateway');
@@ -106,7 +110,8 @@ export function questionFor(what: NumberPrompt, typed: string, snapshot: TopSnap
     kind: 'confirm',
     question: { action, text },
   });
-  if (what === 'scale') return confirm({ kind: 'scale', replicas: number }, `Scale to ${number} worker(s)?`);
+  if (what === 'scale')
+    return confirm({ kind: 'scale', replicas: number }, `Scale to ${counted(number, 'worker')}?`);
   if (what === 'rebuild')
     return confirm({ kind: 'rebuild', userId: number }, `Rebuild the feed of user ${number}?`);
   const known = snapshot.celebrities?.find(({ userId }) => userId === number);

@@ -9,8 +9,6 @@ import {
 import type { Sampling } from '../../engine/model/sample.ts';
 import type { TopBacklog, TopCache, TopSnapshot } from '../../engine/monitoring/top/snapshot.ts';
 import type { RateName } from '../../engine/stats/process.ts';
-import { tenths } from '../../engine/util/numbers.ts';
-import { pad, sparkline } from '../terminal/cells.ts';
 import {
   formatBytes,
   formatCount,
@@ -19,17 +17,21 @@ import {
   formatRate,
   oneLine,
 } from '../terminal/format.ts';
+import { chartLines } from './charts.ts';
+import { paneOf } from './panes.ts';
 import type { Screen } from './screen.ts';
 import { staleText } from './sources.ts';
-import type { ViewState } from './state.ts';
-import { ends, type Line, parts, type Span, span, type Tone, widthOf } from './styledText.ts';
+import { ends, type Line, parts, span, type Tone, widthOf } from './styledText.ts';
+import { Trends } from './trends.ts';
+import type { ViewState } from './viewState.ts';
 
-/** Screens with fewer rows have no sparklines and no sizes. */
-const MIN_HEIGHT_FOR_SPARKS = 23;
-const MIN_HEIGHT_FOR_ALL_SPARKS = 40;
-/** Screens with fewer cells have one sparkline a row. */
-const MIN_WIDTH_FOR_TWO_SPARKS = 76;
-const MAX_SPARK_WIDTH = 90;
+/** Screens with fewer rows have one chart or none, and no sizes. */
+const MIN_HEIGHT_FOR_ONE_CHART = 18;
+const MIN_HEIGHT_FOR_TWO_CHARTS = 23;
+const MIN_HEIGHT_FOR_ALL_CHARTS = 40;
+const MIN_HEIGHT_FOR_HIGH_CHARTS = 54;
+/** Screens with fewer cells have one chart beside none. */
+const MIN_WIDTH_FOR_TWO_CHARTS = 76;
 /** A higher p99 of post to feed is shown as a warning. */
 const WARN_P99_MS = 5_000;
 
@@ -42,17 +44,26 @@ const HEALTH = {
 /** A longer name would push a warning out of a terminal of 80 columns. */
 const CONTEXT_WIDTH = 24;
 
-/** Title, rates, levels, sparklines and problems: the rows above the tabs. */
-export const header = (snapshot: TopSnapshot, state: ViewState, screen: Screen): Line[] => [
-  titleLine(snapshot, state, screen),
-  ratesLine(snapshot, state, screen.width),
-  levelsLine(snapshot, screen.width),
-  ...storageLines(snapshot, screen),
-  ...sparklines(snapshot, screen),
-  ...problems(snapshot, screen),
-];
+/** Title, rates, levels, charts and problems: the rows above the tabs. */
+export function header(snapshot: TopSnapshot, state: ViewState, screen: Screen): Line[] {
+  const title = titleLine(snapshot, state, screen);
+  // The keys need the room.
+  if (state.overlay.kind === 'help') return [title];
+  return [
+    title,
+    ratesLine(snapshot, state, screen.width),
+    levelsLine(snapshot, screen.width),
+    ...storageLines(snapshot, screen),
+    ...charts(snapshot, state, screen),
+    ...problems(snapshot, screen),
+  ];
+}
 
-function titleLine(snapshot: TopSnapshot, state: ViewState, { width, admin, still }: Screen): Line {
+function titleLine(
+  snapshot: TopSnapshot,
+  state: ViewState,
+  { width, admin, still, marks = [] }: Screen,
+): Line {
   const [word, tone] = HEALTH[snapshot.health.state];
   const stale = staleText(snapshot, 'figures');
   const left: Line = [
@@ -67,6 +78,7 @@ function titleLine(snapshot: TopSnapshot, state: ViewState, { width, admin, stil
     [
       admin ? [span('ADMIN', 'warn')] : undefined,
       state.paused ? [span('PAUSED', 'warn')] : undefined,
+      ...marks,
       stale ? [span(`as of ${stale}`, 'warn')] : undefined,
       [span(`${snapshot.takenAt.slice(11, 19)} UTC`, 'dim')],
       still ? undefined : [span(`every ${state.intervalSeconds} s`, 'dim')],
@@ -159,7 +171,7 @@ function cacheText({ kind, readyAt, of, hitRate }: TopCache): string {
 }
 
 function storageLines({ storage, takenAt }: TopSnapshot, { width, height }: Screen): Line[] {
-  if (!storage || height < MIN_HEIGHT_FOR_SPARKS) return [];
+  if (!storage || height < MIN_HEIGHT_FOR_TWO_CHARTS) return [];
   const { rows, bytes, partitions, walBytesPerRow, ageMs } = storage;
   const oldest = oldestSeconds(storage, takenAt);
   const disk = firstFull(storage);
@@ -190,40 +202,25 @@ function diskText(disk: FeedStorage['servers'][number] | undefined): string {
 const readyOf = (rows: readonly { ready: boolean }[] | null): string =>
   rows ? `${rows.filter((row) => row.ready).length}/${rows.length}` : '-';
 
-function sparklines({ figures, backlogSeries }: TopSnapshot, { width, height }: Screen): Line[] {
-  if (height < MIN_HEIGHT_FOR_SPARKS) return [];
-  const { series } = figures ?? {};
-  const step = series?.stepSeconds ?? 5;
-  const rate = (values: readonly number[] = []) => ({
-    values,
-    format: (most: number) => `${formatRate(tenths(most / step))}/s`,
-  });
-  const deliveries = { name: 'deliveries', ...rate(series?.deliveries) };
-  const backlog = { name: 'backlog', values: backlogSeries, format: formatCount };
-  const others = [
-    { name: 'posts', ...rate(series?.planned) },
-    { name: 'pushed', ...rate(series?.pushed) },
-    { name: 'errors', ...rate(series?.errors) },
-  ];
-  const line = ({ name, values, format }: typeof backlog, cells: number): Span[] => {
-    const bars = Math.max(8, Math.min(cells, MAX_SPARK_WIDTH) - 30);
-    const most = Math.max(0, ...values.slice(-bars));
-    return [
-      span(pad(name, 11), 'dim'),
-      span(sparkline(values, bars), 'accent'),
-      span(pad(` max ${format(most)}`, 19), 'dim'),
-    ];
-  };
-  if (height >= MIN_HEIGHT_FOR_ALL_SPARKS)
-    return [deliveries, backlog, ...others].map((one) => line(one, width));
-  if (width < MIN_WIDTH_FOR_TWO_SPARKS) return [line(deliveries, width)];
-  const half = Math.floor(width / 2);
-  return [[...line(deliveries, half), ...line(backlog, half)]];
+const MORE_CHARTS = ['deliveries', 'backlog', 'planned', 'pushed', 'p99', 'errors'] as const;
+const TWO_CHARTS = ['deliveries', 'backlog'] as const;
+const ONE_CHART = ['deliveries'] as const;
+
+/** Charts of the cluster. A pane with other charts has no room for them. */
+function charts(snapshot: TopSnapshot, { pane, window }: ViewState, screen: Screen): Line[] {
+  const { width, height, trends = Trends.of(snapshot) } = screen;
+  if (height < MIN_HEIGHT_FOR_ONE_CHART || (pane !== 'overview' && paneOf(pane).charts)) return [];
+  const isNarrow = width < MIN_WIDTH_FOR_TWO_CHARTS;
+  const few = height < MIN_HEIGHT_FOR_TWO_CHARTS || isNarrow ? ONE_CHART : TWO_CHARTS;
+  if (height < MIN_HEIGHT_FOR_ALL_CHARTS)
+    return chartLines(snapshot, trends, few, { width, window, rows: 1, beside: 2 });
+  const rows = height >= MIN_HEIGHT_FOR_HIGH_CHARTS ? 3 : 2;
+  return chartLines(snapshot, trends, MORE_CHARTS, { width, window, rows: isNarrow ? 1 : rows, beside: 2 });
 }
 
 const maxProblems = (height: number): number => {
-  if (height >= MIN_HEIGHT_FOR_ALL_SPARKS) return 6;
-  return height >= MIN_HEIGHT_FOR_SPARKS ? 2 : 1;
+  if (height >= MIN_HEIGHT_FOR_ALL_CHARTS) return 6;
+  return height >= MIN_HEIGHT_FOR_TWO_CHARTS ? 2 : 1;
 };
 
 /** The problems of the cluster, one a row, the worst first. The last row counts those that do not fit. */

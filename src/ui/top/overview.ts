@@ -1,12 +1,13 @@
 import type { TopSnapshot } from '../../engine/monitoring/top/snapshot.ts';
 import { formatCount } from '../terminal/format.ts';
-import { type AnyPane, paneOf } from './panes.ts';
+import type { AnyPane } from './pane.ts';
+import { paneOf } from './panes.ts';
 import { paneTable } from './paneTable.ts';
 import type { Screen } from './screen.ts';
 import { type OrderMemory, orderedRows } from './sorting.ts';
 import { staleText } from './sources.ts';
-import type { ViewState } from './state.ts';
 import { type Line, span } from './styledText.ts';
+import type { ViewState } from './viewState.ts';
 
 const SECTIONS = ['queues', 'workers', 'gateways', 'errors', 'operations', 'users', 'shards'] as const;
 /** Sections that are shown without rows too: a cluster needs all of these to work. */

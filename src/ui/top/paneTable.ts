@@ -1,8 +1,8 @@
-import { pad } from '../terminal/cells.ts';
+import { cellsOf, pad } from '../terminal/cells.ts';
 import { oneLine } from '../terminal/format.ts';
-import type { AnyPane } from './panes.ts';
-import type { ViewState } from './state.ts';
+import type { AnyPane } from './pane.ts';
 import { type Line, type Span, span } from './styledText.ts';
+import type { ViewState } from './viewState.ts';
 
 const SELECTED = '›';
 /** Cells between two columns. */
@@ -21,10 +21,11 @@ interface Placed {
  * The columns that fit, in their own order: the lowest priorities first. Free cells go to columns
  * that grow, in the same order of priority.
  */
-function placeColumns({ columns }: AnyPane, width: number): Placed[] {
+function placeColumns({ columns }: AnyPane, width: number, hidden: readonly string[]): Placed[] {
   let left = width - MARGIN;
   const chosen = new Set<number>();
-  for (const index of columns.map((_, i) => i).sort((a, b) => columns[a]!.priority - columns[b]!.priority)) {
+  const wanted = columns.flatMap(({ title }, i) => (hidden.includes(title) ? [] : [i]));
+  for (const index of wanted.sort((a, b) => columns[a]!.priority - columns[b]!.priority)) {
     const needed = columns[index]!.width + (chosen.size > 0 ? GAP : 0);
     // The first column is shown even if it does not fit.
     if (needed > left && chosen.size > 0) break;
@@ -52,6 +53,8 @@ export interface TableOptions {
   /** Index of the selected row. */
   readonly selected?: number;
   readonly sorted?: { column: number; reversed: boolean };
+  /** Titles of columns that are left out. */
+  readonly hidden?: readonly string[];
 }
 
 /** A head and a line for each of the rows. */
@@ -62,14 +65,16 @@ export function paneTable(
   width: number,
   options: TableOptions = {},
 ): Line[] {
-  const placed = placeColumns(pane, width);
+  const placed = placeColumns(pane, width, options.hidden ?? []);
   return [
     headLine(pane, placed, options),
     ...rows.map((row, n): Line => {
       const isSelected = n === options.selected;
       const cells = placed.map(({ index, width: cellsWide }, i): Span => {
         const column = pane.columns[index]!;
-        const text = oneLine(column.text(row, window), MAX_TEXT);
+        const texts = column.texts?.(row) ?? [column.text(row, window)];
+        const fitting = texts.find((candidate) => cellsOf(candidate) <= cellsWide) ?? texts.at(-1)!;
+        const text = oneLine(fitting, MAX_TEXT);
         const tone = isSelected ? 'selected' : (column.tone?.(row) ?? 'plain');
         return span(gapBefore(i) + pad(text, cellsWide, column.right ? 'right' : 'left'), tone);
       });

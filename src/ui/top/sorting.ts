@@ -1,6 +1,6 @@
 import type { TopSnapshot } from '../../engine/monitoring/top/snapshot.ts';
 import type { WindowName } from '../../engine/stats/windows.ts';
-import { type AnyPane, defaultSort } from './panes.ts';
+import { type AnyPane, defaultSort } from './pane.ts';
 
 export interface Choice {
   /** Index of a column; null: the pane's default. */

@@ -1,6 +1,6 @@
 import type { TopSnapshot } from '../../engine/monitoring/top/snapshot.ts';
 import { formatDuration, oneLine } from '../terminal/format.ts';
-import type { AnyPane } from './panes.ts';
+import type { AnyPane } from './pane.ts';
 import { type Line, span } from './styledText.ts';
 
 /** Sources that change every second are stale after this. A slow source is read less often, so it may be. */

@@ -1,301 +1,27 @@
-import type { TopAction } from '../../engine/monitoring/top/actions.ts';
-import type { TopSnapshot } from '../../engine/monitoring/top/snapshot.ts';
-import { WINDOW_NAMES, type WindowName } from '../../engine/stats/windows.ts';
+import { type Admin, questionFor } from './actions.ts';
+import { toggleColumn } from './columnChoice.ts';
+import { offered, select, show } from './keyHandlers.ts';
+import { KEYS } from './keys.ts';
+import { completion, paletteMatches } from './palette.ts';
+import type { ViewId } from './pane.ts';
+import { paneOf } from './panes.ts';
 import {
-  ACTION_KEYS,
-  type ActionKey,
-  type Admin,
-  type NumberPrompt,
-  offer,
-  type Question,
-  questionFor,
-} from './actions.ts';
-import { defaultSort, PANE_IDS, PANES, type PaneId, paneOf } from './panes.ts';
-import { type Choice, type OrderMemory, orderedRows } from './sorting.ts';
-
-/** Seconds between two refreshes, in the order of `+` and `-`. */
-export const INTERVALS = [0.5, 1, 2, 5, 10, 30, 60] as const;
-
-interface PaneState extends Choice {
-  /** Key of the selected row, which the selection follows; null: the first row. */
-  readonly selected: string | null;
-  /** Index of the selected row, which stays selected if the row disappears. */
-  readonly index: number;
-  /** Index of the first row on the screen. */
-  readonly offset: number;
-}
-
-/** The overlay of the pane, which takes the keys. */
-export type Overlay =
-  | { readonly kind: 'none' }
-  | { readonly kind: 'help'; readonly offset: number }
-  | { readonly kind: 'detail'; readonly offset: number }
-  | { readonly kind: 'filter' }
-  | { readonly kind: 'ask'; readonly what: NumberPrompt; readonly typed: string }
-  | { readonly kind: 'confirm'; readonly question: Question; readonly typed: string };
-
-export interface Message {
-  readonly text: string;
-  readonly tone: 'ok' | 'bad' | 'plain';
-}
-
-export interface ViewState {
-  readonly pane: PaneId | 'overview';
-  readonly panes: { readonly [id in PaneId]: PaneState };
-  readonly overlay: Overlay;
-  readonly window: WindowName;
-  readonly tumbling: boolean;
-  readonly paused: boolean;
-  readonly intervalSeconds: number;
-  /** Result of the last key or action. The next key removes it. */
-  readonly message: Message | null;
-  /** The running action. */
-  readonly busy: string | null;
-}
-
-const INITIAL_PANE: PaneState = {
-  sort: null,
-  reversed: false,
-  filter: '',
-  selected: null,
-  index: 0,
-  offset: 0,
-};
-
-export const initialState = (intervalSeconds: number): ViewState => ({
-  pane: 'overview',
-  panes: Object.fromEntries(PANE_IDS.map((id) => [id, INITIAL_PANE])) as ViewState['panes'],
-  overlay: { kind: 'none' },
-  window: '1m',
-  tumbling: false,
-  paused: false,
-  intervalSeconds,
-  message: null,
-  busy: null,
-});
-
-/** Work that a key leaves to the view. */
-export type Effect =
-  | { readonly kind: 'quit' }
-  | { readonly kind: 'refresh' }
-  | { readonly kind: 'act'; readonly action: TopAction };
-
-export interface KeyContext {
-  readonly snapshot: TopSnapshot;
-  /** Rows of a pane that fit on the screen. */
-  readonly page: number;
-  readonly admin: Admin | undefined;
-  readonly memory: OrderMemory;
-}
-
-export interface Reduced {
-  readonly state: ViewState;
-  readonly effect?: Effect;
-}
-
-type Handler = (state: ViewState, context: KeyContext) => Reduced;
-
-const only = (state: ViewState): Reduced => ({ state });
-const show =
-  (pane: PaneId | 'overview'): Handler =>
-  (state) =>
-    only({ ...state, pane });
-const ALL = ['overview', ...PANE_IDS] as const;
-const next =
-  (by: number): Handler =>
-  (state) => {
-    const at = ALL.indexOf(state.pane);
-    return only({ ...state, pane: ALL[(at + by + ALL.length) % ALL.length]! });
-  };
-
-const change = (state: ViewState, by: Partial<PaneState>): ViewState =>
-  state.pane === 'overview'
-    ? state
-    : { ...state, panes: { ...state.panes, [state.pane]: { ...state.panes[state.pane], ...by } } };
-
-export const rowsOf = (
-  state: ViewState,
-  { snapshot, memory }: Pick<KeyContext, 'snapshot' | 'memory'>,
-): readonly unknown[] =>
-  state.pane === 'overview'
-    ? []
-    : (orderedRows(paneOf(state.pane), snapshot, state.panes[state.pane], state.window, memory) ?? []);
-
-/** Index of the selected row among these rows: its row if it is still there, else its old index. */
-export function selectionIn(id: PaneId, { selected, index }: PaneState, rows: readonly unknown[]): number {
-  if (selected === null) return 0;
-  const { key } = paneOf(id);
-  // The common case: the row has not moved.
-  if (rows[index] !== undefined && key(rows[index]) === selected) return index;
-  const found = rows.findIndex((row) => key(row) === selected);
-  return found >= 0 ? found : Math.max(0, Math.min(index, rows.length - 1));
-}
-
-/** Index of the first row on the screen, so that the selected row is on it. */
-export const firstShown = (offset: number, selection: number, page: number, count: number): number => {
-  const visible = Math.max(Math.min(offset, selection), selection - page + 1);
-  return Math.max(0, Math.min(visible, Math.max(0, count - page)));
-};
-
-const move =
-  (to: (selection: number, page: number, count: number) => number): Handler =>
-  (state, context) => {
-    const { overlay } = state;
-    if (overlay.kind === 'detail' || overlay.kind === 'help') {
-      const offset = Math.max(0, to(overlay.offset, context.page, 200));
-      return only({ ...state, overlay: { ...overlay, offset } });
-    }
-    if (state.pane === 'overview') return only(state);
-    const rows = rowsOf(state, context);
-    if (rows.length === 0) return only(state);
-    const own = state.panes[state.pane];
-    const selection = selectionIn(state.pane, own, rows);
-    const index = Math.max(0, Math.min(rows.length - 1, to(selection, context.page, rows.length)));
-    const offset = firstShown(own.offset, index, context.page, rows.length);
-    return only(change(state, { index, offset, selected: paneOf(state.pane).key(rows[index]) }));
-  };
-
-const interval =
-  (by: number): Handler =>
-  (state) => {
-    const now = INTERVALS.findIndex((seconds) => seconds >= state.intervalSeconds);
-    const at = Math.max(0, Math.min(INTERVALS.length - 1, (now < 0 ? INTERVALS.length - 1 : now) + by));
-    const intervalSeconds = INTERVALS[at]!;
-    return only({
-      ...state,
-      intervalSeconds,
-      message: { text: `every ${intervalSeconds} s`, tone: 'plain' },
-    });
-  };
-
-const sort: Handler = (state) => {
-  if (state.pane === 'overview') return only(state);
-  const pane = paneOf(state.pane);
-  const { columns } = pane;
-  const now = state.panes[state.pane].sort ?? defaultSort(pane);
-  const column = (now + 1) % columns.length;
-  const text = `sorted by ${columns[column]!.title}`;
-  return only({
-    ...change(state, { sort: column, reversed: false }),
-    message: { text, tone: 'plain' },
-  });
-};
-
-const close = (state: ViewState): ViewState => ({ ...state, overlay: { kind: 'none' } });
-
-const act =
-  (key: ActionKey): Handler =>
-  (state, context) => {
-    if (!context.admin)
-      return only({ ...state, message: { text: 'read-only: start top with --admin', tone: 'bad' } });
-    if (state.busy) return only({ ...state, message: { text: `still busy: ${state.busy}`, tone: 'bad' } });
-    const rows = rowsOf(state, context);
-    const row =
-      state.pane === 'overview' ? undefined : rows[selectionIn(state.pane, state.panes[state.pane], rows)];
-    return only(offered(state, offer(key, state.pane, row, context.snapshot, context.admin)));
-  };
-
-function offered(state: ViewState, made: ReturnType<typeof offer>): ViewState {
-  if (made.kind === 'refused') return { ...close(state), message: { text: made.why, tone: 'bad' } };
-  if (made.kind === 'ask') return { ...state, overlay: made };
-  return { ...state, overlay: { kind: 'confirm', question: made.question, typed: '' } };
-}
-
-interface Key {
-  readonly keys: readonly string[];
-  readonly help: string;
-  /** Text in the last row of the screen, which shows as many keys as fit. */
-  readonly hint?: string;
-  readonly admin?: true;
-  readonly run: Handler;
-}
-
-/** All keys. The help is made from this list. */
-export const KEYS: readonly Key[] = [
-  {
-    keys: ['?', 'h'],
-    help: 'this help',
-    hint: '? help',
-    run: (state) => only({ ...state, overlay: { kind: 'help', offset: 0 } }),
-  },
-  {
-    keys: ['q', 'ctrl-c'],
-    help: 'quit',
-    hint: 'q quit',
-    run: (state) => ({ state, effect: { kind: 'quit' } }),
-  },
-  { keys: ['tab', 'right'], help: 'next pane', hint: 'tab pane', run: next(1) },
-  { keys: ['shift-tab', 'left'], help: 'previous pane', run: next(-1) },
-  { keys: ['0'], help: 'overview', run: show('overview') },
-  ...PANES.map(
-    ({ id, title }, i): Key => ({ keys: [String(i + 1)], help: title.toLowerCase(), run: show(id) }),
-  ),
-  { keys: ['up', 'k'], help: 'row above', run: move((selection) => selection - 1) },
-  { keys: ['down', 'j'], help: 'row below', run: move((selection) => selection + 1) },
-  { keys: ['pageup', 'ctrl-b'], help: 'page above', run: move((selection, page) => selection - page) },
-  { keys: ['pagedown', 'ctrl-f'], help: 'page below', run: move((selection, page) => selection + page) },
-  { keys: ['home', 'g'], help: 'first row', run: move(() => 0) },
-  { keys: ['end', 'G'], help: 'last row', run: move((_, _page, count) => count - 1) },
-  {
-    keys: ['return'],
-    help: 'details of the selected row',
-    hint: 'enter detail',
-    run: (state, context) =>
-      rowsOf(state, context).length > 0
-        ? only({ ...state, overlay: { kind: 'detail', offset: 0 } })
-        : only(state),
-  },
-  {
-    keys: ['escape'],
-    help: 'close, or remove the filter',
-    run: (state) => only(change(state, { filter: '' })),
-  },
-  {
-    keys: ['/'],
-    help: 'filter the rows by a text',
-    hint: '/ filter',
-    run: (state) =>
-      state.pane === 'overview'
-        ? only({ ...state, message: { text: 'choose a pane first', tone: 'plain' } })
-        : only({ ...state, overlay: { kind: 'filter' } }),
-  },
-  { keys: ['s'], help: 'sort by the next column', hint: 's sort', run: sort },
-  {
-    keys: ['r'],
-    help: 'reverse the order',
-    run: (state) =>
-      state.pane === 'overview'
-        ? only(state)
-        : only(change(state, { reversed: !state.panes[state.pane].reversed })),
-  },
-  {
-    keys: ['space'],
-    help: 'pause or continue',
-    hint: 'space pause',
-    run: (state) => ({ state: { ...state, paused: !state.paused }, effect: { kind: 'refresh' } }),
-  },
-  { keys: ['+', '='], help: 'refresh less often', hint: '+/- interval', run: interval(1) },
-  { keys: ['-'], help: 'refresh more often', run: interval(-1) },
-  {
-    keys: ['w'],
-    help: 'rates over the next window: 1 s, 1 m, 5 m, 1 h',
-    hint: 'w window',
-    run: (state) => {
-      const at = WINDOW_NAMES.indexOf(state.window);
-      return only({ ...state, window: WINDOW_NAMES[(at + 1) % WINDOW_NAMES.length]! });
-    },
-  },
-  {
-    keys: ['t'],
-    help: 'sliding windows up to now, or the last whole window by the clock (tumbling)',
-    run: (state) => only({ ...state, tumbling: !state.tumbling }),
-  },
-  ...(Object.keys(ACTION_KEYS) as ActionKey[]).map(
-    (key): Key => ({ keys: [key], help: ACTION_KEYS[key], admin: true, run: act(key) }),
-  ),
-];
+  change,
+  close,
+  type KeyContext,
+  type Overlay,
+  only,
+  type Reduced,
+  rowsOf,
+  selectionIn,
+  type ViewState,
+} from './viewState.ts';
 
 const BY_KEY = new Map(KEYS.flatMap((row) => row.keys.map((key) => [key, row] as const)));
+/** Keys that an open help or detail passes on. */
+const PASSED_ON = ['up', 'k', 'down', 'j', 'pageup', 'pagedown', 'home', 'g', 'space', '+', '-', 'w', 't'];
+/** Rows that one step of a mouse wheel moves. */
+const WHEEL_ROWS = 3;
 
 const isText = (key: string): boolean => key === 'space' || [...key].length === 1;
 const textOf = (key: string): string => (key === 'space' ? ' ' : key);
@@ -311,11 +37,15 @@ const type = (typed: string, key: string): string =>
         ? typed + textOf(key)
         : typed;
 
-/** Returns the state after a key: `up`, `return`, `ctrl-c`, `space`, or a character. */
+/**
+ * Returns the state after a key: `up`, `return`, `ctrl-c`, `space`, or a character. A mouse gives `wheel-up`,
+ * `wheel-down`, `tab:ID` and `row:INDEX`.
+ */
 export function reduce(before: ViewState, key: string, context: KeyContext): Reduced {
   const state = { ...before, message: null };
   const { overlay } = state;
   if (key === 'ctrl-c') return { state, effect: { kind: 'quit' } };
+  if (isOfMouse(key)) return withMouse(state, key, context);
   switch (overlay.kind) {
     case 'filter': {
       if (state.pane === 'overview' || key === 'return') return only(close(state));
@@ -323,6 +53,10 @@ export function reduce(before: ViewState, key: string, context: KeyContext): Red
       const filter = type(state.panes[state.pane].filter, key);
       return only(change(state, { filter, offset: 0, index: 0, selected: null }));
     }
+    case 'palette':
+      return inPalette(state, overlay, key, context);
+    case 'columns':
+      return inColumns(state, overlay, key, context);
     case 'ask':
       if (key === 'escape') return only(close(state));
       if (key === 'return')
@@ -334,13 +68,93 @@ export function reduce(before: ViewState, key: string, context: KeyContext): Red
     case 'detail': {
       if (key === 'q' || key === 'escape' || key === 'return' || key === '?') return only(close(state));
       const row = BY_KEY.get(key);
-      const moves = ['up', 'k', 'down', 'j', 'pageup', 'pagedown', 'home', 'g', 'space', '+', '-', 'w', 't'];
-      return row && moves.includes(key) ? row.run(state, context) : only(state);
+      return row && PASSED_ON.includes(key) ? row.run(state, context) : only(state);
     }
     case 'none': {
       const row = BY_KEY.get(key);
       return row ? row.run(state, context) : only(state);
     }
+  }
+}
+
+const isOfMouse = (key: string): boolean => /^(wheel-|tab:|row:)/.test(key);
+
+/** A click chooses a tab or a row; one on the selected row shows its details. */
+function withMouse(state: ViewState, key: string, context: KeyContext): Reduced {
+  const { overlay } = state;
+  if (key.startsWith('wheel-')) {
+    const step = BY_KEY.get(key === 'wheel-up' ? 'up' : 'down')!;
+    if (!['none', 'help', 'detail'].includes(overlay.kind)) return only(state);
+    let moved = state;
+    for (let i = 0; i < WHEEL_ROWS; i += 1) moved = step.run(moved, context).state;
+    return only(moved);
+  }
+  // A question is answered by keys alone.
+  if (overlay.kind === 'confirm' || overlay.kind === 'ask') return only(state);
+  const [kind, value] = key.split(':') as [string, string];
+  if (kind === 'tab') return show(value as ViewId)(close(state), context);
+  if (overlay.kind !== 'none' || state.pane === 'overview') return only(state);
+  const index = Number(value);
+  const isSelected = selectionIn(state.pane, state.panes[state.pane], rowsOf(state, context)) === index;
+  return isSelected ? BY_KEY.get('return')!.run(state, context) : select(index)(state, context);
+}
+
+function inPalette(
+  state: ViewState,
+  overlay: Overlay & { kind: 'palette' },
+  key: string,
+  context: KeyContext,
+): Reduced {
+  const { typed, index } = overlay;
+  const admin = context.admin !== undefined;
+  const matches = paletteMatches(typed, admin);
+  const at = Math.min(index, Math.max(0, matches.length - 1));
+  const open = (by: { typed?: string; index?: number }) =>
+    only({ ...state, overlay: { kind: 'palette', typed, index: at, ...by } });
+  switch (key) {
+    case 'escape':
+      return only(close(state));
+    case 'return': {
+      const chosen = matches[at];
+      return chosen ? chosen.run(close(state), context) : only(state);
+    }
+    case 'up':
+      return open({ index: Math.max(0, at - 1) });
+    case 'down':
+      return open({ index: Math.min(matches.length - 1, at + 1) });
+    case 'tab':
+      return open({ typed: completion(typed, admin), index: 0 });
+    default:
+      return open({ typed: type(typed, key), index: 0 });
+  }
+}
+
+function inColumns(
+  state: ViewState,
+  overlay: Overlay & { kind: 'columns' },
+  key: string,
+  context: KeyContext,
+): Reduced {
+  if (state.pane === 'overview') return only(close(state));
+  const last = paneOf(state.pane).columns.length - 1;
+  const to = (index: number) =>
+    only({ ...state, overlay: { ...overlay, index: Math.max(0, Math.min(last, index)) } });
+  switch (key) {
+    case 'up':
+    case 'k':
+      return to(overlay.index - 1);
+    case 'down':
+    case 'j':
+      return to(overlay.index + 1);
+    case 'space':
+      return toggleColumn(overlay.index)(state, context);
+    case 'escape':
+    case 'return':
+    case 'q':
+    case 'c':
+      return only(close(state));
+    default:
+      return only(state);
   }
 }
 

@@ -13,7 +13,9 @@ export type Line = readonly Span[];
 
 export const span = (text: string, tone: Tone = 'plain'): Span => ({ text, tone });
 
-const CODES: Record<Tone, string> = {
+type Codes = Readonly<Record<Tone, string>>;
+
+const DARK: Codes = {
   plain: '',
   dim: '2',
   strong: '1',
@@ -25,12 +27,30 @@ const CODES: Record<Tone, string> = {
   head: '1',
 };
 
-/** The line with escape sequences for colours, or as plain text. */
-export const paint = (line: Line, colours: boolean): string =>
-  line
-    .map(({ text, tone }) => (colours && CODES[tone] ? `\u001b[${CODES[tone]}m${text}\u001b[0m` : text))
+/** Colours of a terminal. `light` has dark colours, which are legible on white. `mono` has none. */
+export const THEMES = {
+  dark: DARK,
+  light: {
+    ...DARK,
+    dim: '38;5;242',
+    ok: '38;5;28',
+    warn: '1;38;5;130',
+    bad: '1;38;5;160',
+    accent: '38;5;25',
+  },
+  mono: { ...DARK, ok: '', warn: '1', bad: '1;4', accent: '' },
+} as const satisfies Record<string, Codes>;
+export type Theme = keyof typeof THEMES;
+export const THEME_NAMES = Object.keys(THEMES) as Theme[];
+
+/** The line with escape sequences of the theme, or as plain text. `true` is the dark theme. */
+export function paint(line: Line, theme: Theme | boolean): string {
+  const codes = theme === false ? undefined : THEMES[theme === true ? 'dark' : theme];
+  return line
+    .map(({ text, tone }) => (codes?.[tone] ? `\u001b[${codes[tone]}m${text}\u001b[0m` : text))
     .join('')
     .replace(/ +$/, '');
+}
 
 export const widthOf = (line: Line): number => line.reduce((sum, { text }) => sum + cellsOf(text), 0);
 

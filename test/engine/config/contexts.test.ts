@@ -49,16 +49,16 @@ test.each([
 });
 
 test.each([
-  ['FEEDCTL_DATABASE_URL', 'mysql://db', 'databaseUrl', 'must start with postgres:// or postgresql://'],
-  ['FEEDCTL_STORE', 'mongo', 'store', 'must be citus or postgres'],
-  ['FEEDCTL_BROKER_URL', 'amqp://a, http://b', 'brokerUrl', 'must be amqp:// or amqps:// URLs'],
-  ['FEEDCTL_CACHE_URL', 'memcached://c', 'cacheUrl', 'must start with redis:// or rediss://'],
-  ['FEEDCTL_NAMESPACE', 'Feeds_', 'namespace', 'must be a namespace of Kubernetes'],
-  ['FEEDCTL_PRODUCTION', 'maybe', 'production', 'must be true or false'],
-])('%s with another value is refused', async (variable, value, name, why) => {
+  ['FEEDCTL_DATABASE_URL', 'mysql://db', 'must start with postgres:// or postgresql://'],
+  ['FEEDCTL_STORE', 'mongo', 'must be citus or postgres'],
+  ['FEEDCTL_BROKER_URL', 'amqp://a, http://b', 'must be amqp:// or amqps:// URLs'],
+  ['FEEDCTL_CACHE_URL', 'memcached://c', 'must start with redis:// or rediss://'],
+  ['FEEDCTL_NAMESPACE', 'Feeds_', 'must be a namespace of Kubernetes'],
+  ['FEEDCTL_PRODUCTION', 'maybe', 'must be true or false'],
+])('%s with another value is refused', async (variable, value, why) => {
   const refused = await rejection(loadConfig({}, { ...(await withFile({})), [variable]: value }));
   expect(refused).toMatchObject({ code: 'CONFIG_INVALID' });
-  expect(refused.message).toContain(`${name} (from environment) ${why}`);
+  expect(refused.message).toContain(`${variable} ${why}`);
 });
 
 test('production is a boolean, or a word for one', async () => {

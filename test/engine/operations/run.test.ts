@@ -80,6 +80,24 @@ test('a failure is noted with its code; what was interrupted stays to be gone on
   expect(await listOperations(db, { limit: 10, kind: 'rebuild' })).toEqual([]);
 });
 
+test('an interrupted command suggests how to continue its operation', async () => {
+  const { db, url } = await freshDatabase();
+  const command = { id: 'replay', args: [] };
+  const ofCommand = new Database(url, { invocation: { who: 'ada@db1', command } });
+  onTestFinished(() => ofCommand.close());
+  const abort = () => Promise.reject(new DOMException('stopped', 'AbortError'));
+  const error = await rejection(runOperation(ofCommand, { kind: 'replay', key: 'a' }, abort));
+  const [saved] = await listOperations(db, { limit: 1 });
+  expect(error).toMatchObject({
+    code: 'INTERRUPTED',
+    suggestions: [
+      `Run the same command again, or \`feedctl operation resume ${saved!.id}\`: it continues where it stopped.`,
+    ],
+  });
+  const ofRole = runOperation(db, { kind: 'replay', key: 'b' }, abort);
+  await expect(ofRole).rejects.toThrow(DOMException);
+});
+
 test('progress is in numbers, with the rate of this run', async () => {
   const { db } = await freshDatabase();
   const numbers = (done: number) => ({ done, total: 100, unit: 'rows' });

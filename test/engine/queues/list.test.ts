@@ -12,6 +12,8 @@ const depth = (queue: string, ready: number, unacked = 0) => ({
   unacked,
   oldestAgeMs: ready > 0 ? 5_000 : 0,
   deadLetters: 0,
+  records: null,
+  recordUnit: null,
 });
 const settled = (member: string, count: number, atMs: number) => ({ member, queue: 'events', count, atMs });
 const look = (atMs: number, parts: Partial<QueueSample>): QueueSample => ({

@@ -68,6 +68,7 @@ export async function benchHttp(
       authors: AUTHORS,
       followees: FOLLOWEES,
       posts: POSTS,
+      ...(signal && { signal }),
     });
     const { db } = bench.cluster;
     const tokens = await runConcurrently(plain, 8, (reader) => signToken(db, reader));

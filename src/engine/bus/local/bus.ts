@@ -12,6 +12,7 @@ import type {
   Outgoing,
   QueueDepth,
   QueueName,
+  QueueRecords,
   Throughput,
   WaitingMessage,
 } from '../bus.ts';
@@ -26,6 +27,7 @@ import {
   MAX_ID,
   PEEK,
   putStatement,
+  RECORDS,
   WAKE_CHANNEL,
 } from './sql.ts';
 
@@ -134,6 +136,15 @@ export class LocalBus implements Bus {
 
   async depths(): Promise<QueueDepth[]> {
     return (await this.#readDepths()).map(({ bytes: _, ...depth }) => depth);
+  }
+
+  async records(): Promise<QueueRecords[]> {
+    type Row = { queue: string; messages: number; read: number; records: number };
+    const { rows } = await this.#relaxed.query<Row>(RECORDS);
+    return rows.map(({ queue, messages, read, records }) => ({
+      queue,
+      records: read === 0 ? 0 : Math.round((records * messages) / read),
+    }));
   }
 
   throughput(): Promise<Throughput[]> {

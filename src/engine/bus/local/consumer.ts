@@ -10,6 +10,11 @@ const LEASE_MS = 30_000;
 const SETTLE_RETRY_MS = 200;
 /** Maximum time until a consumer looks for messages without being woken. */
 const IDLE_POLL_MS = 5_000;
+/**
+ * Time after its last message until a consumer asks for messages that are due later. While messages come one
+ * by one, asking after each of them would double the statements of the queue.
+ */
+const SETTLE_MS = 250;
 const RECOVER_INTERVAL_MS = 5_000;
 const STOP_POLL_MS = 5;
 /** Unsettled deliveries after which a message is dead-lettered: it kills its consumers. */
@@ -54,6 +59,8 @@ export class LocalConsumer implements Consumer {
   /** By queue and id. A message that is delivered again before its retry is recorded is here once. */
   readonly #inFlight = new Map<string, Map<number, InFlight>>();
   #inFlightCount = 0;
+  /** Messages may wait for which there was no room. */
+  #leftSome = false;
   #acks: InFlight[] = [];
   #settling: Promise<void> = Promise.resolve();
   #flushQueued = false;
@@ -108,7 +115,11 @@ export class LocalConsumer implements Consumer {
       try {
         const taken = await this.#takeAll();
         failures = 0;
-        if (taken === 0 && !this.#stopped) await this.#idle();
+        if (this.#stopped) break;
+        if (this.#leftSome && this.#inFlightCount < this.#prefetch) continue;
+        // A message that is published after the queues were read wakes the consumer.
+        if (taken > 0) await this.#sleep(SETTLE_MS);
+        else await this.#idle();
       } catch {
         failures += 1;
         const backoffMs = Math.min(10_000, 100 * 2 ** failures) * Math.random();
@@ -117,18 +128,25 @@ export class LocalConsumer implements Consumer {
     }
   }
 
+  /** Takes and delivers messages of each queue. Returns their number. */
   async #takeAll(): Promise<number> {
     if (performance.now() - this.#recoveredAt > RECOVER_INTERVAL_MS) {
       await this.#db.query(RECOVER, [this.#queues]);
       this.#recoveredAt = performance.now();
     }
     let taken = 0;
+    this.#leftSome = false;
     for (const queue of this.#queues) {
       const room = this.#prefetch - this.#inFlightCount;
-      if (room <= 0) break;
+      if (room <= 0) {
+        this.#leftSome = true;
+        break;
+      }
       // A message that another consumer has requeued while it is in flight here is not delivered twice.
       const inFlight = this.#inFlight.get(queue);
-      const rows = (await this.#take(queue, room)).filter((row) => inFlight?.get(row.id)?.settled !== false);
+      const found = await this.#take(queue, room);
+      this.#leftSome ||= found.length === room;
+      const rows = found.filter((row) => inFlight?.get(row.id)?.settled !== false);
       if (rows.length === 0) continue;
       taken += rows.length;
       rows.sort((a, b) => a.id - b.id);
@@ -197,7 +215,11 @@ export class LocalConsumer implements Consumer {
     };
     const settleAlone = (statement: string, values: unknown[]) => {
       const done = this.#settle(statement, values);
-      this.#settling = Promise.all([this.#settling, done]).then(() => this.#release([message]));
+      this.#settling = Promise.all([this.#settling, done]).then(() => {
+        this.#release([message]);
+        // The message may be due again before any other.
+        this.#wake.resolve();
+      });
     };
     return {
       queue: row.queue,
@@ -241,7 +263,7 @@ export class LocalConsumer implements Consumer {
       const inFlight = this.#inFlight.get(message.queue);
       if (inFlight?.get(message.id) === message) inFlight.delete(message.id);
     }
-    this.#wake.resolve();
+    if (this.#leftSome) this.#wake.resolve();
   }
 
   /** Sends the acks of a queue in one statement. Acks that arrive during a flush wait for the next. */

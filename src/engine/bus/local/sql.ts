@@ -1,4 +1,5 @@
 import { escapeLiteral } from 'pg';
+import { HEADER_BYTES, RECORDS_AT, RECORDS_MASK } from '../../model/messages.ts';
 
 /** Statements of the bus in PostgreSQL. database/migrations/0003_bus.ts explains the table. */
 
@@ -118,6 +119,21 @@ export const DEPTHS = `
         union all
         select queue, 0, 0, 0, 0, count(*) from bus.dead_letters group by queue) sizes
   group by queue order by queue`;
+
+/**
+ * Number of records in the first messages of each queue, from their headers (`model/messages.ts`). Bodies
+ * are stored uncompressed, so a few bytes of one chunk are read. Out: queue, messages, read, records.
+ */
+export const RECORDS = `
+  select queues.queue, queues.messages, first.read, first.records
+  from (select queue, count(*) as messages from bus.messages group by queue) queues
+  cross join lateral (
+    select count(*) as read,
+           coalesce(sum(('x' || encode(substring(body from ${RECORDS_AT + 1} for 4), 'hex'))::bit(32)::bigint
+             & ${RECORDS_MASK}), 0)::bigint as records
+    from (select body from bus.messages m
+          where m.queue = queues.queue and octet_length(body) >= ${HEADER_BYTES}
+          order by id limit 2000) headed) first`;
 
 /** In: queue, limit. Messages that wait, oldest first. */
 export const PEEK = `

@@ -1,6 +1,7 @@
 import { type Bus, type QueueDepth, STAGES } from '../../bus/bus.ts';
 import type { FeedCache } from '../../cache/cache.ts';
 import type { Database } from '../../database/database.ts';
+import { counted } from '../../model/counted.ts';
 import { isFeedctlError } from '../../model/errors.ts';
 import { MAX_ID } from '../../model/ids.ts';
 import { type LaneName, laneTroubles } from '../../model/lanes.ts';
@@ -321,7 +322,9 @@ async function pendingInQueue(
       : '; the queues do not get shorter (`feedctl worker list`)';
   return {
     verdict: 'pending',
-    reason: `on its way behind at most ${behind} message(s) in ${STAGES[stage]!.join(' and ')}${obstacle}`,
+    reason:
+      `on its way behind at most ${counted(behind, 'message')} ` +
+      `in ${STAGES[stage]!.join(' and ')}${obstacle}`,
     pending: { behind, etaSeconds },
     way: { planned: ['unknown', ''], written: ['waiting', ''] },
   };
@@ -396,7 +399,8 @@ function stepsOf({ post, event, online }: Found, { way = {} }: Outcome): WayStep
   const afterOutbox = (step: 'planned' | 'written' | 'cached' | 'pushed'): WayStep => {
     const [state, detail] = way[step] ?? ['waiting', ''];
     const untimed = state === 'done' || state === 'unknown' ? NOT_RECORDED : '';
-    const about = step === 'pushed' && state === 'unknown' ? `now online at ${online} gateway(s)` : detail;
+    const about =
+      step === 'pushed' && state === 'unknown' ? `now online at ${counted(online, 'gateway')}` : detail;
     return { step, state, at: null, detail: [untimed, about].filter(Boolean).join('; ') };
   };
   const dispatched = event?.dispatchedAt ?? null;

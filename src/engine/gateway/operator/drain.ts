@@ -1,5 +1,6 @@
 import type { Queryable } from '../../database/database.ts';
 import { type GatewayState, gatewayStates } from '../../fleet/gateways.ts';
+import { byShortId } from '../../fleet/shortIds.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { listGateways } from '../../store/processes.ts';
 import { secondsSince } from '../../util/numbers.ts';
@@ -18,13 +19,12 @@ export interface DrainPlan {
 }
 
 /**
- * Returns a gateway that answers, and what its drain would leave. Throws GATEWAY_NOT_FOUND,
- * GATEWAY_UNREACHABLE or GATEWAY_OTHER.
+ * Returns a gateway that answers, whose id is, or begins with, `text`, and what its drain would leave.
+ * Throws GATEWAY_NOT_FOUND, USAGE for several gateways, GATEWAY_UNREACHABLE or GATEWAY_OTHER.
  */
-export async function planDrain(db: Queryable, id: string): Promise<DrainPlan> {
+export async function planDrain(db: Queryable, text: string): Promise<DrainPlan> {
   const gateways = await gatewayStates(db);
-  const gateway = gateways.find((one) => one.id === id);
-  if (!gateway) throw new FeedctlError('GATEWAY_NOT_FOUND', `there is no gateway ${id}`);
+  const gateway = byShortId(gateways, text, 'gateway');
   await askConnections(gateway, await signOperatorToken(db), ONLY_ID);
   return { gateway, others: gateways.filter((one) => one !== gateway && one.ready).length };
 }

@@ -4,6 +4,7 @@ import { pauseFanout, resumeFanout } from '../../fanout/laneControl.ts';
 import { rebuild } from '../../feed/rebuild/rebuild.ts';
 import { drainWorker, planWorkerDrain } from '../../fleet/drain.ts';
 import { drainGateway } from '../../gateway/operator/drain.ts';
+import { counted } from '../../model/counted.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import type { LaneName } from '../../model/lanes.ts';
 
@@ -40,7 +41,7 @@ export async function performAction(
     }
     case 'drain-gateway': {
       const { sockets, seconds } = await drainGateway(db, action, { timeoutMs: DRAIN_TIMEOUT_MS, signal });
-      return `the gateway closed ${sockets} socket(s) and left after ${seconds} s`;
+      return `the gateway closed ${counted(sockets, 'socket')} and left after ${seconds} s`;
     }
     case 'pause': {
       const timeoutMs = PAUSE_TIMEOUT_MS;
@@ -50,7 +51,7 @@ export async function performAction(
         timeoutMs,
         signal,
       });
-      const drained = `${workers.standing} of ${workers.of} worker(s) have drained it`;
+      const drained = `${workers.standing} of ${counted(workers.of, 'worker')} drained it`;
       return `the ${action.lane} lane is paused; ${drained}`;
     }
     case 'resume':
@@ -62,11 +63,12 @@ export async function performAction(
       const { changed, items } = await change(cluster, action.userId, { signal, pin: true });
       if (!changed) return `user ${action.userId} was already ${action.kind}ed`;
       const effect = action.kind === 'mark' ? 'removed' : 'added';
-      return `user ${action.userId} is ${action.kind}ed: ${items} row(s) ${effect}`;
+      return `user ${action.userId} is ${action.kind}ed: ${counted(items, 'row')} ${effect}`;
     }
     case 'rebuild': {
       const { items, added, removed } = await rebuild(db, action.userId, { signal, changes });
-      return `the feed of user ${action.userId} holds ${items} row(s): ${added} added, ${removed} removed`;
+      const holds = `the feed of user ${action.userId} holds ${counted(items, 'row')}`;
+      return `${holds}: ${added} added, ${removed} removed`;
     }
     case 'scale':
       if (!options.scale) throw new FeedctlError('USAGE', 'this context has no Kubernetes cluster');

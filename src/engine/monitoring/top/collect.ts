@@ -4,6 +4,7 @@ import type { Config } from '../../config/config.ts';
 import { isFeedctlError } from '../../model/errors.ts';
 import { settleWithin } from '../../util/deadline.ts';
 import { TopConnection } from './connection.ts';
+import { PANE_SOURCES, type PaneSource } from './paneSources.ts';
 import { snapshotOf, type TopSnapshot } from './snapshot.ts';
 import type { Source } from './source.ts';
 import { openSources, type TopSources } from './sources.ts';
@@ -21,8 +22,11 @@ const TRANSIENT_CODES = ['DATABASE_UNREACHABLE', 'TIMED_OUT', 'OVERLOADED'] as c
 
 /** Collects snapshots of a cluster, from the sources that answer. */
 export interface TopCollector {
-  /** Asks each source that is due. `onChange` is called when one has answered or failed. */
-  refresh(intervalMs: number): void;
+  /**
+   * Asks each source that is due. `onChange` is called when one has answered or failed. `shown`: sources of
+   * panes that are shown; the others of `PANE_SOURCES` are not asked.
+   */
+  refresh(intervalMs: number, shown?: readonly PaneSource[]): void;
   /** Returns the last answers of all sources. */
   snapshot(): TopSnapshot;
   onChange: () => void;
@@ -70,31 +74,39 @@ class Collector implements TopCollector {
   }
 
   async begin(complete: boolean): Promise<void> {
-    const asked = Promise.all(this.#all.map((source) => this.#ask(source, () => source.refresh())));
+    const first = complete ? this.#all : this.#wanted([]);
+    const asked = Promise.all(first.map((source) => this.#ask(source, () => source.refresh())));
     await this.#connection.get().catch((error) => {
       if (!TRANSIENT_CODES.some((code) => isFeedctlError(error, code))) throw error;
     });
     await (complete ? asked : settleWithin(FIRST_MS, asked));
-    const { queues } = this.#sources;
-    if (!complete || queues.error) return;
+    const { queues, database } = this.#sources;
+    const again = [queues, database].filter(({ error }) => !error);
+    if (!complete || again.length === 0) return;
     await sleep(BETWEEN_VIEWS_MS);
-    await queues.refreshNow();
+    await Promise.all(again.map((source) => source.refreshNow()));
   }
 
-  refresh(intervalMs: number): void {
+  refresh(intervalMs: number, shown: readonly PaneSource[] = []): void {
     if (this.#connection.closed) return;
-    for (const source of this.#all) void this.#ask(source, () => source.refresh(intervalMs));
+    for (const source of this.#wanted(shown)) void this.#ask(source, () => source.refresh(intervalMs));
     void this.#probe();
+  }
+
+  #wanted(shown: readonly PaneSource[]): Source<unknown>[] {
+    const resting = PANE_SOURCES.filter((name) => !shown.includes(name)).map((name) => this.#sources[name]);
+    return this.#all.filter((source) => !resting.some((one) => one === source));
   }
 
   snapshot(): TopSnapshot {
     const { figures, queues, roles, operations, celebrities, shards, moves, storage } = this.#sources;
+    const { database, machine, events } = this.#sources;
     return snapshotOf({
       context: this.#config.context,
       production: this.#config.production,
       bus: this.#connection.busKind,
       backlogSeries: [...this.#backlogSeries],
-      sources: this.#all.map((source) => source.state),
+      sources: this.#all.filter(({ asked }) => asked).map((source) => source.state),
       known: {
         figures: figures.value,
         queues: queues.value?.queues,
@@ -108,6 +120,9 @@ class Collector implements TopCollector {
         operations: operations.value,
         sampling: roles.value?.sampling,
         storage: storage.value,
+        database: database.value,
+        machine: machine.value,
+        events: events.value,
       },
     });
   }
@@ -139,7 +154,7 @@ class Collector implements TopCollector {
    */
   async #probe(): Promise<void> {
     if (this.#probing || this.#connection.closed) return;
-    if (!this.#all.some(({ error }) => error?.code === 'TIMED_OUT')) return;
+    if (!this.#wanted([]).some(({ error }) => error?.code === 'TIMED_OUT')) return;
     this.#probing = true;
     const answers = await this.#serversAnswer();
     this.#probing = false;

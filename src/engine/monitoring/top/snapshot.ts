@@ -1,12 +1,12 @@
 import { messagesIn } from '../../bus/depths.ts';
 import { isAlive } from '../../fleet/gateways.ts';
 import type { RegisteredWorker, WorkerState } from '../../fleet/workers.ts';
-import { type FeedStorage, firstFull, isFullSoon, spaceText } from '../../model/feedStorage.ts';
+import type { FeedStorage } from '../../model/feedStorage.ts';
 import type { LaneState } from '../../model/lanes.ts';
-import { mismatchText, type Sampling } from '../../model/sample.ts';
+import type { Sampling } from '../../model/sample.ts';
 import type { OperationRow } from '../../operations/table.ts';
 import type { QueueRow } from '../../queues/list.ts';
-import type { NodeShards, ShardList } from '../../shards/list.ts';
+import type { ShardList } from '../../shards/list.ts';
 import type { ActiveMove } from '../../shards/sql.ts';
 import { RATES, type RateName } from '../../stats/process.ts';
 import { type StatsRow, UNKNOWN_WORKER, workerStatsOf } from '../../stats/table.ts';
@@ -15,12 +15,12 @@ import { WINDOW_NAMES, WINDOWS, type WindowName } from '../../stats/windows.ts';
 import type { Celebrity } from '../../store/celebrities.ts';
 import type { GatewayRow } from '../../store/processes.ts';
 import { tenths } from '../../util/numbers.ts';
+import type { DatabaseActivity } from './database.ts';
+import type { TopEvent } from './events.ts';
+import { healthOf, type TopHealth } from './health.ts';
+import type { MachineActivity } from './machine.ts';
 import type { SourceState } from './source.ts';
 
-/** A longer backlog calls for more workers. */
-const MAX_WAITING = 10_000;
-/** A live post should reach feeds within 5 s. */
-const MAX_P99_MS = 5_000;
 /** A queue that a worker empties within 2 s keeps up. */
 const KEEPS_UP_SECONDS = 2;
 
@@ -47,16 +47,6 @@ export interface TopCache {
   readonly of: number;
   /** Share of reads since the gateways started; null before the first. */
   readonly hitRate: number | null;
-}
-
-export interface TopHealth {
-  /**
-   * `down`: a new post does not reach feeds and sockets, or this is unknown. `degraded`: an
-   * operator should look at the problems.
-   */
-  readonly state: 'ok' | 'degraded' | 'down';
-  /** In falling order of severity. */
-  readonly problems: readonly string[];
 }
 
 export interface TopBacklog {
@@ -102,6 +92,12 @@ export interface TopSnapshot {
   readonly sampling: Sampling | null;
   /** Feed rows and disks, as a worker has measured them. */
   readonly storage: FeedStorage | null;
+  /** The database server; null until its pane is shown. */
+  readonly database: DatabaseActivity | null;
+  /** The machine of this `top`; null until its pane is shown. */
+  readonly machine: MachineActivity | null;
+  /** The last events, the newest first; null until their pane is shown. */
+  readonly events: readonly TopEvent[] | null;
   readonly sources: readonly SourceState[];
 }
 
@@ -119,6 +115,9 @@ export interface Known {
   readonly operations?: readonly OperationRow[] | undefined;
   readonly sampling?: Sampling | undefined;
   readonly storage?: FeedStorage | null | undefined;
+  readonly database?: DatabaseActivity | undefined;
+  readonly machine?: MachineActivity | undefined;
+  readonly events?: readonly TopEvent[] | undefined;
 }
 
 interface Taken {
@@ -175,6 +174,9 @@ export function snapshotOf(taken: Taken): TopSnapshot {
     operations: operations ?? null,
     sampling: known.sampling ?? null,
     storage: known.storage ?? null,
+    database: known.database ?? null,
+    machine: known.machine ?? null,
+    events: known.events ?? null,
     sources,
   };
 }
@@ -233,66 +235,5 @@ function cacheOf(rows: readonly StatsRow[]): TopCache | null {
     readyAt: caches.filter(({ ready }) => ready).length,
     of: caches.length,
     hitRate: reads > 0 ? sum('hits') / reads : null,
-  };
-}
-
-/** More names would leave no room for the message; `sources` has all of them. */
-const MAX_NAMED = 2;
-const namesOf = (some: readonly { name: string }[], all: readonly unknown[]): string => {
-  if (some.length === all.length) return 'all sources';
-  return some.length > MAX_NAMED ? `${some.length} sources` : some.map(({ name }) => name).join(', ');
-};
-
-function healthOf(parts: {
-  figures: ClusterTotals | null;
-  backlog: TopBacklog | null;
-  cache: TopCache | null;
-  workers: readonly TopWorker[] | null;
-  gateways: readonly TopGateway[] | null;
-  known: Known;
-  sources: readonly SourceState[];
-}): TopHealth {
-  const { figures, backlog, cache, workers, gateways, known, sources } = parts;
-  const down: string[] = [];
-  const degraded: string[] = [];
-  // One dependency that is down fails several sources: its error is named once.
-  const faults = sources.flatMap(({ name, error }) => (error ? [{ name, ...error }] : []));
-  for (const [code, of] of Map.groupBy(faults, (fault) => fault.code))
-    down.push(`${code} (${namesOf(of, sources)}): ${of[0]!.message}`);
-  const awaited = sources.filter(({ ageMs, error }) => ageMs === null && !error);
-  if (awaited.length > 0) down.push(`no answer yet: ${namesOf(awaited, sources)}`);
-  for (const { lane, paused, throttled } of known.lanes ?? []) {
-    if (paused) (lane === 'live' ? down : degraded).push(`the ${lane} lane is paused by ${paused.by}`);
-    else if (throttled)
-      degraded.push(`the ${lane} lane is throttled to ${throttled.rowsPerSecond} rows/s by ${throttled.by}`);
-  }
-  const ready = (rows: readonly { ready: boolean }[]) => rows.filter((row) => row.ready).length;
-  for (const [name, rows] of [
-    ['worker', workers],
-    ['gateway', gateways],
-  ] as const) {
-    if (!rows) continue;
-    const of = rows.length;
-    if (ready(rows) === 0) down.push(of === 0 ? `no ${name} runs` : `none of ${of} ${name}(s) is ready`);
-    else if (ready(rows) < of) degraded.push(`${of - ready(rows)} of ${of} ${name}(s) not ready`);
-  }
-  for (const { node, version, active } of known.shards?.nodes ?? ([] as NodeShards[]))
-    if (version === null || !active)
-      down.push(`the database node ${node} ${active ? 'does not answer' : 'is not active'}`);
-  if (backlog && backlog.messages > MAX_WAITING) degraded.push(`${backlog.messages} messages wait`);
-  const p99 = figures?.latencyMs['1m']?.p99 ?? 0;
-  if (p99 > MAX_P99_MS)
-    degraded.push(`1% of posts take ${(p99 / 1_000).toFixed(1)} s or longer to reach feeds`);
-  if (backlog && backlog.deadLetters > 0) degraded.push(`${backlog.deadLetters} dead letter(s)`);
-  const { differing = [] } = known.sampling ?? {};
-  if (differing[0])
-    degraded.push(`${differing.length} sampled feed(s) differ: ${mismatchText(differing[0])}`);
-  if (known.storage && isFullSoon(firstFull(known.storage)))
-    degraded.push(`the disk of the database: ${spaceText(known.storage)}`);
-  if (cache && cache.readyAt < cache.of)
-    degraded.push(`the cache is unavailable for ${cache.of - cache.readyAt} of ${cache.of} gateway(s)`);
-  return {
-    state: down.length > 0 ? 'down' : degraded.length > 0 ? 'degraded' : 'ok',
-    problems: [...down, ...degraded],
   };
 }

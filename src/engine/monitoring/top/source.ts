@@ -69,6 +69,11 @@ export class Source<T> {
     return this.#error;
   }
 
+  /** It has been asked at least once. */
+  get asked(): boolean {
+    return this.#answeredAt !== undefined || this.#error !== null || this.#inFlight !== undefined;
+  }
+
   get #pauseMs(): number {
     // A server that cannot be reached is tried at every refresh, so that its return is seen early.
     const everyMs = this.#unreached ? 0 : this.#everyMs;

@@ -11,6 +11,9 @@ import { listGateways } from '../../store/processes.ts';
 import { readSampling } from '../../store/samples.ts';
 import { readStorage } from '../storage.ts';
 import { DEADLINE_MS, type Servers, type TopConnection } from './connection.ts';
+import { databaseWatch } from './database.ts';
+import { readRecentEvents } from './events.ts';
+import { machineWatch } from './machine.ts';
 import { Source } from './source.ts';
 
 /**
@@ -29,13 +32,16 @@ const INTERVAL_MS = {
   shards: 60_000,
   moves: 5_000,
   storage: 10_000,
+  database: 2_000,
+  machine: 1_000,
+  events: 1_000,
 } as const;
 
 const NO_SHARDS: ShardList = { shards: [], nodes: [], skew: { shards: 1, nodes: 1 } };
 
 export type TopSources = ReturnType<typeof openSources>;
 
-/** The eight sources of a snapshot, each with its own interval. */
+/** The sources of a snapshot, each with its own interval. */
 export function openSources(config: Config, connection: TopConnection) {
   const on = <T>(name: keyof typeof INTERVAL_MS, ask: (servers: Servers) => Promise<T>, maxShare?: number) =>
     new Source(name, { everyMs: INTERVAL_MS[name], deadlineMs: DEADLINE_MS, maxShare }, async (begin) => {
@@ -43,6 +49,8 @@ export function openSources(config: Config, connection: TopConnection) {
       begin();
       return ask(servers);
     });
+  const look = databaseWatch();
+  const lookAtMachine = machineWatch(config.embedded ? config.dataDir : process.cwd());
   return {
     figures: on('figures', async ({ db }) => {
       try {
@@ -70,6 +78,12 @@ export function openSources(config: Config, connection: TopConnection) {
     shards: on('shards', async ({ db }) => ((await db.sharding()).distributed ? listShards(db) : NO_SHARDS)),
     moves: on('moves', async ({ db }) => ((await db.sharding()).distributed ? readActiveMoves(db) : [])),
     storage: on('storage', ({ db }) => readStorage(db, config)),
+    database: on('database', ({ db }) => look(db)),
+    machine: new Source('machine', { everyMs: INTERVAL_MS.machine, deadlineMs: DEADLINE_MS }, (begin) => {
+      begin();
+      return lookAtMachine();
+    }),
+    events: on('events', ({ db }) => readRecentEvents(db)),
   };
 }
 

@@ -1,6 +1,10 @@
 import { expect, onTestFinished, test } from 'vitest';
+import type { Bus } from '../../../../src/engine/bus/bus.ts';
 import { LocalBus } from '../../../../src/engine/bus/local/bus.ts';
 import { Identity } from '../../../../src/engine/identity/identity.ts';
+import { encodeEvents } from '../../../../src/engine/model/messages.ts';
+import { RowsMessage } from '../../../../src/engine/model/rowsMessage.ts';
+import { readBacklog } from '../../../../src/engine/queues/backlog.ts';
 import { freshDatabase } from '../../../support/cluster.ts';
 import { rejection } from '../../../support/codes.ts';
 import { openProxy } from '../../../support/proxy.ts';
@@ -22,6 +26,36 @@ busContract('local', async () => {
 
 const messages = (count: number) =>
   Array.from({ length: count }, (_, i) => ({ queue: 'events' as const, body: Buffer.from(String(i)) }));
+
+test('a backlog is in events and feed rows, of messages that wait and in flight', async () => {
+  const { url } = await freshDatabase();
+  const bus = new LocalBus(url);
+  onTestFinished(() => bus.close());
+  const header = { importId: 0, committedAt: 1, feedsOnly: true, bulk: true } as const;
+  const event = (id: number) => ({ id, type: 'post.created' as const, aggregateId: 1, subjectId: id });
+  const posts = { authorId: 1, postIds: [1, 2, 3] };
+  const rows = new RowsMessage();
+  for (const user of [7, 8]) rows.add(0, user, posts);
+  await bus.publish([
+    { queue: 'events.bulk', body: encodeEvents(header, [event(1), event(2)]) },
+    { queue: 'events.bulk', body: encodeEvents(header, [event(3)]) },
+    { queue: 'rows.bulk', body: rows.seal(header) },
+    // Too short for a header: it counts as the mean of the others.
+    { queue: 'rows.bulk', body: Buffer.from('damaged') },
+    { queue: 'cleanup', body: Buffer.from('{}') },
+  ]);
+  const inbox = await openInbox(bus, { queues: ['events.bulk'], prefetch: 1 });
+  await inbox.next();
+  const backlog = await readBacklog(bus);
+  expect(backlog.map(({ queue, records, recordUnit }) => [queue, records, recordUnit])).toEqual([
+    ['cleanup', null, null],
+    ['events.bulk', 3, 'events'],
+    ['rows.bulk', 12, 'rows'],
+  ]);
+  expect(
+    await readBacklog({ ...bus, depths: () => bus.depths(), records: undefined } as unknown as Bus),
+  ).toContainEqual(expect.objectContaining({ queue: 'rows.bulk', records: null, recordUnit: 'rows' }));
+});
 
 test('a message that is given back by others while it is held is not handed out twice', async () => {
   const { url, db } = await freshDatabase();

@@ -178,19 +178,17 @@ describe.skipIf(!server)('connections', () => {
 });
 
 describe.skipIf(!server)('a broker', () => {
-  test('that restarts under load, in order and by kill -9, loses nothing', { timeout: 180_000 }, async () => {
+  // The short form of chaos kills a broker with -9.
+  test('that restarts in order under load loses nothing', { timeout: 180_000 }, async () => {
     const rabbit = await privateRabbit();
     const db = (await freshDatabase()).url;
     const publisher = opened(rabbit.url, db);
     const consumer = opened(rabbit.url, db);
     const seen = await keepConsuming(consumer);
     const publishing = keepPublishing(publisher);
-    for (const how of ['stop', 'kill'] as const) {
-      const before = publishing.confirmed.size;
-      await expect.poll(() => publishing.confirmed.size).toBeGreaterThan(before + 500);
-      await rabbit.down(how);
-      await rabbit.up();
-    }
+    await expect.poll(() => publishing.confirmed.size).toBeGreaterThan(500);
+    await rabbit.down('stop');
+    await rabbit.up();
     const before = publishing.confirmed.size;
     await expect.poll(() => publishing.confirmed.size).toBeGreaterThan(before + 500);
     await publishing.stop();

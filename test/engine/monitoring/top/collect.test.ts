@@ -22,12 +22,9 @@ async function collector(flags: Parameters<typeof loadConfig>[0]): Promise<TopCo
 }
 const faults = (top: TopCollector) =>
   Object.fromEntries(top.snapshot().sources.map(({ name, error }) => [name, error?.code ?? 'none']));
-const nothing = Object.fromEntries(
-  ['figures', 'queues', 'roles', 'operations', 'celebrities', 'shards', 'moves', 'storage'].map((name) => [
-    name,
-    'none',
-  ]),
-);
+const NEEDED = ['figures', 'queues', 'roles', 'operations', 'celebrities', 'shards', 'moves', 'storage'];
+const OF_PANES = ['database', 'machine', 'events'];
+const nothing = Object.fromEntries([...NEEDED, ...OF_PANES].map((name) => [name, 'none']));
 
 test('a database that says nothing for a while is asked everything as soon as it answers', async () => {
   const { url } = await freshDatabase();
@@ -97,4 +94,16 @@ test('a look at an embedded cluster that is gone does not bring it back where an
   await expect.poll(() => faults(top).queues, { interval: 20 }).not.toBe('none');
   await expect.poll(() => faults(top), { interval: 20 }).toEqual(nothing);
   expect(seen).not.toContainEqual(expect.objectContaining({ figures: expect.not.stringMatching('none') }));
+});
+
+test('sources of single panes are asked while these are shown', async () => {
+  const { url } = await freshDatabase();
+  const top = await openTop(await loadConfig({ databaseUrl: url }, env), { complete: false });
+  onTestFinished(() => top.close());
+  const names = () => top.snapshot().sources.map(({ name }) => name);
+  expect(names()).toEqual(NEEDED);
+  top.refresh(100, ['database']);
+  await expect.poll(() => top.snapshot().database, { interval: 20 }).not.toBeNull();
+  expect(names()).toEqual([...NEEDED, 'database']);
+  expect(top.snapshot()).toMatchObject({ machine: null, events: null });
 });

@@ -8,12 +8,13 @@ export const rollingUpgrade: Fault = {
     note('feedctl migrate, of the new release');
     cluster.upgrade();
     await cluster.json('migrate');
-    // An old role may have to start again where its machine fails before its turn.
-    const again = random.pick(cluster.workers);
-    note(`kill -9 of ${again.name}, still of the previous release`);
-    await again.kill();
-    await again.start();
-    for (const role of cluster.roles) {
+    // A role whose machine fails before its turn starts with the new release: the old one refuses the schema.
+    const failed = random.pick(cluster.workers);
+    note(`kill -9 of ${failed.name}, still of the previous release`);
+    await failed.kill();
+    failed.binary = undefined;
+    await failed.start();
+    for (const role of cluster.roles.filter((one) => one !== failed)) {
       note(`${role.name} is replaced`);
       await role.stop();
       role.binary = undefined;

@@ -1,3 +1,5 @@
+import { PassThrough } from 'node:stream';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import type { TopSnapshot } from '../../../src/engine/monitoring/top/snapshot.ts';
 import type { OperationRow } from '../../../src/engine/operations/table.ts';
@@ -6,7 +8,7 @@ import { barRows, spread, timeAxis } from '../../../src/ui/top/chart.ts';
 import { exportPane } from '../../../src/ui/top/exportPane.ts';
 import { frame } from '../../../src/ui/top/frame.ts';
 import { KEYS } from '../../../src/ui/top/keys.ts';
-import { keyOfMouse, mouseReports } from '../../../src/ui/top/mouse.ts';
+import { keyOfMouse, listenToMouse, separate } from '../../../src/ui/top/mouse.ts';
 import { PANES } from '../../../src/ui/top/panes.ts';
 import { paint, THEME_NAMES } from '../../../src/ui/top/styledText.ts';
 import { layTabs } from '../../../src/ui/top/tabs.ts';
@@ -159,12 +161,15 @@ test('columns can be hidden, but not all, and exports leave them out', () => {
 });
 
 test('the mouse chooses tabs and rows, and its reports are found across pieces', () => {
-  const find = mouseReports();
-  expect(find('x\u001b[<0;3')).toEqual([]);
-  expect(find(';7M\u001b[<0;3;7m\u001b[<64;1;1M')).toEqual([
-    { button: 0, x: 2, y: 6 },
-    { button: 64, x: 0, y: 0 },
-  ]);
+  expect(separate('x\u001b[<0;3')).toEqual({ reports: [], keys: 'x', begun: '\u001b[<0;3' });
+  expect(separate('\u001b[<0;3;7M\u001b[<0;3;7m\u001b[A\u001b[<64;1;1My')).toEqual({
+    reports: [
+      { button: 0, x: 2, y: 6 },
+      { button: 64, x: 0, y: 0 },
+    ],
+    keys: '\u001b[Ay',
+    begun: '',
+  });
   const screen = screenOf(80, 24);
   const state = typed(FULL, ['1']).state;
   const rows = textOf(FULL, state, screen).split('\n');
@@ -244,4 +249,23 @@ test('progress of an operation is never cut within a figure', () => {
 test('keys are not given twice', () => {
   const all = KEYS.flatMap(({ keys }) => keys);
   expect(new Set(all).size).toBe(all.length);
+});
+
+test('a report that comes in pieces is no key, and Escape is one', async () => {
+  const terminal = new PassThrough({ encoding: 'utf8' });
+  const reports: unknown[] = [];
+  const stop = listenToMouse(terminal as unknown as NodeJS.ReadStream, (report) => reports.push(report));
+  let keys = '';
+  terminal.on('readable', () => {
+    for (let piece = terminal.read(); piece !== null; piece = terminal.read()) keys += piece;
+  });
+  for (const piece of ['\u001b', '[<0;3', ';7', 'Mq']) {
+    terminal.write(piece);
+    await nextTurn();
+  }
+  await expect.poll(() => keys).toBe('q');
+  expect(reports).toEqual([{ button: 0, x: 2, y: 6 }]);
+  terminal.write('\u001b');
+  await expect.poll(() => keys).toBe('q\u001b');
+  stop();
 });

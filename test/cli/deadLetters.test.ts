@@ -44,7 +44,7 @@ async function operate(at: (args: string[]) => [string[], SpawnOptions?], poison
   expect(letter).toMatchObject({ queue: 'events', reason: expect.stringMatching(/the message/) });
   const id = String(letter!.id);
   const text = await run('dlq', 'list', '--since', '1h');
-  expect(text).toMatchObject({ status: 0, stderr: '1 of 1 dead letters.\n' });
+  expect(text).toMatchObject({ status: 0, stderr: '1 of 1 dead letter.\n' });
   expect(text.stdout).toContain(letter!.reason);
   expect(await asJson('dlq', 'show', id)).toMatchObject({ content: { kind: 'unreadable' } });
   expect((await run('dlq', 'show', id)).stdout).toContain('The message cannot be read');

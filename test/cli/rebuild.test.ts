@@ -142,7 +142,7 @@ test('Ctrl-C leaves it resumable, and the same command says that it goes on', as
   const again = await feedctl(['feed', 'rebuild', '--all', ...cluster.at]);
   expect(again.stderr).toMatch(/^Resuming operation \d+ of /);
   const counted = [added, removed].map((n) => n.toLocaleString('en-US'));
-  expect(again.stdout).toContain(`${counted[0]} added, ${counted[1]} removed.`);
+  expect(again.stdout).toContain(`${counted[0]} rows added, ${counted[1]} removed.`);
   expect(await rows()).toBe(sound);
 });
 

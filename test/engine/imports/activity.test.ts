@@ -87,7 +87,7 @@ test('an unknown actor is named with the first line of theirs, and nothing is ch
   );
   const error = await rejection(replay(cluster, path));
   expect(error).toMatchObject({ code: 'USER_NOT_FOUND' });
-  expect(error.message).toContain('line 3: there is no user 77, and 1 other');
+  expect(error.message).toContain('line 3: there is no user 77, nor 1 other actor');
   expect(await stored(cluster)).toMatchObject({ posts: 0, events: 0 });
 });
 

@@ -204,7 +204,7 @@ test('dead-lettered, with the reason', async () => {
     shown: false,
     mend: expect.stringMatching(/^feedctl dlq replay \d+$/),
   });
-  expect(why.reason).toMatch(/rows\.live.*poison/);
+  expect(why.reason).toMatch(/events.*poison/);
   await all.db.query('alter table feed_items drop constraint poison');
   await rebuild(all.db, all.reader);
   expect(await all.why(post.id)).toMatchObject({ verdict: 'present', ok: true });

@@ -1,6 +1,6 @@
 import { writeSync } from 'node:fs';
 import { isDiskFull } from '../engine/model/diskFull.ts';
-import { ERRORS, messageOf } from '../engine/model/errors.ts';
+import { FeedctlError, messageOf } from '../engine/model/errors.ts';
 
 const STDERR = 2;
 
@@ -12,8 +12,9 @@ export function watchOutput(stdout: NodeJS.WriteStream): void {
   stdout.prependListener('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') return;
     const reason = isDiskFull(error) ? 'no space left on device' : messageOf(error);
-    const { exit, fix } = ERRORS.OUTPUT_FAILED;
-    writeSync(STDERR, `Error: cannot write the output: ${reason} (OUTPUT_FAILED)\n  Try: ${fix}\n`);
-    process.exit(exit);
+    const failure = new FeedctlError('OUTPUT_FAILED', `cannot write the output: ${reason}`);
+    const { code, message, suggestions, exitStatus } = failure;
+    writeSync(STDERR, `Error: ${message} (${code})\n  Try: ${suggestions[0]}\n`);
+    process.exit(exitStatus);
   });
 }

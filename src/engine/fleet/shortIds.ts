@@ -20,8 +20,10 @@ export function byShortId<Row extends { readonly id: string }>(
   const [row, ...others] = found;
   if (row && others.length === 0) return row;
   if (!row) {
-    const code = kind === 'worker' ? 'WORKER_NOT_FOUND' : 'GATEWAY_NOT_FOUND';
-    throw new FeedctlError(code, `there is no ${kind} ${text}`);
+    const why = `there is no ${kind} ${text}`;
+    throw kind === 'worker'
+      ? new FeedctlError('WORKER_NOT_FOUND', why)
+      : new FeedctlError('GATEWAY_NOT_FOUND', why);
   }
   const named = found.slice(0, MAX_NAMED).map(({ id }) => id);
   const more = found.length > MAX_NAMED ? ` and ${found.length - MAX_NAMED} more` : '';

@@ -41,6 +41,7 @@ test('an answer about a failure of a server or of the program has none of the te
     'IDEMPOTENCY_KEY_REUSED',
     'INVALID_ID',
     'INVALID_TOKEN',
+    'NOT_OPERATOR',
     'POST_EMPTY',
     'POST_NOT_FOUND',
     'POST_TOO_LONG',

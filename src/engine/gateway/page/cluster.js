@@ -75,7 +75,7 @@ const tables = {
     ['out', (row) => perSecondText(row.outPerSecond), true],
     ['oldest', (row) => (row.waiting + row.inFlight > 0 ? msText(row.oldestAgeMs) : '–'), true],
     ['dead letters', (row) => countText(row.deadLetters), true],
-    ['state', (row) => (row.paused ? make('span', { className: 'bad' }, 'PAUSED') : '')],
+    ['state', (row) => (row.paused ? make('span', { className: 'bad' }, 'PAUSED') : 'runs')],
   ]),
   workers: tableOf('Workers', [
     ['worker', (row) => row.id.slice(0, 8)],

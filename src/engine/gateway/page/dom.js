@@ -25,6 +25,8 @@ export function show(text) {
 }
 
 const TONES = 8;
+/** A step of a hash that spreads ids: their low bits are a number of a process, equal for many users. */
+const HASH_FACTOR = 31;
 
 /** Returns a circle with the initials of a name. The colour is that of the id. */
 export function avatar(userId, name) {
@@ -32,7 +34,7 @@ export function avatar(userId, name) {
   const initials = [words[0], words.length > 1 ? words.at(-1) : undefined]
     .map((word) => [...(word ?? '')][0] ?? '')
     .join('');
-  const tone = Number(BigInt(userId) % BigInt(TONES));
+  const tone = [...userId].reduce((hash, digit) => (hash * HASH_FACTOR + Number(digit)) % 997, 0) % TONES;
   return make(
     'span',
     { className: `avatar tone-${tone}`, 'aria-hidden': 'true' },

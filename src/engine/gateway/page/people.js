@@ -13,7 +13,7 @@ let nextPath;
 export function personRow(user, ...children) {
   const name = nameIn(user);
   const place = user.city ? `${user.city}, ` : '';
-  const about = make('small', { className: 'hint' }, `${place}user ${user.id}`);
+  const about = make('small', { className: 'hint' }, `${place}user\u00a0${user.id}`);
   return make(
     'li',
     { className: 'person' },

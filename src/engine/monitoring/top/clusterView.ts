@@ -2,8 +2,9 @@ import type { Config } from '../../config/config.ts';
 import type { SnapshotSource } from '../../gateway/operator/clusterView.ts';
 import { type ClusterSnapshot, MAX_ROWS } from '../../gateway/routes/clusterSchemas.ts';
 import type { OperationRow } from '../../operations/table.ts';
+import type { RateName } from '../../stats/process.ts';
 import { openTop } from './collect.ts';
-import type { TopSnapshot } from './snapshot.ts';
+import type { TopSnapshot, TopWorker } from './snapshot.ts';
 
 const INTERVAL_MS = 1_000;
 
@@ -67,7 +68,7 @@ export function clusterSnapshot(top: TopSnapshot): ClusterSnapshot {
       version,
       cpu: work?.cpu ?? null,
       memoryBytes: work?.memoryBytes ?? null,
-      deliveriesPerSecond: work?.perSecond.deliveries?.['1m'] ?? null,
+      deliveriesPerSecond: perSecondOf(work, 'deliveries'),
     })),
     gateways: cut(gateways, ({ id, ready, url, sockets, work }) => ({
       id,
@@ -76,7 +77,7 @@ export function clusterSnapshot(top: TopSnapshot): ClusterSnapshot {
       sockets,
       cpu: work?.cpu ?? null,
       memoryBytes: work?.memoryBytes ?? null,
-      pushedPerSecond: work?.perSecond.pushed?.['1m'] ?? null,
+      pushedPerSecond: perSecondOf(work, 'pushed'),
     })),
     operations: top.operations && running(top.operations).slice(0, MAX_ROWS),
     warnings:
@@ -91,6 +92,10 @@ export function clusterSnapshot(top: TopSnapshot): ClusterSnapshot {
       })) ?? null,
   };
 }
+
+/** Returns a rate of a process. A process that reports, but not this rate, has counted nothing. */
+const perSecondOf = (work: TopWorker['work'], rate: RateName): number | null =>
+  work && (work.perSecond[rate]?.['1m'] ?? 0);
 
 const cut = <From, To>(rows: readonly From[] | null, of: (row: From) => To) =>
   rows && { total: rows.length, rows: rows.slice(0, MAX_ROWS).map(of) };

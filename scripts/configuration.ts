@@ -77,7 +77,10 @@ const OTHERS: Readonly<Record<string, readonly Variable[]>> = {
       'XDG_CACHE_HOME',
       'Directory above `feedctl`, in which Node keeps compiled code for a faster start. Default: `~/.cache`.',
     ],
-    ['XDG_STATE_HOME', 'Directory above `feedctl/top.json`, the last pane of `top`. Default: `~/.local/state`.'],
+    [
+      'XDG_STATE_HOME',
+      'Directory above `feedctl/top.json`, the last pane of `top`. Default: `~/.local/state`.',
+    ],
     ['XDG_DATA_HOME', 'Directory above `feedctl`, the default of `dataDir`. Default: `~/.local/share`.'],
     [
       'KUBECONFIG',

@@ -1,6 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { check } from './checker.ts';
-import type { FinalState, History, Item, Operation, Outcome, Received } from './history.ts';
+import {
+  type FinalState,
+  type Item,
+  newHistory,
+  type Operation,
+  type Outcome,
+  type Received,
+} from './history.ts';
 import { SETTLE_MS } from './knowledge.ts';
 import type { Rule } from './rules.ts';
 
@@ -10,18 +17,7 @@ const STRANGER = 3;
 
 /** A history of an author, a follower and a stranger, built one line after the other. */
 class Story {
-  readonly history: History = {
-    users: [AUTHOR, READER, STRANGER],
-    followsBefore: [[READER, AUTHOR]],
-    operations: [],
-    received: [],
-    notes: [],
-    mayLose: [],
-    held: [],
-    checkpoints: [],
-    framesHeld: false,
-    clocksWrong: false,
-  };
+  readonly history = newHistory([AUTHOR, READER, STRANGER], [[READER, AUTHOR]]);
   follows = new Set([`${READER}:${AUTHOR}`]);
   limit = 1_000;
   /** Time of a frame between a gateway and its client. */

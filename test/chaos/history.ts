@@ -105,6 +105,20 @@ export interface History {
   clocksWrong: boolean;
 }
 
+/** Returns a history in which nothing has happened yet. */
+export const newHistory = (users: History['users'], followsBefore: History['followsBefore']): History => ({
+  users,
+  followsBefore,
+  operations: [],
+  received: [],
+  notes: [],
+  mayLose: [],
+  held: [],
+  checkpoints: [],
+  framesHeld: false,
+  clocksWrong: false,
+});
+
 /** The follows, and the feeds that readers get, when all is quiet. */
 export interface FinalState {
   /** The rows of the table `follows`, as `follower:followee`. */

@@ -6,7 +6,7 @@ import { check } from './checker.ts';
 import { Client } from './clients.ts';
 import type { ChaosCluster } from './cluster.ts';
 import type { Fault, FaultContext } from './fault.ts';
-import { type FinalState, type History, pairOf } from './history.ts';
+import { type FinalState, type History, newHistory, pairOf } from './history.ts';
 import { isInDoubt, settledAt } from './knowledge.ts';
 import { Lag } from './lag.ts';
 import { recoveryOf } from './recovery.ts';
@@ -135,18 +135,7 @@ async function seedUsers(cluster: ChaosCluster, round: number, random: Random): 
   // A user without follows is named by a self-loop, which is no follow.
   await cluster.seedGraph([...users.map((user) => [user, user] as const), ...followsBefore]);
   if (random.chance(CELEBRITY_CHANCE)) await cluster.json('celebrity', 'mark', String(random.pick(users)));
-  return {
-    users,
-    followsBefore,
-    operations: [],
-    received: [],
-    notes: [],
-    mayLose: [],
-    held: [],
-    checkpoints: [],
-    framesHeld: false,
-    clocksWrong: false,
-  };
+  return newHistory(users, followsBefore);
 }
 
 const tally = ({ operations }: History): RoundResult['operations'] => {

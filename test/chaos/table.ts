@@ -1,3 +1,4 @@
+import { counted } from '../../src/engine/model/counted.ts';
 import { type ChaosReport, type FaultSummary, otherFindings, seconds } from './page.ts';
 
 const COLUMNS: readonly (readonly [title: string, cell: (one: FaultSummary) => string | number])[] = [
@@ -22,7 +23,7 @@ export function table({ faults, rounds, machine, versions, seed, size }: ChaosRe
   const servers = Object.entries(versions).map(([name, version]) => `${name} ${version}`);
   const about = [
     `${machine.cores} cores, ${machine.memoryGiB} GiB, ${servers.join(', ')}.`,
-    `${size.brokers} ${size.brokers === 1 ? 'broker' : 'brokers'}, ${size.workers} workers, ${size.gateways} gateways,`,
+    `${counted(size.brokers, 'broker')}, ${size.workers} workers, ${size.gateways} gateways,`,
     `${size.sentinels ? 'Redis with sentinels' : 'one Redis'}.`,
     `Seed ${seed}: ${rounds.length} rounds, ${count(attempted)} changes, ${count(frames)} frames.`,
   ];

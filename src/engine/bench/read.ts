@@ -2,7 +2,7 @@ import type { Config } from '../config/config.ts';
 import type { Store } from '../database/database.ts';
 import { readFeed } from '../feed/read/read.ts';
 import { rebuild } from '../feed/rebuild/rebuild.ts';
-import { type Pair, seedPairs } from '../imports/followGraph.ts';
+import { NO_CELEBRITIES, type Pair, seedPairs } from '../imports/followGraph.ts';
 import { randomSource } from '../imports/generate.ts';
 import { FeedctlError } from '../model/errors.ts';
 import { createPost } from '../social/posts.ts';
@@ -182,7 +182,7 @@ async function storeOthers(
 ): Promise<BenchReadResult['stored']> {
   const others = { first: authors + CELEBRITIES + 2 * readers + 1, count: storedReaders(stored) };
   await seedPairs(cluster, storedPairs(others), {
-    celebrityThreshold: 2 ** 31 - 1,
+    celebrityThreshold: NO_CELEBRITIES,
     ...(signal && { signal }),
   });
   await fillFeeds(cluster.db, others, stored.perUser, { signal, onProgress });
@@ -295,7 +295,7 @@ export async function prepare(
       yield chosen;
     }
   }
-  await seedPairs(cluster, pairs(), { celebrityThreshold: 2 ** 31 - 1, ...cancel });
+  await seedPairs(cluster, pairs(), { celebrityThreshold: NO_CELEBRITIES, ...cancel });
   async function* celebrityPairs(): AsyncGenerator<Pair[]> {
     for (const fan of fans) {
       const first = Math.floor(random() * CELEBRITIES);

@@ -5,7 +5,7 @@ import type { CheckedMessage } from '../fanout/copyBuffer.ts';
 import { dispatch, dispatchWithin } from '../fanout/dispatcher.ts';
 import { readFeed } from '../feed/read/read.ts';
 import { signToken } from '../gateway/tokens.ts';
-import { seedPairs } from '../imports/followGraph.ts';
+import { NO_CELEBRITIES, seedPairs } from '../imports/followGraph.ts';
 import { followFeed } from '../live/client.ts';
 import { FeedctlError } from '../model/errors.ts';
 import type { EventRef } from '../model/event.ts';
@@ -24,7 +24,6 @@ const SOCKETS = 50;
 const PAGE = 20;
 /** The end of a run is known to within this time. */
 const POLL_MS = 20;
-const NO_CELEBRITIES = 2 ** 31 - 1;
 /** Small posts are made while posts with many followers are fanned out. */
 const SMALL_FOLLOWERS = 8;
 const SMALL_INTERVAL_MS = 10;

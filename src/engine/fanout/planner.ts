@@ -38,7 +38,7 @@ import { scheduleCleanup } from './cleaner.ts';
 import type { FollowHandlers } from './followHandlers.ts';
 import type { Lanes } from './lanes.ts';
 import { type PackedIds, type PlannedMessage, RowMessages } from './rowMessages.ts';
-import type { RowsPart } from './rowWriter.ts';
+import { ROWS_QUEUES, type RowsPart } from './rowWriter.ts';
 
 interface Lane {
   readonly name: LaneName;
@@ -53,8 +53,8 @@ interface Lane {
  * million feeds.
  */
 const LANES = {
-  live: { name: 'live', events: 'events', rows: 'rows.live', prefetch: 16 },
-  bulk: { name: 'bulk', events: 'events.bulk', rows: 'rows.bulk', prefetch: 16 },
+  live: { name: 'live', events: 'events', rows: ROWS_QUEUES.live, prefetch: 16 },
+  bulk: { name: 'bulk', events: 'events.bulk', rows: ROWS_QUEUES.bulk, prefetch: 16 },
 } as const satisfies Record<string, Lane>;
 /** Maximum followers of one query: bounds its memory and the time until its rows are acked. */
 const ROWS_A_QUERY = 200_000;

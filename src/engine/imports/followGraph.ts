@@ -19,6 +19,9 @@ export interface SeedOptions {
   readonly signal?: AbortSignal;
 }
 
+/** A threshold that no author reaches. */
+export const NO_CELEBRITIES = 2 ** 31 - 1;
+
 export type Pair = [follower: number, followee: number];
 
 /**

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../../config/config.ts';
 import { signToken } from '../../gateway/tokens.ts';
-import { type Pair, seedPairs } from '../../imports/followGraph.ts';
+import { NO_CELEBRITIES, type Pair, seedPairs } from '../../imports/followGraph.ts';
 import { FeedctlError } from '../../model/errors.ts';
 import { Resources } from '../../resilience/resources.ts';
 import type { LatencyMs } from '../../store/runs.ts';
@@ -20,7 +20,6 @@ const WARM_UP = 500;
 const SETTLE_MS = 3_000;
 /** Online followers of each author of the latency measurement. */
 const FOLLOWERS = 10;
-const NO_CELEBRITIES = 2 ** 31 - 1;
 
 export interface BenchPushOptions {
   readonly sockets: number;

@@ -4,7 +4,7 @@ import { type ClusterSnapshot, MAX_ROWS } from '../../gateway/routes/clusterSche
 import type { OperationRow } from '../../operations/table.ts';
 import type { RateName } from '../../stats/process.ts';
 import { openTop } from './collect.ts';
-import type { TopSnapshot, TopWorker } from './snapshot.ts';
+import type { TopGateway, TopSnapshot, TopWorker } from './snapshot.ts';
 
 const INTERVAL_MS = 1_000;
 
@@ -61,23 +61,17 @@ export function clusterSnapshot(top: TopSnapshot): ClusterSnapshot {
       deadLetters: row.deadLetters,
       paused,
     })),
-    workers: cut(workers, ({ id, ready, host, version, work }) => ({
-      id,
-      ready,
-      host,
-      version,
-      cpu: work?.cpu ?? null,
-      memoryBytes: work?.memoryBytes ?? null,
-      deliveriesPerSecond: perSecondOf(work, 'deliveries'),
+    workers: cut(workers, (worker) => ({
+      ...processOf(worker),
+      host: worker.host,
+      version: worker.version,
+      deliveriesPerSecond: perSecondOf(worker.work, 'deliveries'),
     })),
-    gateways: cut(gateways, ({ id, ready, url, sockets, work }) => ({
-      id,
-      ready,
-      url,
-      sockets,
-      cpu: work?.cpu ?? null,
-      memoryBytes: work?.memoryBytes ?? null,
-      pushedPerSecond: perSecondOf(work, 'pushed'),
+    gateways: cut(gateways, (gateway) => ({
+      ...processOf(gateway),
+      url: gateway.url,
+      sockets: gateway.sockets,
+      pushedPerSecond: perSecondOf(gateway.work, 'pushed'),
     })),
     operations: top.operations && running(top.operations).slice(0, MAX_ROWS),
     warnings:
@@ -92,6 +86,13 @@ export function clusterSnapshot(top: TopSnapshot): ClusterSnapshot {
       })) ?? null,
   };
 }
+
+const processOf = ({ id, ready, work }: TopWorker | TopGateway) => ({
+  id,
+  ready,
+  cpu: work?.cpu ?? null,
+  memoryBytes: work?.memoryBytes ?? null,
+});
 
 /** Returns a rate of a process. A process that reports, but not this rate, has counted nothing. */
 const perSecondOf = (work: TopWorker['work'], rate: RateName): number | null =>
